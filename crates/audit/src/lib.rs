@@ -1,0 +1,1 @@
+//! What happened, provably: entries, Merkle tree, checkpoints, proofs. Pure.

@@ -1,0 +1,1 @@
+//! The one path from a call to an effect.

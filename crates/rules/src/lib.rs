@@ -1,0 +1,1 @@
+//! What may happen: calls, facts, Cedar policies, budgets, rates, approvals. Pure.

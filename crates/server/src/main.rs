@@ -1,0 +1,3 @@
+//! The only binary: front doors, approvals, command line, configuration and wiring.
+
+fn main() {}

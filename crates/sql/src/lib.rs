@@ -1,0 +1,1 @@
+//! What an SQL statement does, from the real grammars, without a database.

@@ -1,0 +1,1 @@
+//! Effects: SQL, HTTP and MCP tools.

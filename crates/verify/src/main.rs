@@ -1,0 +1,3 @@
+//! Verifies a Countersign log with nothing but the audit crate.
+
+fn main() {}
