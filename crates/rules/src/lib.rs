@@ -1,1 +1,40 @@
-//! What may happen: calls, facts, Cedar policies, budgets, rates, approvals. Pure.
+//! What may happen.
+//!
+//! This crate answers one question, [`decide`]: given a call, the facts gathered about it and the
+//! policies in force, is it allowed, must a person be asked, or is it denied. Budgets, rates and
+//! approvals have their arithmetic here too.
+//!
+//! It is pure and says so to the compiler: `no_std` without clock, randomness, environment, files,
+//! sockets or threads. What it needs is an argument, so equal inputs give equal decisions and every
+//! logged decision can be computed again.
+#![no_std]
+#![deny(missing_docs)]
+
+extern crate alloc;
+
+pub mod approval;
+pub mod budget;
+pub mod call;
+pub mod decision;
+pub mod effect;
+pub mod facts;
+pub mod id;
+pub mod money;
+pub mod rate;
+pub mod reach;
+pub mod refusal;
+pub mod tool;
+
+pub use approval::{ApprovalRequest, ApprovalState, Signature};
+pub use call::{Call, CallDigest, RawCall, Requester, StoredCall};
+pub use decision::{Allow, Ask, AskOf, Decision, Deny, DenyReason};
+pub use effect::{DeclaredEffect, Effect};
+pub use facts::{ApprovalFact, Counters, Facts, StatementFacts};
+pub use id::{
+    AgentId, ApprovalId, BundleDigest, CallId, DecisionId, GroupName, PersonId, PolicyId, SessionId,
+    SystemName, TeamName, ToolName, ToolVersion,
+};
+pub use money::{Currency, Money};
+pub use reach::Reach;
+pub use refusal::{Code, Refusal};
+pub use tool::{SystemSpec, ToolSpec};

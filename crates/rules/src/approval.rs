@@ -1,0 +1,194 @@
+//! A person's answer to an `ask`, bound to one call and its reach.
+
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    call::StoredCall,
+    decision::AskOf,
+    id::{ApprovalId, BundleDigest, DecisionId, GroupName, PersonId},
+    reach::Reach,
+};
+
+/// A request for people's approval: the call, what it was measured to do, and who must answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApprovalRequest {
+    /// Its id.
+    pub id: ApprovalId,
+    /// The call, to be parsed and decided again when it is granted.
+    pub call: StoredCall,
+    /// The decision that asked.
+    pub decision: DecisionId,
+    /// The policies under which it was asked.
+    pub bundle: BundleDigest,
+    /// What the call was measured to touch.
+    pub reach: Option<Reach>,
+    /// Who must approve. Every one must be met.
+    pub of: Vec<AskOf>,
+    /// When it was asked, in Unix milliseconds UTC.
+    pub asked_ms: i64,
+    /// When it expires, in Unix milliseconds UTC: the earliest deadline of those asked.
+    pub expires_ms: i64,
+}
+
+/// Where a request stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalState {
+    /// People have not answered yet, or not all of them.
+    Waiting,
+    /// Everybody asked has approved; not yet performed.
+    Approved,
+    /// A person refused.
+    Refused,
+    /// Nobody answered in time.
+    Expired,
+    /// It no longer fits: tool, policy or reach changed since. A new request may be opened.
+    Superseded,
+    /// Its one warrant was issued.
+    Executing,
+    /// Performed; the result can be fetched.
+    Done,
+    /// Performed, and it failed without effect.
+    Failed,
+    /// Its effect may or may not have happened.
+    InDoubt,
+    /// Granted, and then denied by the decision that followed (a limit, a halt, a policy).
+    Blocked,
+}
+
+impl ApprovalState {
+    /// Whether nothing will change any more.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Waiting | Self::Approved | Self::Executing => false,
+            Self::Refused
+            | Self::Expired
+            | Self::Superseded
+            | Self::Done
+            | Self::Failed
+            | Self::InDoubt
+            | Self::Blocked => true,
+        }
+    }
+
+    /// The word used in the store, log and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Approved => "approved",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::Superseded => "superseded",
+            Self::Executing => "executing",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::InDoubt => "in_doubt",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
+/// One person's answer. The identity comes from authentication, never from a request body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    /// Who.
+    pub person: PersonId,
+    /// The groups the person was in when answering.
+    pub groups: BTreeSet<GroupName>,
+    /// Whether they approved.
+    pub approved: bool,
+    /// What they said; reaches the agent when it is a refusal.
+    pub comment: Option<String>,
+    /// When, in Unix milliseconds UTC.
+    pub at_ms: i64,
+    /// How: `cli`, `rest`, …
+    pub channel: String,
+}
+
+/// Why an answer does not count.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerRefusal {
+    /// Nobody approves what they or their agent asked for.
+    #[error("`{0}` requested this call and cannot answer for it")]
+    OwnRequest(PersonId),
+    /// The person is in none of the groups asked.
+    #[error("`{person}` is in none of the groups asked ({asked})")]
+    NotAsked {
+        /// Who tried.
+        person: PersonId,
+        /// The groups asked, comma separated.
+        asked: String,
+    },
+    /// The person has answered already.
+    #[error("`{0}` has answered this request already")]
+    AnsweredAlready(PersonId),
+    /// The request is no longer open.
+    #[error("the request is {}", .0.as_str())]
+    NotOpen(ApprovalState),
+    /// The deadline has passed.
+    #[error("the request expired")]
+    Expired,
+}
+
+impl ApprovalRequest {
+    /// Whether enough of the right people have approved.
+    #[must_use]
+    pub fn is_met(&self, signatures: &[Signature]) -> bool {
+        !self.of.is_empty()
+            && self.of.iter().all(|ask| {
+                let people: BTreeSet<&PersonId> = signatures
+                    .iter()
+                    .filter(|s| s.approved && s.groups.contains(&ask.group))
+                    .map(|s| &s.person)
+                    .collect();
+                u32::try_from(people.len()).unwrap_or(u32::MAX) >= ask.quorum.max(1)
+            })
+    }
+
+    /// What the request becomes when `answer` is added to the signatures given so far.
+    ///
+    /// # Errors
+    /// [`AnswerRefusal`], and then nothing changes.
+    pub fn answer(
+        &self,
+        state: ApprovalState,
+        signatures: &[Signature],
+        answer: &Signature,
+    ) -> Result<ApprovalState, AnswerRefusal> {
+        if state != ApprovalState::Waiting {
+            return Err(AnswerRefusal::NotOpen(state));
+        }
+        if answer.at_ms >= self.expires_ms {
+            return Err(AnswerRefusal::Expired);
+        }
+        let requester = &self.call.requester;
+        if answer.person.as_str() == requester.agent.as_str()
+            || requester.on_behalf_of.as_ref() == Some(&answer.person)
+        {
+            return Err(AnswerRefusal::OwnRequest(answer.person.clone()));
+        }
+        if !self.of.iter().any(|ask| answer.groups.contains(&ask.group)) {
+            let mut asked = String::new();
+            for ask in &self.of {
+                if !asked.is_empty() {
+                    asked.push_str(", ");
+                }
+                asked.push_str(ask.group.as_str());
+            }
+            return Err(AnswerRefusal::NotAsked { person: answer.person.clone(), asked });
+        }
+        if signatures.iter().any(|s| s.person == answer.person) {
+            return Err(AnswerRefusal::AnsweredAlready(answer.person.clone()));
+        }
+        if !answer.approved {
+            return Ok(ApprovalState::Refused);
+        }
+        let mut all = signatures.to_vec();
+        all.push(answer.clone());
+        Ok(if self.is_met(&all) { ApprovalState::Approved } else { ApprovalState::Waiting })
+    }
+}

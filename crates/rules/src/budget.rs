@@ -1,0 +1,231 @@
+//! How much: reserved before, settled after, released on refusal.
+//!
+//! The arithmetic is here; the ledger applies it inside the transaction that issues a warrant, so that
+//! concurrent calls and crashes never overspend and a refused call consumes nothing.
+
+use alloc::{collections::BTreeSet, string::String};
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    effect::Effect,
+    id::{AgentId, SessionId, ToolName},
+    money::Currency,
+};
+
+/// What a budget is kept for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BudgetScope {
+    /// Each session has its own.
+    Session,
+    /// Each agent has its own.
+    Agent,
+    /// All agents share one.
+    All,
+}
+
+/// Whether a budget starts again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BudgetWindow {
+    /// Never.
+    Forever,
+    /// At each UTC midnight.
+    Day,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Calls issued.
+    Calls,
+    /// Rows touched or returned.
+    Rows,
+    /// Money, in minor units.
+    Money(Currency),
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Calls => f.write_str("calls"),
+            Self::Rows => f.write_str("rows"),
+            Self::Money(currency) => write!(f, "{currency} (minor units)"),
+        }
+    }
+}
+
+/// A limit that people configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budget {
+    /// Its configured name.
+    pub name: String,
+    /// Who shares it.
+    pub scope: BudgetScope,
+    /// When it starts again.
+    pub window: BudgetWindow,
+    /// What it counts.
+    pub unit: Unit,
+    /// The most that may be spent and held together.
+    pub limit: u64,
+    /// Only these tools count, when said.
+    pub tools: Option<BTreeSet<ToolName>>,
+    /// Only calls of at least this effect count.
+    pub effect_min: Effect,
+    /// Spent and held together at or above this halts the agent automatically.
+    pub halt_at: Option<u64>,
+}
+
+impl Budget {
+    /// Whether a call of this tool and effect counts against the budget.
+    #[must_use]
+    pub fn covers(&self, tool: &ToolName, effect: Effect) -> bool {
+        effect >= self.effect_min && self.tools.as_ref().is_none_or(|tools| tools.contains(tool))
+    }
+
+    /// The account that a call by this agent in this session at this time is charged to.
+    #[must_use]
+    pub fn account(&self, agent: &AgentId, session: &SessionId, now_ms: i64) -> BudgetAccount {
+        BudgetAccount {
+            budget: self.name.clone(),
+            subject: match self.scope {
+                BudgetScope::Session => alloc::format!("session:{agent}/{session}"),
+                BudgetScope::Agent => alloc::format!("agent:{agent}"),
+                BudgetScope::All => String::from("all"),
+            },
+            day: match self.window {
+                BudgetWindow::Forever => 0,
+                BudgetWindow::Day => day(now_ms),
+            },
+        }
+    }
+}
+
+/// The number of the UTC day, counted from 1970-01-01.
+#[must_use]
+pub const fn day(now_ms: i64) -> i64 {
+    now_ms.div_euclid(86_400_000)
+}
+
+/// Where amounts are kept: one budget, one subject, one window.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BudgetAccount {
+    /// The budget's name.
+    pub budget: String,
+    /// Whose account.
+    pub subject: String,
+    /// The UTC day, or 0 for a budget that never starts again.
+    pub day: i64,
+}
+
+/// What an account holds. INVARIANT: after every [`Balance::reserve`], `spent + held <= limit`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balance {
+    /// Settled.
+    pub spent: u64,
+    /// Reserved by calls under way.
+    pub held: u64,
+}
+
+/// A reservation that a call needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldRequest {
+    /// The account.
+    pub account: BudgetAccount,
+    /// What it counts.
+    pub unit: Unit,
+    /// How much to reserve.
+    pub amount: u64,
+    /// The budget's limit.
+    pub limit: u64,
+    /// Where the agent is halted.
+    pub halt_at: Option<u64>,
+}
+
+/// There is no room.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("budget `{budget}` has {left} of {limit} {unit} left, and the call needs {amount}")]
+pub struct Exhausted {
+    /// The budget.
+    pub budget: String,
+    /// What it counts.
+    pub unit: Unit,
+    /// What the call needs.
+    pub amount: u64,
+    /// What is left.
+    pub left: u64,
+    /// The limit.
+    pub limit: u64,
+}
+
+impl Balance {
+    /// What is spent or held.
+    #[must_use]
+    pub const fn used(self) -> u64 {
+        self.spent.saturating_add(self.held)
+    }
+
+    /// Reserves what a call needs.
+    ///
+    /// # Errors
+    /// [`Exhausted`], and then nothing is reserved.
+    pub fn reserve(self, request: &HoldRequest) -> Result<Self, Exhausted> {
+        let left = request.limit.saturating_sub(self.used());
+        if request.amount > left {
+            return Err(Exhausted {
+                budget: request.account.budget.clone(),
+                unit: request.unit,
+                amount: request.amount,
+                left,
+                limit: request.limit,
+            });
+        }
+        Ok(Self { spent: self.spent, held: self.held.saturating_add(request.amount) })
+    }
+
+    /// Turns a hold into what was really used: 0 releases it.
+    #[must_use]
+    pub const fn settle(self, held: u64, used: u64) -> Self {
+        Self { spent: self.spent.saturating_add(used), held: self.held.saturating_sub(held) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(amount: u64) -> HoldRequest {
+        HoldRequest {
+            account: BudgetAccount { budget: "b".into(), subject: "all".into(), day: 0 },
+            unit: Unit::Rows,
+            amount,
+            limit: 10,
+            halt_at: None,
+        }
+    }
+
+    #[test]
+    fn never_holds_more_than_the_limit() {
+        let balance = Balance { spent: 4, held: 3 };
+        assert_eq!(balance.reserve(&request(3)).unwrap(), Balance { spent: 4, held: 6 });
+        let refused = balance.reserve(&request(4)).unwrap_err();
+        assert_eq!((refused.left, refused.limit), (3, 10));
+        assert!(Balance::default().reserve(&request(u64::MAX)).is_err());
+    }
+
+    #[test]
+    fn settling_releases_what_was_not_used() {
+        assert_eq!(Balance { spent: 0, held: 5 }.settle(5, 2), Balance { spent: 2, held: 0 });
+        assert_eq!(Balance { spent: 0, held: 5 }.settle(5, 0), Balance::default());
+    }
+
+    #[test]
+    fn days_begin_at_midnight_before_and_after_the_epoch() {
+        assert_eq!(day(-1), -1);
+        assert_eq!(day(86_399_999), 0);
+        assert_eq!(day(86_400_000), 1);
+    }
+}

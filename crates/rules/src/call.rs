@@ -1,0 +1,171 @@
+//! A call: a tool with canonical arguments, by somebody.
+
+use alloc::{string::String, sync::Arc, vec::Vec};
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    id::{AgentId, CallId, PersonId, SessionId, TeamName, ToolName, ToolVersion},
+    tool::ToolSpec,
+};
+
+/// The field that every advertised tool has for the agent's stated reason. It is recorded, and stripped
+/// before anything else sees the call.
+pub const REASON_FIELD: &str = "_reason";
+
+/// Who proposes a call. Authenticated by the front door; never taken from the call itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requester {
+    /// The agent.
+    pub agent: AgentId,
+    /// The teams the agent belongs to, by configuration.
+    pub teams: Vec<TeamName>,
+    /// The session the call came in; limits and history attach to it.
+    pub session: SessionId,
+    /// The person the agent acts for, by configuration or token. Never an approver of its calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf_of: Option<PersonId>,
+}
+
+/// What an agent proposed, before anything was checked.
+#[derive(Debug, Clone)]
+pub struct RawCall {
+    /// The tool's name, as the agent wrote it.
+    pub tool: String,
+    /// The arguments, as the agent wrote them; may hold the reserved [`REASON_FIELD`].
+    pub arguments: Value,
+}
+
+/// SHA-256 over the canonical form of tool, version and arguments: what an approval is bound to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallDigest([u8; 32]);
+
+impl CallDigest {
+    /// Computes the digest of a tool at a version with arguments (RFC 8785 canonical JSON).
+    ///
+    /// # Errors
+    /// When the arguments hold a number that canonical JSON cannot write.
+    pub fn compute(
+        tool: &ToolName,
+        version: &ToolVersion,
+        arguments: &Value,
+    ) -> Result<Self, serde_json::Error> {
+        let subject = json!({ "arguments": arguments, "tool": tool, "v": 1, "version": version });
+        let bytes = serde_json_canonicalizer::to_vec(&subject)?;
+        Ok(Self(Sha256::digest(&bytes).into()))
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Wraps bytes read back from the store.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for CallDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl fmt::Debug for CallDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CallDigest({self})")
+    }
+}
+
+/// Why 64 hexadecimal digits were expected and not found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a call digest has 64 hexadecimal digits")]
+pub struct BadDigest;
+
+impl core::str::FromStr for CallDigest {
+    type Err = BadDigest;
+    fn from_str(text: &str) -> Result<Self, BadDigest> {
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(BadDigest);
+        }
+        let mut bytes = [0_u8; 32];
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            let at = i.saturating_mul(2);
+            let pair = text.get(at..at.saturating_add(2)).ok_or(BadDigest)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| BadDigest)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for CallDigest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for CallDigest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A parsed call: every check on its form is done. `A` is what the tool made of the arguments.
+#[derive(Debug)]
+pub struct Call<A> {
+    /// Its id, ours.
+    pub id: CallId,
+    /// Who proposes it.
+    pub requester: Requester,
+    /// The tool, as declared.
+    pub tool: Arc<ToolSpec>,
+    /// The arguments without the reason, as validated.
+    pub arguments: Value,
+    /// What an approval is bound to.
+    pub digest: CallDigest,
+    /// What the agent says it is for. Recorded and shown, never a rule's input.
+    pub reason: Option<String>,
+    /// What the tool made of the arguments.
+    pub parsed: A,
+}
+
+impl<A> Call<A> {
+    /// The part that is stored with a request for approval, to be parsed again when it is granted.
+    #[must_use]
+    pub fn stored(&self) -> StoredCall {
+        StoredCall {
+            id: self.id.clone(),
+            requester: self.requester.clone(),
+            tool: self.tool.name.clone(),
+            version: self.tool.version.clone(),
+            arguments: self.arguments.clone(),
+            digest: self.digest,
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+/// A call as the store keeps it: everything but what the tool made of the arguments, which is made again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredCall {
+    /// Its id.
+    pub id: CallId,
+    /// Who proposed it.
+    pub requester: Requester,
+    /// The tool's name.
+    pub tool: ToolName,
+    /// The version of the tool that the request was made for.
+    pub version: ToolVersion,
+    /// The canonical arguments.
+    pub arguments: Value,
+    /// The digest over tool, version and arguments.
+    pub digest: CallDigest,
+    /// What the agent said it is for.
+    pub reason: Option<String>,
+}

@@ -1,0 +1,97 @@
+//! The three answers, with what made them.
+
+use alloc::{string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{GroupName, PolicyId};
+
+/// What the rules say about one call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Decision {
+    /// It may run, within the obligations.
+    Allow(Allow),
+    /// People must approve first.
+    Ask(Ask),
+    /// It must not run, whoever approves.
+    Deny(Deny),
+}
+
+impl Decision {
+    /// The word used in scenarios, log and exports.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Allow(_) => "allow",
+            Self::Ask(_) => "ask",
+            Self::Deny(_) => "deny",
+        }
+    }
+}
+
+/// It may run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allow {
+    /// The permits that decided.
+    pub policies: Vec<PolicyId>,
+    /// The most rows it may touch: the approved reach, or the measured one where it was measured. Enforced
+    /// in the tool's own transaction.
+    pub rows_max: Option<u64>,
+}
+
+/// People must approve first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// The permits with `@ask` that decided.
+    pub policies: Vec<PolicyId>,
+    /// What is asked of whom. Every one must be met.
+    pub of: Vec<AskOf>,
+}
+
+/// One group whose approval is needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskOf {
+    /// The group (`@ask`).
+    pub group: GroupName,
+    /// How many different people of it (`@quorum`, 1 if not said; at least 1).
+    pub quorum: u32,
+    /// How long the request stays open, in milliseconds (`@deadline`, 15 minutes if not said).
+    pub deadline_ms: u64,
+    /// Why a person is asked (`@because`), shown to the approver and the agent.
+    pub because: Option<String>,
+    /// The policy that asks.
+    pub policy: PolicyId,
+}
+
+/// It must not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deny {
+    /// The forbids that decided; empty when nothing permitted it or a policy failed.
+    pub policies: Vec<PolicyId>,
+    /// Why.
+    pub reason: DenyReason,
+}
+
+/// Why the rules say no.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "because", rename_all = "snake_case")]
+pub enum DenyReason {
+    /// A policy forbids it. `message` is its `@because`, if it has one.
+    Forbidden {
+        /// What the policy says.
+        message: Option<String>,
+    },
+    /// No policy permits it.
+    NothingPermits,
+    /// A policy could not be evaluated, so nothing is allowed.
+    EvaluationError {
+        /// The policy and what failed, without user data.
+        message: String,
+    },
+    /// The request does not fit the schema that policies were checked against.
+    InvalidRequest {
+        /// What does not fit.
+        message: String,
+    },
+}

@@ -1,0 +1,94 @@
+//! Everything the rules may look at, gathered before the decision.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    effect::Effect,
+    id::{ApprovalId, GroupName, PersonId, ToolName},
+    money::Currency,
+    reach::Reach,
+};
+
+/// What is known about a call when it is decided. Written to the log as it stands, so that the decision
+/// can be computed again. The agent's reason and tool output are not here: the model has no vote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The stricter of what the tool declares and what the call is seen to do.
+    pub effect: Effect,
+    /// Declared and observed categories.
+    pub categories: BTreeSet<String>,
+    /// Whether we can undo it.
+    pub reversible: bool,
+    /// What it would touch, when measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Reach>,
+    /// What the statement does, for tools where the agent writes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<StatementFacts>,
+    /// What this session did so far, calls under way included.
+    pub session: Counters,
+    /// What this agent did in the current UTC day, calls under way included.
+    pub agent_today: Counters,
+    /// Arguments that come from untrusted content, by name.
+    #[serde(default)]
+    pub provenance: BTreeSet<String>,
+    /// When the decision is made, in Unix milliseconds UTC.
+    pub now_ms: i64,
+    /// A person's approval of exactly this call, when there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalFact>,
+}
+
+/// What a statement that the agent wrote was seen to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatementFacts {
+    /// `select`, `delete`, …
+    pub verb: String,
+    /// Tables read.
+    pub reads: BTreeSet<String>,
+    /// Tables written.
+    pub writes: BTreeSet<String>,
+    /// Functions called.
+    pub functions: BTreeSet<String>,
+    /// Whether a predicate bounds what is written.
+    pub bounded: bool,
+}
+
+/// Sums over what was done so far. A call counts from the moment its warrant is issued.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Calls issued.
+    pub calls: u64,
+    /// Of these, writes and destructive ones.
+    pub writes: u64,
+    /// Of these, destructive ones.
+    pub destructive: u64,
+    /// Rows touched by writes.
+    pub rows: u64,
+    /// Money moved, in minor units by currency.
+    #[serde(default)]
+    pub money: BTreeMap<Currency, u64>,
+    /// The distinct tools used.
+    #[serde(default)]
+    pub tools: BTreeSet<ToolName>,
+}
+
+/// A person's approval, as the rules see it: already bound to this call's digest, requester, tool version
+/// and policy bundle by whoever gathers facts; what is left to judge is who signed and for what reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalFact {
+    /// The request.
+    pub id: ApprovalId,
+    /// Who approved, with the groups each of them signed for.
+    pub signers: Vec<(PersonId, BTreeSet<GroupName>)>,
+    /// The reach that was shown to them.
+    pub reach: Option<Reach>,
+    /// When it stops being good, in Unix milliseconds UTC.
+    pub expires_ms: i64,
+}

@@ -1,0 +1,56 @@
+//! What a tool and its system are declared to be.
+
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
+
+use serde_json::Value;
+
+use crate::{
+    effect::DeclaredEffect,
+    id::{SystemName, ToolName, ToolVersion},
+    rate::Rate,
+};
+
+/// A system that agents reach only through tools.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SystemSpec {
+    /// Its configured name.
+    pub name: SystemName,
+    /// `sqlite`, `postgres`, `http`, `mcp` or `exec`.
+    pub kind: String,
+    /// `production`, `staging`, `archive`, …; policies ask for it.
+    pub environment: String,
+    /// The account it belongs to; crossing accounts is blocked by the floor.
+    pub account: String,
+}
+
+/// One narrow, typed operation on one system, as its author declared it and as it was checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolSpec {
+    /// The name agents use.
+    pub name: ToolName,
+    /// Digest over the whole definition, template and system included. A changed definition is another
+    /// version: approvals for the old one no longer fit.
+    pub version: ToolVersion,
+    /// The system it acts on.
+    pub system: SystemSpec,
+    /// What it does, for agents and approvers.
+    pub description: String,
+    /// The declared class.
+    pub effect: DeclaredEffect,
+    /// Declared categories such as `money`, `iam`, `schema`, `personal_data`, `purge`.
+    pub categories: BTreeSet<String>,
+    /// Whether what it does can be undone by us.
+    pub reversible: bool,
+    /// Whether the system itself recognises a repeated call by its idempotency key, so that a call in
+    /// doubt may be repeated.
+    pub idempotent: bool,
+    /// JSON Schema 2020-12 of the arguments: a closed object, without the reserved reason.
+    pub arguments: Value,
+    /// JSON Schema 2020-12 of the result, when declared; enforced.
+    pub result: Option<Value>,
+    /// How often it may be called.
+    pub rates: Vec<Rate>,
+    /// The most rows one call may return or touch; what the rows budget reserves when the reach is not
+    /// measured.
+    pub rows_max: u64,
+}
