@@ -1,1 +1,131 @@
 //! What an SQL statement does, from the real grammars, without a database.
+//!
+//! [`explain`] parses a text with PostgreSQL's own parser, or prepares it with SQLite's own compiler in a private empty
+//! database, and says of each statement its [`Effect`], its [`Category`]s, the relations it reads and writes, the
+//! functions it calls, whether a predicate bounds it, and why.
+//!
+//! # The rule
+//!
+//! **Anything that cannot be proved to be a read is not a read.** A function, operator, type, syntax or statement that
+//! is not known is a write of the category `opaque`. A text that cannot be parsed is an error, never a guess.
+//!
+//! | effect | what |
+//! |---|---|
+//! | `read` | queries over relations and harmless built-in functions; `SHOW`; `COPY … TO STDOUT`; `EXPLAIN` without `ANALYZE`; SQLite's reading pragmas |
+//! | `write` | `INSERT`, upserts, `UPDATE` with a predicate that chooses among rows, `MERGE` without deletes; creating and altering; grants; settings; transaction control; locks, cursors, sequences, notifications; maintenance; functions, operators and types not known |
+//! | `destructive` | every `DELETE`, `TRUNCATE`, `DROP`; `UPDATE` without a predicate or with a tautology; `MERGE` with a delete; SQLite's `REPLACE`; altering what drops or rewrites values or guards; overwriting files and running programs; `DO`, `CALL` and `EXECUTE`, whose effect cannot be seen |
+//!
+//! What is deliberately not here: no connection, no clock, no files, no decision. The answer is about the text; objects
+//! of the schema (a view over a volatile function, a trigger) show only with a [`Catalog`], and reads are to be run in
+//! read-only transactions all the same.
+
+mod catalog;
+mod error;
+mod findings;
+mod postgres;
+mod predicate;
+mod reach;
+mod sqlite;
+mod statement;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+pub use catalog::{Action, Catalog, ForeignKey, Relation, RelationKind, Routine, Trigger, Volatility};
+pub use error::SqlError;
+pub use reach::{NotCountable, ReachQuery, RowSource, reach_query};
+pub use statement::{Bound, Category, Effect, Explained, FunctionRef, Reason, Statement, TableRef, Verb};
+
+/// Longest text that is examined, in bytes.
+pub const LENGTH_MAX: usize = 64 * 1024;
+
+/// Stack for the parsers, which recurse over their trees: measured per byte of the worst text, doubled.
+const STACK_BYTES: usize = 64 * 1024 * 1024;
+
+/// Whose SQL it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    /// PostgreSQL, the grammar of release 18.
+    Postgres,
+    /// SQLite, the library that is compiled in.
+    Sqlite,
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgres => "postgres",
+            Self::Sqlite => "sqlite",
+        })
+    }
+}
+
+/// A word that names no dialect.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a dialect; `postgres` and `sqlite` are")]
+pub struct UnknownDialect(pub String);
+
+impl FromStr for Dialect {
+    type Err = UnknownDialect;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "postgres" => Ok(Self::Postgres),
+            "sqlite" => Ok(Self::Sqlite),
+            other => Err(UnknownDialect(other.to_owned())),
+        }
+    }
+}
+
+/// Says what each statement of a text does.
+///
+/// # Errors
+///
+/// [`SqlError`] when the text is empty, too long or too deep, is not valid in the dialect, or cannot be classified.
+pub fn explain(dialect: Dialect, sql: &str, catalog: Option<&Catalog>) -> Result<Explained, SqlError> {
+    examined(sql)?;
+    let statements = match dialect {
+        Dialect::Postgres => postgres::explain(sql, catalog)?,
+        Dialect::Sqlite => sqlite::explain(sql, catalog)?,
+    };
+    if statements.is_empty() { Err(SqlError::Empty) } else { Ok(Explained::of(statements)) }
+}
+
+/// A short hash that texts of one shape share: constants do not count.
+///
+/// # Errors
+///
+/// Like [`explain`].
+pub fn fingerprint(dialect: Dialect, sql: &str) -> Result<String, SqlError> {
+    examined(sql)?;
+    match dialect {
+        Dialect::Postgres => postgres::fingerprint(sql),
+        Dialect::Sqlite => sqlite::fingerprint(sql),
+    }
+}
+
+/// The text with its constants replaced by placeholders, fit for a log that must not hold values.
+///
+/// # Errors
+///
+/// Like [`explain`].
+pub fn normalize(dialect: Dialect, sql: &str) -> Result<String, SqlError> {
+    examined(sql)?;
+    match dialect {
+        Dialect::Postgres => postgres::normalize(sql),
+        Dialect::Sqlite => sqlite::normalize(sql),
+    }
+}
+
+fn examined(sql: &str) -> Result<(), SqlError> {
+    if sql.len() > LENGTH_MAX {
+        return Err(SqlError::TooLong { length: sql.len(), max: LENGTH_MAX });
+    }
+    match sql.bytes().position(|byte| byte == 0) {
+        Some(position) => Err(SqlError::ZeroByte { position }),
+        None => Ok(()),
+    }
+}
