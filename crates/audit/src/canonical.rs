@@ -51,7 +51,9 @@ pub fn canonical_digest(value: &Value) -> Result<Hash, CanonicalError> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CanonicalError {
     /// A number that readers with doubles and readers with integers would take for different ones.
-    #[error("the number {0} is beyond ±(2^53 - 1), where not every reader keeps it exact; write it as a string")]
+    #[error(
+        "the number {0} is beyond ±(2^53 - 1), where not every reader keeps it exact; write it as a string"
+    )]
     Number(String),
     /// Too many arrays and objects in each other.
     #[error("arrays and objects are nested deeper than {DEPTH_MAX} levels")]
@@ -96,7 +98,11 @@ pub(crate) fn write_value(out: &mut String, value: &Value, depth_left: usize) ->
 
 /// Keys are sorted by UTF-16 code units (RFC 8785, section 3.2.3), which differs from the
 /// order of UTF-8 bytes for characters beyond U+FFFF.
-fn write_object(out: &mut String, members: &Map<String, Value>, depth_left: usize) -> Result<(), CanonicalError> {
+fn write_object(
+    out: &mut String,
+    members: &Map<String, Value>,
+    depth_left: usize,
+) -> Result<(), CanonicalError> {
     let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
     sorted.sort_unstable_by(|(a, _), (b, _)| {
         if a.is_ascii() && b.is_ascii() { a.cmp(b) } else { a.encode_utf16().cmp(b.encode_utf16()) }
@@ -205,7 +211,8 @@ mod tests {
             "1": "One", "\u{1f600}": "Emoji: Grinning Face", "\u{80}": "Control", "\u{f6}": "Latin Small Letter O With Diaeresis",
         });
         let text = to_canonical_string(&value).unwrap();
-        let order = ["Carriage", "One", "Control", "Latin", "Euro", "Emoji", "Hebrew"].map(|word| text.find(word).unwrap());
+        let order = ["Carriage", "One", "Control", "Latin", "Euro", "Emoji", "Hebrew"]
+            .map(|word| text.find(word).unwrap());
         assert!(order.is_sorted(), "{text}");
     }
 
@@ -214,7 +221,14 @@ mod tests {
         for number in [json!(INTEGER_MAX), json!(-INTEGER_MAX), json!(0.1), json!(-0.0), json!(5e-324)] {
             assert!(to_canonical_vec(&number).is_ok(), "{number}");
         }
-        for number in [json!(INTEGER_MAX + 1), json!(-INTEGER_MAX - 1), json!(u64::MAX), json!(i64::MIN), json!(9_007_199_254_740_992.0), json!(1e300)] {
+        for number in [
+            json!(INTEGER_MAX + 1),
+            json!(-INTEGER_MAX - 1),
+            json!(u64::MAX),
+            json!(i64::MIN),
+            json!(9_007_199_254_740_992.0),
+            json!(1e300),
+        ] {
             assert_eq!(to_canonical_vec(&number), Err(CanonicalError::Number(number.to_string())));
         }
         assert_eq!(to_canonical_string(&json!([-0.0, 1.0, 1e-7])).unwrap(), "[0,1,1e-7]");

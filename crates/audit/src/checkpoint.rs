@@ -110,7 +110,10 @@ impl Checkpoint {
     /// When the key has another name than the log.
     pub fn sign(&self, key: &SigningKey) -> Result<Note, CheckpointError> {
         if key.name().as_str() != self.origin {
-            return Err(CheckpointError::OtherLog { origin: self.origin.clone(), key: key.name().as_str().to_owned() });
+            return Err(CheckpointError::OtherLog {
+                origin: self.origin.clone(),
+                key: key.name().as_str().to_owned(),
+            });
         }
         Ok(Note::sign(&self.to_text(), &[key])?)
     }
@@ -130,7 +133,10 @@ impl Checkpoint {
     pub fn from_note(note: &Note, key: &VerifierKey) -> Result<Self, CheckpointError> {
         let checkpoint = Self::parse_text(note.verify(core::slice::from_ref(key))?)?;
         if checkpoint.origin != key.name().as_str() {
-            return Err(CheckpointError::OtherLog { origin: checkpoint.origin, key: key.name().as_str().to_owned() });
+            return Err(CheckpointError::OtherLog {
+                origin: checkpoint.origin,
+                key: key.name().as_str().to_owned(),
+            });
         }
         Ok(checkpoint)
     }
@@ -194,13 +200,20 @@ mod tests {
 
     #[test]
     fn opens_what_it_signed_and_nothing_else() {
-        let checkpoint = Checkpoint::new("acme.example/log", 5, sha256(b"root")).unwrap().with_extension("ext 1").unwrap();
+        let checkpoint =
+            Checkpoint::new("acme.example/log", 5, sha256(b"root")).unwrap().with_extension("ext 1").unwrap();
         let note = checkpoint.sign(&key()).unwrap().encode();
         assert_eq!(Checkpoint::open(note.as_bytes(), &key().verifier()), Ok(checkpoint));
         let stranger = SigningKey::from_seed("acme.example/log", &[4; 32]).unwrap().verifier();
-        assert!(matches!(Checkpoint::open(note.as_bytes(), &stranger), Err(CheckpointError::Note(NoteError::UnknownKey { .. }))));
+        assert!(matches!(
+            Checkpoint::open(note.as_bytes(), &stranger),
+            Err(CheckpointError::Note(NoteError::UnknownKey { .. }))
+        ));
         let forged = note.replacen("\n5\n", "\n6\n", 1);
-        assert!(matches!(Checkpoint::open(forged.as_bytes(), &key().verifier()), Err(CheckpointError::Note(NoteError::Signature { .. }))));
+        assert!(matches!(
+            Checkpoint::open(forged.as_bytes(), &key().verifier()),
+            Err(CheckpointError::Note(NoteError::Signature { .. }))
+        ));
     }
 
     #[test]
@@ -208,17 +221,34 @@ mod tests {
         let other = Checkpoint::new("other.example/log", 5, sha256(b"root")).unwrap();
         assert!(matches!(other.sign(&key()), Err(CheckpointError::OtherLog { .. })));
         let note = Note::sign(&other.to_text(), &[&key()]).unwrap();
-        assert!(matches!(Checkpoint::from_note(&note, &key().verifier()), Err(CheckpointError::OtherLog { .. })));
+        assert!(matches!(
+            Checkpoint::from_note(&note, &key().verifier()),
+            Err(CheckpointError::OtherLog { .. })
+        ));
     }
 
     #[test]
     fn malformed_bodies_are_refused() {
         let root = sha256(b"root").to_base64();
         for text in [
-            "", "a\n", "a\n1\n", &format!("a\n1\n{root}"), &format!("\n1\n{root}\n"), &format!("a\n01\n{root}\n"), &format!("a\n+1\n{root}\n"),
-            &format!("a\n-1\n{root}\n"), &format!("a\n\n{root}\n"), &format!("a\n18446744073709551616\n{root}\n"), &format!("a\n1 \n{root}\n"),
-            &format!("a\n1\n{root}=\n"), &format!("a\n1\n{}\n", root.trim_end_matches('=')), "a\n1\nAAAA\n", &format!("a\n1\n{root}\n\n"),
-            &format!("a\n1\n{root}\n\nx\n"), &format!("a\n0\n{root}\n"), &format!("a\r\n1\n{root}\n"),
+            "",
+            "a\n",
+            "a\n1\n",
+            &format!("a\n1\n{root}"),
+            &format!("\n1\n{root}\n"),
+            &format!("a\n01\n{root}\n"),
+            &format!("a\n+1\n{root}\n"),
+            &format!("a\n-1\n{root}\n"),
+            &format!("a\n\n{root}\n"),
+            &format!("a\n18446744073709551616\n{root}\n"),
+            &format!("a\n1 \n{root}\n"),
+            &format!("a\n1\n{root}=\n"),
+            &format!("a\n1\n{}\n", root.trim_end_matches('=')),
+            "a\n1\nAAAA\n",
+            &format!("a\n1\n{root}\n\n"),
+            &format!("a\n1\n{root}\n\nx\n"),
+            &format!("a\n0\n{root}\n"),
+            &format!("a\r\n1\n{root}\n"),
         ] {
             assert!(Checkpoint::parse_text(text).is_err(), "{text:?}");
         }

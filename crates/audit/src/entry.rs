@@ -117,7 +117,9 @@ impl Entry {
         };
         members.remove("v");
         match members.keys().next() {
-            Some(unknown) => Err(EntryError::UnknownField { field: unknown.chars().take(64).flat_map(char::escape_debug).collect() }),
+            Some(unknown) => Err(EntryError::UnknownField {
+                field: unknown.chars().take(64).flat_map(char::escape_debug).collect(),
+            }),
             None => Ok(entry),
         }
     }
@@ -149,7 +151,11 @@ impl EntryKind {
     pub fn new(name: &str) -> Result<Self, EntryError> {
         let letter_first = name.starts_with(|first: char| first.is_ascii_lowercase());
         let allowed = name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.'));
-        if letter_first && allowed && name.len() <= 64 { Ok(Self(name.to_owned())) } else { Err(EntryError::Kind) }
+        if letter_first && allowed && name.len() <= 64 {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(EntryError::Kind)
+        }
     }
 
     /// The name.
@@ -199,7 +205,9 @@ impl fmt::Display for Reference {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
     /// Longer than an entry bundle can hold.
-    #[error("the entry has {bytes} bytes, and a log entry holds at most {ENTRY_BYTES_MAX}; record a digest of large values instead")]
+    #[error(
+        "the entry has {bytes} bytes, and a log entry holds at most {ENTRY_BYTES_MAX}; record a digest of large values instead"
+    )]
     TooLong {
         /// Its length.
         bytes: usize,
@@ -273,11 +281,16 @@ fn take_text(members: &mut Map<String, Value>, field: &'static str) -> Result<Op
     match members.remove(field) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => Err(EntryError::Field { field }),
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            Err(EntryError::Field { field })
+        }
     }
 }
 
-fn take_reference(members: &mut Map<String, Value>, field: &'static str) -> Result<Option<Reference>, EntryError> {
+fn take_reference(
+    members: &mut Map<String, Value>,
+    field: &'static str,
+) -> Result<Option<Reference>, EntryError> {
     take_text(members, field)?.map(Reference::new).transpose()
 }
 
@@ -314,7 +327,11 @@ mod tests {
             call: Some("cal-1".try_into().unwrap()),
             session: Some("ses-1".try_into().unwrap()),
             agent: Some("billing \"bot\"".try_into().unwrap()),
-            ..Entry::new(1_772_323_200_000, EntryKind::new("decided").unwrap(), json!({"rows": 14200, "answer": "ask"}))
+            ..Entry::new(
+                1_772_323_200_000,
+                EntryKind::new("decided").unwrap(),
+                json!({"rows": 14200, "answer": "ask"}),
+            )
         }
     }
 
@@ -331,7 +348,10 @@ mod tests {
     #[test]
     fn an_unknown_version_is_kept_and_named() {
         let bytes = br#"{"kind":7,"v":2}"#;
-        assert_eq!(Entry::parse(bytes), Ok(ParsedEntry::UnknownVersion { version: 2, value: json!({"v": 2, "kind": 7}) }));
+        assert_eq!(
+            Entry::parse(bytes),
+            Ok(ParsedEntry::UnknownVersion { version: 2, value: json!({"v": 2, "kind": 7}) })
+        );
     }
 
     #[test]
@@ -351,8 +371,14 @@ mod tests {
             (r#"{"at":"2026-03-01T00:00:00.000Z","body":{},"kind":"Decided","v":1}"#, "entry_kind"),
             (r#"{"at":"2026-03-01T00:00:00.000Z","body":{},"kind":7,"v":1}"#, "entry_field"),
             (r#"{"at":"2026-03-01T00:00:00.000Z","kind":"decided","v":1}"#, "entry_field"),
-            (r#"{"at":"2026-03-01T00:00:00.000Z","body":{},"call":"","kind":"decided","v":1}"#, "entry_reference"),
-            (r#"{"at":"2026-03-01T00:00:00.000Z","body":{},"extra":1,"kind":"decided","v":1}"#, "entry_field"),
+            (
+                r#"{"at":"2026-03-01T00:00:00.000Z","body":{},"call":"","kind":"decided","v":1}"#,
+                "entry_reference",
+            ),
+            (
+                r#"{"at":"2026-03-01T00:00:00.000Z","body":{},"extra":1,"kind":"decided","v":1}"#,
+                "entry_field",
+            ),
         ] {
             assert_eq!(Entry::parse(text.as_bytes()).unwrap_err().code(), code, "{text}");
         }
@@ -375,7 +401,8 @@ mod tests {
         let depth = crate::strict::DEPTH_MAX;
         let arguments = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let arguments = crate::from_slice_strict(arguments.as_bytes()).unwrap();
-        let entry = Entry::new(0, EntryKind::new("proposed").unwrap(), json!({"call": {"arguments": arguments}}));
+        let entry =
+            Entry::new(0, EntryKind::new("proposed").unwrap(), json!({"call": {"arguments": arguments}}));
         assert!(Entry::parse(&entry.to_bytes().unwrap()).is_ok());
     }
 

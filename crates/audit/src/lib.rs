@@ -11,7 +11,7 @@
 //! `tlog-checkpoint` ([`checkpoint`]), `tlog-tiles` ([`tile`]) and `tlog-proof`
 //! ([`receipt`]), and RFC 8785 canonical JSON ([`canonical`], [`strict`]) inside
 //! an entry ([`entry`]). The folder that holds an exported log is described in
-//! [`export`]; [`verify`] reads it.
+//! [`export`].
 //!
 //! # From an entry to a checkpoint
 //!
@@ -50,7 +50,6 @@ pub mod strict;
 pub mod tile;
 pub mod time;
 pub mod tree;
-pub mod verify;
 
 pub use canonical::{CanonicalError, to_canonical_vec};
 pub use checkpoint::{Checkpoint, CheckpointError};
@@ -63,4 +62,3 @@ pub use receipt::{Receipt, ReceiptError};
 pub use strict::{StrictError, from_slice_strict};
 pub use tile::{BundleId, TileBuilder, TileError, TileId};
 pub use tree::{Frontier, FrontierError, TreeFull};
-pub use verify::{Finding, LogReader, Report, verify_log};

@@ -146,7 +146,10 @@ impl SigningKey {
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey").field("name", &self.verifier.name).field("id", &self.verifier.id).finish_non_exhaustive()
+        f.debug_struct("SigningKey")
+            .field("name", &self.verifier.name)
+            .field("id", &self.verifier.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -366,7 +369,8 @@ impl Note {
     }
 
     fn signers(&self) -> String {
-        let names: Vec<String> = self.signatures.iter().take(4).map(|by| format!("{}+{}", by.name, by.id)).collect();
+        let names: Vec<String> =
+            self.signatures.iter().take(4).map(|by| format!("{}+{}", by.name, by.id)).collect();
         names.join(", ")
     }
 }
@@ -384,10 +388,14 @@ pub enum KeyError {
     #[error("a key name must be 1 to 255 bytes without white space, control characters and `+`")]
     Name,
     /// Not `name+id+base64`.
-    #[error("a verifier key must have the form `name+id+key`: a name, eight lower-case hex digits, and base64")]
+    #[error(
+        "a verifier key must have the form `name+id+key`: a name, eight lower-case hex digits, and base64"
+    )]
     Form,
     /// The id is not that of this name and key.
-    #[error("the id in the verifier key is not the id of its name and key; it was damaged or put together from two")]
+    #[error(
+        "the id in the verifier key is not the id of its name and key; it was damaged or put together from two"
+    )]
     Id,
     /// Another algorithm than Ed25519.
     #[error("the verifier key has the signature type {0}, and only type 1 (Ed25519) is known")]

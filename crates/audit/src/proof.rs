@@ -149,7 +149,13 @@ pub fn consistency_nodes(old: u64, new: u64) -> Result<Vec<NodeId>, ProofError<I
 ///
 /// # Errors
 /// When it is not shown, for whatever reason.
-pub fn verify_inclusion(leaf: &Hash, index: u64, size: u64, root: &Hash, path: &[Hash]) -> Result<(), VerifyError> {
+pub fn verify_inclusion(
+    leaf: &Hash,
+    index: u64,
+    size: u64,
+    root: &Hash,
+    path: &[Hash],
+) -> Result<(), VerifyError> {
     if index >= size {
         return Err(VerifyError::IndexOutOfRange);
     }
@@ -204,7 +210,8 @@ pub fn verify_consistency(old: (u64, &Hash), new: (u64, &Hash), path: &[Hash]) -
     last = last.checked_shr(complete).unwrap_or(0);
     let mut steps = path.iter();
     // A complete old tree is a node of the new one; its root starts the path and is not sent.
-    let start = if old_size.is_power_of_two() { old_root } else { steps.next().ok_or(VerifyError::Length)? };
+    let start =
+        if old_size.is_power_of_two() { old_root } else { steps.next().ok_or(VerifyError::Length)? };
     let (mut of_old, mut of_new) = (*start, *start);
     for sibling in steps {
         if last == 0 {
@@ -239,7 +246,8 @@ impl Nodes for Leaves<'_> {
     fn node(&mut self, id: NodeId) -> Result<Hash, MissingNode> {
         let missing = MissingNode(id);
         let width = 1_usize.checked_shl(u32::from(id.level)).ok_or(missing)?;
-        let begin = usize::try_from(id.index).ok().and_then(|index| index.checked_mul(width)).ok_or(missing)?;
+        let begin =
+            usize::try_from(id.index).ok().and_then(|index| index.checked_mul(width)).ok_or(missing)?;
         let end = begin.checked_add(width).ok_or(missing)?;
         let leaves = self.0.get(begin..end).ok_or(missing)?;
         fold_complete(leaves.to_vec()).ok_or(missing)
@@ -347,12 +355,15 @@ fn range_hash<N: Nodes>(mut begin: u64, end: u64, nodes: &mut N) -> Result<Hash,
     loop {
         let length = end.saturating_sub(begin);
         let Some(level) = length.checked_ilog2() else { break };
-        let id = NodeId { level: u8::try_from(level).unwrap_or(63), index: begin.checked_shr(level).unwrap_or(0) };
+        let id =
+            NodeId { level: u8::try_from(level).unwrap_or(63), index: begin.checked_shr(level).unwrap_or(0) };
         roots.push(nodes.node(id)?);
         begin = begin.saturating_add(1_u64.checked_shl(level).unwrap_or(u64::MAX));
     }
     let mut from_right = roots.iter().rev();
-    Ok(from_right.next().map_or(Hash::EMPTY_ROOT, |last| from_right.fold(*last, |right, left| node_hash(left, &right))))
+    Ok(from_right
+        .next()
+        .map_or(Hash::EMPTY_ROOT, |last| from_right.fold(*last, |right, left| node_hash(left, &right))))
 }
 
 /// The root over a power of two of hashes; `None` for any other number.

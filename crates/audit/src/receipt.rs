@@ -86,10 +86,15 @@ impl Receipt {
         if lines.next() != Some(FIRST_LINE) {
             return Err(ReceiptError::Version);
         }
-        let extra = lines.next_if(|line| line.starts_with("extra ")).and_then(|line| line.strip_prefix("extra "));
+        let extra =
+            lines.next_if(|line| line.starts_with("extra ")).and_then(|line| line.strip_prefix("extra "));
         let entry = extra.map(|base64| STANDARD.decode(base64)).transpose();
         let entry = entry.map_err(|_detail| ReceiptError::Form)?;
-        let index = lines.next().and_then(|line| line.strip_prefix("index ")).and_then(parse_decimal).ok_or(ReceiptError::Form)?;
+        let index = lines
+            .next()
+            .and_then(|line| line.strip_prefix("index "))
+            .and_then(parse_decimal)
+            .ok_or(ReceiptError::Form)?;
         let path = lines.map(Hash::from_base64).collect::<Result<Vec<_>, _>>()?;
         if path.len() > PATH_MAX {
             return Err(ReceiptError::Form);
@@ -132,7 +137,9 @@ pub enum ReceiptError {
     #[error("not a proof file: the first line must be `{FIRST_LINE}`")]
     Version,
     /// A line is missing or has another form.
-    #[error("the proof file is malformed: after the first line it needs `index N`, one base64 hash a line, an empty line and a checkpoint")]
+    #[error(
+        "the proof file is malformed: after the first line it needs `index N`, one base64 hash a line, an empty line and a checkpoint"
+    )]
     Form,
     /// A line of the path.
     #[error("the proof file is malformed")]
@@ -191,7 +198,7 @@ mod tests {
             index,
             path: inclusion(index, size, &mut Leaves(&leaves)).unwrap(),
             checkpoint: Checkpoint::new("acme.example/log", size, root).unwrap().sign(&key()).unwrap(),
-            entry: Some(entries[index as usize].clone().into_bytes()),
+            entry: Some(entries[usize::try_from(index).unwrap()].clone().into_bytes()),
         }
     }
 
@@ -235,9 +242,14 @@ mod tests {
             good.replacen('\n', "\r\n", 1),
             good.replacen("\n\n", "\n", 1),
             format!("{good}\n"),
-            good.replacen("index 3\n", &format!("index 3\n{}", format!("{}\n", Hash::EMPTY_ROOT.to_base64()).repeat(65)), 1),
+            good.replacen(
+                "index 3\n",
+                &format!("index 3\n{}", format!("{}\n", Hash::EMPTY_ROOT.to_base64()).repeat(65)),
+                1,
+            ),
         ] {
-            let refused = Receipt::parse(text.as_bytes()).and_then(|receipt| receipt.verify(&key().verifier()));
+            let refused =
+                Receipt::parse(text.as_bytes()).and_then(|receipt| receipt.verify(&key().verifier()));
             assert!(refused.is_err(), "{text}");
         }
     }

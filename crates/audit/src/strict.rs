@@ -86,7 +86,9 @@ pub enum StrictError {
         max: usize,
     },
     /// A number that readers with doubles and readers with integers would take for different ones.
-    #[error("refused JSON at byte {at}: the number `{number}` is beyond ±(2^53 - 1), where not every reader keeps it exact; write it as a string")]
+    #[error(
+        "refused JSON at byte {at}: the number `{number}` is beyond ±(2^53 - 1), where not every reader keeps it exact; write it as a string"
+    )]
     NumberRange {
         /// Where the number begins.
         at: usize,
@@ -94,7 +96,9 @@ pub enum StrictError {
         number: String,
     },
     /// A number with more digits than a double keeps.
-    #[error("refused JSON at byte {at}: the number `{number}` would be kept as `{kept}`; write that, or a string")]
+    #[error(
+        "refused JSON at byte {at}: the number `{number}` would be kept as `{kept}`; write that, or a string"
+    )]
     NumberPrecision {
         /// Where the number begins.
         at: usize,
@@ -203,7 +207,10 @@ impl Parser<'_> {
         let mut out = String::new();
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let plain = rest.iter().position(|byte| *byte < 0x20 || *byte == b'"' || *byte == b'\\').unwrap_or(rest.len());
+            let plain = rest
+                .iter()
+                .position(|byte| *byte < 0x20 || *byte == b'"' || *byte == b'\\')
+                .unwrap_or(rest.len());
             let end = self.at.saturating_add(plain);
             // Both ends stand next to ASCII or at the end of the text, so this cuts no character.
             out.push_str(self.text.get(self.at..end).unwrap_or_default());
@@ -262,7 +269,9 @@ impl Parser<'_> {
         let mut unit = 0_u16;
         for _digit in 0..4 {
             let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16));
-            let digit = digit.and_then(|digit| u16::try_from(digit).ok()).ok_or_else(|| self.syntax("four hex digits after `\\u`"))?;
+            let digit = digit
+                .and_then(|digit| u16::try_from(digit).ok())
+                .ok_or_else(|| self.syntax("four hex digits after `\\u`"))?;
             unit = (unit << 4) | digit;
             self.advance(1);
         }
@@ -295,7 +304,11 @@ impl Parser<'_> {
         let range = || StrictError::NumberRange { at: start, number: shown(literal) };
         if integral {
             let integer: i64 = literal.parse().map_err(|_too_long| range())?;
-            return if (-INTEGER_MAX..=INTEGER_MAX).contains(&integer) { Ok(integer.into()) } else { Err(range()) };
+            return if (-INTEGER_MAX..=INTEGER_MAX).contains(&integer) {
+                Ok(integer.into())
+            } else {
+                Err(range())
+            };
         }
         let double: f64 = literal.parse().map_err(|_never| range())?;
         if !is_safe(double) {
@@ -312,7 +325,8 @@ impl Parser<'_> {
         }
         // Doubles below 2^53 that are written without point or exponent are integers; those
         // with an exponent are below 1e-6.
-        kept.parse::<i64>().map_or_else(|_fraction| Number::from_f64(double).ok_or_else(range), |integer| Ok(integer.into()))
+        kept.parse::<i64>()
+            .map_or_else(|_fraction| Number::from_f64(double).ok_or_else(range), |integer| Ok(integer.into()))
     }
 
     fn digits(&mut self) -> Result<(), StrictError> {
@@ -378,9 +392,11 @@ impl Decimal {
         let literal = literal.trim_start_matches('-');
         let (mantissa, exponent) = literal.split_once(['e', 'E']).unwrap_or((literal, "0"));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let mut digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).skip_while(|digit| *digit == b'0').collect();
+        let mut digits: Vec<u8> =
+            whole.bytes().chain(fraction.bytes()).skip_while(|digit| *digit == b'0').collect();
         // An exponent beyond i64 belongs to zero or to a number that is refused for its range.
-        let mut exponent = exponent.parse::<i64>().unwrap_or(i64::MIN).saturating_sub_unsigned(fraction.len() as u64);
+        let mut exponent =
+            exponent.parse::<i64>().unwrap_or(i64::MIN).saturating_sub_unsigned(fraction.len() as u64);
         while digits.pop_if(|digit| *digit == b'0').is_some() {
             exponent = exponent.saturating_add(1);
         }

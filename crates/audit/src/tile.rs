@@ -74,7 +74,8 @@ impl TileId {
     /// # Errors
     /// When the text is not the path of a tile.
     pub fn parse_path(path: &str) -> Result<Self, TileError> {
-        let (level, rest) = path.strip_prefix("tile/").and_then(|rest| rest.split_once('/')).ok_or(TileError::Path)?;
+        let (level, rest) =
+            path.strip_prefix("tile/").and_then(|rest| rest.split_once('/')).ok_or(TileError::Path)?;
         let level = parse_decimal(level).and_then(|level| u8::try_from(level).ok()).ok_or(TileError::Path)?;
         let (index, width) = parse_numbered(rest).ok_or(TileError::Path)?;
         Self::new(level, index, width)
@@ -248,7 +249,8 @@ pub fn encode_bundle<E: AsRef<[u8]>>(entries: impl IntoIterator<Item = E>) -> Re
     let mut bytes = Vec::new();
     for entry in entries {
         let entry = entry.as_ref();
-        let length = u16::try_from(entry.len()).map_err(|_too_long| TileError::EntryTooLong { bytes: entry.len() })?;
+        let length =
+            u16::try_from(entry.len()).map_err(|_too_long| TileError::EntryTooLong { bytes: entry.len() })?;
         bytes.extend_from_slice(&length.to_be_bytes());
         bytes.extend_from_slice(entry);
     }
@@ -268,7 +270,8 @@ pub fn decode_bundle(bytes: &[u8]) -> Result<Vec<&[u8]>, TileError> {
         }
         let cut_off = TileError::BundleCutOff { entry: entries.len() };
         let (length, after) = rest.split_first_chunk::<2>().ok_or(cut_off)?;
-        let (entry, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or(cut_off)?;
+        let (entry, after) =
+            after.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or(cut_off)?;
         entries.push(entry);
         rest = after;
     }
@@ -279,7 +282,9 @@ pub fn decode_bundle(bytes: &[u8]) -> Result<Vec<&[u8]>, TileError> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TileError {
     /// Not a path by tlog-tiles, or a level or width out of range.
-    #[error("a tile's path must be `tile/LEVEL/NNN` or `tile/entries/NNN` with a level up to 63 and a width of 1 to 256")]
+    #[error(
+        "a tile's path must be `tile/LEVEL/NNN` or `tile/entries/NNN` with a level up to 63 and a width of 1 to 256"
+    )]
     Path,
     /// Not 32 bytes for each hash.
     #[error("a tile of {width} hashes must have 32 bytes for each, and this one has {bytes} in all")]

@@ -74,7 +74,10 @@ fn split_fields(text: &[u8]) -> Option<[i64; 7]> {
 ///
 /// The year is taken to begin in March, so that the leap day is its last; 400 years are one
 /// cycle of 146 097 days.
-#[expect(clippy::arithmetic_side_effects, reason = "days are within the years -1 to 10000, far from i64's bounds")]
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "days are within the years -1 to 10000, far from i64's bounds"
+)]
 const fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
@@ -99,7 +102,10 @@ const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     year.div_euclid(400) * 146_097 + of_era - 719_468
 }
 
-#[expect(clippy::arithmetic_side_effects, reason = "days come from four-digit years, the rest is below one day")]
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "days come from four-digit years, the rest is below one day"
+)]
 const fn ms_from_parts(days: i64, hour: i64, minute: i64, second: i64, ms: i64) -> i64 {
     days * MS_PER_DAY + ((hour * 60 + minute) * 60 + second) * 1000 + ms
 }

@@ -51,9 +51,9 @@ impl Frontier {
     #[must_use]
     pub fn root(&self) -> Hash {
         let mut from_right = self.roots.iter().rev();
-        from_right.next().map_or(Hash::EMPTY_ROOT, |last| {
-            from_right.fold(*last, |right, left| node_hash(left, &right))
-        })
+        from_right
+            .next()
+            .map_or(Hash::EMPTY_ROOT, |last| from_right.fold(*last, |right, left| node_hash(left, &right)))
     }
 
     /// Appends a leaf hash and answers the index the leaf got.
@@ -148,7 +148,10 @@ pub enum FrontierError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{hash::leaf_hash, proof::tests::{naive_root, reference_leaves, test_leaves}};
+    use crate::{
+        hash::leaf_hash,
+        proof::tests::{naive_root, reference_leaves, test_leaves},
+    };
     use alloc::string::ToString as _;
 
     #[test]

@@ -77,15 +77,38 @@ fn malformed_notes_are_refused() {
     let good = Note::sign("text\n", &[&key("a", 1)]).unwrap().encode();
     let line = good.strip_prefix("text\n\n").unwrap();
     for note in [
-        "".into(), "\n\n".into(), "text\n".into(), "text\n\n".into(), format!("text\n{line}"), format!("\n\n{}", line.trim_end()),
-        format!("{good}\n"), format!("{good}x"), good.trim_end().into(), format!("te\txt\n\n{line}"), format!("te\rxt\n\n{line}"),
-        good.replace('\u{2014}', "-"), good.replace("\u{2014} ", "\u{2014}"), good.replace(" a ", "  "), good.replace(" a ", " a+b "),
-        good.replace(" a ", " a  "), good.replace("=\n", "\n"), format!("text\n\n{line}\n{line}"), format!("text\n\n\u{2014} a AAAAAA==\n"),
+        "".into(),
+        "\n\n".into(),
+        "text\n".into(),
+        "text\n\n".into(),
+        format!("text\n{line}"),
+        format!("\n\n{}", line.trim_end()),
+        format!("{good}\n"),
+        format!("{good}x"),
+        good.trim_end().into(),
+        format!("te\txt\n\n{line}"),
+        format!("te\rxt\n\n{line}"),
+        good.replace('\u{2014}', "-"),
+        good.replace("\u{2014} ", "\u{2014}"),
+        good.replace(" a ", "  "),
+        good.replace(" a ", " a+b "),
+        good.replace(" a ", " a  "),
+        good.replace("=\n", "\n"),
+        format!("text\n\n{line}\n{line}"),
+        "text\n\n\u{2014} a AAAAAA==\n".into(),
     ] {
-        assert!(Note::parse(note.as_bytes()).and_then(|note| note.verify(&[key("a", 1).verifier()]).map(drop)).is_err(), "{note:?}");
+        assert!(
+            Note::parse(note.as_bytes())
+                .and_then(|note| note.verify(&[key("a", 1).verifier()]).map(drop))
+                .is_err(),
+            "{note:?}"
+        );
     }
     assert_eq!(Note::parse(b"te\xffxt\n\n\xe2\x80\x94 a AAAAAAA=\n"), Err(NoteError::Text));
-    assert_eq!(Note::parse(format!("text\n\n{}", line.repeat(SIGNATURES_MAX + 1)).as_bytes()), Err(NoteError::Limit));
+    assert_eq!(
+        Note::parse(format!("text\n\n{}", line.repeat(SIGNATURES_MAX + 1)).as_bytes()),
+        Err(NoteError::Limit)
+    );
     assert!(Note::parse(format!("text\n\n{}", line.repeat(16)).as_bytes()).is_ok());
     assert_eq!(Note::parse(&vec![b'a'; NOTE_BYTES_MAX + 1]), Err(NoteError::Limit));
     for text in ["", "no newline", "tab\t\n", "nul\0\n"] {

@@ -1,3 +1,9 @@
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "an overflow in a test is a failed test"
+)]
+
 use super::*;
 use crate::{hash::leaf_hash, tree::Frontier};
 use alloc::{string::String, vec};
@@ -40,8 +46,11 @@ fn naive_inclusion(index: usize, leaves: &[Hash]) -> Vec<Hash> {
     }
     let k = naive_split(leaves.len());
     let (left, right) = leaves.split_at(k);
-    let (mut path, sibling) =
-        if index < k { (naive_inclusion(index, left), right) } else { (naive_inclusion(index - k, right), left) };
+    let (mut path, sibling) = if index < k {
+        (naive_inclusion(index, left), right)
+    } else {
+        (naive_inclusion(index - k, right), left)
+    };
     path.push(naive_root(sibling));
     path
 }
@@ -53,8 +62,11 @@ fn naive_consistency(old: usize, leaves: &[Hash], known: bool) -> Vec<Hash> {
     }
     let k = naive_split(leaves.len());
     let (left, right) = leaves.split_at(k);
-    let (mut path, sibling) =
-        if old <= k { (naive_consistency(old, left, known), right) } else { (naive_consistency(old - k, right, false), left) };
+    let (mut path, sibling) = if old <= k {
+        (naive_consistency(old, left, known), right)
+    } else {
+        (naive_consistency(old - k, right, false), left)
+    };
     path.push(naive_root(sibling));
     path
 }
@@ -210,7 +222,7 @@ fn proofs_from_tiles_read_little() {
     }
     let mut read = 0;
     let mut nodes = TileNodes(|level: u8, start: u64, count: u16| {
-        assert!(start % u64::from(count) == 0 && count <= 128);
+        assert!(start.is_multiple_of(u64::from(count)) && count <= 128);
         assert_eq!(start / 256, (start + u64::from(count) - 1) / 256, "crosses a tile");
         read += count;
         let row = tile_hashes.get(usize::from(level)).ok_or("no such level")?;
@@ -236,7 +248,10 @@ fn agrees_with_another_implementation() {
         mine.append(leaves[entry as usize]).unwrap();
         assert_eq!(other.root().as_bytes().as_slice(), mine.root().as_bytes());
         let path = inclusion(entry / 2, entry + 1, &mut Leaves(&leaves)).unwrap();
-        assert_eq!(other.prove_inclusion((entry / 2) as usize).as_bytes(), path.iter().flat_map(Hash::as_bytes).copied().collect::<Vec<u8>>());
+        assert_eq!(
+            other.prove_inclusion((entry / 2) as usize).as_bytes(),
+            path.iter().flat_map(Hash::as_bytes).copied().collect::<Vec<u8>>()
+        );
         if entry > 0 {
             let path = consistency(entry / 2 + 1, entry + 1, &mut Leaves(&leaves)).unwrap();
             let theirs = other.prove_consistency((entry - entry / 2) as usize);
@@ -284,7 +299,7 @@ proptest! {
         let (fork_root, root) = (naive_root(&fork), naive_root(&leaves));
         let honest = consistency(old as u64, size as u64, &mut Leaves(&leaves)).unwrap();
         prop_assert!(verify_consistency((old as u64, &fork_root), (size as u64, &root), &honest).is_err());
-        let mut forged = leaves.clone();
+        let mut forged = leaves;
         forged[..old].copy_from_slice(&fork);
         let forged = consistency(old as u64, size as u64, &mut Leaves(&forged)).unwrap();
         prop_assert!(verify_consistency((old as u64, &fork_root), (size as u64, &root), &forged).is_err());

@@ -10,7 +10,9 @@ pub(crate) fn any_json() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
         (-INTEGER_MAX..=INTEGER_MAX).prop_map(|integer| json!(integer)),
-        any::<f64>().prop_filter("safe fraction", |double| double.fract() != 0.0 && is_safe(*double)).prop_map(|double| json!(double)),
+        any::<f64>()
+            .prop_filter("safe fraction", |double| double.fract() != 0.0 && is_safe(*double))
+            .prop_map(|double| json!(double)),
         any::<String>().prop_map(Value::String),
         "[\\x00-\\x7f\u{e000}\u{ffff}\u{10000}]{0,8}".prop_map(Value::String),
     ];
@@ -38,7 +40,17 @@ fn plain_json_is_read() {
 
 #[test]
 fn integral_numbers_become_integers() {
-    for (text, integer) in [("0", 0), ("-0", 0), ("-0.0", 0), ("1.0", 1), ("1e3", 1000), ("100e-2", 1), ("0e99999999999999999999", 0), ("9007199254740991", INTEGER_MAX), ("-9007199254740991.0", -INTEGER_MAX)] {
+    for (text, integer) in [
+        ("0", 0),
+        ("-0", 0),
+        ("-0.0", 0),
+        ("1.0", 1),
+        ("1e3", 1000),
+        ("100e-2", 1),
+        ("0e99999999999999999999", 0),
+        ("9007199254740991", INTEGER_MAX),
+        ("-9007199254740991.0", -INTEGER_MAX),
+    ] {
         assert_eq!(from_slice_strict(text.as_bytes()), Ok(json!(integer)), "{text}");
     }
 }
@@ -54,10 +66,26 @@ fn fractions_are_kept_when_exact() {
 
 #[test]
 fn numbers_that_readers_differ_on_are_refused() {
-    for text in ["9007199254740992", "-9007199254740992", "9007199254740993", "18446744073709551616", "1e16", "1e21", "1e400", "-1e99999999999999999999", "9007199254740993.0"] {
+    for text in [
+        "9007199254740992",
+        "-9007199254740992",
+        "9007199254740993",
+        "18446744073709551616",
+        "1e16",
+        "1e21",
+        "1e400",
+        "-1e99999999999999999999",
+        "9007199254740993.0",
+    ] {
         assert_eq!(code(text), "json_number_range", "{text}");
     }
-    for text in ["0.1000000000000000055", "9007199254740990.9999", "1e-400", "3.14159265358979323846", "1e-99999999999999999999"] {
+    for text in [
+        "0.1000000000000000055",
+        "9007199254740990.9999",
+        "1e-400",
+        "3.14159265358979323846",
+        "1e-99999999999999999999",
+    ] {
         assert_eq!(code(text), "json_number_precision", "{text}");
     }
     assert_eq!(
@@ -100,9 +128,52 @@ fn nesting_is_limited() {
 #[test]
 fn what_is_not_json_is_refused() {
     for text in [
-        "", " ", "nul", "nulll", "True", "NaN", "Infinity", "-", "+1", "01", "-01", ".5", "1.", "1e", "1e+", "0x1", "1_0",
-        "\"", "\"\\", "\"\\x\"", "\"\\u12\"", "\"\\u12g4\"", "\"\t\"", "'a'", "[", "[1", "[1,", "[1,]", "[,]", "{", "{\"a\"", "{\"a\":",
-        "{\"a\":1", "{\"a\":1,", "{\"a\":1,}", "{a:1}", "{1:1}", "{,}", "[]]", "1 2", "{} {}", "[1 2]", "// c\n1", "\u{feff}1", "\u{a0}1", "null\0",
+        "",
+        " ",
+        "nul",
+        "nulll",
+        "True",
+        "NaN",
+        "Infinity",
+        "-",
+        "+1",
+        "01",
+        "-01",
+        ".5",
+        "1.",
+        "1e",
+        "1e+",
+        "0x1",
+        "1_0",
+        "\"",
+        "\"\\",
+        "\"\\x\"",
+        "\"\\u12\"",
+        "\"\\u12g4\"",
+        "\"\t\"",
+        "'a'",
+        "[",
+        "[1",
+        "[1,",
+        "[1,]",
+        "[,]",
+        "{",
+        "{\"a\"",
+        "{\"a\":",
+        "{\"a\":1",
+        "{\"a\":1,",
+        "{\"a\":1,}",
+        "{a:1}",
+        "{1:1}",
+        "{,}",
+        "[]]",
+        "1 2",
+        "{} {}",
+        "[1 2]",
+        "// c\n1",
+        "\u{feff}1",
+        "\u{a0}1",
+        "null\0",
     ] {
         assert_eq!(code(text), "json_syntax", "{text:?}");
     }

@@ -22,14 +22,40 @@ fn paths_of_the_specification() {
 #[test]
 fn other_paths_are_refused() {
     for path in [
-        "", "tile", "tile/", "tile/0", "tile/0/", "tile/0/0", "tile/0/00", "tile/0/0000", "tile/64/000", "tile/256/000", "tile/00/000", "tile/-1/000",
-        "tile/0/x000/000", "tile/0/001/000", "tile/0/x001", "tile/0/x001/x000", "tile/0/000.p/0", "tile/0/000.p/256", "tile/0/000.p/01", "tile/0/000.p/",
-        "tile/0/000.p/1.p/1", "tile/0/000/", "/tile/0/000", "tile/0/+01", "tile/0/x018/x446/x744/x073/x709/x551/616", "tile/entries/000", "../tile/0/000",
+        "",
+        "tile",
+        "tile/",
+        "tile/0",
+        "tile/0/",
+        "tile/0/0",
+        "tile/0/00",
+        "tile/0/0000",
+        "tile/64/000",
+        "tile/256/000",
+        "tile/00/000",
+        "tile/-1/000",
+        "tile/0/x000/000",
+        "tile/0/001/000",
+        "tile/0/x001",
+        "tile/0/x001/x000",
+        "tile/0/000.p/0",
+        "tile/0/000.p/256",
+        "tile/0/000.p/01",
+        "tile/0/000.p/",
+        "tile/0/000.p/1.p/1",
+        "tile/0/000/",
+        "/tile/0/000",
+        "tile/0/+01",
+        "tile/0/x018/x446/x744/x073/x709/x551/616",
+        "tile/entries/000",
+        "../tile/0/000",
     ] {
         assert_eq!(TileId::parse_path(path), Err(TileError::Path), "{path}");
     }
     assert_eq!(BundleId::parse_path("tile/0/000"), Err(TileError::Path));
-    assert!(TileId::new(64, 0, 1).is_err() && TileId::new(0, 0, 0).is_err() && TileId::new(0, 0, 257).is_err());
+    assert!(
+        TileId::new(64, 0, 1).is_err() && TileId::new(0, 0, 0).is_err() && TileId::new(0, 0, 257).is_err()
+    );
 }
 
 #[test]
@@ -62,14 +88,23 @@ fn the_builder_makes_exactly_the_tiles_of_its_size() {
         if [0, 1, 255, 256, 257, 511, 512, 65_535, 65_536, 65_537].contains(&size) {
             let mut all = made.clone();
             all.extend(builder.partial().map(|(id, hashes)| (id, hashes.to_vec())));
-            assert_eq!(all.keys().copied().collect::<Vec<_>>(), { let mut ids: Vec<_> = tiles(size).collect(); ids.sort(); ids }, "size {size}");
+            assert_eq!(
+                all.keys().copied().collect::<Vec<_>>(),
+                {
+                    let mut ids: Vec<_> = tiles(size).collect();
+                    ids.sort();
+                    ids
+                },
+                "size {size}"
+            );
         }
         builder.append(*leaf, |id, hashes| assert_eq!(made.insert(id, hashes.to_vec()), None)).unwrap();
     }
     assert_eq!(builder.tree().root(), naive_root(&leaves));
     assert_eq!(made[&TileId::new(0, 1, 256).unwrap()], leaves[256..512]);
     assert_eq!(made[&TileId::new(1, 0, 256).unwrap()][3], naive_root(&leaves[768..1024]));
-    let top: Vec<_> = builder.partial().filter(|(id, _)| id.level() == 2).map(|(_, hashes)| hashes.to_vec()).collect();
+    let top: Vec<_> =
+        builder.partial().filter(|(id, _)| id.level() == 2).map(|(_, hashes)| hashes.to_vec()).collect();
     assert_eq!(top, [vec![naive_root(&leaves[..65_536])]]);
 }
 
