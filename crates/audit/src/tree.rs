@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(seen.len(), 64 + 32 + 16 + 8 + 4 + 2 + 1);
         for (id, hash) in seen {
             let width = 1 << id.level;
-            let begin = id.index as usize * width;
+            let begin = usize::try_from(id.index).unwrap() * width;
             assert_eq!(hash, naive_root(&leaves[begin..begin + width]));
         }
     }
