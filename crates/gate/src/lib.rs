@@ -1,1 +1,30 @@
 //! The one path from a call to an effect.
+//!
+//! ```text
+//! RawCall ─parse─▶ Call<A> ─decide─▶ Permitted<A> ─issue─▶ Warrant<A> + OpenCall ─perform─▶ outcome ─close─▶ reply
+//!                      (or refused, parked)        one transaction:                         one transaction:
+//!                                                 hold, intent, entries                     outcome, settle, entries
+//! ```
+//!
+//! Each arrow consumes its left side and is the only source of its right side, so a call that was not
+//! decided cannot be performed, and one that was not recorded cannot either. This crate opens no socket
+//! and no database: it owns the traits ([`Ledger`], [`Vault`], [`Clock`], [`Tool`]) that others implement.
+#![deny(missing_docs)]
+
+pub mod answer;
+pub mod clock;
+pub mod entry;
+pub mod gate;
+pub mod ledger;
+pub mod tool;
+pub mod vault;
+pub mod warrant;
+
+pub use answer::{Answer, Done, Pending, Refused};
+pub use clock::{Clock, Entropy};
+pub use entry::Entry;
+pub use gate::{Gate, Settings};
+pub use ledger::Ledger;
+pub use tool::{Evidence, MeasureError, Measured, Parsed, Performed, Sample, Tool, ToolError};
+pub use vault::{Authority, Credential, Upkeep, Vault, VaultFault};
+pub use warrant::{Probe, Warrant};

@@ -98,7 +98,7 @@ impl core::str::FromStr for CallDigest {
         for (i, byte) in bytes.iter_mut().enumerate() {
             let at = i.saturating_mul(2);
             let pair = text.get(at..at.saturating_add(2)).ok_or(BadDigest)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| BadDigest)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_not_hexadecimal| BadDigest)?;
         }
         Ok(Self(bytes))
     }

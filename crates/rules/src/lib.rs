@@ -13,6 +13,7 @@
 extern crate alloc;
 
 pub mod approval;
+pub mod arguments;
 pub mod budget;
 pub mod call;
 pub mod decision;
@@ -20,6 +21,7 @@ pub mod effect;
 pub mod facts;
 pub mod id;
 pub mod money;
+pub mod policy;
 pub mod rate;
 pub mod reach;
 pub mod refusal;
@@ -35,6 +37,7 @@ pub use id::{
     SystemName, TeamName, ToolName, ToolVersion,
 };
 pub use money::{Currency, Money};
+pub use policy::decide;
 pub use reach::Reach;
 pub use refusal::{Code, Refusal};
 pub use tool::{SystemSpec, ToolSpec};

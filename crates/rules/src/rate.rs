@@ -44,7 +44,7 @@ impl Rate {
     pub fn parse(text: &str, scope: RateScope) -> Result<Self, BadRate> {
         let bad = || BadRate(text.into());
         let (limit, unit) = text.split_once('/').ok_or_else(bad)?;
-        let limit = NonZeroU32::from_str(limit.trim()).map_err(|_| bad())?;
+        let limit = NonZeroU32::from_str(limit.trim()).map_err(|_not_a_count| bad())?;
         let period_ms = match unit.trim() {
             "s" | "sec" | "second" => 1_000,
             "min" | "minute" => 60_000,

@@ -41,6 +41,8 @@ pub struct ToolSpec {
     pub categories: BTreeSet<String>,
     /// Whether what it does can be undone by us.
     pub reversible: bool,
+    /// Whether the reach of its calls can be measured before they run.
+    pub measurable: bool,
     /// Whether the system itself recognises a repeated call by its idempotency key, so that a call in
     /// doubt may be repeated.
     pub idempotent: bool,

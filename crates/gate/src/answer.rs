@@ -1,0 +1,69 @@
+//! What the agent is told. Waiting, refusal and doubt are different answers.
+
+use countersign_rules::{ApprovalId, ApprovalState, AskOf, CallId, Reach, Refusal};
+use serde_json::Value;
+
+/// The answer to a call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// It was performed.
+    Done(Done),
+    /// People must approve first.
+    Pending(Pending),
+    /// It was not performed, or its result is not known; the code says which.
+    Refused(Refused),
+}
+
+impl Answer {
+    /// The status word: `done`, `pending`, `refused`, `expired`, `superseded`, `budget_exhausted`,
+    /// `rate_limited`, `halted`, `blocked`, `in_doubt` or `failed`.
+    #[must_use]
+    pub const fn status(&self) -> &'static str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Pending(_) => "pending",
+            Self::Refused(refused) => refused.refusal.code.status(),
+        }
+    }
+}
+
+/// A performed call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Done {
+    /// Its id.
+    pub call: CallId,
+    /// The approval it stands on, if it needed one.
+    pub approval: Option<ApprovalId>,
+    /// The structured result.
+    pub reply: Value,
+    /// Rows touched or returned.
+    pub rows: u64,
+}
+
+/// A call that waits for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pending {
+    /// Its id.
+    pub call: CallId,
+    /// The request to wait for.
+    pub approval: ApprovalId,
+    /// Where it stands: waiting, approved or executing.
+    pub state: ApprovalState,
+    /// Who is asked.
+    pub of: Vec<AskOf>,
+    /// What was measured.
+    pub reach: Option<Reach>,
+    /// When it expires, in Unix milliseconds UTC.
+    pub expires_ms: i64,
+}
+
+/// A call without result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refused {
+    /// Its id, when it got as far as being a call.
+    pub call: Option<CallId>,
+    /// The approval request it belongs to, if any.
+    pub approval: Option<ApprovalId>,
+    /// Why, by which rule, and what would make it pass.
+    pub refusal: Refusal,
+}

@@ -1,0 +1,289 @@
+//! What is written to the log: one constructor per kind of entry, so that its words are the same
+//! wherever it is made.
+//!
+//! Entries hold what decided and what happened. They do not hold results, credentials or row samples:
+//! results appear as digests, samples as salted commitments whose data is kept beside the log and can be
+//! erased.
+
+use countersign_audit::{Entry as LogEntry, EntryError, EntryKind, entry::Reference};
+use countersign_rules::{
+    AgentId, ApprovalId, ApprovalState, BundleDigest, Call, CallId, Decision, DecisionId, Facts, Money,
+    PersonId, Reach, Refusal, Requester, SessionId, Signature, StoredCall, approval::ApprovalRequest,
+};
+use serde_json::{Value, json};
+
+use crate::ledger::{CallOutcome, HaltRecord, HaltScope};
+
+/// An entry before it has its place in the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// When, in Unix milliseconds UTC.
+    pub at_ms: i64,
+    /// What happened; a stable word.
+    pub kind: &'static str,
+    /// Whose call.
+    pub agent: Option<AgentId>,
+    /// In which session.
+    pub session: Option<SessionId>,
+    /// Which call.
+    pub call: Option<CallId>,
+    /// Which request for approval.
+    pub approval: Option<ApprovalId>,
+    /// The details, by kind.
+    pub body: Value,
+}
+
+impl Entry {
+    fn new(at_ms: i64, kind: &'static str, body: Value) -> Self {
+        Self { at_ms, kind, agent: None, session: None, call: None, approval: None, body }
+    }
+
+    fn about(mut self, requester: &Requester, call: &CallId) -> Self {
+        self.agent = Some(requester.agent.clone());
+        self.session = Some(requester.session.clone());
+        self.call = Some(call.clone());
+        self
+    }
+
+    fn under(mut self, approval: Option<&ApprovalId>) -> Self {
+        self.approval = approval.cloned();
+        self
+    }
+
+    /// The bytes that stand in the log: versioned canonical JSON.
+    ///
+    /// # Errors
+    /// When the entry is larger than the log's format allows, or holds a number that canonical JSON cannot
+    /// write.
+    pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
+        let reference = |id: Option<&str>| id.map(Reference::new).transpose();
+        let mut body = self.body.clone();
+        if let (Some(approval), Some(body)) = (&self.approval, body.as_object_mut()) {
+            body.insert("approval".into(), Value::from(approval.as_str()));
+        }
+        let mut entry = LogEntry::new(self.at_ms, EntryKind::new(self.kind)?, body);
+        entry.agent = reference(self.agent.as_ref().map(AgentId::as_str))?;
+        entry.session = reference(self.session.as_ref().map(SessionId::as_str))?;
+        entry.call = reference(self.call.as_ref().map(CallId::as_str))?;
+        entry.to_bytes()
+    }
+
+    /// A session began.
+    #[must_use]
+    pub fn session_opened(at_ms: i64, requester: &Requester, front_door: &str, client: Option<&str>) -> Self {
+        let body = json!({
+            "client": client,
+            "front_door": front_door,
+            "on_behalf_of": requester.on_behalf_of,
+            "teams": requester.teams,
+        });
+        let mut entry = Self::new(at_ms, "session_opened", body);
+        entry.agent = Some(requester.agent.clone());
+        entry.session = Some(requester.session.clone());
+        entry
+    }
+
+    /// An agent proposed a call. The reason is the agent's claim.
+    #[must_use]
+    pub fn call_proposed<A>(at_ms: i64, call: &Call<A>) -> Self {
+        let body = json!({
+            "arguments": call.arguments,
+            "digest": call.digest,
+            "reason": call.reason,
+            "system": call.tool.system.name,
+            "tool": call.tool.name,
+            "version": call.tool.version,
+        });
+        Self::new(at_ms, "call_proposed", body).about(&call.requester, &call.id)
+    }
+
+    /// A proposal was refused before it was a call: unknown tool, arguments that do not fit.
+    #[must_use]
+    pub fn call_rejected(
+        at_ms: i64,
+        requester: &Requester,
+        call: &CallId,
+        tool: &str,
+        refusal: &Refusal,
+    ) -> Self {
+        let tool: String = tool.chars().take(128).collect();
+        let body = json!({ "code": refusal.code, "message": refusal.message, "tool": tool });
+        Self::new(at_ms, "call_rejected", body).about(requester, call)
+    }
+
+    /// The reach was measured. `sample` is the commitment to the sample of rows.
+    #[must_use]
+    pub fn reach_measured<A>(at_ms: i64, call: &Call<A>, reach: &Reach, sample: Option<&str>) -> Self {
+        let body = json!({ "reach": reach, "sample_commitment": sample });
+        Self::new(at_ms, "reach_measured", body).about(&call.requester, &call.id)
+    }
+
+    /// The rules decided, on these facts under these policies.
+    #[must_use]
+    pub fn decided<A>(
+        at_ms: i64,
+        call: &Call<A>,
+        id: &DecisionId,
+        bundle: &BundleDigest,
+        facts: &Facts,
+        decision: &Decision,
+    ) -> Self {
+        let body = json!({ "bundle": bundle, "decision": decision, "facts": facts, "id": id });
+        Self::new(at_ms, "decided", body).about(&call.requester, &call.id)
+    }
+
+    /// Something else than the policies refused: a limit, a halt, an unmeasurable reach.
+    #[must_use]
+    pub fn refused<A>(at_ms: i64, call: &Call<A>, refusal: &Refusal) -> Self {
+        let body = json!({
+            "code": refusal.code,
+            "message": refusal.message,
+            "policies": refusal.policies,
+            "status": refusal.code.status(),
+        });
+        Self::new(at_ms, "refused", body).about(&call.requester, &call.id)
+    }
+
+    /// People are asked.
+    #[must_use]
+    pub fn asked(request: &ApprovalRequest) -> Self {
+        let body = json!({
+            "bundle": request.bundle,
+            "decision": request.decision,
+            "digest": request.call.digest,
+            "expires_ms": request.expires_ms,
+            "of": request.of,
+            "reach": request.reach,
+        });
+        Self::new(request.asked_ms, "asked", body)
+            .about(&request.call.requester, &request.call.id)
+            .under(Some(&request.id))
+    }
+
+    /// A person answered.
+    #[must_use]
+    pub fn answered(request: &ApprovalRequest, signature: &Signature) -> Self {
+        let body = json!({
+            "approved": signature.approved,
+            "channel": signature.channel,
+            "comment": signature.comment,
+            "digest": request.call.digest,
+            "groups": signature.groups,
+            "person": signature.person,
+        });
+        Self::new(signature.at_ms, "answered", body)
+            .about(&request.call.requester, &request.call.id)
+            .under(Some(&request.id))
+    }
+
+    /// A request ended without being performed.
+    #[must_use]
+    pub fn request_ended(at_ms: i64, request: &ApprovalRequest, state: ApprovalState, why: &str) -> Self {
+        Self::new(at_ms, "request_ended", json!({ "state": state, "why": why }))
+            .about(&request.call.requester, &request.call.id)
+            .under(Some(&request.id))
+    }
+
+    /// The intent: after this is durable, and not before, the system may be touched.
+    #[must_use]
+    pub fn warrant_issued<A>(
+        at_ms: i64,
+        call: &Call<A>,
+        decision: &DecisionId,
+        approval: Option<&ApprovalId>,
+        rows_max: u64,
+        holds: &[(String, u64)],
+    ) -> Self {
+        let holds: Vec<Value> =
+            holds.iter().map(|(budget, amount)| json!({ "amount": amount, "budget": budget })).collect();
+        let body = json!({
+            "decision": decision,
+            "digest": call.digest,
+            "holds": holds,
+            "rows_max": rows_max,
+            "system": call.tool.system.name,
+        });
+        Self::new(at_ms, "warrant_issued", body).about(&call.requester, &call.id).under(approval)
+    }
+
+    /// What became of a call. A result stands in the log as its digest.
+    #[must_use]
+    pub fn outcome(
+        at_ms: i64,
+        call: &StoredCall,
+        approval: Option<&ApprovalId>,
+        outcome: &CallOutcome,
+        used: Option<(u64, Option<Money>)>,
+        duration_ms: u64,
+    ) -> Self {
+        let (status, detail) = match outcome {
+            CallOutcome::Done { reply } => ("done", json!({ "result_digest": digest(reply) })),
+            CallOutcome::DoneWithoutResult { message } => {
+                ("done_without_result", json!({ "message": message }))
+            }
+            CallOutcome::Failed { code, message, .. } => {
+                ("failed", json!({ "code": code, "message": message }))
+            }
+            CallOutcome::InDoubt { message } => ("in_doubt", json!({ "message": message })),
+        };
+        let (rows, amount) = used.map_or((None, None), |(rows, amount)| (Some(rows), amount));
+        let body = json!({
+            "amount": amount,
+            "detail": detail,
+            "duration_ms": duration_ms,
+            "rows": rows,
+            "status": status,
+        });
+        Self::new(at_ms, "outcome", body).about(&call.requester, &call.id).under(approval)
+    }
+
+    /// A call whose process is gone: its effect may or may not have happened.
+    #[must_use]
+    pub fn in_doubt(at_ms: i64, call: &StoredCall, approval: Option<&ApprovalId>) -> Self {
+        let body =
+            json!({ "message": "the process that issued the call is gone, and no outcome is recorded" });
+        Self::new(at_ms, "in_doubt", body).about(&call.requester, &call.id).under(approval)
+    }
+
+    /// A person found out what became of a call in doubt.
+    #[must_use]
+    pub fn doubt_resolved(
+        at_ms: i64,
+        call: &StoredCall,
+        person: &PersonId,
+        happened: bool,
+        comment: &str,
+    ) -> Self {
+        let body = json!({ "comment": comment, "happened": happened, "person": person });
+        Self::new(at_ms, "doubt_resolved", body).about(&call.requester, &call.id)
+    }
+
+    /// An agent, or every agent, was halted.
+    #[must_use]
+    pub fn halted(halt: &HaltRecord) -> Self {
+        Self::new(halt.since_ms, "halted", json!({ "by": halt.by, "scope": halt.scope, "why": halt.why }))
+    }
+
+    /// A halt was ended.
+    #[must_use]
+    pub fn resumed(at_ms: i64, scope: &HaltScope, by: &str) -> Self {
+        Self::new(at_ms, "resumed", json!({ "by": by, "scope": scope }))
+    }
+
+    /// The server started with this configuration.
+    #[must_use]
+    pub fn configured(at_ms: i64, body: Value) -> Self {
+        Self::new(at_ms, "configured", body)
+    }
+
+    /// Something administrative happened: a key issued or revoked, a tool switched off or on.
+    #[must_use]
+    pub fn administered(at_ms: i64, kind: &'static str, body: Value) -> Self {
+        Self::new(at_ms, kind, body)
+    }
+}
+
+/// The digest under which a result stands in the log: SHA-256 over its canonical form, in hexadecimal.
+fn digest(reply: &Value) -> Option<String> {
+    countersign_audit::canonical::canonical_digest(reply).ok().map(|hash| hash.to_string())
+}

@@ -1,0 +1,517 @@
+//! The port to the store: calls, holds, approvals, counters, halts and the log, kept together so that
+//! each step of the path is one transaction.
+
+use std::future::Future;
+
+use countersign_rules::{
+    AgentId, ApprovalId, ApprovalRequest, ApprovalState, CallDigest, CallId, Counters, DecisionId, Effect,
+    Money, Requester, SessionId, Signature, StoredCall, SystemName, ToolName,
+    approval::AnswerRefusal,
+    budget::{Balance, BudgetAccount, Exhausted, HoldRequest},
+    rate::{Rate, TooOften},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::{entry::Entry, tool::Evidence};
+
+/// The store behind the gate.
+///
+/// Contract, for every implementation:
+/// - Each method that changes something is one transaction, serialised with every other one on the same
+///   ledger, by whichever process: budgets are exact and the log never forks.
+/// - When such a method returns `Ok`, its change and its entries are durable (synced); concurrent callers
+///   share a commit. When it returns `Err`, nothing of it is kept, except for [`LedgerFault::Unknown`],
+///   where it may have been.
+/// - Entries are appended in the given order, in one piece; the log's tree, head and signed checkpoint are
+///   part of the same transaction.
+/// - Nothing is retried inside; a fault is reported at once or within the configured timeout.
+/// - All methods may run concurrently.
+pub trait Ledger: Send + Sync + 'static {
+    /// What the ledger knows that matters for deciding a call.
+    fn standing(
+        &self,
+        requester: &Requester,
+        digest: CallDigest,
+        now_ms: i64,
+    ) -> impl Future<Output = Result<Standing, LedgerFault>> + Send;
+
+    /// Opens a session, once: the entry is appended only when the session is new.
+    fn open_session(
+        &self,
+        requester: &Requester,
+        entry: Entry,
+    ) -> impl Future<Output = Result<(), LedgerFault>> + Send;
+
+    /// Appends entries that change nothing else: refusals, configuration, policies.
+    fn record(&self, entries: Vec<Entry>) -> impl Future<Output = Result<(), LedgerFault>> + Send;
+
+    /// Parks a call until people answer. When the same requester (agent and session) has a request for the
+    /// same digest that is not final, that one is returned and nothing is appended.
+    fn park(&self, parking: Parking) -> impl Future<Output = Result<ApprovalRecord, LedgerFault>> + Send;
+
+    /// Records an intent, takes its rates and holds, counts it, spends its approval (approved → executing).
+    fn issue(&self, intent: Intent) -> impl Future<Output = Result<Issued, NotIssued>> + Send;
+
+    /// Records an outcome, settles the holds, corrects the counters, and moves the approval on.
+    /// With [`Wait::Queued`] it may return before the commit: for reads only. Closing a call that has an
+    /// outcome already changes and appends nothing, so that it can be tried again; closing one that was
+    /// swept into doubt meanwhile records the outcome.
+    fn close(&self, closing: Closing, wait: Wait) -> impl Future<Output = Result<(), LedgerFault>> + Send;
+
+    /// Adds one person's answer to a request, by [`ApprovalRequest::answer`]. `entry` is appended with it.
+    fn answer(
+        &self,
+        approval: &ApprovalId,
+        signature: Signature,
+        entry: Entry,
+    ) -> impl Future<Output = Result<ApprovalRecord, NotAnswered>> + Send;
+
+    /// Ends a request that is not final and not executing: expired, superseded or blocked. Returns whether
+    /// it did; when the request has moved on meanwhile, nothing is appended and the answer is `false`.
+    fn end(
+        &self,
+        approval: &ApprovalId,
+        state: ApprovalState,
+        why: &str,
+        entries: Vec<Entry>,
+    ) -> impl Future<Output = Result<bool, LedgerFault>> + Send;
+
+    /// Marks a final request as fetched by its agent, so that the next equal call opens a new one.
+    fn deliver(&self, approval: &ApprovalId) -> impl Future<Output = Result<(), LedgerFault>> + Send;
+
+    /// Halts one agent, or all.
+    fn halt(&self, halt: HaltRecord, entry: Entry) -> impl Future<Output = Result<(), LedgerFault>> + Send;
+
+    /// Ends a halt. Returns whether there was one.
+    fn resume(
+        &self,
+        scope: &HaltScope,
+        entry: Entry,
+    ) -> impl Future<Output = Result<bool, LedgerFault>> + Send;
+
+    /// Finds calls that are open although the process that issued them is gone, and records them as in
+    /// doubt. Holds of such calls stay: what may have been spent counts as spent. Returns the new ones.
+    fn sweep(&self, now_ms: i64) -> impl Future<Output = Result<Vec<CallRecord>, LedgerFault>> + Send;
+
+    /// A person's finding about a call in doubt: whether it happened. Settles its holds accordingly.
+    fn resolve(
+        &self,
+        call: &CallId,
+        outcome: CallOutcome,
+        settlement: Settlement,
+        entry: Entry,
+    ) -> impl Future<Output = Result<bool, LedgerFault>> + Send;
+
+    /// One request.
+    fn approval(
+        &self,
+        approval: &ApprovalId,
+    ) -> impl Future<Output = Result<Option<ApprovalRecord>, LedgerFault>> + Send;
+
+    /// Requests in any of these states, oldest first; all states when empty.
+    fn approvals(
+        &self,
+        states: &[ApprovalState],
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<ApprovalRecord>, LedgerFault>> + Send;
+
+    /// One issued call.
+    fn call(&self, call: &CallId) -> impl Future<Output = Result<Option<CallRecord>, LedgerFault>> + Send;
+
+    /// Issued calls in a state, newest first; all states when `None`.
+    fn calls(
+        &self,
+        state: Option<CallState>,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<CallRecord>, LedgerFault>> + Send;
+
+    /// Halts in force.
+    fn halts(&self) -> impl Future<Output = Result<Vec<HaltRecord>, LedgerFault>> + Send;
+
+    /// Balances of every account that was ever used, newest day first.
+    fn balances(
+        &self,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<(BudgetAccount, Balance)>, LedgerFault>> + Send;
+
+    /// Changes whenever an approval, a call or a halt changed, in this process or, where several share the
+    /// ledger, in another (within a second).
+    fn changes(&self) -> watch::Receiver<u64>;
+}
+
+/// What the ledger knows that matters for deciding a call.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Standing {
+    /// The halt that stops this agent, if any.
+    pub halted: Option<HaltRecord>,
+    /// What the session did so far.
+    pub session: Counters,
+    /// What the agent did in the current UTC day.
+    pub agent_today: Counters,
+    /// Moves whenever `session` or `agent_today` do; see [`Intent::if_history`].
+    pub history: u64,
+    /// The newest request by this agent and session for this digest, final or not.
+    pub request: Option<ApprovalRecord>,
+}
+
+/// A call to be parked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parking {
+    /// The request.
+    pub request: ApprovalRequest,
+    /// Evidence for the approver, kept beside the log.
+    pub evidence: Option<Evidence>,
+    /// What the call does.
+    pub effect: Effect,
+    /// Appended when the request is new.
+    pub entries: Vec<Entry>,
+}
+
+/// A request with everything that happened to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApprovalRecord {
+    /// What was asked.
+    pub request: ApprovalRequest,
+    /// What the call does.
+    pub effect: Effect,
+    /// Where it stands.
+    pub state: ApprovalState,
+    /// The answers so far.
+    pub signatures: Vec<Signature>,
+    /// Evidence for the approver.
+    pub evidence: Option<Evidence>,
+    /// Why it ended, in words for the agent: the refusal's comment, what superseded it.
+    pub why: Option<String>,
+    /// Whether the agent has fetched the final answer.
+    pub delivered: bool,
+}
+
+/// An intent: what must be durable before the system is touched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Intent {
+    /// The call.
+    pub call: StoredCall,
+    /// The system it acts on.
+    pub system: SystemName,
+    /// What it does.
+    pub effect: Effect,
+    /// The decision it stands on.
+    pub decision: DecisionId,
+    /// Rates to take, each with the key its instant is stored under.
+    pub rates: Vec<(String, Rate)>,
+    /// Budgets to reserve.
+    pub holds: Vec<HoldRequest>,
+    /// The most rows it may touch; counted at once, corrected when closed.
+    pub rows: u64,
+    /// Money it moves; counted at once, corrected when closed.
+    pub amount: Option<Money>,
+    /// When set, the intent is refused with [`NotIssued::HistoryMoved`] unless [`Standing::history`] is
+    /// still this: a decision that looked at counters stands only while they do.
+    pub if_history: Option<u64>,
+    /// The approval it spends.
+    pub approval: Option<ApprovalId>,
+    /// When, in Unix milliseconds UTC.
+    pub now_ms: i64,
+    /// Appended with the intent.
+    pub entries: Vec<Entry>,
+}
+
+/// An intent is durable.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Issued {
+    /// The halt that this call's holds set off. The call itself still goes ahead.
+    pub halted: Option<HaltRecord>,
+}
+
+/// Why an intent was not recorded. Nothing was taken, held, counted or appended.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum NotIssued {
+    /// The agent is halted.
+    #[error("{0}")]
+    Halted(HaltRecord),
+    /// A rate refuses.
+    #[error("{0}")]
+    RateLimited(TooOften),
+    /// A budget refuses.
+    #[error("{0}")]
+    Exhausted(Exhausted),
+    /// The counters that the decision looked at have moved.
+    #[error("the session's history has moved since the decision")]
+    HistoryMoved,
+    /// The approval is not in the state approved: used already, expired, superseded.
+    #[error("the approval is {}", .0.as_str())]
+    ApprovalSpent(ApprovalState),
+    /// The ledger failed.
+    #[error(transparent)]
+    Fault(#[from] LedgerFault),
+}
+
+/// Whether closing waits for its commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Until it is durable.
+    Durable,
+    /// Until it is queued; a crash may leave the call in doubt. For reads.
+    Queued,
+}
+
+/// An outcome to record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Closing {
+    /// The call.
+    pub call: CallId,
+    /// The approval it spent.
+    pub approval: Option<ApprovalId>,
+    /// What became of it.
+    pub outcome: CallOutcome,
+    /// What was really used.
+    pub settlement: Settlement,
+    /// When, in Unix milliseconds UTC.
+    pub now_ms: i64,
+    /// Appended with the outcome.
+    pub entries: Vec<Entry>,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum CallOutcome {
+    /// Performed. `reply` is what the agent gets.
+    Done {
+        /// The structured result.
+        reply: Value,
+    },
+    /// Not performed, or rolled back: no effect. `superseded` says that it exceeded its approval.
+    Failed {
+        /// Stable code.
+        code: countersign_rules::Code,
+        /// Why.
+        message: String,
+        /// Whether the approval it spent is superseded by that.
+        superseded: bool,
+    },
+    /// Performed, and its result was rejected.
+    DoneWithoutResult {
+        /// What does not fit.
+        message: String,
+    },
+    /// Not known.
+    InDoubt {
+        /// What was seen.
+        message: String,
+    },
+}
+
+impl CallOutcome {
+    /// The state a call with this outcome is in.
+    #[must_use]
+    pub const fn state(&self) -> CallState {
+        match self {
+            Self::Done { .. } | Self::DoneWithoutResult { .. } => CallState::Done,
+            Self::Failed { .. } => CallState::Failed,
+            Self::InDoubt { .. } => CallState::InDoubt,
+        }
+    }
+
+    /// The state an approval is in once the call that spent it has this outcome.
+    #[must_use]
+    pub const fn approval_state(&self) -> ApprovalState {
+        match self {
+            Self::Done { .. } | Self::DoneWithoutResult { .. } => ApprovalState::Done,
+            Self::Failed { superseded: true, .. } => ApprovalState::Superseded,
+            Self::Failed { superseded: false, .. } => ApprovalState::Failed,
+            Self::InDoubt { .. } => ApprovalState::InDoubt,
+        }
+    }
+}
+
+/// What was really used. Holds in units not named are settled at what was reserved (a call counts as one).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// It happened, and used this much.
+    Used {
+        /// Rows touched or returned.
+        rows: u64,
+        /// Money moved.
+        amount: Option<Money>,
+    },
+    /// It did not happen: every hold is released, and the counters forget it.
+    Released,
+    /// Not known: every hold stays as it is.
+    Kept,
+}
+
+/// Where an issued call stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallState {
+    /// Its intent is recorded, its outcome is not, and its process is alive.
+    Open,
+    /// Performed.
+    Done,
+    /// Not performed, or rolled back.
+    Failed,
+    /// Not known.
+    InDoubt,
+}
+
+impl CallState {
+    /// The word used in the store and in answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::InDoubt => "in_doubt",
+        }
+    }
+}
+
+/// An issued call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CallRecord {
+    /// The call.
+    pub call: StoredCall,
+    /// The system it acts on.
+    pub system: SystemName,
+    /// What it does.
+    pub effect: Effect,
+    /// The decision it stands on.
+    pub decision: DecisionId,
+    /// The approval it spent.
+    pub approval: Option<ApprovalId>,
+    /// Where it stands.
+    pub state: CallState,
+    /// What became of it.
+    pub outcome: Option<CallOutcome>,
+    /// When it was issued, in Unix milliseconds UTC.
+    pub issued_ms: i64,
+    /// When it was closed, in Unix milliseconds UTC.
+    pub closed_ms: Option<i64>,
+    /// Rows touched or returned.
+    pub rows: u64,
+}
+
+/// Who is halted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HaltScope {
+    /// One agent.
+    Agent(AgentId),
+    /// Every agent.
+    All,
+}
+
+impl std::fmt::Display for HaltScope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Agent(agent) => write!(f, "agent `{agent}`"),
+            Self::All => f.write_str("every agent"),
+        }
+    }
+}
+
+/// A halt in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HaltRecord {
+    /// Who is halted.
+    pub scope: HaltScope,
+    /// Why.
+    pub why: String,
+    /// By whom: a person, or the budget that set it off.
+    pub by: String,
+    /// Since when, in Unix milliseconds UTC.
+    pub since_ms: i64,
+}
+
+impl std::fmt::Display for HaltRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is halted by {}: {}", self.scope, self.by, self.why)
+    }
+}
+
+/// Why an answer was not recorded.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum NotAnswered {
+    /// No such request.
+    #[error("no request of that id")]
+    NotFound,
+    /// The rules say no.
+    #[error(transparent)]
+    Refused(#[from] AnswerRefusal),
+    /// The ledger failed.
+    #[error(transparent)]
+    Fault(#[from] LedgerFault),
+}
+
+/// The ledger failed. Messages carry no user data and no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerFault {
+    /// It could not be reached or could not write; nothing was kept.
+    #[error("the ledger is unavailable: {0}")]
+    Unavailable(String),
+    /// The commit was sent and its answer never came; it may have been kept.
+    #[error("the ledger did not confirm: {0}")]
+    Unknown(String),
+    /// It holds something that cannot be read.
+    #[error("the ledger is damaged: {0}")]
+    Damaged(String),
+}
+
+/// Where a session's or an agent's counters are kept, and the arithmetic of counting one call.
+#[derive(Debug, Clone, Copy)]
+pub struct Count<'a> {
+    /// The tool called.
+    pub tool: &'a ToolName,
+    /// What it does.
+    pub effect: Effect,
+    /// Rows that count (writes only).
+    pub rows: u64,
+    /// Money that counts.
+    pub amount: Option<Money>,
+}
+
+impl Count<'_> {
+    /// Counts a call in.
+    pub fn add(&self, counters: &mut Counters) {
+        counters.calls = counters.calls.saturating_add(1);
+        if self.effect >= Effect::Write {
+            counters.writes = counters.writes.saturating_add(1);
+            counters.rows = counters.rows.saturating_add(self.rows);
+        }
+        if self.effect == Effect::Destructive {
+            counters.destructive = counters.destructive.saturating_add(1);
+        }
+        if let Some(money) = self.amount {
+            let sum = counters.money.entry(money.currency).or_default();
+            *sum = sum.saturating_add(money.minor);
+        }
+        counters.tools.insert(self.tool.clone());
+    }
+
+    /// Takes a call out again that did not happen. The set of tools used is not narrowed.
+    pub fn remove(&self, counters: &mut Counters) {
+        counters.calls = counters.calls.saturating_sub(1);
+        if self.effect >= Effect::Write {
+            counters.writes = counters.writes.saturating_sub(1);
+            counters.rows = counters.rows.saturating_sub(self.rows);
+        }
+        if self.effect == Effect::Destructive {
+            counters.destructive = counters.destructive.saturating_sub(1);
+        }
+        if let Some(money) = self.amount
+            && let Some(sum) = counters.money.get_mut(&money.currency)
+        {
+            *sum = sum.saturating_sub(money.minor);
+        }
+    }
+}
+
+/// The key under which a session's counters are kept: a session belongs to one agent.
+#[must_use]
+pub fn session_key(agent: &AgentId, session: &SessionId) -> String {
+    format!("{agent}/{session}")
+}

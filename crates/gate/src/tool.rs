@@ -1,0 +1,167 @@
+//! What acts on a system.
+
+use std::{collections::BTreeSet, future::Future, sync::Arc};
+
+use countersign_audit::{Commitment, Hash, commitment::Salt};
+use countersign_rules::{Effect, Money, Reach, Refusal, StatementFacts, ToolSpec};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::warrant::{Probe, Warrant};
+
+/// One narrow, typed operation on one system.
+///
+/// Contract: `parse` and `spec` are pure. `measure` reads and leaves no trace. `perform` is the only
+/// method with an effect, and it has that effect at most once per warrant; it never touches more than
+/// [`Warrant::rows_max`] rows, or touches nothing. All may run concurrently.
+pub trait Tool: Send + Sync + 'static {
+    /// What the tool makes of the arguments.
+    type Args: Send + Sync + 'static;
+
+    /// What the tool is declared to be.
+    fn spec(&self) -> &Arc<ToolSpec>;
+
+    /// Checks the arguments (schema first) and sees what the call would do.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that names the argument and the rule.
+    fn parse(&self, arguments: &Value) -> Result<Parsed<Self::Args>, Refusal>;
+
+    /// Whether the reach of such a call can be measured at all.
+    fn measurable(&self, args: &Self::Args) -> bool;
+
+    /// Measures what the call would touch, without changing anything.
+    fn measure(
+        &self,
+        probe: Probe<'_, Self::Args>,
+    ) -> impl Future<Output = Result<Measured, MeasureError>> + Send;
+
+    /// Acts.
+    fn perform(
+        &self,
+        warrant: Warrant<Self::Args>,
+    ) -> impl Future<Output = Result<Performed, ToolError>> + Send;
+}
+
+/// A call's arguments as the tool understands them, and what it is seen to do.
+#[derive(Debug)]
+pub struct Parsed<A> {
+    /// What the tool made of the arguments.
+    pub args: A,
+    /// What the call is seen to do. More than the tool declares is refused by the gate.
+    pub effect: Effect,
+    /// Categories seen in the call, beside the declared ones.
+    pub categories: BTreeSet<String>,
+    /// What the statement does, where the agent writes one.
+    pub statement: Option<StatementFacts>,
+    /// Whether this very call can be undone. Counts only with the tool's own declaration.
+    pub reversible: bool,
+}
+
+/// A measured reach, with evidence for the approver.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// The facts.
+    pub reach: Reach,
+    /// A few of the rows, masked. Kept beside the log, never in it.
+    pub sample: Option<Sample>,
+}
+
+/// A few of the rows that a call would touch, as an approver may see them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The table they stand in.
+    pub table: String,
+    /// Column names.
+    pub columns: Vec<String>,
+    /// Rows of values as text, masked where a rule says so.
+    pub rows: Vec<Vec<Option<String>>>,
+}
+
+/// A sample with the salt of the commitment that stands for it in the log. Erasing both leaves the log
+/// verifiable and the sample unrecoverable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The rows.
+    pub sample: Sample,
+    /// The salt, in hexadecimal.
+    pub salt: String,
+    /// The commitment, as it stands in the log.
+    pub commitment: String,
+}
+
+impl Evidence {
+    /// Commits to a sample under a fresh salt. The data committed to is the sample's JSON.
+    ///
+    /// # Errors
+    /// When the sample cannot be written as JSON.
+    pub fn new(sample: Sample, salt: [u8; 32]) -> Result<Self, serde_json::Error> {
+        let data = serde_json::to_vec(&sample)?;
+        let commitment = Commitment::new(&Salt::from_random(salt), &data).to_text();
+        Ok(Self { sample, salt: Hash::from_bytes(salt).to_string(), commitment })
+    }
+}
+
+/// Why a reach is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MeasureError {
+    /// Calls of this form cannot be measured.
+    #[error("{0}")]
+    NotMeasurable(String),
+    /// Measuring hit its own limit of time, locks or concurrency.
+    #[error("measuring stopped: {0}")]
+    Limit(String),
+    /// The system refused or could not be reached.
+    #[error("{0}")]
+    System(String),
+}
+
+/// What became of a performed call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Performed {
+    /// The structured result, checked against the declared schema.
+    pub reply: Value,
+    /// Rows touched by a write, or returned by a read.
+    pub rows: u64,
+    /// Money moved.
+    pub amount: Option<Money>,
+}
+
+/// Why a call has no result. Each variant says what is known about the effect.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ToolError {
+    /// The system refused it, and nothing was changed.
+    #[error("{message}")]
+    Failed {
+        /// What the system said, without secrets.
+        message: String,
+    },
+    /// The system could not be reached, and nothing was changed.
+    #[error("{message}")]
+    Unavailable {
+        /// What failed, without secrets.
+        message: String,
+    },
+    /// It touched more than the warrant allows, and was rolled back.
+    #[error("the call touches more than was allowed")]
+    Exceeded {
+        /// What it would have touched; a lower bound unless exact.
+        reach: Box<Reach>,
+    },
+    /// The effect may or may not have happened.
+    #[error("{message}")]
+    InDoubt {
+        /// What was seen, without secrets.
+        message: String,
+    },
+    /// The effect happened, and the system's answer breaks the declared result or a limit.
+    #[error("{message}")]
+    ResultRejected {
+        /// What does not fit.
+        message: String,
+        /// Rows touched.
+        rows: u64,
+        /// Money moved.
+        amount: Option<Money>,
+    },
+}
