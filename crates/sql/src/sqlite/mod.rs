@@ -1,20 +1,173 @@
-//! SQLite.
+//! SQLite, by a port of its grammar and by its own compiler. Where they disagree the stricter wins; where they count
+//! different statements there is no answer.
+
+mod boundary;
+mod functions;
+mod observe;
+mod pragma;
+mod reach;
+mod sketch;
+mod tokens;
+mod walk;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use sqlite3_parser::ast::Cmd;
+use sqlite3_parser::lexer::sql::Parser;
+use sqlite3_parser::{Bump, FallibleIterator};
+
 use crate::catalog::Catalog;
 use crate::error::SqlError;
-use crate::reach::{NotCountable, ReachQuery};
-use crate::statement::Statement;
-fn pending() -> SqlError {
-    SqlError::Unclassifiable { message: "SQLite is not supported yet".to_owned() }
+use crate::statement::{Category, Effect, FunctionRef, Statement, TableRef, Verb};
+use observe::{Event, Observed, Trouble};
+use walk::Walk;
+
+pub(crate) use reach::reach_query;
+
+pub(crate) fn fingerprint(sql: &str) -> Result<String, SqlError> {
+    tokens::fingerprint(sql)
 }
-pub(crate) fn explain(_sql: &str, _catalog: Option<&Catalog>) -> Result<Vec<Statement>, SqlError> {
-    Err(pending())
+
+pub(crate) fn normalize(sql: &str) -> Result<String, SqlError> {
+    tokens::normalize(sql)
 }
-pub(crate) fn fingerprint(_sql: &str) -> Result<String, SqlError> {
-    Err(pending())
+
+pub(crate) fn explain(sql: &str, catalog: Option<&Catalog>) -> Result<Vec<Statement>, SqlError> {
+    let (mut walks, sketch) = parsed(sql, |commands| {
+        let mut walks = Vec::new();
+        let mut sketch = sketch::Sketch::default();
+        for command in commands {
+            let mut walk = Walk::default();
+            walk.sketch = sketch;
+            let verb = walk.command(command);
+            sketch = std::mem::take(&mut walk.sketch);
+            walks.push((walk, verb));
+        }
+        sketch.settle();
+        (walks, sketch)
+    })?;
+    if walks.iter().any(|(walk, _)| walk.too_deep) {
+        return Err(SqlError::TooDeep);
+    }
+    match observe::observe(sql, sketch, catalog) {
+        Ok(observed) if observed.len() == walks.len() => {
+            for ((walk, verb), seen) in walks.iter_mut().zip(&observed) {
+                join(walk, *verb, seen, catalog.is_some());
+            }
+        }
+        Ok(_) => {
+            return Err(SqlError::Unclassifiable {
+                message: "the grammar and the compiler of SQLite count different statements in it".to_owned(),
+            });
+        }
+        // A text of which nothing is a read anyway needs no proof that it is one.
+        Err(Trouble::Meaning(_)) if !walks.is_empty() && walks.iter().all(|(walk, _)| walk.found.effect > Effect::Read) => {}
+        // Nor does a pragma on the list, which SQLite is never let to compile.
+        Err(Trouble::Meaning(_)) if !walks.is_empty() && walks.iter().all(|(_, verb)| *verb == Verb::Pragma) => {}
+        Err(trouble) => return Err(trouble.into()),
+    }
+    Ok(walks.into_iter().map(|(walk, verb)| walk.found.into_statement(verb)).collect())
 }
-pub(crate) fn normalize(_sql: &str) -> Result<String, SqlError> {
-    Err(pending())
+
+/// Parses the text and hands its commands on. The port of the grammar is young: a panic in it refuses the text.
+fn parsed<T>(sql: &str, then: impl FnOnce(&[Cmd<'_>]) -> T) -> Result<T, SqlError> {
+    let attempt = catch_unwind(AssertUnwindSafe(|| {
+        let arena = Bump::new();
+        let mut parser = Parser::new(&arena, sql.as_bytes());
+        let mut commands = Vec::new();
+        loop {
+            match parser.next() {
+                Ok(Some(command)) => commands.push(command),
+                Ok(None) => return Ok(then(&commands)),
+                Err(error) => {
+                    return Err(SqlError::Syntax { dialect: "SQLite", message: error.to_string(), position: None });
+                }
+            }
+        }
+    }));
+    attempt.unwrap_or_else(|_| Err(SqlError::Unclassifiable { message: "the grammar of SQLite gave up on it".to_owned() }))
 }
-pub(crate) fn reach_query(_sql: &str) -> Result<ReachQuery, NotCountable> {
-    Err(pending().into())
+
+/// Adds what the compiler saw to what the grammar says.
+fn join(walk: &mut Walk, verb: Verb, seen: &Observed, schema_known: bool) {
+    let found = &mut walk.found;
+    let explained = verb == Verb::Explain;
+    let schema_change = found.categories.contains(&Category::Schema);
+    for event in &seen.events {
+        match event {
+            Event::Plain => {}
+            Event::Function(name) => {
+                if functions::harmful(name).is_none() && !functions::harmless(name) && !schema_change && !functions::table_valued(name) {
+                    found.raise(
+                        Effect::Write,
+                        &[Category::Opaque],
+                        "unknown_function",
+                        format!("function `{name}` is not known to change nothing"),
+                    );
+                }
+                found.functions.insert(FunctionRef { schema: None, name: name.clone() });
+            }
+            Event::Read(table) => {
+                if !known(found.reads.iter().chain(&found.writes), table) && !(schema_change && walk::system_relation(&table.name)) {
+                    if walk::system_relation(&table.name) {
+                        found.categories.insert(Category::Catalog);
+                    }
+                    if !functions::table_valued(&table.name) {
+                        found.reads.insert(table.clone());
+                    }
+                }
+            }
+            Event::Write(table) | Event::Delete(table) if explained => {
+                if !known(found.reads.iter(), table) {
+                    found.reads.insert(table.clone());
+                }
+            }
+            Event::Write(table) | Event::Delete(table) => {
+                if schema_change && walk::system_relation(&table.name) {
+                    continue;
+                }
+                if found.effect == Effect::Read {
+                    found.raise(Effect::Write, &[Category::Data], "compiled_write", format!("SQLite says it writes `{table}`"));
+                }
+                if !known(found.writes.iter(), table) {
+                    if schema_known {
+                        let (effect, word) =
+                            if matches!(event, Event::Delete(_)) { (Effect::Destructive, "deletes") } else { (Effect::Write, "changes") };
+                        found.raise(
+                            effect,
+                            &[Category::Data],
+                            "cascades",
+                            format!("a foreign key, view or trigger {word} rows of `{table}` too"),
+                        );
+                    }
+                    found.writes.insert(table.clone());
+                }
+            }
+            Event::Through(name) => {
+                if found.effect > Effect::Read && schema_known {
+                    found.categories.insert(Category::Opaque);
+                    found.note("trigger", format!("acts through the trigger or view `{name}`"));
+                }
+            }
+            Event::Other(what) => {
+                if found.effect == Effect::Read && !explained {
+                    found.raise(Effect::Write, &[Category::Opaque], "compiled_write", format!("SQLite says it holds {what}"));
+                }
+            }
+        }
+    }
+    if !seen.readonly && found.effect == Effect::Read && !explained {
+        found.raise(Effect::Write, &[Category::Opaque], "compiled_write", "SQLite says it is not a read");
+    }
+}
+
+/// Whether a table SQLite names is one the text names: unqualified there, it means the schema SQLite found.
+fn known<'a>(mut named: impl Iterator<Item = &'a TableRef>, table: &TableRef) -> bool {
+    named.any(|one| {
+        one.name == table.name
+            && match (one.schema.as_deref(), table.schema.as_deref()) {
+                (None | Some("main"), None) | (None, Some("temp")) => true,
+                (one, two) => one == two,
+            }
+    })
 }
