@@ -11,7 +11,7 @@ use std::{
 use countersign_rules::{
     AgentId, Allow, ApprovalFact, ApprovalId, ApprovalRequest, ApprovalState, Ask, BundleDigest, Call,
     CallDigest, CallId, Code, Decision, DecisionId, Deny, DenyReason, Effect, Facts, GroupName, Money,
-    PersonId, RawCall, Reach, Refusal, Requester, Signature, StatementFacts, ToolSpec,
+    PersonId, RawCall, Reach, Refusal, Requester, Signature, StatementFacts, StoredCall, ToolSpec,
     approval::AnswerRefusal,
     arguments::split_reason,
     budget::{Budget, HoldRequest, Unit},
@@ -580,6 +580,9 @@ impl<L: Ledger> Gate<L> {
             Ok(issued) => issued,
             Err((call, NotIssued::HistoryMoved)) => return Round::Again(call),
             Err((call, why)) => {
+                if matches!(why, NotIssued::Fault(LedgerFault::Unknown(_))) {
+                    self.void(stored, approval).await;
+                }
                 return Round::Answer(self.not_issued(&call, granted, without_intent, why).await);
             }
         };
@@ -630,6 +633,26 @@ impl<L: Ledger> Gate<L> {
             };
         }
         Round::Answer(answer_of(&stored.id, approval, &outcome, used.map_or(0, |(rows, _)| rows)))
+    }
+
+    /// Closes an intent that may have been recorded without our knowing: nothing was performed under it.
+    /// Where even that cannot be recorded, the call ends up in doubt once this process is gone.
+    async fn void(&self, call: StoredCall, approval: Option<ApprovalId>) {
+        let now_ms = self.clock.now_ms();
+        let message = String::from("not performed, because its intent was not confirmed");
+        let outcome = CallOutcome::Failed { code: Code::LedgerUnavailable, message, superseded: true };
+        let entry = Entry::outcome(now_ms, &call, approval.as_ref(), &outcome, None, 0);
+        let closing = Closing {
+            call: call.id,
+            approval,
+            outcome,
+            settlement: Settlement::Released,
+            now_ms,
+            entries: vec![entry],
+        };
+        if let Err(fault) = self.close_call(closing, Wait::Durable).await {
+            tracing::warn!(%fault, "an unconfirmed intent could not be closed");
+        }
     }
 
     /// Records an outcome, and tries again for a while when the ledger fails: the effect has happened.
@@ -956,11 +979,7 @@ impl<L: Ledger> Gate<L> {
         }
     }
 
-    fn parse_stored<T: Tool>(
-        &self,
-        tool: &T,
-        stored: &countersign_rules::StoredCall,
-    ) -> Result<(Call<T::Args>, Seen), Refusal> {
+    fn parse_stored<T: Tool>(&self, tool: &T, stored: &StoredCall) -> Result<(Call<T::Args>, Seen), Refusal> {
         let (call, seen) = self.parse(tool, &stored.requester, stored.arguments.clone())?;
         Ok((Call { id: stored.id.clone(), reason: stored.reason.clone(), ..call }, seen))
     }

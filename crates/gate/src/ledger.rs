@@ -57,7 +57,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// Records an outcome, settles the holds, corrects the counters, and moves the approval on.
     /// With [`Wait::Queued`] it may return before the commit: for reads only. Closing a call that has an
     /// outcome already changes and appends nothing, so that it can be tried again; closing one that was
-    /// swept into doubt meanwhile records the outcome.
+    /// swept into doubt meanwhile records the outcome; closing one that was never issued does nothing.
     fn close(&self, closing: Closing, wait: Wait) -> impl Future<Output = Result<(), LedgerFault>> + Send;
 
     /// Adds one person's answer to a request, by [`ApprovalRequest::answer`]. `entry` is appended with it.

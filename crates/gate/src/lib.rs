@@ -16,6 +16,8 @@ pub mod clock;
 pub mod entry;
 pub mod gate;
 pub mod ledger;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod tool;
 pub mod vault;
 pub mod warrant;

@@ -1,0 +1,607 @@
+//! A ledger, a clock and chance from a seed: the second implementation of each port.
+//!
+//! [`SimLedger`] keeps everything in memory and obeys the [`Ledger`] contract. What it adds is failure on
+//! demand: at every durable step a [`Fault`] can be injected, *lost* (nothing was kept) or *kept but
+//! reported lost*, and the whole process can be killed there. It is for tests only; nothing is durable.
+
+use std::{
+    collections::{BTreeMap, btree_map},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+};
+
+use countersign_rules::{
+    ApprovalId, ApprovalState, CallDigest, CallId, Counters, Requester, Signature,
+    budget::{Balance, BudgetAccount, HoldRequest, Unit, day},
+};
+use tokio::sync::watch;
+
+use crate::{
+    clock::{Clock, Entropy},
+    entry::Entry,
+    ledger::{
+        ApprovalRecord, CallOutcome, CallRecord, CallState, Closing, Count, HaltRecord, HaltScope, Intent,
+        Issued, Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Settlement, Standing, Wait,
+        session_key,
+    },
+};
+
+/// A clock that stands until it is moved.
+#[derive(Debug)]
+pub struct SimClock(AtomicI64);
+
+impl SimClock {
+    /// A clock that shows `now_ms`.
+    #[must_use]
+    pub const fn new(now_ms: i64) -> Self {
+        Self(AtomicI64::new(now_ms))
+    }
+
+    /// Moves it, in either direction.
+    pub fn advance(&self, by_ms: i64) {
+        self.0.fetch_add(by_ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for SimClock {
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Chance from a seed (SplitMix64).
+#[derive(Debug)]
+pub struct SimEntropy(AtomicU64);
+
+impl SimEntropy {
+    /// Chance that depends on nothing but `seed`.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self(AtomicU64::new(seed))
+    }
+
+    /// The next 64 bits.
+    pub fn next(&self) -> u64 {
+        let mut z = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::SeqCst);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}
+
+impl Entropy for SimEntropy {
+    fn bytes(&self) -> [u8; 16] {
+        let wide = (u128::from(self.next()) << 64) | u128::from(self.next());
+        wide.to_be_bytes()
+    }
+}
+
+/// What can go wrong at a durable step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The write was lost, and that is reported.
+    Lost,
+    /// The write was kept, and reported lost.
+    KeptButReportedLost,
+}
+
+/// Decides at each durable step, named by its operation, whether it fails.
+pub type FaultPlan = Box<dyn FnMut(&'static str) -> Option<Fault> + Send>;
+
+#[derive(Default)]
+struct State {
+    process: u64,
+    sessions: BTreeMap<String, Counters>,
+    days: BTreeMap<(String, i64), Counters>,
+    history: BTreeMap<String, u64>,
+    balances: BTreeMap<BudgetAccount, Balance>,
+    rates: BTreeMap<String, i64>,
+    halts: Vec<HaltRecord>,
+    approvals: BTreeMap<ApprovalId, ApprovalRecord>,
+    order: Vec<ApprovalId>,
+    calls: BTreeMap<CallId, Open>,
+    log: Vec<Entry>,
+    plan: Option<FaultPlan>,
+}
+
+struct Open {
+    record: CallRecord,
+    process: u64,
+    holds: Vec<HoldRequest>,
+    rows: u64,
+    amount: Option<countersign_rules::Money>,
+}
+
+/// A ledger in memory.
+pub struct SimLedger {
+    state: Mutex<State>,
+    changes: watch::Sender<u64>,
+}
+
+impl std::fmt::Debug for SimLedger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimLedger").finish_non_exhaustive()
+    }
+}
+
+impl Default for SimLedger {
+    fn default() -> Self {
+        Self { state: Mutex::default(), changes: watch::Sender::new(0) }
+    }
+}
+
+impl SimLedger {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Installs a plan of faults.
+    pub fn fail(&self, plan: impl FnMut(&'static str) -> Option<Fault> + Send + 'static) {
+        self.state().plan = Some(Box::new(plan));
+    }
+
+    /// No more faults.
+    pub fn heal(&self) {
+        self.state().plan = None;
+    }
+
+    /// The process that issued every open call so far is gone; another one takes over.
+    pub fn restart(&self) {
+        let mut state = self.state();
+        state.process = state.process.saturating_add(1);
+        state.plan = None;
+    }
+
+    /// The log, in order.
+    #[must_use]
+    pub fn log(&self) -> Vec<Entry> {
+        self.state().log.clone()
+    }
+
+    /// Runs one durable step: `work` changes the state or refuses without changing it.
+    fn step<T, E: From<LedgerFault>>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(&mut State) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut state = self.state();
+        let fault = state.plan.as_mut().and_then(|plan| plan(name));
+        if fault == Some(Fault::Lost) {
+            return Err(LedgerFault::Unavailable("simulated".into()).into());
+        }
+        let result = work(&mut state);
+        drop(state);
+        self.changes.send_modify(|n| *n = n.wrapping_add(1));
+        match fault {
+            Some(Fault::KeptButReportedLost) if result.is_ok() => {
+                Err(LedgerFault::Unknown("simulated".into()).into())
+            }
+            Some(Fault::KeptButReportedLost | Fault::Lost) | None => result,
+        }
+    }
+}
+
+fn agent_day_key(requester: &Requester, now_ms: i64) -> (String, i64) {
+    (requester.agent.to_string(), day(now_ms))
+}
+
+impl State {
+    fn halt_for(&self, requester: &Requester) -> Option<HaltRecord> {
+        self.halts
+            .iter()
+            .find(|halt| match &halt.scope {
+                HaltScope::All => true,
+                HaltScope::Agent(agent) => *agent == requester.agent,
+            })
+            .cloned()
+    }
+
+    fn add_halt(&mut self, halt: HaltRecord, entry: Entry) {
+        if !self.halts.iter().any(|h| h.scope == halt.scope) {
+            self.halts.push(halt);
+        }
+        self.log.push(entry);
+    }
+
+    fn count(&mut self, requester: &Requester, now_ms: i64, change: impl Fn(&mut Counters)) {
+        let session = session_key(&requester.agent, &requester.session);
+        change(self.sessions.entry(session).or_default());
+        change(self.days.entry(agent_day_key(requester, now_ms)).or_default());
+        let history = self.history.entry(requester.agent.to_string()).or_default();
+        *history = history.saturating_add(1);
+    }
+
+    fn settle(&mut self, call: &CallId, settlement: Settlement) {
+        let Some(open) = self.calls.get(call) else { return };
+        let (holds, counted) = (open.holds.clone(), (open.rows, open.amount));
+        let (record, issued_ms) = (open.record.clone(), open.record.issued_ms);
+        for hold in &holds {
+            let used = match (settlement, hold.unit) {
+                (Settlement::Kept, _) => continue,
+                (Settlement::Released, _) => 0,
+                (Settlement::Used { .. }, Unit::Calls) => hold.amount,
+                (Settlement::Used { rows, .. }, Unit::Rows) => rows,
+                (Settlement::Used { amount, .. }, Unit::Money(currency)) => {
+                    amount.filter(|m| m.currency == currency).map_or(hold.amount, |m| m.minor)
+                }
+            };
+            let balance = self.balances.entry(hold.account.clone()).or_default();
+            *balance = balance.settle(hold.amount, used);
+        }
+        if settlement != Settlement::Kept
+            && let Some(open) = self.calls.get_mut(call)
+        {
+            open.holds.clear();
+        }
+        let before =
+            Count { tool: &record.call.tool, effect: record.effect, rows: counted.0, amount: counted.1 };
+        let requester = record.call.requester.clone();
+        match settlement {
+            Settlement::Kept => {}
+            Settlement::Released => self.count(&requester, issued_ms, |c| before.remove(c)),
+            Settlement::Used { rows, amount } => {
+                let after = Count { tool: &record.call.tool, effect: record.effect, rows, amount };
+                self.count(&requester, issued_ms, |c| {
+                    before.remove(c);
+                    after.add(c);
+                });
+            }
+        }
+    }
+}
+
+impl Ledger for SimLedger {
+    async fn standing(
+        &self,
+        requester: &Requester,
+        digest: CallDigest,
+        now_ms: i64,
+    ) -> Result<Standing, LedgerFault> {
+        let state = self.state();
+        let session = session_key(&requester.agent, &requester.session);
+        Ok(Standing {
+            halted: state.halt_for(requester),
+            session: state.sessions.get(&session).cloned().unwrap_or_default(),
+            agent_today: state.days.get(&agent_day_key(requester, now_ms)).cloned().unwrap_or_default(),
+            history: state.history.get(requester.agent.as_str()).copied().unwrap_or_default(),
+            request: state
+                .order
+                .iter()
+                .rev()
+                .filter_map(|id| state.approvals.get(id))
+                .find(|r| {
+                    r.request.call.digest == digest && same_requester(&r.request.call.requester, requester)
+                })
+                .cloned(),
+        })
+    }
+
+    async fn open_session(&self, requester: &Requester, entry: Entry) -> Result<(), LedgerFault> {
+        self.step("open_session", |state| {
+            let key = session_key(&requester.agent, &requester.session);
+            if let btree_map::Entry::Vacant(vacant) = state.sessions.entry(key) {
+                vacant.insert(Counters::default());
+                state.log.push(entry);
+            }
+            Ok(())
+        })
+    }
+
+    async fn record(&self, entries: Vec<Entry>) -> Result<(), LedgerFault> {
+        self.step("record", |state| {
+            state.log.extend(entries);
+            Ok(())
+        })
+    }
+
+    async fn park(&self, parking: Parking) -> Result<ApprovalRecord, LedgerFault> {
+        self.step("park", |state| {
+            let call = &parking.request.call;
+            if let Some(open) = state.approvals.values().find(|r| {
+                !r.state.is_final()
+                    && r.request.call.digest == call.digest
+                    && same_requester(&r.request.call.requester, &call.requester)
+            }) {
+                return Ok(open.clone());
+            }
+            let record = ApprovalRecord {
+                effect: parking.effect,
+                state: ApprovalState::Waiting,
+                signatures: Vec::new(),
+                evidence: parking.evidence,
+                why: None,
+                delivered: false,
+                request: parking.request,
+            };
+            state.log.extend(parking.entries);
+            state.order.push(record.request.id.clone());
+            state.approvals.insert(record.request.id.clone(), record.clone());
+            Ok(record)
+        })
+    }
+
+    async fn issue(&self, intent: Intent) -> Result<Issued, NotIssued> {
+        self.step("issue", |state| {
+            let requester = &intent.call.requester;
+            if let Some(halt) = state.halt_for(requester) {
+                return Err(NotIssued::Halted(halt));
+            }
+            if let Some(approval) = &intent.approval {
+                match state.approvals.get(approval) {
+                    Some(record) if record.state == ApprovalState::Approved => {}
+                    Some(record) => return Err(NotIssued::ApprovalSpent(record.state)),
+                    None => return Err(NotIssued::ApprovalSpent(ApprovalState::Superseded)),
+                }
+            }
+            let history = state.history.get(requester.agent.as_str()).copied().unwrap_or_default();
+            if intent.if_history.is_some_and(|seen| seen != history) {
+                return Err(NotIssued::HistoryMoved);
+            }
+            let mut rates = Vec::new();
+            for (key, rate) in &intent.rates {
+                let due = state.rates.get(key).copied();
+                rates.push((key.clone(), rate.take(due, intent.now_ms).map_err(NotIssued::RateLimited)?));
+            }
+            let mut balances: BTreeMap<BudgetAccount, Balance> = BTreeMap::new();
+            let mut halted = None;
+            for hold in &intent.holds {
+                let now = balances
+                    .get(&hold.account)
+                    .or_else(|| state.balances.get(&hold.account))
+                    .copied()
+                    .unwrap_or_default();
+                let after = now.reserve(hold).map_err(NotIssued::Exhausted)?;
+                if hold.halt_at.is_some_and(|at| after.used() >= at) {
+                    halted = Some(HaltRecord {
+                        scope: if hold.account.subject == "all" {
+                            HaltScope::All
+                        } else {
+                            HaltScope::Agent(requester.agent.clone())
+                        },
+                        why: format!("{} of {} used", after.used(), hold.limit),
+                        by: format!("budget `{}`", hold.account.budget),
+                        since_ms: intent.now_ms,
+                    });
+                }
+                balances.insert(hold.account.clone(), after);
+            }
+            let requester = requester.clone();
+            state.rates.extend(rates);
+            state.balances.extend(balances);
+            if let Some(approval) = intent.approval.as_ref().and_then(|id| state.approvals.get_mut(id)) {
+                approval.state = ApprovalState::Executing;
+            }
+            let count = Count {
+                tool: &intent.call.tool,
+                effect: intent.effect,
+                rows: intent.rows,
+                amount: intent.amount,
+            };
+            state.count(&requester, intent.now_ms, |c| count.add(c));
+            let process = state.process;
+            state.log.extend(intent.entries);
+            if let Some(halt) = &halted {
+                state.add_halt(halt.clone(), Entry::halted(halt));
+            }
+            let record = CallRecord {
+                call: intent.call,
+                system: intent.system,
+                effect: intent.effect,
+                decision: intent.decision,
+                approval: intent.approval,
+                state: CallState::Open,
+                outcome: None,
+                issued_ms: intent.now_ms,
+                closed_ms: None,
+                rows: intent.rows,
+            };
+            let open =
+                Open { process, holds: intent.holds, rows: intent.rows, amount: intent.amount, record };
+            state.calls.insert(open.record.call.id.clone(), open);
+            Ok(Issued { halted })
+        })
+    }
+
+    async fn close(&self, closing: Closing, _wait: Wait) -> Result<(), LedgerFault> {
+        self.step("close", |state| {
+            match state.calls.get(&closing.call) {
+                Some(open) if open.record.outcome.is_some() => return Ok(()),
+                Some(_) => {}
+                None => return Ok(()),
+            }
+            state.settle(&closing.call, closing.settlement);
+            if let Some(open) = state.calls.get_mut(&closing.call) {
+                open.record.state = closing.outcome.state();
+                open.record.closed_ms = Some(closing.now_ms);
+                if let Settlement::Used { rows, .. } = closing.settlement {
+                    open.record.rows = rows;
+                }
+                open.record.outcome = Some(closing.outcome.clone());
+            }
+            if let Some(record) = closing.approval.as_ref().and_then(|id| state.approvals.get_mut(id)) {
+                record.state = closing.outcome.approval_state();
+                if let CallOutcome::Failed { message, .. } = &closing.outcome {
+                    record.why = Some(message.clone());
+                }
+            }
+            state.log.extend(closing.entries);
+            Ok(())
+        })
+    }
+
+    async fn answer(
+        &self,
+        approval: &ApprovalId,
+        signature: Signature,
+        entry: Entry,
+    ) -> Result<ApprovalRecord, NotAnswered> {
+        self.step("answer", |state| {
+            let record = state.approvals.get_mut(approval).ok_or(NotAnswered::NotFound)?;
+            record.state = record.request.answer(record.state, &record.signatures, &signature)?;
+            if record.state == ApprovalState::Refused {
+                record.why.clone_from(&signature.comment);
+            }
+            record.signatures.push(signature);
+            let record = record.clone();
+            state.log.push(entry);
+            Ok(record)
+        })
+    }
+
+    async fn end(
+        &self,
+        approval: &ApprovalId,
+        to: ApprovalState,
+        why: &str,
+        entries: Vec<Entry>,
+    ) -> Result<bool, LedgerFault> {
+        self.step("end", |state| {
+            let Some(record) = state.approvals.get_mut(approval) else { return Ok(false) };
+            if record.state.is_final() || record.state == ApprovalState::Executing {
+                return Ok(false);
+            }
+            record.state = to;
+            record.why = Some(why.to_owned());
+            state.log.extend(entries);
+            Ok(true)
+        })
+    }
+
+    async fn deliver(&self, approval: &ApprovalId) -> Result<(), LedgerFault> {
+        self.step("deliver", |state| {
+            if let Some(record) = state.approvals.get_mut(approval).filter(|r| r.state.is_final()) {
+                record.delivered = true;
+            }
+            Ok(())
+        })
+    }
+
+    async fn halt(&self, halt: HaltRecord, entry: Entry) -> Result<(), LedgerFault> {
+        self.step("halt", |state| {
+            state.add_halt(halt, entry);
+            Ok(())
+        })
+    }
+
+    async fn resume(&self, scope: &HaltScope, entry: Entry) -> Result<bool, LedgerFault> {
+        self.step("resume", |state| {
+            let before = state.halts.len();
+            state.halts.retain(|halt| halt.scope != *scope);
+            let ended = state.halts.len() < before;
+            if ended {
+                state.log.push(entry);
+            }
+            Ok(ended)
+        })
+    }
+
+    async fn sweep(&self, now_ms: i64) -> Result<Vec<CallRecord>, LedgerFault> {
+        self.step("sweep", |state| {
+            let alive = state.process;
+            let mut found = Vec::new();
+            for open in state.calls.values_mut() {
+                if open.record.state == CallState::Open && open.process != alive {
+                    open.record.state = CallState::InDoubt;
+                    found.push(open.record.clone());
+                }
+            }
+            for record in &found {
+                state.log.push(Entry::in_doubt(now_ms, &record.call, record.approval.as_ref()));
+                if let Some(approval) = record.approval.as_ref().and_then(|id| state.approvals.get_mut(id)) {
+                    approval.state = ApprovalState::InDoubt;
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    async fn resolve(
+        &self,
+        call: &CallId,
+        outcome: CallOutcome,
+        settlement: Settlement,
+        entry: Entry,
+    ) -> Result<bool, LedgerFault> {
+        self.step("resolve", |state| {
+            match state.calls.get(call) {
+                Some(open) if open.record.state == CallState::InDoubt => {}
+                Some(_) | None => return Ok(false),
+            }
+            state.settle(call, settlement);
+            let mut approval = None;
+            if let Some(open) = state.calls.get_mut(call) {
+                open.record.state = outcome.state();
+                open.record.outcome = Some(outcome.clone());
+                approval.clone_from(&open.record.approval);
+            }
+            if let Some(record) = approval.and_then(|id| state.approvals.get_mut(&id)) {
+                record.state = outcome.approval_state();
+            }
+            state.log.push(entry);
+            Ok(true)
+        })
+    }
+
+    async fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalRecord>, LedgerFault> {
+        Ok(self.state().approvals.get(approval).cloned())
+    }
+
+    async fn approvals(
+        &self,
+        states: &[ApprovalState],
+        limit: u32,
+    ) -> Result<Vec<ApprovalRecord>, LedgerFault> {
+        let state = self.state();
+        Ok(state
+            .order
+            .iter()
+            .filter_map(|id| state.approvals.get(id))
+            .filter(|record| states.is_empty() || states.contains(&record.state))
+            .take(usize::try_from(limit).unwrap_or(usize::MAX))
+            .cloned()
+            .collect())
+    }
+
+    async fn call(&self, call: &CallId) -> Result<Option<CallRecord>, LedgerFault> {
+        Ok(self.state().calls.get(call).map(|open| open.record.clone()))
+    }
+
+    async fn calls(&self, state: Option<CallState>, limit: u32) -> Result<Vec<CallRecord>, LedgerFault> {
+        let held = self.state();
+        Ok(held
+            .calls
+            .values()
+            .rev()
+            .map(|open| &open.record)
+            .filter(|record| state.is_none_or(|s| s == record.state))
+            .take(usize::try_from(limit).unwrap_or(usize::MAX))
+            .cloned()
+            .collect())
+    }
+
+    async fn halts(&self) -> Result<Vec<HaltRecord>, LedgerFault> {
+        Ok(self.state().halts.clone())
+    }
+
+    async fn balances(&self, limit: u32) -> Result<Vec<(BudgetAccount, Balance)>, LedgerFault> {
+        let state = self.state();
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(state.balances.iter().take(limit).map(|(account, balance)| (account.clone(), *balance)).collect())
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
+
+fn same_requester(a: &Requester, b: &Requester) -> bool {
+    a.agent == b.agent && a.session == b.session
+}
+
+/// The three ports of a simulated process.
+#[must_use]
+pub fn ports(seed: u64, now_ms: i64) -> (Arc<SimLedger>, Arc<SimClock>, Arc<SimEntropy>) {
+    (Arc::new(SimLedger::default()), Arc::new(SimClock::new(now_ms)), Arc::new(SimEntropy::new(seed)))
+}
