@@ -1,3 +1,3 @@
-//! The only binary: front doors, approvals, command line, configuration and wiring.
+//! The only binary.
 
 fn main() {}

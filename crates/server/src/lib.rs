@@ -1,0 +1,7 @@
+//! The server behind the only binary: front doors, approvals, command line, configuration and wiring.
+//!
+//! It is a library so that its tests start the very server that the binary starts. Nothing here decides:
+//! whatever comes in by a front door becomes [`app::App::call`], and that is one call to the gate.
+
+pub mod answer;
+pub mod app;
