@@ -1,0 +1,19 @@
+// Adds the agent's key to every request of the suite, which has no option for a header:
+//   node --import ./authorize.mjs SUITE server --url URL      (the key is in COUNTERSIGN_TEST_AGENT_KEY)
+import { createRequire } from "node:module";
+
+const key = process.env.COUNTERSIGN_TEST_AGENT_KEY;
+if (!key) throw new Error("COUNTERSIGN_TEST_AGENT_KEY is not set");
+
+// The suite's own undici, whose dispatcher Node's `fetch` uses as well.
+const { Agent, setGlobalDispatcher } = createRequire(process.argv[1])("undici");
+
+const addKey = (dispatch) => (options, handler) => {
+  const { headers = {} } = options;
+  const authorized = Array.isArray(headers)
+    ? [...headers, "authorization", `Bearer ${key}`]
+    : { ...headers, authorization: `Bearer ${key}` };
+  return dispatch({ ...options, headers: authorized }, handler);
+};
+
+setGlobalDispatcher(new Agent().compose(addKey));
