@@ -11,7 +11,7 @@
 //! `tlog-checkpoint` ([`checkpoint`]), `tlog-tiles` ([`tile`]) and `tlog-proof`
 //! ([`receipt`]), and RFC 8785 canonical JSON ([`canonical`], [`strict`]) inside
 //! an entry ([`entry`]). The folder that holds an exported log is described in
-//! [`export`].
+//! [`export`]; [`verify`] reads it.
 //!
 //! # From an entry to a checkpoint
 //!
@@ -50,11 +50,13 @@ pub mod strict;
 pub mod tile;
 pub mod time;
 pub mod tree;
+pub mod verify;
 
 pub use canonical::{CanonicalError, to_canonical_vec};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use commitment::Commitment;
-pub use entry::{ENTRY_BYTES_MAX, Entry, EntryError, EntryKind, ParsedEntry};
+pub use entry::{ENTRY_BYTES_MAX, Entry, EntryError, EntryKind, ParsedEntry, Reference};
+pub use export::Exporter;
 pub use hash::{Hash, ParseHashError, leaf_hash, node_hash, sha256};
 pub use note::{KeyError, Note, NoteError, SigningKey, VerifierKey};
 pub use proof::{Leaves, NodeId, Nodes, ProofError, VerifyError};
@@ -62,3 +64,4 @@ pub use receipt::{Receipt, ReceiptError};
 pub use strict::{StrictError, from_slice_strict};
 pub use tile::{BundleId, TileBuilder, TileError, TileId};
 pub use tree::{Frontier, FrontierError, TreeFull};
+pub use verify::{Finding, LogReader, Report, Verification};

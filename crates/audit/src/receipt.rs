@@ -21,11 +21,7 @@
 //! that nobody was shown another log, which takes witnesses or a comparison of
 //! checkpoints.
 
-use alloc::{
-    format,
-    string::{String, ToString as _},
-    vec::Vec,
-};
+use alloc::{format, string::String, vec::Vec};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -162,17 +158,16 @@ pub enum ReceiptError {
 }
 
 impl ReceiptError {
-    /// The whole message with its causes, for a printer that has no error chain.
+    /// The stable code of this refusal.
     #[must_use]
-    pub fn explain(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = core::error::Error::source(self);
-        while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            source = cause.source();
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Version | Self::Form | Self::Hash(_) | Self::Note(_) => "proof_malformed",
+            Self::Checkpoint(_) => "proof_checkpoint",
+            Self::Inclusion(_) => "proof_not_included",
+            Self::NoEntry => "proof_no_entry",
+            Self::OtherEntry => "proof_other_entry",
         }
-        text
     }
 }
 

@@ -63,6 +63,12 @@ impl TileId {
         self.width
     }
 
+    /// Whether a log of this size has this tile.
+    #[must_use]
+    pub fn belongs_to(&self, size: u64) -> bool {
+        in_row(self.index, self.width, size.checked_shr(u32::from(self.level).saturating_mul(8)).unwrap_or(0))
+    }
+
     /// The path below the log's folder or URL, for example `tile/1/x001/x234/067.p/8`.
     #[must_use]
     pub fn path(&self) -> String {
@@ -123,6 +129,12 @@ impl BundleId {
     #[must_use]
     pub const fn first_entry(&self) -> u64 {
         self.index.saturating_mul(TILE_WIDTH as u64)
+    }
+
+    /// Whether a log of this size has this bundle.
+    #[must_use]
+    pub fn belongs_to(&self, size: u64) -> bool {
+        in_row(self.index, self.width, size)
     }
 
     /// The level-0 tile that holds the hashes of these entries.
@@ -316,6 +328,11 @@ fn row(items: u64) -> impl Iterator<Item = (u64, u16)> {
     let full = items >> 8;
     let rest = u16::from(items.to_le_bytes()[0]);
     (0..full).map(|index| (index, TILE_WIDTH)).chain((rest > 0).then_some((full, rest)))
+}
+
+fn in_row(index: u64, width: u16, items: u64) -> bool {
+    let (full, rest) = (items >> 8, u16::from(items.to_le_bytes()[0]));
+    if width == TILE_WIDTH { index < full } else { index == full && width == rest }
 }
 
 /// `x001/x234/067` or `x001/x234/067.p/8`.

@@ -145,6 +145,17 @@ proptest! {
     }
 
     #[test]
+    fn a_tile_belongs_to_the_sizes_that_list_it(size in 0..70_000_u64, level in 0..4_u8, index in 0..280_u64, width in 1..=256_u16) {
+        let tile = TileId::new(level, index, width).unwrap();
+        prop_assert_eq!(tile.belongs_to(size), tiles(size).any(|listed| listed == tile));
+        for listed in tiles(size) {
+            prop_assert!(listed.belongs_to(size));
+        }
+        let bundle = BundleId::new(index, width).unwrap();
+        prop_assert_eq!(bundle.belongs_to(size), bundles(size).any(|listed| listed == bundle));
+    }
+
+    #[test]
     fn bundles_are_read_as_written(entries in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..=256)) {
         let bytes = encode_bundle(&entries).unwrap();
         prop_assert_eq!(decode_bundle(&bytes).unwrap(), entries);
