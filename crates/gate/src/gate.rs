@@ -367,7 +367,7 @@ impl<L: Ledger> Gate<L> {
         let mut evidence = None;
         facts.reach = exceeded.cloned();
         let needed = seen.effect >= Effect::Write
-            && (policies.needs_reach(&call.tool.name) || self.charges_measured(&call.tool, seen.effect));
+            && (policies.reach_decides(&call, &facts) || self.charges_measured(&call.tool, seen.effect));
         if facts.reach.is_none() && needed {
             match self.measure(tool, &call, now_ms, &mut entries).await {
                 Ok((reach, found)) => (facts.reach, evidence) = (reach, found),
@@ -1247,8 +1247,19 @@ fn denial<A>(call: &Call<A>, facts: &Facts, deny: &Deny) -> Refusal {
             format!("{what} is refused, because it does not fit the policies' schema: {message}"),
             "people must mend the tool or the policies",
         ),
+        DenyReason::ReachUnknown => (
+            format!("{what} is refused: a rule looks at how far it reaches, and that cannot be measured"),
+            "use a tool whose reach can be measured before it runs",
+        ),
     };
-    let mut refusal = Refusal::new(Code::DeniedByPolicy, message).help(help);
+    let code = match &deny.reason {
+        DenyReason::ReachUnknown => Code::ReachUnmeasurable,
+        DenyReason::Forbidden { .. }
+        | DenyReason::NothingPermits
+        | DenyReason::EvaluationError { .. }
+        | DenyReason::InvalidRequest { .. } => Code::DeniedByPolicy,
+    };
+    let mut refusal = Refusal::new(code, message).help(help);
     refusal.policies.clone_from(&deny.policies);
     refusal
 }

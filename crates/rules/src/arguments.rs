@@ -1,19 +1,266 @@
-//! Arguments: placeholder until validation lands.
+//! The arguments of a tool: their schema, how it is written, shown and enforced.
+//!
+//! Written short, `{ customer_id = { type = "string", format = "uuid" } }` is a closed object whose
+//! properties are all required unless they say `optional = true`. A full JSON Schema (2020-12) object is
+//! taken as well and closed wherever it does not say otherwise. Formats are enforced. What a schema could
+//! say and nobody would enforce, an unknown format or keyword, is refused when it is written.
 
-use alloc::string::String;
+mod form;
 
-use serde_json::Value;
+use alloc::{
+    boxed::Box,
+    format,
+    string::{String, ToString as _},
+    vec::Vec,
+};
 
-use crate::{Refusal, call::REASON_FIELD};
+use jsonschema::{Draft, PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
+use serde_json::{Value, json};
 
-/// Takes the reserved reason out of the arguments.
+use crate::{
+    call::REASON_FIELD,
+    refusal::{Code, Refusal},
+};
+
+/// The longest reason an agent may state, in characters.
+pub const REASON_CHARS_MAX: usize = 2_000;
+/// How many violations one refusal names.
+const VIOLATIONS_MAX: usize = 8;
+/// How much of a name or rule a refusal repeats, in characters.
+const QUOTED_CHARS_MAX: usize = 64;
+/// The largest compiled pattern, in bytes.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// Why a schema is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{pointer}`: {message}")]
+pub struct BadSchema {
+    /// Where in the schema: a JSON pointer (RFC 6901), `/` for the whole.
+    pub pointer: String,
+    /// What is wrong there.
+    pub message: String,
+    /// What would be right.
+    pub help: Option<String>,
+}
+
+/// A compiled schema of a tool's arguments.
+#[derive(Debug)]
+pub struct Arguments(Schema);
+
+impl Arguments {
+    /// Compiles what a tool's author wrote.
+    ///
+    /// # Errors
+    /// [`BadSchema`] when it is no schema of an object, says something that would not be enforced, or is
+    /// larger than a tool should have.
+    pub fn parse(written: &Value) -> Result<Self, BadSchema> {
+        let schema = form::object(written)?;
+        if schema.pointer("/properties/_reason").is_some() {
+            return Err(form::bad(
+                "/_reason",
+                "is reserved for the agent's stated reason",
+                "every tool has it already; choose another name",
+            ));
+        }
+        Schema::compile(schema).map(Self)
+    }
+
+    /// The schema in full: a closed object, without the reserved reason.
+    #[must_use]
+    pub const fn schema(&self) -> &Value {
+        &self.0.written
+    }
+
+    /// The schema as agents see it, with the reserved field for their reason.
+    #[must_use]
+    pub fn advertised(&self) -> Value {
+        let mut schema = self.0.written.clone();
+        if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+            properties.insert(
+                REASON_FIELD.into(),
+                json!({
+                    "type": "string",
+                    "maxLength": REASON_CHARS_MAX,
+                    "description": "why this call is made; recorded and shown to approvers, never part of the decision",
+                }),
+            );
+        }
+        schema
+    }
+
+    /// Checks the arguments of a call, the reason already taken out.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with [`Code::InvalidArguments`] that names each argument and the rule it breaks.
+    pub fn check(&self, arguments: &Value) -> Result<(), Refusal> {
+        self.0.check(arguments).map_err(|violations| {
+            Refusal::new(Code::InvalidArguments, format!("the arguments do not fit: {violations}"))
+                .help("correct the arguments named and call again")
+        })
+    }
+}
+
+/// Takes the agent's stated reason out of the arguments.
 ///
 /// # Errors
-/// None yet.
+/// A [`Refusal`] when the reason is no text or longer than [`REASON_CHARS_MAX`].
 pub fn split_reason(mut arguments: Value) -> Result<(Value, Option<String>), Refusal> {
-    let reason = arguments
-        .as_object_mut()
-        .and_then(|object| object.remove(REASON_FIELD))
-        .and_then(|reason| reason.as_str().map(String::from));
+    let Some(object) = arguments.as_object_mut() else { return Ok((arguments, None)) };
+    let reason = match object.remove(REASON_FIELD) {
+        None => None,
+        Some(Value::String(reason)) if reason.chars().count() <= REASON_CHARS_MAX => Some(reason),
+        Some(_) => {
+            let message =
+                format!("`/{REASON_FIELD}` must be a text of at most {REASON_CHARS_MAX} characters");
+            return Err(Refusal::new(Code::InvalidArguments, message)
+                .help("state the reason in fewer words, or leave it out"));
+        }
+    };
     Ok((arguments, reason))
 }
+
+/// A compiled schema of a tool's result.
+#[derive(Debug)]
+pub struct ResultSchema(Schema);
+
+impl ResultSchema {
+    /// Compiles what a tool's author wrote; the same forms as for arguments, and any other JSON Schema.
+    ///
+    /// # Errors
+    /// [`BadSchema`], as for [`Arguments::parse`].
+    pub fn parse(written: &Value) -> Result<Self, BadSchema> {
+        Schema::compile(form::any(written)?).map(Self)
+    }
+
+    /// The schema in full.
+    #[must_use]
+    pub const fn schema(&self) -> &Value {
+        &self.0.written
+    }
+
+    /// Checks what a system answered.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with [`Code::ResultRejected`]. It repeats nothing of the answer.
+    pub fn check(&self, result: &Value) -> Result<(), Refusal> {
+        self.0.check(result).map_err(|violations| {
+            Refusal::new(
+                Code::ResultRejected,
+                format!("the system's answer does not fit the declared result: {violations}"),
+            )
+            .help("the effect happened; correct the tool's `result` or the system")
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Schema {
+    written: Value,
+    compiled: Box<Validator>,
+}
+
+impl Schema {
+    fn compile(written: Value) -> Result<Self, BadSchema> {
+        let compiled = jsonschema::options()
+            .with_draft(Draft::Draft202012)
+            .should_validate_formats(true)
+            .should_ignore_unknown_formats(false)
+            // A linear-time engine: an argument cannot make a pattern take forever.
+            .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_BYTES_MAX))
+            .build(&written)
+            .map_err(|e| BadSchema {
+                pointer: pointer(e.instance_path().as_str()),
+                message: cut(&e.masked().to_string()),
+                help: None,
+            })?;
+        Ok(Self { written, compiled: Box::new(compiled) })
+    }
+
+    fn check(&self, value: &Value) -> Result<(), String> {
+        if self.compiled.is_valid(value) {
+            return Ok(());
+        }
+        let mut all = Vec::new();
+        let mut left = 0_usize;
+        for error in self.compiled.iter_errors(value) {
+            if all.len() < VIOLATIONS_MAX {
+                all.push(self.violation(&error));
+            } else {
+                left = left.saturating_add(1);
+            }
+        }
+        if left > 0 {
+            all.push(format!("and {left} more"));
+        }
+        Err(all.join("; "))
+    }
+
+    /// One violation, without the value: it may be long, secret or about a person.
+    fn violation(&self, error: &ValidationError<'_>) -> String {
+        let at = pointer(error.instance_path().as_str());
+        let at = cut(&at);
+        if let ValidationErrorKind::Required { property } = error.kind() {
+            let name = property.as_str().unwrap_or_default();
+            return format!("`{}` is missing", cut(&join(&at, name)));
+        }
+        if let ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } = error.kind()
+        {
+            let names: Vec<String> = unexpected
+                .iter()
+                .take(VIOLATIONS_MAX)
+                .map(|name| format!("`{}`", cut(&join(&at, name))))
+                .collect();
+            let verb = if names.len() == 1 { "is" } else { "are" };
+            return format!("{} {verb} not declared", names.join(", "));
+        }
+        let rule = self.written.pointer(error.schema_path().as_str());
+        let rule = rule.map(|r| r.as_str().map_or_else(|| r.to_string(), String::from)).map(|r| cut(&r));
+        let keyword = error.kind().keyword();
+        match (keyword, rule) {
+            ("type", Some(kind)) => format!("`{at}` must be of type {kind}"),
+            ("format", Some(name)) => format!("`{at}` must be a valid `{name}`"),
+            ("pattern", Some(pattern)) => format!("`{at}` must match `{pattern}`"),
+            ("enum", Some(options)) => format!("`{at}` must be one of {options}"),
+            ("const", Some(only)) => format!("`{at}` must be {only}"),
+            ("minimum", Some(n)) => format!("`{at}` must be at least {n}"),
+            ("maximum", Some(n)) => format!("`{at}` must be at most {n}"),
+            ("exclusiveMinimum", Some(n)) => format!("`{at}` must be more than {n}"),
+            ("exclusiveMaximum", Some(n)) => format!("`{at}` must be less than {n}"),
+            ("multipleOf", Some(n)) => format!("`{at}` must be a multiple of {n}"),
+            ("minLength", Some(n)) => format!("`{at}` must have at least {n} characters"),
+            ("maxLength", Some(n)) => format!("`{at}` must have at most {n} characters"),
+            ("minItems", Some(n)) => format!("`{at}` must have at least {n} items"),
+            ("maxItems", Some(n)) => format!("`{at}` must have at most {n} items"),
+            ("uniqueItems", _) => format!("`{at}` has the same item twice"),
+            ("anyOf" | "oneOf", _) => format!("`{at}` fits none or more than one of the forms allowed"),
+            (keyword, Some(rule)) => format!("`{at}` breaks `{keyword}` {rule}"),
+            (keyword, None) => format!("`{at}` breaks `{keyword}`"),
+        }
+    }
+}
+
+fn pointer(path: &str) -> String {
+    if path.is_empty() { "/".into() } else { path.into() }
+}
+
+fn join(at: &str, name: &str) -> String {
+    let name = name.replace('~', "~0").replace('/', "~1");
+    if at == "/" { format!("/{name}") } else { format!("{at}/{name}") }
+}
+
+/// At most [`QUOTED_CHARS_MAX`] characters, none of them a control character or backtick.
+fn cut(text: &str) -> String {
+    let mut short: String = text
+        .chars()
+        .take(QUOTED_CHARS_MAX)
+        .map(|c| if c.is_control() || c == '`' { '\u{fffd}' } else { c })
+        .collect();
+    if text.chars().nth(QUOTED_CHARS_MAX).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests;

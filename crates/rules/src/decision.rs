@@ -89,6 +89,9 @@ pub enum DenyReason {
         /// The policy and what failed, without user data.
         message: String,
     },
+    /// The reach was not measured, and the policies named with the denial look at it: without it they
+    /// would be silent.
+    ReachUnknown,
     /// The request does not fit the schema that policies were checked against.
     InvalidRequest {
         /// What does not fit.

@@ -11,33 +11,48 @@
 #![deny(missing_docs)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 pub mod approval;
 pub mod arguments;
 pub mod budget;
 pub mod call;
+pub mod category;
+mod context;
+mod decide;
 pub mod decision;
 pub mod effect;
+pub mod explain;
 pub mod facts;
 pub mod id;
+mod mentions;
 pub mod money;
 pub mod policy;
 pub mod rate;
 pub mod reach;
 pub mod refusal;
+#[cfg(test)]
+mod sample;
+pub mod schema;
+pub mod source;
 pub mod tool;
 
 pub use approval::{ApprovalRequest, ApprovalState, Signature};
+pub use arguments::{Arguments, BadSchema, ResultSchema, split_reason};
 pub use call::{Call, CallDigest, RawCall, Requester, StoredCall};
+pub use decide::{decide, recompute};
 pub use decision::{Allow, Ask, AskOf, Decision, Deny, DenyReason};
 pub use effect::{DeclaredEffect, Effect};
+pub use explain::{Explanation, Finding, FindingOutcome, explain};
 pub use facts::{ApprovalFact, Counters, Facts, StatementFacts};
 pub use id::{
     AgentId, ApprovalId, BundleDigest, CallId, DecisionId, GroupName, PersonId, PolicyId, SessionId,
     SystemName, TeamName, ToolName, ToolVersion,
 };
 pub use money::{Currency, Money};
-pub use policy::decide;
+pub use policy::{AgentSpec, Policies};
 pub use reach::Reach;
 pub use refusal::{Code, Refusal};
+pub use source::{Layer, PolicyError, PolicyErrors, PolicySource};
 pub use tool::{SystemSpec, ToolSpec};

@@ -1,48 +1,558 @@
-//! Policies: placeholder that denies everything, until the engine lands.
+//! The policies in force: parsed, checked against the schema made from the tools, and sliced by tool.
+//!
+//! Cedar has no index, so a thousand policies cost a thousand evaluations. Each tool has one action and one
+//! system, both known when policies are loaded; a policy whose scope names others can neither be satisfied
+//! nor fail for it and is left out of the tool's slice. Everything that does not depend on the call is
+//! made here once.
 
-use alloc::vec::Vec;
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::{String, ToString as _},
+    sync::Arc,
+    vec,
+    vec::Vec,
+};
+use core::str::FromStr as _;
+
+use cedar_policy::{
+    ActionConstraint, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, PolicySet,
+    ResourceConstraint, RestrictedExpression, Schema, SchemaFragment, ValidationMode, Validator,
+};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Call, Decision, Deny, DenyReason, Facts,
-    id::{AgentId, BundleDigest, ToolName},
+    call::Requester,
+    category,
+    id::{AgentId, BundleDigest, GroupName, TeamName, ToolName},
+    mentions::Mentions,
+    schema::{self, Attribute, CALL, CATEGORY, Untyped},
+    source::{self, Layer, PolicyError, PolicyErrors, PolicySource, Rule},
+    tool::ToolSpec,
 };
+
+/// How many errors are reported at once.
+const ERRORS_MAX: usize = 50;
+/// Version of what the bundle digest covers and of how decisions are made from it.
+const BUNDLE_VERSION: u32 = 1;
+
+/// An agent as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentSpec {
+    /// Its id.
+    pub id: AgentId,
+    /// The teams it belongs to.
+    pub teams: BTreeSet<TeamName>,
+    /// The accounts it may act in. None means none: the floor blocks every call.
+    pub accounts: BTreeSet<String>,
+}
 
 /// The policies in force.
 #[derive(Debug)]
 pub struct Policies {
-    bundle: BundleDigest,
+    pub(crate) rules: BTreeMap<String, Rule>,
+    pub(crate) slices: BTreeMap<ToolName, Slice>,
+    pub(crate) agents: BTreeMap<AgentId, AgentSpec>,
+    entities: Entities,
+    schema: Value,
+    digest: BundleDigest,
+    warnings: Vec<PolicyError>,
+    untyped: Vec<Untyped>,
+}
+
+/// What can decide about one tool.
+#[derive(Debug)]
+pub(crate) struct Slice {
+    pub(crate) tool: Arc<ToolSpec>,
+    pub(crate) types: BTreeMap<String, Attribute>,
+    pub(crate) action: EntityUid,
+    pub(crate) resource: EntityUid,
+    /// Every policy that can apply.
+    pub(crate) all: Judged,
+    /// Those whose answer does not wait for the reach or an approval.
+    pub(crate) early: Judged,
+    /// Whether a permit waits for the reach or an approval.
+    pub(crate) late_permit: bool,
+    /// Policies that look at the reach, reduced to the conditions that do not.
+    pub(crate) reach_guards: Judged,
+    /// Permits and forbids, reduced to what is known before any call.
+    pub(crate) listed_permits: Judged,
+    pub(crate) listed_forbids: Judged,
+}
+
+/// A set of policies that is evaluated together, with what it looks at.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    pub(crate) set: PolicySet,
+    pub(crate) mentions: Mentions,
+}
+
+impl Judged {
+    /// INVARIANT: `mentions` covers every policy of `set`.
+    fn add(&mut self, policy: Policy, mentions: &Mentions) -> bool {
+        self.mentions.add(mentions);
+        self.set.add(policy).is_ok()
+    }
 }
 
 impl Policies {
-    /// Their digest.
+    /// Reads, checks and slices the policies. The floor is part of every bundle, whether given or not.
+    ///
+    /// # Errors
+    /// [`PolicyErrors`]: syntax, unknown annotations, and whatever does not type-check for some tool that
+    /// the policy applies to.
+    pub fn load(
+        sources: &[PolicySource],
+        tools: &[Arc<ToolSpec>],
+        agents: &[AgentSpec],
+    ) -> Result<Self, PolicyErrors> {
+        let mut errors = Vec::new();
+        let rules = read(sources, &mut errors);
+        check_tools(tools, &mut errors);
+        stop(&mut errors)?;
+
+        let mut types = BTreeMap::new();
+        let mut untyped = Vec::new();
+        for tool in tools {
+            let (attributes, left_out) = schema::argument_types(tool);
+            types.insert(tool.name.to_string(), attributes);
+            untyped.extend(left_out);
+        }
+        let mut mentions = Mentions::default();
+        rules.iter().for_each(|rule| mentions.add(&rule.mentions));
+        let cedar = schema::cedar_schema(tools, &types, mentions.currencies());
+        let schema = Schema::from_json_value(cedar.clone())
+            .map_err(|e| one(format!("the tools make no schema: {}", chain(&e))))?;
+        let mut warnings = validate(&rules, &schema, &mut errors);
+        stop(&mut errors)?;
+        warnings.extend(names_nobody(&rules, tools, agents));
+        warnings.extend(categories(tools, &rules));
+
+        let entities = entities(tools, agents, &schema).map_err(one)?;
+        let digest = digest(&rules, tools, agents).map_err(one)?;
+        let mut slices = BTreeMap::new();
+        for tool in tools {
+            let types = types.remove(tool.name.as_str()).unwrap_or_default();
+            let slice = slice(tool, types, &rules).ok_or_else(|| {
+                one(format!("the policies for tool `{}` cannot be put together", tool.name))
+            })?;
+            slices.insert(tool.name.clone(), slice);
+        }
+        Ok(Self {
+            rules: rules.into_iter().map(|r| (r.id.to_string(), r)).collect(),
+            slices,
+            agents: agents.iter().map(|a| (a.id.clone(), a.clone())).collect(),
+            entities,
+            schema: cedar,
+            digest,
+            warnings,
+            untyped,
+        })
+    }
+
+    /// What names this bundle: policies with their annotations, tool versions, agents' accounts.
     #[must_use]
     pub const fn bundle(&self) -> &BundleDigest {
-        &self.bundle
+        &self.digest
     }
-    /// Whether a rule needs the reach of a tool's calls.
+
+    /// What is allowed and probably not meant.
     #[must_use]
-    pub const fn needs_reach(&self, _tool: &ToolName) -> bool {
-        true
+    pub fn warnings(&self) -> &[PolicyError] {
+        &self.warnings
     }
-    /// Whether a rule looks at what was done so far.
+
+    /// The arguments that policies cannot look at.
     #[must_use]
-    pub const fn uses_history(&self, _tool: &ToolName) -> bool {
-        true
+    pub fn untyped(&self) -> &[Untyped] {
+        &self.untyped
     }
-    /// A denial that is sure before measuring.
+
+    /// The schema that the policies were checked against, in Cedar's own notation.
     #[must_use]
-    pub const fn forbidden_early<A>(&self, _call: &Call<A>, _facts: &Facts) -> Option<Deny> {
-        None
+    pub fn schema_text(&self) -> String {
+        SchemaFragment::from_json_value(self.schema.clone())
+            .ok()
+            .and_then(|fragment| fragment.to_cedarschema().ok())
+            .unwrap_or_default()
     }
-    /// Whether the agent may ever call the tool.
+
+    /// Every group that some policy asks, with the most people it asks for.
     #[must_use]
-    pub const fn may_ever(&self, _agent: &AgentId, _tool: &ToolName) -> bool {
-        false
+    pub fn groups(&self) -> BTreeMap<GroupName, u32> {
+        let mut groups = BTreeMap::new();
+        for ask in self.rules.values().filter_map(|r| r.ask.as_ref()) {
+            let most = groups.entry(ask.group.clone()).or_insert(0_u32);
+            *most = (*most).max(ask.quorum);
+        }
+        groups
+    }
+
+    /// How many policies are in force, and how many can apply to a tool.
+    #[must_use]
+    pub fn count(&self, tool: &ToolName) -> (usize, usize) {
+        (self.rules.len(), self.slices.get(tool).map_or(0, |s| s.all.set.num_of_policies()))
+    }
+
+    /// Whether some policy for the tool looks at the reach, whatever the call is.
+    /// [`Policies::reach_decides`] says it for one call.
+    #[must_use]
+    pub fn needs_reach(&self, tool: &ToolName) -> bool {
+        self.looks_at(tool, &["reach"])
+    }
+
+    /// Whether some policy for the tool looks at what the session or agent did before.
+    #[must_use]
+    pub fn uses_history(&self, tool: &ToolName) -> bool {
+        self.looks_at(tool, &["session", "agent_today"])
+    }
+
+    fn looks_at(&self, tool: &ToolName, attributes: &[&str]) -> bool {
+        self.slices.get(tool).is_some_and(|s| attributes.iter().any(|a| s.all.mentions.sees(a)))
+    }
+
+    /// The entities made when the policies were loaded.
+    pub(crate) const fn configured_entities(&self) -> &Entities {
+        &self.entities
+    }
+
+    /// The entities to evaluate with: those made when the policies were loaded, with the requester's own
+    /// teams where they differ from the configured ones.
+    pub(crate) fn entities_for(&self, requester: &Requester) -> Option<alloc::borrow::Cow<'_, Entities>> {
+        let spec = self.agents.get(&requester.agent);
+        let teams: BTreeSet<TeamName> = requester.teams.iter().cloned().collect();
+        if spec.is_some_and(|s| s.teams == teams) {
+            return Some(alloc::borrow::Cow::Borrowed(&self.entities));
+        }
+        let accounts = spec.map(|s| s.accounts.clone()).unwrap_or_default();
+        let agent = agent_entity(&AgentSpec { id: requester.agent.clone(), teams, accounts })?;
+        let entities = self.entities.clone().upsert_entities([agent], None).ok()?;
+        Some(alloc::borrow::Cow::Owned(entities))
     }
 }
 
-/// Decides.
-#[must_use]
-pub const fn decide<A>(_call: &Call<A>, _facts: &Facts, _policies: &Policies) -> Decision {
-    Decision::Deny(Deny { policies: Vec::new(), reason: DenyReason::NothingPermits })
+/// An entity's name. The types are ours and always parse.
+pub(crate) fn uid(kind: &str, id: &str) -> Option<EntityUid> {
+    Some(EntityUid::from_type_name_and_id(EntityTypeName::from_str(kind).ok()?, EntityId::new(id)))
+}
+
+fn one(message: String) -> PolicyErrors {
+    PolicyErrors(vec![PolicyError { file: "policies".into(), span: None, message, help: None }])
+}
+
+fn stop(errors: &mut Vec<PolicyError>) -> Result<(), PolicyErrors> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    errors.truncate(ERRORS_MAX);
+    Err(PolicyErrors(core::mem::take(errors)))
+}
+
+fn chain(error: &dyn core::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+fn read(sources: &[PolicySource], errors: &mut Vec<PolicyError>) -> Vec<Rule> {
+    let mut rules = source::read(&PolicySource::floor(), errors);
+    let mut names = BTreeSet::from([PolicySource::floor().name]);
+    for source in sources {
+        let fault = |message: String, help: &str| PolicyError {
+            file: source.name.clone(),
+            span: None,
+            message,
+            help: Some(help.into()),
+        };
+        if source.layer == Layer::Floor {
+            if source != &PolicySource::floor() {
+                errors.push(fault(
+                    "the floor cannot be changed".into(),
+                    "put policies into a file of your own",
+                ));
+            }
+        } else if !names.insert(source.name.trim_end_matches(".cedar").into()) {
+            errors.push(fault(
+                format!("`{}` is the name of another policy file", source.name),
+                "rename the file; `floor` is compiled in",
+            ));
+        } else {
+            rules.extend(source::read(source, errors));
+        }
+    }
+    for (position, rule) in rules.iter_mut().enumerate() {
+        rule.position = position;
+    }
+    rules
+}
+
+fn check_tools(tools: &[Arc<ToolSpec>], errors: &mut Vec<PolicyError>) {
+    let mut names = BTreeSet::new();
+    let mut systems = BTreeMap::new();
+    for tool in tools {
+        let name = tool.name.as_str();
+        if name == CALL || name.starts_with(CATEGORY) {
+            let message = format!("`{name}` cannot be the name of a tool: it is a group of actions");
+            errors.extend(one(message).0);
+        }
+        if !names.insert(name) {
+            errors.extend(one(format!("two tools are named `{name}`")).0);
+        }
+        if systems.insert(&tool.system.name, &tool.system).is_some_and(|other| other != &tool.system) {
+            errors.extend(one(format!("two systems are named `{}`", tool.system.name)).0);
+        }
+    }
+}
+
+/// Type-checks each policy; returns warnings.
+fn validate(rules: &[Rule], schema: &Schema, errors: &mut Vec<PolicyError>) -> Vec<PolicyError> {
+    let validator = Validator::new(schema.clone());
+    let mut warnings = Vec::new();
+    for rule in rules {
+        let Ok(set) = PolicySet::from_policies([rule.policy.clone()]) else {
+            errors.extend(one(format!("policy `{}` cannot be checked", rule.id)).0);
+            continue;
+        };
+        let result = validator.validate(&set, ValidationMode::Strict);
+        let mut found: Vec<PolicyError> = Vec::new();
+        for error in result.validation_errors() {
+            let mut error = source::diagnose(&rule.file, error);
+            error.span = error.span.or_else(|| rule.span.clone());
+            // The same mistake is found once for each tool.
+            if !found.contains(&error) {
+                found.push(error);
+            }
+        }
+        errors.append(&mut found);
+        if rule.layer == Layer::User {
+            for warning in result.validation_warnings() {
+                let warning = source::diagnose(&rule.file, warning);
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
+                }
+            }
+        }
+    }
+    warnings
+}
+
+/// Names in policies that nothing has. Cedar takes any name, so a typing error would never match.
+fn names_nobody(rules: &[Rule], tools: &[Arc<ToolSpec>], agents: &[AgentSpec]) -> Vec<PolicyError> {
+    let mut known: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for agent in agents {
+        known.insert(("Agent", agent.id.as_str()));
+        known.extend(agent.teams.iter().map(|t| ("Team", t.as_str())));
+    }
+    for tool in tools {
+        known.insert(("System", tool.system.name.as_str()));
+        known.insert(("Environment", &tool.system.environment));
+        known.insert(("Account", &tool.system.account));
+    }
+    let mut warnings = Vec::new();
+    for rule in rules.iter().filter(|r| r.layer == Layer::User) {
+        for literal in rule.policy.entity_literals() {
+            let (kind, id) = (literal.type_name().to_string(), literal.id().unescaped());
+            if kind != "Action" && !known.contains(&(kind.as_str(), id)) {
+                warnings.push(PolicyError {
+                    file: rule.file.clone(),
+                    span: rule.span.clone(),
+                    message: format!("policy `{}` names `{kind}::\"{id}\"`, which nothing has", rule.id),
+                    help: Some("correct the name, or configure what has it".into()),
+                });
+            }
+        }
+    }
+    warnings
+}
+
+/// Categories that nobody knows, and rules that miss what is only observed.
+fn categories(tools: &[Arc<ToolSpec>], rules: &[Rule]) -> Vec<PolicyError> {
+    let mut warnings = Vec::new();
+    for tool in tools {
+        for word in tool.categories.iter().filter(|w| !category::is_known(w)) {
+            let message = format!("tool `{}` has the unknown category `{word}`", tool.name);
+            warnings.extend(one(message).0.into_iter().map(|mut w| {
+                w.help = Some(format!("begin a category of your own with `{}`", category::OWN_PREFIX));
+                w
+            }));
+        }
+    }
+    for rule in rules.iter().filter(|r| r.forbids || r.ask.is_some()) {
+        let group = |uid: &EntityUid| uid.id().unescaped().starts_with(CATEGORY);
+        let scoped = match rule.policy.action_constraint() {
+            ActionConstraint::In(groups) => groups.iter().any(group),
+            ActionConstraint::Eq(_) | ActionConstraint::Any => false,
+        };
+        if scoped {
+            warnings.push(PolicyError {
+                file: rule.file.clone(),
+                span: rule.span.clone(),
+                message: format!("policy `{}` sees declared categories only, not observed ones", rule.id),
+                help: Some("write `when { context.categories.contains(\"…\") }`".into()),
+            });
+        }
+    }
+    warnings
+}
+
+fn entities(tools: &[Arc<ToolSpec>], agents: &[AgentSpec], schema: &Schema) -> Result<Entities, String> {
+    let mut all: BTreeMap<String, Entity> = BTreeMap::new();
+    for tool in tools {
+        let entity =
+            system_entity(tool).ok_or_else(|| format!("system `{}` is no entity", tool.system.name))?;
+        all.insert(format!("System {}", tool.system.name), entity);
+    }
+    for agent in agents {
+        let entity = agent_entity(agent).ok_or_else(|| format!("agent `{}` is no entity", agent.id))?;
+        if all.insert(format!("Agent {}", agent.id), entity).is_some() {
+            return Err(format!("two agents are named `{}`", agent.id));
+        }
+    }
+    Entities::from_entities(all.into_values(), Some(schema))
+        .map_err(|e| format!("agents and systems do not fit the schema: {}", chain(&e)))
+}
+
+fn system_entity(tool: &ToolSpec) -> Option<Entity> {
+    let system = &tool.system;
+    let text = |value: &str| RestrictedExpression::new_string(value.into());
+    let attributes = [
+        (String::from("kind"), text(&system.kind)),
+        (String::from("environment"), text(&system.environment)),
+        (String::from("account"), text(&system.account)),
+    ];
+    let parents = [uid("Environment", &system.environment)?, uid("Account", &system.account)?];
+    Entity::new(
+        uid("System", system.name.as_str())?,
+        attributes.into_iter().collect(),
+        parents.into_iter().collect(),
+    )
+    .ok()
+}
+
+fn agent_entity(agent: &AgentSpec) -> Option<Entity> {
+    let accounts = RestrictedExpression::new_set(
+        agent.accounts.iter().map(|a| RestrictedExpression::new_string(a.clone())),
+    );
+    let teams: Option<Vec<EntityUid>> = agent.teams.iter().map(|t| uid("Team", t.as_str())).collect();
+    Entity::new(
+        uid("Agent", agent.id.as_str())?,
+        [(String::from("accounts"), accounts)].into_iter().collect(),
+        teams?.into_iter().collect(),
+    )
+    .ok()
+}
+
+fn digest(rules: &[Rule], tools: &[Arc<ToolSpec>], agents: &[AgentSpec]) -> Result<BundleDigest, String> {
+    let mut policies: Vec<Value> = Vec::new();
+    for rule in rules {
+        policies.push(json!({ "id": rule.id, "layer": rule.layer, "policy": rule.json }));
+    }
+    let tools: BTreeMap<&str, &str> = tools.iter().map(|t| (t.name.as_str(), t.version.as_str())).collect();
+    let agents: BTreeMap<&str, Value> =
+        agents.iter().map(|a| (a.id.as_str(), json!({ "accounts": a.accounts, "teams": a.teams }))).collect();
+    let subject = json!({
+        "agents": agents,
+        "language": cedar_policy::get_lang_version().to_string(),
+        "policies": policies,
+        "tools": tools,
+        "v": BUNDLE_VERSION,
+    });
+    let bytes = serde_json_canonicalizer::to_vec(&subject).map_err(|e| e.to_string())?;
+    let hex: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    BundleDigest::parse(&hex).map_err(|e| e.to_string())
+}
+
+fn slice(tool: &Arc<ToolSpec>, types: BTreeMap<String, Attribute>, rules: &[Rule]) -> Option<Slice> {
+    let action = uid("Action", tool.name.as_str())?;
+    let resource = uid("System", tool.system.name.as_str())?;
+    let mut slice = Slice {
+        tool: tool.clone(),
+        types,
+        action,
+        resource,
+        all: Judged::default(),
+        early: Judged::default(),
+        late_permit: false,
+        reach_guards: Judged::default(),
+        listed_permits: Judged::default(),
+        listed_forbids: Judged::default(),
+    };
+    let scope = Scope::of(tool)?;
+    let late = |m: &Mentions| m.sees("reach") || m.sees("approval");
+    for rule in rules.iter().filter(|rule| scope.admits(&rule.policy)) {
+        let mut added = slice.all.add(rule.policy.clone(), &rule.mentions);
+        if late(&rule.mentions) {
+            slice.late_permit |= !rule.forbids;
+        } else {
+            added &= slice.early.add(rule.policy.clone(), &rule.mentions);
+        }
+        if rule.mentions.sees("reach") {
+            let guard = rule.reduced(|m| !late(m))?;
+            added &= slice.reach_guards.add(guard.policy, &guard.mentions);
+        }
+        let listed = rule.reduced(|m| m.only(&["effect"]))?;
+        if !rule.forbids {
+            added &= slice.listed_permits.add(listed.policy, &listed.mentions);
+        } else if listed.complete {
+            added &= slice.listed_forbids.add(listed.policy, &listed.mentions);
+        }
+        if !added {
+            return None;
+        }
+    }
+    Some(slice)
+}
+
+/// What the scopes of policies are compared with: a tool's action and system and what they are in.
+pub(crate) struct Scope {
+    actions: Vec<EntityUid>,
+    resources: Vec<EntityUid>,
+}
+
+impl Scope {
+    pub(crate) fn of(tool: &ToolSpec) -> Option<Self> {
+        let groups = schema::groups(tool);
+        let actions = core::iter::once(tool.name.as_str()).chain(groups.iter().map(String::as_str));
+        let system = &tool.system;
+        let resources = [
+            uid("System", system.name.as_str()),
+            uid("Environment", &system.environment),
+            uid("Account", &system.account),
+        ];
+        Some(Self {
+            actions: actions.map(|id| uid("Action", id)).collect::<Option<_>>()?,
+            resources: resources.into_iter().collect::<Option<_>>()?,
+        })
+    }
+
+    /// Whether a policy's scope lets it apply. Where it does not, the policy can neither be satisfied nor
+    /// fail, because Cedar looks at the scope first.
+    pub(crate) fn admits(&self, policy: &Policy) -> bool {
+        self.admits_action(policy) && self.admits_resource(policy)
+    }
+
+    pub(crate) fn admits_action(&self, policy: &Policy) -> bool {
+        match policy.action_constraint() {
+            ActionConstraint::Any => true,
+            ActionConstraint::Eq(action) => self.actions.first() == Some(&action),
+            ActionConstraint::In(any) => any.iter().any(|a| self.actions.contains(a)),
+        }
+    }
+
+    fn admits_resource(&self, policy: &Policy) -> bool {
+        let system = |kind: &EntityTypeName| kind.to_string() == "System";
+        match policy.resource_constraint() {
+            ResourceConstraint::Any => true,
+            ResourceConstraint::Eq(one) => self.resources.first() == Some(&one),
+            ResourceConstraint::In(group) => self.resources.contains(&group),
+            ResourceConstraint::Is(kind) => system(&kind),
+            ResourceConstraint::IsIn(kind, group) => system(&kind) && self.resources.contains(&group),
+        }
+    }
 }

@@ -1,0 +1,279 @@
+//! How a schema is written: short or full; what it may say; what is filled in.
+
+use alloc::{
+    format,
+    string::{String, ToString as _},
+    vec::Vec,
+};
+
+use serde_json::{Map, Value, json};
+
+use super::{BadSchema, cut, join};
+
+/// The largest schema, in bytes of JSON.
+const SCHEMA_BYTES_MAX: usize = 64 * 1_024;
+/// How deep schemas may nest.
+const DEPTH_MAX: usize = 16;
+/// The longest name of an argument, as clients of models accept it.
+const ARGUMENT_NAME_MAX: usize = 64;
+
+/// Keywords that hold no schema.
+const PLAIN: &[&str] = &[
+    "type",
+    "enum",
+    "const",
+    "multipleOf",
+    "maximum",
+    "exclusiveMaximum",
+    "minimum",
+    "exclusiveMinimum",
+    "maxLength",
+    "minLength",
+    "pattern",
+    "maxItems",
+    "minItems",
+    "uniqueItems",
+    "maxContains",
+    "minContains",
+    "maxProperties",
+    "minProperties",
+    "required",
+    "dependentRequired",
+    "format",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "$comment",
+    "$ref",
+    "$schema",
+];
+/// Keywords that hold a schema for a part of the value.
+const PART: &[&str] = &[
+    "items",
+    "contains",
+    "additionalProperties",
+    "unevaluatedProperties",
+    "unevaluatedItems",
+    "propertyNames",
+];
+/// Keywords that hold schemas by name, for parts of the value.
+const PARTS_BY_NAME: &[&str] = &["properties", "patternProperties"];
+/// Keywords that hold a schema for the value itself.
+const SELF: &[&str] = &["not", "if", "then", "else"];
+/// Keywords that hold a list of schemas for the value itself.
+const SELF_LIST: &[&str] = &["allOf", "anyOf", "oneOf"];
+/// Keywords that hold schemas by name, for the value itself.
+const SELF_BY_NAME: &[&str] = &["$defs", "dependentSchemas"];
+
+/// Formats that are enforced. Others are refused, because nobody would check them.
+const FORMATS: &[&str] = &[
+    "date",
+    "date-time",
+    "time",
+    "duration",
+    "email",
+    "hostname",
+    "ipv4",
+    "ipv6",
+    "json-pointer",
+    "regex",
+    "uri",
+    "uri-reference",
+    "uuid",
+];
+
+const JSON_SCHEMA_2020_12: &str = "https://json-schema.org/draft/2020-12/schema";
+
+pub(super) fn bad(pointer: &str, message: impl Into<String>, help: &str) -> BadSchema {
+    let help = if help.is_empty() { None } else { Some(String::from(help)) };
+    BadSchema { pointer: cut(pointer), message: message.into(), help }
+}
+
+/// The closed schema of an object, from either form.
+pub(super) fn object(written: &Value) -> Result<Value, BadSchema> {
+    let schema = any(written)?;
+    if schema.get("type").and_then(Value::as_str) != Some("object") {
+        return Err(bad("/type", "must be `object`", "arguments are named: write `type = \"object\"`"));
+    }
+    let mut schema = schema;
+    if let Some(whole) = schema.as_object_mut() {
+        whole.entry("properties").or_insert_with(|| json!({}));
+    }
+    for name in schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys) {
+        let fits = name.len() <= ARGUMENT_NAME_MAX
+            && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+        if !fits {
+            return Err(bad(
+                &join("/properties", name),
+                "is not a name of an argument",
+                "begin with a letter or `_`, then letters, digits, `_`, `-` and `.`, at most 64 in all",
+            ));
+        }
+    }
+    Ok(schema)
+}
+
+/// The closed schema of any value, from either form.
+pub(super) fn any(written: &Value) -> Result<Value, BadSchema> {
+    if written.to_string().len() > SCHEMA_BYTES_MAX {
+        return Err(bad("/", "is larger than 64 KiB", "a tool does one narrow thing"));
+    }
+    let Some(members) = written.as_object() else {
+        return Err(bad("/", "must be a table of arguments or a JSON Schema", ""));
+    };
+    let mut schema = if is_full(members) { written.clone() } else { from_short(members, "")? };
+    close(&mut schema, &Position { at: String::new(), depth: 0, own: true, frozen: false })?;
+    Ok(schema)
+}
+
+/// Short form: each member is an argument. A full schema says a type, or is marked as one.
+fn is_full(members: &Map<String, Value>) -> bool {
+    ["type", "$schema", "$ref"].iter().any(|k| members.get(*k).is_some_and(|v| !v.is_object()))
+        || ["allOf", "anyOf", "oneOf"].iter().any(|k| members.get(*k).is_some_and(Value::is_array))
+}
+
+fn from_short(members: &Map<String, Value>, at: &str) -> Result<Value, BadSchema> {
+    let mut properties = Map::new();
+    let mut required = Vec::new();
+    for (name, property) in members {
+        let at = join(if at.is_empty() { "/" } else { at }, name);
+        let Some(property) = property.as_object() else {
+            return Err(bad(&at, "must be a table such as `{ type = \"string\" }`", ""));
+        };
+        let mut property = property.clone();
+        match property.remove("optional") {
+            Some(Value::Bool(true)) => {}
+            Some(Value::Bool(false)) | None => required.push(Value::String(name.clone())),
+            Some(Value::Null | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => {
+                return Err(bad(&at, "`optional` must be `true` or `false`", ""));
+            }
+        }
+        let typed = ["type", "enum", "const", "$ref", "anyOf", "oneOf", "allOf"];
+        if !typed.iter().any(|k| property.get(*k).is_some_and(|v| !v.is_object() || *k == "const")) {
+            return Err(bad(
+                &at,
+                "says nothing about its type",
+                "add `type`; to write a full JSON Schema, begin it with `type = \"object\"`",
+            ));
+        }
+        if let (None, Some(Value::Object(inner))) = (property.get("required"), property.get("properties")) {
+            let inner = from_short(inner, &at)?;
+            for key in ["properties", "required"] {
+                if let Some(value) = inner.get(key) {
+                    property.insert(key.into(), value.clone());
+                }
+            }
+        }
+        properties.insert(name.clone(), Value::Object(property));
+    }
+    Ok(json!({ "type": "object", "properties": properties, "required": required }))
+}
+
+/// Where a schema stands. `own` is false for a schema that applies to the same value as the one around
+/// it: that one closes the value, since closing each part of an `allOf` would refuse everything.
+///
+/// `frozen` where closing would let more values through, such as inside `not`.
+struct Position {
+    at: String,
+    depth: usize,
+    own: bool,
+    frozen: bool,
+}
+
+impl Position {
+    fn below(&self, key: &str, own: bool) -> Self {
+        let at = if self.at.is_empty() { "/" } else { &self.at };
+        Self {
+            at: join(at, key),
+            depth: self.depth.saturating_add(1),
+            own,
+            frozen: self.frozen || matches!(key, "not" | "if" | "contains"),
+        }
+    }
+}
+
+fn close(schema: &mut Value, position: &Position) -> Result<(), BadSchema> {
+    let at = if position.at.is_empty() { "/" } else { &position.at };
+    if position.depth > DEPTH_MAX.saturating_mul(2) {
+        return Err(bad(at, "nests too deep", "at most 16 levels"));
+    }
+    let members = match schema {
+        Value::Object(members) => members,
+        Value::Bool(_) => return Ok(()),
+        Value::Null | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            return Err(bad(at, "is not a schema", ""));
+        }
+    };
+    for (keyword, value) in members.iter_mut() {
+        let key = keyword.as_str();
+        let here = position.below(key, false);
+        if PLAIN.contains(&key) {
+            plain(key, value, &here.at, position.depth)?;
+        } else if PART.contains(&key) {
+            close(value, &Position { own: true, ..here })?;
+        } else if SELF.contains(&key) {
+            close(value, &here)?;
+        } else if PARTS_BY_NAME.contains(&key) || SELF_BY_NAME.contains(&key) {
+            let own = PARTS_BY_NAME.contains(&key);
+            let named = value.as_object_mut().ok_or_else(|| bad(&here.at, "must be a table", ""))?;
+            for (name, part) in named.iter_mut() {
+                close(part, &here.below(name, own))?;
+            }
+        } else if SELF_LIST.contains(&key) || key == "prefixItems" {
+            let list = value.as_array_mut().ok_or_else(|| bad(&here.at, "must be a list", ""))?;
+            for (i, part) in list.iter_mut().enumerate() {
+                close(part, &here.below(&i.to_string(), key == "prefixItems"))?;
+            }
+        } else if !key.starts_with("x-") {
+            return Err(bad(
+                &here.at,
+                "is not a keyword that is enforced",
+                "see JSON Schema 2020-12; remarks of your own begin with `x-`",
+            ));
+        }
+    }
+    if position.own && !position.frozen {
+        fill_in(members);
+    }
+    Ok(())
+}
+
+fn plain(keyword: &str, value: &Value, at: &str, depth: usize) -> Result<(), BadSchema> {
+    match (keyword, value.as_str()) {
+        ("$ref", Some(target)) if !target.starts_with("#/$defs/") => {
+            Err(bad(at, "leaves the schema", "refer to `#/$defs/…` only"))
+        }
+        ("$schema", Some(name)) if depth > 0 || name.trim_end_matches('#') != JSON_SCHEMA_2020_12 => {
+            Err(bad(at, "is another dialect", "write JSON Schema 2020-12, or leave `$schema` out"))
+        }
+        ("format", Some(name)) if !FORMATS.contains(&name) => Err(bad(
+            at,
+            format!("`{}` is not a format that is enforced", cut(name)),
+            &format!("choose one of {}, or write a `pattern`", FORMATS.join(", ")),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Closes an object that does not say whether it is open.
+fn fill_in(members: &mut Map<String, Value>) {
+    let has = |key: &str| members.contains_key(key);
+    if has("additionalProperties") || has("unevaluatedProperties") {
+        return;
+    }
+    let composed =
+        SELF_LIST.iter().any(|k| has(k)) || ["if", "$ref", "dependentSchemas"].iter().any(|k| has(k));
+    let object = members.get("type").is_some_and(|t| {
+        t.as_str() == Some("object") || t.as_array().is_some_and(|all| all.contains(&json!("object")))
+    });
+    if composed {
+        members.insert("unevaluatedProperties".into(), Value::Bool(false));
+    } else if object || has("properties") || has("patternProperties") {
+        members.insert("additionalProperties".into(), Value::Bool(false));
+    }
+}

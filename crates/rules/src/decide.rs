@@ -1,0 +1,354 @@
+//! The decision: equal calls, facts and policies give equal answers.
+//!
+//! Cedar has no third answer. The strictest matching answer wins: a `forbid` denies; a `permit` with
+//! `@ask` asks, and every one that matches must be met; a `permit` allows; nothing matching denies; and an
+//! error in any policy denies, because then nobody knows what it would have said.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    vec::Vec,
+};
+
+use cedar_policy::{
+    AuthorizationError, Authorizer, Context, EvaluationError, Request, Response, RestrictedExpression,
+};
+
+use crate::{
+    call::{Call, Requester},
+    context::Subject,
+    decision::{Allow, Ask, AskOf, Decision, Deny, DenyReason},
+    effect::Effect,
+    facts::{ApprovalFact, Facts},
+    id::{AgentId, GroupName, PersonId, PolicyId, ToolName},
+    mentions::Mentions,
+    policy::{Judged, Policies, Slice, uid},
+    source::Rule,
+};
+
+/// Whether the call is allowed, a person must be asked, or it is denied.
+#[must_use]
+pub fn decide<A>(call: &Call<A>, facts: &Facts, policies: &Policies) -> Decision {
+    let judge = match Judge::of(call, facts, policies) {
+        Ok(judge) => judge,
+        Err(message) => return invalid(message),
+    };
+    let decision = match judge.evaluate(&judge.slice.all) {
+        Ok(response) => judge.answer(&response),
+        Err(message) => return invalid(message),
+    };
+    match decision {
+        Decision::Deny(_) => decision,
+        Decision::Allow(_) | Decision::Ask(_) => {
+            let silent = judge.silent_for_want_of_reach();
+            if silent.is_empty() {
+                decision
+            } else {
+                Decision::Deny(Deny { policies: silent, reason: DenyReason::ReachUnknown })
+            }
+        }
+    }
+}
+
+/// Whether the logged decision is what call, facts and policies give: every logged decision can be
+/// computed again.
+///
+/// # Errors
+/// The decision that they give instead.
+pub fn recompute<A>(
+    call: &Call<A>,
+    facts: &Facts,
+    policies: &Policies,
+    logged: &Decision,
+) -> Result<(), Decision> {
+    let again = decide(call, facts, policies);
+    if again == *logged { Ok(()) } else { Err(again) }
+}
+
+impl Policies {
+    /// A denial that no measurement and no person can change, before anything is measured. It is never
+    /// given where [`decide`] would not deny; `facts.reach` and `facts.approval` are not looked at.
+    #[must_use]
+    pub fn forbidden_early<A>(&self, call: &Call<A>, facts: &Facts) -> Option<Deny> {
+        let judge = match Judge::of(call, facts, self) {
+            Ok(judge) => judge,
+            Err(message) => return Some(invalid_request(message)),
+        };
+        let response = match judge.evaluate(&judge.slice.early) {
+            Ok(response) => response,
+            Err(message) => return Some(invalid_request(message)),
+        };
+        match judge.answer(&response) {
+            Decision::Deny(deny) if deny.reason == DenyReason::NothingPermits && judge.slice.late_permit => {
+                None
+            }
+            Decision::Deny(deny) => Some(deny),
+            Decision::Allow(_) | Decision::Ask(_) => None,
+        }
+    }
+
+    /// Whether a policy that looks at the reach can apply to this call: its other conditions hold, or
+    /// could not be evaluated. Then the reach must be measured before [`decide`], which denies without it:
+    /// a `forbid` guarded by `context has reach` would otherwise be silent. A read reaches nothing.
+    #[must_use]
+    pub fn reach_decides<A>(&self, call: &Call<A>, facts: &Facts) -> bool {
+        Judge::of(call, facts, self).is_ok_and(|judge| !judge.looking_at_reach().is_empty())
+    }
+
+    /// Whether the agent may ever get anything but a denial from the tool: what decides if the tool is
+    /// listed. The teams and accounts are the configured ones. Conditions on more than agent, system and effect count as if they could hold for permits
+    /// and could fail for forbids, so a tool is listed in doubt.
+    #[must_use]
+    pub fn may_ever(&self, agent: &AgentId, tool: &ToolName) -> bool {
+        let Some(slice) = self.slices.get(tool) else { return false };
+        let entities = self.configured_entities();
+        let declared = slice.tool.effect;
+        [Effect::Read, Effect::Write, Effect::Destructive]
+            .into_iter()
+            .filter(|effect| (declared.floor()..=declared.ceiling()).contains(effect))
+            .any(|effect| {
+                let answer = |judged: &Judged| {
+                    let effect = RestrictedExpression::new_string(effect.as_str().into());
+                    let context = Context::from_pairs([(String::from("effect"), effect)]).ok()?;
+                    let request = slice.request(agent, context)?;
+                    let response = Authorizer::new().is_authorized(&request, &judged.set, entities);
+                    let matched = response.diagnostics().reason().next().is_some();
+                    let failed = response.diagnostics().errors().next().is_some();
+                    Some(matched || failed)
+                };
+                // A forbid that fails denies like one that matches; a reduced permit that fails may not.
+                answer(&slice.listed_forbids) == Some(false) && answer(&slice.listed_permits) == Some(true)
+            })
+    }
+}
+
+impl Slice {
+    fn request(&self, agent: &AgentId, context: Context) -> Option<Request> {
+        let principal = uid("Agent", agent.as_str())?;
+        // The context is made from the types that the schema was made from, so it is not checked again.
+        Request::new(principal, self.action.clone(), self.resource.clone(), context, None).ok()
+    }
+}
+
+/// One call before its policies.
+pub(crate) struct Judge<'a> {
+    pub(crate) policies: &'a Policies,
+    pub(crate) slice: &'a Slice,
+    requester: &'a Requester,
+    subject: Subject<'a>,
+    facts: &'a Facts,
+    entities: alloc::borrow::Cow<'a, cedar_policy::Entities>,
+    approval: Option<ApprovalFact>,
+}
+
+impl<'a> Judge<'a> {
+    pub(crate) fn of<A>(call: &'a Call<A>, facts: &'a Facts, policies: &'a Policies) -> Result<Self, String> {
+        let tool = &call.tool;
+        let slice =
+            policies.slices.get(&tool.name).filter(|slice| slice.tool.version == tool.version).ok_or_else(
+                || format!("the policies were not loaded for this version of tool `{}`", tool.name),
+            )?;
+        let declared = slice.tool.effect;
+        if facts.effect < declared.floor() || facts.effect > declared.ceiling() {
+            return Err(format!("effect `{}` is not what the tool declares", facts.effect));
+        }
+        let entities =
+            policies.entities_for(&call.requester).ok_or_else(|| String::from("the agent is no entity"))?;
+        Ok(Self {
+            policies,
+            slice,
+            requester: &call.requester,
+            subject: Subject {
+                tool: &slice.tool,
+                types: &slice.types,
+                requester: &call.requester,
+                arguments: &call.arguments,
+                facts,
+            },
+            facts,
+            entities,
+            approval: effective_approval(&call.requester, facts),
+        })
+    }
+
+    /// Evaluates a set of policies. The reach and approval are in the context only where the set looks.
+    pub(crate) fn evaluate(&self, judged: &Judged) -> Result<Response, String> {
+        let request = self.request(&judged.mentions)?;
+        Ok(Authorizer::new().is_authorized(&request, &judged.set, &self.entities))
+    }
+
+    pub(crate) fn request(&self, mentions: &Mentions) -> Result<Request, String> {
+        let context = self.subject.context(mentions, self.approval.as_ref())?;
+        self.slice
+            .request(&self.requester.agent, context)
+            .ok_or_else(|| String::from("the request does not fit the schema"))
+    }
+
+    pub(crate) fn entities(&self) -> &cedar_policy::Entities {
+        &self.entities
+    }
+
+    /// The forbids and asks that a reach which was not measured keeps silent. A silent permit permits
+    /// nothing, which is safe.
+    fn silent_for_want_of_reach(&self) -> Vec<PolicyId> {
+        if self.facts.reach.is_some() {
+            return Vec::new();
+        }
+        let stricter = |rule: &&Rule| rule.forbids || rule.ask.is_some();
+        self.looking_at_reach().into_iter().filter(stricter).map(|rule| rule.id.clone()).collect()
+    }
+
+    /// Policies that look at the reach and whose other conditions hold, or cannot be evaluated: all such
+    /// forbids, or where there is none all such permits.
+    fn looking_at_reach(&self) -> Vec<&'a Rule> {
+        let guards = &self.slice.reach_guards;
+        if self.facts.effect < Effect::Write || guards.set.is_empty() {
+            return Vec::new();
+        }
+        let Ok(response) = self.evaluate(guards) else {
+            return guards
+                .set
+                .policies()
+                .filter_map(|p| self.policies.rules.get(p.id().as_ref() as &str))
+                .collect();
+        };
+        let failed =
+            response.diagnostics().errors().map(|AuthorizationError::PolicyEvaluationError(e)| e.policy_id());
+        let failed: Vec<&Rule> =
+            failed.filter_map(|id| self.policies.rules.get(id.as_ref() as &str)).collect();
+        let mut rules = self.matched(&response);
+        rules.extend(failed);
+        rules
+    }
+
+    fn answer(&self, response: &Response) -> Decision {
+        let mut failed: Vec<String> = response.diagnostics().errors().map(failure).collect();
+        if !failed.is_empty() {
+            failed.sort();
+            let reason = DenyReason::EvaluationError { message: failed.join("; ") };
+            return Decision::Deny(Deny { policies: Vec::new(), reason });
+        }
+        let matched = self.matched(response);
+        let ids = |rules: &[&Rule]| rules.iter().map(|r| r.id.clone()).collect::<Vec<PolicyId>>();
+        if matched.is_empty() {
+            return Decision::Deny(Deny { policies: Vec::new(), reason: DenyReason::NothingPermits });
+        }
+        if response.decision() == cedar_policy::Decision::Deny {
+            let message = matched.iter().find_map(|r| r.because.clone());
+            return Decision::Deny(Deny {
+                policies: ids(&matched),
+                reason: DenyReason::Forbidden { message },
+            });
+        }
+        let asking: Vec<&Rule> = matched.iter().copied().filter(|r| r.ask.is_some()).collect();
+        if asking.is_empty() {
+            let rows_max = self.facts.reach.as_ref().map(|r| r.rows);
+            return Decision::Allow(Allow { policies: ids(&matched), rows_max });
+        }
+        let of = merge(&asking);
+        match &self.approval {
+            Some(approval) if is_met(approval, &of) => {
+                let rows_max = approval.reach.as_ref().map(|r| r.rows);
+                Decision::Allow(Allow { policies: ids(&matched), rows_max })
+            }
+            Some(_) | None => Decision::Ask(Ask { policies: ids(&asking), of }),
+        }
+    }
+
+    /// The policies that decided, in the order of the bundle.
+    fn matched(&self, response: &Response) -> Vec<&'a Rule> {
+        let ids: BTreeSet<&str> = response.diagnostics().reason().map(AsRef::as_ref).collect();
+        let mut rules: Vec<&Rule> = ids.iter().filter_map(|id| self.policies.rules.get(*id)).collect();
+        rules.sort_by_key(|rule| rule.position);
+        rules
+    }
+}
+
+fn invalid(message: String) -> Decision {
+    Decision::Deny(invalid_request(message))
+}
+
+const fn invalid_request(message: String) -> Deny {
+    Deny { policies: Vec::new(), reason: DenyReason::InvalidRequest { message } }
+}
+
+/// Every group once, with the largest quorum and the earliest deadline that any policy asks of it.
+fn merge(asking: &[&Rule]) -> Vec<AskOf> {
+    let mut groups: BTreeMap<&GroupName, AskOf> = BTreeMap::new();
+    for ask in asking.iter().filter_map(|r| r.ask.as_ref()) {
+        match groups.get_mut(&ask.group) {
+            None => {
+                groups.insert(&ask.group, ask.clone());
+            }
+            Some(merged) => {
+                if ask.quorum > merged.quorum {
+                    merged.quorum = ask.quorum;
+                    merged.policy = ask.policy.clone();
+                }
+                merged.deadline_ms = merged.deadline_ms.min(ask.deadline_ms);
+                merged.because = match (merged.because.take(), &ask.because) {
+                    (Some(one), Some(other)) if one != *other => Some(format!("{one}; {other}")),
+                    (Some(one), Some(_) | None) => Some(one),
+                    (None, other) => other.clone(),
+                };
+            }
+        }
+    }
+    groups.into_values().collect()
+}
+
+/// The approval as far as it counts now: not expired, the reach within what was shown, without the
+/// requester's own signature.
+fn effective_approval(requester: &Requester, facts: &Facts) -> Option<ApprovalFact> {
+    let approval = facts.approval.as_ref()?;
+    let fits = match (&facts.reach, &approval.reach) {
+        (None, None) => true,
+        (Some(now), Some(then)) => now.within(then),
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    if !fits || facts.now_ms >= approval.expires_ms {
+        return None;
+    }
+    let own = |person: &PersonId| {
+        person.as_str() == requester.agent.as_str() || requester.on_behalf_of.as_ref() == Some(person)
+    };
+    let signers = approval.signers.iter().filter(|(person, _)| !own(person)).cloned().collect();
+    Some(ApprovalFact { signers, ..approval.clone() })
+}
+
+fn is_met(approval: &ApprovalFact, of: &[AskOf]) -> bool {
+    of.iter().all(|ask| {
+        let people: BTreeSet<&PersonId> = approval
+            .signers
+            .iter()
+            .filter(|(_, groups)| groups.contains(&ask.group))
+            .map(|(person, _)| person)
+            .collect();
+        u32::try_from(people.len()).unwrap_or(u32::MAX) >= ask.quorum.max(1)
+    })
+}
+
+/// Which policy failed and how, without the values it failed on.
+fn failure(error: &AuthorizationError) -> String {
+    let AuthorizationError::PolicyEvaluationError(error) = error;
+    let how = match error.inner() {
+        EvaluationError::IntegerOverflow(_) => "a sum or product is too large",
+        EvaluationError::FailedExtensionFunctionExecution(_) => {
+            "a value cannot be read as what it is compared to"
+        }
+        EvaluationError::EntityDoesNotExist(_)
+        | EvaluationError::EntityAttrDoesNotExist(_)
+        | EvaluationError::RecordAttrDoesNotExist(_) => "it looks at something that is not there",
+        EvaluationError::RecursionLimit(_) => "it nests too deep",
+        EvaluationError::TypeError(_)
+        | EvaluationError::WrongNumArguments(_)
+        | EvaluationError::FailedExtensionFunctionLookup(_)
+        | EvaluationError::UnlinkedSlot(_)
+        | EvaluationError::NonValue(_) => "its types do not fit",
+    };
+    format!("policy `{}` could not be evaluated: {how}", error.policy_id())
+}
+
+#[cfg(test)]
+mod tests;

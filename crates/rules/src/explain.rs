@@ -1,0 +1,208 @@
+//! Why a call got its answer: every policy that can apply, and what each said.
+
+use alloc::{
+    string::{String, ToString as _},
+    vec::Vec,
+};
+
+use cedar_policy::{Authorizer, PolicySet};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    call::Call,
+    decide::{Judge, decide},
+    decision::{AskOf, Decision},
+    facts::Facts,
+    id::{BundleDigest, PolicyId},
+    mentions::Mentions,
+    policy::Policies,
+    source::{Layer, Rule},
+};
+
+/// A decision and what every policy said to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The decision, as [`decide`] gives it.
+    pub decision: Decision,
+    /// The policies in force.
+    pub bundle: BundleDigest,
+    /// Whether the reach has to be known for this call.
+    pub reach_decides: bool,
+    /// What each policy said, in the order of the bundle.
+    pub policies: Vec<Finding>,
+}
+
+/// What one policy said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The policy.
+    pub policy: PolicyId,
+    /// Its layer.
+    pub layer: Layer,
+    /// Whether it forbids; otherwise it permits, or asks when `ask` is there.
+    pub forbids: bool,
+    /// What it asks of people.
+    pub ask: Option<AskOf>,
+    /// What its author says it is for.
+    pub because: Option<String>,
+    /// Whether it applied.
+    pub outcome: FindingOutcome,
+}
+
+/// Whether a policy applied, and if not, why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum FindingOutcome {
+    /// Its scope and all its conditions hold.
+    Matched,
+    /// Its scope names other tools or systems.
+    OtherToolOrSystem,
+    /// Its scope names other agents or teams.
+    OtherAgent,
+    /// A condition does not hold.
+    ConditionFalse {
+        /// The first such condition, in Cedar's notation.
+        condition: String,
+    },
+    /// It could not be evaluated, which denies the call.
+    Failed,
+}
+
+/// Explains the decision of a call.
+#[must_use]
+pub fn explain<A>(call: &Call<A>, facts: &Facts, policies: &Policies) -> Explanation {
+    let judge = Judge::of(call, facts, policies).ok();
+    let mut findings: Vec<(usize, Finding)> = policies
+        .rules
+        .values()
+        .map(|rule| {
+            let outcome = judge.as_ref().map_or(FindingOutcome::Failed, |judge| outcome(judge, rule));
+            let finding = Finding {
+                policy: rule.id.clone(),
+                layer: rule.layer,
+                forbids: rule.forbids,
+                ask: rule.ask.clone(),
+                because: rule.because.clone(),
+                outcome,
+            };
+            (rule.position, finding)
+        })
+        .collect();
+    findings.sort_by_key(|(position, _)| *position);
+    Explanation {
+        decision: decide(call, facts, policies),
+        bundle: policies.bundle().clone(),
+        reach_decides: policies.reach_decides(call, facts),
+        policies: findings.into_iter().map(|(_, finding)| finding).collect(),
+    }
+}
+
+fn outcome(judge: &Judge<'_>, rule: &Rule) -> FindingOutcome {
+    if judge.slice.all.set.policy(rule.policy.id()).is_none() {
+        return FindingOutcome::OtherToolOrSystem;
+    }
+    let scope = rule.with_conditions(core::iter::empty());
+    match scope.and_then(|scope| holds(judge, scope, &Mentions::default())) {
+        Some(true) => {}
+        Some(false) => return FindingOutcome::OtherAgent,
+        None => return FindingOutcome::Failed,
+    }
+    // A condition may be safe to evaluate only behind the ones before it, so they are taken together.
+    let mut mentions = Mentions::default();
+    for (i, conjunct) in rule.conjuncts.iter().enumerate() {
+        mentions.add(&conjunct.mentions);
+        let so_far = rule.conjuncts.iter().take(i.saturating_add(1)).map(|c| &c.body);
+        match rule.with_conditions(so_far).and_then(|policy| holds(judge, policy, &mentions)) {
+            Some(true) => {}
+            Some(false) => {
+                let alone = rule.with_conditions(core::iter::once(&conjunct.body));
+                let condition = alone.map(|p| condition_text(&p.to_string())).unwrap_or_default();
+                return FindingOutcome::ConditionFalse { condition };
+            }
+            None => return FindingOutcome::Failed,
+        }
+    }
+    FindingOutcome::Matched
+}
+
+/// Whether a policy is satisfied; `None` when it cannot be evaluated.
+fn holds(judge: &Judge<'_>, policy: cedar_policy::Policy, mentions: &Mentions) -> Option<bool> {
+    let set = PolicySet::from_policies([policy]).ok()?;
+    let request = judge.request(mentions).ok()?;
+    let response = Authorizer::new().is_authorized(&request, &set, judge.entities());
+    if response.diagnostics().errors().next().is_some() {
+        return None;
+    }
+    Some(response.diagnostics().reason().next().is_some())
+}
+
+/// What stands between the braces of a policy with one condition.
+fn condition_text(policy: &str) -> String {
+    let inside = policy.split_once("when {").and_then(|(_, rest)| rest.rsplit_once('}'));
+    inside.map_or(policy, |(condition, _)| condition).trim().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Effect,
+        sample::{call, default_pack, facts, policies, reach},
+    };
+
+    #[test]
+    fn says_of_every_policy_whether_and_why_it_applied() {
+        let rules = policies(
+            "permit (principal, action, resource);
+             @id(\"big\") @because(\"too many\") forbid (principal, action, resource)
+             when { context.effect == \"destructive\" && context has reach && context.reach.rows > 500 };
+             @id(\"other\") permit (principal, action == Action::\"read\", resource);
+             @id(\"sales\") permit (principal in Team::\"sales\", action, resource);
+             @id(\"sum\") permit (principal, action, resource)
+             when { context.reversible && context.session.rows + 9223372036854775807 > 0 };",
+        );
+        let mut facts = facts(Effect::Destructive);
+        facts.reach = Some(reach(40));
+        let call = call("delete", serde_json::json!({ "before": "x" }));
+        let explanation = explain(&call, &facts, &rules);
+        assert_eq!(explanation.decision.as_str(), "allow");
+        assert!(explanation.reach_decides);
+        let outcome = |id: &str| {
+            let finding = explanation.policies.iter().find(|f| f.policy.as_str() == id);
+            finding.unwrap_or_else(|| panic!("{id}")).outcome.clone()
+        };
+        assert_eq!(outcome("mine:1"), FindingOutcome::Matched);
+        assert_eq!(
+            outcome("mine:big"),
+            FindingOutcome::ConditionFalse { condition: "context.reach.rows > 500".into() }
+        );
+        assert_eq!(outcome("mine:other"), FindingOutcome::OtherToolOrSystem);
+        assert_eq!(outcome("mine:sales"), FindingOutcome::OtherAgent);
+        assert_eq!(
+            outcome("mine:sum"),
+            FindingOutcome::ConditionFalse { condition: "context.reversible".into() }
+        );
+        assert!(matches!(outcome("floor:other-account"), FindingOutcome::ConditionFalse { .. }));
+        facts.reversible = true;
+        facts.session.rows = 1;
+        let failed = explain(&call, &facts, &rules);
+        assert_eq!(failed.decision.as_str(), "deny");
+        assert_eq!(failed.policies.last().unwrap().outcome, FindingOutcome::Failed);
+    }
+
+    #[test]
+    fn agrees_with_the_decision() {
+        let mut facts = facts(Effect::Destructive);
+        facts.reach = Some(reach(14_200));
+        let call = call("delete", serde_json::json!({ "before": "x" }));
+        let explanation = explain(&call, &facts, &default_pack());
+        let matched: Vec<&str> = explanation
+            .policies
+            .iter()
+            .filter(|f| f.forbids && f.outcome == FindingOutcome::Matched)
+            .map(|f| f.policy.as_str())
+            .collect();
+        assert_eq!(matched, ["default:deletes-over-500-rows"]);
+        assert_eq!(explanation.decision.as_str(), "deny");
+    }
+}

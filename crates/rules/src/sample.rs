@@ -1,0 +1,155 @@
+//! A small deployment for tests: two systems, a handful of tools, two agents.
+
+use alloc::{collections::BTreeSet, string::String, sync::Arc, vec, vec::Vec};
+
+use serde_json::{Value, json};
+
+use crate::{
+    AgentId, AgentSpec, ApprovalFact, ApprovalId, Arguments, Call, CallDigest, CallId, Counters,
+    DeclaredEffect, Effect, Facts, GroupName, PersonId, Policies, PolicySource, Reach, Requester, SessionId,
+    SystemName, SystemSpec, TeamName, ToolName, ToolSpec, ToolVersion,
+};
+
+pub(crate) const NOW_MS: i64 = 1_795_000_000_000;
+
+pub(crate) fn system(name: &str, kind: &str, environment: &str, account: &str) -> SystemSpec {
+    SystemSpec {
+        name: SystemName::parse(name).unwrap(),
+        kind: kind.into(),
+        environment: environment.into(),
+        account: account.into(),
+    }
+}
+
+pub(crate) fn tool(name: &str, effect: DeclaredEffect, system: SystemSpec, arguments: &Value) -> ToolSpec {
+    ToolSpec {
+        name: ToolName::parse(name).unwrap(),
+        version: ToolVersion::parse("v1").unwrap(),
+        system,
+        description: String::new(),
+        effect,
+        categories: BTreeSet::new(),
+        reversible: false,
+        measurable: true,
+        idempotent: false,
+        arguments: Arguments::parse(arguments).unwrap().schema().clone(),
+        result: None,
+        rates: Vec::new(),
+        rows_max: 1_000,
+    }
+}
+
+/// `read` and `query` on production, `update` on staging, `refund` over HTTP, `foreign` in another account.
+pub(crate) fn tools() -> Vec<Arc<ToolSpec>> {
+    let production = || system("billing", "postgres", "production", "acme");
+    let mut refund = tool(
+        "refund",
+        DeclaredEffect::Write,
+        system("payments", "http", "production", "acme"),
+        &json!({
+            "charge": { "type": "string" },
+            "amount": { "type": "integer", "minimum": 1 },
+            "share": { "type": "number", "optional": true },
+        }),
+    );
+    refund.categories.insert("money".into());
+    [
+        tool("read", DeclaredEffect::Read, production(), &json!({ "id": { "type": "integer" } })),
+        tool("query", DeclaredEffect::FromStatement, production(), &json!({ "sql": { "type": "string" } })),
+        tool("delete", DeclaredEffect::Destructive, production(), &json!({ "before": { "type": "string" } })),
+        tool(
+            "update",
+            DeclaredEffect::Write,
+            system("stage", "sqlite", "staging", "acme"),
+            &json!({ "note": { "type": "string" } }),
+        ),
+        refund,
+        tool("foreign", DeclaredEffect::Read, system("other", "sqlite", "production", "emca"), &json!({})),
+    ]
+    .map(Arc::new)
+    .into()
+}
+
+pub(crate) fn agents() -> Vec<AgentSpec> {
+    ["bot", "intern"]
+        .map(|id| AgentSpec {
+            id: AgentId::parse(id).unwrap(),
+            teams: BTreeSet::from([TeamName::parse("finance").unwrap()]),
+            accounts: BTreeSet::from(["acme".into()]),
+        })
+        .into()
+}
+
+pub(crate) fn user(text: &str) -> Vec<PolicySource> {
+    vec![PolicySource::user("mine", text)]
+}
+
+/// The floor and these policies.
+pub(crate) fn policies(text: &str) -> Policies {
+    Policies::load(&user(text), &tools(), &agents()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+pub(crate) fn default_pack() -> Policies {
+    Policies::load(&[PolicySource::default_pack()], &tools(), &agents()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+pub(crate) fn requester(agent: &str) -> Requester {
+    Requester {
+        agent: AgentId::parse(agent).unwrap(),
+        teams: vec![TeamName::parse("finance").unwrap()],
+        session: SessionId::parse("s1").unwrap(),
+        on_behalf_of: None,
+    }
+}
+
+pub(crate) fn call(tool: &str, arguments: Value) -> Call<()> {
+    let tool = tools().into_iter().find(|t| t.name.as_str() == tool).unwrap();
+    Call {
+        id: CallId::parse("c1").unwrap(),
+        requester: requester("bot"),
+        digest: CallDigest::compute(&tool.name, &tool.version, &arguments).unwrap(),
+        tool,
+        arguments,
+        reason: None,
+        parsed: (),
+    }
+}
+
+pub(crate) fn facts(effect: Effect) -> Facts {
+    Facts {
+        effect,
+        categories: BTreeSet::new(),
+        reversible: false,
+        reach: None,
+        statement: None,
+        session: Counters::default(),
+        agent_today: Counters::default(),
+        provenance: BTreeSet::new(),
+        now_ms: NOW_MS,
+        approval: None,
+    }
+}
+
+pub(crate) fn reach(rows: u64) -> Reach {
+    Reach {
+        rows,
+        exact: true,
+        tables: [(String::from("invoice"), rows)].into_iter().collect(),
+        ..Reach::default()
+    }
+}
+
+/// An approval by people, each in one group, for a reach.
+pub(crate) fn approval(signers: &[(&str, &str)], reach: Option<Reach>) -> ApprovalFact {
+    ApprovalFact {
+        id: ApprovalId::parse("apr-1").unwrap(),
+        signers: signers
+            .iter()
+            .map(|(person, group)| {
+                (PersonId::parse(person).unwrap(), BTreeSet::from([GroupName::parse(group).unwrap()]))
+            })
+            .collect(),
+        reach,
+        expires_ms: NOW_MS + 1,
+    }
+}
