@@ -21,16 +21,20 @@
 //! that nobody was shown another log, which takes witnesses or a comparison of
 //! checkpoints.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{format, string::String, vec, vec::Vec};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
+use serde_json::Value;
+
 use crate::{
+    canonical::{INTEGER_MAX, to_canonical_string},
     checkpoint::{Checkpoint, CheckpointError, parse_decimal},
     entry::ENTRY_BYTES_MAX,
     hash::{Hash, ParseHashError, leaf_hash},
     note::{NOTE_BYTES_MAX, Note, NoteError, VerifierKey},
     proof::{VerifyError, verify_inclusion},
+    verify::explain,
 };
 
 const FIRST_LINE: &str = "c2sp.org/tlog-proof@v1";
@@ -124,7 +128,38 @@ impl Receipt {
 }
 
 /// The most bytes of a proof file: a note, an entry in base64, and a path.
-const RECEIPT_BYTES_MAX: usize = NOTE_BYTES_MAX + 2 * ENTRY_BYTES_MAX + 64 * 45 + 256;
+pub const RECEIPT_BYTES_MAX: usize = NOTE_BYTES_MAX + 2 * ENTRY_BYTES_MAX + 64 * 45 + 256;
+
+/// The verdict on a proof file as canonical JSON: what was proved, or why nothing was.
+#[must_use]
+pub fn verdict_json(verdict: Result<(u64, &[u8], &Checkpoint), &ReceiptError>) -> String {
+    // Numbers beyond 2^53 - 1 have no canonical form and are written as strings.
+    let number = |number: u64| match i64::try_from(number) {
+        Ok(small) if small <= INTEGER_MAX => Value::from(small),
+        Ok(_) | Err(_) => Value::from(format!("{number}")),
+    };
+    let members = match verdict {
+        Ok((index, entry, checkpoint)) => vec![
+            ("verified", Value::from(true)),
+            ("index", number(index)),
+            ("entry", core::str::from_utf8(entry).ok().into()),
+            ("entry_base64", STANDARD.encode(entry).into()),
+            ("origin", checkpoint.origin().into()),
+            ("size", number(checkpoint.size())),
+            ("root", format!("{}", checkpoint.root()).into()),
+        ],
+        Err(error) => {
+            vec![
+                ("verified", false.into()),
+                ("code", error.code().into()),
+                ("message", explain(error).into()),
+            ]
+        }
+    };
+    let verdict = Value::Object(members.into_iter().map(|(key, value)| (key.into(), value)).collect());
+    // INVARIANT: no number is beyond 2^53 - 1 and nothing is nested, so it has a canonical form.
+    to_canonical_string(&verdict).unwrap_or_default()
+}
 
 /// A proof file cannot be read or proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -178,7 +213,6 @@ mod tests {
         note::SigningKey,
         proof::{Leaves, inclusion, root},
     };
-    use alloc::vec;
     use proptest::prelude::*;
 
     fn key() -> SigningKey {
