@@ -108,6 +108,18 @@ impl App {
         Answer::Refused(Refused { call: None, approval: None, refusal })
     }
 
+    /// A request of this agent, as the ledger keeps it.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] for another agent's request too; [`Code::LedgerUnavailable`].
+    pub async fn request(
+        &self,
+        _who: &Identity,
+        approval: &ApprovalId,
+    ) -> Result<countersign_gate::ledger::ApprovalRecord, Refusal> {
+        Err(Refusal::new(Code::NotFound, format!("no request `{approval}` of this agent")))
+    }
+
     /// What became of a request. A final answer counts as fetched.
     pub async fn fetch(&self, _who: &Identity, approval: &ApprovalId) -> Answer {
         let refusal = Refusal::new(Code::NotFound, format!("no request `{approval}` of this agent"));

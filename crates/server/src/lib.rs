@@ -5,3 +5,4 @@
 
 pub mod answer;
 pub mod app;
+pub mod mcp;

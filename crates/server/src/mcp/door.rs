@@ -1,0 +1,355 @@
+//! The protocol's server for one authenticated agent in one session.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use countersign_gate::Answer;
+use countersign_rules::{ApprovalId, Code, Refusal, Requester, ToolName, ToolVersion};
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    model::{
+        CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CreateTaskResult,
+        CustomRequest, CustomResult, ErrorCode, GetTaskParams, GetTaskResult, Implementation,
+        InitializeRequestParams, InitializeResult, JsonObject, ListToolsResult, PaginatedRequestParams,
+        ProtocolVersion, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool, UpdateTaskParams,
+    },
+    service::{NotificationContext, RequestContext, SubscriptionContext},
+};
+use serde_json::Value;
+
+use super::{
+    REVISIONS, Settings, outcome,
+    session::{SessionKey, client_text},
+    task, tools,
+    waiting::{self, Round},
+};
+use crate::app::{App, Identity};
+
+/// How often the list of tools is compared for clients that want to hear of changes.
+const LIST_POLL: Duration = Duration::from_secs(2);
+
+/// What every agent is told once.
+const INSTRUCTIONS: &str = "Calls go through Countersign: rules decide, and people approve what is risky. Say \
+     in `_reason` what a call is for. `status: pending` means that nothing was done yet and people are asked: \
+     await the request with `countersign_await`, or repeat the very same call. Refusals say why and what would \
+     pass. `in_doubt` means that the effect may have happened: do not repeat such a call.";
+
+/// How a client came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// One request at a time; nothing can be sent outside an answer.
+    Http,
+    /// One connection, in both directions.
+    Stdio,
+}
+
+impl Transport {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "mcp-http",
+            Self::Stdio => "mcp-stdio",
+        }
+    }
+}
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) app: Arc<App>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) who: Identity,
+    pub(super) session: SessionKey,
+    pub(super) transport: Transport,
+}
+
+impl Door {
+    async fn requester(&self, context: &RequestContext<RoleServer>) -> Result<Requester, Refusal> {
+        // Where nobody introduced themselves, the SDK puts its own name.
+        let said = context.client_info().filter(|info| info.name != "rmcp");
+        let client = self
+            .session
+            .client
+            .clone()
+            .or_else(|| said.map(|info| client_text(&info.name, Some(&info.version))));
+        let key = named(context).or(self.session.key.as_deref());
+        self.app.requester(&self.who, key, self.transport.as_str(), client.as_deref()).await
+    }
+
+    /// What became of a request, waiting a while if it is not final.
+    async fn fetch(
+        &self,
+        approval: &ApprovalId,
+        wait: Duration,
+        context: &RequestContext<RoleServer>,
+    ) -> Answer {
+        match self.app.fetch(&self.who, approval).await {
+            Answer::Pending(pending) if !wait.is_zero() => waiting::wait(self, pending, wait, context).await,
+            answer @ (Answer::Done(_) | Answer::Pending(_) | Answer::Refused(_)) => answer,
+        }
+    }
+
+    /// Our own tool.
+    async fn await_request(
+        &self,
+        arguments: Option<JsonObject>,
+        context: &RequestContext<RoleServer>,
+    ) -> CallToolResult {
+        match awaited(arguments.unwrap_or_default(), self.settings.wait) {
+            Ok((approval, wait)) => outcome::result(&self.fetch(&approval, wait, context).await),
+            Err(refusal) => outcome::refused(refusal),
+        }
+    }
+
+    /// Answers a call that waits for people, as the client can take it.
+    async fn hold(
+        &self,
+        request: &CallToolRequestParams,
+        answer: Answer,
+        rounds: u8,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let Answer::Pending(pending) = answer else { return Ok(outcome::result(&answer).into()) };
+        let modern = is_modern(context);
+        let tasks = modern && context.client_capabilities().is_some_and(|client| client.supports_tasks());
+        if tasks && rounds == 0 {
+            return match self.app.request(&self.who, &pending.approval).await {
+                Ok(record) => Ok(CreateTaskResult::new(task::of(&record, &Answer::Pending(pending))).into()),
+                // The call is parked all the same, and the agent is told so in the plain form.
+                Err(_unreadable) => Ok(outcome::result(&Answer::Pending(pending)).into()),
+            };
+        }
+        let answer = waiting::wait(self, pending, self.settings.wait, context).await;
+        if let Answer::Pending(pending) = &answer
+            && modern
+        {
+            let round = Round { approval: pending.approval.clone(), rounds: rounds.saturating_add(1) };
+            let agent = self.who.agent.as_str();
+            if let Some(again) = round.ask(&self.settings.seal, agent, &request.name, &request.arguments) {
+                return Ok(again.into());
+            }
+        }
+        Ok(outcome::result(&answer).into())
+    }
+
+    /// What is offered, by name and version: changes whenever the list does.
+    fn listed(&self) -> Vec<(ToolName, ToolVersion)> {
+        let offered = self.app.offered(&self.who);
+        offered.iter().map(|tool| (tool.spec.name.clone(), tool.spec.version.clone())).collect()
+    }
+}
+
+impl ServerHandler for Door {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities =
+            ServerCapabilities::builder().enable_tools().enable_tool_list_changed().enable_tasks().build();
+        let server = Implementation::new("countersign", env!("CARGO_PKG_VERSION")).with_title("Countersign");
+        ServerConfig::new(capabilities).with_server_info(server).with_instructions(INSTRUCTIONS)
+    }
+
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        Cow::Borrowed(REVISIONS)
+    }
+
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        let mut result = self.negotiate_initialize(&request)?;
+        // The revisions with a handshake have no tasks of this form, and over HTTP nothing that is sent
+        // outside an answer.
+        result.capabilities.extensions = None;
+        if self.transport == Transport::Http
+            && let Some(tools) = &mut result.capabilities.tools
+        {
+            tools.list_changed = None;
+        }
+        context.peer.set_peer_info(request);
+        Ok(result)
+    }
+
+    async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
+        let (door, peer) = (self.clone(), context.peer);
+        tokio::spawn(async move {
+            let mut known = door.listed();
+            let mut poll = tokio::time::interval(LIST_POLL);
+            while !peer.is_transport_closed() {
+                poll.tick().await;
+                let now = door.listed();
+                if now != known && peer.notify_tool_list_changed().await.is_err() {
+                    return;
+                }
+                known = now;
+            }
+        });
+    }
+
+    fn accepted_subscription_filter(&self, _requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(SubscriptionFilter::builder().tools_list_changed().build())
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let mut known = self.listed();
+        let mut poll = tokio::time::interval(LIST_POLL);
+        loop {
+            tokio::select! {
+                () = context.cancelled() => return Ok(()),
+                () = self.settings.stopping.cancelled() => return Ok(()),
+                _ = poll.tick() => {
+                    let now = self.listed();
+                    if now != known
+                        && context.accepted().tools_list_changed == Some(true)
+                        && context.sink().notify_tool_list_changed().await.is_err()
+                    {
+                        return Ok(());
+                    }
+                    known = now;
+                }
+            }
+        }
+    }
+
+    async fn list_tools(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(tools::list(&self.app.offered(&self.who))))
+    }
+
+    /// For the SDK, which checks the headers that repeat arguments.
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        let offered = self.app.offered(&self.who);
+        offered.iter().find(|tool| tool.spec.name.as_str() == name).map(tools::tool)
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        if request.name == tools::AWAIT {
+            return Ok(self.await_request(request.arguments, &context).await.into());
+        }
+        if let Some(state) = &request.request_state {
+            let (agent, seal) = (self.who.agent.as_str(), &self.settings.seal);
+            let round = Round::open(seal, agent, &request.name, &request.arguments, state)?;
+            let answer = self.app.fetch(&self.who, &round.approval).await;
+            return self.hold(&request, answer, round.rounds, &context).await;
+        }
+        let requester = match self.requester(&context).await {
+            Ok(requester) => requester,
+            Err(refusal) => return Ok(outcome::refused(refusal).into()),
+        };
+        let arguments = Value::Object(request.arguments.clone().unwrap_or_default());
+        let answer = self.app.call(&self.who, &requester, &request.name, arguments).await;
+        if let Some(error) = outcome::unknown_tool(&answer) {
+            return Err(error);
+        }
+        self.hold(&request, answer, 0, &context).await
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        let record = self.task(&request.task_id).await?;
+        let answer = self.app.fetch(&self.who, &record.request.id).await;
+        task::detailed(&record, &answer).map(GetTaskResult::new)
+    }
+
+    /// No task ever asks its client for input.
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.task(&request.task_id).await.map(drop)
+    }
+
+    /// Acknowledged; see [`task`].
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.task(&request.task_id).await.map(drop)
+    }
+
+    /// The SDK takes a known method with parameters of the wrong type for a method of somebody's own.
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        let method = request.method;
+        Err(if METHODS.contains(&method.as_str()) {
+            ErrorData::invalid_params(format!("the parameters of `{method}` do not fit the protocol"), None)
+        } else {
+            ErrorData::new(ErrorCode::METHOD_NOT_FOUND, method, None)
+        })
+    }
+}
+
+/// The methods that this server has.
+const METHODS: &[&str] = &[
+    "initialize",
+    "ping",
+    "server/discover",
+    "subscriptions/listen",
+    "tasks/cancel",
+    "tasks/get",
+    "tasks/update",
+    "tools/call",
+    "tools/list",
+];
+
+impl Door {
+    async fn task(&self, id: &str) -> Result<countersign_gate::ledger::ApprovalRecord, ErrorData> {
+        let unknown = || ErrorData::invalid_params("no such task of this agent", None);
+        let approval = ApprovalId::parse(id).map_err(|_no_id| unknown())?;
+        self.app.request(&self.who, &approval).await.map_err(|refusal| {
+            if refusal.code == Code::NotFound {
+                unknown()
+            } else {
+                ErrorData::internal_error(refusal.message, None)
+            }
+        })
+    }
+}
+
+fn is_modern(context: &RequestContext<RoleServer>) -> bool {
+    context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
+}
+
+/// The session that a request on a shared connection names for itself.
+fn named(context: &RequestContext<RoleServer>) -> Option<&str> {
+    context.meta.get(super::SESSION_META).and_then(Value::as_str)
+}
+
+/// The arguments of our own tool.
+fn awaited(mut arguments: JsonObject, wait: Duration) -> Result<(ApprovalId, Duration), Refusal> {
+    let bad = |message: &str| {
+        Refusal::new(Code::InvalidArguments, message.to_owned())
+            .help("give the `approval` of a pending answer, and at most `wait_seconds`")
+    };
+    arguments.remove(countersign_rules::call::REASON_FIELD);
+    let approval = match arguments.remove("approval") {
+        Some(Value::String(id)) => {
+            ApprovalId::parse(&id).map_err(|why| bad(&format!("`approval`: {why}")))?
+        }
+        Some(_) => return Err(bad("`approval` must be a string")),
+        None => return Err(bad("`approval` is missing")),
+    };
+    let wait = match arguments.remove("wait_seconds") {
+        None => wait,
+        Some(seconds) => match seconds.as_u64() {
+            Some(seconds) if seconds <= tools::WAIT_SECONDS_MAX => Duration::from_secs(seconds),
+            _ => return Err(bad("`wait_seconds` must be an integer from 0 to 300")),
+        },
+    };
+    match arguments.keys().next() {
+        Some(unknown) => Err(bad(&format!("there is no argument `{unknown}`"))),
+        None => Ok((approval, wait)),
+    }
+}

@@ -1,0 +1,176 @@
+//! How a call that waits for people is answered, truthfully in each revision.
+//!
+//! - **Tasks** (2026-07-28, a client that declares `io.modelcontextprotocol/tasks` with the request): a task at
+//!   once; see [`task`](super::task). The experimental tasks of 2025-11-25 have another form, which the SDK
+//!   does not speak; they are not declared.
+//! - **2026-07-28 without tasks**: the call is held for [`Settings::wait`](super::Settings::wait), and then
+//!   answered with `input_required` that has no input requests and a sealed `requestState`: the client repeats
+//!   the call with it, any replica goes on waiting for the same request, and the result is fetched rather than
+//!   the call proposed again. After [`ROUNDS_MAX`] rounds the answer is `pending` as below, because clients
+//!   give up after a number of rounds of their own, and the agent would learn nothing.
+//! - **Otherwise**: the call is held likewise, with progress if the client asked for it, and answered with a
+//!   result that says `pending` and names the tool to await it. A repeated call finds the same request.
+//!
+//! The state is sealed for agent, tool and arguments, and its lifetime is bounded; whose request it is the
+//! gate checks again.
+
+use std::time::Duration;
+
+use countersign_gate::{Answer, Pending};
+use countersign_rules::ApprovalId;
+use rmcp::{
+    RoleServer,
+    model::{ErrorData, InputRequiredResult, JsonObject, ProgressNotificationParam},
+    service::RequestContext,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::{door::Door, outcome, seal::Seal};
+
+/// How many rounds a client is sent through before it is told to come back by itself.
+pub(super) const ROUNDS_MAX: u8 = 3;
+
+/// How often a client that asked for progress hears that the wait goes on.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// What a client carries from round to round.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Round {
+    /// The request it waits for.
+    #[serde(rename = "a")]
+    pub(super) approval: ApprovalId,
+    /// How many rounds it was sent through, this one included.
+    #[serde(rename = "n")]
+    pub(super) rounds: u8,
+}
+
+impl Round {
+    /// Opens the state of a repeated call.
+    ///
+    /// # Errors
+    /// One error for every state that was not sealed for this very call of this agent.
+    pub(super) fn open(
+        seal: &Seal,
+        agent: &str,
+        tool: &str,
+        arguments: &Option<JsonObject>,
+        state: &str,
+    ) -> Result<Self, ErrorData> {
+        canonical(arguments)
+            .and_then(|arguments| seal.open(state, &["round", agent, tool, &arguments]))
+            .ok_or_else(|| {
+                let message = "`requestState` was not given out for this call: repeat the call without it";
+                ErrorData::invalid_params(message, None)
+            })
+    }
+
+    /// The answer that sends the client through this round; `None` when it has been through enough of them.
+    pub(super) fn ask(
+        &self,
+        seal: &Seal,
+        agent: &str,
+        tool: &str,
+        arguments: &Option<JsonObject>,
+    ) -> Option<InputRequiredResult> {
+        if self.rounds > ROUNDS_MAX {
+            return None;
+        }
+        let arguments = canonical(arguments)?;
+        seal.close_for(self, &["round", agent, tool, &arguments], STATE_TTL)
+            .map(InputRequiredResult::from_request_state)
+    }
+}
+
+/// How long a state can be repeated: far longer than a client goes from round to round.
+const STATE_TTL: Duration = Duration::from_secs(60 * 60);
+
+fn canonical(arguments: &Option<JsonObject>) -> Option<String> {
+    let arguments = Value::Object(arguments.clone().unwrap_or_default());
+    countersign_audit::to_canonical_vec(&arguments).ok().and_then(|bytes| String::from_utf8(bytes).ok())
+}
+
+/// Waits for a request until it is final, `limit` is over, the client has gone, or the server stops. Stopping
+/// to wait stops nothing else.
+pub(super) async fn wait(
+    door: &Door,
+    pending: Pending,
+    limit: Duration,
+    context: &RequestContext<RoleServer>,
+) -> Answer {
+    let (seen, mut changes) = watch::channel(pending.clone());
+    let waiting = door.app.wait(&door.who, pending, limit, move |pending: &Pending| {
+        seen.send_replace(pending.clone());
+    });
+    tokio::pin!(waiting);
+    let mut progress = Progress { token: context.meta.get_progress_token(), sent: 0.0 };
+    let mut beat = tokio::time::interval(BEAT);
+    loop {
+        tokio::select! {
+            answer = &mut waiting => return answer,
+            () = context.ct.cancelled() => return Answer::Pending(changes.borrow().clone()),
+            () = door.settings.stopping.cancelled() => return Answer::Pending(changes.borrow().clone()),
+            _ = beat.tick(), if progress.token.is_some() => {}
+            Ok(()) = changes.changed(), if progress.token.is_some() => {}
+        }
+        let message = outcome::standing(&changes.borrow_and_update());
+        progress.send(context, message).await;
+    }
+}
+
+struct Progress {
+    token: Option<rmcp::model::ProgressToken>,
+    sent: f64,
+}
+
+impl Progress {
+    /// How long people take is unknown, so progress has no total; it only rises.
+    async fn send(&mut self, context: &RequestContext<RoleServer>, message: String) {
+        let Some(token) = self.token.clone() else { return };
+        self.sent += 1.0;
+        let progress = ProgressNotificationParam::new(token, self.sent).with_message(message);
+        if context.peer.notify_progress(progress).await.is_err() {
+            // The client has gone. The wait goes on until the transport says so too.
+            self.token = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn arguments(value: &Value) -> Option<JsonObject> {
+        value.as_object().cloned()
+    }
+
+    #[test]
+    fn a_state_is_good_for_the_very_call_it_was_given_for() {
+        let seal = Seal::derive(&[3; 32]);
+        let round = Round { approval: ApprovalId::parse("apr-1").unwrap(), rounds: 1 };
+        let given = arguments(&json!({ "a": 1, "b": [true] }));
+        let state = round.ask(&seal, "ada", "purge", &given).unwrap().request_state.unwrap();
+        let same = arguments(&json!({ "b": [true], "a": 1 }));
+        assert_eq!(Round::open(&seal, "ada", "purge", &same, &state).unwrap(), round);
+        for (agent, tool, arguments) in [
+            ("bob", "purge", given.clone()),
+            ("ada", "list", given.clone()),
+            ("ada", "purge", arguments(&json!({ "a": 2, "b": [true] }))),
+            ("ada", "purge", None),
+        ] {
+            assert_eq!(Round::open(&seal, agent, tool, &arguments, &state).unwrap_err().code.0, -32602);
+        }
+        assert!(Round::open(&seal, "ada", "purge", &given, &format!("{state}A")).is_err());
+    }
+
+    #[test]
+    fn rounds_end() {
+        let seal = Seal::derive(&[3; 32]);
+        let round = |rounds| Round { approval: ApprovalId::parse("apr-1").unwrap(), rounds };
+        assert!(round(ROUNDS_MAX).ask(&seal, "ada", "purge", &None).is_some());
+        assert!(round(ROUNDS_MAX + 1).ask(&seal, "ada", "purge", &None).is_none());
+    }
+}
