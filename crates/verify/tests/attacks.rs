@@ -299,6 +299,16 @@ fn swapped_and_missing_files() {
     log.verify(&[]).finds(&["`tile/0/001` is missing"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_not_opened() {
+    let log = Log::new();
+    let tile = log.path("export/tile/0/001");
+    fs::remove_file(&tile).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(&tile).unwrap();
+    log.verify(&[]).finds(&["`tile/0/001` is missing"]);
+}
+
 #[test]
 fn misnamed_checkpoints_and_foreign_files_are_pointed_out() {
     let log = Log::new();

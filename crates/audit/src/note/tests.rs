@@ -142,6 +142,13 @@ fn malformed_keys_are_refused() {
 }
 
 #[test]
+fn a_signing_key_is_erased_when_dropped() {
+    // Without the feature `zeroize` of `ed25519-dalek` this does not compile.
+    const fn erased<K: zeroize::ZeroizeOnDrop>() {}
+    erased::<ed25519_dalek::SigningKey>();
+}
+
+#[test]
 fn a_signing_key_is_not_printed() {
     let printed = format!("{:?}", key("acme.example/log", 0xab));
     assert!(printed.starts_with("SigningKey { name: KeyName(\"acme.example/log\"), id: KeyId("), "{printed}");

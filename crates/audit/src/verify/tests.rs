@@ -85,6 +85,18 @@ impl Log {
     }
 }
 
+/// An honest log of 300 entries and its checkpoint, built once.
+fn honest() -> (Log, Vec<u8>) {
+    static HONEST: std::sync::OnceLock<(Log, Vec<u8>)> = std::sync::OnceLock::new();
+    HONEST
+        .get_or_init(|| {
+            let log = Log::new(300);
+            let note = log.note(300);
+            (log, note)
+        })
+        .clone()
+}
+
 fn key() -> SigningKey {
     SigningKey::from_seed("acme.example/log", &[11; 32]).unwrap()
 }
@@ -373,8 +385,7 @@ proptest! {
 
     #[test]
     fn no_flipped_bit_goes_unnoticed(file in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), bit in 0..8_u8) {
-        let mut log = Log::new(300);
-        let note = log.note(300);
+        let (mut log, note) = honest();
         let bytes = file.index(log.files.len());
         let bytes = log.files.values_mut().nth(bytes).unwrap();
         *at.get_mut(bytes) ^= 1 << bit;
@@ -383,8 +394,7 @@ proptest! {
 
     #[test]
     fn no_damage_makes_it_panic_or_verify(damage in prop::collection::vec((any::<prop::sample::Index>(), 0..4_u8, any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
-        let honest = Log::new(300);
-        let note = honest.note(300);
+        let (honest, note) = honest();
         let mut log = honest.clone();
         for (file, kind, at, byte) in damage {
             let path = log.files.keys().nth(file.index(log.files.len())).unwrap().clone();
