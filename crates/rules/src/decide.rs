@@ -124,7 +124,7 @@ impl Policies {
 }
 
 impl Slice {
-    fn request(&self, agent: &AgentId, context: Context) -> Option<Request> {
+    pub(crate) fn request(&self, agent: &AgentId, context: Context) -> Option<Request> {
         let principal = uid("Agent", agent.as_str())?;
         // The context is made from the types that the schema was made from, so it is not checked again.
         Request::new(principal, self.action.clone(), self.resource.clone(), context, None).ok()
@@ -350,5 +350,7 @@ fn failure(error: &AuthorizationError) -> String {
     format!("policy `{}` could not be evaluated: {how}", error.policy_id())
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,7 @@ pub mod effect;
 pub mod explain;
 pub mod facts;
 pub mod id;
+pub mod matrix;
 mod mentions;
 pub mod money;
 pub mod policy;
@@ -34,6 +35,7 @@ pub mod reach;
 pub mod refusal;
 #[cfg(test)]
 mod sample;
+pub mod scenario;
 pub mod schema;
 pub mod source;
 pub mod tool;
@@ -50,9 +52,11 @@ pub use id::{
     AgentId, ApprovalId, BundleDigest, CallId, DecisionId, GroupName, PersonId, PolicyId, SessionId,
     SystemName, TeamName, ToolName, ToolVersion,
 };
+pub use matrix::{Matrix, matrix};
 pub use money::{Currency, Money};
 pub use policy::{AgentSpec, Policies};
 pub use reach::Reach;
 pub use refusal::{Code, Refusal};
+pub use scenario::{BadScenario, Deployment, Mismatch, Report, Scenario};
 pub use source::{Layer, PolicyError, PolicyErrors, PolicySource};
 pub use tool::{SystemSpec, ToolSpec};

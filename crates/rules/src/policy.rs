@@ -55,7 +55,7 @@ pub struct Policies {
     pub(crate) slices: BTreeMap<ToolName, Slice>,
     pub(crate) agents: BTreeMap<AgentId, AgentSpec>,
     entities: Entities,
-    schema: Value,
+    pub(crate) schema: Value,
     digest: BundleDigest,
     warnings: Vec<PolicyError>,
     untyped: Vec<Untyped>,
@@ -90,7 +90,7 @@ pub(crate) struct Judged {
 
 impl Judged {
     /// INVARIANT: `mentions` covers every policy of `set`.
-    fn add(&mut self, policy: Policy, mentions: &Mentions) -> bool {
+    pub(crate) fn add(&mut self, policy: Policy, mentions: &Mentions) -> bool {
         self.mentions.add(mentions);
         self.set.add(policy).is_ok()
     }

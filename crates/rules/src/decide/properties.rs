@@ -1,0 +1,302 @@
+//! What holds for any policies, calls and facts.
+
+use alloc::{vec, vec::Vec};
+use std::string::ToString as _;
+
+use cedar_policy::{Request, Schema};
+use proptest::{prelude::*, sample::select};
+use serde_json::json;
+
+use super::*;
+use crate::{
+    AgentSpec, PolicySource, TeamName,
+    explain::{FindingOutcome, explain},
+    sample::{self, approval, call, facts, reach},
+};
+
+fn policy() -> impl Strategy<Value = String> {
+    let head =
+        select(vec!["permit", "permit", "permit", "@ask(\"dba\") permit", "@ask(\"ops\") permit", "forbid"]);
+    let principal = select(vec![
+        "principal",
+        "principal",
+        "principal == Agent::\"bot\"",
+        "principal == Agent::\"intern\"",
+        "principal in Team::\"finance\"",
+        "principal in Team::\"sales\"",
+        "principal is Agent",
+    ]);
+    let action = select(vec![
+        "action",
+        "action",
+        "action == Action::\"delete\"",
+        "action == Action::\"query\"",
+        "action in Action::\"call\"",
+        "action in Action::\"category:money\"",
+        "action in [Action::\"delete\", Action::\"refund\"]",
+        "action in [Action::\"category:iam\", Action::\"read\"]",
+    ]);
+    let resource = select(vec![
+        "resource",
+        "resource",
+        "resource == System::\"billing\"",
+        "resource in Environment::\"production\"",
+        "resource in Environment::\"staging\"",
+        "resource is System",
+        "resource is System in Account::\"acme\"",
+        "resource in Account::\"emca\"",
+    ]);
+    let condition = select(vec![
+        "",
+        "",
+        "when { context.effect == \"destructive\" }",
+        "when { context.effect != \"read\" && context has reach && context.reach.rows > 10 }",
+        "when { context has reach && context.reach.rows <= 10 }",
+        "when { if context has reach then context.reach.unbounded else false }",
+        "unless { context.categories.contains(\"schema\") }",
+        "when { context.session.writes + 9223372036854775800 > 0 }",
+        "when { context.session.writes > 5 } unless { context.reversible }",
+        "when { context.args has amount && context.args.amount > 100 }",
+        "when { context has approval && context.approval.groups.contains(\"dba\") }",
+        "when { resource.kind == \"http\" && principal.accounts.contains(\"acme\") }",
+        "when { {\"x\": context}.x.reversible }",
+        "when { context.time.hour < 12 }",
+    ]);
+    (head, principal, action, resource, condition)
+        .prop_map(|(h, p, a, r, c)| format!("{h} ({p}, {a}, {r}) {c};"))
+}
+
+fn policies(texts: &[String]) -> Policies {
+    let sources = [PolicySource::user("mine", texts.concat())];
+    let outsider = AgentSpec {
+        id: AgentId::parse("outsider").unwrap(),
+        teams: BTreeSet::from([TeamName::parse("sales").unwrap()]),
+        accounts: BTreeSet::from(["emca".into()]),
+    };
+    let mut agents = sample::agents();
+    agents.push(outsider);
+    Policies::load(&sources, &sample::tools(), &agents).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn any_call() -> impl Strategy<Value = Call<()>> {
+    let tool = select(vec![
+        ("read", json!({ "id": 1 })),
+        ("query", json!({ "sql": "x" })),
+        ("delete", json!({ "before": "x" })),
+        ("update", json!({ "note": "x" })),
+        ("refund", json!({ "charge": "x", "amount": 7 })),
+        ("refund", json!({ "charge": "x", "amount": 700, "share": 0.5 })),
+        ("foreign", json!({})),
+    ]);
+    let agent = select(vec!["bot", "intern", "outsider", "stranger"]);
+    (tool, agent, any::<bool>()).prop_map(|((tool, arguments), agent, member)| {
+        let mut call = call(tool, arguments);
+        call.requester = sample::requester(agent);
+        if agent == "outsider" {
+            call.requester.teams = vec![TeamName::parse("sales").unwrap()];
+        }
+        if !member {
+            call.requester.teams.clear();
+        }
+        call
+    })
+}
+
+fn any_facts() -> impl Strategy<Value = Facts> {
+    let rows = select(vec![None, Some(0), Some(10), Some(11), Some(u64::MAX)]);
+    let writes = select(vec![0, 6, 7, 8, u64::MAX]);
+    let category = select(vec!["data", "schema", "policy", "encryption_keys"]);
+    (rows, writes, category, any::<bool>(), any::<bool>(), any::<i64>()).prop_map(
+        |(rows, writes, category, reversible, approved, now_ms)| {
+            let mut facts = facts(Effect::Read);
+            facts.reach = rows.map(reach);
+            facts.session.writes = writes;
+            facts.categories.insert(category.into());
+            facts.reversible = reversible;
+            facts.approval = approved.then(|| approval(&[("ann", "dba"), ("bob", "ops")], rows.map(reach)));
+            facts.now_ms = now_ms;
+            facts
+        },
+    )
+}
+
+/// A call with facts that fit its tool.
+fn any_case() -> impl Strategy<Value = (Call<()>, Facts)> {
+    let higher = select(vec![Effect::Read, Effect::Write, Effect::Destructive]);
+    (any_call(), any_facts(), higher).prop_map(|(call, mut facts, higher)| {
+        let declared = call.tool.effect;
+        facts.effect = higher.clamp(declared.floor(), declared.ceiling());
+        (call, facts)
+    })
+}
+
+const fn strictness(decision: &Decision) -> u8 {
+    match decision {
+        Decision::Allow(_) => 0,
+        Decision::Ask(_) => 1,
+        Decision::Deny(_) => 2,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_slice_answers_as_the_full_set(
+        texts in prop::collection::vec(policy(), 0..14),
+        cases in prop::collection::vec(any_case(), 12),
+    ) {
+        let policies = policies(&texts);
+        let mut full = Judged::default();
+        for rule in policies.rules.values() {
+            prop_assert!(full.add(rule.policy.clone(), &rule.mentions));
+        }
+        for (call, facts) in &cases {
+            let judge = Judge::of(call, facts, &policies).unwrap();
+            let sliced = judge.answer(&judge.evaluate(&judge.slice.all).unwrap());
+            prop_assert_eq!(sliced, judge.answer(&judge.evaluate(&full).unwrap()), "{:?}", texts);
+        }
+    }
+
+    #[test]
+    fn what_is_denied_early_is_denied_with_any_reach(
+        texts in prop::collection::vec(policy(), 0..8),
+        cases in prop::collection::vec(any_case(), 12),
+    ) {
+        let policies = policies(&texts);
+        for (call, facts) in &cases {
+            if policies.forbidden_early(call, facts).is_none() {
+                continue;
+            }
+            for rows in [None, Some(0), Some(11), Some(u64::MAX)] {
+                for approved in [false, true] {
+                    let mut facts = facts.clone();
+                    facts.reach = rows.map(reach);
+                    facts.approval =
+                        approved.then(|| approval(&[("ann", "dba"), ("bob", "ops")], rows.map(reach)));
+                    let decision = decide(call, &facts, &policies);
+                    prop_assert_eq!(decision.as_str(), "deny", "{:?} {:?}", texts, rows);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_listed_is_always_denied(
+        texts in prop::collection::vec(policy(), 0..8),
+        cases in prop::collection::vec(any_case(), 12),
+    ) {
+        let policies = policies(&texts);
+        for (call, facts) in &cases {
+            let mut call = sample::call(call.tool.name.as_str(), call.arguments.clone());
+            let configured = policies.agents.get(&call.requester.agent).unwrap();
+            call.requester.teams = configured.teams.iter().cloned().collect();
+            if !policies.may_ever(&call.requester.agent, &call.tool.name) {
+                prop_assert_eq!(decide(&call, facts, &policies).as_str(), "deny", "{:?}", texts);
+            }
+        }
+    }
+
+    #[test]
+    fn a_forbid_never_loosens(
+        texts in prop::collection::vec(policy(), 0..8),
+        more in policy(),
+        cases in prop::collection::vec(any_case(), 12),
+    ) {
+        let scope = more.find("(principal").unwrap();
+        let more = format!("forbid {}", &more[scope..]);
+        let before = policies(&texts);
+        let after = policies(&[texts.clone(), vec![more.clone()]].concat());
+        for (call, facts) in &cases {
+            let (then, now) = (decide(call, facts, &before), decide(call, facts, &after));
+            prop_assert!(strictness(&now) >= strictness(&then), "{:?} + {}: {:?} {:?}", texts, more, then, now);
+        }
+    }
+
+    #[test]
+    fn asks_are_not_lost_among_permits(
+        texts in prop::collection::vec(policy(), 0..8),
+        (call, facts) in any_case(),
+    ) {
+        let policies = policies(&texts);
+        let asking = [texts, vec!["@id(\"more\") @ask(\"security\") permit (principal, action, resource);".into()]];
+        let asking = self::policies(&asking.concat());
+        let before = decide(&call, &facts, &policies);
+        let after = decide(&call, &facts, &asking);
+        match before {
+            Decision::Allow(_) | Decision::Ask(_) => prop_assert_eq!(after.as_str(), "ask"),
+            Decision::Deny(deny) if deny.reason == DenyReason::NothingPermits => {
+                prop_assert!(strictness(&after) >= 1);
+            }
+            Decision::Deny(_) => prop_assert_eq!(after.as_str(), "deny"),
+        }
+    }
+
+    #[test]
+    fn every_context_fits_the_schema_and_the_explanation_the_decision(
+        texts in prop::collection::vec(policy(), 1..8),
+        cases in prop::collection::vec(any_case(), 6),
+    ) {
+        let policies = policies(&texts);
+        let schema = Schema::from_json_value(policies.schema.clone()).unwrap();
+        for (call, facts) in &cases {
+            let judge = Judge::of(call, facts, &policies).unwrap();
+            let everything = Mentions::of(&json!({ "Var": "context" }));
+            let whole = judge.request(&everything).unwrap();
+            let checked = Request::new(
+                whole.principal().unwrap().clone(),
+                whole.action().unwrap().clone(),
+                whole.resource().unwrap().clone(),
+                whole.context().unwrap().clone(),
+                Some(&schema),
+            );
+            prop_assert!(checked.is_ok(), "{}", checked.unwrap_err());
+
+            let explanation = explain(call, facts, &policies);
+            let failed = explanation.policies.iter().any(|f| f.outcome == FindingOutcome::Failed);
+            let matched = |forbids| {
+                explanation
+                    .policies
+                    .iter()
+                    .filter(|f| f.outcome == FindingOutcome::Matched && f.forbids == forbids)
+                    .map(|f| f.policy.clone())
+                    .collect::<Vec<_>>()
+            };
+            match decide(call, facts, &policies) {
+                Decision::Allow(allow) => {
+                    prop_assert!(!failed && matched(true).is_empty());
+                    prop_assert_eq!(allow.policies, matched(false));
+                }
+                Decision::Ask(ask) => {
+                    prop_assert!(!failed && matched(true).is_empty());
+                    prop_assert!(ask.policies.iter().all(|id| matched(false).contains(id)));
+                }
+                Decision::Deny(deny) => match deny.reason {
+                    DenyReason::Forbidden { .. } => prop_assert_eq!(deny.policies, matched(true)),
+                    DenyReason::NothingPermits => {
+                        prop_assert!(matched(true).is_empty() && matched(false).is_empty());
+                    }
+                    DenyReason::EvaluationError { .. } => prop_assert!(failed),
+                    DenyReason::ReachUnknown => prop_assert!(facts.reach.is_none()),
+                    DenyReason::InvalidRequest { message } => prop_assert!(false, "{}", message),
+                },
+            }
+        }
+    }
+}
+
+#[test]
+fn a_thousand_policies_for_other_tools_do_not_reach_the_slice() {
+    let tools = ["query", "delete", "update", "refund"];
+    let texts: Vec<String> = (0..1_000)
+        .map(|i| {
+            let tool = tools[i % tools.len()];
+            format!("permit (principal == Agent::\"a{i}\", action == Action::\"{tool}\", resource);")
+        })
+        .chain(["permit (principal, action == Action::\"read\", resource);".to_string()])
+        .collect();
+    let policies = policies(&texts);
+    let read = call("read", json!({ "id": 1 }));
+    assert_eq!(policies.count(&read.tool.name), (1_005, 5));
+    assert_eq!(decide(&read, &facts(Effect::Read), &policies).as_str(), "allow");
+}

@@ -1,0 +1,567 @@
+//! Scenarios: calls, facts and the answer they must get, as data that people write.
+//!
+//! The reader of the file is elsewhere; this is what it holds and how it is judged. A scenario may bring
+//! its own tools, agents and policies, or be about those of the folder it lies in.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::{String, ToString as _},
+    sync::Arc,
+    vec::Vec,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    Arguments, Call, CallDigest, Counters, Currency, Decision, DeclaredEffect, DenyReason, Effect, Facts,
+    Money, Policies, PolicySource, Reach, Requester, StatementFacts, SystemSpec, ToolSpec,
+    decide::decide,
+    explain::{FindingOutcome, explain},
+    facts::ApprovalFact,
+    id::{
+        AgentId, ApprovalId, BadName, CallId, GroupName, PersonId, PolicyId, SessionId, SystemName, TeamName,
+        ToolName, ToolVersion,
+    },
+    policy::AgentSpec,
+};
+
+/// The version of the format.
+pub const SCENARIO_VERSION: u32 = 1;
+
+/// One file of scenarios.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// [`SCENARIO_VERSION`].
+    pub version: u32,
+    /// What it is about.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Its own agents by id; without any, those of the folder.
+    #[serde(default)]
+    pub agent: BTreeMap<AgentId, AgentGiven>,
+    /// Its own tools by name; without any, those of the folder.
+    #[serde(default)]
+    pub tool: BTreeMap<ToolName, ToolGiven>,
+    /// Policies added to those of the folder.
+    #[serde(default)]
+    pub policies: Option<String>,
+    /// The calls.
+    pub case: Vec<Case>,
+}
+
+/// An agent of a scenario.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentGiven {
+    /// Its teams.
+    #[serde(default)]
+    pub teams: BTreeSet<TeamName>,
+    /// The accounts it may act in.
+    #[serde(default)]
+    pub accounts: BTreeSet<String>,
+}
+
+/// A tool of a scenario.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolGiven {
+    /// Its system.
+    pub system: SystemGiven,
+    /// Its declared effect.
+    pub effect: DeclaredEffect,
+    /// Its declared categories.
+    #[serde(default)]
+    pub categories: BTreeSet<String>,
+    /// Whether what it does can be undone.
+    #[serde(default)]
+    pub reversible: bool,
+    /// Whether its reach can be measured.
+    #[serde(default)]
+    pub measurable: bool,
+    /// Its arguments, written as in a tool file.
+    #[serde(default)]
+    pub arguments: Map<String, Value>,
+}
+
+/// A system of a scenario's tool.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SystemGiven {
+    /// Its name.
+    pub name: SystemName,
+    /// `sqlite`, `postgres`, `http`, `mcp` or `exec`.
+    pub kind: String,
+    /// Its environment.
+    pub environment: String,
+    /// Its account.
+    pub account: String,
+}
+
+/// One call and the answer it must get.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// What it shows.
+    pub name: String,
+    /// Who calls.
+    pub agent: AgentId,
+    /// The person the agent acts for.
+    #[serde(default)]
+    pub on_behalf_of: Option<PersonId>,
+    /// The tool.
+    pub tool: ToolName,
+    /// The arguments.
+    #[serde(default)]
+    pub arguments: Map<String, Value>,
+    /// What is known; what is not said is as quiet as can be.
+    #[serde(default)]
+    pub facts: FactsGiven,
+    /// The answer.
+    pub expect: Expected,
+}
+
+/// What is known about a case's call.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FactsGiven {
+    /// The effect; the least that the tool declares, if not said.
+    pub effect: Option<Effect>,
+    /// Observed categories, beside the declared ones.
+    pub categories: BTreeSet<String>,
+    /// Whether it can be undone; as the tool declares, if not said.
+    pub reversible: Option<bool>,
+    /// What it would touch.
+    pub reach: Option<ReachGiven>,
+    /// What its statement does.
+    pub statement: Option<StatementGiven>,
+    /// What the session did so far.
+    pub session: CountersGiven,
+    /// What the agent did today.
+    pub agent_today: CountersGiven,
+    /// Arguments from untrusted content.
+    pub provenance: BTreeSet<String>,
+    /// When, in Unix milliseconds UTC; 1970 if not said.
+    pub now_ms: i64,
+    /// An approval.
+    pub approval: Option<ApprovalGiven>,
+}
+
+/// A reach, exact if not said otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReachGiven {
+    /// Rows in all.
+    pub rows: u64,
+    /// Whether that is the very number.
+    #[serde(default = "yes")]
+    pub exact: bool,
+    /// Whether there are more.
+    #[serde(default)]
+    pub unbounded: bool,
+    /// Rows by table.
+    #[serde(default)]
+    pub tables: BTreeMap<String, u64>,
+    /// Rows by cascade.
+    #[serde(default)]
+    pub cascades: u64,
+    /// Triggers that run along.
+    #[serde(default)]
+    pub triggers: Vec<String>,
+    /// Money moved.
+    #[serde(default)]
+    pub amount: Option<AmountGiven>,
+}
+
+/// An amount of money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AmountGiven {
+    /// The currency.
+    pub currency: Currency,
+    /// How much, in minor units.
+    pub minor: u64,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// What a statement does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StatementGiven {
+    /// `select`, `delete`, …
+    pub verb: String,
+    /// Tables read.
+    pub reads: BTreeSet<String>,
+    /// Tables written.
+    pub writes: BTreeSet<String>,
+    /// Functions called.
+    pub functions: BTreeSet<String>,
+    /// Whether a predicate bounds what is written.
+    pub bounded: bool,
+}
+
+/// Sums over what was done, 0 if not said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CountersGiven {
+    /// Calls.
+    pub calls: u64,
+    /// Writes and destructive ones.
+    pub writes: u64,
+    /// Destructive ones.
+    pub destructive: u64,
+    /// Rows touched.
+    pub rows: u64,
+    /// Money moved, in minor units.
+    pub money: BTreeMap<Currency, u64>,
+    /// Tools used.
+    pub tools: BTreeSet<ToolName>,
+}
+
+/// An approval of a case's call.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalGiven {
+    /// Who approved, with the groups they are in.
+    pub signers: BTreeMap<PersonId, BTreeSet<GroupName>>,
+    /// The reach they were shown.
+    #[serde(default)]
+    pub reach: Option<ReachGiven>,
+    /// When it expires, in Unix milliseconds UTC; never, if not said.
+    #[serde(default)]
+    pub expires_ms: Option<i64>,
+}
+
+/// The answer that a case must get. What is not said is not compared.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expected {
+    /// `allow`, `ask` or `deny`.
+    pub answer: Answer,
+    /// Exactly the policies that decide, in any order.
+    #[serde(default)]
+    pub policies: Option<BTreeSet<PolicyId>>,
+    /// Exactly the groups that are asked, with how many people of each.
+    #[serde(default)]
+    pub groups: Option<BTreeMap<GroupName, u32>>,
+    /// Part of what is said about why.
+    #[serde(default)]
+    pub because: Option<String>,
+    /// The most rows it may touch.
+    #[serde(default)]
+    pub rows_max: Option<u64>,
+}
+
+/// One of the three answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// It may run.
+    Allow,
+    /// People must approve.
+    Ask,
+    /// It must not run.
+    Deny,
+}
+
+impl Answer {
+    /// The word, as in [`Decision::as_str`].
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Ask => "ask",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// The folder that scenarios are judged with.
+#[derive(Debug, Clone, Copy)]
+pub struct Deployment<'a> {
+    /// Its policy files.
+    pub sources: &'a [PolicySource],
+    /// Its tools.
+    pub tools: &'a [Arc<ToolSpec>],
+    /// Its agents.
+    pub agents: &'a [AgentSpec],
+}
+
+/// What came out of a file of scenarios.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// How many cases were judged.
+    pub cases: usize,
+    /// Where an answer was not as expected.
+    pub mismatches: Vec<Mismatch>,
+    /// Every policy that applied in some case.
+    pub matched: BTreeSet<PolicyId>,
+}
+
+/// An answer that is not as expected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mismatch {
+    /// The case.
+    pub case: String,
+    /// What differs: `answer`, `policies`, `groups`, `because` or `rows_max`.
+    pub field: &'static str,
+    /// What the scenario says.
+    pub expected: String,
+    /// What the rules say.
+    pub found: String,
+}
+
+/// A scenario that cannot be judged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{message}", .case.as_ref().map(|c| format!("case `{c}`: ")).unwrap_or_default())]
+pub struct BadScenario {
+    /// The case, when it is about one.
+    pub case: Option<String>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Scenario {
+    /// Judges every case.
+    ///
+    /// # Errors
+    /// [`BadScenario`] when it does not fit: version, tools, policies, arguments.
+    pub fn check(&self, deployment: &Deployment<'_>) -> Result<Report, BadScenario> {
+        let whole = |message: String| BadScenario { case: None, message };
+        if self.version != SCENARIO_VERSION {
+            return Err(whole(format!("version {} is not {SCENARIO_VERSION}", self.version)));
+        }
+        if self.case.is_empty() {
+            return Err(whole("a scenario without a case shows nothing".into()));
+        }
+        let tools = self.tools(deployment).map_err(whole)?;
+        let agents = self.agents(deployment);
+        let mut sources = deployment.sources.to_vec();
+        sources.extend(self.policies.as_ref().map(|text| PolicySource::user("scenario", text)));
+        let policies = Policies::load(&sources, &tools, &agents).map_err(|e| whole(e.to_string()))?;
+        let mut report = Report::default();
+        let mut names = BTreeSet::new();
+        for case in &self.case {
+            let bad = |message: String| BadScenario { case: Some(case.name.clone()), message };
+            if !names.insert(&case.name) {
+                return Err(bad("two cases have this name".into()));
+            }
+            let tool = tools.iter().find(|t| t.name == case.tool);
+            let tool = tool.ok_or_else(|| bad(format!("there is no tool `{}`", case.tool)))?;
+            let agent = agents.iter().find(|a| a.id == case.agent);
+            let agent = agent.ok_or_else(|| bad(format!("there is no agent `{}`", case.agent)))?;
+            let call = case.call(tool, agent).map_err(bad)?;
+            let facts = case.facts.facts(tool).map_err(|e| bad(e.to_string()))?;
+            let decision = decide(&call, &facts, &policies);
+            case.expect.compare(&case.name, &decision, &mut report.mismatches);
+            let findings = explain(&call, &facts, &policies).policies.into_iter();
+            let matched = findings.filter(|f| f.outcome == FindingOutcome::Matched);
+            report.matched.extend(matched.map(|f| f.policy));
+            report.cases = report.cases.saturating_add(1);
+        }
+        Ok(report)
+    }
+
+    /// The tools that its cases are about.
+    ///
+    /// # Errors
+    /// What is wrong with a tool of its own.
+    pub fn tools(&self, deployment: &Deployment<'_>) -> Result<Vec<Arc<ToolSpec>>, String> {
+        if self.tool.is_empty() {
+            return Ok(deployment.tools.to_vec());
+        }
+        self.tool.iter().map(|(name, tool)| tool.spec(name).map(Arc::new)).collect()
+    }
+
+    /// The agents that its cases are about.
+    #[must_use]
+    pub fn agents(&self, deployment: &Deployment<'_>) -> Vec<AgentSpec> {
+        if self.agent.is_empty() {
+            return deployment.agents.to_vec();
+        }
+        let given = self.agent.iter();
+        given
+            .map(|(id, a)| AgentSpec { id: id.clone(), teams: a.teams.clone(), accounts: a.accounts.clone() })
+            .collect()
+    }
+}
+
+impl ToolGiven {
+    fn spec(&self, name: &ToolName) -> Result<ToolSpec, String> {
+        let written = Value::Object(self.arguments.clone());
+        let arguments = Arguments::parse(&written).map_err(|e| format!("tool `{name}`: arguments: {e}"))?;
+        Ok(ToolSpec {
+            name: name.clone(),
+            version: ToolVersion::parse("scenario").map_err(|e| e.to_string())?,
+            system: SystemSpec {
+                name: self.system.name.clone(),
+                kind: self.system.kind.clone(),
+                environment: self.system.environment.clone(),
+                account: self.system.account.clone(),
+            },
+            description: String::new(),
+            effect: self.effect,
+            categories: self.categories.clone(),
+            reversible: self.reversible,
+            measurable: self.measurable,
+            idempotent: false,
+            arguments: arguments.schema().clone(),
+            result: None,
+            rates: Vec::new(),
+            rows_max: u64::MAX,
+        })
+    }
+}
+
+impl Case {
+    fn call(&self, tool: &Arc<ToolSpec>, agent: &AgentSpec) -> Result<Call<()>, String> {
+        let arguments = Value::Object(self.arguments.clone());
+        let schema = Arguments::parse(&tool.arguments).map_err(|e| e.to_string())?;
+        schema.check(&arguments).map_err(|refusal| refusal.to_string())?;
+        let name = |e: BadName| e.to_string();
+        Ok(Call {
+            id: CallId::parse("scenario").map_err(name)?,
+            requester: Requester {
+                agent: self.agent.clone(),
+                teams: agent.teams.iter().cloned().collect(),
+                session: SessionId::parse("scenario").map_err(name)?,
+                on_behalf_of: self.on_behalf_of.clone(),
+            },
+            tool: tool.clone(),
+            digest: CallDigest::compute(&tool.name, &tool.version, &arguments).map_err(|e| e.to_string())?,
+            arguments,
+            reason: None,
+            parsed: (),
+        })
+    }
+}
+
+impl FactsGiven {
+    fn facts(&self, tool: &ToolSpec) -> Result<Facts, BadName> {
+        Ok(Facts {
+            effect: self.effect.unwrap_or_else(|| tool.effect.floor()),
+            categories: self.categories.union(&tool.categories).cloned().collect(),
+            reversible: self.reversible.unwrap_or(tool.reversible),
+            reach: self.reach.as_ref().map(ReachGiven::reach),
+            statement: self.statement.as_ref().map(|s| StatementFacts {
+                verb: s.verb.clone(),
+                reads: s.reads.clone(),
+                writes: s.writes.clone(),
+                functions: s.functions.clone(),
+                bounded: s.bounded,
+            }),
+            session: self.session.counters(),
+            agent_today: self.agent_today.counters(),
+            provenance: self.provenance.clone(),
+            now_ms: self.now_ms,
+            approval: self.approval.as_ref().map(ApprovalGiven::fact).transpose()?,
+        })
+    }
+}
+
+impl ReachGiven {
+    fn reach(&self) -> Reach {
+        Reach {
+            rows: self.rows,
+            exact: self.exact,
+            unbounded: self.unbounded,
+            tables: self.tables.clone(),
+            cascades: self.cascades,
+            triggers: self.triggers.clone(),
+            amount: self.amount.map(|a| Money { currency: a.currency, minor: a.minor }),
+        }
+    }
+}
+
+impl CountersGiven {
+    fn counters(&self) -> Counters {
+        Counters {
+            calls: self.calls,
+            writes: self.writes,
+            destructive: self.destructive,
+            rows: self.rows,
+            money: self.money.clone(),
+            tools: self.tools.clone(),
+        }
+    }
+}
+
+impl ApprovalGiven {
+    fn fact(&self) -> Result<ApprovalFact, BadName> {
+        Ok(ApprovalFact {
+            id: ApprovalId::parse("scenario")?,
+            signers: self.signers.iter().map(|(p, g)| (p.clone(), g.clone())).collect(),
+            reach: self.reach.as_ref().map(ReachGiven::reach),
+            expires_ms: self.expires_ms.unwrap_or(i64::MAX),
+        })
+    }
+}
+
+impl Expected {
+    fn compare(&self, case: &str, decision: &Decision, mismatches: &mut Vec<Mismatch>) {
+        let mut differs = |field: &'static str, expected: String, found: String| {
+            if expected != found {
+                mismatches.push(Mismatch { case: case.into(), field, expected, found });
+            }
+        };
+        let (policies, because) = match decision {
+            Decision::Allow(allow) => (&allow.policies, String::new()),
+            Decision::Ask(ask) => {
+                let said = ask.of.iter().filter_map(|of| of.because.clone()).collect::<Vec<_>>();
+                (&ask.policies, said.join("; "))
+            }
+            Decision::Deny(deny) => (&deny.policies, reason(&deny.reason)),
+        };
+        let found = match &because {
+            empty if empty.is_empty() => decision.as_str().to_string(),
+            said => format!("{} ({said})", decision.as_str()),
+        };
+        if self.answer.as_str() != decision.as_str() {
+            differs("answer", self.answer.as_str().into(), found);
+            return;
+        }
+        if let Some(expected) = &self.policies {
+            differs("policies", list(expected), list(&policies.iter().cloned().collect()));
+        }
+        if let Some(expected) = &self.groups {
+            let found: BTreeMap<GroupName, u32> = match decision {
+                Decision::Ask(ask) => ask.of.iter().map(|of| (of.group.clone(), of.quorum)).collect(),
+                Decision::Allow(_) | Decision::Deny(_) => BTreeMap::new(),
+            };
+            differs("groups", format!("{expected:?}"), format!("{found:?}"));
+        }
+        if let Some(expected) = &self.because
+            && !because.contains(expected.as_str())
+        {
+            differs("because", expected.clone(), because);
+        }
+        if let Some(expected) = self.rows_max {
+            let found = match decision {
+                Decision::Allow(allow) => allow.rows_max,
+                Decision::Ask(_) | Decision::Deny(_) => None,
+            };
+            differs("rows_max", expected.to_string(), found.map_or_else(|| "none".into(), |n| n.to_string()));
+        }
+    }
+}
+
+fn list(ids: &BTreeSet<PolicyId>) -> String {
+    ids.iter().map(PolicyId::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn reason(reason: &DenyReason) -> String {
+    match reason {
+        DenyReason::Forbidden { message } => message.clone().unwrap_or_default(),
+        DenyReason::NothingPermits => "no policy permits it".into(),
+        DenyReason::ReachUnknown => "its reach was not measured".into(),
+        DenyReason::EvaluationError { message } | DenyReason::InvalidRequest { message } => message.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! The scenarios of this repository, and the golden matrix of the default pack.
+
+use std::{borrow::ToOwned as _, fs, path::PathBuf};
+
+use super::*;
+use crate::{matrix::matrix, source::REVERSIBLE_PACK};
+
+fn folder() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../scenarios"))
+}
+
+fn read(name: &str) -> Scenario {
+    let text = fs::read_to_string(folder().join(name)).unwrap();
+    toml::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+const NO_TOOLS: &[Arc<ToolSpec>] = &[];
+const NO_AGENTS: &[AgentSpec] = &[];
+
+fn deployment(sources: &[PolicySource]) -> Deployment<'_> {
+    Deployment { sources, tools: NO_TOOLS, agents: NO_AGENTS }
+}
+
+/// Runs a file; every case must hold. Returns the policies that applied somewhere.
+fn holds(name: &str, sources: &[PolicySource]) -> BTreeSet<PolicyId> {
+    let report = read(name).check(&deployment(sources)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    assert!(report.mismatches.is_empty(), "{name}: {:#?}", report.mismatches);
+    assert!(report.cases > 0);
+    report.matched
+}
+
+fn ids(sources: &[PolicySource]) -> BTreeSet<String> {
+    let text: String = sources.iter().map(|s| s.text.as_str()).collect();
+    text.lines().filter_map(|l| l.strip_prefix("@id(\"")?.strip_suffix("\")")).map(String::from).collect()
+}
+
+#[test]
+fn every_policy_of_floor_and_default_pack_has_a_scenario() {
+    let sources = [PolicySource::floor(), PolicySource::default_pack()];
+    let matched = holds("default.toml", &sources);
+    let matched: BTreeSet<String> =
+        matched.iter().filter_map(|id| id.as_str().split_once(':')).map(|(_, id)| id.to_owned()).collect();
+    assert_eq!(matched, ids(&sources));
+}
+
+#[test]
+fn the_reversible_pack_lets_bounded_reversible_writes_run() {
+    let default = PolicySource::default_pack();
+    // As its comment says: in place of the policy `writes`, which is the last one.
+    let (kept, _) = default.text.split_once("// At launch every write asks").unwrap();
+    let sources = [
+        PolicySource { text: kept.to_owned(), ..default.clone() },
+        PolicySource { name: "reversible".into(), text: REVERSIBLE_PACK.into(), ..default },
+    ];
+    let matched = holds("reversible.toml", &sources);
+    for id in ["reversible:reversible-writes", "reversible:other-writes"] {
+        assert!(matched.contains(&PolicyId::parse(id).unwrap()), "{id}");
+    }
+}
+
+#[test]
+fn every_file_is_run_by_a_test() {
+    let files: BTreeSet<String> = fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(
+        files,
+        BTreeSet::from(["default.toml".into(), "history.toml".into(), "reversible.toml".into()])
+    );
+}
+
+#[test]
+fn many_small_actions_are_judged_as_one_large_one() {
+    holds("history.toml", &[PolicySource::default_pack()]);
+}
+
+#[test]
+fn the_matrix_of_the_default_pack_is_as_committed() {
+    let sources = [PolicySource::default_pack()];
+    let scenario = read("default.toml");
+    let deployment = deployment(&sources);
+    let tools = scenario.tools(&deployment).unwrap();
+    let policies = Policies::load(&sources, &tools, &scenario.agents(&deployment)).unwrap();
+    insta::with_settings!({
+        snapshot_path => "../../../../policies",
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+    }, {
+        insta::assert_snapshot!("matrix", matrix(&policies));
+    });
+}
+
+#[test]
+fn a_wrong_expectation_is_reported() {
+    let wrong = r#"
+        version = 1
+        [agent.bot]
+        accounts = ["acme"]
+        [tool.read]
+        system = { name = "db", kind = "sqlite", environment = "production", account = "acme" }
+        effect = "read"
+        [[case]]
+        name = "answer"
+        agent = "bot"
+        tool = "read"
+        expect = { answer = "deny" }
+        [[case]]
+        name = "rest"
+        agent = "bot"
+        tool = "read"
+        expect = { answer = "allow", policies = [], groups = { dba = 1 }, because = "x", rows_max = 1 }
+    "#;
+    let scenario: Scenario = toml::from_str(wrong).unwrap();
+    let report = scenario.check(&deployment(&[PolicySource::default_pack()])).unwrap();
+    let fields: Vec<&str> = report.mismatches.iter().map(|m| m.field).collect();
+    assert_eq!(fields, ["answer", "policies", "groups", "because", "rows_max"]);
+}
+
+#[test]
+fn a_scenario_that_does_not_fit_is_refused() {
+    let with = |change: (&str, &str)| -> Result<(), String> {
+        let good = r#"
+            version = 1
+            [agent.bot]
+            [tool.read]
+            system = { name = "db", kind = "sqlite", environment = "production", account = "acme" }
+            effect = "read"
+            arguments = { id = { type = "integer" } }
+            [[case]]
+            name = "one"
+            agent = "bot"
+            tool = "read"
+            arguments = { id = 1 }
+            expect = { answer = "deny" }
+        "#;
+        assert!(change.0.is_empty() || good.contains(change.0), "{}", change.0);
+        let scenario: Scenario =
+            toml::from_str(&good.replace(change.0, change.1)).map_err(|e| e.to_string())?;
+        scenario.check(&deployment(&[])).map(|_| ()).map_err(|e: BadScenario| e.to_string())
+    };
+    with(("version = 1", "version = 1")).unwrap();
+    for change in [
+        ("version = 1", "version = 2"),
+        ("version = 1", "version = 1\nverison = 1"),
+        ("agent = \"bot\"", "agent = \"bto\""),
+        ("tool = \"read\"", "tool = \"raed\""),
+        ("arguments = { id = 1 }", "arguments = { id = \"1\" }"),
+        ("arguments = { id = 1 }", "arguments = { }"),
+        ("type = \"integer\"", "type = \"int\""),
+        ("answer = \"deny\"", "answer = \"no\""),
+        ("arguments = { id = 1 }", "arguments = { id = 1 }\nfacts = { efect = \"read\" }"),
+        ("arguments = { id = 1 }", "arguments = { id = 1 }\nfacts = { reach = { row = 1 } }"),
+    ] {
+        assert!(with(change).is_err(), "{change:?}");
+    }
+}
