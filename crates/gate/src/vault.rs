@@ -9,15 +9,15 @@ use crate::warrant::{Probe, Warrant};
 
 mod sealed {
     #[expect(unnameable_types, reason = "that nobody else can name it is what seals it")]
-    pub trait Sealed {}
-    impl<A> Sealed for crate::warrant::Warrant<A> {}
-    impl<A> Sealed for crate::warrant::Probe<'_, A> {}
-    impl Sealed for super::Upkeep {}
+    pub trait ByGate {}
+    impl<A> ByGate for crate::warrant::Warrant<A> {}
+    impl<A> ByGate for crate::warrant::Probe<'_, A> {}
+    impl ByGate for super::Upkeep {}
 }
 
 /// What entitles its holder to one system's credential. Only this crate makes values of types that
 /// implement it, and nobody else can add one.
-pub trait Authority: sealed::Sealed + Send + Sync {
+pub trait Authority: sealed::ByGate + Send + Sync {
     /// The system it is good for.
     fn system(&self) -> &SystemName;
 }

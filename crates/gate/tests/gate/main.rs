@@ -1,0 +1,12 @@
+//! The real gate in a simulated world.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that cannot go on fails, and says where"
+)]
+
+mod path;
+mod simulation;
+mod world;

@@ -1,0 +1,334 @@
+//! A small world around the real gate: one simulated system with numbered rows, tools on it, agents.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
+
+use countersign_gate::{
+    Answer, Gate, MeasureError, Measured, Parsed, Performed, Probe, Sample, Settings, Tool, ToolError,
+    Warrant,
+    simulation::{SimClock, SimLedger, ports},
+};
+use countersign_rules::{
+    AgentId, AgentSpec, Arguments, DeclaredEffect, Effect, GroupName, PersonId, Policies, PolicySource,
+    RawCall, Reach, Refusal, Requester, SessionId, SystemName, SystemSpec, TeamName, ToolName, ToolSpec,
+    ToolVersion,
+    budget::{Budget, BudgetScope, BudgetWindow, Unit},
+};
+use serde_json::{Value, json};
+
+pub(crate) const NOW_MS: i64 = 1_795_363_200_000;
+
+/// Reads run, writes ask one of `leads`, deletes ask two of `leads` and may not exceed 500 rows.
+pub(crate) const POLICIES: &str = r#"
+@id("reads")
+permit (principal, action, resource) when { context.effect == "read" };
+@id("notes")
+permit (principal, action == Action::"note", resource);
+@id("writes")
+@ask("leads") @because("it writes")
+permit (principal, action == Action::"update", resource);
+@id("deletes")
+@ask("leads") @quorum("2")
+permit (principal, action == Action::"delete", resource);
+@id("too-many")
+@because("no more than 500 rows")
+forbid (principal, action, resource) when { context has reach && context.reach.rows > 500 };
+@id("few")
+@because("a session may write three times")
+forbid (principal, action == Action::"note", resource) when { context.session.writes >= 3 };
+"#;
+
+/// What a range of rows is asked for.
+#[derive(Debug)]
+pub(crate) struct Range {
+    from: u64,
+    to: u64,
+}
+
+/// How the next effects go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    Fails,
+    Vanishes,
+    Panics,
+    BadResult,
+}
+
+/// The simulated system: numbered rows, and every effect that was ever had on it.
+#[derive(Debug, Default)]
+pub(crate) struct System {
+    pub(crate) rows: Mutex<BTreeMap<u64, u64>>,
+    pub(crate) effects: Mutex<Vec<String>>,
+    pub(crate) trouble: Mutex<Vec<Trouble>>,
+    /// Rows inserted by somebody else between measuring and acting.
+    pub(crate) intruder: Mutex<Vec<u64>>,
+}
+
+impl System {
+    pub(crate) fn effects(&self) -> usize {
+        self.effects.lock().unwrap().len()
+    }
+}
+
+/// A tool on the simulated system.
+#[derive(Debug)]
+pub(crate) struct RowTool {
+    spec: Arc<ToolSpec>,
+    arguments: Arguments,
+    pub(crate) system: Arc<System>,
+}
+
+impl RowTool {
+    fn new(name: &str, version: &str, effect: DeclaredEffect, system: &Arc<System>) -> Arc<Self> {
+        let arguments = Arguments::parse(&json!({
+            "from": { "type": "integer", "minimum": 0 },
+            "to": { "type": "integer", "minimum": 0 },
+        }))
+        .unwrap();
+        let spec = ToolSpec {
+            name: ToolName::parse(name).unwrap(),
+            version: ToolVersion::parse(version).unwrap(),
+            system: SystemSpec {
+                name: SystemName::parse("rows").unwrap(),
+                kind: "sqlite".into(),
+                environment: "production".into(),
+                account: "acme".into(),
+            },
+            description: String::new(),
+            effect,
+            categories: BTreeSet::new(),
+            reversible: false,
+            measurable: effect != DeclaredEffect::Read,
+            idempotent: false,
+            arguments: arguments.schema().clone(),
+            result: None,
+            rates: Vec::new(),
+            rows_max: 1_000,
+        };
+        Arc::new(Self { spec: Arc::new(spec), arguments, system: Arc::clone(system) })
+    }
+
+    fn count(&self, range: &Range) -> Vec<u64> {
+        self.system.rows.lock().unwrap().range(range.from..range.to).map(|(id, _)| *id).collect()
+    }
+}
+
+impl Tool for RowTool {
+    type Args = Range;
+
+    fn spec(&self) -> &Arc<ToolSpec> {
+        &self.spec
+    }
+
+    fn parse(&self, arguments: &Value) -> Result<Parsed<Range>, Refusal> {
+        self.arguments.check(arguments)?;
+        let number = |name: &str| arguments[name].as_u64().unwrap();
+        Ok(Parsed {
+            args: Range { from: number("from"), to: number("to").max(number("from")) },
+            effect: self.spec.effect.floor(),
+            categories: BTreeSet::new(),
+            statement: None,
+            reversible: false,
+        })
+    }
+
+    fn measurable(&self, _: &Range) -> bool {
+        true
+    }
+
+    async fn measure(&self, probe: Probe<'_, Range>) -> Result<Measured, MeasureError> {
+        let ids = self.count(probe.args());
+        let rows = ids.len() as u64;
+        let sample = Sample {
+            table: "rows".into(),
+            columns: vec!["id".into()],
+            rows: ids.iter().take(3).map(|id| vec![Some(id.to_string())]).collect(),
+        };
+        for id in self.system.intruder.lock().unwrap().drain(..) {
+            self.system.rows.lock().unwrap().insert(id, 0);
+        }
+        let reach =
+            Reach { rows, exact: true, tables: BTreeMap::from([("rows".into(), rows)]), ..Reach::default() };
+        Ok(Measured { reach, sample: Some(sample) })
+    }
+
+    async fn perform(&self, warrant: Warrant<Range>) -> Result<Performed, ToolError> {
+        let ids = self.count(warrant.args());
+        let touched = ids.len() as u64;
+        match self.system.trouble.lock().unwrap().pop() {
+            Some(Trouble::Fails) => return Err(ToolError::Failed { message: "no".into() }),
+            Some(Trouble::Vanishes) => {
+                self.system.effects.lock().unwrap().push(warrant.idempotency_key().into());
+                return Err(ToolError::InDoubt { message: "the connection was lost".into() });
+            }
+            Some(Trouble::Panics) => panic!("the tool fails while it acts"),
+            Some(Trouble::BadResult) => {
+                self.system.effects.lock().unwrap().push(warrant.idempotency_key().into());
+                return Err(ToolError::ResultRejected {
+                    message: "not what was declared".into(),
+                    rows: touched,
+                    amount: None,
+                });
+            }
+            None => {}
+        }
+        if self.spec.effect != DeclaredEffect::Read && touched > warrant.rows_max() {
+            let reach = Reach {
+                rows: touched,
+                exact: true,
+                tables: BTreeMap::from([("rows".into(), touched)]),
+                ..Reach::default()
+            };
+            return Err(ToolError::Exceeded { reach: Box::new(reach) });
+        }
+        self.system.effects.lock().unwrap().push(warrant.idempotency_key().into());
+        let mut rows = self.system.rows.lock().unwrap();
+        for id in ids {
+            match self.spec.effect.floor() {
+                Effect::Read => {}
+                Effect::Write => *rows.entry(id).or_default() += 1,
+                Effect::Destructive => {
+                    rows.remove(&id);
+                }
+            }
+        }
+        Ok(Performed { reply: json!({ "rows": touched }), rows: touched, amount: None })
+    }
+}
+
+/// Everything a test needs.
+pub(crate) struct World {
+    pub(crate) gate: Arc<Gate<SimLedger>>,
+    pub(crate) ledger: Arc<SimLedger>,
+    pub(crate) clock: Arc<SimClock>,
+    pub(crate) system: Arc<System>,
+    pub(crate) read: Arc<RowTool>,
+    pub(crate) note: Arc<RowTool>,
+    pub(crate) update: Arc<RowTool>,
+    pub(crate) delete: Arc<RowTool>,
+}
+
+impl World {
+    /// A world with `rows` rows and budgets.
+    pub(crate) fn new(seed: u64, rows: u64, budgets: Vec<Budget>) -> Self {
+        let (ledger, clock, entropy) = ports(seed, NOW_MS);
+        let system = Arc::new(System::default());
+        system.rows.lock().unwrap().extend((0..rows).map(|id| (id, 0)));
+        let tool = |name, effect| RowTool::new(name, "v1", effect, &system);
+        let (read, note) = (tool("read", DeclaredEffect::Read), tool("note", DeclaredEffect::Write));
+        let (update, delete) =
+            (tool("update", DeclaredEffect::Write), tool("delete", DeclaredEffect::Destructive));
+        let policies = policies(POLICIES, &[&read, &note, &update, &delete]);
+        let settings = Settings { budgets, grant_ms: 900_000 };
+        let gate = Gate::new(Arc::clone(&ledger), Arc::clone(&clock) as _, entropy, policies, settings);
+        Self { gate, ledger, clock, system, read, note, update, delete }
+    }
+
+    /// Proposes a call on rows `from..to`.
+    pub(crate) async fn call(&self, tool: &Arc<RowTool>, from: u64, to: u64) -> Answer {
+        self.call_as("bot", "s1", tool, from, to).await
+    }
+
+    pub(crate) async fn call_as(
+        &self,
+        agent: &str,
+        session: &str,
+        tool: &Arc<RowTool>,
+        from: u64,
+        to: u64,
+    ) -> Answer {
+        let raw =
+            RawCall { tool: tool.spec().name.to_string(), arguments: json!({ "from": from, "to": to }) };
+        self.gate.submit(tool, &requester(agent, session), raw).await
+    }
+
+    /// Answers the request of a pending answer as `person` of `leads`.
+    pub(crate) async fn answer(&self, pending: &Answer, person: &str, approved: bool) {
+        let approval = approval(pending);
+        self.gate
+            .answer(&approval, person.parse_person(), leads(), approved, Some("because".into()), "test")
+            .await
+            .unwrap();
+    }
+
+    /// Performs what is granted, as the server's worker does.
+    pub(crate) async fn work(&self) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        for record in self.gate.granted().await.unwrap() {
+            let tool = match record.request.call.tool.as_str() {
+                "update" => &self.update,
+                "delete" => &self.delete,
+                other => panic!("no tool {other}"),
+            };
+            answers.push(self.gate.perform_granted(tool, record).await);
+        }
+        answers
+    }
+
+    /// How many entries of a kind the log has.
+    pub(crate) fn logged(&self, kind: &str) -> usize {
+        self.ledger.log().iter().filter(|entry| entry.kind == kind).count()
+    }
+
+    /// A tool of the same name whose definition changed.
+    pub(crate) fn changed(&self, name: &str) -> Arc<RowTool> {
+        RowTool::new(name, "v2", DeclaredEffect::Write, &self.system)
+    }
+}
+
+pub(crate) fn policies(text: &str, tools: &[&Arc<RowTool>]) -> Arc<Policies> {
+    let agents: Vec<AgentSpec> = ["bot", "other"]
+        .map(|id| AgentSpec {
+            id: AgentId::parse(id).unwrap(),
+            teams: BTreeSet::from([TeamName::parse("ops").unwrap()]),
+            accounts: BTreeSet::from(["acme".into()]),
+        })
+        .into();
+    let specs: Vec<Arc<ToolSpec>> = tools.iter().map(|tool| Arc::clone(tool.spec())).collect();
+    Arc::new(Policies::load(&[PolicySource::user("test", text)], &specs, &agents).unwrap())
+}
+
+pub(crate) fn requester(agent: &str, session: &str) -> Requester {
+    Requester {
+        agent: AgentId::parse(agent).unwrap(),
+        teams: vec![TeamName::parse("ops").unwrap()],
+        session: SessionId::parse(session).unwrap(),
+        on_behalf_of: Some(PersonId::parse("owner").unwrap()),
+    }
+}
+
+pub(crate) fn leads() -> BTreeSet<GroupName> {
+    BTreeSet::from([GroupName::parse("leads").unwrap()])
+}
+
+pub(crate) fn approval(pending: &Answer) -> countersign_rules::ApprovalId {
+    match pending {
+        Answer::Pending(pending) => pending.approval.clone(),
+        other => panic!("not pending: {other:?}"),
+    }
+}
+
+pub(crate) fn budget(unit: Unit, limit: u64, halt_at: Option<u64>) -> Budget {
+    Budget {
+        name: "test".into(),
+        scope: BudgetScope::Agent,
+        window: BudgetWindow::Day,
+        unit,
+        limit,
+        tools: None,
+        effect_min: Effect::Write,
+        halt_at,
+    }
+}
+
+pub(crate) trait ParsePerson {
+    fn parse_person(&self) -> PersonId;
+}
+
+impl ParsePerson for str {
+    fn parse_person(&self) -> PersonId {
+        PersonId::parse(self).unwrap()
+    }
+}
