@@ -154,8 +154,9 @@ impl Catalog {
     /// The relation a name means, following the search path.
     #[must_use]
     pub fn relation(&self, table: &TableRef) -> Option<&Relation> {
-        self.schemas(table.schema.as_deref())
-            .find_map(|schema| self.relations.iter().find(|relation| relation.schema == schema && relation.name == table.name))
+        self.schemas(table.schema.as_deref()).find_map(|schema| {
+            self.relations.iter().find(|relation| relation.schema == schema && relation.name == table.name)
+        })
     }
 
     /// The strictest routine a name may mean.
@@ -169,7 +170,10 @@ impl Catalog {
     }
 
     /// Tables with a foreign key on `table`, and those keys.
-    pub(crate) fn referencing<'c>(&'c self, table: &'c Relation) -> impl Iterator<Item = (&'c Relation, &'c ForeignKey)> {
+    pub(crate) fn referencing<'c>(
+        &'c self,
+        table: &'c Relation,
+    ) -> impl Iterator<Item = (&'c Relation, &'c ForeignKey)> {
         self.relations.iter().flat_map(move |relation| {
             relation
                 .foreign_keys

@@ -18,7 +18,13 @@ pub(crate) struct Findings {
 
 impl Findings {
     /// Raises the effect and says why.
-    pub(crate) fn raise(&mut self, effect: Effect, categories: &[Category], code: &'static str, text: impl Into<String>) {
+    pub(crate) fn raise(
+        &mut self,
+        effect: Effect,
+        categories: &[Category],
+        code: &'static str,
+        text: impl Into<String>,
+    ) {
         self.effect = self.effect.max(effect);
         self.categories.extend(categories);
         self.note(code, text);

@@ -35,14 +35,14 @@ use serde::{Deserialize, Serialize};
 
 pub use catalog::{Action, Catalog, ForeignKey, Relation, RelationKind, Routine, Trigger, Volatility};
 pub use error::SqlError;
-pub use reach::{NotCountable, ReachQuery, RowSource, reach_query};
+pub use reach::{NotCountable, Query, ReachQuery, RowSource, reach_query};
 pub use statement::{Bound, Category, Effect, Explained, FunctionRef, Reason, Statement, TableRef, Verb};
 
 /// Longest text that is examined, in bytes.
 pub const LENGTH_MAX: usize = 64 * 1024;
 
-/// Stack for the parsers, which recurse over their trees: measured per byte of the worst text, doubled.
-const STACK_BYTES: usize = 64 * 1024 * 1024;
+/// Stack that must be left for the deepest tree that is accepted, in bytes: measured, doubled.
+const STACK_BYTES: usize = if cfg!(debug_assertions) { 4096 * 1024 } else { 512 * 1024 };
 
 /// Whose SQL it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -88,8 +88,8 @@ impl FromStr for Dialect {
 pub fn explain(dialect: Dialect, sql: &str, catalog: Option<&Catalog>) -> Result<Explained, SqlError> {
     examined(sql)?;
     let statements = match dialect {
-        Dialect::Postgres => postgres::explain(sql, catalog)?,
-        Dialect::Sqlite => sqlite::explain(sql, catalog)?,
+        Dialect::Postgres => with_stack(|| postgres::explain(sql, catalog))?,
+        Dialect::Sqlite => with_stack(|| sqlite::explain(sql, catalog))?,
     };
     if statements.is_empty() { Err(SqlError::Empty) } else { Ok(Explained::of(statements)) }
 }
@@ -102,8 +102,8 @@ pub fn explain(dialect: Dialect, sql: &str, catalog: Option<&Catalog>) -> Result
 pub fn fingerprint(dialect: Dialect, sql: &str) -> Result<String, SqlError> {
     examined(sql)?;
     match dialect {
-        Dialect::Postgres => postgres::fingerprint(sql),
-        Dialect::Sqlite => sqlite::fingerprint(sql),
+        Dialect::Postgres => with_stack(|| postgres::fingerprint(sql)),
+        Dialect::Sqlite => with_stack(|| sqlite::fingerprint(sql)),
     }
 }
 
@@ -115,9 +115,15 @@ pub fn fingerprint(dialect: Dialect, sql: &str) -> Result<String, SqlError> {
 pub fn normalize(dialect: Dialect, sql: &str) -> Result<String, SqlError> {
     examined(sql)?;
     match dialect {
-        Dialect::Postgres => postgres::normalize(sql),
-        Dialect::Sqlite => sqlite::normalize(sql),
+        Dialect::Postgres => with_stack(|| postgres::normalize(sql)),
+        Dialect::Sqlite => with_stack(|| sqlite::normalize(sql)),
     }
+}
+
+/// The parsers refuse a tree that is too deep, but the levels they accept are wide, above all in a debug build. A thread
+/// with less stack left than they may need gets one for it.
+fn with_stack<T>(work: impl FnOnce() -> T) -> T {
+    stacker::maybe_grow(STACK_BYTES, STACK_BYTES.saturating_mul(2), work)
 }
 
 fn examined(sql: &str) -> Result<(), SqlError> {

@@ -9,9 +9,9 @@ use crate::statement::Bound;
 /// A condition, as far as the question "does it choose among rows" goes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Predicate {
-    And(Vec<Predicate>),
-    Or(Vec<Predicate>),
-    Not(Box<Predicate>),
+    And(Vec<Self>),
+    Or(Vec<Self>),
+    Not(Box<Self>),
     /// Folded to a truth value; NULL counts as false.
     Known(bool),
     /// The same for every row, not known which.

@@ -5,6 +5,16 @@ use thiserror::Error;
 use crate::statement::{TableRef, Verb};
 use crate::{Catalog, Dialect, Effect, SqlError};
 
+/// A query and its parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// Its text.
+    pub text: String,
+    /// Where its numbered parameters come from: `$1` (SQLite: `?1`) takes parameter `parameters[0]` of the statement,
+    /// counted from one, and so on. Named parameters of SQLite keep their names and are not listed.
+    pub parameters: Vec<u32>,
+}
+
 /// Where the rows of a statement come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowSource {
@@ -13,13 +23,9 @@ pub enum RowSource {
     /// A query tells.
     Query {
         /// Yields one row for each row touched; without a limit.
-        rows: String,
-        /// Yields the touched rows themselves as they are now, or the rows to be inserted; without a limit.
-        sample: String,
-        /// Which parameter of the statement each parameter of both queries takes, in order. PostgreSQL: the numbers,
-        /// so that `$1` of the query takes `$parameters[0]` of the statement. SQLite: empty, for the names or numbers
-        /// are kept and unused ones may be left unbound.
-        parameters: Vec<u32>,
+        rows: Query,
+        /// Yields the touched rows as they are now, or the rows to be inserted; without a limit.
+        sample: Query,
     },
 }
 
@@ -33,28 +39,36 @@ pub struct ReachQuery {
     /// The count.
     pub source: RowSource,
     /// Whether the count is exact at the moment it is taken. Otherwise it is the most that can be (`ON CONFLICT`), or
-    /// chance decides (`random()`).
+    /// something else decides: chance (`random()`), row security, a rule. Cascades are never part of it.
     pub exact: bool,
 }
 
 impl ReachQuery {
     /// A query of one `bigint`: the number of rows, counted to `limit + 1` at most.
     #[must_use]
-    pub fn count(&self, limit: u64) -> String {
+    pub fn count(&self, limit: u64) -> Query {
         match &self.source {
-            RowSource::Known(rows) => format!("SELECT {rows}"),
-            RowSource::Query { rows, .. } => {
-                format!("SELECT count(*) FROM ({rows} LIMIT {}) AS countersign_reach", limit.saturating_add(1))
-            }
+            RowSource::Known(rows) => Query { text: format!("SELECT {rows}"), parameters: Vec::new() },
+            RowSource::Query { rows, .. } => Query {
+                text: format!(
+                    "SELECT count(*) FROM ({} LIMIT {}) AS countersign_reach",
+                    rows.text,
+                    limit.saturating_add(1)
+                ),
+                parameters: rows.parameters.clone(),
+            },
         }
     }
 
-    /// A query of up to `limit` rows that the statement would touch.
+    /// A query of up to `limit` rows that the statement would touch; none where the statement itself shows them.
     #[must_use]
-    pub fn sample(&self, limit: u64) -> Option<String> {
+    pub fn sample(&self, limit: u64) -> Option<Query> {
         match &self.source {
             RowSource::Known(_) => None,
-            RowSource::Query { sample, .. } => Some(format!("{sample} LIMIT {limit}")),
+            RowSource::Query { sample, .. } => Some(Query {
+                text: format!("{} LIMIT {limit}", sample.text),
+                parameters: sample.parameters.clone(),
+            }),
         }
     }
 }
@@ -95,23 +109,48 @@ impl NotCountable {
 /// # Errors
 ///
 /// [`NotCountable`] when no query can tell; the caller then has no measured reach.
-pub fn reach_query(dialect: Dialect, sql: &str, catalog: Option<&Catalog>) -> Result<ReachQuery, NotCountable> {
+pub fn reach_query(
+    dialect: Dialect,
+    sql: &str,
+    catalog: Option<&Catalog>,
+) -> Result<ReachQuery, NotCountable> {
     let explained = crate::explain(dialect, sql, catalog)?;
     if explained.statements.len() != 1 {
         return Err(NotCountable::Statements(explained.statements.len()));
     }
-    let query = match dialect {
-        Dialect::Postgres => crate::postgres::reach_query(sql)?,
-        Dialect::Sqlite => crate::sqlite::reach_query(sql)?,
+    let mut query = match dialect {
+        Dialect::Postgres => crate::with_stack(|| crate::postgres::reach_query(sql))?,
+        Dialect::Sqlite => crate::with_stack(|| crate::sqlite::reach_query(sql))?,
     };
     if let RowSource::Query { .. } = query.source {
-        for text in [Some(query.count(1)), query.sample(1)].into_iter().flatten() {
-            let explained = crate::explain(dialect, &text, catalog)?;
+        for query in [Some(query.count(1)), query.sample(1)].into_iter().flatten() {
+            let explained = crate::explain(dialect, &query.text, catalog)?;
             if explained.effect != Effect::Read {
                 let reason = explained.reasons.first().map(|reason| reason.text.clone()).unwrap_or_default();
                 return Err(NotCountable::NotARead(reason));
             }
         }
     }
+    let decided_elsewhere = |code: &str| matches!(code, "row_security" | "rule" | "writes_view");
+    query.exact &= !explained.functions.iter().any(|function| CHANCE.contains(&function.name.as_str()))
+        && !explained.reasons.iter().any(|reason| decided_elsewhere(reason.code));
     Ok(query)
 }
+
+/// Functions that may choose other rows the next time.
+const CHANCE: [&str; 14] = [
+    "random",
+    "randomblob",
+    "random_normal",
+    "clock_timestamp",
+    "timeofday",
+    "gen_random_uuid",
+    "uuidv4",
+    "uuidv7",
+    "bernoulli",
+    "system",
+    "currval",
+    "lastval",
+    "array_sample",
+    "array_shuffle",
+];

@@ -13,7 +13,11 @@ pub(super) fn bound(clause: Option<&pb::Node>, target: Option<&pb::RangeVar>) ->
 }
 
 /// The same for one `WHEN` of a `MERGE`: the join condition and the condition of the action together.
-pub(super) fn merge(join: Option<&pb::Node>, condition: Option<&pb::Node>, target: Option<&pb::RangeVar>) -> Bound {
+pub(super) fn merge(
+    join: Option<&pb::Node>,
+    condition: Option<&pb::Node>,
+    target: Option<&pb::RangeVar>,
+) -> Bound {
     let parts: Vec<_> = [join, condition].into_iter().flatten().map(|node| predicate(node, target)).collect();
     if parts.is_empty() { Bound::None } else { Predicate::And(parts).bound() }
 }
@@ -27,7 +31,10 @@ pub(super) fn unbounded(bound: Bound) -> Option<&'static str> {
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "whatever is not understood counts as an ordinary predicate")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever is not understood counts as an ordinary predicate"
+)]
 fn predicate(node: &pb::Node, target: Option<&pb::RangeVar>) -> Predicate {
     let Some(kind) = &node.node else { return other(node) };
     match kind {
@@ -36,13 +43,14 @@ fn predicate(node: &pb::Node, target: Option<&pb::RangeVar>) -> Predicate {
             match x.boolop() {
                 pb::BoolExprType::AndExpr => Predicate::And(parts),
                 pb::BoolExprType::OrExpr => Predicate::Or(parts),
-                pb::BoolExprType::NotExpr => {
-                    parts.into_iter().next().map_or(Predicate::Constant, |part| Predicate::Not(Box::new(part)))
-                }
+                pb::BoolExprType::NotExpr => parts
+                    .into_iter()
+                    .next()
+                    .map_or(Predicate::Constant, |part| Predicate::Not(Box::new(part))),
                 pb::BoolExprType::Undefined => other(node),
             }
         }
-        NodeEnum::AExpr(x) => operator(x, target).unwrap_or_else(|| other(node)),
+        NodeEnum::AExpr(x) => operator(x).unwrap_or_else(|| other(node)),
         NodeEnum::NullTest(x) => match x.arg.as_deref().map(term) {
             Some(Term::Rows(text)) if x.nulltesttype() == pb::NullTestType::IsNull => Predicate::Null(text),
             Some(Term::Rows(text)) => Predicate::NotNull(text),
@@ -57,7 +65,9 @@ fn predicate(node: &pb::Node, target: Option<&pb::RangeVar>) -> Predicate {
             match x.booltesttype() {
                 pb::BoolTestType::IsTrue | pb::BoolTestType::IsNotFalse => inner,
                 pb::BoolTestType::IsFalse | pb::BoolTestType::IsNotTrue => Predicate::Not(Box::new(inner)),
-                pb::BoolTestType::Undefined | pb::BoolTestType::IsUnknown | pb::BoolTestType::IsNotUnknown => other(node),
+                pb::BoolTestType::Undefined
+                | pb::BoolTestType::IsUnknown
+                | pb::BoolTestType::IsNotUnknown => other(node),
             }
         }
         NodeEnum::SubLink(x) => sublink(x, target).unwrap_or_else(|| other(node)),
@@ -80,11 +90,13 @@ fn predicate(node: &pb::Node, target: Option<&pb::RangeVar>) -> Predicate {
 fn other(node: &pb::Node) -> Predicate {
     match term(node) {
         Term::Rows(text) => Predicate::Rows(text),
-        Term::Null | Term::Bool(_) | Term::Number(_) | Term::Text(_) | Term::Constant(_) => Predicate::Constant,
+        Term::Null | Term::Bool(_) | Term::Number(_) | Term::Text(_) | Term::Constant(_) => {
+            Predicate::Constant
+        }
     }
 }
 
-fn operator(expression: &pb::AExpr, target: Option<&pb::RangeVar>) -> Option<Predicate> {
+fn operator(expression: &pb::AExpr) -> Option<Predicate> {
     let left = expression.lexpr.as_deref()?;
     let right = expression.rexpr.as_deref()?;
     let name = names(&expression.name).last().copied().unwrap_or_default();
@@ -110,7 +122,13 @@ fn operator(expression: &pb::AExpr, target: Option<&pb::RangeVar>) -> Option<Pre
             let parts = list
                 .items
                 .iter()
-                .map(|item| compare(if negated { Comparison::NotEqual } else { Comparison::Equal }, &left, &term(item)))
+                .map(|item| {
+                    compare(
+                        if negated { Comparison::NotEqual } else { Comparison::Equal },
+                        &left,
+                        &term(item),
+                    )
+                })
                 .collect();
             Some(if negated { Predicate::And(parts) } else { Predicate::Or(parts) })
         }
@@ -120,11 +138,7 @@ fn operator(expression: &pb::AExpr, target: Option<&pb::RangeVar>) -> Option<Pre
             if !any {
                 return None;
             }
-            Some(match term(left) {
-                Term::Null => Predicate::Known(false),
-                _ if name.starts_with('!') => Predicate::Known(false),
-                _ => Predicate::Known(true),
-            })
+            Some(Predicate::Known(term(left) != Term::Null && !name.starts_with('!')))
         }
         pb::AExprKind::AexprBetween | pb::AExprKind::AexprBetweenSym => {
             let Some(NodeEnum::List(list)) = &right.node else { return None };
@@ -140,19 +154,19 @@ fn operator(expression: &pb::AExpr, target: Option<&pb::RangeVar>) -> Option<Pre
         | pb::AExprKind::AexprNullif
         | pb::AExprKind::AexprSimilar
         | pb::AExprKind::AexprNotBetween
-        | pb::AExprKind::AexprNotBetweenSym => {
-            let _ = target;
-            None
-        }
+        | pb::AExprKind::AexprNotBetweenSym => None,
     }
 }
 
 /// `EXISTS (SELECT 1)` and `id IN (SELECT id FROM the_same_table)`.
 fn sublink(link: &pb::SubLink, target: Option<&pb::RangeVar>) -> Option<Predicate> {
-    let Some(NodeEnum::SelectStmt(select)) = link.subselect.as_deref().and_then(|node| node.node.as_ref()) else {
+    let Some(NodeEnum::SelectStmt(select)) = link.subselect.as_deref().and_then(|node| node.node.as_ref())
+    else {
         return None;
     };
-    let plain = select.where_clause.is_none()
+    let tables = select.from_clause.iter().all(|item| matches!(item.node, Some(NodeEnum::RangeVar(_))));
+    let plain = tables
+        && select.where_clause.is_none()
         && select.having_clause.is_none()
         && select.group_clause.is_empty()
         && select.limit_count.is_none()
@@ -161,8 +175,10 @@ fn sublink(link: &pb::SubLink, target: Option<&pb::RangeVar>) -> Option<Predicat
         && select.values_lists.is_empty();
     match link.sub_link_type() {
         pb::SubLinkType::ExistsSublink if select.larg.is_none() => {
-            let filter = select.where_clause.as_deref().map_or(Predicate::Known(true), |node| predicate(node, None));
-            if select.from_clause.is_empty() && select.limit_count.is_none() && select.limit_offset.is_none() {
+            let filter =
+                select.where_clause.as_deref().map_or(Predicate::Known(true), |node| predicate(node, None));
+            if select.from_clause.is_empty() && select.limit_count.is_none() && select.limit_offset.is_none()
+            {
                 return Some(filter);
             }
             // Not correlated with anything outside: the same answer for every row.
@@ -175,7 +191,8 @@ fn sublink(link: &pb::SubLink, target: Option<&pb::RangeVar>) -> Option<Predicat
             let Some(NodeEnum::ResTarget(column)) = &column.node else { return None };
             let inner = last_name(column.val.as_deref()?)?;
             let outer = last_name(link.testexpr.as_deref()?)?;
-            (inner == outer && target.map(walk::relation) == Some(walk::relation(source))).then_some(Predicate::Known(true))
+            (inner == outer && target.map(walk::relation) == Some(walk::relation(source)))
+                .then_some(Predicate::Known(true))
         }
         pb::SubLinkType::Undefined
         | pb::SubLinkType::ExistsSublink
@@ -218,13 +235,21 @@ fn term(node: &pb::Node) -> Term {
             Some(Term::Rows(_)) => described(node),
             None => Term::Constant(String::new()),
         },
+        // The usual operands, without the cost of writing them down.
+        NodeEnum::ColumnRef(x)
+            if x.fields.iter().all(|field| matches!(field.node, Some(NodeEnum::String(_)))) =>
+        {
+            Term::Rows(names(&x.fields).join("."))
+        }
+        NodeEnum::ParamRef(x) => Term::Constant(format!("${}", x.number)),
         _ => described(node),
     }
 }
 
 /// Judges an expression by the column references and subqueries in it.
 fn described(node: &pb::Node) -> Term {
-    let text = serde_json::to_value(node).map(without_locations).map(|value| value.to_string()).unwrap_or_default();
+    let text =
+        serde_json::to_value(node).map(without_locations).map(|value| value.to_string()).unwrap_or_default();
     if text.contains("\"ColumnRef\"") || text.contains("\"SubLink\"") || text.contains("\"CurrentOfExpr\"") {
         Term::Rows(text)
     } else {
@@ -246,7 +271,10 @@ fn without_locations(mut value: serde_json::Value) -> serde_json::Value {
                 *inner = without_locations(inner.take());
             }
         }
-        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) | serde_json::Value::String(_) => {}
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_) => {}
     }
     value
 }

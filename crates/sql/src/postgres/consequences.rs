@@ -22,7 +22,8 @@ impl Walk<'_> {
             RelationKind::View => self.through(table, relation),
         }
         if relation.row_security {
-            self.found.note("row_security", format!("`{table}` shows only the rows its policies let through"));
+            self.found
+                .note("row_security", format!("`{table}` shows only the rows its policies let through"));
         }
     }
 
@@ -31,12 +32,22 @@ impl Walk<'_> {
             return;
         }
         if self.views.len() >= VIEW_DEPTH_MAX {
-            self.raise(Effect::Write, &[Category::Opaque], "unseen_view", format!("view `{table}` stands on too many others"));
+            self.raise(
+                Effect::Write,
+                &[Category::Opaque],
+                "unseen_view",
+                format!("view `{table}` stands on too many others"),
+            );
             return;
         }
         let parsed = relation.definition.as_deref().map(super::parse);
         let Some(Ok(statements)) = parsed else {
-            self.raise(Effect::Write, &[Category::Opaque], "unseen_view", format!("the query of view `{table}` is not known"));
+            self.raise(
+                Effect::Write,
+                &[Category::Opaque],
+                "unseen_view",
+                format!("the query of view `{table}` is not known"),
+            );
             return;
         };
         self.views.push(table.clone());
@@ -59,7 +70,12 @@ impl Walk<'_> {
             self.through(table, start);
         }
         if start.kind == RelationKind::ForeignTable {
-            self.raise(Effect::Write, &[Category::Network], "foreign_table", format!("`{table}` is a table of another server"));
+            self.raise(
+                Effect::Write,
+                &[Category::Network],
+                "foreign_table",
+                format!("`{table}` is a table of another server"),
+            );
         }
         let mut seen = BTreeSet::new();
         let mut open = vec![(start, event)];
@@ -78,7 +94,9 @@ impl Walk<'_> {
                 let child_name = TableRef::new(&child.schema, child.name.clone());
                 let (effect, next, words) = match (action, event) {
                     (Action::Refuse, _) => continue,
-                    (Action::Cascade, Event::Delete) => (Effect::Destructive, Event::Delete, "deletes rows of"),
+                    (Action::Cascade, Event::Delete) => {
+                        (Effect::Destructive, Event::Delete, "deletes rows of")
+                    }
                     (Action::Cascade | Action::SetNull | Action::SetDefault, _) => {
                         (Effect::Write, Event::Update, "changes rows of")
                     }

@@ -11,7 +11,8 @@ use std::sync::LazyLock;
 use crate::catalog::Catalog;
 use crate::statement::{Category, Effect, TableRef};
 
-static HARMLESS: LazyLock<BTreeSet<&'static str>> = LazyLock::new(|| include_str!("functions.txt").lines().collect());
+static HARMLESS: LazyLock<BTreeSet<&'static str>> =
+    LazyLock::new(|| include_str!("functions.txt").lines().collect());
 
 /// What calling a function means.
 pub(super) struct Verdict {
@@ -32,7 +33,10 @@ pub(super) fn function(catalog: Option<&Catalog>, schema: Option<&str>, name: &s
         if HARMLESS.contains(name) {
             let shadowed = schema.is_none() && routine.is_some_and(|routine| !routine.reads_only());
             return if shadowed {
-                unseen("unknown_function", "has a volatile namesake in the search path, which may run in its place")
+                unseen(
+                    "unknown_function",
+                    "has a volatile namesake in the search path, which may run in its place",
+                )
             } else {
                 Verdict { effect: Effect::Read, categories: &[], reason: None, built_in: true }
             };
@@ -58,14 +62,22 @@ pub(super) fn function(catalog: Option<&Catalog>, schema: Option<&str>, name: &s
 }
 
 fn unseen(code: &'static str, text: &'static str) -> Verdict {
-    Verdict { effect: Effect::Write, categories: &[Category::Opaque], reason: Some((code, text)), built_in: false }
+    Verdict {
+        effect: Effect::Write,
+        categories: &[Category::Opaque],
+        reason: Some((code, text)),
+        built_in: false,
+    }
 }
 
 type Harm = (Effect, &'static [Category], &'static str);
 
 /// PostgreSQL's own functions, and those of its bundled extensions, that do more than compute.
 fn harmful(name: &str) -> Option<Harm> {
-    use Category::{Admin, Catalog, Data, Files, Iam, LargeObject, Lock, Network, Notify, Opaque, Process, Sequence, Session, Transaction};
+    use Category::{
+        Admin, Catalog, Data, Files, Iam, LargeObject, Lock, Network, Notify, Opaque, Process, Sequence,
+        Session, Transaction,
+    };
     use Effect::{Destructive, Write};
     let harm: Harm = match name {
         "nextval" | "setval" => (Write, &[Sequence], "moves a sequence, which no rollback undoes"),
@@ -75,45 +87,107 @@ fn harmful(name: &str) -> Option<Harm> {
         "pg_logical_emit_message" => (Write, &[Notify], "writes a message to the write-ahead log"),
         "txid_current" | "pg_current_xact_id" => (Write, &[Transaction], "assigns a transaction number"),
         "pg_export_snapshot" => (Write, &[Transaction, Files], "exports the snapshot of the transaction"),
-        "lo_unlink" | "lo_truncate" | "lo_truncate64" => (Destructive, &[LargeObject], "removes a large object or part of it"),
-        "lo_import" | "lo_export" => (Destructive, &[LargeObject, Files], "moves a large object from or to a file of the server"),
+        "lo_unlink" | "lo_truncate" | "lo_truncate64" => {
+            (Destructive, &[LargeObject], "removes a large object or part of it")
+        }
+        "lo_import" | "lo_export" => {
+            (Destructive, &[LargeObject, Files], "moves a large object from or to a file of the server")
+        }
         "loread" | "lowrite" => (Write, &[LargeObject], "works on large objects"),
-        "query_to_xml" | "query_to_xml_and_xmlschema" | "query_to_xmlschema" | "cursor_to_xml" | "cursor_to_xmlschema"
-        | "table_to_xml" | "table_to_xml_and_xmlschema" | "table_to_xmlschema" | "schema_to_xml"
-        | "schema_to_xml_and_xmlschema" | "schema_to_xmlschema" | "database_to_xml" | "database_to_xml_and_xmlschema"
-        | "database_to_xmlschema" | "ts_stat" | "ts_rewrite" | "connectby" | "crosstab" | "crosstab2" | "crosstab3"
-        | "crosstab4" | "crosstab_hash" | "xpath_table" => {
-            (Write, &[Opaque], "runs a text as SQL or reads tables named by a text")
+        "query_to_xml"
+        | "query_to_xml_and_xmlschema"
+        | "query_to_xmlschema"
+        | "cursor_to_xml"
+        | "cursor_to_xmlschema"
+        | "table_to_xml"
+        | "table_to_xml_and_xmlschema"
+        | "table_to_xmlschema"
+        | "schema_to_xml"
+        | "schema_to_xml_and_xmlschema"
+        | "schema_to_xmlschema"
+        | "database_to_xml"
+        | "database_to_xml_and_xmlschema"
+        | "database_to_xmlschema"
+        | "ts_stat"
+        | "ts_rewrite"
+        | "connectby"
+        | "crosstab"
+        | "crosstab2"
+        | "crosstab3"
+        | "crosstab4"
+        | "crosstab_hash"
+        | "xpath_table" => (Write, &[Opaque], "runs a text as SQL or reads tables named by a text"),
+        "pg_terminate_backend" | "pg_cancel_backend" => {
+            (Destructive, &[Admin], "stops the work of another session")
         }
-        "pg_terminate_backend" | "pg_cancel_backend" => (Destructive, &[Admin], "stops the work of another session"),
-        "pg_sleep" | "pg_sleep_for" | "pg_sleep_until" => (Write, &[Admin], "keeps the session busy on purpose"),
-        "pg_read_file" | "pg_read_binary_file" | "pg_read_file_old" | "pg_stat_file" | "pg_current_logfile" | "pg_hba_file_rules"
-        | "pg_ident_file_mappings" | "pg_show_all_file_settings" | "pg_file_read" | "pg_logdir_ls" => {
-            (Write, &[Files], "reads files of the server")
+        "pg_sleep" | "pg_sleep_for" | "pg_sleep_until" => {
+            (Write, &[Admin], "keeps the session busy on purpose")
         }
+        "pg_read_file"
+        | "pg_read_binary_file"
+        | "pg_read_file_old"
+        | "pg_stat_file"
+        | "pg_current_logfile"
+        | "pg_hba_file_rules"
+        | "pg_ident_file_mappings"
+        | "pg_show_all_file_settings"
+        | "pg_file_read"
+        | "pg_logdir_ls" => (Write, &[Files], "reads files of the server"),
         "pg_file_write" | "pg_file_rename" | "pg_file_unlink" | "pg_file_sync" => {
             (Destructive, &[Files], "changes files of the server")
         }
-        "pg_reload_conf" | "pg_rotate_logfile" | "pg_rotate_logfile_old" | "pg_switch_wal" | "pg_create_restore_point"
-        | "pg_backup_start" | "pg_backup_stop" | "pg_start_backup" | "pg_stop_backup" | "pg_promote" | "pg_wal_replay_pause"
-        | "pg_wal_replay_resume" | "pg_import_system_collations" | "pg_log_backend_memory_contexts"
-        | "brin_summarize_new_values" | "brin_summarize_range" | "brin_desummarize_range" | "gin_clean_pending_list"
-        | "pg_stat_clear_snapshot" | "pg_stat_force_next_flush" | "pg_nextoid" | "pg_stop_making_pinned_objects"
-        | "pg_prewarm" | "pg_stat_statements_reset" | "pg_log_standby_snapshot" | "pg_sync_replication_slots"
-        | "pg_restore_relation_stats" | "pg_restore_attribute_stats" | "pg_clear_relation_stats" | "pg_clear_attribute_stats"
+        "pg_reload_conf"
+        | "pg_rotate_logfile"
+        | "pg_rotate_logfile_old"
+        | "pg_switch_wal"
+        | "pg_create_restore_point"
+        | "pg_backup_start"
+        | "pg_backup_stop"
+        | "pg_start_backup"
+        | "pg_stop_backup"
+        | "pg_promote"
+        | "pg_wal_replay_pause"
+        | "pg_wal_replay_resume"
+        | "pg_import_system_collations"
+        | "pg_log_backend_memory_contexts"
+        | "brin_summarize_new_values"
+        | "brin_summarize_range"
+        | "brin_desummarize_range"
+        | "gin_clean_pending_list"
+        | "pg_stat_clear_snapshot"
+        | "pg_stat_force_next_flush"
+        | "pg_nextoid"
+        | "pg_stop_making_pinned_objects"
+        | "pg_prewarm"
+        | "pg_stat_statements_reset"
+        | "pg_log_standby_snapshot"
+        | "pg_sync_replication_slots"
+        | "pg_restore_relation_stats"
+        | "pg_restore_attribute_stats"
+        | "pg_clear_relation_stats"
+        | "pg_clear_attribute_stats"
         | "pg_replication_slot_advance" => (Write, &[Admin], "administers the server"),
-        "pg_get_publication_tables" | "unique_key_recheck" | "pg_extension_config_dump" | "suppress_redundant_updates_trigger" => {
-            (Write, &[Catalog], "is meant for the server's own use")
-        }
+        "pg_get_publication_tables"
+        | "unique_key_recheck"
+        | "pg_extension_config_dump"
+        | "suppress_redundant_updates_trigger" => (Write, &[Catalog], "is meant for the server's own use"),
         "pg_execute_server_program" | "pg_background_launch" => (Destructive, &[Process], "starts a process"),
         "pg_cron" | "cron" => (Write, &[Admin], "schedules work"),
         "lo_manage" => (Destructive, &[LargeObject, Data], "removes large objects"),
-        "dblink" | "dblink_exec" => (Destructive, &[Network, Opaque], "runs a text as SQL on another connection"),
+        "dblink" | "dblink_exec" => {
+            (Destructive, &[Network, Opaque], "runs a text as SQL on another connection")
+        }
         "pg_grant_role" => (Write, &[Iam], "changes privileges"),
-        _ if name.starts_with("lo_") => (Write, &[LargeObject], "works on large objects, which no table privilege covers"),
+        _ if name.starts_with("lo_") => {
+            (Write, &[LargeObject], "works on large objects, which no table privilege covers")
+        }
         _ if name.starts_with("dblink") => (Write, &[Network, Opaque], "works on another connection"),
-        _ if name.starts_with("postgres_fdw_") => (Write, &[Network], "works on connections to other servers"),
-        _ if name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_") => (Write, &[Lock], "takes or releases an advisory lock"),
+        _ if name.starts_with("postgres_fdw_") => {
+            (Write, &[Network], "works on connections to other servers")
+        }
+        _ if name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_") => {
+            (Write, &[Lock], "takes or releases an advisory lock")
+        }
         _ if name.starts_with("pg_ls_") => (Write, &[Files], "lists files of the server"),
         _ if name.starts_with("pg_stat_reset") => (Destructive, &[Admin], "discards statistics"),
         _ if name.starts_with("pg_drop_replication") => (Destructive, &[Admin], "drops a replication slot"),
@@ -153,7 +227,9 @@ pub(super) fn type_name(name: &str) -> bool {
 /// Whether a relation belongs to the database itself.
 pub(super) fn system_relation(table: &TableRef) -> bool {
     match table.schema.as_deref() {
-        Some(schema) => schema == "information_schema" || schema == "pg_catalog" || schema.starts_with("pg_toast"),
+        Some(schema) => {
+            schema == "information_schema" || schema == "pg_catalog" || schema.starts_with("pg_toast")
+        }
         None => table.name.starts_with("pg_"),
     }
 }

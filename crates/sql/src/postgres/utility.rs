@@ -10,7 +10,10 @@ use super::walk::{Event, Walk};
 use super::{names, walk};
 use crate::catalog::Catalog;
 use crate::statement::{
-    Category::{self, Admin, Data, Files, Iam, Lock, Network, Notify, Opaque, Process, Schema, Session, Transaction},
+    Bound,
+    Category::{
+        self, Admin, Data, Files, Iam, Lock, Network, Notify, Opaque, Process, Schema, Session, Transaction,
+    },
     Effect::{self, Destructive, Write},
     Statement, TableRef, Verb,
 };
@@ -24,18 +27,17 @@ pub(super) fn statement(node: &pb::Node, catalog: Option<&Catalog>) -> Statement
 type Entry = (Verb, Effect, &'static [Category], &'static str, &'static str);
 
 impl Walk<'_> {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "fail closed: a statement that is not listed is not a read")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "fail closed: a statement that is not listed is not a read"
+    )]
     fn statement(&mut self, node: &pb::Node) -> Verb {
         let Some(kind) = &node.node else {
             self.raise(Write, &[Opaque], "unknown_statement", "an empty statement");
             return Verb::Other;
         };
         match kind {
-            NodeEnum::SelectStmt(select) => {
-                self.node(node);
-                let _ = select;
-                Verb::Select
-            }
+            NodeEnum::SelectStmt(_) => self.data(node, Verb::Select),
             NodeEnum::InsertStmt(_) => self.data(node, Verb::Insert),
             NodeEnum::UpdateStmt(_) => self.data(node, Verb::Update),
             NodeEnum::DeleteStmt(_) => self.data(node, Verb::Delete),
@@ -48,7 +50,7 @@ impl Walk<'_> {
                     self.statement(query);
                 }
                 if let Some(into) = &create.into {
-                    self.into_clause(into);
+                    self.creates_table(into);
                 }
                 Verb::Create
             }
@@ -86,7 +88,12 @@ impl Walk<'_> {
                 Verb::Execute
             }
             NodeEnum::CallStmt(call) => {
-                self.raise(Destructive, &[Opaque], "calls_procedure", "calls a procedure, which may do anything");
+                self.raise(
+                    Destructive,
+                    &[Opaque],
+                    "calls_procedure",
+                    "calls a procedure, which may do anything",
+                );
                 self.generic(kind);
                 if let Some(call) = &call.funccall {
                     self.called(&call.funcname);
@@ -94,7 +101,12 @@ impl Walk<'_> {
                 Verb::Call
             }
             NodeEnum::DoStmt(_) => {
-                self.raise(Destructive, &[Opaque], "runs_code", "runs a block of code, which may do anything");
+                self.raise(
+                    Destructive,
+                    &[Opaque],
+                    "runs_code",
+                    "runs a block of code, which may do anything",
+                );
                 Verb::Do
             }
             NodeEnum::VariableShowStmt(_) => Verb::Show,
@@ -103,19 +115,26 @@ impl Walk<'_> {
             NodeEnum::AlterTableStmt(alter) => self.alter_table(alter, kind),
             NodeEnum::DropStmt(drop) => self.drop_objects(drop),
             NodeEnum::GrantStmt(grant) => {
-                let (verb, word) = if grant.is_grant { (Verb::Grant, "grants") } else { (Verb::Revoke, "revokes") };
+                let (verb, word) =
+                    if grant.is_grant { (Verb::Grant, "grants") } else { (Verb::Revoke, "revokes") };
                 self.raise(Write, &[Iam], "privileges", format!("{word} privileges"));
                 self.generic(kind);
                 verb
             }
             NodeEnum::GrantRoleStmt(grant) => {
-                let (verb, word) = if grant.is_grant { (Verb::Grant, "grants") } else { (Verb::Revoke, "revokes") };
+                let (verb, word) =
+                    if grant.is_grant { (Verb::Grant, "grants") } else { (Verb::Revoke, "revokes") };
                 self.raise(Write, &[Iam], "privileges", format!("{word} membership in a role"));
                 verb
             }
             NodeEnum::VacuumStmt(vacuum) => {
                 let full = vacuum.options.iter().any(|option| switched_on(option, "full"));
-                self.raise(Write, if full { &[Admin, Lock] } else { &[Admin] }, "maintenance", "maintains tables");
+                self.raise(
+                    Write,
+                    if full { &[Admin, Lock] } else { &[Admin] },
+                    "maintenance",
+                    "maintains tables",
+                );
                 self.generic(kind);
                 if vacuum.is_vacuumcmd { Verb::Vacuum } else { Verb::Analyze }
             }
@@ -126,7 +145,12 @@ impl Walk<'_> {
                     verb
                 }
                 None => {
-                    self.raise(Write, &[Opaque], "unknown_statement", "a kind of statement that is not known");
+                    self.raise(
+                        Write,
+                        &[Opaque],
+                        "unknown_statement",
+                        "a kind of statement that is not known",
+                    );
                     self.generic(other);
                     Verb::Other
                 }
@@ -142,9 +166,14 @@ impl Walk<'_> {
     fn truncate(&mut self, truncate: &pb::TruncateStmt) -> Verb {
         self.raise(Destructive, &[Data, Lock], "truncates", "removes all rows");
         if truncate.behavior() == pb::DropBehavior::DropCascade {
-            self.raise(Destructive, &[Opaque], "cascades", "removes all rows of every table that refers to it, too");
+            self.raise(
+                Destructive,
+                &[Opaque],
+                "cascades",
+                "removes all rows of every table that refers to it, too",
+            );
         }
-        self.found.bound(crate::statement::Bound::None);
+        self.found.bound(Bound::None);
         for node in &truncate.relations {
             if let Some(NodeEnum::RangeVar(range)) = &node.node {
                 self.writes(Some(range), Event::Truncate);
@@ -162,6 +191,9 @@ impl Walk<'_> {
             self.statement(query);
         }
         self.planned_only = outer;
+        if !analyze {
+            self.found.bounded = Bound::NotApplicable;
+        }
         if analyze && self.found.effect != Effect::Read {
             self.found.note("explain_analyze", "`EXPLAIN ANALYZE` runs the statement");
         }
@@ -169,9 +201,24 @@ impl Walk<'_> {
     }
 
     fn copy(&mut self, copy: &pb::CopyStmt) -> Verb {
-        let pb::CopyStmt { relation, query, attlist, is_from, is_program, filename, options, where_clause } = copy;
+        // The options name formats and encodings.
+        let pb::CopyStmt {
+            relation,
+            query,
+            attlist,
+            is_from,
+            is_program,
+            filename,
+            options: _,
+            where_clause,
+        } = copy;
         if *is_program {
-            self.raise(Destructive, &[Process, Files], "copy_program", format!("runs the program `{filename}` on the server"));
+            self.raise(
+                Destructive,
+                &[Process, Files],
+                "copy_program",
+                format!("runs the program `{filename}` on the server"),
+            );
         } else if !filename.is_empty() {
             let (effect, word) = if *is_from { (Write, "reads") } else { (Destructive, "overwrites") };
             self.raise(effect, &[Files], "copy_file", format!("{word} the file `{filename}` of the server"));
@@ -189,7 +236,6 @@ impl Walk<'_> {
         if let Some(clause) = where_clause.as_deref() {
             self.node(clause);
         }
-        let _ = options;
         Verb::Copy
     }
 
@@ -198,12 +244,21 @@ impl Walk<'_> {
         let categories: &[Category] = match name.as_str() {
             "role" | "session_authorization" => &[Session, Iam],
             "row_security" => &[Session, Iam],
-            "transaction" | "session characteristics" | "transaction snapshot" | "transaction_read_only"
-            | "default_transaction_read_only" | "transaction_isolation" => &[Session, Transaction],
+            "transaction"
+            | "session characteristics"
+            | "transaction snapshot"
+            | "transaction_read_only"
+            | "default_transaction_read_only"
+            | "transaction_isolation" => &[Session, Transaction],
             _ => &[Session],
         };
         let shown = if name.is_empty() { "all settings" } else { &name };
-        self.raise(Write, categories, "setting", format!("changes `{shown}` for what follows in the session"));
+        self.raise(
+            Write,
+            categories,
+            "setting",
+            format!("changes `{shown}` for what follows in the session"),
+        );
         Verb::Set
     }
 
@@ -213,7 +268,9 @@ impl Walk<'_> {
         match transaction.kind() {
             Kind::TransStmtBegin | Kind::TransStmtStart => Verb::Begin,
             Kind::TransStmtCommit | Kind::TransStmtCommitPrepared | Kind::TransStmtPrepare => Verb::Commit,
-            Kind::TransStmtRollback | Kind::TransStmtRollbackTo | Kind::TransStmtRollbackPrepared => Verb::Rollback,
+            Kind::TransStmtRollback | Kind::TransStmtRollbackTo | Kind::TransStmtRollbackPrepared => {
+                Verb::Rollback
+            }
             Kind::TransStmtSavepoint | Kind::TransStmtRelease => Verb::Savepoint,
             Kind::Undefined => Verb::Other,
         }
@@ -232,7 +289,9 @@ impl Walk<'_> {
     fn alter_command(&mut self, command: pb::AlterTableType) {
         use pb::AlterTableType as Kind;
         match command {
-            Kind::AtDropColumn => self.raise(Destructive, &[Schema, Data], "drops", "drops a column with its values"),
+            Kind::AtDropColumn => {
+                self.raise(Destructive, &[Schema, Data], "drops", "drops a column with its values")
+            }
             Kind::AtDropConstraint
             | Kind::AtDropNotNull
             | Kind::AtDropExpression
@@ -240,14 +299,31 @@ impl Walk<'_> {
             | Kind::AtDropInherit
             | Kind::AtDropOf
             | Kind::AtDropCluster
-            | Kind::AtDropOids => self.raise(Destructive, &[Schema], "drops", "drops a part of the table's definition"),
+            | Kind::AtDropOids => {
+                self.raise(Destructive, &[Schema], "drops", "drops a part of the table's definition")
+            }
             Kind::AtAlterColumnType => {
-                self.raise(Destructive, &[Schema, Data, Lock], "rewrites", "changes the type of a column and rewrites its values");
+                self.raise(
+                    Destructive,
+                    &[Schema, Data, Lock],
+                    "rewrites",
+                    "changes the type of a column and rewrites its values",
+                );
             }
             Kind::AtDetachPartition | Kind::AtDetachPartitionFinalize => {
-                self.raise(Destructive, &[Schema, Data], "drops", "takes a partition with its rows out of the table");
+                self.raise(
+                    Destructive,
+                    &[Schema, Data],
+                    "drops",
+                    "takes a partition with its rows out of the table",
+                );
             }
-            Kind::AtSetUnLogged => self.raise(Destructive, &[Schema, Data], "unlogged", "makes the table lose its rows in a crash"),
+            Kind::AtSetUnLogged => self.raise(
+                Destructive,
+                &[Schema, Data],
+                "unlogged",
+                "makes the table lose its rows in a crash",
+            ),
             Kind::AtChangeOwner => self.raise(Write, &[Iam], "ownership", "changes the owner"),
             Kind::AtDisableRowSecurity | Kind::AtNoForceRowSecurity => {
                 self.raise(Destructive, &[Iam], "row_security", "switches row security off");
@@ -261,7 +337,12 @@ impl Walk<'_> {
             | Kind::AtDisableRule
             | Kind::AtEnableReplicaTrig
             | Kind::AtEnableReplicaRule => {
-                self.raise(Destructive, &[Schema], "disables", "switches triggers or rules off, and with them what they guard");
+                self.raise(
+                    Destructive,
+                    &[Schema],
+                    "disables",
+                    "switches triggers or rules off, and with them what they guard",
+                );
             }
             Kind::Undefined
             | Kind::AtAddColumn
@@ -314,7 +395,11 @@ impl Walk<'_> {
         let kind = drop.remove_type();
         let relations = matches!(
             kind,
-            Kind::ObjectTable | Kind::ObjectView | Kind::ObjectMatview | Kind::ObjectForeignTable | Kind::ObjectSequence
+            Kind::ObjectTable
+                | Kind::ObjectView
+                | Kind::ObjectMatview
+                | Kind::ObjectForeignTable
+                | Kind::ObjectSequence
         );
         // A trigger, rule or policy is named with its table in front.
         let attached = matches!(kind, Kind::ObjectTrigger | Kind::ObjectRule | Kind::ObjectPolicy);
@@ -332,10 +417,12 @@ impl Walk<'_> {
                 };
             }
         }
-        let categories: &[Category] = match kind {
-            Kind::ObjectPolicy => &[Schema, Iam],
-            Kind::ObjectTable | Kind::ObjectMatview | Kind::ObjectSchema => &[Schema, Data],
-            _ => &[Schema],
+        let categories: &[Category] = if kind == Kind::ObjectPolicy {
+            &[Schema, Iam]
+        } else if matches!(kind, Kind::ObjectTable | Kind::ObjectMatview | Kind::ObjectSchema) {
+            &[Schema, Data]
+        } else {
+            &[Schema]
         };
         self.raise(Destructive, categories, "drops", "drops an object");
         if drop.behavior() == pb::DropBehavior::DropCascade {
@@ -383,9 +470,10 @@ fn switched_on(option: &pb::Node, name: &str) -> bool {
     if !option.defname.eq_ignore_ascii_case(name) {
         return false;
     }
-    #[expect(clippy::wildcard_enum_match_arm, reason = "a value that is not understood counts as on")]
     match option.arg.as_deref().and_then(|node| node.node.as_ref()) {
-        Some(NodeEnum::String(text)) => !matches!(text.sval.to_ascii_lowercase().as_str(), "false" | "off" | "0" | "no"),
+        Some(NodeEnum::String(text)) => {
+            !matches!(text.sval.to_ascii_lowercase().as_str(), "false" | "off" | "0" | "no")
+        }
         Some(NodeEnum::Integer(number)) => number.ival != 0,
         Some(NodeEnum::Boolean(value)) => value.boolval,
         _ => true,
@@ -401,7 +489,9 @@ fn entry(kind: &NodeEnum) -> Option<Entry> {
         NodeEnum::CreateSchemaStmt(_) => (Create, Write, &[Schema], "creates", "creates a schema"),
         NodeEnum::IndexStmt(_) => (Create, Write, &[Schema, Lock], "creates", "creates an index"),
         NodeEnum::CreateSeqStmt(_) => (Create, Write, &[Schema], "creates", "creates a sequence"),
-        NodeEnum::AlterSeqStmt(_) => (Alter, Write, &[Schema, Category::Sequence], "alters", "alters a sequence"),
+        NodeEnum::AlterSeqStmt(_) => {
+            (Alter, Write, &[Schema, Category::Sequence], "alters", "alters a sequence")
+        }
         NodeEnum::DefineStmt(_)
         | NodeEnum::CompositeTypeStmt(_)
         | NodeEnum::CreateEnumStmt(_)
@@ -415,14 +505,18 @@ fn entry(kind: &NodeEnum) -> Option<Entry> {
         NodeEnum::CreateCastStmt(_) | NodeEnum::CreateTransformStmt(_) => {
             (Create, Write, &[Schema, Opaque], "creates_code", "makes conversions run a function")
         }
-        NodeEnum::CreateFunctionStmt(_) => (Create, Write, &[Schema, Opaque], "creates_code", "creates or replaces a function"),
+        NodeEnum::CreateFunctionStmt(_) => {
+            (Create, Write, &[Schema, Opaque], "creates_code", "creates or replaces a function")
+        }
         NodeEnum::CreateTrigStmt(_) | NodeEnum::CreateEventTrigStmt(_) | NodeEnum::RuleStmt(_) => {
             (Create, Write, &[Schema, Opaque], "creates_code", "makes later statements do more than they say")
         }
         NodeEnum::CreatePlangStmt(_) | NodeEnum::CreateExtensionStmt(_) => {
             (Create, Write, &[Schema, Process], "loads_code", "loads code into the server")
         }
-        NodeEnum::AlterExtensionStmt(_) => (Alter, Write, &[Schema, Process], "loads_code", "loads code into the server"),
+        NodeEnum::AlterExtensionStmt(_) => {
+            (Alter, Write, &[Schema, Process], "loads_code", "loads code into the server")
+        }
         NodeEnum::AlterExtensionContentsStmt(_)
         | NodeEnum::AlterFunctionStmt(_)
         | NodeEnum::AlterCollationStmt(_)
@@ -435,22 +529,42 @@ fn entry(kind: &NodeEnum) -> Option<Entry> {
         | NodeEnum::AlterTsconfigurationStmt(_)
         | NodeEnum::AlterObjectDependsStmt(_)
         | NodeEnum::AlterObjectSchemaStmt(_) => (Alter, Write, &[Schema], "alters", "alters an object"),
-        NodeEnum::AlterDomainStmt(_) => (Alter, Destructive, &[Schema], "alters", "alters or drops constraints of a domain"),
-        NodeEnum::AlterEventTrigStmt(_) => (Alter, Destructive, &[Schema], "disables", "switches an event trigger on or off"),
-        NodeEnum::AlterTableMoveAllStmt(_) => (Alter, Write, &[Schema, Lock], "alters", "moves tables to another tablespace"),
+        NodeEnum::AlterDomainStmt(_) => {
+            (Alter, Destructive, &[Schema], "alters", "alters or drops constraints of a domain")
+        }
+        NodeEnum::AlterEventTrigStmt(_) => {
+            (Alter, Destructive, &[Schema], "disables", "switches an event trigger on or off")
+        }
+        NodeEnum::AlterTableMoveAllStmt(_) => {
+            (Alter, Write, &[Schema, Lock], "alters", "moves tables to another tablespace")
+        }
         NodeEnum::RenameStmt(_) => (Rename, Write, &[Schema], "alters", "renames an object"),
         NodeEnum::CommentStmt(_) => (Verb::Comment, Write, &[Schema], "alters", "changes a comment"),
-        NodeEnum::RefreshMatViewStmt(_) => (Verb::Refresh, Write, &[Data, Lock], "refreshes", "replaces the rows of a materialized view"),
+        NodeEnum::RefreshMatViewStmt(_) => {
+            (Verb::Refresh, Write, &[Data, Lock], "refreshes", "replaces the rows of a materialized view")
+        }
         // People and privileges.
         NodeEnum::CreateRoleStmt(_) => (Create, Write, &[Iam], "roles", "creates a role"),
-        NodeEnum::AlterRoleStmt(_) | NodeEnum::AlterRoleSetStmt(_) => (Alter, Write, &[Iam], "roles", "alters a role"),
+        NodeEnum::AlterRoleStmt(_) | NodeEnum::AlterRoleSetStmt(_) => {
+            (Alter, Write, &[Iam], "roles", "alters a role")
+        }
         NodeEnum::DropRoleStmt(_) => (Drop, Destructive, &[Iam], "roles", "drops a role"),
-        NodeEnum::DropOwnedStmt(_) => (Drop, Destructive, &[Iam, Schema, Data], "drops", "drops everything a role owns"),
-        NodeEnum::ReassignOwnedStmt(_) => (Alter, Write, &[Iam], "ownership", "gives everything a role owns to another"),
+        NodeEnum::DropOwnedStmt(_) => {
+            (Drop, Destructive, &[Iam, Schema, Data], "drops", "drops everything a role owns")
+        }
+        NodeEnum::ReassignOwnedStmt(_) => {
+            (Alter, Write, &[Iam], "ownership", "gives everything a role owns to another")
+        }
         NodeEnum::AlterOwnerStmt(_) => (Alter, Write, &[Iam, Schema], "ownership", "changes the owner"),
-        NodeEnum::AlterDefaultPrivilegesStmt(_) => (Alter, Write, &[Iam], "privileges", "changes the privileges of later objects"),
-        NodeEnum::CreatePolicyStmt(_) => (Create, Write, &[Iam, Schema], "row_security", "creates a row security policy"),
-        NodeEnum::AlterPolicyStmt(_) => (Alter, Write, &[Iam, Schema], "row_security", "alters a row security policy"),
+        NodeEnum::AlterDefaultPrivilegesStmt(_) => {
+            (Alter, Write, &[Iam], "privileges", "changes the privileges of later objects")
+        }
+        NodeEnum::CreatePolicyStmt(_) => {
+            (Create, Write, &[Iam, Schema], "row_security", "creates a row security policy")
+        }
+        NodeEnum::AlterPolicyStmt(_) => {
+            (Alter, Write, &[Iam, Schema], "row_security", "alters a row security policy")
+        }
         NodeEnum::SecLabelStmt(_) => (Alter, Write, &[Iam], "privileges", "changes a security label"),
         // Other servers.
         NodeEnum::CreateFdwStmt(_)
@@ -458,39 +572,77 @@ fn entry(kind: &NodeEnum) -> Option<Entry> {
         | NodeEnum::CreateForeignTableStmt(_)
         | NodeEnum::ImportForeignSchemaStmt(_)
         | NodeEnum::CreatePublicationStmt(_)
-        | NodeEnum::CreateSubscriptionStmt(_) => (Create, Write, &[Schema, Network], "connects", "connects the server to another"),
-        NodeEnum::CreateUserMappingStmt(_) => (Create, Write, &[Iam, Network], "connects", "stores credentials for another server"),
+        | NodeEnum::CreateSubscriptionStmt(_) => {
+            (Create, Write, &[Schema, Network], "connects", "connects the server to another")
+        }
+        NodeEnum::CreateUserMappingStmt(_) => {
+            (Create, Write, &[Iam, Network], "connects", "stores credentials for another server")
+        }
         NodeEnum::AlterFdwStmt(_)
         | NodeEnum::AlterForeignServerStmt(_)
         | NodeEnum::AlterPublicationStmt(_)
-        | NodeEnum::AlterSubscriptionStmt(_) => (Alter, Write, &[Schema, Network], "connects", "changes the connection to another server"),
-        NodeEnum::AlterUserMappingStmt(_) => (Alter, Write, &[Iam, Network], "connects", "changes credentials for another server"),
-        NodeEnum::DropUserMappingStmt(_) => (Drop, Destructive, &[Iam, Network], "drops", "drops credentials for another server"),
-        NodeEnum::DropSubscriptionStmt(_) => (Drop, Destructive, &[Schema, Network], "drops", "drops a subscription"),
+        | NodeEnum::AlterSubscriptionStmt(_) => {
+            (Alter, Write, &[Schema, Network], "connects", "changes the connection to another server")
+        }
+        NodeEnum::AlterUserMappingStmt(_) => {
+            (Alter, Write, &[Iam, Network], "connects", "changes credentials for another server")
+        }
+        NodeEnum::DropUserMappingStmt(_) => {
+            (Drop, Destructive, &[Iam, Network], "drops", "drops credentials for another server")
+        }
+        NodeEnum::DropSubscriptionStmt(_) => {
+            (Drop, Destructive, &[Schema, Network], "drops", "drops a subscription")
+        }
         // The server.
         NodeEnum::CreatedbStmt(_) => (Create, Write, &[Admin, Schema], "creates", "creates a database"),
-        NodeEnum::AlterDatabaseStmt(_) | NodeEnum::AlterDatabaseRefreshCollStmt(_) | NodeEnum::AlterDatabaseSetStmt(_) => {
-            (Alter, Write, &[Admin], "alters", "alters a database")
-        }
+        NodeEnum::AlterDatabaseStmt(_)
+        | NodeEnum::AlterDatabaseRefreshCollStmt(_)
+        | NodeEnum::AlterDatabaseSetStmt(_) => (Alter, Write, &[Admin], "alters", "alters a database"),
         NodeEnum::DropdbStmt(_) => (Drop, Destructive, &[Admin, Schema, Data], "drops", "drops a database"),
-        NodeEnum::CreateTableSpaceStmt(_) => (Create, Write, &[Admin, Files], "creates", "creates a tablespace"),
-        NodeEnum::DropTableSpaceStmt(_) => (Drop, Destructive, &[Admin, Files], "drops", "drops a tablespace"),
+        NodeEnum::CreateTableSpaceStmt(_) => {
+            (Create, Write, &[Admin, Files], "creates", "creates a tablespace")
+        }
+        NodeEnum::DropTableSpaceStmt(_) => {
+            (Drop, Destructive, &[Admin, Files], "drops", "drops a tablespace")
+        }
         NodeEnum::AlterTableSpaceOptionsStmt(_) => (Alter, Write, &[Admin], "alters", "alters a tablespace"),
-        NodeEnum::AlterSystemStmt(_) => (Alter, Write, &[Admin, Files], "server_setting", "changes the configuration of the server"),
-        NodeEnum::CheckPointStmt(_) => (Verb::Checkpoint, Write, &[Admin], "maintenance", "forces a checkpoint"),
-        NodeEnum::ClusterStmt(_) => (Verb::Cluster, Write, &[Admin, Lock], "maintenance", "rewrites tables in the order of an index"),
+        NodeEnum::AlterSystemStmt(_) => {
+            (Alter, Write, &[Admin, Files], "server_setting", "changes the configuration of the server")
+        }
+        NodeEnum::CheckPointStmt(_) => {
+            (Verb::Checkpoint, Write, &[Admin], "maintenance", "forces a checkpoint")
+        }
+        NodeEnum::ClusterStmt(_) => {
+            (Verb::Cluster, Write, &[Admin, Lock], "maintenance", "rewrites tables in the order of an index")
+        }
         NodeEnum::ReindexStmt(_) => (Verb::Reindex, Write, &[Admin, Lock], "maintenance", "rebuilds indexes"),
-        NodeEnum::LoadStmt(_) => (Verb::Load, Write, &[Process, Files], "loads_code", "loads a library into the server"),
+        NodeEnum::LoadStmt(_) => {
+            (Verb::Load, Write, &[Process, Files], "loads_code", "loads a library into the server")
+        }
         // The session.
         NodeEnum::LockStmt(_) => (Verb::Lock, Write, &[Lock], "table_locks", "locks tables"),
-        NodeEnum::ConstraintsSetStmt(_) => (Verb::Set, Write, &[Transaction], "setting", "moves constraint checks"),
+        NodeEnum::ConstraintsSetStmt(_) => {
+            (Verb::Set, Write, &[Transaction], "setting", "moves constraint checks")
+        }
         NodeEnum::DiscardStmt(_) => (Verb::Discard, Write, &[Session], "setting", "resets the session"),
-        NodeEnum::DeallocateStmt(_) => (Verb::Deallocate, Write, &[Session], "prepared", "forgets a prepared statement"),
-        NodeEnum::FetchStmt(_) => (Verb::Fetch, Write, &[Session, Opaque], "cursor", "moves a cursor whose query cannot be seen from here"),
+        NodeEnum::DeallocateStmt(_) => {
+            (Verb::Deallocate, Write, &[Session], "prepared", "forgets a prepared statement")
+        }
+        NodeEnum::FetchStmt(_) => (
+            Verb::Fetch,
+            Write,
+            &[Session, Opaque],
+            "cursor",
+            "moves a cursor whose query cannot be seen from here",
+        ),
         NodeEnum::ClosePortalStmt(_) => (Verb::Close, Write, &[Session], "cursor", "closes a cursor"),
         NodeEnum::NotifyStmt(_) => (Verb::Notify, Write, &[Notify], "notifies", "sends a notification"),
-        NodeEnum::ListenStmt(_) | NodeEnum::UnlistenStmt(_) => (Verb::Listen, Write, &[Session, Notify], "listens", "changes what the session listens to"),
-        NodeEnum::ReturnStmt(_) | NodeEnum::PlassignStmt(_) => (Other, Write, &[Opaque], "unknown_statement", "a statement of a function body"),
+        NodeEnum::ListenStmt(_) | NodeEnum::UnlistenStmt(_) => {
+            (Verb::Listen, Write, &[Session, Notify], "listens", "changes what the session listens to")
+        }
+        NodeEnum::ReturnStmt(_) | NodeEnum::PlassignStmt(_) => {
+            (Other, Write, &[Opaque], "unknown_statement", "a statement of a function body")
+        }
         _ => return None,
     })
 }

@@ -24,15 +24,33 @@ pub(super) struct Walk<'c> {
 
 impl<'c> Walk<'c> {
     pub(super) fn new(catalog: Option<&'c Catalog>) -> Self {
-        Self { found: Findings::default(), catalog, scope: Vec::new(), planned_only: false, views: Vec::new() }
+        Self {
+            found: Findings::default(),
+            catalog,
+            scope: Vec::new(),
+            planned_only: false,
+            views: Vec::new(),
+        }
     }
 
-    pub(super) fn raise(&mut self, effect: Effect, categories: &[Category], code: &'static str, text: impl Into<String>) {
+    pub(super) fn raise(
+        &mut self,
+        effect: Effect,
+        categories: &[Category],
+        code: &'static str,
+        text: impl Into<String>,
+    ) {
         self.found.raise(effect, categories, code, text);
     }
 
     /// What only happens when the statement is executed.
-    fn raise_executed(&mut self, effect: Effect, categories: &[Category], code: &'static str, text: impl Into<String>) {
+    fn raise_executed(
+        &mut self,
+        effect: Effect,
+        categories: &[Category],
+        code: &'static str,
+        text: impl Into<String>,
+    ) {
         if !self.planned_only {
             self.raise(effect, categories, code, text);
         }
@@ -50,10 +68,6 @@ impl<'c> Walk<'c> {
         }
     }
 
-    fn boxed(&mut self, node: Option<&Box<pb::Node>>) {
-        self.opt(node.map(AsRef::as_ref));
-    }
-
     pub(super) fn node(&mut self, node: &pb::Node) {
         // An empty node is an omitted element, such as the bound of a slice.
         if let Some(inner) = &node.node {
@@ -61,7 +75,10 @@ impl<'c> Walk<'c> {
         }
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "fail closed: a kind that is not listed is not a read")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "fail closed: a kind that is not listed is not a read"
+    )]
     fn kind(&mut self, node: &NodeEnum) {
         match node {
             NodeEnum::SelectStmt(x) => self.select(x),
@@ -91,7 +108,7 @@ impl<'c> Walk<'c> {
             | NodeEnum::ReturningOption(_)
             | NodeEnum::JsonFormat(_) => {}
             other => {
-                if !self.expression(other) && !self.from_item(other) && !self.json(other) {
+                if !self.expression(other) && !self.source(other) && !self.json(other) {
                     self.raise(
                         Effect::Write,
                         &[Category::Opaque],
@@ -108,103 +125,130 @@ impl<'c> Walk<'c> {
         match node {
             NodeEnum::BoolExpr(x) => {
                 let pb::BoolExpr { xpr, boolop: _, args, location: _ } = x.as_ref();
-                self.boxed(xpr.as_ref());
+                self.opt(xpr.as_deref());
                 self.list(args);
             }
             NodeEnum::SubLink(x) => {
-                let pb::SubLink { xpr, sub_link_type: _, sub_link_id: _, testexpr, oper_name, subselect, location: _ } =
-                    x.as_ref();
-                self.boxed(xpr.as_ref());
-                self.boxed(testexpr.as_ref());
+                let pb::SubLink {
+                    xpr,
+                    sub_link_type: _,
+                    sub_link_id: _,
+                    testexpr,
+                    oper_name,
+                    subselect,
+                    location: _,
+                } = x.as_ref();
+                self.opt(xpr.as_deref());
+                self.opt(testexpr.as_deref());
                 self.operator(oper_name);
-                self.boxed(subselect.as_ref());
+                self.opt(subselect.as_deref());
             }
             NodeEnum::TypeCast(x) => {
                 let pb::TypeCast { arg, type_name, location: _ } = x.as_ref();
-                self.boxed(arg.as_ref());
+                self.opt(arg.as_deref());
                 if let Some(name) = type_name {
                     self.type_name(name);
                 }
             }
             NodeEnum::CollateClause(x) => {
                 let pb::CollateClause { arg, collname: _, location: _ } = x.as_ref();
-                self.boxed(arg.as_ref());
+                self.opt(arg.as_deref());
             }
             NodeEnum::NamedArgExpr(x) => {
                 let pb::NamedArgExpr { xpr, arg, name: _, argnumber: _, location: _ } = x.as_ref();
-                self.boxed(xpr.as_ref());
-                self.boxed(arg.as_ref());
+                self.opt(xpr.as_deref());
+                self.opt(arg.as_deref());
             }
             NodeEnum::GroupingFunc(x) => {
                 let pb::GroupingFunc { xpr, args, refs, agglevelsup: _, location: _ } = x.as_ref();
-                self.boxed(xpr.as_ref());
+                self.opt(xpr.as_deref());
                 self.list(args);
                 self.list(refs);
             }
             NodeEnum::CaseExpr(x) => {
-                let pb::CaseExpr { xpr, casetype: _, casecollid: _, arg, args, defresult, location: _ } = x.as_ref();
-                self.boxed(xpr.as_ref());
-                self.boxed(arg.as_ref());
+                let pb::CaseExpr { xpr, casetype: _, casecollid: _, arg, args, defresult, location: _ } =
+                    x.as_ref();
+                self.opt(xpr.as_deref());
+                self.opt(arg.as_deref());
                 self.list(args);
-                self.boxed(defresult.as_ref());
+                self.opt(defresult.as_deref());
             }
             NodeEnum::CaseWhen(x) => {
                 let pb::CaseWhen { xpr, expr, result, location: _ } = x.as_ref();
-                self.boxed(xpr.as_ref());
-                self.boxed(expr.as_ref());
-                self.boxed(result.as_ref());
+                self.opt(xpr.as_deref());
+                self.opt(expr.as_deref());
+                self.opt(result.as_deref());
             }
             NodeEnum::RowExpr(x) => {
-                let pb::RowExpr { xpr, args, row_typeid: _, row_format: _, colnames, location: _ } = x.as_ref();
-                self.boxed(xpr.as_ref());
+                let pb::RowExpr { xpr, args, row_typeid: _, row_format: _, colnames, location: _ } =
+                    x.as_ref();
+                self.opt(xpr.as_deref());
                 self.list(args);
                 self.list(colnames);
             }
             NodeEnum::CoalesceExpr(x) => {
-                let pb::CoalesceExpr { xpr, coalescetype: _, coalescecollid: _, args, location: _ } = x.as_ref();
-                self.boxed(xpr.as_ref());
+                let pb::CoalesceExpr { xpr, coalescetype: _, coalescecollid: _, args, location: _ } =
+                    x.as_ref();
+                self.opt(xpr.as_deref());
                 self.list(args);
             }
             NodeEnum::MinMaxExpr(x) => {
-                let pb::MinMaxExpr { xpr, minmaxtype: _, minmaxcollid: _, inputcollid: _, op: _, args, location: _ } =
-                    x.as_ref();
-                self.boxed(xpr.as_ref());
+                let pb::MinMaxExpr {
+                    xpr,
+                    minmaxtype: _,
+                    minmaxcollid: _,
+                    inputcollid: _,
+                    op: _,
+                    args,
+                    location: _,
+                } = x.as_ref();
+                self.opt(xpr.as_deref());
                 self.list(args);
             }
             NodeEnum::NullTest(x) => {
                 let pb::NullTest { xpr, arg, nulltesttype: _, argisrow: _, location: _ } = x.as_ref();
-                self.boxed(xpr.as_ref());
-                self.boxed(arg.as_ref());
+                self.opt(xpr.as_deref());
+                self.opt(arg.as_deref());
             }
             NodeEnum::BooleanTest(x) => {
                 let pb::BooleanTest { xpr, arg, booltesttype: _, location: _ } = x.as_ref();
-                self.boxed(xpr.as_ref());
-                self.boxed(arg.as_ref());
+                self.opt(xpr.as_deref());
+                self.opt(arg.as_deref());
             }
             NodeEnum::XmlExpr(x) => {
                 let pb::XmlExpr {
-                    xpr, op: _, name: _, named_args, arg_names, args, xmloption: _, indent: _, r#type: _, typmod: _, location: _,
+                    xpr,
+                    op: _,
+                    name: _,
+                    named_args,
+                    arg_names,
+                    args,
+                    xmloption: _,
+                    indent: _,
+                    r#type: _,
+                    typmod: _,
+                    location: _,
                 } = x.as_ref();
-                self.boxed(xpr.as_ref());
+                self.opt(xpr.as_deref());
                 self.list(named_args);
                 self.list(arg_names);
                 self.list(args);
             }
             NodeEnum::XmlSerialize(x) => {
                 let pb::XmlSerialize { xmloption: _, expr, type_name, indent: _, location: _ } = x.as_ref();
-                self.boxed(expr.as_ref());
+                self.opt(expr.as_deref());
                 if let Some(name) = type_name {
                     self.type_name(name);
                 }
             }
             NodeEnum::AIndices(x) => {
                 let pb::AIndices { is_slice: _, lidx, uidx } = x.as_ref();
-                self.boxed(lidx.as_ref());
-                self.boxed(uidx.as_ref());
+                self.opt(lidx.as_deref());
+                self.opt(uidx.as_deref());
             }
             NodeEnum::AIndirection(x) => {
                 let pb::AIndirection { arg, indirection } = x.as_ref();
-                self.boxed(arg.as_ref());
+                self.opt(arg.as_deref());
                 self.indirection(indirection);
             }
             NodeEnum::AArrayExpr(x) => {
@@ -214,15 +258,15 @@ impl<'c> Walk<'c> {
             NodeEnum::ResTarget(x) => {
                 let pb::ResTarget { name: _, indirection, val, location: _ } = x.as_ref();
                 self.list(indirection);
-                self.boxed(val.as_ref());
+                self.opt(val.as_deref());
             }
             NodeEnum::MultiAssignRef(x) => {
                 let pb::MultiAssignRef { source, colno: _, ncolumns: _ } = x.as_ref();
-                self.boxed(source.as_ref());
+                self.opt(source.as_deref());
             }
             NodeEnum::SortBy(x) => {
                 let pb::SortBy { node, sortby_dir: _, sortby_nulls: _, use_op, location: _ } = x.as_ref();
-                self.boxed(node.as_ref());
+                self.opt(node.as_deref());
                 self.operator(use_op);
             }
             NodeEnum::WindowDef(x) => self.window(x),
@@ -232,9 +276,16 @@ impl<'c> Walk<'c> {
             }
             NodeEnum::IndexElem(x) => {
                 let pb::IndexElem {
-                    name: _, expr, indexcolname: _, collation: _, opclass, opclassopts, ordering: _, nulls_ordering: _,
+                    name: _,
+                    expr,
+                    indexcolname: _,
+                    collation: _,
+                    opclass,
+                    opclassopts,
+                    ordering: _,
+                    nulls_ordering: _,
                 } = x.as_ref();
-                self.boxed(expr.as_ref());
+                self.opt(expr.as_deref());
                 self.list(opclass);
                 self.list(opclassopts);
             }
@@ -244,57 +295,85 @@ impl<'c> Walk<'c> {
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "the caller refuses what no part of the walk knows")]
-    fn from_item(&mut self, node: &NodeEnum) -> bool {
+    fn source(&mut self, node: &NodeEnum) -> bool {
         match node {
             NodeEnum::JoinExpr(x) => {
                 let pb::JoinExpr {
-                    jointype: _, is_natural: _, larg, rarg, using_clause, join_using_alias: _, quals, alias: _, rtindex: _,
+                    jointype: _,
+                    is_natural: _,
+                    larg,
+                    rarg,
+                    using_clause,
+                    join_using_alias: _,
+                    quals,
+                    alias: _,
+                    rtindex: _,
                 } = x.as_ref();
-                self.boxed(larg.as_ref());
-                self.boxed(rarg.as_ref());
+                self.opt(larg.as_deref());
+                self.opt(rarg.as_deref());
                 self.list(using_clause);
-                self.boxed(quals.as_ref());
+                self.opt(quals.as_deref());
             }
             NodeEnum::RangeSubselect(x) => {
                 let pb::RangeSubselect { lateral: _, subquery, alias: _ } = x.as_ref();
-                self.boxed(subquery.as_ref());
+                self.opt(subquery.as_deref());
             }
             NodeEnum::RangeFunction(x) => {
-                let pb::RangeFunction { lateral: _, ordinality: _, is_rowsfrom: _, functions, alias: _, coldeflist } = x;
+                let pb::RangeFunction {
+                    lateral: _,
+                    ordinality: _,
+                    is_rowsfrom: _,
+                    functions,
+                    alias: _,
+                    coldeflist,
+                } = x;
                 self.list(functions);
                 self.list(coldeflist);
             }
             NodeEnum::RangeTableFunc(x) => {
-                let pb::RangeTableFunc { lateral: _, docexpr, rowexpr, namespaces, columns, alias: _, location: _ } =
-                    x.as_ref();
-                self.boxed(docexpr.as_ref());
-                self.boxed(rowexpr.as_ref());
+                let pb::RangeTableFunc {
+                    lateral: _,
+                    docexpr,
+                    rowexpr,
+                    namespaces,
+                    columns,
+                    alias: _,
+                    location: _,
+                } = x.as_ref();
+                self.opt(docexpr.as_deref());
+                self.opt(rowexpr.as_deref());
                 self.list(namespaces);
                 self.list(columns);
             }
             NodeEnum::RangeTableFuncCol(x) => {
                 let pb::RangeTableFuncCol {
-                    colname: _, type_name, for_ordinality: _, is_not_null: _, colexpr, coldefexpr, location: _,
+                    colname: _,
+                    type_name,
+                    for_ordinality: _,
+                    is_not_null: _,
+                    colexpr,
+                    coldefexpr,
+                    location: _,
                 } = x.as_ref();
                 if let Some(name) = type_name {
                     self.type_name(name);
                 }
-                self.boxed(colexpr.as_ref());
-                self.boxed(coldefexpr.as_ref());
+                self.opt(colexpr.as_deref());
+                self.opt(coldefexpr.as_deref());
             }
             NodeEnum::RangeTableSample(x) => {
                 let pb::RangeTableSample { relation, method, args, repeatable, location: _ } = x.as_ref();
-                self.boxed(relation.as_ref());
+                self.opt(relation.as_deref());
                 self.called(method);
                 self.list(args);
-                self.boxed(repeatable.as_ref());
+                self.opt(repeatable.as_deref());
             }
             // Only in the column list of a function in FROM; elsewhere the statement is not a query.
             NodeEnum::ColumnDef(x) => {
                 if let Some(name) = &x.type_name {
                     self.type_name(name);
                 }
-                self.boxed(x.raw_default.as_ref());
+                self.opt(x.raw_default.as_deref());
                 self.list(&x.constraints);
             }
             _ => return false,
@@ -314,19 +393,36 @@ impl<'c> Walk<'c> {
             }
             NodeEnum::JsonFuncExpr(x) => {
                 let pb::JsonFuncExpr {
-                    op: _, column_name: _, context_item, pathspec, passing, output, on_empty, on_error, wrapper: _, quotes: _,
+                    op: _,
+                    column_name: _,
+                    context_item,
+                    pathspec,
+                    passing,
+                    output,
+                    on_empty,
+                    on_error,
+                    wrapper: _,
+                    quotes: _,
                     location: _,
                 } = x.as_ref();
                 self.json_value(context_item.as_deref());
-                self.boxed(pathspec.as_ref());
+                self.opt(pathspec.as_deref());
                 self.list(passing);
                 self.json_output(output.as_ref());
                 self.json_behavior(on_empty.as_deref());
                 self.json_behavior(on_error.as_deref());
             }
             NodeEnum::JsonTable(x) => {
-                let pb::JsonTable { context_item, pathspec, passing, columns, on_error, alias: _, lateral: _, location: _ } =
-                    x.as_ref();
+                let pb::JsonTable {
+                    context_item,
+                    pathspec,
+                    passing,
+                    columns,
+                    on_error,
+                    alias: _,
+                    lateral: _,
+                    location: _,
+                } = x.as_ref();
                 self.json_value(context_item.as_deref());
                 self.json_path(pathspec.as_deref());
                 self.list(passing);
@@ -335,7 +431,16 @@ impl<'c> Walk<'c> {
             }
             NodeEnum::JsonTableColumn(x) => {
                 let pb::JsonTableColumn {
-                    coltype: _, name: _, type_name, pathspec, format: _, wrapper: _, quotes: _, columns, on_empty, on_error,
+                    coltype: _,
+                    name: _,
+                    type_name,
+                    pathspec,
+                    format: _,
+                    wrapper: _,
+                    quotes: _,
+                    columns,
+                    on_empty,
+                    on_error,
                     location: _,
                 } = x.as_ref();
                 if let Some(name) = type_name {
@@ -355,7 +460,7 @@ impl<'c> Walk<'c> {
             }
             NodeEnum::JsonScalarExpr(x) => {
                 let pb::JsonScalarExpr { expr, output, location: _ } = x.as_ref();
-                self.boxed(expr.as_ref());
+                self.opt(expr.as_deref());
                 self.json_output(output.as_ref());
             }
             NodeEnum::JsonSerializeExpr(x) => {
@@ -364,7 +469,8 @@ impl<'c> Walk<'c> {
                 self.json_output(output.as_ref());
             }
             NodeEnum::JsonObjectConstructor(x) => {
-                let pb::JsonObjectConstructor { exprs, output, absent_on_null: _, unique: _, location: _ } = x;
+                let pb::JsonObjectConstructor { exprs, output, absent_on_null: _, unique: _, location: _ } =
+                    x;
                 self.list(exprs);
                 self.json_output(output.as_ref());
             }
@@ -374,8 +480,14 @@ impl<'c> Walk<'c> {
                 self.json_output(output.as_ref());
             }
             NodeEnum::JsonArrayQueryConstructor(x) => {
-                let pb::JsonArrayQueryConstructor { query, output, format: _, absent_on_null: _, location: _ } = x.as_ref();
-                self.boxed(query.as_ref());
+                let pb::JsonArrayQueryConstructor {
+                    query,
+                    output,
+                    format: _,
+                    absent_on_null: _,
+                    location: _,
+                } = x.as_ref();
+                self.opt(query.as_deref());
                 self.json_output(output.as_ref());
             }
             NodeEnum::JsonAggConstructor(x) => self.json_aggregate(Some(x)),
@@ -390,8 +502,9 @@ impl<'c> Walk<'c> {
                 self.json_value(arg.as_deref());
             }
             NodeEnum::JsonIsPredicate(x) => {
-                let pb::JsonIsPredicate { expr, format: _, item_type: _, unique_keys: _, location: _ } = x.as_ref();
-                self.boxed(expr.as_ref());
+                let pb::JsonIsPredicate { expr, format: _, item_type: _, unique_keys: _, location: _ } =
+                    x.as_ref();
+                self.opt(expr.as_deref());
             }
             _ => return false,
         }
@@ -400,14 +513,14 @@ impl<'c> Walk<'c> {
 
     fn json_value(&mut self, value: Option<&pb::JsonValueExpr>) {
         if let Some(pb::JsonValueExpr { raw_expr, formatted_expr, format: _ }) = value {
-            self.boxed(raw_expr.as_ref());
-            self.boxed(formatted_expr.as_ref());
+            self.opt(raw_expr.as_deref());
+            self.opt(formatted_expr.as_deref());
         }
     }
 
     fn json_behavior(&mut self, behavior: Option<&pb::JsonBehavior>) {
         if let Some(pb::JsonBehavior { btype: _, expr, coerce: _, location: _ }) = behavior {
-            self.boxed(expr.as_ref());
+            self.opt(expr.as_deref());
         }
     }
 
@@ -419,13 +532,13 @@ impl<'c> Walk<'c> {
 
     fn json_path(&mut self, path: Option<&pb::JsonTablePathSpec>) {
         if let Some(pb::JsonTablePathSpec { string, name: _, name_location: _, location: _ }) = path {
-            self.boxed(string.as_ref());
+            self.opt(string.as_deref());
         }
     }
 
     fn json_pair(&mut self, pair: Option<&pb::JsonKeyValue>) {
         if let Some(pb::JsonKeyValue { key, value }) = pair {
-            self.boxed(key.as_ref());
+            self.opt(key.as_deref());
             self.json_value(value.as_deref());
         }
     }
@@ -433,7 +546,7 @@ impl<'c> Walk<'c> {
     fn json_aggregate(&mut self, aggregate: Option<&pb::JsonAggConstructor>) {
         if let Some(pb::JsonAggConstructor { output, agg_filter, agg_order, over, location: _ }) = aggregate {
             self.json_output(output.as_ref());
-            self.boxed(agg_filter.as_ref());
+            self.opt(agg_filter.as_deref());
             self.list(agg_order);
             if let Some(over) = over {
                 self.window(over);
@@ -443,12 +556,19 @@ impl<'c> Walk<'c> {
 
     fn window(&mut self, window: &pb::WindowDef) {
         let pb::WindowDef {
-            name: _, refname: _, partition_clause, order_clause, frame_options: _, start_offset, end_offset, location: _,
+            name: _,
+            refname: _,
+            partition_clause,
+            order_clause,
+            frame_options: _,
+            start_offset,
+            end_offset,
+            location: _,
         } = window;
         self.list(partition_clause);
         self.list(order_clause);
-        self.boxed(start_offset.as_ref());
-        self.boxed(end_offset.as_ref());
+        self.opt(start_offset.as_deref());
+        self.opt(end_offset.as_deref());
     }
 
     /// `(expression).field`: with a composite value the field may be a function of it.
@@ -474,7 +594,9 @@ impl<'c> Walk<'c> {
     /// `t.f` calls the function `f(t)` when `t` has no column `f`. Only a catalog can tell.
     fn attribute(&mut self, name: &str) {
         let Some(catalog) = self.catalog else { return };
-        if !catalog.has_column(name) && catalog.routine(None, name).is_some_and(|routine| !routine.reads_only()) {
+        if !catalog.has_column(name)
+            && catalog.routine(None, name).is_some_and(|routine| !routine.reads_only())
+        {
             self.raise(
                 Effect::Write,
                 &[Category::Opaque],
@@ -489,23 +611,27 @@ impl<'c> Walk<'c> {
     }
 
     fn operator_expression(&mut self, expression: &pb::AExpr) {
-        let pb::AExpr { kind: _, name, lexpr, rexpr, rexpr_list_start: _, rexpr_list_end: _, location: _ } = expression;
+        let pb::AExpr { kind: _, name, lexpr, rexpr, rexpr_list_start: _, rexpr_list_end: _, location: _ } =
+            expression;
         self.operator(name);
-        self.boxed(lexpr.as_ref());
-        self.boxed(rexpr.as_ref());
+        self.opt(lexpr.as_deref());
+        self.opt(rexpr.as_deref());
     }
 
     fn operator(&mut self, name: &[pb::Node]) {
         let parts = names(name);
         let known = match parts.as_slice() {
             [] => true,
-            [operator] => functions::operator(operator) && !self.catalog.is_some_and(|c| c.operators.contains(*operator)),
+            [operator] => {
+                functions::operator(operator)
+                    && !self.catalog.is_some_and(|c| c.operators.contains(*operator))
+            }
             [schema, operator] => *schema == "pg_catalog" && functions::operator(operator),
             _ => false,
         };
         // `BETWEEN`, `DISTINCT` and their like carry a word in place of an operator.
         let word = parts.last().is_some_and(|name| name.chars().all(|c| c.is_ascii_alphabetic() || c == ' '));
-        if !known && !(word && parts.len() == 1) {
+        if !(known || word && parts.len() == 1) {
             self.raise(
                 Effect::Write,
                 &[Category::Opaque],
@@ -516,8 +642,16 @@ impl<'c> Walk<'c> {
     }
 
     pub(super) fn type_name(&mut self, name: &pb::TypeName) {
-        let pb::TypeName { names: parts, type_oid: _, setof: _, pct_type, typmods, typemod: _, array_bounds, location: _ } =
-            name;
+        let pb::TypeName {
+            names: parts,
+            type_oid: _,
+            setof: _,
+            pct_type,
+            typmods,
+            typemod: _,
+            array_bounds,
+            location: _,
+        } = name;
         self.list(typmods);
         self.list(array_bounds);
         let parts = names(parts);
@@ -534,20 +668,32 @@ impl<'c> Walk<'c> {
                 Effect::Write,
                 &[Category::Opaque],
                 "unknown_type",
-                format!("a conversion to type `{}`, which is not one of PostgreSQL's own, may run code", parts.join(".")),
+                format!(
+                    "a conversion to type `{}`, which is not one of PostgreSQL's own, may run code",
+                    parts.join(".")
+                ),
             );
         }
     }
 
     fn call(&mut self, call: &pb::FuncCall) {
         let pb::FuncCall {
-            funcname, args, agg_order, agg_filter, over, agg_within_group: _, agg_star: _, agg_distinct: _, func_variadic: _,
-            funcformat: _, location: _,
+            funcname,
+            args,
+            agg_order,
+            agg_filter,
+            over,
+            agg_within_group: _,
+            agg_star: _,
+            agg_distinct: _,
+            func_variadic: _,
+            funcformat: _,
+            location: _,
         } = call;
         self.called(funcname);
         self.list(args);
         self.list(agg_order);
-        self.boxed(agg_filter.as_ref());
+        self.opt(agg_filter.as_deref());
         if let Some(over) = over {
             self.window(over);
         }
@@ -584,26 +730,46 @@ impl<'c> Walk<'c> {
             })
             .collect();
         if expressions.len() != ctes.len() {
-            self.raise(Effect::Write, &[Category::Opaque], "unknown_node", "holds a `WITH` that is not understood");
+            self.raise(
+                Effect::Write,
+                &[Category::Opaque],
+                "unknown_node",
+                "holds a `WITH` that is not understood",
+            );
         }
         if *recursive {
             self.scope.extend(expressions.iter().map(|cte| cte.ctename.clone()));
         }
         for cte in expressions {
             let pb::CommonTableExpr {
-                ctename, aliascolnames: _, ctematerialized: _, ctequery, search_clause, cycle_clause, location: _, cterecursive: _,
-                cterefcount: _, ctecolnames: _, ctecoltypes: _, ctecoltypmods: _, ctecolcollations: _,
+                ctename,
+                aliascolnames: _,
+                ctematerialized: _,
+                ctequery,
+                search_clause,
+                cycle_clause,
+                location: _,
+                cterecursive: _,
+                cterefcount: _,
+                ctecolnames: _,
+                ctecoltypes: _,
+                ctecoltypmods: _,
+                ctecolcollations: _,
             } = cte;
-            self.boxed(ctequery.as_ref());
-            if let Some(pb::CteSearchClause { search_col_list, search_breadth_first: _, search_seq_column: _, location: _ }) =
-                search_clause
+            self.opt(ctequery.as_deref());
+            if let Some(pb::CteSearchClause {
+                search_col_list,
+                search_breadth_first: _,
+                search_seq_column: _,
+                location: _,
+            }) = search_clause
             {
                 self.list(search_col_list);
             }
             if let Some(cycle) = cycle_clause {
                 self.list(&cycle.cycle_col_list);
-                self.boxed(cycle.cycle_mark_value.as_ref());
-                self.boxed(cycle.cycle_mark_default.as_ref());
+                self.opt(cycle.cycle_mark_value.as_deref());
+                self.opt(cycle.cycle_mark_default.as_deref());
             }
             // Without RECURSIVE a CTE sees only those before it: its own name still means the table.
             if !recursive {
@@ -614,22 +780,46 @@ impl<'c> Walk<'c> {
 
     fn select(&mut self, select: &pb::SelectStmt) {
         let pb::SelectStmt {
-            distinct_clause, into_clause, target_list, from_clause, where_clause, group_clause, group_distinct: _, having_clause,
-            window_clause, values_lists, sort_clause, limit_offset, limit_count, limit_option: _, locking_clause, with_clause,
-            op: _, all: _, larg, rarg,
+            distinct_clause,
+            into_clause,
+            target_list,
+            from_clause,
+            where_clause,
+            group_clause,
+            group_distinct: _,
+            having_clause,
+            window_clause,
+            values_lists,
+            sort_clause,
+            limit_offset,
+            limit_count,
+            limit_option: _,
+            locking_clause,
+            with_clause,
+            op: _,
+            all: _,
+            larg,
+            rarg,
         } = select;
         let outer = self.scope.len();
         self.with(with_clause.as_ref());
         if let Some(into) = into_clause {
-            self.into_clause(into);
+            self.creates_table(into);
         }
-        for nodes in
-            [distinct_clause, target_list, from_clause, group_clause, window_clause, values_lists, sort_clause, locking_clause]
-        {
+        for nodes in [
+            distinct_clause,
+            target_list,
+            from_clause,
+            group_clause,
+            window_clause,
+            values_lists,
+            sort_clause,
+            locking_clause,
+        ] {
             self.list(nodes);
         }
         for node in [where_clause, having_clause, limit_offset, limit_count] {
-            self.boxed(node.as_ref());
+            self.opt(node.as_deref());
         }
         for side in [larg, rarg].into_iter().flatten() {
             self.select(side);
@@ -638,21 +828,31 @@ impl<'c> Walk<'c> {
     }
 
     /// `SELECT INTO` and `CREATE TABLE AS`.
-    pub(super) fn into_clause(&mut self, into: &pb::IntoClause) {
+    pub(super) fn creates_table(&mut self, into: &pb::IntoClause) {
         let name = into.rel.as_ref().map(relation);
         let shown = name.as_ref().map(ToString::to_string).unwrap_or_default();
         if self.planned_only {
             self.found.reads.extend(name);
         } else {
             self.found.writes.extend(name);
-            self.raise(Effect::Write, &[Category::Schema], "creates_table", format!("creates the table `{shown}`"));
+            self.raise(
+                Effect::Write,
+                &[Category::Schema],
+                "creates_table",
+                format!("creates the table `{shown}`"),
+            );
         }
     }
 
     fn locking(&mut self, locking: &pb::LockingClause) {
         // The relations it names are aliases of the query, which the FROM clause has told already.
         let pb::LockingClause { locked_rels: _, strength: _, wait_policy: _ } = locking;
-        self.raise_executed(Effect::Write, &[Category::Lock], "row_locks", "locks the rows it reads (`FOR UPDATE` or `FOR SHARE`)");
+        self.raise_executed(
+            Effect::Write,
+            &[Category::Lock],
+            "row_locks",
+            "locks the rows it reads (`FOR UPDATE` or `FOR SHARE`)",
+        );
     }
 
     fn returning(&mut self, returning: Option<&pb::ReturningClause>) {
@@ -664,34 +864,53 @@ impl<'c> Walk<'c> {
 
     fn insert(&mut self, insert: &pb::InsertStmt) {
         let pb::InsertStmt {
-            relation, cols, select_stmt, on_conflict_clause, returning_clause, with_clause, r#override: _,
+            relation,
+            cols,
+            select_stmt,
+            on_conflict_clause,
+            returning_clause,
+            with_clause,
+            r#override: _,
         } = insert;
         let outer = self.scope.len();
         self.with(with_clause.as_ref());
         self.writes(relation.as_ref(), Event::Insert);
         self.raise_executed(Effect::Write, &[Category::Data], "inserts", "inserts rows");
         self.list(cols);
-        self.boxed(select_stmt.as_ref());
+        self.opt(select_stmt.as_deref());
         if let Some(conflict) = on_conflict_clause {
-            let pb::OnConflictClause { action, infer, target_list, where_clause, location: _ } = conflict.as_ref();
+            let pb::OnConflictClause { action, infer, target_list, where_clause, location: _ } =
+                conflict.as_ref();
             if let Some(infer) = infer {
                 let pb::InferClause { index_elems, where_clause, conname: _, location: _ } = infer.as_ref();
                 self.list(index_elems);
-                self.boxed(where_clause.as_ref());
+                self.opt(where_clause.as_deref());
             }
             if *action == pb::OnConflictAction::OnconflictUpdate as i32 {
                 self.writes(relation.as_ref(), Event::Update);
-                self.raise_executed(Effect::Write, &[Category::Data], "upserts", "updates the rows it conflicts with");
+                self.raise_executed(
+                    Effect::Write,
+                    &[Category::Data],
+                    "upserts",
+                    "updates the rows it conflicts with",
+                );
             }
             self.list(target_list);
-            self.boxed(where_clause.as_ref());
+            self.opt(where_clause.as_deref());
         }
         self.returning(returning_clause.as_ref());
         self.scope.truncate(outer);
     }
 
     fn update(&mut self, update: &pb::UpdateStmt) {
-        let pb::UpdateStmt { relation, target_list, where_clause, from_clause, returning_clause, with_clause } = update;
+        let pb::UpdateStmt {
+            relation,
+            target_list,
+            where_clause,
+            from_clause,
+            returning_clause,
+            with_clause,
+        } = update;
         let outer = self.scope.len();
         self.with(with_clause.as_ref());
         self.writes(relation.as_ref(), Event::Update);
@@ -700,12 +919,17 @@ impl<'c> Walk<'c> {
         match boundary::unbounded(bound) {
             None => self.raise_executed(Effect::Write, &[Category::Data], "updates", "updates rows"),
             Some(why) => {
-                self.raise_executed(Effect::Destructive, &[Category::Data], "unbounded", format!("updates every row: {why}"));
+                self.raise_executed(
+                    Effect::Destructive,
+                    &[Category::Data],
+                    "unbounded",
+                    format!("updates every row: {why}"),
+                );
             }
         }
         self.list(target_list);
         self.list(from_clause);
-        self.boxed(where_clause.as_ref());
+        self.opt(where_clause.as_deref());
         self.returning(returning_clause.as_ref());
         self.scope.truncate(outer);
     }
@@ -719,21 +943,32 @@ impl<'c> Walk<'c> {
         self.found.bound(bound);
         self.raise_executed(Effect::Destructive, &[Category::Data], "deletes", "deletes rows");
         if let Some(why) = boundary::unbounded(bound) {
-            self.raise_executed(Effect::Destructive, &[Category::Data], "unbounded", format!("deletes every row: {why}"));
+            self.raise_executed(
+                Effect::Destructive,
+                &[Category::Data],
+                "unbounded",
+                format!("deletes every row: {why}"),
+            );
         }
         self.list(using_clause);
-        self.boxed(where_clause.as_ref());
+        self.opt(where_clause.as_deref());
         self.returning(returning_clause.as_ref());
         self.scope.truncate(outer);
     }
 
     fn merge(&mut self, merge: &pb::MergeStmt) {
-        let pb::MergeStmt { relation, source_relation, join_condition, merge_when_clauses, returning_clause, with_clause } =
-            merge;
+        let pb::MergeStmt {
+            relation,
+            source_relation,
+            join_condition,
+            merge_when_clauses,
+            returning_clause,
+            with_clause,
+        } = merge;
         let outer = self.scope.len();
         self.with(with_clause.as_ref());
-        self.boxed(source_relation.as_ref());
-        self.boxed(join_condition.as_ref());
+        self.opt(source_relation.as_deref());
+        self.opt(join_condition.as_deref());
         self.raise_executed(Effect::Write, &[Category::Data], "merges", "inserts, updates or deletes rows");
         self.writes(relation.as_ref(), Event::Insert);
         for clause in merge_when_clauses {
@@ -741,9 +976,20 @@ impl<'c> Walk<'c> {
                 self.node(clause);
                 continue;
             };
-            let pb::MergeWhenClause { match_kind, command_type, r#override: _, condition, target_list, values } = clause.as_ref();
+            let pb::MergeWhenClause {
+                match_kind,
+                command_type,
+                r#override: _,
+                condition,
+                target_list,
+                values,
+            } = clause.as_ref();
             let joined = *match_kind == pb::MergeMatchKind::MergeWhenMatched as i32;
-            let bound = boundary::merge(join_condition.as_deref().filter(|_| joined), condition.as_deref(), relation.as_ref());
+            let bound = boundary::merge(
+                join_condition.as_deref().filter(|_| joined),
+                condition.as_deref(),
+                relation.as_ref(),
+            );
             if *command_type == pb::CmdType::CmdDelete as i32 {
                 self.writes(relation.as_ref(), Event::Delete);
                 self.found.bound(bound);
@@ -760,7 +1006,7 @@ impl<'c> Walk<'c> {
                     );
                 }
             }
-            self.boxed(condition.as_ref());
+            self.opt(condition.as_deref());
             self.list(target_list);
             self.list(values);
         }
@@ -771,7 +1017,7 @@ impl<'c> Walk<'c> {
     /// A relation in a place where a CTE may stand.
     fn reads(&mut self, range: &pb::RangeVar) {
         let local = range.schemaname.is_empty() && range.catalogname.is_empty();
-        if local && self.scope.iter().any(|name| *name == range.relname) {
+        if local && self.scope.contains(&range.relname) {
             return;
         }
         self.read(relation(range));

@@ -1,6 +1,9 @@
 //! `WHERE` of SQLite, translated for [`crate::predicate`].
 
-use sqlite3_parser::ast::{Expr, Id, LikeOperator, Literal, Name, OneSelect, Operator, ResultColumn, Select, SelectTable, UnaryOperator};
+use sqlite3_parser::ast::{
+    Expr, Id, LikeOperator, Literal, Name, OneSelect, Operator, ResultColumn, Select, SelectTable,
+    UnaryOperator,
+};
 
 use super::walk::{folded, table_ref};
 use crate::predicate::{Comparison, Predicate, Term, compare};
@@ -23,6 +26,10 @@ pub(super) fn unbounded(bound: Bound) -> Option<&'static str> {
 /// Beyond this depth a condition counts as an ordinary predicate.
 const DEPTH_MAX: usize = 64;
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever is not understood counts as an ordinary predicate"
+)]
 fn predicate(expr: &Expr<'_>, target: Option<&TableRef>, depth: usize) -> Predicate {
     let depth = depth.saturating_add(1);
     if depth > DEPTH_MAX {
@@ -32,7 +39,10 @@ fn predicate(expr: &Expr<'_>, target: Option<&TableRef>, depth: usize) -> Predic
         Expr::Binary(left, operator, right) => {
             let comparison = match operator {
                 Operator::And => {
-                    return Predicate::And(vec![predicate(left, target, depth), predicate(right, target, depth)]);
+                    return Predicate::And(vec![
+                        predicate(left, target, depth),
+                        predicate(right, target, depth),
+                    ]);
                 }
                 Operator::Or => {
                     // Flattened, so that the first and the last of three alternatives are compared too.
@@ -82,13 +92,20 @@ fn predicate(expr: &Expr<'_>, target: Option<&TableRef>, depth: usize) -> Predic
         Expr::InList { lhs, not, rhs } => {
             let left = term(lhs);
             let comparison = if *not { Comparison::NotEqual } else { Comparison::Equal };
-            let parts = rhs.unwrap_or_default().iter().map(|item| compare(comparison, &left, &term(item))).collect();
+            let parts =
+                rhs.unwrap_or_default().iter().map(|item| compare(comparison, &left, &term(item))).collect();
             if *not { Predicate::And(parts) } else { Predicate::Or(parts) }
         }
-        Expr::Like { lhs: _, not, op: LikeOperator::Like | LikeOperator::Glob, rhs, escape: None } => match term(rhs) {
-            Term::Text(pattern) if !pattern.is_empty() && pattern.chars().all(|c| c == '%' || c == '*') => Predicate::Known(!*not),
-            _ => truth(term(expr)),
-        },
+        Expr::Like { lhs: _, not, op: LikeOperator::Like | LikeOperator::Glob, rhs, escape: None } => {
+            match term(rhs) {
+                Term::Text(pattern)
+                    if !pattern.is_empty() && pattern.chars().all(|c| c == '%' || c == '*') =>
+                {
+                    Predicate::Known(!*not)
+                }
+                _ => truth(term(expr)),
+            }
+        }
         Expr::Exists(select) => exists(select, depth).unwrap_or_else(|| truth(term(expr))),
         Expr::InSelect { lhs, not: false, rhs } if from_itself(lhs, rhs, target) => Predicate::Known(true),
         _ => truth(term(expr)),
@@ -101,7 +118,9 @@ fn truth(term: Term) -> Predicate {
         Term::Bool(value) => Predicate::Known(value),
         Term::Number(value) => Predicate::Known(value != 0.0),
         // Text counts as the number it begins with.
-        Term::Text(text) => Predicate::Known(text.trim_start().starts_with(|c: char| c.is_ascii_digit() && c != '0')),
+        Term::Text(text) => {
+            Predicate::Known(text.trim_start().starts_with(|c: char| c.is_ascii_digit() && c != '0'))
+        }
         Term::Constant(_) => Predicate::Constant,
         Term::Rows(text) => Predicate::Rows(text),
     }
@@ -120,7 +139,9 @@ fn exists(select: &Select<'_>, depth: usize) -> Option<Predicate> {
 /// `id IN (SELECT id FROM the_same_table)`
 fn from_itself(left: &Expr<'_>, select: &Select<'_>, target: Option<&TableRef>) -> bool {
     let (Some(target), Some((Some(source), None))) = (target, plain(select)) else { return false };
-    let OneSelect::Select { columns: [ResultColumn::Expr(column, _)], .. } = &select.body.select else { return false };
+    let OneSelect::Select { columns: [ResultColumn::Expr(column, _)], .. } = &select.body.select else {
+        return false;
+    };
     source == *target && last_name(left).is_some() && last_name(left) == last_name(column)
 }
 
@@ -129,7 +150,10 @@ fn plain<'a, 'b>(select: &'a Select<'b>) -> Option<(Option<TableRef>, Option<&'a
     if select.with.is_some() || select.limit.is_some() || select.body.compounds.is_some() {
         return None;
     }
-    let OneSelect::Select { from, where_clause, group_by: None, having: None, .. } = &select.body.select else { return None };
+    let OneSelect::Select { from, where_clause, group_by: None, having: None, .. } = &select.body.select
+    else {
+        return None;
+    };
     let table = match from.as_ref() {
         None => None,
         Some(from) if from.joins.is_none() => match from.select? {
@@ -141,6 +165,7 @@ fn plain<'a, 'b>(select: &'a Select<'b>) -> Option<(Option<TableRef>, Option<&'a
     Some((table, *where_clause))
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "only these are names")]
 fn last_name(expr: &Expr<'_>) -> Option<String> {
     match expr {
         Expr::Id(Id(raw)) | Expr::Name(Name(raw)) | Expr::Qualified(_, Name(raw)) => Some(folded(raw)),
@@ -148,10 +173,13 @@ fn last_name(expr: &Expr<'_>) -> Option<String> {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "whatever is not a literal is judged by what it mentions")]
 fn term(expr: &Expr<'_>) -> Term {
     match expr {
         Expr::Literal(Literal::Null) => Term::Null,
-        Expr::Literal(Literal::Numeric(text)) => text.parse().map_or_else(|_| Term::Constant((*text).to_owned()), Term::Number),
+        Expr::Literal(Literal::Numeric(text)) => {
+            text.parse().map_or_else(|_| Term::Constant((*text).to_owned()), Term::Number)
+        }
         Expr::Literal(Literal::String(text)) => Term::Text(unquoted(text)),
         Expr::Parenthesized(parts) => match parts.as_slice() {
             [only] => term(only),
@@ -177,6 +205,7 @@ fn described(expr: &Expr<'_>) -> Term {
 }
 
 /// Whether an expression looks at no row: it is built of literals, parameters and functions of them.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed may look at a row")]
 fn constant(expr: &Expr<'_>, depth: usize) -> bool {
     let depth = depth.saturating_add(1);
     if depth > DEPTH_MAX {
@@ -185,14 +214,22 @@ fn constant(expr: &Expr<'_>, depth: usize) -> bool {
     match expr {
         Expr::Literal(_) | Expr::Variable(_) => true,
         Expr::Binary(left, _, right) => constant(left, depth) && constant(right, depth),
-        Expr::Unary(_, inner) | Expr::Cast { expr: inner, .. } | Expr::Collate(inner, _) | Expr::IsNull(inner) | Expr::NotNull(inner) => {
-            constant(inner, depth)
-        }
+        Expr::Unary(_, inner)
+        | Expr::Cast { expr: inner, .. }
+        | Expr::Collate(inner, _)
+        | Expr::IsNull(inner)
+        | Expr::NotNull(inner) => constant(inner, depth),
         Expr::Parenthesized(parts) => parts.iter().all(|part| constant(part, depth)),
-        Expr::FunctionCall { args, filter_over: None, .. } => args.unwrap_or_default().iter().all(|arg| constant(arg, depth)),
-        Expr::Between { lhs, start, end, .. } => [lhs, start, end].into_iter().all(|part| constant(part, depth)),
+        Expr::FunctionCall { args, filter_over: None, .. } => {
+            args.unwrap_or_default().iter().all(|arg| constant(arg, depth))
+        }
+        Expr::Between { lhs, start, end, .. } => {
+            [lhs, start, end].into_iter().all(|part| constant(part, depth))
+        }
         Expr::Like { lhs, rhs, .. } => constant(lhs, depth) && constant(rhs, depth),
-        Expr::InList { lhs, rhs, .. } => constant(lhs, depth) && rhs.unwrap_or_default().iter().all(|item| constant(item, depth)),
+        Expr::InList { lhs, rhs, .. } => {
+            constant(lhs, depth) && rhs.unwrap_or_default().iter().all(|item| constant(item, depth))
+        }
         Expr::Id(Id(raw)) | Expr::Name(Name(raw)) => matches!(folded(raw).as_str(), "true" | "false"),
         _ => false,
     }

@@ -10,11 +10,12 @@ mod sketch;
 mod tokens;
 mod walk;
 
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sqlite3_parser::ast::Cmd;
 use sqlite3_parser::lexer::sql::Parser;
-use sqlite3_parser::{Bump, FallibleIterator};
+use sqlite3_parser::{Bump, FallibleIterator, Vec as ArenaVec};
 
 use crate::catalog::Catalog;
 use crate::error::SqlError;
@@ -61,9 +62,19 @@ pub(crate) fn explain(sql: &str, catalog: Option<&Catalog>) -> Result<Vec<Statem
             });
         }
         // A text of which nothing is a read anyway needs no proof that it is one.
-        Err(Trouble::Meaning(_)) if !walks.is_empty() && walks.iter().all(|(walk, _)| walk.found.effect > Effect::Read) => {}
+        Err(Trouble::Meaning(_))
+            if !walks.is_empty() && walks.iter().all(|(walk, _)| walk.found.effect > Effect::Read) => {}
+        // A function SQLite does not have: an extension may bring it, and nobody knows what it does.
+        Err(Trouble::Meaning(message)) if message.starts_with("no such function: ") => {
+            let name = message.trim_start_matches("no such function: ").to_ascii_lowercase();
+            for (walk, _) in walks.iter_mut().filter(|(walk, _)| walk.found.effect == Effect::Read) {
+                let text = format!("function `{name}` is not part of SQLite");
+                walk.found.raise(Effect::Write, &[Category::Opaque], "unknown_function", text);
+            }
+        }
         // Nor does a pragma on the list, which SQLite is never let to compile.
-        Err(Trouble::Meaning(_)) if !walks.is_empty() && walks.iter().all(|(_, verb)| *verb == Verb::Pragma) => {}
+        Err(Trouble::Meaning(_))
+            if !walks.is_empty() && walks.iter().all(|(_, verb)| *verb == Verb::Pragma) => {}
         Err(trouble) => return Err(trouble.into()),
     }
     Ok(walks.into_iter().map(|(walk, verb)| walk.found.into_statement(verb)).collect())
@@ -74,18 +85,19 @@ fn parsed<T>(sql: &str, then: impl FnOnce(&[Cmd<'_>]) -> T) -> Result<T, SqlErro
     let attempt = catch_unwind(AssertUnwindSafe(|| {
         let arena = Bump::new();
         let mut parser = Parser::new(&arena, sql.as_bytes());
-        let mut commands = Vec::new();
+        // The tree lives in the arena and goes with it; dropping it node by node would recurse as deep as it is.
+        let mut commands = ManuallyDrop::new(ArenaVec::new_in(&arena));
         loop {
             match parser.next() {
                 Ok(Some(command)) => commands.push(command),
                 Ok(None) => return Ok(then(&commands)),
-                Err(error) => {
-                    return Err(SqlError::Syntax { dialect: "SQLite", message: error.to_string(), position: None });
-                }
+                Err(error) => return Err(tokens::refused(sql, &error)),
             }
         }
     }));
-    attempt.unwrap_or_else(|_| Err(SqlError::Unclassifiable { message: "the grammar of SQLite gave up on it".to_owned() }))
+    attempt.unwrap_or_else(|_| {
+        Err(SqlError::Unclassifiable { message: "the grammar of SQLite gave up on it".to_owned() })
+    })
 }
 
 /// Adds what the compiler saw to what the grammar says.
@@ -97,7 +109,11 @@ fn join(walk: &mut Walk, verb: Verb, seen: &Observed, schema_known: bool) {
         match event {
             Event::Plain => {}
             Event::Function(name) => {
-                if functions::harmful(name).is_none() && !functions::harmless(name) && !schema_change && !functions::table_valued(name) {
+                if functions::harmful(name).is_none()
+                    && !functions::harmless(name)
+                    && !schema_change
+                    && !functions::table_valued(name)
+                {
                     found.raise(
                         Effect::Write,
                         &[Category::Opaque],
@@ -108,14 +124,17 @@ fn join(walk: &mut Walk, verb: Verb, seen: &Observed, schema_known: bool) {
                 found.functions.insert(FunctionRef { schema: None, name: name.clone() });
             }
             Event::Read(table) => {
-                if !known(found.reads.iter().chain(&found.writes), table) && !(schema_change && walk::system_relation(&table.name)) {
-                    if walk::system_relation(&table.name) {
-                        found.categories.insert(Category::Catalog);
-                    }
-                    if !functions::table_valued(&table.name) {
-                        found.reads.insert(table.clone());
-                    }
+                let system = walk::system_relation(&table.name);
+                if known(found.reads.iter().chain(&found.writes), table)
+                    || functions::table_valued(&table.name)
+                    || system && schema_change
+                {
+                    continue;
                 }
+                if system {
+                    found.categories.insert(Category::Catalog);
+                }
+                found.reads.insert(table.clone());
             }
             Event::Write(table) | Event::Delete(table) if explained => {
                 if !known(found.reads.iter(), table) {
@@ -127,12 +146,20 @@ fn join(walk: &mut Walk, verb: Verb, seen: &Observed, schema_known: bool) {
                     continue;
                 }
                 if found.effect == Effect::Read {
-                    found.raise(Effect::Write, &[Category::Data], "compiled_write", format!("SQLite says it writes `{table}`"));
+                    found.raise(
+                        Effect::Write,
+                        &[Category::Data],
+                        "compiled_write",
+                        format!("SQLite says it writes `{table}`"),
+                    );
                 }
                 if !known(found.writes.iter(), table) {
                     if schema_known {
-                        let (effect, word) =
-                            if matches!(event, Event::Delete(_)) { (Effect::Destructive, "deletes") } else { (Effect::Write, "changes") };
+                        let (effect, word) = if matches!(event, Event::Delete(_)) {
+                            (Effect::Destructive, "deletes")
+                        } else {
+                            (Effect::Write, "changes")
+                        };
                         found.raise(
                             effect,
                             &[Category::Data],
@@ -151,7 +178,12 @@ fn join(walk: &mut Walk, verb: Verb, seen: &Observed, schema_known: bool) {
             }
             Event::Other(what) => {
                 if found.effect == Effect::Read && !explained {
-                    found.raise(Effect::Write, &[Category::Opaque], "compiled_write", format!("SQLite says it holds {what}"));
+                    found.raise(
+                        Effect::Write,
+                        &[Category::Opaque],
+                        "compiled_write",
+                        format!("SQLite says it holds {what}"),
+                    );
                 }
             }
         }

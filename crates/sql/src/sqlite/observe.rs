@@ -1,6 +1,7 @@
 //! What SQLite's own compiler says: the statement is compiled in a private empty database, and the authorizer hears of
 //! every table, column and function. Nothing is ever run.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::fallible_iterator::FallibleIterator;
@@ -40,15 +41,22 @@ pub(super) enum Event {
 /// Why SQLite did not compile it.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    Syntax { message: String, position: Option<usize> },
+    Syntax {
+        message: String,
+        position: Option<usize>,
+    },
     /// Well-formed, but something in it does not fit or is forbidden here.
     Meaning(String),
 }
 
 /// Compiles every statement of the text, adding to the sketch what is missing.
-pub(super) fn observe(sql: &str, mut sketch: Sketch, catalog: Option<&Catalog>) -> Result<Vec<Observed>, Trouble> {
+pub(super) fn observe(
+    sql: &str,
+    mut sketch: Sketch,
+    catalog: Option<&Catalog>,
+) -> Result<Vec<Observed>, Trouble> {
     let schema = catalog.map(|catalog| catalog.schema.as_slice()).unwrap_or_default();
-    let mut trial: Option<Trial> = None;
+    let mut trials = Trials::new();
     let mut equalized = false;
     for _ in 0..ROUNDS_MAX {
         let message = match compile(sql, &sketch, schema) {
@@ -56,26 +64,25 @@ pub(super) fn observe(sql: &str, mut sketch: Sketch, catalog: Option<&Catalog>) 
             Err(Trouble::Syntax { message, position }) => return Err(Trouble::Syntax { message, position }),
             Err(Trouble::Meaning(message)) => message,
         };
-        if !schema.is_empty() || !sketch.amend(&message, &mut trial, &mut equalized) {
+        if !schema.is_empty() || !sketch.amend(&message, &mut trials, &mut equalized) {
             return Err(Trouble::Meaning(message));
         }
     }
     Err(Trouble::Meaning("no schema was found under which it compiles".to_owned()))
 }
 
-/// A column whose table is not known is tried on one table after the other.
-struct Trial {
-    message: String,
-    column: String,
-    untried: Vec<TableRef>,
-    last: TableRef,
-}
+/// Columns whose table is not known, and the tables that have them in the present attempt: a bit for each open table,
+/// from all of them down to the first alone.
+type Trials = BTreeMap<String, u32>;
+
+/// More open tables than this are not tried in every combination.
+const TRIED_TABLES_MAX: usize = 7;
 
 impl Sketch {
     /// Adds what the message says is missing. Whether anything was changed.
-    fn amend(&mut self, message: &str, trial: &mut Option<Trial>, equalized: &mut bool) -> bool {
+    fn amend(&mut self, message: &str, trials: &mut Trials, equalized: &mut bool) -> bool {
         if let Some(column) = message.strip_prefix("no such column: ") {
-            return self.try_column(message, column, trial);
+            return self.try_column(column, trials);
         }
         if let Some(name) = message.strip_prefix("no such table: ") {
             let (schema, name) = name.split_once('.').unwrap_or(("", name));
@@ -86,7 +93,9 @@ impl Sketch {
             self.table(&table, None);
             return true;
         }
-        if let Some((table, column)) = message.strip_prefix("table ").and_then(|rest| rest.split_once(" has no column named ")) {
+        if let Some((table, column)) =
+            message.strip_prefix("table ").and_then(|rest| rest.split_once(" has no column named "))
+        {
             let Some(table) = self.named(table) else { return false };
             let column = column.to_ascii_lowercase();
             let fresh = !self.has(&table, &column);
@@ -97,19 +106,16 @@ impl Sketch {
             && let Some((column, _)) = rest.split_once(" - ")
         {
             let column = column.to_ascii_lowercase();
-            let missing: Vec<_> = self.open_tables().into_iter().filter(|table| !self.has(table, &column)).collect();
+            let missing: Vec<_> =
+                self.open_tables().into_iter().filter(|table| !self.has(table, &column)).collect();
             for table in &missing {
                 self.column(table, &column);
             }
             return !missing.is_empty();
         }
         if let Some(column) = message.strip_prefix("ambiguous column name: ") {
-            let column = column.to_ascii_lowercase();
-            let owners: Vec<_> = self.open_tables().into_iter().filter(|table| self.has(table, &column)).collect();
-            for table in owners.iter().skip(1) {
-                self.remove(table, &column);
-            }
-            return owners.len() > 1;
+            let column = column.rsplit_once('.').map_or(column, |(_, column)| column).to_ascii_lowercase();
+            return trials.contains_key(&column) && self.try_tables(&column, trials);
         }
         if let Some((table, wanted)) = supplied(message) {
             let Some(table) = self.named(&table) else { return false };
@@ -129,33 +135,39 @@ impl Sketch {
         false
     }
 
-    fn try_column(&mut self, message: &str, shown: &str, trial: &mut Option<Trial>) -> bool {
+    fn try_column(&mut self, shown: &str, trials: &mut Trials) -> bool {
         let (qualifier, column) = match shown.rsplit_once('.') {
             Some((qualifier, column)) => (Some(qualifier), column),
             None => (None, shown),
         };
         let column = column.trim_matches('"').to_ascii_lowercase();
-        // The same complaint after an attempt: that table was not the one.
-        if let Some(open) = trial.as_mut().filter(|open| open.message == message) {
-            self.remove(&open.last, &open.column);
-            if let Some(next) = open.untried.pop() {
-                self.column(&next, &open.column);
-                open.last = next;
-                return true;
-            }
-            return false;
-        }
         if let Some(table) = qualifier.and_then(|qualifier| self.named(qualifier))
             && !self.has(&table, &column)
         {
             self.column(&table, &column);
             return true;
         }
-        let mut untried: Vec<_> = self.open_tables().into_iter().filter(|table| !self.has(table, &column)).collect();
-        let Some(first) = untried.pop() else { return false };
-        self.column(&first, &column);
-        *trial = Some(Trial { message: message.to_owned(), column, untried, last: first });
-        true
+        self.try_tables(&column, trials)
+    }
+
+    /// The next combination of tables that might have the column. Whether there is one.
+    fn try_tables(&mut self, column: &str, trials: &mut Trials) -> bool {
+        let tables = self.open_tables();
+        if tables.is_empty() || tables.len() > TRIED_TABLES_MAX {
+            return false;
+        }
+        let all =
+            u32::try_from(tables.len()).ok().and_then(|count| 1_u32.checked_shl(count)).unwrap_or_default();
+        let mask = trials.get(column).copied().unwrap_or(all).saturating_sub(1);
+        trials.insert(column.to_owned(), mask);
+        for (place, table) in tables.iter().enumerate() {
+            if mask >> place & 1 == 1 {
+                self.try_on(table, column);
+            } else {
+                self.take_off(table, column);
+            }
+        }
+        mask > 0
     }
 }
 
@@ -218,7 +230,9 @@ fn hear(context: &AuthContext<'_>) -> (Vec<Event>, Authorization) {
     let event = match context.action {
         AuthAction::Select | AuthAction::Recursive => Event::Plain,
         AuthAction::Read { table_name, .. } => Event::Read(named(table_name)),
-        AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. } => Event::Write(named(table_name)),
+        AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. } => {
+            Event::Write(named(table_name))
+        }
         AuthAction::Delete { table_name } => Event::Delete(named(table_name)),
         AuthAction::Function { function_name } => {
             let name = function_name.to_ascii_lowercase();
@@ -271,6 +285,7 @@ fn hear(context: &AuthContext<'_>) -> (Vec<Event>, Authorization) {
     (through.into_iter().chain([event]).collect(), answer)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the type is open; every other error only lends its text")]
 fn trouble(error: &rusqlite::Error) -> Trouble {
     let (message, position) = match error {
         rusqlite::Error::SqlInputError { msg, offset, .. } => (msg.clone(), usize::try_from(*offset).ok()),

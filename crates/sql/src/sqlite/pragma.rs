@@ -4,10 +4,11 @@ use sqlite3_parser::ast::PragmaBody;
 
 use crate::statement::Category::{self, Admin, Data, Files, Schema, Session};
 
-/// Read without a value; with one they set something.
+/// Read without a value; with one they set something. `journal_mode` is not among them: SQLite itself does not call it
+/// a read, for it may have to recover the journal.
 const SETTINGS: &str = " analysis_limit application_id auto_vacuum automatic_index busy_timeout cache_size cache_spill cell_size_check \
     checkpoint_fullfsync count_changes default_cache_size defer_foreign_keys empty_result_callbacks encoding foreign_keys \
-    full_column_names fullfsync hard_heap_limit ignore_check_constraints journal_mode journal_size_limit legacy_alter_table \
+    full_column_names fullfsync hard_heap_limit ignore_check_constraints journal_size_limit legacy_alter_table \
     legacy_file_format locking_mode max_page_count mmap_size page_size query_only read_uncommitted recursive_triggers \
     reverse_unordered_selects schema_version secure_delete short_column_names soft_heap_limit synchronous temp_store threads \
     trusted_schema user_version wal_autocheckpoint writable_schema ";
@@ -18,19 +19,27 @@ const REPORTS: &str = " collation_list compile_options data_version database_lis
     table_list table_xinfo ";
 
 /// None when the pragma only reads; otherwise what it is about, and a text that follows its name.
-pub(super) fn judge(name: &str, body: Option<&PragmaBody<'_>>) -> Option<(&'static [Category], &'static str)> {
+pub(super) fn judge(
+    name: &str,
+    body: Option<&PragmaBody<'_>>,
+) -> Option<(&'static [Category], &'static str)> {
     if member(REPORTS, name) || (body.is_none() && member(SETTINGS, name)) {
         return None;
     }
     Some(match name {
         "writable_schema" => (&[Schema, Admin], "opens the schema for direct changes"),
-        "user_version" | "application_id" | "schema_version" => (&[Schema], "changes the header of the database"),
-        "journal_mode" | "auto_vacuum" | "page_size" | "encoding" | "wal_checkpoint" | "incremental_vacuum" | "optimize"
-        | "shrink_memory" | "locking_mode" | "max_page_count" => (&[Admin], "changes how the database is kept"),
+        "user_version" | "application_id" | "schema_version" => {
+            (&[Schema], "changes the header of the database")
+        }
+        "journal_mode" | "auto_vacuum" | "page_size" | "encoding" | "wal_checkpoint"
+        | "incremental_vacuum" | "optimize" | "shrink_memory" | "locking_mode" | "max_page_count" => {
+            (&[Admin], "changes how the database is kept")
+        }
         "temp_store_directory" | "data_store_directory" => (&[Files, Admin], "changes where files are kept"),
         "ignore_check_constraints" | "foreign_keys" | "defer_foreign_keys" | "recursive_triggers" => {
             (&[Session, Data], "changes which rules hold for what follows")
         }
+        "case_sensitive_like" => (&[Session], "changes what comparisons mean"),
         _ if member(SETTINGS, name) => (&[Session], "changes a setting of the connection"),
         _ => (&[Admin, Category::Opaque], "is not known to change nothing"),
     })

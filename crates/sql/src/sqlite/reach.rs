@@ -1,10 +1,9 @@
 //! Sizing for SQLite: the parts of the statement, put together as a `SELECT` over the same rows.
 
-use sqlite3_parser::ast::{Cmd, InsertBody, OneSelect, QualifiedName, Stmt, With};
 use sqlite3_parser::ast::fmt::ToTokens;
+use sqlite3_parser::ast::{Cmd, InsertBody, OneSelect, QualifiedName, Stmt, With};
 
 use super::{parsed, tokens, walk};
-use crate::error::SqlError;
 use crate::reach::{NotCountable, ReachQuery, RowSource};
 use crate::statement::{TableRef, Verb};
 
@@ -28,21 +27,24 @@ impl<T: ToTokens> std::fmt::Display for Shown<'_, T> {
 fn sized(statement: &Stmt<'_>) -> Result<ReachQuery, NotCountable> {
     match statement {
         Stmt::Delete { with, tbl_name, where_clause, order_by: None, limit: None, .. } => {
-            let clause = where_clause.as_ref().map(|expr| format!(" WHERE {}", Shown(expr))).unwrap_or_default();
+            let clause =
+                where_clause.as_ref().map(|expr| format!(" WHERE {}", Shown(expr))).unwrap_or_default();
             rows_of(Verb::Delete, tbl_name, with.as_ref(), &clause)
         }
         Stmt::Update { with, tbl_name, from, where_clause, order_by: None, limit: None, .. } => {
-            let clause = where_clause.as_ref().map(|expr| format!(" WHERE {}", Shown(expr))).unwrap_or_default();
+            let clause =
+                where_clause.as_ref().map(|expr| format!(" WHERE {}", Shown(expr))).unwrap_or_default();
             // A row that several rows of FROM match is updated once.
             let clause = match from {
-                Some(from) if from.select.is_some() => format!(" WHERE EXISTS (SELECT 1 FROM {}{clause})", Shown(from)),
+                Some(from) if from.select.is_some() => {
+                    format!(" WHERE EXISTS (SELECT 1 FROM {}{clause})", Shown(from))
+                }
                 Some(_) | None => clause,
             };
             rows_of(Verb::Update, tbl_name, with.as_ref(), &clause)
         }
-        Stmt::Insert { with, or_conflict, tbl_name, body, .. } => {
-            inserted(with.as_ref(), tbl_name, body).map(|query| ReachQuery { exact: query.exact && or_conflict.is_none(), ..query })
-        }
+        Stmt::Insert { with, or_conflict, tbl_name, body, .. } => inserted(with.as_ref(), tbl_name, body)
+            .map(|query| ReachQuery { exact: query.exact && or_conflict.is_none(), ..query }),
         Stmt::AlterTable(..)
         | Stmt::Analyze(_)
         | Stmt::Attach { .. }
@@ -70,11 +72,16 @@ fn sized(statement: &Stmt<'_>) -> Result<ReachQuery, NotCountable> {
     }
 }
 
-fn rows_of(verb: Verb, name: &QualifiedName<'_>, with: Option<&With<'_>>, clause: &str) -> Result<ReachQuery, NotCountable> {
+fn rows_of(
+    verb: Verb,
+    name: &QualifiedName<'_>,
+    with: Option<&With<'_>>,
+    clause: &str,
+) -> Result<ReachQuery, NotCountable> {
     let with = with.map(|with| format!("{} ", Shown(with))).unwrap_or_default();
     let shown = alias(name);
     let query = |what: &str| format!("{with}SELECT {what} FROM {}{clause}", Shown(name));
-    finish(verb, walk::table_ref(name), &query("1"), &query(&format!("{shown}.*")), !chance(clause))
+    finish(verb, walk::table_ref(name), &query("1"), &query(&format!("{shown}.*")))
 }
 
 /// The name under which the rest of the statement speaks of the table.
@@ -82,7 +89,11 @@ fn alias(name: &QualifiedName<'_>) -> String {
     name.alias.as_ref().unwrap_or(&name.name).to_string()
 }
 
-fn inserted(with: Option<&With<'_>>, name: &QualifiedName<'_>, body: &InsertBody<'_>) -> Result<ReachQuery, NotCountable> {
+fn inserted(
+    with: Option<&With<'_>>,
+    name: &QualifiedName<'_>,
+    body: &InsertBody<'_>,
+) -> Result<ReachQuery, NotCountable> {
     let target = walk::table_ref(name);
     let known = |rows: usize, exact| {
         Ok(ReachQuery {
@@ -104,18 +115,11 @@ fn inserted(with: Option<&With<'_>>, name: &QualifiedName<'_>, body: &InsertBody
     }
     let with = with.map(|with| format!("{} ", Shown(with))).unwrap_or_default();
     let rows = format!("{with}SELECT * FROM ({})", Shown(*select));
-    finish(Verb::Insert, target.clone(), &rows, &rows, upsert.is_none() && !chance(&rows))
+    finish(Verb::Insert, target.clone(), &rows, &rows)
+        .map(|query| ReachQuery { exact: upsert.is_none(), ..query })
 }
 
-fn finish(verb: Verb, target: TableRef, rows: &str, sample: &str, exact: bool) -> Result<ReachQuery, NotCountable> {
-    let mut parameters = Vec::new();
-    let renumbered = |text: &str, parameters: &mut Vec<u32>| tokens::renumbered(text, parameters).map_err(SqlError::into);
-    let rows: Result<String, NotCountable> = renumbered(rows, &mut parameters);
-    let sample = renumbered(sample, &mut parameters);
-    Ok(ReachQuery { target, verb, source: RowSource::Query { rows: rows?, sample: sample?, parameters }, exact })
-}
-
-/// Whether chance decides which rows are meant.
-fn chance(text: &str) -> bool {
-    text.to_ascii_lowercase().contains("random")
+fn finish(verb: Verb, target: TableRef, rows: &str, sample: &str) -> Result<ReachQuery, NotCountable> {
+    let source = RowSource::Query { rows: tokens::renumbered(rows)?, sample: tokens::renumbered(sample)? };
+    Ok(ReachQuery { target, verb, source, exact: true })
 }

@@ -19,6 +19,8 @@ pub(super) struct Sketch {
     bare: BTreeSet<String>,
     unique: BTreeSet<(TableRef, Vec<String>)>,
     indexes: BTreeSet<(TableRef, String)>,
+    /// Columns that are only guesses.
+    tried: BTreeSet<(TableRef, String)>,
 }
 
 /// The schema SQLite means: an unqualified table is one of `main`.
@@ -30,8 +32,16 @@ fn key(table: &TableRef) -> TableRef {
 }
 
 fn built_in(name: &str) -> bool {
-    matches!(name, "sqlite_master" | "sqlite_schema" | "sqlite_temp_master" | "sqlite_temp_schema" | "dbstat" | "json_each" | "json_tree")
-        || name.starts_with("pragma_")
+    matches!(
+        name,
+        "sqlite_master"
+            | "sqlite_schema"
+            | "sqlite_temp_master"
+            | "sqlite_temp_schema"
+            | "dbstat"
+            | "json_each"
+            | "json_tree"
+    ) || name.starts_with("pragma_")
 }
 
 fn implicit(column: &str) -> bool {
@@ -97,15 +107,30 @@ impl Sketch {
 
     /// The tables that may be given columns.
     pub(super) fn open_tables(&self) -> Vec<TableRef> {
-        self.tables.keys().filter(|table| !built_in(&table.name) && !table.name.starts_with("sqlite_")).cloned().collect()
+        self.tables
+            .keys()
+            .filter(|table| !built_in(&table.name) && !table.name.starts_with("sqlite_"))
+            .cloned()
+            .collect()
     }
 
     pub(super) fn has(&self, table: &TableRef, column: &str) -> bool {
         self.tables.get(table).is_some_and(|columns| columns.contains(column))
     }
 
-    pub(super) fn remove(&mut self, table: &TableRef, column: &str) {
-        if let Some(columns) = self.tables.get_mut(table) {
+    /// Gives the table a column it may not have.
+    pub(super) fn try_on(&mut self, table: &TableRef, column: &str) {
+        if !self.has(table, column) {
+            self.tried.insert((table.clone(), column.to_owned()));
+            self.column(table, column);
+        }
+    }
+
+    /// Takes a column away again that was only tried.
+    pub(super) fn take_off(&mut self, table: &TableRef, column: &str) {
+        if self.tried.remove(&(table.clone(), column.to_owned()))
+            && let Some(columns) = self.tables.get_mut(table)
+        {
             columns.remove(column);
         }
     }
@@ -117,7 +142,9 @@ impl Sketch {
             .keys()
             .find(|table| {
                 let full = table.schema.as_ref().map(|schema| format!("{schema}.{}", table.name));
-                table.name == shown || full.as_deref() == Some(&shown) || shown == format!("main.{}", table.name)
+                table.name == shown
+                    || full.as_deref() == Some(&shown)
+                    || shown == format!("main.{}", table.name)
             })
             .cloned()
     }
@@ -143,7 +170,11 @@ impl Sketch {
 
     /// Other databases the statement speaks of, which must be attached.
     pub(super) fn databases(&self) -> BTreeSet<&str> {
-        self.tables.keys().filter_map(|table| table.schema.as_deref()).filter(|schema| !matches!(*schema, "main" | "temp")).collect()
+        self.tables
+            .keys()
+            .filter_map(|table| table.schema.as_deref())
+            .filter(|schema| !matches!(*schema, "main" | "temp"))
+            .collect()
     }
 
     /// The statements that draw it.
@@ -153,7 +184,9 @@ impl Sketch {
             match table.name.as_str() {
                 name if built_in(name) => continue,
                 "sqlite_sequence" => {
-                    ddl.push("CREATE TABLE countersign_sequence (id INTEGER PRIMARY KEY AUTOINCREMENT)".to_owned());
+                    ddl.push(
+                        "CREATE TABLE countersign_sequence (id INTEGER PRIMARY KEY AUTOINCREMENT)".to_owned(),
+                    );
                     continue;
                 }
                 "sqlite_stat1" | "sqlite_stat4" => {

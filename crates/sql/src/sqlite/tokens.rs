@@ -2,18 +2,55 @@
 
 use sqlite3_parser::dialect::TokenType;
 use sqlite3_parser::lexer::Scanner;
-use sqlite3_parser::lexer::sql::Tokenizer;
+use sqlite3_parser::lexer::sql::{Error, Tokenizer};
 
 use crate::error::SqlError;
+use crate::reach::Query;
+
+/// What the grammar refused, and where.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the type is open")]
+pub(super) fn refused(sql: &str, error: &Error) -> SqlError {
+    let (message, place) = match error {
+        Error::UnrecognizedToken(place) => ("unrecognized token", place),
+        Error::UnterminatedLiteral(place) => ("a literal does not end", place),
+        Error::UnterminatedBracket(place) => ("a bracket does not end", place),
+        Error::UnterminatedBlockComment(place) => ("a comment does not end", place),
+        Error::BadVariableName(place) => ("a parameter has a bad name", place),
+        Error::BadNumber(place) => ("a number is malformed", place),
+        Error::ExpectedEqualsSign(place) => ("`=` is missing after `!`", place),
+        Error::MalformedBlobLiteral(place) => ("a blob literal is malformed", place),
+        Error::MalformedHexInteger(place) => ("a hexadecimal number is malformed", place),
+        Error::ParserError(inner, place) => {
+            return SqlError::Syntax {
+                dialect: "SQLite",
+                message: inner.to_string(),
+                position: place.as_ref().and_then(|place| offset(sql, place.line, place.column)),
+            };
+        }
+        _ => ("cannot be read", &None),
+    };
+    SqlError::Syntax {
+        dialect: "SQLite",
+        message: message.to_owned(),
+        position: place.as_ref().and_then(|place| offset(sql, place.line, place.column)),
+    }
+}
+
+/// The byte at a line and column, both counted from one.
+fn offset(sql: &str, line: usize, column: usize) -> Option<usize> {
+    let before: usize = sql.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
+    before.checked_add(column.checked_sub(1)?).map(|offset| offset.min(sql.len()))
+}
 
 /// The text with `shown` in place of each token.
-pub(super) fn rewrite(sql: &str, mut shown: impl FnMut(&TokenType, &str) -> Option<String>) -> Result<String, SqlError> {
+pub(super) fn rewrite(
+    sql: &str,
+    mut shown: impl FnMut(&TokenType, &str) -> Option<String>,
+) -> Result<String, SqlError> {
     let mut scanner = Scanner::new(Tokenizer::new());
     let mut text = String::with_capacity(sql.len());
     loop {
-        let (start, token, end) = scanner
-            .scan(sql.as_bytes())
-            .map_err(|error| SqlError::Syntax { dialect: "SQLite", message: error.to_string(), position: None })?;
+        let (start, token, end) = scanner.scan(sql.as_bytes()).map_err(|error| refused(sql, &error))?;
         let Some((_, kind)) = token else { return Ok(text) };
         let written = sql.get(start..end).unwrap_or_default();
         if !text.is_empty() {
@@ -29,8 +66,11 @@ pub(super) fn rewrite(sql: &str, mut shown: impl FnMut(&TokenType, &str) -> Opti
 /// Constants become `?`. A constant in double quotes cannot be told from a name and stays.
 pub(super) fn normalize(sql: &str) -> Result<String, SqlError> {
     rewrite(sql, |kind, _| {
-        matches!(kind, TokenType::TK_STRING | TokenType::TK_INTEGER | TokenType::TK_FLOAT | TokenType::TK_BLOB)
-            .then(|| "?".to_owned())
+        matches!(
+            kind,
+            TokenType::TK_STRING | TokenType::TK_INTEGER | TokenType::TK_FLOAT | TokenType::TK_BLOB
+        )
+        .then(|| "?".to_owned())
     })
 }
 
@@ -64,16 +104,18 @@ pub(super) fn numbered(sql: &str) -> Result<Option<String>, SqlError> {
 }
 
 /// Renumbers `?N` from one, in order of first appearance, and tells which number each was.
-pub(super) fn renumbered(sql: &str, parameters: &mut Vec<u32>) -> Result<String, SqlError> {
-    rewrite(sql, |kind, written| {
+pub(super) fn renumbered(sql: &str) -> Result<Query, SqlError> {
+    let mut parameters: Vec<u32> = Vec::new();
+    let text = rewrite(sql, |kind, written| {
         if !matches!(kind, TokenType::TK_VARIABLE) {
             return None;
         }
-        let old: u32 = written.strip_prefix('?')?.parse().ok()?;
+        let old = written.strip_prefix('?')?.parse().ok()?;
         if !parameters.contains(&old) {
             parameters.push(old);
         }
         let new = parameters.iter().position(|number| *number == old).unwrap_or_default().saturating_add(1);
         Some(format!("?{new}"))
-    })
+    })?;
+    Ok(Query { text, parameters })
 }

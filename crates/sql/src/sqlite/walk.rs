@@ -3,9 +3,10 @@
 //! Every variant and field is named, so that a new release of the grammar does not compile until it has been looked at.
 
 use sqlite3_parser::ast::{
-    AlterTableBody, As, Cmd, ColumnConstraint, CreateTableBody, Expr, FrameBound, FromClause, FunctionCallOrder, FunctionTail, Indexed,
-    InsertBody, JoinConstraint, JoinedSelectTable, Limit, Literal, OneSelect, Over, QualifiedName, ResolveType, ResultColumn,
-    Select, SelectTable, Set, SortedColumn, Stmt, TableConstraint, TriggerCmd, Upsert, UpsertDo, Window, With,
+    AlterTableBody, As, Cmd, ColumnConstraint, CreateTableBody, Expr, FrameBound, FromClause,
+    FunctionCallOrder, FunctionTail, Indexed, InsertBody, JoinConstraint, JoinedSelectTable, Limit, Literal,
+    OneSelect, Over, QualifiedName, ResolveType, ResultColumn, Select, SelectTable, Set, SortedColumn, Stmt,
+    TableConstraint, TriggerCmd, Upsert, UpsertDo, Window, With,
 };
 
 use super::sketch::Sketch;
@@ -36,7 +37,9 @@ pub(super) struct Walk {
 /// A name without its quotes, folded: SQLite compares names without regard to ASCII case.
 pub(super) fn folded(raw: &str) -> String {
     let inner = |quote: char, raw: &str| {
-        raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default().replace(&format!("{quote}{quote}"), &quote.to_string())
+        raw.get(1..raw.len().saturating_sub(1))
+            .unwrap_or_default()
+            .replace(&format!("{quote}{quote}"), &quote.to_string())
     };
     let name = match raw.chars().next() {
         Some(quote @ ('"' | '`' | '\'')) => inner(quote, raw),
@@ -51,7 +54,13 @@ pub(super) fn table_ref(name: &QualifiedName<'_>) -> TableRef {
 }
 
 impl Walk {
-    fn raise(&mut self, effect: Effect, categories: &[Category], code: &'static str, text: impl Into<String>) {
+    fn raise(
+        &mut self,
+        effect: Effect,
+        categories: &[Category],
+        code: &'static str,
+        text: impl Into<String>,
+    ) {
         if !self.planned_only {
             self.found.raise(effect, categories, code, text);
         }
@@ -86,25 +95,42 @@ impl Walk {
                 Verb::Select
             }
             Stmt::Insert { with, or_conflict, tbl_name, columns, body, returning } => {
-                self.insert(with.as_ref(), *or_conflict, tbl_name, columns.as_deref().map(|names| names.as_slice()), body);
+                self.insert(
+                    with.as_ref(),
+                    *or_conflict,
+                    tbl_name,
+                    columns.as_deref().map(|names| names.as_slice()),
+                    body,
+                );
                 self.returning(*returning);
                 self.scope.clear();
                 Verb::Insert
             }
-            Stmt::Update { with, or_conflict, tbl_name, indexed, sets, from, where_clause, returning, order_by, limit } => {
+            Stmt::Update {
+                with,
+                or_conflict,
+                tbl_name,
+                indexed,
+                sets,
+                from,
+                where_clause,
+                returning,
+                order_by,
+                limit,
+            } => {
                 self.with(with.as_ref());
                 self.target(tbl_name);
                 self.indexed(indexed.as_ref(), tbl_name);
                 self.replaces(*or_conflict);
                 self.sets(sets);
                 self.from(from.as_ref());
-                let bound = boundary::bound(where_clause.as_ref(), &table_ref(tbl_name));
-                self.found.bound(bound);
-                match boundary::unbounded(bound) {
-                    None => self.raise(Write, &[Data], "updates", "updates rows"),
-                    Some(why) => self.raise(Destructive, &[Data], "unbounded", format!("updates every row: {why}")),
-                }
                 self.opt(where_clause.as_ref());
+                match self.bound(where_clause.as_ref(), tbl_name) {
+                    None => self.raise(Write, &[Data], "updates", "updates rows"),
+                    Some(why) => {
+                        self.raise(Destructive, &[Data], "unbounded", format!("updates every row: {why}"))
+                    }
+                }
                 self.returning(*returning);
                 self.sorted(*order_by);
                 self.limit(*limit);
@@ -115,13 +141,11 @@ impl Walk {
                 self.with(with.as_ref());
                 self.target(tbl_name);
                 self.indexed(indexed.as_ref(), tbl_name);
-                let bound = boundary::bound(where_clause.as_ref(), &table_ref(tbl_name));
-                self.found.bound(bound);
                 self.raise(Destructive, &[Data], "deletes", "deletes rows");
-                if let Some(why) = boundary::unbounded(bound) {
+                self.opt(where_clause.as_ref());
+                if let Some(why) = self.bound(where_clause.as_ref(), tbl_name) {
                     self.raise(Destructive, &[Data], "unbounded", format!("deletes every row: {why}"));
                 }
-                self.opt(where_clause.as_ref());
                 self.returning(*returning);
                 self.sorted(*order_by);
                 self.limit(*limit);
@@ -138,7 +162,12 @@ impl Walk {
                 Verb::Pragma
             }
             Stmt::Attach { expr, db_name, key } => {
-                self.found.raise(Write, &[Files, Session], "attaches", "opens or creates another database file");
+                self.found.raise(
+                    Write,
+                    &[Files, Session],
+                    "attaches",
+                    "opens or creates another database file",
+                );
                 for expression in [Some(expr), Some(db_name), key.as_ref()].into_iter().flatten() {
                     self.expr(expression);
                 }
@@ -152,7 +181,12 @@ impl Walk {
             Stmt::Vacuum(_, into) => {
                 match into {
                     Some(into) => {
-                        self.found.raise(Write, &[Admin, Files], "vacuum_into", "writes a copy of the database to a file");
+                        self.found.raise(
+                            Write,
+                            &[Admin, Files],
+                            "vacuum_into",
+                            "writes a copy of the database to a file",
+                        );
                         self.expr(into);
                     }
                     None => self.found.raise(Write, &[Admin], "maintenance", "rewrites the database file"),
@@ -178,12 +212,24 @@ impl Walk {
             | Stmt::CreateTrigger { .. }
             | Stmt::CreateView { .. }
             | Stmt::CreateVirtualTable { .. } => self.create(statement),
-            Stmt::DropTable { if_exists: _, tbl_name: name } => self.drop_object(&[Schema, Data], name, "a table with its rows"),
+            Stmt::DropTable { if_exists: _, tbl_name: name } => {
+                self.drop_object(&[Schema, Data], name, "a table with its rows")
+            }
             Stmt::DropView { if_exists: _, view_name: name } => self.drop_object(&[Schema], name, "a view"),
             Stmt::DropIndex { if_exists: _, idx_name: _ } => self.drop_other("an index"),
             Stmt::DropTrigger { if_exists: _, trigger_name: _ } => self.drop_other("a trigger"),
             Stmt::AlterTable(name, body) => self.alter(name, body),
         }
+    }
+
+    /// Judges a `WHERE` that has been walked, for only then its depth is known. Why it bounds nothing, if so.
+    fn bound(&mut self, clause: Option<&Expr<'_>>, target: &QualifiedName<'_>) -> Option<&'static str> {
+        if self.too_deep {
+            return None;
+        }
+        let bound = boundary::bound(clause, &table_ref(target));
+        self.found.bound(bound);
+        boundary::unbounded(bound)
     }
 
     fn transaction(&mut self, verb: Verb) -> Verb {
@@ -248,7 +294,14 @@ impl Walk {
                     }
                 }
             }
-            Stmt::CreateIndex { unique: _, if_not_exists: _, idx_name: _, tbl_name, columns, where_clause } => {
+            Stmt::CreateIndex {
+                unique: _,
+                if_not_exists: _,
+                idx_name: _,
+                tbl_name,
+                columns,
+                where_clause,
+            } => {
                 self.found.raise(Write, &[Schema], "creates", "creates an index");
                 self.found.writes.insert(TableRef::bare(folded(tbl_name.0)));
                 self.sorted(Some(columns));
@@ -260,9 +313,22 @@ impl Walk {
                 self.select(select);
             }
             Stmt::CreateTrigger {
-                temporary: _, if_not_exists: _, trigger_name: _, time: _, event: _, tbl_name, for_each_row: _, when_clause, commands,
+                temporary: _,
+                if_not_exists: _,
+                trigger_name: _,
+                time: _,
+                event: _,
+                tbl_name,
+                for_each_row: _,
+                when_clause,
+                commands,
             } => {
-                self.found.raise(Write, &[Schema, Opaque], "creates_code", "makes later statements do more than they say");
+                self.found.raise(
+                    Write,
+                    &[Schema, Opaque],
+                    "creates_code",
+                    "makes later statements do more than they say",
+                );
                 self.found.writes.insert(table_ref(tbl_name));
                 self.opt(when_clause.as_ref());
                 for command in *commands {
@@ -271,7 +337,12 @@ impl Walk {
             }
             Stmt::CreateVirtualTable { if_not_exists: _, tbl_name, module_name, args: _ } => {
                 let module = folded(module_name.0);
-                self.found.raise(Write, &[Schema, Opaque], "virtual_table", format!("creates a table that module `{module}` answers for"));
+                self.found.raise(
+                    Write,
+                    &[Schema, Opaque],
+                    "virtual_table",
+                    format!("creates a table that module `{module}` answers for"),
+                );
                 self.found.writes.insert(table_ref(tbl_name));
             }
             Stmt::AlterTable(..)
@@ -293,14 +364,21 @@ impl Walk {
             | Stmt::Savepoint(_)
             | Stmt::Select(_)
             | Stmt::Update { .. }
-            | Stmt::Vacuum(..) => self.found.raise(Write, &[Opaque], "unknown_statement", "a kind of statement that is not known"),
+            | Stmt::Vacuum(..) => self.found.raise(
+                Write,
+                &[Opaque],
+                "unknown_statement",
+                "a kind of statement that is not known",
+            ),
         }
         Verb::Create
     }
 
     fn column_constraint(&mut self, constraint: &ColumnConstraint<'_>) {
         match constraint {
-            ColumnConstraint::Check(expr) | ColumnConstraint::Default(expr) | ColumnConstraint::Generated { expr, typ: _ } => {
+            ColumnConstraint::Check(expr)
+            | ColumnConstraint::Default(expr)
+            | ColumnConstraint::Generated { expr, typ: _ } => {
                 self.expr(expr);
             }
             ColumnConstraint::PrimaryKey { .. }
@@ -356,7 +434,8 @@ impl Walk {
                 let mut next = *upsert;
                 while let Some(clause) = next {
                     if let Some(index) = &clause.index {
-                        let names: Vec<String> = index.targets.iter().filter_map(|column| name_of(&column.expr)).collect();
+                        let names: Vec<String> =
+                            index.targets.iter().filter_map(|column| name_of(&column.expr)).collect();
                         for name in &names {
                             self.sketch.column(&table_ref(tbl_name), name);
                         }
@@ -391,7 +470,12 @@ impl Walk {
     fn replaces(&mut self, conflict: Option<ResolveType>) {
         match conflict {
             Some(ResolveType::Replace) => {
-                self.raise(Destructive, &[Data], "replaces", "deletes the rows it conflicts with (`REPLACE`)");
+                self.raise(
+                    Destructive,
+                    &[Data],
+                    "replaces",
+                    "deletes the rows it conflicts with (`REPLACE`)",
+                );
             }
             Some(ResolveType::Rollback) => {
                 self.raise(Write, &[Transaction], "transaction", "rolls the transaction back on a conflict");
@@ -404,7 +488,12 @@ impl Walk {
         let table = table_ref(name);
         self.sketch.table(&table, name.alias.as_ref().map(|alias| folded(alias.0)));
         if system_relation(&table.name) {
-            self.raise(Destructive, &[Category::Catalog, Admin], "writes_catalog", format!("changes the system table `{table}`"));
+            self.raise(
+                Destructive,
+                &[Category::Catalog, Admin],
+                "writes_catalog",
+                format!("changes the system table `{table}`"),
+            );
         }
         self.found.writes.insert(table);
     }
@@ -453,7 +542,15 @@ impl Walk {
     fn one_select(&mut self, select: &OneSelect<'_>) {
         match select {
             OneSelect::Values(rows) => rows.iter().flatten().for_each(|expr| self.expr(expr)),
-            OneSelect::Select { distinctness: _, columns, from, where_clause, group_by, having, window_clause } => {
+            OneSelect::Select {
+                distinctness: _,
+                columns,
+                from,
+                where_clause,
+                group_by,
+                having,
+                window_clause,
+            } => {
                 self.from(from.as_ref());
                 self.returning(Some(columns));
                 self.opt(*where_clause);
@@ -475,7 +572,9 @@ impl Walk {
             self.source(table);
             match constraint {
                 Some(JoinConstraint::On(expr)) => self.expr(expr),
-                Some(JoinConstraint::Using(names)) => names.iter().for_each(|name| self.sketch.bare(&folded(name.0))),
+                Some(JoinConstraint::Using(names)) => {
+                    names.iter().for_each(|name| self.sketch.bare(&folded(name.0)))
+                }
                 None => {}
             }
         }
@@ -491,14 +590,7 @@ impl Walk {
                 self.indexed(indexed.as_ref(), name);
             }
             SelectTable::TableCall(name, args, _) => {
-                let function = folded(name.name.0);
-                if !functions::table_valued(&function) {
-                    self.raise(Write, &[Opaque], "unknown_function", format!("table-valued function `{function}` is not known to change nothing"));
-                }
-                if function.starts_with("pragma_") {
-                    self.found.categories.insert(Category::Catalog);
-                }
-                self.found.functions.insert(FunctionRef { schema: None, name: function });
+                self.table_function(folded(name.name.0));
                 self.list(*args);
             }
             SelectTable::Select(select, _) => self.select(select),
@@ -514,11 +606,7 @@ impl Walk {
         }
         // A table-valued function may stand without its parentheses.
         if table.name.starts_with("pragma_") {
-            self.found.functions.insert(FunctionRef { schema: None, name: table.name.clone() });
-            self.found.categories.insert(Category::Catalog);
-            if !functions::table_valued(&table.name) {
-                self.raise(Write, &[Opaque], "unknown_function", format!("table-valued function `{}` is not known to change nothing", table.name));
-            }
+            self.table_function(table.name);
             return;
         }
         if system_relation(&table.name) {
@@ -570,7 +658,9 @@ impl Walk {
             return;
         }
         match expression {
-            Expr::Between { lhs, not: _, start, end } => [lhs, start, end].into_iter().for_each(|expr| self.expr(expr)),
+            Expr::Between { lhs, not: _, start, end } => {
+                [lhs, start, end].into_iter().for_each(|expr| self.expr(expr))
+            }
             Expr::Binary(left, _, right) => {
                 self.expr(left);
                 self.expr(right);
@@ -589,8 +679,12 @@ impl Walk {
                 let table = TableRef { schema: Some(folded(schema.0)), name: folded(table.0) };
                 self.sketch.column(&table, &folded(column.0));
             }
-            Expr::Qualified(qualifier, column) => self.sketch.qualified(&folded(qualifier.0), &folded(column.0)),
-            Expr::Id(sqlite3_parser::ast::Id(raw)) | Expr::Name(sqlite3_parser::ast::Name(raw)) => self.sketch.bare(&folded(raw)),
+            Expr::Qualified(qualifier, column) => {
+                self.sketch.qualified(&folded(qualifier.0), &folded(column.0))
+            }
+            Expr::Id(sqlite3_parser::ast::Id(raw)) | Expr::Name(sqlite3_parser::ast::Name(raw)) => {
+                self.sketch.bare(&folded(raw))
+            }
             Expr::Exists(select) | Expr::Subquery(select) => self.select(select),
             Expr::FunctionCall { name, distinctness: _, args, order_by, filter_over } => {
                 self.called(&folded(name.0));
@@ -616,11 +710,7 @@ impl Walk {
                 self.expr(lhs);
                 match args {
                     Some(args) => {
-                        let function = folded(rhs.name.0);
-                        if !functions::table_valued(&function) {
-                            self.raise(Write, &[Opaque], "unknown_function", format!("table-valued function `{function}` is not known to change nothing"));
-                        }
-                        self.found.functions.insert(FunctionRef { schema: None, name: function });
+                        self.table_function(folded(rhs.name.0));
                         self.list(Some(args));
                     }
                     None => self.reads(rhs, None),
@@ -644,7 +734,9 @@ impl Walk {
             Expr::Parenthesized(parts) => parts.iter().for_each(|expr| self.expr(expr)),
             Expr::Raise(_, message) => self.opt(*message),
             Expr::Variable(name) => {
-                self.found.parameters.insert((*name).to_owned());
+                // The tree leaves out the question mark.
+                let named = name.starts_with([':', '@', '$', '#']);
+                self.found.parameters.insert(if named { (*name).to_owned() } else { format!("?{name}") });
             }
         }
         self.leave();
@@ -672,12 +764,35 @@ impl Walk {
         }
     }
 
+    fn table_function(&mut self, name: String) {
+        if name.starts_with("pragma_") {
+            self.found.categories.insert(Category::Catalog);
+        }
+        if let Some((effect, categories, text)) = functions::harmful(&name) {
+            self.found.raise(
+                effect,
+                categories,
+                "function",
+                format!("table-valued function `{name}` {text}"),
+            );
+        } else if !functions::table_valued(&name) {
+            let text = format!("table-valued function `{name}` is not known to change nothing");
+            self.found.raise(Write, &[Opaque], "unknown_function", text);
+        }
+        self.found.functions.insert(FunctionRef { schema: None, name });
+    }
+
     fn called(&mut self, name: &str) {
         // What is known to be harmful is so even while it is only compiled.
         if let Some((effect, categories, text)) = functions::harmful(name) {
             self.found.raise(effect, categories, "function", format!("function `{name}` {text}"));
         } else if !functions::harmless(name) {
-            self.found.raise(Write, &[Opaque], "unknown_function", format!("function `{name}` is not known to change nothing"));
+            self.found.raise(
+                Write,
+                &[Opaque],
+                "unknown_function",
+                format!("function `{name}` is not known to change nothing"),
+            );
         }
         self.found.functions.insert(FunctionRef { schema: None, name: name.to_owned() });
     }
@@ -697,9 +812,12 @@ impl Walk {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "only these are names")]
 fn name_of(expression: &Expr<'_>) -> Option<String> {
     match expression {
-        Expr::Id(sqlite3_parser::ast::Id(raw)) | Expr::Name(sqlite3_parser::ast::Name(raw)) => Some(folded(raw)),
+        Expr::Id(sqlite3_parser::ast::Id(raw)) | Expr::Name(sqlite3_parser::ast::Name(raw)) => {
+            Some(folded(raw))
+        }
         Expr::Collate(inner, _) => name_of(inner),
         _ => None,
     }

@@ -1,0 +1,16 @@
+create table customer (id integer primary key, name text, email text, kind text, created_at text);
+create table invoice (id integer primary key autoincrement, customer_id integer references customer (id) on delete cascade, total real, currency text, issued text, paid integer, data text);
+create table billing (id integer primary key, invoice_id integer references invoice (id) on delete cascade, amount real, created_at text, note text);
+create table audit_log (id integer primary key, entry text);
+create table secrets (id integer, token text);
+create table "Mixed Case" ("Id" integer, "select" text);
+create table ids (id integer);
+create table keyed (k text primary key, v text) without rowid;
+create index invoice_total on invoice (total);
+create unique index customer_email on customer (email);
+create view invoice_totals as select customer_id, sum(total) as total from invoice group by customer_id;
+create virtual table notes using fts5 (body);
+insert into customer (id, name, email) values (1, 'a', 'a@example.test'), (2, 'b', 'b@example.test');
+insert into invoice (customer_id, total, currency, issued, paid, data) values (1, 10, 'EUR', '2026-01-01', 1, '{"a": 1}'), (2, 20, 'EUR', '2026-02-01', 0, '{}');
+insert into billing (invoice_id, amount) values (1, 10), (2, 20);
+insert into notes (body) values ('hello world');

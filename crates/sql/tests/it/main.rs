@@ -1,0 +1,21 @@
+//! What the answers are, against corpora, hostile texts and real databases.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    reason = "a test fails by panicking"
+)]
+
+mod cases;
+mod catalog;
+mod corpus;
+mod described;
+mod generated;
+mod hidden_calls;
+mod hostile;
+mod postgres_server;
+mod sqlite_server;
