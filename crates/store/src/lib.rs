@@ -1,1 +1,33 @@
-//! The ledger on SQLite and PostgreSQL.
+//! The ledger on SQLite and PostgreSQL: calls, holds, approvals, counters, halts, API keys and the log,
+//! changed together in one transaction.
+//!
+//! ```text
+//! caller ─▶ queue ─▶ writer: lock the head ─▶ read records ─▶ apply operations ─▶ write, sign, commit ─▶ answers
+//! ```
+//!
+//! An [`Operation`](writer) is a pure step over records in memory; it is written once. A database reads
+//! records by key, writes them back and locks: [`sqlite`] for one process, [`postgres`] for several.
+//! What is absent on purpose: a clock and randomness (both are arguments), retries (the caller's business),
+//! and any way to change or delete an entry.
+
+mod approval;
+mod budget;
+mod call;
+mod export;
+mod halt;
+mod image;
+mod key;
+mod log;
+mod migration;
+mod rate;
+mod row;
+mod session;
+mod sqlite;
+mod store;
+mod writer;
+
+pub use export::ExportError;
+pub use key::{KEY_PREFIX, KeyOwner, KeyRecord, NewKey};
+pub use log::{ENTRIES_MAX, EntryFilter, LogHead, LogNodes, StoredEntry};
+pub use store::{Options, Store, StoreError};
+pub use writer::{Step, StepHook};

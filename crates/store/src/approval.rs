@@ -1,0 +1,323 @@
+//! Requests for people's approval, their answers and the evidence shown with them.
+
+use countersign_gate::{
+    Entry, Evidence,
+    ledger::{ApprovalRecord, LedgerFault, NotAnswered, Parking},
+};
+use countersign_rules::{
+    AgentId, ApprovalId, ApprovalState, CallDigest, Requester, SessionId, Signature, StoredCall,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    call::effect,
+    image::{Changes, Image, Key, Needs},
+    row::{Damage, Query, Row, Value, json},
+    writer::Operation,
+};
+
+/// A request with its place in the order of requests.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ApprovalRow {
+    pub(crate) record: ApprovalRecord,
+    pub(crate) order: u64,
+}
+
+/// What makes two requests the same: who asks, and for which digest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RequestKey {
+    agent: AgentId,
+    session: SessionId,
+    digest: CallDigest,
+}
+
+impl RequestKey {
+    pub(crate) fn new(requester: &Requester, digest: CallDigest) -> Self {
+        Self { agent: requester.agent.clone(), session: requester.session.clone(), digest }
+    }
+
+    pub(crate) fn of(call: &StoredCall) -> Self {
+        Self::new(&call.requester, call.digest)
+    }
+}
+
+/// Parks a call until people answer, or finds the request that is open already.
+pub(crate) struct Park(pub(crate) Parking);
+
+impl Operation for Park {
+    type Output = ApprovalRecord;
+
+    fn needs(&self, _image: &Image, needs: &mut Needs) {
+        needs.insert(Key::Newest(RequestKey::of(&self.0.request.call)));
+        needs.insert(Key::Approval(self.0.request.id.clone()));
+    }
+
+    fn apply(&self, image: &Image) -> Result<(ApprovalRecord, Changes), LedgerFault> {
+        let Parking { request, evidence, effect, entries } = &self.0;
+        // A newer request is opened only when the one before is final, so the newest is the only candidate.
+        if let Some(open) =
+            image.newest(&RequestKey::of(&request.call))?.filter(|row| !row.record.state.is_final())
+        {
+            return Ok((open.record.clone(), Changes::default()));
+        }
+        if image.approvals.find(&request.id)?.is_some() {
+            return Err(LedgerFault::Unavailable("a request of this id was opened before".into()));
+        }
+        let record = ApprovalRecord {
+            request: request.clone(),
+            effect: *effect,
+            state: ApprovalState::Waiting,
+            signatures: Vec::new(),
+            evidence: evidence.clone(),
+            why: None,
+            delivered: false,
+        };
+        let mut changes = Changes::entries(entries.clone());
+        let row = ApprovalRow { record: record.clone(), order: image.next_order() };
+        if let Some(evidence) = evidence {
+            changes.statements.push(Query::one(
+                "INSERT INTO evidence (approval, body) VALUES ($1, $2)",
+                vec![request.id.as_str().into(), json(evidence)?],
+            ));
+        }
+        changes.approvals.push((request.id.clone(), row));
+        Ok((record, changes))
+    }
+}
+
+/// Adds one person's answer.
+pub(crate) struct Answer {
+    pub(crate) approval: ApprovalId,
+    pub(crate) signature: Signature,
+    pub(crate) entry: Entry,
+}
+
+impl Operation for Answer {
+    type Output = Result<ApprovalRecord, NotAnswered>;
+
+    fn needs(&self, _image: &Image, needs: &mut Needs) {
+        needs.insert(Key::Approval(self.approval.clone()));
+    }
+
+    fn apply(&self, image: &Image) -> Result<(Self::Output, Changes), LedgerFault> {
+        let Some(row) = image.approvals.find(&self.approval)? else {
+            return Ok((Err(NotAnswered::NotFound), Changes::default()));
+        };
+        let mut row = row.clone();
+        let record = &mut row.record;
+        match record.request.answer(record.state, &record.signatures, &self.signature) {
+            Ok(state) => record.state = state,
+            Err(why) => return Ok((Err(why.into()), Changes::default())),
+        }
+        if record.state == ApprovalState::Refused {
+            record.why.clone_from(&self.signature.comment);
+        }
+        record.signatures.push(self.signature.clone());
+        let answered = record.clone();
+        let mut changes = Changes::entries(vec![self.entry.clone()]);
+        changes.approvals.push((self.approval.clone(), row));
+        Ok((Ok(answered), changes))
+    }
+}
+
+/// Ends a request that is waiting or granted. Answers whether it was.
+pub(crate) struct End {
+    pub(crate) approval: ApprovalId,
+    pub(crate) state: ApprovalState,
+    pub(crate) why: String,
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Operation for End {
+    type Output = bool;
+
+    fn needs(&self, _image: &Image, needs: &mut Needs) {
+        needs.insert(Key::Approval(self.approval.clone()));
+    }
+
+    fn apply(&self, image: &Image) -> Result<(bool, Changes), LedgerFault> {
+        let open =
+            |row: &&ApprovalRow| matches!(row.record.state, ApprovalState::Waiting | ApprovalState::Approved);
+        let Some(row) = image.approvals.find(&self.approval)?.filter(open) else {
+            return Ok((false, Changes::default()));
+        };
+        let mut row = row.clone();
+        row.record.state = self.state;
+        row.record.why = Some(self.why.clone());
+        let mut changes = Changes::entries(self.entries.clone());
+        changes.approvals.push((self.approval.clone(), row));
+        Ok((true, changes))
+    }
+}
+
+/// Marks a final request as fetched.
+pub(crate) struct Deliver(pub(crate) ApprovalId);
+
+impl Operation for Deliver {
+    type Output = ();
+
+    fn needs(&self, _image: &Image, needs: &mut Needs) {
+        needs.insert(Key::Approval(self.0.clone()));
+    }
+
+    fn apply(&self, image: &Image) -> Result<((), Changes), LedgerFault> {
+        let mut changes = Changes::default();
+        let fetchable = |row: &&ApprovalRow| row.record.state.is_final() && !row.record.delivered;
+        if let Some(row) = image.approvals.find(&self.0)?.filter(fetchable) {
+            let mut row = row.clone();
+            row.record.delivered = true;
+            changes.approvals.push((self.0.clone(), row));
+        }
+        Ok(((), changes))
+    }
+}
+
+/// Erases the evidence kept with a request. Answers whether there was any.
+pub(crate) struct EraseEvidence {
+    pub(crate) approval: ApprovalId,
+    pub(crate) entry: Entry,
+}
+
+impl Operation for EraseEvidence {
+    type Output = bool;
+
+    fn needs(&self, _image: &Image, needs: &mut Needs) {
+        needs.insert(Key::Approval(self.approval.clone()));
+    }
+
+    fn apply(&self, image: &Image) -> Result<(bool, Changes), LedgerFault> {
+        let Some(row) = image.approvals.find(&self.approval)?.filter(|row| row.record.evidence.is_some())
+        else {
+            return Ok((false, Changes::default()));
+        };
+        let mut row = row.clone();
+        row.record.evidence = None;
+        let mut changes = Changes::entries(vec![self.entry.clone()]);
+        changes.approvals.push((self.approval.clone(), row));
+        changes.statements.push(Query::one(
+            "DELETE FROM evidence WHERE approval = $1",
+            vec![self.approval.as_str().into()],
+        ));
+        Ok((true, changes))
+    }
+}
+
+/// What people said, and why it ended.
+#[derive(Debug, Serialize, Deserialize)]
+struct Answers {
+    signatures: Vec<Signature>,
+    why: Option<String>,
+}
+
+impl ApprovalRow {
+    pub(crate) fn read(row: &Row) -> Result<Self, Damage> {
+        let Answers { signatures, why } = row.json(5)?;
+        let record = ApprovalRecord {
+            state: state(row.text(1)?)?,
+            effect: effect(row.text(2)?)?,
+            delivered: row.int(3)? != 0,
+            request: row.json(4)?,
+            signatures,
+            why,
+            evidence: row.optional_json::<Evidence>(6)?,
+        };
+        Ok(Self { order: row.count(0)?, record })
+    }
+
+    fn answers(&self) -> Result<Value, LedgerFault> {
+        let ApprovalRecord { signatures, why, .. } = &self.record;
+        json(&Answers { signatures: signatures.clone(), why: why.clone() })
+    }
+}
+
+macro_rules! select_approvals {
+    ($rest:literal) => {
+        concat!(
+            "SELECT a.place, a.state, a.effect, a.delivered, a.request, a.answers, e.body ",
+            "FROM approval a LEFT JOIN evidence e ON e.approval = a.id ",
+            $rest
+        )
+    };
+}
+
+pub(crate) fn select(id: &ApprovalId) -> Query {
+    Query::new(select_approvals!("WHERE a.id = $1"), vec![id.as_str().into()])
+}
+
+pub(crate) fn select_newest(key: &RequestKey) -> Query {
+    Query::new(
+        select_approvals!(
+            "WHERE a.digest = $1 AND a.agent = $2 AND a.session = $3 ORDER BY a.place DESC LIMIT 1"
+        ),
+        vec![key.digest.to_string().into(), key.agent.as_str().into(), key.session.as_str().into()],
+    )
+}
+
+/// Every state has its place among the parameters; one that is not asked for is null.
+pub(crate) fn select_all(states: &[ApprovalState], limit: u32) -> Query {
+    if states.is_empty() {
+        return Query::new(select_approvals!("ORDER BY a.place LIMIT $1"), vec![u64::from(limit).into()]);
+    }
+    let mut params: Vec<Value> =
+        ALL_STATES.iter().map(|state| states.contains(state).then_some(state.as_str()).into()).collect();
+    params.push(u64::from(limit).into());
+    Query::new(
+        select_approvals!(
+            "WHERE a.state IN ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ORDER BY a.place LIMIT $11"
+        ),
+        params,
+    )
+}
+
+pub(crate) fn insert(id: &ApprovalId, row: &ApprovalRow) -> Result<Query, LedgerFault> {
+    let ApprovalRecord { request, effect, state, delivered, .. } = &row.record;
+    let requester = &request.call.requester;
+    Ok(Query::one(
+        "INSERT INTO approval (id, place, agent, session, digest, state, effect, delivered, request, answers) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        vec![
+            id.as_str().into(),
+            row.order.into(),
+            requester.agent.as_str().into(),
+            requester.session.as_str().into(),
+            request.call.digest.to_string().into(),
+            state.as_str().into(),
+            effect.as_str().into(),
+            i64::from(*delivered).into(),
+            json(request)?,
+            row.answers()?,
+        ],
+    ))
+}
+
+pub(crate) fn update(id: &ApprovalId, row: &ApprovalRow) -> Result<Query, LedgerFault> {
+    Ok(Query::one(
+        "UPDATE approval SET state = $1, delivered = $2, answers = $3 WHERE id = $4",
+        vec![
+            row.record.state.as_str().into(),
+            i64::from(row.record.delivered).into(),
+            row.answers()?,
+            id.as_str().into(),
+        ],
+    ))
+}
+
+const ALL_STATES: [ApprovalState; 10] = [
+    ApprovalState::Waiting,
+    ApprovalState::Approved,
+    ApprovalState::Refused,
+    ApprovalState::Expired,
+    ApprovalState::Superseded,
+    ApprovalState::Executing,
+    ApprovalState::Done,
+    ApprovalState::Failed,
+    ApprovalState::InDoubt,
+    ApprovalState::Blocked,
+];
+
+fn state(text: &str) -> Result<ApprovalState, Damage> {
+    ALL_STATES
+        .into_iter()
+        .find(|state| state.as_str() == text)
+        .ok_or_else(|| Damage("a request has an unknown state".into()))
+}

@@ -1,0 +1,493 @@
+//! Issued calls: intent, outcome, doubt.
+
+use std::collections::BTreeMap;
+
+use countersign_gate::{
+    Entry,
+    ledger::{
+        CallOutcome, CallRecord, CallState, Closing, Count, HaltRecord, HaltScope, Intent, Issued,
+        LedgerFault, NotIssued, Settlement,
+    },
+};
+use countersign_rules::{
+    ApprovalState, CallId, Effect, Money,
+    budget::{Balance, BudgetAccount},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    approval::ApprovalRow,
+    budget::Hold,
+    halt,
+    image::{Changes, Image, Key, Needs},
+    rate,
+    row::{Damage, Query, Row, Value, json},
+    session,
+    writer::Operation,
+};
+
+/// A call with what it is charged.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct CallRow {
+    pub(crate) record: CallRecord,
+    charge: Charge,
+    process: i64,
+}
+
+/// What a call is charged: what was counted and what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Charge {
+    /// Rows that were counted.
+    rows: u64,
+    /// Money that was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    amount: Option<Money>,
+    /// What it holds still; empty once it is settled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    holds: Vec<Hold>,
+}
+
+/// Records an intent.
+pub(crate) struct Issue(pub(crate) Intent);
+
+impl Operation for Issue {
+    type Output = Result<Issued, NotIssued>;
+
+    fn needs(&self, _image: &Image, needs: &mut Needs) {
+        let Intent { call, rates, holds, approval, now_ms, .. } = &self.0;
+        needs.extend(halt::scopes(&call.requester.agent).map(Key::Halt));
+        needs.extend(approval.clone().map(Key::Approval));
+        needs.extend(rates.iter().map(|(key, _rate)| Key::Rate(key.clone())));
+        needs.extend(holds.iter().map(|hold| Key::Balance(hold.account.clone())));
+        // A budget for all may halt all, and only once.
+        needs.insert(Key::Call(call.id.clone()));
+        session::needs(&call.requester, *now_ms, needs);
+    }
+
+    fn apply(&self, image: &Image) -> Result<(Self::Output, Changes), LedgerFault> {
+        match self.check(image) {
+            Ok((issued, changes)) => Ok((Ok(issued), changes)),
+            Err(NotIssued::Fault(fault)) => Err(fault),
+            Err(why) => Ok((Err(why), Changes::default())),
+        }
+    }
+}
+
+impl Issue {
+    fn check(&self, image: &Image) -> Result<(Issued, Changes), NotIssued> {
+        let intent = &self.0;
+        let requester = &intent.call.requester;
+        if image.calls.find(&intent.call.id)?.is_some() {
+            return Err(LedgerFault::Unavailable("a call of this id was issued before".into()).into());
+        }
+        if let Some(halt) = halt::in_force(image, &requester.agent)? {
+            return Err(NotIssued::Halted(halt.clone()));
+        }
+        let mut changes = Changes::entries(intent.entries.clone());
+        if let Some(id) = &intent.approval {
+            let approval =
+                image.approvals.find(id)?.ok_or(NotIssued::ApprovalSpent(ApprovalState::Superseded))?;
+            changes.approvals.push((id.clone(), self.spend(approval)?));
+        }
+        let history = session::history(image, &requester.agent)?;
+        if intent.if_history.is_some_and(|seen| seen != history) {
+            return Err(NotIssued::HistoryMoved);
+        }
+        let mut due: BTreeMap<&str, i64> = BTreeMap::new();
+        for (key, rate) in &intent.rates {
+            let stored = match due.get(key.as_str()) {
+                Some(due) => Some(*due),
+                None => image.rates.find(key)?.copied(),
+            };
+            due.insert(key, rate.take(stored, intent.now_ms).map_err(NotIssued::RateLimited)?);
+        }
+        let halts = self.reserve(image, &mut changes)?;
+        changes.rates = due.into_iter().map(|(key, due)| (key.to_owned(), due)).collect();
+        let count = self.count();
+        session::count(image, requester, intent.now_ms, |counters| count.add(counters), &mut changes)?;
+        changes.calls.push((intent.call.id.clone(), self.row(image.process)));
+        for halt in &halts {
+            changes.entries.push(Entry::halted(halt));
+            changes.halts.push((halt.scope.clone(), Some(halt.clone())));
+        }
+        // The widest says most.
+        let halted = halts.into_iter().max_by(|a, b| a.scope.cmp(&b.scope));
+        Ok((Issued { halted }, changes))
+    }
+
+    /// The approval once this call has spent it. It must be granted, and for this very call: the gate
+    /// asks no less, and a grant must not reach further by a defect there.
+    fn spend(&self, approval: &ApprovalRow) -> Result<ApprovalRow, NotIssued> {
+        let (call, granted) = (&self.0.call, &approval.record.request.call);
+        if approval.record.state != ApprovalState::Approved {
+            return Err(NotIssued::ApprovalSpent(approval.record.state));
+        }
+        if call.digest != granted.digest || call.requester.agent != granted.requester.agent {
+            return Err(NotIssued::ApprovalSpent(ApprovalState::Superseded));
+        }
+        let mut spent = approval.clone();
+        spent.record.state = ApprovalState::Executing;
+        Ok(spent)
+    }
+
+    /// Reserves the holds. Answers the halts that this sets off.
+    fn reserve(&self, image: &Image, changes: &mut Changes) -> Result<Vec<HaltRecord>, NotIssued> {
+        let intent = &self.0;
+        let mut balances: BTreeMap<&BudgetAccount, Balance> = BTreeMap::new();
+        let mut halts: BTreeMap<HaltScope, HaltRecord> = BTreeMap::new();
+        for hold in &intent.holds {
+            let before = match balances.get(&hold.account) {
+                Some(balance) => *balance,
+                None => image.balances.find(&hold.account)?.copied().unwrap_or_default(),
+            };
+            let after = before.reserve(hold).map_err(NotIssued::Exhausted)?;
+            balances.insert(&hold.account, after);
+            if hold.halt_at.is_some_and(|at| after.used() >= at) {
+                let scope = match hold.account.subject.as_str() {
+                    "all" => HaltScope::All,
+                    _one => HaltScope::Agent(intent.call.requester.agent.clone()),
+                };
+                halts.entry(scope.clone()).or_insert_with(|| HaltRecord {
+                    scope,
+                    why: format!("{} of {} {} are used", after.used(), hold.limit, hold.unit),
+                    by: format!("budget `{}`", hold.account.budget),
+                    since_ms: intent.now_ms,
+                });
+            }
+        }
+        changes.balances = balances.into_iter().map(|(account, after)| (account.clone(), after)).collect();
+        Ok(halts.into_values().collect())
+    }
+
+    const fn count(&self) -> Count<'_> {
+        let Intent { call, effect, rows, amount, .. } = &self.0;
+        Count { tool: &call.tool, effect: *effect, rows: *rows, amount: *amount }
+    }
+
+    fn row(&self, process: i64) -> CallRow {
+        let intent = &self.0;
+        CallRow {
+            record: CallRecord {
+                call: intent.call.clone(),
+                system: intent.system.clone(),
+                effect: intent.effect,
+                decision: intent.decision.clone(),
+                approval: intent.approval.clone(),
+                state: CallState::Open,
+                outcome: None,
+                issued_ms: intent.now_ms,
+                closed_ms: None,
+                rows: intent.rows,
+            },
+            charge: Charge {
+                rows: intent.rows,
+                amount: intent.amount,
+                holds: intent.holds.iter().map(Hold::of).collect(),
+            },
+            process,
+        }
+    }
+}
+
+/// Records an outcome.
+pub(crate) struct Close(pub(crate) Closing);
+
+impl Operation for Close {
+    type Output = ();
+
+    fn needs(&self, image: &Image, needs: &mut Needs) {
+        needs.extend(self.0.approval.clone().map(Key::Approval));
+        settlement_needs(&self.0.call, image, needs);
+    }
+
+    fn apply(&self, image: &Image) -> Result<((), Changes), LedgerFault> {
+        let closing = &self.0;
+        let Some(row) = image.calls.find(&closing.call)?.filter(|row| row.record.outcome.is_none()) else {
+            return Ok(((), Changes::default()));
+        };
+        let mut changes = Changes::entries(closing.entries.clone());
+        let mut row = row.clone();
+        row.settle(image, closing.settlement, &mut changes)?;
+        row.record.state = closing.outcome.state();
+        row.record.closed_ms = Some(closing.now_ms);
+        row.record.outcome = Some(closing.outcome.clone());
+        row.move_approval(image, &closing.outcome, &mut changes)?;
+        changes.calls.push((closing.call.clone(), row));
+        Ok(((), changes))
+    }
+}
+
+/// Records a person's finding about a call in doubt. Answers whether it was in doubt.
+pub(crate) struct Resolve {
+    pub(crate) call: CallId,
+    pub(crate) outcome: CallOutcome,
+    pub(crate) settlement: Settlement,
+    pub(crate) entry: Entry,
+}
+
+impl Operation for Resolve {
+    type Output = bool;
+
+    fn needs(&self, image: &Image, needs: &mut Needs) {
+        settlement_needs(&self.call, image, needs);
+    }
+
+    fn apply(&self, image: &Image) -> Result<(bool, Changes), LedgerFault> {
+        let Some(row) = image.calls.find(&self.call)?.filter(|row| row.record.state == CallState::InDoubt)
+        else {
+            return Ok((false, Changes::default()));
+        };
+        let mut changes = Changes::entries(vec![self.entry.clone()]);
+        let mut row = row.clone();
+        row.settle(image, self.settlement, &mut changes)?;
+        row.record.state = self.outcome.state();
+        row.record.closed_ms = Some(row.record.closed_ms.unwrap_or(self.entry.at_ms));
+        row.record.outcome = Some(self.outcome.clone());
+        row.move_approval(image, &self.outcome, &mut changes)?;
+        changes.calls.push((self.call.clone(), row));
+        Ok((true, changes))
+    }
+}
+
+/// Finds calls whose process is gone, and records them as in doubt.
+pub(crate) struct Sweep {
+    pub(crate) now_ms: i64,
+}
+
+impl Operation for Sweep {
+    type Output = Vec<CallRecord>;
+
+    fn needs(&self, image: &Image, needs: &mut Needs) {
+        needs.insert(Key::Orphans);
+        for id in image.orphans().unwrap_or_default() {
+            needs.insert(Key::Call(id.clone()));
+            if let Ok(Some(CallRow { record: CallRecord { approval: Some(id), .. }, .. })) =
+                image.calls.find(id)
+            {
+                needs.insert(Key::Approval(id.clone()));
+            }
+        }
+    }
+
+    fn apply(&self, image: &Image) -> Result<(Self::Output, Changes), LedgerFault> {
+        let mut changes = Changes::default();
+        let mut found = Vec::new();
+        for id in image.orphans()? {
+            // One that an operation before this one in the batch has closed is none any more.
+            let Some(row) = image.calls.find(id)?.filter(|row| row.record.state == CallState::Open) else {
+                continue;
+            };
+            let mut row = row.clone();
+            row.record.state = CallState::InDoubt;
+            changes.entries.push(Entry::in_doubt(
+                self.now_ms,
+                &row.record.call,
+                row.record.approval.as_ref(),
+            ));
+            if let Some((id, mut approval)) = row.approval(image)? {
+                approval.record.state = ApprovalState::InDoubt;
+                changes.approvals.push((id, approval));
+            }
+            found.push(row.record.clone());
+            changes.calls.push((id.clone(), row));
+        }
+        if !found.is_empty() {
+            changes.statements.push(rate::prune(self.now_ms));
+        }
+        Ok((found, changes))
+    }
+}
+
+/// Names what settling a call touches, as far as the call is known.
+fn settlement_needs(id: &CallId, image: &Image, needs: &mut Needs) {
+    needs.insert(Key::Call(id.clone()));
+    if !image.knows(&Key::Call(id.clone())) {
+        return;
+    }
+    if let Ok(Some(row)) = image.calls.find(id) {
+        needs.extend(row.record.approval.clone().map(Key::Approval));
+        needs.extend(row.charge.holds.iter().map(|hold| Key::Balance(hold.account.clone())));
+        session::needs(&row.record.call.requester, row.record.issued_ms, needs);
+    }
+}
+
+impl CallRow {
+    /// Settles the holds and corrects the counters.
+    fn settle(
+        &mut self,
+        image: &Image,
+        settlement: Settlement,
+        changes: &mut Changes,
+    ) -> Result<(), LedgerFault> {
+        if settlement == Settlement::Kept {
+            return Ok(());
+        }
+        let mut balances: BTreeMap<BudgetAccount, Balance> = BTreeMap::new();
+        for hold in std::mem::take(&mut self.charge.holds) {
+            let before = match balances.get(&hold.account) {
+                Some(balance) => *balance,
+                None => image.balances.find(&hold.account)?.copied().unwrap_or_default(),
+            };
+            balances.extend(hold.settle(before, settlement).map(|after| (hold.account, after)));
+        }
+        changes.balances.extend(balances);
+
+        let tool = self.record.call.tool.clone();
+        let effect = self.record.effect;
+        let before = Count { tool: &tool, effect, rows: self.charge.rows, amount: self.charge.amount };
+        let requester = self.record.call.requester.clone();
+        let issued_ms = self.record.issued_ms;
+        if let Settlement::Used { rows, amount } = settlement {
+            let amount = amount.or(self.charge.amount);
+            let after = Count { tool: &tool, effect, rows, amount };
+            session::count(
+                image,
+                &requester,
+                issued_ms,
+                |counters| {
+                    before.remove(counters);
+                    after.add(counters);
+                },
+                changes,
+            )?;
+            self.record.rows = rows;
+            self.charge.rows = rows;
+            self.charge.amount = amount;
+        } else {
+            session::count(image, &requester, issued_ms, |counters| before.remove(counters), changes)?;
+            self.charge.rows = 0;
+            self.charge.amount = None;
+        }
+        Ok(())
+    }
+
+    /// The approval that the call has spent and that no other call may have.
+    fn approval(
+        &self,
+        image: &Image,
+    ) -> Result<Option<(countersign_rules::ApprovalId, ApprovalRow)>, LedgerFault> {
+        let Some(id) = &self.record.approval else { return Ok(None) };
+        Ok(image.approvals.find(id)?.map(|row| (id.clone(), row.clone())))
+    }
+
+    /// Moves the approval on to what became of the call.
+    fn move_approval(
+        &self,
+        image: &Image,
+        outcome: &CallOutcome,
+        changes: &mut Changes,
+    ) -> Result<(), LedgerFault> {
+        if let Some((id, mut approval)) = self.approval(image)? {
+            approval.record.state = outcome.approval_state();
+            if let CallOutcome::Failed { message, .. } = outcome {
+                approval.record.why = Some(message.clone());
+            }
+            changes.approvals.push((id, approval));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn read(row: &Row) -> Result<Self, Damage> {
+        let record = CallRecord {
+            system: row.parse(0)?,
+            effect: effect(row.text(1)?)?,
+            decision: row.parse(2)?,
+            approval: row.optional_parse(3)?,
+            state: state(row.text(4)?)?,
+            issued_ms: row.int(5)?,
+            closed_ms: row.optional_int(6)?,
+            rows: row.count(7)?,
+            call: row.json(9)?,
+            outcome: row.optional_json(11)?,
+        };
+        Ok(Self { record, process: row.int(8)?, charge: row.json(10)? })
+    }
+}
+
+macro_rules! select_calls {
+    ($rest:literal) => {
+        concat!(
+            "SELECT system, effect, decision, approval, state, issued_ms, closed_ms, row_count, process, body, ",
+            "charge, outcome FROM call ",
+            $rest
+        )
+    };
+}
+
+pub(crate) fn select(id: &CallId) -> Query {
+    Query::new(select_calls!("WHERE id = $1"), vec![id.as_str().into()])
+}
+
+pub(crate) fn select_all(state: Option<CallState>, limit: u32) -> Query {
+    let limit = Value::from(u64::from(limit));
+    match state {
+        Some(CallState::Open) => Query::new(
+            select_calls!("WHERE state = 'open' ORDER BY issued_ms DESC, id DESC LIMIT $1"),
+            vec![limit],
+        ),
+        Some(CallState::InDoubt) => Query::new(
+            select_calls!("WHERE state = 'in_doubt' ORDER BY issued_ms DESC, id DESC LIMIT $1"),
+            vec![limit],
+        ),
+        Some(state @ (CallState::Done | CallState::Failed)) => Query::new(
+            select_calls!("WHERE state = $1 ORDER BY issued_ms DESC, id DESC LIMIT $2"),
+            vec![state.as_str().into(), limit],
+        ),
+        None => Query::new(select_calls!("ORDER BY issued_ms DESC, id DESC LIMIT $1"), vec![limit]),
+    }
+}
+
+pub(crate) fn insert(id: &CallId, row: &CallRow) -> Result<Query, LedgerFault> {
+    let CallRow { record, charge, process } = row;
+    let outcome = record.outcome.as_ref().map(json).transpose()?;
+    Ok(Query::one(
+        "INSERT INTO call (id, system, effect, decision, approval, state, issued_ms, closed_ms, row_count, \
+         process, body, charge, outcome) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        vec![
+            id.as_str().into(),
+            record.system.as_str().into(),
+            record.effect.as_str().into(),
+            record.decision.as_str().into(),
+            record.approval.as_ref().map(|id| id.as_str()).into(),
+            record.state.as_str().into(),
+            record.issued_ms.into(),
+            record.closed_ms.into(),
+            record.rows.into(),
+            (*process).into(),
+            json(&record.call)?,
+            json(charge)?,
+            outcome.into(),
+        ],
+    ))
+}
+
+pub(crate) fn update(id: &CallId, row: &CallRow) -> Result<Query, LedgerFault> {
+    let CallRow { record, charge, .. } = row;
+    let outcome = record.outcome.as_ref().map(json).transpose()?;
+    Ok(Query::one(
+        "UPDATE call SET state = $1, closed_ms = $2, row_count = $3, charge = $4, outcome = $5 WHERE id = $6",
+        vec![
+            record.state.as_str().into(),
+            record.closed_ms.into(),
+            record.rows.into(),
+            json(charge)?,
+            outcome.into(),
+            id.as_str().into(),
+        ],
+    ))
+}
+
+fn state(text: &str) -> Result<CallState, Damage> {
+    [CallState::Open, CallState::Done, CallState::Failed, CallState::InDoubt]
+        .into_iter()
+        .find(|state| state.as_str() == text)
+        .ok_or_else(|| Damage("a call has an unknown state".into()))
+}
+
+/// Reads an effect.
+pub(crate) fn effect(text: &str) -> Result<Effect, Damage> {
+    [Effect::Read, Effect::Write, Effect::Destructive]
+        .into_iter()
+        .find(|effect| effect.as_str() == text)
+        .ok_or_else(|| Damage("a record has an unknown effect".into()))
+}

@@ -1,0 +1,103 @@
+//! Writing the log out as files, in the layout of C2SP `tlog-tiles`; see [`countersign_audit::export`].
+
+use std::path::{Path, PathBuf};
+
+use countersign_audit::{
+    BundleId, TileBuilder, TileId,
+    export::{CHECKPOINT, CHECKPOINTS, VKEY},
+    leaf_hash,
+    tile::{TILE_WIDTH, bundles, encode_bundle, encode_tile},
+};
+use countersign_gate::ledger::LedgerFault;
+
+use crate::{log::LogHead, store::Store};
+
+/// Why the log was not exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerFault),
+    /// A file could not be written.
+    #[error("`{}` cannot be written", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The entries are not those that the head was signed for.
+    #[error("the entries of the log are not those that its checkpoint was signed for")]
+    OtherTree,
+}
+
+impl Store {
+    /// Writes the log into a folder, which is made if there is none, one bundle of entries at a time.
+    /// The checkpoint comes last, so a folder with one is complete. Answers what was exported.
+    ///
+    /// # Errors
+    /// [`ExportError`]; then the folder is not complete, and has no new checkpoint.
+    pub async fn export(&self, folder: &Path) -> Result<LogHead, ExportError> {
+        let head = self.log_head().await?;
+        let mut tree = TileBuilder::new();
+        for bundle in bundles(head.size) {
+            let tiles = self.export_bundle(folder, bundle, &mut tree).await?;
+            for (tile, bytes) in tiles {
+                write(&folder.join(tile.path()), bytes).await?;
+            }
+        }
+        if tree.tree().root() != head.root {
+            return Err(ExportError::OtherTree);
+        }
+        let partial: Vec<_> = tree.partial().map(|(tile, hashes)| (tile, encode_tile(hashes))).collect();
+        for (tile, bytes) in partial {
+            write(&folder.join(tile.path()), bytes).await?;
+        }
+        let mut from = 0;
+        loop {
+            let some = self.checkpoints(from, 1_000).await?;
+            for (size, note) in some.iter().filter(|(size, _note)| *size < head.size) {
+                write(&folder.join(CHECKPOINTS).join(size.to_string()), note.clone().into_bytes()).await?;
+            }
+            match some.last() {
+                Some((size, _note)) if *size < head.size => from = size.saturating_add(1),
+                Some(_) | None => break,
+            }
+        }
+        write(&folder.join(VKEY), format!("{}\n", self.verifier()).into_bytes()).await?;
+        write(&folder.join(CHECKPOINT), head.checkpoint.clone().into_bytes()).await?;
+        Ok(head)
+    }
+
+    /// Writes one bundle. Answers the tiles that it completes.
+    async fn export_bundle(
+        &self,
+        folder: &Path,
+        bundle: BundleId,
+        tree: &mut TileBuilder,
+    ) -> Result<Vec<(TileId, Vec<u8>)>, ExportError> {
+        let entries = self.entries(bundle.first_entry(), u32::from(TILE_WIDTH)).await?;
+        let entries = entries.get(..usize::from(bundle.width())).ok_or(ExportError::OtherTree)?;
+        let mut tiles = Vec::new();
+        for entry in entries {
+            tree.append(leaf_hash(&entry.bytes), |tile, hashes| tiles.push((tile, encode_tile(hashes))))
+                .map_err(|_full| ExportError::OtherTree)?;
+        }
+        let bytes = encode_bundle(entries.iter().map(|entry| &entry.bytes))
+            .map_err(|_long| ExportError::OtherTree)?;
+        write(&folder.join(bundle.path()), bytes).await?;
+        Ok(tiles)
+    }
+}
+
+/// Writes a file whole: under another name first, so that nobody reads half of it.
+async fn write(path: &Path, bytes: Vec<u8>) -> Result<(), ExportError> {
+    let failed = |source| ExportError::File { path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        tokio::fs::create_dir_all(folder).await.map_err(failed)?;
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    tokio::fs::write(&name, bytes).await.map_err(failed)?;
+    tokio::fs::rename(&name, path).await.map_err(failed)
+}

@@ -1,0 +1,113 @@
+//! Halts in force.
+
+use countersign_gate::{
+    Entry,
+    ledger::{HaltRecord, HaltScope, LedgerFault},
+};
+use countersign_rules::AgentId;
+
+use crate::{
+    image::{Changes, Image, Key, Needs},
+    row::{Damage, Query, Row, json},
+    writer::Operation,
+};
+
+/// Halts an agent, or all. A halt that is in force already stays as it is; the entry is appended.
+pub(crate) struct Halt {
+    pub(crate) record: HaltRecord,
+    pub(crate) entry: Entry,
+}
+
+impl Operation for Halt {
+    type Output = ();
+
+    fn needs(&self, _image: &Image, needs: &mut Needs) {
+        needs.insert(Key::Halt(self.record.scope.clone()));
+    }
+
+    fn apply(&self, image: &Image) -> Result<((), Changes), LedgerFault> {
+        let mut changes = Changes::entries(vec![self.entry.clone()]);
+        if image.halts.find(&self.record.scope)?.is_none() {
+            changes.halts.push((self.record.scope.clone(), Some(self.record.clone())));
+        }
+        Ok(((), changes))
+    }
+}
+
+/// Ends a halt. Answers whether there was one.
+pub(crate) struct Resume {
+    pub(crate) scope: HaltScope,
+    pub(crate) entry: Entry,
+}
+
+impl Operation for Resume {
+    type Output = bool;
+
+    fn needs(&self, _image: &Image, needs: &mut Needs) {
+        needs.insert(Key::Halt(self.scope.clone()));
+    }
+
+    fn apply(&self, image: &Image) -> Result<(bool, Changes), LedgerFault> {
+        if image.halts.find(&self.scope)?.is_none() {
+            return Ok((false, Changes::default()));
+        }
+        let mut changes = Changes::entries(vec![self.entry.clone()]);
+        changes.halts.push((self.scope.clone(), None));
+        Ok((true, changes))
+    }
+}
+
+/// The halts that may stop an agent.
+pub(crate) fn scopes(agent: &AgentId) -> [HaltScope; 2] {
+    [HaltScope::All, HaltScope::Agent(agent.clone())]
+}
+
+/// The halt that stops an agent, if any.
+pub(crate) fn in_force<'a>(image: &'a Image, agent: &AgentId) -> Result<Option<&'a HaltRecord>, LedgerFault> {
+    for scope in scopes(agent) {
+        if let Some(halt) = image.halts.find(&scope)? {
+            return Ok(Some(halt));
+        }
+    }
+    Ok(None)
+}
+
+/// How a scope is written in the store: names have no white space, so the two never meet.
+pub(crate) fn text(scope: &HaltScope) -> String {
+    match scope {
+        HaltScope::Agent(agent) => format!("agent {agent}"),
+        HaltScope::All => "all".to_owned(),
+    }
+}
+
+pub(crate) fn select(scope: &HaltScope) -> Query {
+    Query::new("SELECT body FROM halt WHERE scope = $1", vec![text(scope).into()])
+}
+
+pub(crate) fn select_for(agent: &AgentId) -> Query {
+    let [all, one] = scopes(agent);
+    Query::new(
+        "SELECT body FROM halt WHERE scope = $1 OR scope = $2 ORDER BY scope DESC",
+        vec![text(&all).into(), text(&one).into()],
+    )
+}
+
+pub(crate) fn select_all() -> Query {
+    Query::new("SELECT body FROM halt ORDER BY scope", Vec::new())
+}
+
+pub(crate) fn read(row: &Row) -> Result<HaltRecord, Damage> {
+    row.json(0)
+}
+
+pub(crate) fn insert(scope: &HaltScope, halt: &HaltRecord) -> Result<Query, LedgerFault> {
+    Ok(Query::one("INSERT INTO halt (scope, body) VALUES ($1, $2)", vec![text(scope).into(), json(halt)?]))
+}
+
+pub(crate) fn update(scope: &HaltScope, halt: &HaltRecord) -> Result<Query, LedgerFault> {
+    Ok(Query::one("UPDATE halt SET body = $1 WHERE scope = $2", vec![json(halt)?, text(scope).into()]))
+}
+
+pub(crate) fn delete(scope: &HaltScope) -> Query {
+    Query::one("DELETE FROM halt WHERE scope = $1", vec![text(scope).into()])
+}

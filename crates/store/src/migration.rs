@@ -1,0 +1,157 @@
+//! The schema, as numbered steps. Each is applied once, in one transaction with its number.
+//!
+//! One text for both databases: `BIGINT` and `BYTEA` become SQLite's `INTEGER` and `BLOB`, and ` STRICT`
+//! is dropped for PostgreSQL, which needs no telling.
+
+/// Every step, in order; the first is number 1.
+pub(crate) const STEPS: &[&str] = &[FIRST];
+
+/// The number of the newest schema this program knows.
+pub(crate) fn newest() -> i64 {
+    i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
+}
+
+/// Where the number of the last step is kept.
+pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS migration (version BIGINT PRIMARY KEY) STRICT";
+
+/// A step in SQLite's dialect.
+pub(crate) fn for_sqlite(step: &str) -> String {
+    step.replace("BIGINT", "INTEGER").replace("BYTEA", "BLOB")
+}
+
+/// A step in PostgreSQL's dialect.
+pub(crate) fn for_postgres(step: &str) -> String {
+    step.replace(" STRICT", "")
+}
+
+const FIRST: &str = "
+-- The log. What a record is found by stands beside its bytes; the bytes are what is proven.
+CREATE TABLE log_head (
+    id BIGINT PRIMARY KEY CHECK (id = 0),
+    vkey TEXT NOT NULL,
+    size BIGINT NOT NULL,
+    frontier BYTEA NOT NULL,
+    checkpoint TEXT NOT NULL,
+    changed BIGINT NOT NULL
+) STRICT;
+CREATE TABLE entry (
+    idx BIGINT PRIMARY KEY,
+    leaf BYTEA NOT NULL,
+    at_ms BIGINT NOT NULL,
+    kind TEXT NOT NULL,
+    agent TEXT,
+    session TEXT,
+    call TEXT,
+    approval TEXT,
+    bytes BYTEA NOT NULL
+) STRICT;
+CREATE INDEX entry_call ON entry (call) WHERE call IS NOT NULL;
+CREATE INDEX entry_session ON entry (session) WHERE session IS NOT NULL;
+CREATE INDEX entry_agent ON entry (agent) WHERE agent IS NOT NULL;
+CREATE INDEX entry_approval ON entry (approval) WHERE approval IS NOT NULL;
+CREATE INDEX entry_kind ON entry (kind);
+CREATE TABLE node (
+    level BIGINT NOT NULL,
+    idx BIGINT NOT NULL,
+    hash BYTEA NOT NULL,
+    PRIMARY KEY (level, idx)
+) STRICT;
+CREATE TABLE checkpoint (
+    size BIGINT PRIMARY KEY,
+    note TEXT NOT NULL
+) STRICT;
+
+-- Calls and requests.
+CREATE TABLE process (
+    last BIGINT NOT NULL
+) STRICT;
+INSERT INTO process (last) VALUES (0);
+CREATE TABLE call (
+    id TEXT PRIMARY KEY,
+    system TEXT NOT NULL,
+    effect TEXT NOT NULL,
+    decision TEXT NOT NULL,
+    approval TEXT,
+    state TEXT NOT NULL,
+    issued_ms BIGINT NOT NULL,
+    closed_ms BIGINT,
+    row_count BIGINT NOT NULL,
+    process BIGINT NOT NULL,
+    body TEXT NOT NULL,
+    charge TEXT NOT NULL,
+    outcome TEXT
+) STRICT;
+CREATE INDEX call_issued ON call (issued_ms, id);
+CREATE INDEX call_unsettled ON call (state, issued_ms, id) WHERE state IN ('open', 'in_doubt');
+CREATE TABLE approval (
+    id TEXT PRIMARY KEY,
+    place BIGINT NOT NULL,
+    agent TEXT NOT NULL,
+    session TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    state TEXT NOT NULL,
+    effect TEXT NOT NULL,
+    delivered BIGINT NOT NULL,
+    request TEXT NOT NULL,
+    answers TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX approval_place ON approval (place);
+CREATE INDEX approval_state ON approval (state, place);
+CREATE INDEX approval_request ON approval (digest, agent, session, place);
+CREATE TABLE evidence (
+    approval TEXT PRIMARY KEY,
+    body TEXT NOT NULL
+) STRICT;
+
+-- Limits and history.
+CREATE TABLE session (
+    id TEXT PRIMARY KEY
+) STRICT;
+CREATE TABLE counter (
+    subject TEXT NOT NULL,
+    day BIGINT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (subject, day)
+) STRICT;
+CREATE TABLE history (
+    agent TEXT PRIMARY KEY,
+    version BIGINT NOT NULL
+) STRICT;
+CREATE TABLE rate (
+    id TEXT PRIMARY KEY,
+    due_us BIGINT NOT NULL
+) STRICT;
+CREATE TABLE balance (
+    budget TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    day BIGINT NOT NULL,
+    spent BIGINT NOT NULL,
+    held BIGINT NOT NULL,
+    PRIMARY KEY (budget, subject, day)
+) STRICT;
+CREATE INDEX balance_day ON balance (day);
+CREATE TABLE halt (
+    scope TEXT PRIMARY KEY,
+    body TEXT NOT NULL
+) STRICT;
+CREATE TABLE api_key (
+    id TEXT PRIMARY KEY,
+    hash BYTEA NOT NULL,
+    owner TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    issued_ms BIGINT NOT NULL,
+    expires_ms BIGINT,
+    revoked_ms BIGINT
+) STRICT;
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_has_one_text_for_both_databases() {
+        assert_eq!(for_sqlite("a BIGINT, b BYTEA) STRICT"), "a INTEGER, b BLOB) STRICT");
+        assert_eq!(for_postgres("a BIGINT, b BYTEA) STRICT"), "a BIGINT, b BYTEA)");
+    }
+}

@@ -1,0 +1,383 @@
+//! The ledger in one file, for one process.
+//!
+//! The process holds the file `….lock` beside it as long as it writes, so every call that is open when it
+//! starts belongs to a process that is gone. Write-ahead log, synced at each commit.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use countersign_audit::SigningKey;
+use countersign_gate::ledger::LedgerFault;
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, ToSql,
+    types::{ToSqlOutput, ValueRef},
+};
+
+use crate::{
+    log, migration,
+    row::{Query, Row, Value},
+    store::{Options, StoreError},
+    writer::{Backend, Failure},
+};
+
+/// Statements kept prepared by each connection.
+const STATEMENTS: usize = 64;
+
+/// How large the write-ahead log grows before it is moved into the file, in pages of 4 KiB.
+const CHECKPOINT_PAGES: u32 = 4_000;
+
+/// The file, opened to write.
+pub(crate) struct Writer {
+    path: PathBuf,
+    connection: Option<Connection>,
+    process: i64,
+    lock_timeout: Duration,
+    pages_max: Option<u32>,
+    // Released by the operating system when the process ends, however it ends.
+    _lock: File,
+}
+
+/// The file, opened to read.
+pub(crate) struct Reader {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    lock_timeout: Duration,
+    readers: usize,
+}
+
+impl Writer {
+    /// Takes the lock, opens or makes the file, and brings its schema up to date.
+    pub(crate) fn open(path: &Path, key: &SigningKey, options: &Options) -> Result<Self, StoreError> {
+        let lock = lock(path)?;
+        create_private(path)?;
+        let mut writer = Self {
+            path: path.to_owned(),
+            connection: None,
+            process: 0,
+            lock_timeout: options.lock_timeout,
+            pages_max: options.sqlite_pages_max,
+            _lock: lock,
+        };
+        let connection = writer.connect().map_err(StoreError::from)?;
+        writer.process = prepare(connection, key)?;
+        Ok(writer)
+    }
+
+    fn connect(&mut self) -> Result<&mut Connection, Failure> {
+        if self.connection.is_none() {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = open(&self.path, flags, self.lock_timeout).map_err(|why| failure(&why))?;
+            settle_in(&connection, self.pages_max)?;
+            self.connection = Some(connection);
+        }
+        self.connection.as_mut().ok_or_else(|| Failure::Unavailable("the file cannot be opened".into()))
+    }
+
+    fn run<T>(
+        &mut self,
+        work: impl FnOnce(&mut Connection) -> Result<T, rusqlite::Error>,
+    ) -> Result<T, Failure> {
+        work(self.connect()?).map_err(|why| failure(&why))
+    }
+}
+
+impl Backend for Writer {
+    async fn begin(&mut self) -> Result<Row, Failure> {
+        let rows = self.run(|connection| {
+            connection.execute_batch("BEGIN IMMEDIATE")?;
+            query(connection, &Query::new(log::SELECT_HEAD, Vec::new()))
+        })?;
+        rows.into_iter().next().ok_or_else(|| Failure::Damaged("the log has no head".into()))
+    }
+
+    async fn read(&mut self, queries: &[Query]) -> Result<Vec<Vec<Row>>, Failure> {
+        self.run(|connection| queries.iter().map(|each| query(connection, each)).collect())
+    }
+
+    async fn write(&mut self, queries: &[Query]) -> Result<(), Failure> {
+        for query in queries {
+            let changed = self.run(|connection| {
+                connection
+                    .prepare_cached(&query.sql.replace('$', "?"))?
+                    .execute(rusqlite::params_from_iter(&query.params))
+            })?;
+            if query.rows.is_some_and(|rows| u64::try_from(changed) != Ok(rows)) {
+                return Err(Failure::Statement("a record is not there any more".into()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, _watched: bool) -> Result<(), Failure> {
+        let connection = self.connect()?;
+        // A crash before the sync leaves the state before this batch; after it, the batch.
+        connection.execute_batch("COMMIT").map_err(|why| {
+            if why.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
+                Failure::Unknown("the disk failed while the ledger was synced".into())
+            } else {
+                failure(&why)
+            }
+        })
+    }
+
+    async fn roll_back(&mut self) {
+        let Some(connection) = &self.connection else { return };
+        let ended = connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok();
+        if !ended {
+            self.connection = None;
+        }
+    }
+
+    fn process(&self) -> i64 {
+        self.process
+    }
+
+    fn orphans(&self) -> Query {
+        Query::new(
+            "SELECT id FROM call WHERE state = 'open' AND process <> $1 ORDER BY issued_ms, id",
+            vec![self.process.into()],
+        )
+    }
+}
+
+impl Reader {
+    pub(crate) fn open(path: &Path, options: &Options) -> Result<Arc<Self>, StoreError> {
+        let reader = Self {
+            path: path.to_owned(),
+            idle: Mutex::default(),
+            lock_timeout: options.lock_timeout,
+            readers: options.readers.max(1),
+        };
+        let connection = reader.take().map_err(StoreError::from)?;
+        reader.give_back(connection);
+        Ok(Arc::new(reader))
+    }
+
+    fn take(&self) -> Result<Connection, Failure> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match idle {
+            Some(connection) => Ok(connection),
+            None => {
+                let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+                open(&self.path, flags, self.lock_timeout).map_err(|why| failure(&why))
+            }
+        }
+    }
+
+    fn give_back(&self, connection: Connection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < self.readers {
+            idle.push(connection);
+        }
+    }
+
+    /// Reads; the answers are in the order of the questions, each no older than the one before.
+    pub(crate) fn read(&self, queries: &[Query]) -> Result<Vec<Vec<Row>>, LedgerFault> {
+        let connection = self.take()?;
+        let rows: Result<_, rusqlite::Error> = queries.iter().map(|each| query(&connection, each)).collect();
+        // A connection that failed is not used again.
+        let rows = rows.map_err(|why| LedgerFault::from(failure(&why)))?;
+        self.give_back(connection);
+        Ok(rows)
+    }
+
+    /// What is stored about the schema and the key, to open the file for reading only.
+    pub(crate) fn identity(&self) -> Result<String, StoreError> {
+        let connection = self.take().map_err(StoreError::from)?;
+        let found = schema_version(&connection)?;
+        if found != migration::newest() {
+            return Err(StoreError::Schema { found, known: migration::newest() });
+        }
+        stored_key(&connection)
+    }
+
+    /// Moves the write-ahead log into the file and empties it, so that what was erased is in neither.
+    pub(crate) fn scrub(path: &Path, lock_timeout: Duration) -> Result<(), LedgerFault> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let scrub = || {
+            let connection = open(path, flags, lock_timeout)?;
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
+        };
+        match scrub() {
+            Ok(0) => Ok(()),
+            Ok(_busy) => Err(LedgerFault::Unavailable("the write-ahead log is being read".into())),
+            Err(why) => Err(failure(&why).into()),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) const fn lock_timeout(&self) -> Duration {
+        self.lock_timeout
+    }
+}
+
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let unusable =
+        |why: std::io::Error| StoreError::Unavailable(format!("`{}`: {why}", Path::new(&name).display()));
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(why)) => Err(unusable(why)),
+    }
+}
+
+/// Makes the file readable for its owner alone: it holds arguments of calls.
+fn create_private(path: &Path) -> Result<(), StoreError> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_file) => Ok(()),
+        Err(why) => Err(StoreError::Unavailable(format!("`{}`: {why}", path.display()))),
+    }
+}
+
+fn open(path: &Path, flags: OpenFlags, lock_timeout: Duration) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(lock_timeout)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.execute_batch(
+        "PRAGMA trusted_schema = OFF; PRAGMA foreign_keys = ON; PRAGMA cell_size_check = ON",
+    )?;
+    Ok(connection)
+}
+
+/// What makes commits durable and erased rows unreadable.
+fn settle_in(connection: &Connection, pages_max: Option<u32>) -> Result<(), Failure> {
+    let mode: Result<String, _> = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0));
+    if mode.map_err(|why| failure(&why))? != "wal" {
+        return Err(Failure::Unavailable("the file system cannot keep a write-ahead log".into()));
+    }
+    let settings = format!(
+        "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON; \
+         PRAGMA secure_delete = ON; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; \
+         PRAGMA journal_size_limit = 67108864"
+    );
+    let limit = pages_max.map(|pages| format!("PRAGMA max_page_count = {pages}"));
+    for pragma in std::iter::once(settings).chain(limit) {
+        connection.execute_batch(&pragma).map_err(|why| failure(&why))?;
+    }
+    Ok(())
+}
+
+/// Brings the schema up to date, begins the log if there is none, and takes the next process id.
+fn prepare(connection: &mut Connection, key: &SigningKey) -> Result<i64, StoreError> {
+    let unusable = |why: rusqlite::Error| StoreError::from(failure(&why));
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(unusable)?;
+    transaction.execute_batch(&migration::for_sqlite(migration::TABLE)).map_err(unusable)?;
+    let found = schema_version(&transaction)?;
+    if found > migration::newest() {
+        return Err(StoreError::Schema { found, known: migration::newest() });
+    }
+    for (number, step) in (1_i64..).zip(migration::STEPS).skip_while(|(number, _step)| *number <= found) {
+        transaction.execute_batch(&migration::for_sqlite(step)).map_err(unusable)?;
+        transaction.execute("INSERT INTO migration (version) VALUES (?1)", [number]).map_err(unusable)?;
+    }
+    let heads: i64 =
+        transaction.query_row("SELECT count(*) FROM log_head", [], |row| row.get(0)).map_err(unusable)?;
+    if heads == 0 {
+        let insert = log::insert_head(key)?;
+        transaction
+            .execute(&insert.sql.replace('$', "?"), rusqlite::params_from_iter(&insert.params))
+            .map_err(unusable)?;
+    }
+    let stored = stored_key(&transaction)?;
+    if stored != key.verifier().to_string() {
+        return Err(StoreError::OtherKey { stored });
+    }
+    let process = transaction
+        .query_row("UPDATE process SET last = last + 1 RETURNING last", [], |row| row.get(0))
+        .map_err(unusable)?;
+    // A crash before this leaves the schema as it was.
+    transaction.commit().map_err(unusable)?;
+    Ok(process)
+}
+
+fn schema_version(connection: &Connection) -> Result<i64, StoreError> {
+    connection
+        .query_row("SELECT coalesce(max(version), 0) FROM migration", [], |row| row.get(0))
+        .map_err(|why| StoreError::from(failure(&why)))
+}
+
+fn stored_key(connection: &Connection) -> Result<String, StoreError> {
+    connection
+        .query_row("SELECT vkey FROM log_head WHERE id = 0", [], |row| row.get(0))
+        .map_err(|why| StoreError::from(failure(&why)))
+}
+
+fn query(connection: &Connection, query: &Query) -> Result<Vec<Row>, rusqlite::Error> {
+    let mut statement = connection.prepare_cached(&query.sql.replace('$', "?"))?;
+    let columns = statement.column_count();
+    let rows = statement.query_map(rusqlite::params_from_iter(&query.params), |row| {
+        (0..columns).map(|column| row.get_ref(column).and_then(value)).collect::<Result<_, _>>().map(Row)
+    })?;
+    rows.collect()
+}
+
+fn value(value: ValueRef<'_>) -> Result<Value, rusqlite::Error> {
+    Ok(match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(value) => Value::Int(value),
+        ValueRef::Text(text) => Value::Text(std::str::from_utf8(text)?.to_owned()),
+        ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
+        // No column holds such; it is found to be damaged by whoever reads it.
+        ValueRef::Real(_) => Value::Null,
+    })
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Int(value) => ValueRef::Integer(*value),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+/// What a database error means. The words are ours: SQLite's may quote what was written.
+#[expect(clippy::wildcard_enum_match_arm, reason = "SQLite's codes are many, and new ones mean unavailable")]
+fn failure(why: &rusqlite::Error) -> Failure {
+    let Some(code) = why.sqlite_error_code() else {
+        return match why {
+            rusqlite::Error::QueryReturnedNoRows => {
+                Failure::Damaged("a record that must be there is not".into())
+            }
+            rusqlite::Error::Utf8Error(..) | rusqlite::Error::InvalidColumnType(..) => {
+                Failure::Damaged("a column has a value of another type".into())
+            }
+            _ => Failure::Statement("the database refused a statement".into()),
+        };
+    };
+    match code {
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
+            Failure::Damaged("the file is no intact SQLite database".into())
+        }
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
+            Failure::Unavailable("another program has locked the file".into())
+        }
+        ErrorCode::DiskFull => Failure::Unavailable("the disk is full".into()),
+        ErrorCode::ReadOnly => Failure::Unavailable("the file is read-only".into()),
+        ErrorCode::CannotOpen | ErrorCode::PermissionDenied => {
+            Failure::Unavailable("the file cannot be opened".into())
+        }
+        ErrorCode::SystemIoFailure => Failure::Unavailable("the disk failed".into()),
+        ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch => {
+            Failure::Statement("a record does not fit the schema".into())
+        }
+        other => Failure::Statement(format!("the database refused a statement ({other:?})")),
+    }
+}

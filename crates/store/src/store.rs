@@ -1,0 +1,469 @@
+//! The handle on a ledger: opening, queueing, reading.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use countersign_audit::{SigningKey, VerifierKey};
+use countersign_gate::{
+    Entry,
+    ledger::{
+        ApprovalRecord, CallOutcome, CallRecord, CallState, Closing, HaltRecord, HaltScope, Intent, Issued,
+        Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Settlement, Standing, Wait,
+    },
+};
+use countersign_rules::{
+    ApprovalId, ApprovalState, CallDigest, CallId, Requester, Signature,
+    budget::{Balance, BudgetAccount},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    approval::{self, ApprovalRow, RequestKey},
+    budget,
+    call::{self, CallRow},
+    halt,
+    row::{Query, Row},
+    session,
+    session::CounterKey,
+    sqlite,
+    writer::{Backend, Failure, Message, Operation, StepHook, Writer, detached, waiting},
+};
+
+/// How a ledger is opened. The defaults are right for a server.
+#[derive(Clone)]
+pub struct Options {
+    /// How many operations may wait to be written, at least 1; more wait to be queued.
+    pub queue: usize,
+    /// How long an operation waits to be queued before it is refused as unavailable.
+    pub queue_timeout: Duration,
+    /// How long one statement may take on PostgreSQL.
+    pub statement_timeout: Duration,
+    /// How long to wait for a lock that another program holds.
+    pub lock_timeout: Duration,
+    /// How many connections are kept for reading, at least 1.
+    pub readers: usize,
+    /// The most pages of 4 KiB that an SQLite file may grow to.
+    pub sqlite_pages_max: Option<u32>,
+    /// Certificates (PEM) that PostgreSQL's is checked against, in place of the platform's.
+    pub postgres_ca: Option<PathBuf>,
+    /// For tests: called between the durable steps of the writer.
+    #[doc(hidden)]
+    pub hook: Option<StepHook>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            queue: 1_024,
+            queue_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(10),
+            lock_timeout: Duration::from_secs(5),
+            readers: 4,
+            sqlite_pages_max: None,
+            postgres_ca: None,
+            hook: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("queue", &self.queue)
+            .field("queue_timeout", &self.queue_timeout)
+            .field("statement_timeout", &self.statement_timeout)
+            .field("lock_timeout", &self.lock_timeout)
+            .field("readers", &self.readers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a ledger could not be opened. Messages carry no password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Another process writes to it.
+    #[error(
+        "`{}` is in use by another process: stop that one, or keep the ledger on PostgreSQL, which several may share",
+        .path.display()
+    )]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It was written by a newer program, or read-only by one that would have to change it.
+    #[error(
+        "the ledger has schema {found}, and this program knows {known}: use the program that wrote it, or a newer one"
+    )]
+    Schema {
+        /// The schema found.
+        found: i64,
+        /// The newest that is known.
+        known: i64,
+    },
+    /// Its log was begun with another key.
+    #[error("the ledger's log is signed by `{stored}`, and this is another key: give that one")]
+    OtherKey {
+        /// The key of the log, as its vkey.
+        stored: String,
+    },
+    /// What is stored cannot be right.
+    #[error("the ledger is damaged: {0}")]
+    Damaged(String),
+    /// It cannot be reached, read or written.
+    #[error("the ledger is unavailable: {0}")]
+    Unavailable(String),
+    /// The URL or a certificate cannot be used.
+    #[error("the ledger's URL cannot be used: {0}")]
+    Url(String),
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Statement(why) | Failure::Unavailable(why) | Failure::Unknown(why) => {
+                Self::Unavailable(why)
+            }
+            Failure::Damaged(why) => Self::Damaged(why),
+        }
+    }
+}
+
+impl From<LedgerFault> for StoreError {
+    fn from(fault: LedgerFault) -> Self {
+        Failure::from(fault).into()
+    }
+}
+
+/// A ledger. Clones are handles on the same one.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    reader: Reader,
+    /// `None` when it was opened to read, or is closed.
+    queue: Mutex<Option<mpsc::Sender<Box<dyn Message>>>>,
+    queue_timeout: Duration,
+    changes: watch::Sender<u64>,
+    verifier: VerifierKey,
+    /// Yields when the writer has ended.
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+enum Reader {
+    Sqlite(Arc<sqlite::Reader>),
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("log", self.shared.verifier.name()).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the ledger in a file, and makes it if there is none. The log is signed with `key`, whose name
+    /// is the log's origin.
+    ///
+    /// # Errors
+    /// [`StoreError`], among others when another process has it open.
+    pub fn open_sqlite(path: &Path, key: SigningKey, options: &Options) -> Result<Self, StoreError> {
+        let backend = sqlite::Writer::open(path, &key, options)?;
+        let reader = sqlite::Reader::open(path, options)?;
+        let (store, writer, queue) = Self::assemble(Reader::Sqlite(reader), backend, key, options);
+        let (done, ended) = oneshot::channel();
+        *store.shared.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+        // A thread of its own: SQLite blocks while it syncs.
+        std::thread::Builder::new()
+            .name("ledger".into())
+            .spawn(move || {
+                futures::executor::block_on(writer.run(queue));
+                drop(done);
+            })
+            .map_err(|why| StoreError::Unavailable(format!("no thread for the writer: {why}")))?;
+        Ok(store)
+    }
+
+    /// Opens the ledger in a file to read, also while a server writes to it. Whatever would change it is
+    /// refused as unavailable.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open_sqlite_read_only(path: &Path, options: &Options) -> Result<Self, StoreError> {
+        let reader = sqlite::Reader::open(path, options)?;
+        let verifier = reader
+            .identity()?
+            .parse()
+            .map_err(|_form| StoreError::Damaged("the key of the log cannot be read".into()))?;
+        let shared = Shared {
+            reader: Reader::Sqlite(reader),
+            queue: Mutex::new(None),
+            queue_timeout: options.queue_timeout,
+            changes: watch::Sender::new(0),
+            verifier,
+            ended: Mutex::new(None),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    fn assemble<B: Backend>(
+        reader: Reader,
+        backend: B,
+        key: SigningKey,
+        options: &Options,
+    ) -> (Self, Writer<B>, mpsc::Receiver<Box<dyn Message>>) {
+        let (sender, queue) = mpsc::channel(options.queue.max(1));
+        let changes = watch::Sender::new(0);
+        let verifier = key.verifier();
+        let writer = Writer {
+            backend,
+            key,
+            verifier: verifier.clone(),
+            changes: changes.clone(),
+            hook: options.hook.clone(),
+            trusted: None,
+        };
+        let shared = Shared {
+            reader,
+            queue: Mutex::new(Some(sender)),
+            queue_timeout: options.queue_timeout,
+            changes,
+            verifier,
+            ended: Mutex::new(None),
+        };
+        (Self { shared: Arc::new(shared) }, writer, queue)
+    }
+
+    /// The public key of the log.
+    #[must_use]
+    pub fn verifier(&self) -> &VerifierKey {
+        &self.shared.verifier
+    }
+
+    /// Takes no more operations, writes those that are queued, and releases the ledger. Reading goes on.
+    pub async fn close(&self) {
+        drop(self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let ended = self.shared.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ended) = ended {
+            // An error is the sender's end, which is what is waited for.
+            drop(ended.await);
+        }
+    }
+
+    /// Queues an operation and waits until it is durable.
+    pub(crate) async fn submit<O: Operation>(&self, operation: O) -> Result<O::Output, LedgerFault> {
+        let (message, answer) = waiting(operation);
+        self.enqueue(message).await?;
+        // The writer answers everything it takes. If it is gone, nobody knows what it wrote.
+        answer.await.unwrap_or_else(|_gone| Err(LedgerFault::Unknown("the writer has ended".into())))
+    }
+
+    async fn enqueue(&self, message: Box<dyn Message>) -> Result<(), LedgerFault> {
+        let queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(queue) = queue else {
+            return Err(LedgerFault::Unavailable("it is closed, or open to read only".into()));
+        };
+        match queue.try_reserve() {
+            Ok(place) => place.send(message),
+            Err(mpsc::error::TrySendError::Closed(())) => {
+                return Err(LedgerFault::Unavailable("the writer has ended".into()));
+            }
+            Err(mpsc::error::TrySendError::Full(())) => {
+                match tokio::time::timeout(self.shared.queue_timeout, queue.reserve()).await {
+                    Ok(Ok(place)) => place.send(message),
+                    Ok(Err(_closed)) => {
+                        return Err(LedgerFault::Unavailable("the writer has ended".into()));
+                    }
+                    Err(_elapsed) => {
+                        return Err(LedgerFault::Unavailable(
+                            "too many operations wait to be written".into(),
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a few records.
+    pub(crate) async fn select(&self, query: Query) -> Result<Vec<Row>, LedgerFault> {
+        Ok(self.select_each(vec![query]).await?.into_iter().next().unwrap_or_default())
+    }
+
+    /// Asks several questions; each answer is no older than the one before.
+    async fn select_each(&self, queries: Vec<Query>) -> Result<Vec<Vec<Row>>, LedgerFault> {
+        match &self.shared.reader {
+            // Found by index in memory that is mapped or cached: quicker than changing threads.
+            Reader::Sqlite(reader) => reader.read(&queries),
+        }
+    }
+
+    /// Reads many records.
+    pub(crate) async fn scan(&self, query: Query) -> Result<Vec<Row>, LedgerFault> {
+        match &self.shared.reader {
+            Reader::Sqlite(reader) => {
+                let reader = Arc::clone(reader);
+                let read = tokio::task::spawn_blocking(move || reader.read(&[query]));
+                let rows = read.await.map_err(|why| LedgerFault::Unavailable(why.to_string()))??;
+                Ok(rows.into_iter().next().unwrap_or_default())
+            }
+        }
+    }
+
+    /// Erases the evidence that was shown with a request, for good. The log keeps its commitment and stays
+    /// verifiable. `entry` is appended with it. Answers whether there was any.
+    ///
+    /// # Errors
+    /// [`LedgerFault`]. When it is erased and a copy of it may still stand in the write-ahead log, that is
+    /// [`LedgerFault::Unknown`]; erasing again tries again.
+    pub async fn erase_evidence(&self, approval: &ApprovalId, entry: Entry) -> Result<bool, LedgerFault> {
+        let erased = self.submit(approval::EraseEvidence { approval: approval.clone(), entry }).await?;
+        match &self.shared.reader {
+            Reader::Sqlite(reader) => {
+                let (path, timeout) = (reader.path().to_owned(), reader.lock_timeout());
+                let scrub = tokio::task::spawn_blocking(move || sqlite::Reader::scrub(&path, timeout));
+                let scrubbed = scrub.await.map_err(|why| LedgerFault::Unknown(why.to_string()))?;
+                scrubbed.map_err(|why| {
+                    LedgerFault::Unknown(format!("erased, and perhaps not everywhere: {why}"))
+                })?;
+            }
+        }
+        Ok(erased)
+    }
+}
+
+impl Ledger for Store {
+    async fn standing(
+        &self,
+        requester: &Requester,
+        digest: CallDigest,
+        now_ms: i64,
+    ) -> Result<Standing, LedgerFault> {
+        // The version before what it counts: a change in between makes the decision's issue fail, while
+        // the other way round it would pass unseen.
+        let answers = self.select_each(vec![
+            session::select_history(&requester.agent),
+            halt::select_for(&requester.agent),
+            session::select_counters(&CounterKey::session(requester)),
+            session::select_counters(&CounterKey::agent(requester, now_ms)),
+            approval::select_newest(&RequestKey::new(requester, digest)),
+        ]);
+        let answers = answers.await?;
+        let first = |question: usize| answers.get(question).and_then(|rows| rows.first());
+        Ok(Standing {
+            history: first(0).map(|row| row.count(0)).transpose()?.unwrap_or_default(),
+            halted: first(1).map(halt::read).transpose()?,
+            session: first(2).map(|row| row.json(0)).transpose()?.unwrap_or_default(),
+            agent_today: first(3).map(|row| row.json(0)).transpose()?.unwrap_or_default(),
+            request: first(4).map(ApprovalRow::read).transpose()?.map(|row| row.record),
+        })
+    }
+
+    async fn open_session(&self, requester: &Requester, entry: Entry) -> Result<(), LedgerFault> {
+        self.submit(session::OpenSession { requester: requester.clone(), entry }).await
+    }
+
+    async fn record(&self, entries: Vec<Entry>) -> Result<(), LedgerFault> {
+        self.submit(session::Record { entries }).await
+    }
+
+    async fn park(&self, parking: Parking) -> Result<ApprovalRecord, LedgerFault> {
+        self.submit(approval::Park(parking)).await
+    }
+
+    async fn issue(&self, intent: Intent) -> Result<Issued, NotIssued> {
+        self.submit(call::Issue(intent)).await?
+    }
+
+    async fn close(&self, closing: Closing, wait: Wait) -> Result<(), LedgerFault> {
+        match wait {
+            Wait::Durable => self.submit(call::Close(closing)).await,
+            Wait::Queued => self.enqueue(detached(call::Close(closing))).await,
+        }
+    }
+
+    async fn answer(
+        &self,
+        approval: &ApprovalId,
+        signature: Signature,
+        entry: Entry,
+    ) -> Result<ApprovalRecord, NotAnswered> {
+        self.submit(approval::Answer { approval: approval.clone(), signature, entry }).await?
+    }
+
+    async fn end(
+        &self,
+        approval: &ApprovalId,
+        state: ApprovalState,
+        why: &str,
+        entries: Vec<Entry>,
+    ) -> Result<bool, LedgerFault> {
+        self.submit(approval::End { approval: approval.clone(), state, why: why.to_owned(), entries }).await
+    }
+
+    async fn deliver(&self, approval: &ApprovalId) -> Result<(), LedgerFault> {
+        self.submit(approval::Deliver(approval.clone())).await
+    }
+
+    async fn halt(&self, halt: HaltRecord, entry: Entry) -> Result<(), LedgerFault> {
+        self.submit(halt::Halt { record: halt, entry }).await
+    }
+
+    async fn resume(&self, scope: &HaltScope, entry: Entry) -> Result<bool, LedgerFault> {
+        self.submit(halt::Resume { scope: scope.clone(), entry }).await
+    }
+
+    async fn sweep(&self, now_ms: i64) -> Result<Vec<CallRecord>, LedgerFault> {
+        self.submit(call::Sweep { now_ms }).await
+    }
+
+    async fn resolve(
+        &self,
+        call: &CallId,
+        outcome: CallOutcome,
+        settlement: Settlement,
+        entry: Entry,
+    ) -> Result<bool, LedgerFault> {
+        self.submit(call::Resolve { call: call.clone(), outcome, settlement, entry }).await
+    }
+
+    async fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalRecord>, LedgerFault> {
+        let rows = self.select(approval::select(approval)).await?;
+        Ok(rows.first().map(ApprovalRow::read).transpose()?.map(|row| row.record))
+    }
+
+    async fn approvals(
+        &self,
+        states: &[ApprovalState],
+        limit: u32,
+    ) -> Result<Vec<ApprovalRecord>, LedgerFault> {
+        let rows = self.scan(approval::select_all(states, limit)).await?;
+        rows.iter().map(|row| Ok(ApprovalRow::read(row)?.record)).collect()
+    }
+
+    async fn call(&self, call: &CallId) -> Result<Option<CallRecord>, LedgerFault> {
+        let rows = self.select(call::select(call)).await?;
+        Ok(rows.first().map(CallRow::read).transpose()?.map(|row| row.record))
+    }
+
+    async fn calls(&self, state: Option<CallState>, limit: u32) -> Result<Vec<CallRecord>, LedgerFault> {
+        let rows = self.scan(call::select_all(state, limit)).await?;
+        rows.iter().map(|row| Ok(CallRow::read(row)?.record)).collect()
+    }
+
+    async fn halts(&self) -> Result<Vec<HaltRecord>, LedgerFault> {
+        let rows = self.scan(halt::select_all()).await?;
+        rows.iter().map(|row| Ok(halt::read(row)?)).collect()
+    }
+
+    async fn balances(&self, limit: u32) -> Result<Vec<(BudgetAccount, Balance)>, LedgerFault> {
+        budget::read_all(&self.scan(budget::select_all(limit)).await?)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+}

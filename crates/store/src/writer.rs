@@ -1,0 +1,317 @@
+//! Group commit: one writer per process, one transaction and one signature per batch.
+//!
+//! Whoever waits while a batch is written is in the next one, so under load many operations share a sync.
+//! The transaction begins by locking the head of the log, which puts every batch of every process in one
+//! order: budgets are exact and the log cannot fork.
+
+use std::{collections::VecDeque, future::Future, sync::Arc};
+
+use countersign_audit::{SigningKey, VerifierKey};
+use countersign_gate::ledger::LedgerFault;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    image::{Changes, Image, Key, Needs},
+    row::{Query, Row},
+};
+
+/// The most operations in one transaction: bounds its memory and how long others wait for the lock.
+const BATCH_MAX: usize = 256;
+
+/// The most outcomes kept for another try when the database fails and nobody waits for them.
+const KEPT_MAX: usize = 10_000;
+
+/// One step of the ledger, as what it reads and what it changes.
+///
+/// Contract: `needs` names every record that `apply` looks at, and may name more once others are known.
+/// `apply` is a function of the image alone; a refusal comes with no changes. It may run more than once.
+pub(crate) trait Operation: Send + Sync + 'static {
+    type Output: Send + 'static;
+
+    fn needs(&self, image: &Image, needs: &mut Needs);
+    fn apply(&self, image: &Image) -> Result<(Self::Output, Changes), LedgerFault>;
+}
+
+/// Why a step with the database failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// A statement could not be executed; perhaps only because of one operation.
+    Statement(String),
+    /// The database cannot be used now; nothing was kept.
+    Unavailable(String),
+    /// The commit was sent and its answer never came.
+    Unknown(String),
+    /// What is stored cannot be right.
+    Damaged(String),
+}
+
+impl From<Failure> for LedgerFault {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Statement(why) | Failure::Unavailable(why) => Self::Unavailable(why),
+            Failure::Unknown(why) => Self::Unknown(why),
+            Failure::Damaged(why) => Self::Damaged(why),
+        }
+    }
+}
+
+impl From<LedgerFault> for Failure {
+    fn from(fault: LedgerFault) -> Self {
+        match fault {
+            LedgerFault::Unavailable(why) => Self::Statement(why),
+            LedgerFault::Unknown(why) => Self::Unknown(why),
+            LedgerFault::Damaged(why) => Self::Damaged(why),
+        }
+    }
+}
+
+/// A database to write to.
+///
+/// Contract: after any failure the next [`Backend::begin`] starts afresh, with a new connection where the
+/// old one is of no use. Nothing is kept before [`Backend::commit`] is called; when that answers `Ok`, all
+/// of it is durable.
+pub(crate) trait Backend: Send + 'static {
+    /// Begins a transaction, locks the head of the log against every other writer, and reads it.
+    fn begin(&mut self) -> impl Future<Output = Result<Row, Failure>> + Send;
+    /// Reads; the answers are in the order of the questions.
+    fn read(&mut self, queries: &[Query]) -> impl Future<Output = Result<Vec<Vec<Row>>, Failure>> + Send;
+    /// Writes.
+    fn write(&mut self, queries: &[Query]) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Makes it durable. `watched` says that others wait for such a change.
+    fn commit(&mut self, watched: bool) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Forgets it.
+    fn roll_back(&mut self) -> impl Future<Output = ()> + Send;
+    /// The id of this process, under which it issues calls.
+    fn process(&self) -> i64;
+    /// The statement that finds open calls whose process is gone.
+    fn orphans(&self) -> Query;
+}
+
+/// A moment between two durable steps, for tests that stop the process there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The transaction has begun; nothing is written.
+    Begun,
+    /// Everything is written; nothing is durable.
+    Written,
+    /// It is durable; nobody was told.
+    Committed,
+    /// Everybody was told.
+    Answered,
+}
+
+/// Called at each [`Step`]. For tests only.
+pub type StepHook = Arc<dyn Fn(Step) + Send + Sync>;
+
+/// An operation in the queue, with who waits for it.
+pub(crate) trait Message: Send {
+    fn needs(&self, image: &Image, needs: &mut Needs);
+    fn apply(&mut self, image: &mut Image);
+    /// Answers who waits; with the fault when the batch failed. Gives the message back when nobody does
+    /// and it should be tried again.
+    fn answer(self: Box<Self>, fault: Option<&LedgerFault>) -> Option<Box<dyn Message>>;
+}
+
+/// An operation whose caller waits for the answer.
+struct Waiting<O: Operation> {
+    operation: O,
+    result: Option<Result<O::Output, LedgerFault>>,
+    caller: oneshot::Sender<Result<O::Output, LedgerFault>>,
+}
+
+/// An operation for whose answer nobody waits.
+struct Detached<O: Operation> {
+    operation: O,
+    fault: Option<LedgerFault>,
+}
+
+impl<O: Operation> Message for Waiting<O> {
+    fn needs(&self, image: &Image, needs: &mut Needs) {
+        self.operation.needs(image, needs);
+    }
+
+    fn apply(&mut self, image: &mut Image) {
+        self.result = Some(apply(&self.operation, image));
+    }
+
+    fn answer(self: Box<Self>, fault: Option<&LedgerFault>) -> Option<Box<dyn Message>> {
+        let result = match (fault, self.result) {
+            (Some(fault), _) => Err(fault.clone()),
+            (None, Some(result)) => result,
+            (None, None) => Err(LedgerFault::Unavailable("the operation was not performed".into())),
+        };
+        // A caller that has gone away does not undo what it asked for.
+        drop(self.caller.send(result));
+        None
+    }
+}
+
+impl<O: Operation> Message for Detached<O> {
+    fn needs(&self, image: &Image, needs: &mut Needs) {
+        self.operation.needs(image, needs);
+    }
+
+    fn apply(&mut self, image: &mut Image) {
+        self.fault = apply(&self.operation, image).err();
+    }
+
+    fn answer(self: Box<Self>, fault: Option<&LedgerFault>) -> Option<Box<dyn Message>> {
+        if fault.is_some() {
+            return Some(self);
+        }
+        if let Some(fault) = &self.fault {
+            tracing::error!(%fault, "an operation that nobody waits for failed");
+        }
+        None
+    }
+}
+
+fn apply<O: Operation>(operation: &O, image: &mut Image) -> Result<O::Output, LedgerFault> {
+    let (output, changes) = operation.apply(image)?;
+    image.change(changes)?;
+    Ok(output)
+}
+
+/// An operation to be queued, and where its answer will be.
+pub(crate) type Answer<O> = oneshot::Receiver<Result<<O as Operation>::Output, LedgerFault>>;
+
+pub(crate) fn waiting<O: Operation>(operation: O) -> (Box<dyn Message>, Answer<O>) {
+    let (caller, answer) = oneshot::channel();
+    (Box::new(Waiting { operation, result: None, caller }), answer)
+}
+
+pub(crate) fn detached<O: Operation>(operation: O) -> Box<dyn Message> {
+    Box::new(Detached { operation, fault: None })
+}
+
+/// The writer of one process.
+pub(crate) struct Writer<B> {
+    pub(crate) backend: B,
+    pub(crate) key: SigningKey,
+    pub(crate) verifier: VerifierKey,
+    pub(crate) changes: watch::Sender<u64>,
+    pub(crate) hook: Option<StepHook>,
+    /// The head that this process committed last.
+    pub(crate) trusted: Option<String>,
+}
+
+impl<B: Backend> Writer<B> {
+    /// Writes until every handle is gone and the queue is empty.
+    pub(crate) async fn run(mut self, mut queue: mpsc::Receiver<Box<dyn Message>>) {
+        let mut kept: VecDeque<Box<dyn Message>> = VecDeque::new();
+        while let Some(first) = queue.recv().await {
+            let mut batch: Vec<Box<dyn Message>> = kept.drain(..kept.len().min(BATCH_MAX)).collect();
+            batch.push(first);
+            while batch.len() < BATCH_MAX
+                && let Ok(next) = queue.try_recv()
+            {
+                batch.push(next);
+            }
+            kept.extend(self.commit(batch).await);
+            if kept.len() > KEPT_MAX {
+                tracing::error!(
+                    calls = kept.len(),
+                    "outcomes of reads could not be recorded; they stay in doubt"
+                );
+                kept.clear();
+            }
+        }
+        let left = self.commit(kept.into()).await.len();
+        if left > 0 {
+            tracing::error!(calls = left, "outcomes of reads could not be recorded; they stay in doubt");
+        }
+    }
+
+    /// Writes a batch and answers everybody in it. Gives back what should be tried again.
+    async fn commit(&mut self, mut batch: Vec<Box<dyn Message>>) -> Vec<Box<dyn Message>> {
+        if batch.is_empty() {
+            return batch;
+        }
+        let result = self.transact(&mut batch).await;
+        if matches!(result, Err(Failure::Statement(_))) && batch.len() > 1 {
+            // One operation must not take down its neighbours: each gets a transaction of its own.
+            let mut kept = Vec::new();
+            for message in batch {
+                let mut alone = vec![message];
+                let result = self.transact(&mut alone).await;
+                kept.extend(self.answer(alone, result));
+            }
+            return kept;
+        }
+        self.answer(batch, result)
+    }
+
+    fn answer(&self, batch: Vec<Box<dyn Message>>, result: Result<bool, Failure>) -> Vec<Box<dyn Message>> {
+        let watched = matches!(result, Ok(true));
+        let fault = result.err().map(LedgerFault::from);
+        if let Some(fault) = &fault {
+            tracing::warn!(%fault, operations = batch.len(), "a batch was not recorded");
+        }
+        let kept = batch.into_iter().filter_map(|message| message.answer(fault.as_ref())).collect();
+        if watched {
+            self.changes.send_modify(|version| *version = version.wrapping_add(1));
+        }
+        self.step(Step::Answered);
+        kept
+    }
+
+    /// One transaction. Answers whether it changed what others wait for.
+    async fn transact(&mut self, batch: &mut [Box<dyn Message>]) -> Result<bool, Failure> {
+        let result = self.attempt(batch).await;
+        if result.is_err() {
+            self.backend.roll_back().await;
+        }
+        result
+    }
+
+    async fn attempt(&mut self, batch: &mut [Box<dyn Message>]) -> Result<bool, Failure> {
+        let head = self.backend.begin().await?;
+        self.step(Step::Begun);
+        let process = self.backend.process();
+        let mut image = Image::new(&head, &self.verifier, self.trusted.as_deref(), process)?;
+        self.load(batch, &mut image).await?;
+        for message in batch {
+            message.apply(&mut image);
+        }
+        if !image.is_changed() {
+            self.backend.roll_back().await;
+            return Ok(false);
+        }
+        let (statements, head) = image.write(&self.key)?;
+        self.backend.write(&statements).await?;
+        self.step(Step::Written);
+        self.backend.commit(image.is_watched()).await?;
+        self.trusted = Some(head);
+        self.step(Step::Committed);
+        Ok(image.is_watched())
+    }
+
+    /// Reads what the operations need, and what they need once they have seen that.
+    async fn load(&mut self, batch: &[Box<dyn Message>], image: &mut Image) -> Result<(), Failure> {
+        loop {
+            let mut needs = Needs::new();
+            for message in batch {
+                message.needs(image, &mut needs);
+            }
+            let missing: Vec<Key> = needs.into_iter().filter(|key| !image.knows(key)).collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let orphans = self.backend.orphans();
+            let queries: Vec<Query> = missing.iter().map(|key| Image::select(key, &orphans)).collect();
+            let rows = self.backend.read(&queries).await?;
+            if rows.len() != missing.len() {
+                return Err(Failure::Unavailable("the database did not answer every question".into()));
+            }
+            for (key, rows) in missing.into_iter().zip(&rows) {
+                image.load(key, rows);
+            }
+        }
+    }
+
+    fn step(&self, step: Step) {
+        if let Some(hook) = &self.hook {
+            hook(step);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The contract of a ledger, held by both databases.
+//!
+//! Every test runs on SQLite and, by `COUNTERSIGN_TEST_POSTGRES` (a superuser's URL), on PostgreSQL, each
+//! in a place of its own. `./test` starts a server and sets it.
+#![expect(clippy::arithmetic_side_effects, reason = "an overflow in a test is a failed test")]
+
+#[cfg(test)]
+mod budgets;
+#[cfg(test)]
+mod calls;
+#[cfg(test)]
+mod make;
+#[cfg(test)]
+mod place;
