@@ -55,20 +55,23 @@ impl Subject<'_> {
         add("categories", &|| Ok(Some(texts(facts.categories.union(&self.tool.categories)))))?;
         add("reversible", &|| Ok(Some(RestrictedExpression::new_bool(facts.reversible))))?;
         add("on_behalf_of", &|| Ok(self.requester.on_behalf_of.as_ref().map(|p| text(p.as_str()))))?;
-        add("reach", &|| facts.reach.as_ref().map(reach).transpose())?;
-        add("statement", &|| facts.statement.as_ref().map(statement).transpose())?;
-        add("session", &|| counters(&facts.session, mentions).map(Some))?;
-        add("agent_today", &|| counters(&facts.agent_today, mentions).map(Some))?;
+        let within = |attribute| Within { mentions, attribute, fields: Vec::new() };
+        add("reach", &|| facts.reach.as_ref().map(|r| reach(r, within("reach"))).transpose())?;
+        add("statement", &|| {
+            facts.statement.as_ref().map(|s| statement(s, within("statement"))).transpose()
+        })?;
+        add("session", &|| counters(&facts.session, within("session")).map(Some))?;
+        add("agent_today", &|| counters(&facts.agent_today, within("agent_today")).map(Some))?;
         add("provenance", &|| Ok(Some(texts(&facts.provenance))))?;
-        add("time", &|| time(facts.now_ms).map(Some))?;
-        add("approval", &|| valid.map(approval).transpose())?;
+        add("time", &|| time(facts.now_ms, within("time")).map(Some))?;
+        add("approval", &|| valid.map(|a| approval(a, within("approval"))).transpose())?;
         add("args", &|| self.arguments(mentions).map(Some))?;
         Context::from_pairs(fields).map_err(|_cause| String::from("the facts do not fit the schema"))
     }
 
     fn arguments(&self, mentions: &Mentions) -> Result<RestrictedExpression, String> {
         let mut fields = Vec::new();
-        for (name, attribute) in self.types.iter().filter(|(name, _)| mentions.sees_argument(name)) {
+        for (name, attribute) in self.types.iter().filter(|(name, _)| mentions.sees_field("args", name)) {
             match self.arguments.get(name) {
                 None | Some(Value::Null) if attribute.required => {
                     return Err(format!("argument `{name}` is missing"));
@@ -103,81 +106,100 @@ fn record(fields: impl IntoIterator<Item = Field>) -> Result<RestrictedExpressio
         .map_err(|_cause| String::from("a record has the same name twice"))
 }
 
-fn named<const N: usize>(
-    fields: [(&str, RestrictedExpression); N],
-) -> impl Iterator<Item = Field> + use<'_, N> {
-    fields.into_iter().map(|(name, value)| (name.to_string(), value))
+/// The fields of one attribute, as far as some policy looks at them.
+struct Within<'a> {
+    mentions: &'a Mentions,
+    attribute: &'a str,
+    fields: Vec<Field>,
 }
 
-fn reach(reach: &Reach) -> Result<RestrictedExpression, String> {
-    let amount = match &reach.amount {
-        None => None,
-        Some(money) => Some(record(named([
-            ("currency", text(&money.currency.to_string())),
-            ("minor", long(money.minor)),
-        ]))?),
-    };
-    record(
-        named([
-            ("rows", long(reach.rows)),
-            ("exact", RestrictedExpression::new_bool(reach.exact)),
-            ("unbounded", RestrictedExpression::new_bool(reach.unbounded)),
-            ("cascades", long(reach.cascades)),
-            ("tables", texts(reach.tables.keys())),
-            ("triggers", texts(&reach.triggers)),
-        ])
-        .chain(amount.map(|value| (String::from("amount"), value))),
-    )
+impl Within<'_> {
+    fn with(mut self, name: &str, value: impl FnOnce() -> RestrictedExpression) -> Self {
+        if self.mentions.sees_field(self.attribute, name) {
+            self.fields.push((name.into(), value()));
+        }
+        self
+    }
+
+    fn end(self) -> Result<RestrictedExpression, String> {
+        record(self.fields)
+    }
 }
 
-fn statement(statement: &StatementFacts) -> Result<RestrictedExpression, String> {
-    record(named([
-        ("verb", text(&statement.verb)),
-        ("reads", texts(&statement.reads)),
-        ("writes", texts(&statement.writes)),
-        ("functions", texts(&statement.functions)),
-        ("bounded", RestrictedExpression::new_bool(statement.bounded)),
-    ]))
+fn truth(value: bool) -> RestrictedExpression {
+    RestrictedExpression::new_bool(value)
 }
 
-fn counters(counters: &Counters, mentions: &Mentions) -> Result<RestrictedExpression, String> {
+fn reach(reach: &Reach, within: Within<'_>) -> Result<RestrictedExpression, String> {
+    let mut within = within
+        .with("rows", || long(reach.rows))
+        .with("exact", || truth(reach.exact))
+        .with("unbounded", || truth(reach.unbounded))
+        .with("cascades", || long(reach.cascades))
+        .with("tables", || texts(reach.tables.keys()))
+        .with("triggers", || texts(&reach.triggers));
+    if let Some(money) = &reach.amount {
+        let amount = record([
+            ("currency".into(), text(&money.currency.to_string())),
+            ("minor".into(), long(money.minor)),
+        ])?;
+        within = within.with("amount", || amount);
+    }
+    within.end()
+}
+
+fn statement(statement: &StatementFacts, within: Within<'_>) -> Result<RestrictedExpression, String> {
+    within
+        .with("verb", || text(&statement.verb))
+        .with("reads", || texts(&statement.reads))
+        .with("writes", || texts(&statement.writes))
+        .with("functions", || texts(&statement.functions))
+        .with("bounded", || truth(statement.bounded))
+        .end()
+}
+
+fn counters(counters: &Counters, within: Within<'_>) -> Result<RestrictedExpression, String> {
+    let asked = within.mentions.currencies();
     let money = counters
         .money
         .iter()
         .map(|(currency, minor)| (currency.to_string(), long(*minor)))
-        .filter(|(currency, _)| mentions.currencies().contains(currency));
-    let tools = RestrictedExpression::new_set(counters.tools.iter().map(|t| text(t.as_str())));
-    record(named([
-        ("calls", long(counters.calls)),
-        ("writes", long(counters.writes)),
-        ("destructive", long(counters.destructive)),
-        ("rows", long(counters.rows)),
-        ("money", record(money)?),
-        ("tools", tools),
-        ("tool_count", long(u64::try_from(counters.tools.len()).unwrap_or(u64::MAX))),
-    ]))
+        .filter(|(currency, _)| asked.contains(currency));
+    let money = record(money)?;
+    within
+        .with("calls", || long(counters.calls))
+        .with("writes", || long(counters.writes))
+        .with("destructive", || long(counters.destructive))
+        .with("rows", || long(counters.rows))
+        .with("money", || money)
+        .with("tools", || RestrictedExpression::new_set(counters.tools.iter().map(|t| text(t.as_str()))))
+        .with("tool_count", || long(u64::try_from(counters.tools.len()).unwrap_or(u64::MAX)))
+        .end()
 }
 
 /// UTC, from the proleptic Gregorian calendar: the day's hour and minute, Monday as 1 to Sunday as 7.
-fn time(unix_ms: i64) -> Result<RestrictedExpression, String> {
+fn time(unix_ms: i64, within: Within<'_>) -> Result<RestrictedExpression, String> {
     const MINUTE_MS: i64 = 60_000;
     let minutes = unix_ms.div_euclid(MINUTE_MS);
     let day = minutes.div_euclid(24 * 60);
     let minute_of_day = minutes.rem_euclid(24 * 60);
     // 1970-01-01 was a Thursday.
     let weekday = day.saturating_add(3).rem_euclid(7).saturating_add(1);
-    record(named([
-        ("unix_ms", RestrictedExpression::new_long(unix_ms)),
-        ("hour", RestrictedExpression::new_long(minute_of_day.div_euclid(60))),
-        ("minute", RestrictedExpression::new_long(minute_of_day.rem_euclid(60))),
-        ("weekday", RestrictedExpression::new_long(weekday)),
-    ]))
+    within
+        .with("unix_ms", || RestrictedExpression::new_long(unix_ms))
+        .with("hour", || RestrictedExpression::new_long(minute_of_day.div_euclid(60)))
+        .with("minute", || RestrictedExpression::new_long(minute_of_day.rem_euclid(60)))
+        .with("weekday", || RestrictedExpression::new_long(weekday))
+        .end()
 }
 
-fn approval(approval: &ApprovalFact) -> Result<RestrictedExpression, String> {
-    let people = RestrictedExpression::new_set(approval.signers.iter().map(|(p, _)| text(p.as_str())));
+fn approval(approval: &ApprovalFact, within: Within<'_>) -> Result<RestrictedExpression, String> {
     let groups: BTreeSet<&str> =
         approval.signers.iter().flat_map(|(_, groups)| groups.iter().map(|g| g.as_str())).collect();
-    let groups = RestrictedExpression::new_set(groups.into_iter().map(text));
-    record(named([("people", people), ("groups", groups)]))
+    within
+        .with("people", || {
+            RestrictedExpression::new_set(approval.signers.iter().map(|(p, _)| text(p.as_str())))
+        })
+        .with("groups", || RestrictedExpression::new_set(groups.into_iter().map(text)))
+        .end()
 }

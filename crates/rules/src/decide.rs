@@ -12,7 +12,8 @@ use alloc::{
 };
 
 use cedar_policy::{
-    AuthorizationError, Authorizer, Context, EvaluationError, Request, Response, RestrictedExpression,
+    AuthorizationError, Authorizer, Context, EntityId, EntityUid, EvaluationError, Request, Response,
+    RestrictedExpression,
 };
 
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
     facts::{ApprovalFact, Facts},
     id::{AgentId, GroupName, PersonId, PolicyId, ToolName},
     mentions::Mentions,
-    policy::{Judged, Policies, Slice, uid},
+    policy::{Judged, Policies, Slice},
     source::Rule,
 };
 
@@ -68,9 +69,13 @@ pub fn recompute<A>(
 
 impl Policies {
     /// A denial that no measurement and no person can change, before anything is measured. It is never
-    /// given where [`decide`] would not deny; `facts.reach` and `facts.approval` are not looked at.
+    /// given where [`decide`] would not deny; `facts.reach` and `facts.approval` are not looked at. A read
+    /// is measured by nobody, so for reads there is nothing to save and the answer is left to [`decide`].
     #[must_use]
     pub fn forbidden_early<A>(&self, call: &Call<A>, facts: &Facts) -> Option<Deny> {
+        if facts.effect < Effect::Write {
+            return None;
+        }
         let judge = match Judge::of(call, facts, self) {
             Ok(judge) => judge,
             Err(message) => return Some(invalid_request(message)),
@@ -109,9 +114,7 @@ impl Policies {
             .filter(|effect| (declared.floor()..=declared.ceiling()).contains(effect))
             .any(|effect| {
                 let answer = |judged: &Judged| {
-                    let effect = RestrictedExpression::new_string(effect.as_str().into());
-                    let context = Context::from_pairs([(String::from("effect"), effect)]).ok()?;
-                    let request = slice.request(agent, context)?;
+                    let request = slice.request_before_call(agent, effect)?;
                     let response = Authorizer::new().is_authorized(&request, &judged.set, entities);
                     let matched = response.diagnostics().reason().next().is_some();
                     let failed = response.diagnostics().errors().next().is_some();
@@ -124,8 +127,15 @@ impl Policies {
 }
 
 impl Slice {
+    /// A request for policies that look at nothing but agent, system and effect.
+    pub(crate) fn request_before_call(&self, agent: &AgentId, effect: Effect) -> Option<Request> {
+        let effect = RestrictedExpression::new_string(effect.as_str().into());
+        self.request(agent, Context::from_pairs([(String::from("effect"), effect)]).ok()?)
+    }
+
     pub(crate) fn request(&self, agent: &AgentId, context: Context) -> Option<Request> {
-        let principal = uid("Agent", agent.as_str())?;
+        let principal =
+            EntityUid::from_type_name_and_id(self.principals.clone(), EntityId::new(agent.as_str()));
         // The context is made from the types that the schema was made from, so it is not checked again.
         Request::new(principal, self.action.clone(), self.resource.clone(), context, None).ok()
     }

@@ -6,7 +6,7 @@
 
 use alloc::{
     borrow::ToOwned as _,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     string::{String, ToString as _},
     vec,
     vec::Vec,
@@ -18,11 +18,16 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Mentions {
     everything: bool,
-    attributes: BTreeSet<String>,
-    every_argument: bool,
-    arguments: BTreeSet<String>,
+    attributes: BTreeMap<String, Fields>,
     /// Every attribute name of three capital letters, wherever it stands: the currencies asked for.
     currencies: BTreeSet<String>,
+}
+
+/// Which fields of an attribute are looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Fields {
+    all: bool,
+    named: BTreeSet<String>,
 }
 
 impl Mentions {
@@ -35,25 +40,28 @@ impl Mentions {
 
     pub(crate) fn add(&mut self, other: &Self) {
         self.everything |= other.everything;
-        self.every_argument |= other.every_argument;
-        self.attributes.extend(other.attributes.iter().cloned());
-        self.arguments.extend(other.arguments.iter().cloned());
+        for (attribute, fields) in &other.attributes {
+            let mine = self.attributes.entry(attribute.clone()).or_default();
+            mine.all |= fields.all;
+            mine.named.extend(fields.named.iter().cloned());
+        }
         self.currencies.extend(other.currencies.iter().cloned());
     }
 
     /// Whether `context.<attribute>` can make a difference.
     pub(crate) fn sees(&self, attribute: &str) -> bool {
-        self.everything || self.attributes.contains(attribute)
+        self.everything || self.attributes.contains_key(attribute)
     }
 
-    /// Whether `context.args.<name>` can make a difference.
-    pub(crate) fn sees_argument(&self, name: &str) -> bool {
-        self.everything || self.every_argument || self.arguments.contains(name)
+    /// Whether `context.<attribute>.<field>` can make a difference.
+    pub(crate) fn sees_field(&self, attribute: &str, field: &str) -> bool {
+        self.everything
+            || self.attributes.get(attribute).is_some_and(|fields| fields.all || fields.named.contains(field))
     }
 
     /// Whether nothing but these attributes can make a difference.
     pub(crate) fn only(&self, attributes: &[&str]) -> bool {
-        !self.everything && self.attributes.iter().all(|a| attributes.contains(&a.as_str()))
+        !self.everything && self.attributes.keys().all(|a| attributes.contains(&a.as_str()))
     }
 
     pub(crate) const fn currencies(&self) -> &BTreeSet<String> {
@@ -112,16 +120,10 @@ impl Mentions {
         }
         match path {
             [] => self.everything = true,
-            [attribute, rest @ ..] => {
-                self.attributes.insert(attribute.clone());
-                if attribute == "args" {
-                    match rest.first() {
-                        None => self.every_argument = true,
-                        Some(name) => {
-                            self.arguments.insert(name.clone());
-                        }
-                    }
-                }
+            // `context has a` looks at whether it is there, and `context.a` may go anywhere.
+            [attribute] => self.attributes.entry(attribute.clone()).or_default().all = true,
+            [attribute, field, ..] => {
+                self.attributes.entry(attribute.clone()).or_default().named.insert(field.clone());
             }
         }
     }
@@ -196,8 +198,8 @@ mod tests {
     #[test]
     fn knows_which_arguments_and_currencies_are_asked_for() {
         let mentions = of("context.args.amount > 1 && context.session.money has EUR");
-        assert!(mentions.sees_argument("amount") && !mentions.sees_argument("iban"));
-        assert!(of("context.args == {}").sees_argument("iban"));
+        assert!(mentions.sees_field("args", "amount") && !mentions.sees_field("args", "iban"));
+        assert!(of("context.args == {}").sees_field("args", "iban"));
         assert!(mentions.currencies().contains("EUR"));
         assert!(of("context has session.money.USD").currencies().contains("USD"));
     }

@@ -6,6 +6,7 @@
 //! made here once.
 
 use alloc::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     format,
     string::{String, ToString as _},
@@ -16,7 +17,7 @@ use alloc::{
 use core::str::FromStr as _;
 
 use cedar_policy::{
-    ActionConstraint, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, PolicySet,
+    ActionConstraint, Authorizer, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, PolicySet,
     ResourceConstraint, RestrictedExpression, Schema, SchemaFragment, ValidationMode, Validator,
 };
 use serde_json::{Value, json};
@@ -25,6 +26,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     call::Requester,
     category,
+    effect::Effect,
     id::{AgentId, BundleDigest, GroupName, TeamName, ToolName},
     mentions::Mentions,
     schema::{self, Attribute, CALL, CATEGORY, Untyped},
@@ -66,6 +68,7 @@ pub struct Policies {
 pub(crate) struct Slice {
     pub(crate) tool: Arc<ToolSpec>,
     pub(crate) types: BTreeMap<String, Attribute>,
+    pub(crate) principals: EntityTypeName,
     pub(crate) action: EntityUid,
     pub(crate) resource: EntityUid,
     /// Every policy that can apply.
@@ -139,7 +142,7 @@ impl Policies {
             })?;
             slices.insert(tool.name.clone(), slice);
         }
-        Ok(Self {
+        let mut policies = Self {
             rules: rules.into_iter().map(|r| (r.id.to_string(), r)).collect(),
             slices,
             agents: agents.iter().map(|a| (a.id.clone(), a.clone())).collect(),
@@ -148,7 +151,50 @@ impl Policies {
             digest,
             warnings,
             untyped,
-        })
+        };
+        let blind = policies.blind();
+        policies.warnings.extend(blind);
+        Ok(policies)
+    }
+
+    /// Rules about the reach on tools whose reach cannot be measured: such calls are refused.
+    fn blind(&self) -> Vec<PolicyError> {
+        let mut warnings = Vec::new();
+        for slice in self.slices.values().filter(|s| !s.tool.measurable) {
+            let stricter = |rule: &&Rule| rule.mentions.sees("reach") && (rule.forbids || rule.ask.is_some());
+            let rules = slice.all.set.policies().filter_map(|p| self.rules.get(p.id().as_ref() as &str));
+            for rule in rules.filter(stricter).filter(|rule| self.can_hold(slice, rule)) {
+                warnings.push(PolicyError {
+                    file: rule.file.clone(),
+                    span: rule.span.clone(),
+                    message: format!(
+                        "calls of tool `{}` are refused where policy `{}` looks at their reach, which cannot be measured",
+                        slice.tool.name, rule.id
+                    ),
+                    help: Some("make the tool measurable, or except its system in the policy".into()),
+                });
+            }
+        }
+        warnings
+    }
+
+    /// Whether a rule's conditions on agent, system and effect hold for some agent and some writing call.
+    fn can_hold(&self, slice: &Slice, rule: &Rule) -> bool {
+        let Some(reduced) = rule.reduced(|m| m.only(&["effect"])) else { return true };
+        let Ok(set) = PolicySet::from_policies([reduced.policy]) else { return true };
+        let declared = slice.tool.effect;
+        [Effect::Write, Effect::Destructive]
+            .into_iter()
+            .filter(|effect| (declared.floor()..=declared.ceiling()).contains(effect))
+            .any(|effect| {
+                self.agents.keys().any(|agent| {
+                    let request = slice.request_before_call(agent, effect);
+                    request.is_none_or(|request| {
+                        let response = Authorizer::new().is_authorized(&request, &set, &self.entities);
+                        response.diagnostics().reason().next().is_some()
+                    })
+                })
+            })
     }
 
     /// What names this bundle: policies with their annotations, tool versions, agents' accounts.
@@ -219,16 +265,17 @@ impl Policies {
 
     /// The entities to evaluate with: those made when the policies were loaded, with the requester's own
     /// teams where they differ from the configured ones.
-    pub(crate) fn entities_for(&self, requester: &Requester) -> Option<alloc::borrow::Cow<'_, Entities>> {
+    pub(crate) fn entities_for(&self, requester: &Requester) -> Option<Cow<'_, Entities>> {
         let spec = self.agents.get(&requester.agent);
-        let teams: BTreeSet<TeamName> = requester.teams.iter().cloned().collect();
-        if spec.is_some_and(|s| s.teams == teams) {
-            return Some(alloc::borrow::Cow::Borrowed(&self.entities));
+        let teams = &requester.teams;
+        if spec.is_some_and(|s| s.teams.len() == teams.len() && teams.iter().all(|t| s.teams.contains(t))) {
+            return Some(Cow::Borrowed(&self.entities));
         }
+        let teams = teams.iter().cloned().collect();
         let accounts = spec.map(|s| s.accounts.clone()).unwrap_or_default();
         let agent = agent_entity(&AgentSpec { id: requester.agent.clone(), teams, accounts })?;
         let entities = self.entities.clone().upsert_entities([agent], None).ok()?;
-        Some(alloc::borrow::Cow::Owned(entities))
+        Some(Cow::Owned(entities))
     }
 }
 
@@ -474,6 +521,7 @@ fn slice(tool: &Arc<ToolSpec>, types: BTreeMap<String, Attribute>, rules: &[Rule
     let mut slice = Slice {
         tool: tool.clone(),
         types,
+        principals: EntityTypeName::from_str("Agent").ok()?,
         action,
         resource,
         all: Judged::default(),

@@ -203,8 +203,8 @@ proptest! {
         more in policy(),
         cases in prop::collection::vec(any_case(), 12),
     ) {
-        let scope = more.find("(principal").unwrap();
-        let more = format!("forbid {}", &more[scope..]);
+        let (_, scope) = more.split_once("(principal").unwrap();
+        let more = format!("forbid (principal{scope}");
         let before = policies(&texts);
         let after = policies(&[texts.clone(), vec![more.clone()]].concat());
         for (call, facts) in &cases {

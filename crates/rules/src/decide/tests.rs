@@ -516,6 +516,21 @@ fn doubtful_policies_are_warned_about() {
 }
 
 #[test]
+fn a_rule_about_a_reach_that_cannot_be_measured_is_warned_about() {
+    let mut tools = sample::tools();
+    for tool in &mut tools {
+        let mut blind = (**tool).clone();
+        blind.measurable = false;
+        *tool = alloc::sync::Arc::new(blind);
+    }
+    let rules = Policies::load(&[PolicySource::default_pack()], &tools, &sample::agents()).unwrap();
+    let said: Vec<String> = rules.warnings().iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].contains("`delete`") && said[0].contains("`default:deletes-over-500-rows`"), "{said:?}");
+    assert!(said[1].contains("`query`"), "{said:?}");
+}
+
+#[test]
 fn time_is_utc() {
     let at = |now_ms: i64, condition: &str| {
         let rules = policies(&alloc::format!("permit (principal, action, resource) when {{ {condition} }};"));
