@@ -1,5 +1,6 @@
 // Adds the agent's key to every request of the suite, which has no option for a header:
 //   node --import ./authorize.mjs SUITE server --url URL      (the key is in COUNTERSIGN_TEST_AGENT_KEY)
+import http from "node:http";
 import { createRequire } from "node:module";
 
 const key = process.env.COUNTERSIGN_TEST_AGENT_KEY;
@@ -17,3 +18,10 @@ const addKey = (dispatch) => (options, handler) => {
 };
 
 setGlobalDispatcher(new Agent().compose(addKey));
+
+// Where the suite writes headers that `fetch` would not, it uses Node's own client.
+const { addRequest } = http.Agent.prototype;
+http.Agent.prototype.addRequest = function (request, ...rest) {
+  request.setHeader("authorization", `Bearer ${key}`);
+  return addRequest.call(this, request, ...rest);
+};

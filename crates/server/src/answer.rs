@@ -55,7 +55,9 @@ pub fn next(pending: &Pending) -> String {
     let approval = &pending.approval;
     match pending.state {
         ApprovalState::Approved | ApprovalState::Executing => {
-            format!("people have approved request `{approval}`, and the call is being performed: fetch its result")
+            format!(
+                "people have approved request `{approval}`, and the call is being performed: fetch its result"
+            )
         }
         ApprovalState::Waiting
         | ApprovalState::Refused

@@ -25,7 +25,7 @@ use super::{
 use crate::app::{App, Identity};
 
 /// How often the list of tools is compared for clients that want to hear of changes.
-const LIST_POLL: Duration = Duration::from_secs(2);
+const LIST_POLL: Duration = Duration::from_secs(1);
 
 /// What every agent is told once.
 const INSTRUCTIONS: &str = "Calls go through Countersign: rules decide, and people approve what is risky. Say \

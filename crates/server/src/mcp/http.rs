@@ -76,6 +76,9 @@ async fn serve(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Respo
         return endpoint.hand_over(door(SessionKey::default()), request).await;
     }
     let (mut parts, body) = request.into_parts();
+    if is_own_origin(&parts.headers) {
+        parts.headers.remove(header::ORIGIN);
+    }
     let limit = endpoint.settings.message_bytes_max;
     let bytes = match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, limit)).await {
         Ok(Ok(bytes)) => bytes,
@@ -96,6 +99,10 @@ async fn serve(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Respo
     };
     if let Err(bad) = revision(&parts.headers, &frame) {
         return error(StatusCode::BAD_REQUEST, &bad);
+    }
+    if frame.method() == Some("initialize") && frame.is_modern() {
+        let bad = BadFrame::new(frame.id(), ErrorCode::METHOD_NOT_FOUND, "this revision has no `initialize`");
+        return error(StatusCode::NOT_FOUND, &bad);
     }
     let session = match SessionKey::find(&endpoint.settings.seal, &who, &parts.headers, &frame) {
         Ok(session) => session,
@@ -129,6 +136,15 @@ impl Endpoint {
         );
         service.handle(request).await.map(Body::new)
     }
+}
+
+/// Whether the origin is the very host that the request is for. The SDK checks that host against the list, so
+/// a name that was rebound to this address is refused all the same.
+fn is_own_origin(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let (Some(origin), Some(host)) = (text(header::ORIGIN), text(header::HOST)) else { return false };
+    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
 /// Refuses a revision that is not served, where only the header names it. The SDK checks the others.

@@ -71,10 +71,13 @@ pub const SESSION_META: &str = "countersign/session";
 pub struct Settings {
     /// What may stand in `Host`: names, or names with a port. Empty refuses every request.
     pub hosts: Vec<String>,
-    /// Origins that browsers may call from, with scheme and port. A request without `Origin` is no browser's.
+    /// Origins that browsers may call from beside the server's own, with scheme and port (`:*` for any). A
+    /// request without `Origin` is no browser's.
     pub origins: Vec<String>,
     /// How long a call that waits for people is held before the client is told that it waits.
     pub wait: Duration,
+    /// How often a client that asked for progress hears that the wait goes on.
+    pub beat: Duration,
     /// The largest message, in bytes.
     pub message_bytes_max: usize,
     /// Seals what clients carry for us.
@@ -93,6 +96,7 @@ impl Settings {
             hosts: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
             origins: Vec::new(),
             wait: Duration::from_secs(20),
+            beat: Duration::from_secs(5),
             message_bytes_max: 256 * 1024,
             seal,
             resource_metadata: None,

@@ -4,7 +4,7 @@
 //!   once; see [`task`](super::task). The experimental tasks of 2025-11-25 have another form, which the SDK
 //!   does not speak; they are not declared.
 //! - **2026-07-28 without tasks**: the call is held for [`Settings::wait`](super::Settings::wait), and then
-//!   answered with `input_required` that has no input requests and a sealed `requestState`: the client repeats
+//!   answered with `input_required` that has no input requests but a sealed `requestState`: the client repeats
 //!   the call with it, any replica goes on waiting for the same request, and the result is fetched rather than
 //!   the call proposed again. After [`ROUNDS_MAX`] rounds the answer is `pending` as below, because clients
 //!   give up after a number of rounds of their own, and the agent would learn nothing.
@@ -20,7 +20,7 @@ use countersign_gate::{Answer, Pending};
 use countersign_rules::ApprovalId;
 use rmcp::{
     RoleServer,
-    model::{ErrorData, InputRequiredResult, JsonObject, ProgressNotificationParam},
+    model::{ErrorData, InputRequests, InputRequiredResult, JsonObject, ProgressNotificationParam},
     service::RequestContext,
 };
 use serde::{Deserialize, Serialize};
@@ -32,8 +32,8 @@ use super::{door::Door, outcome, seal::Seal};
 /// How many rounds a client is sent through before it is told to come back by itself.
 pub(super) const ROUNDS_MAX: u8 = 3;
 
-/// How often a client that asked for progress hears that the wait goes on.
-const BEAT: Duration = Duration::from_secs(5);
+/// The least time between two reports of progress.
+const BEAT_MIN: Duration = Duration::from_millis(10);
 
 /// What a client carries from round to round.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +79,8 @@ impl Round {
         }
         let arguments = canonical(arguments)?;
         seal.close_for(self, &["round", agent, tool, &arguments], STATE_TTL)
-            .map(InputRequiredResult::from_request_state)
+            // Empty rather than absent: clients look into it without asking whether it is there.
+            .map(|state| InputRequiredResult::new(Some(InputRequests::new()), Some(state)))
     }
 }
 
@@ -105,7 +106,7 @@ pub(super) async fn wait(
     });
     tokio::pin!(waiting);
     let mut progress = Progress { token: context.meta.get_progress_token(), sent: 0.0 };
-    let mut beat = tokio::time::interval(BEAT);
+    let mut beat = tokio::time::interval(door.settings.beat.max(BEAT_MIN));
     loop {
         tokio::select! {
             answer = &mut waiting => return answer,
