@@ -11,10 +11,11 @@
 //! Nothing in the log vouches for itself: the key is an argument, and only what
 //! leads to a root signed with it counts.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use crate::{
     checkpoint::Checkpoint,
+    hash::Hash,
     note::VerifierKey,
     tile::{BundleId, TileId},
 };
@@ -150,28 +151,38 @@ fn conclude(
     if signed.is_none() {
         report.push(root_mismatch(others, entries));
     }
-    for (position, (source, other)) in others.iter().enumerate() {
-        let twin = others
-            .iter()
-            .take(position)
-            .find(|(_, twin)| twin.size() == other.size() && twin.root() != other.root());
-        let known = match signed {
-            Some(_) if other.size() == checkpoint.size() => Some(*checkpoint.root()),
-            Some(side) => side.roots.get(&other.size()).copied().flatten(),
-            None => None,
+    compare_checkpoints(report, checkpoint, others, signed);
+}
+
+/// Compares the other checkpoints with the signed tree, and with each other where it does not reach.
+fn compare_checkpoints(
+    report: &mut Report,
+    checkpoint: &Checkpoint,
+    others: &[(String, Checkpoint)],
+    signed: Option<&Side>,
+) {
+    let mut first_of_size: BTreeMap<u64, (&String, &Hash)> = BTreeMap::new();
+    for (source, other) in others {
+        let size = other.size();
+        let forked = |against: &str| Finding::Forked { file: source.clone(), against: against.into(), size };
+        let (twin, twin_root) = *first_of_size.entry(size).or_insert_with(|| (source, other.root()));
+        let known = if size == checkpoint.size() {
+            Some(*checkpoint.root())
+        } else {
+            signed.and_then(|side| side.roots.get(&size).copied().flatten())
         };
-        if let Some((twin, _)) = twin {
-            report.push(Finding::Forked { file: source.clone(), against: twin.clone(), size: other.size() });
-        } else if other.size() == checkpoint.size() && other.root() != checkpoint.root()
-            || known.is_some_and(|root| root != *other.root())
-        {
-            let against = crate::export::CHECKPOINT.into();
-            report.push(Finding::Forked { file: source.clone(), against, size: other.size() });
-        } else if other.size() > checkpoint.size() {
-            let (file, signed) = (source.clone(), other.size());
-            report.push(Finding::TailTruncated { file, signed, have: checkpoint.size() });
-        } else if known.is_some() {
-            report.checkpoints_verified = report.checkpoints_verified.saturating_add(1);
+        match known {
+            Some(root) if root != *other.root() => report.push(forked(crate::export::CHECKPOINT)),
+            Some(_) if signed.is_some() => {
+                report.checkpoints_verified = report.checkpoints_verified.saturating_add(1);
+            }
+            Some(_) => {}
+            None if twin_root != other.root() => report.push(forked(twin)),
+            None if size > checkpoint.size() => {
+                let (file, have) = (source.clone(), checkpoint.size());
+                report.push(Finding::TailTruncated { file, signed: size, have });
+            }
+            None => {}
         }
     }
 }

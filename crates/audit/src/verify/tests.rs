@@ -259,6 +259,12 @@ fn a_fork_is_found_on_either_side() {
     assert_eq!(report.checkpoints_verified, 1);
     let forked = |file: &str, size| Finding::Forked { file: file.into(), against: "checkpoint".into(), size };
     assert_eq!(report.findings, [forked("kept-1", 500), forked("kept-2", 600)]);
+    // The good one of two that contradict each other is not blamed.
+    let (good, bad) = (log.note(500), fork.note(500));
+    for others in [[&good, &bad], [&bad, &good]] {
+        let report = log.check(&note, &others.map(Vec::as_slice));
+        assert_eq!((report.checkpoints_verified, report.findings.len()), (1, 1));
+    }
     // Two later checkpoints that contradict each other.
     let (longer, other) = (Log::new(700), Log::of([fork.entries, Log::new(100).entries].concat()));
     let report = log.check(&note, &[&longer.note(700), &other.note(700)]);
