@@ -113,6 +113,24 @@ impl Walk<'_> {
         }
     }
 
+    /// `TRUNCATE … CASCADE` empties every table that refers to `table`, whatever its foreign key says.
+    pub(super) fn truncates_referencing(&mut self, table: &TableRef) {
+        let Some(catalog) = self.catalog else { return };
+        let mut open: Vec<_> = catalog.relation(table).into_iter().collect();
+        let mut seen = BTreeSet::new();
+        while let Some(relation) = open.pop() {
+            if !seen.insert((&relation.schema, &relation.name)) {
+                continue;
+            }
+            for (child, _) in catalog.referencing(relation) {
+                let name = TableRef::new(&child.schema, child.name.clone());
+                self.fired(child, &name, Event::Truncate);
+                self.found.writes.insert(name);
+                open.push(child);
+            }
+        }
+    }
+
     fn fired(&mut self, relation: &Relation, name: &TableRef, event: Event) {
         for trigger in relation.triggers.iter().filter(|trigger| trigger.events.contains(event.word())) {
             self.raise(

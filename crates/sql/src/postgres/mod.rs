@@ -26,18 +26,18 @@ pub(crate) fn explain(sql: &str, catalog: Option<&Catalog>) -> Result<Vec<Statem
 }
 
 pub(crate) fn fingerprint(sql: &str) -> Result<String, SqlError> {
-    pg_query::fingerprint(sql, 0, 0).map(|print| print.hex).map_err(|error| refused(&error))
+    pg_query::fingerprint(sql, 0, 0).map(|print| print.hex).map_err(|error| refused(sql, &error))
 }
 
 pub(crate) fn normalize(sql: &str) -> Result<String, SqlError> {
-    pg_query::normalize(sql).map_err(|error| refused(&error))
+    pg_query::normalize(sql).map_err(|error| refused(sql, &error))
 }
 
 fn parse(sql: &str) -> Result<Vec<pb::RawStmt>, SqlError> {
-    pg_query::parse(sql, 0).map(|result| result.protobuf.stmts).map_err(|error| refused(&error))
+    pg_query::parse(sql, 0).map(|result| result.protobuf.stmts).map_err(|error| refused(sql, &error))
 }
 
-fn refused(error: &pg_query::Error) -> SqlError {
+fn refused(sql: &str, error: &pg_query::Error) -> SqlError {
     match error {
         // The tree is decoded with a limit on its depth.
         pg_query::Error::Decode(_) => SqlError::TooDeep,
@@ -46,9 +46,11 @@ fn refused(error: &pg_query::Error) -> SqlError {
         {
             SqlError::TooDeep
         }
-        pg_query::Error::Parse(message) => {
-            SqlError::Syntax { dialect: "PostgreSQL", message: message.clone(), position: None }
-        }
+        pg_query::Error::Parse(message) => SqlError::Syntax {
+            dialect: "PostgreSQL",
+            message: message.clone(),
+            position: place(sql, message),
+        },
         pg_query::Error::Conversion(_)
         | pg_query::Error::InvalidJson(_)
         | pg_query::Error::InvalidPointer
@@ -56,6 +58,18 @@ fn refused(error: &pg_query::Error) -> SqlError {
         | pg_query::Error::IsUtility(_)
         | pg_query::Error::Split(_) => SqlError::Unclassifiable { message: error.to_string() },
     }
+}
+
+/// The binding keeps the message and loses the place. Where the message quotes what it stumbled over and the text holds
+/// that once, the place is known all the same.
+fn place(sql: &str, message: &str) -> Option<usize> {
+    if message.ends_with("at end of input") {
+        return Some(sql.trim_end().len());
+    }
+    let near = message.split_once("at or near \"")?.1.strip_suffix('"')?;
+    let mut found = sql.match_indices(near).map(|(offset, _)| offset);
+    let first = found.next();
+    if found.next().is_some() { None } else { first }
 }
 
 /// The parts of a qualified name.

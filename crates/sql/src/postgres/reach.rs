@@ -178,9 +178,9 @@ fn select(
 fn written(tree: pb::Node) -> Result<Query, SqlError> {
     let raw = pb::RawStmt { stmt: Some(Box::new(tree)), stmt_location: 0, stmt_len: 0 };
     let result = pb::ParseResult { version: 0, stmts: vec![raw] };
-    let text =
-        pg_query::deparse(&result, pg_query::DeparseOptions::default()).map_err(|error| refused(&error))?;
-    let scanned = pg_query::scan(&text).map_err(|error| refused(&error))?;
+    let text = pg_query::deparse(&result, pg_query::DeparseOptions::default())
+        .map_err(|error| refused("", &error))?;
+    let scanned = pg_query::scan(&text).map_err(|error| refused(&text, &error))?;
     let mut parameters = Vec::new();
     let mut renumbered = String::with_capacity(text.len());
     let mut copied = 0_usize;

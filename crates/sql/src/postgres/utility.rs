@@ -177,6 +177,9 @@ impl Walk<'_> {
         for node in &truncate.relations {
             if let Some(NodeEnum::RangeVar(range)) = &node.node {
                 self.writes(Some(range), Event::Truncate);
+                if truncate.behavior() == pb::DropBehavior::DropCascade {
+                    self.truncates_referencing(&walk::relation(range));
+                }
             }
         }
         Verb::Truncate

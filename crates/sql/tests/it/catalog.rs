@@ -137,6 +137,13 @@ fn cascades_are_followed_to_any_depth() {
 }
 
 #[test]
+fn truncate_cascade_empties_all_that_refer() {
+    let touched = names(&seen("truncate customer cascade"));
+    assert_eq!(touched, ["customer", "public.archive", "public.billing", "public.invoice", "public.note"]);
+    assert_eq!(names(&seen("truncate customer")), ["customer"]);
+}
+
+#[test]
 fn triggers_rules_and_row_security_are_named() {
     assert!(codes(&seen("update stamped set id = 1 where id = 2")).contains(&"trigger"));
     assert!(!codes(&seen("insert into stamped values (1)")).contains(&"trigger"));

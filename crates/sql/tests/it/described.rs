@@ -158,7 +158,21 @@ fn the_json_form_is_flat_and_lower_case() {
 }
 
 #[test]
-fn a_syntax_error_tells_its_place_where_the_parser_does() {
-    let error = explain(Dialect::Sqlite, "select 1;\nselect * frm t", None).unwrap_err();
-    assert_eq!((error.code(), error.position()), ("sql_syntax", Some(19)), "{error}");
+fn a_syntax_error_tells_its_place_where_it_is_known() {
+    for (dialect, sql, place) in [
+        (Dialect::Sqlite, "select 1;\nselect * frm t", Some(19)),
+        (Dialect::Postgres, "select 1;\nselect * frm t", Some(19)),
+        (Dialect::Postgres, "select * from ", Some(13)),
+        (Dialect::Postgres, "select a a a", None),
+    ] {
+        let error = explain(dialect, sql, None).unwrap_err();
+        assert_eq!((error.code(), error.position()), ("sql_syntax", place), "{error}");
+    }
+}
+
+/// PostgreSQL cuts names at 63 bytes, and so does its parser here: the name told is the name meant.
+#[test]
+fn names_are_cut_as_the_server_cuts_them() {
+    let statement = one(Dialect::Postgres, &format!("select * from {}", "x".repeat(70)));
+    assert_eq!(statement.reads.iter().next().unwrap().name, "x".repeat(63));
 }
