@@ -1,6 +1,7 @@
 //! The three answers, with what made them.
 
 use alloc::{string::String, vec::Vec};
+use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -97,4 +98,15 @@ pub enum DenyReason {
         /// What does not fit.
         message: String,
     },
+}
+
+impl fmt::Display for DenyReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forbidden { message } => f.write_str(message.as_deref().unwrap_or("a policy forbids it")),
+            Self::NothingPermits => f.write_str("no policy permits it"),
+            Self::ReachUnknown => f.write_str("its reach was not measured"),
+            Self::EvaluationError { message } | Self::InvalidRequest { message } => f.write_str(message),
+        }
+    }
 }

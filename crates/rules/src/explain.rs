@@ -4,6 +4,7 @@ use alloc::{
     string::{String, ToString as _},
     vec::Vec,
 };
+use core::fmt;
 
 use cedar_policy::{Authorizer, PolicySet};
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,57 @@ pub enum FindingOutcome {
     },
     /// It could not be evaluated, which denies the call.
     Failed,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.decision.as_str())?;
+        match &self.decision {
+            Decision::Allow(allow) => {
+                if let Some(rows) = allow.rows_max {
+                    write!(f, ", at most {rows} rows")?;
+                }
+            }
+            Decision::Ask(ask) => {
+                for of in &ask.of {
+                    write!(f, ", {} of `{}`", of.quorum, of.group)?;
+                    if let Some(because) = &of.because {
+                        write!(f, " ({because})")?;
+                    }
+                }
+            }
+            Decision::Deny(deny) => write!(f, ": {}", deny.reason)?,
+        }
+        writeln!(f)?;
+        for finding in &self.policies {
+            let kind = match (finding.forbids, &finding.ask) {
+                (true, _) => "forbid",
+                (false, Some(_)) => "ask",
+                (false, None) => "permit",
+            };
+            writeln!(
+                f,
+                "  {:<6} {:<5} {}: {}",
+                kind,
+                finding.layer.as_str(),
+                finding.policy,
+                finding.outcome
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for FindingOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Matched => f.write_str("applies"),
+            Self::OtherToolOrSystem => f.write_str("is about other tools or systems"),
+            Self::OtherAgent => f.write_str("is about other agents"),
+            Self::ConditionFalse { condition } => write!(f, "does not apply, because not `{condition}`"),
+            Self::Failed => f.write_str("could not be evaluated"),
+        }
+    }
 }
 
 /// Explains the decision of a call.
@@ -204,5 +256,8 @@ mod tests {
             .collect();
         assert_eq!(matched, ["default:deletes-over-500-rows"]);
         assert_eq!(explanation.decision.as_str(), "deny");
+        let text = explanation.to_string();
+        assert!(text.starts_with("deny: no delete in production may exceed 500 rows\n"), "{text}");
+        assert!(text.contains("forbid pack  default:deletes-over-500-rows: applies\n"), "{text}");
     }
 }

@@ -57,6 +57,6 @@ pub use money::{Currency, Money};
 pub use policy::{AgentSpec, Policies};
 pub use reach::Reach;
 pub use refusal::{Code, Refusal};
-pub use scenario::{BadScenario, Deployment, Mismatch, Report, Scenario};
+pub use scenario::{BadScenario, Deployment, Mismatch, Question, Report, Scenario};
 pub use source::{Layer, PolicyError, PolicyErrors, PolicySource};
 pub use tool::{SystemSpec, ToolSpec};

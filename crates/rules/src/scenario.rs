@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    Arguments, Call, CallDigest, Counters, Currency, Decision, DeclaredEffect, DenyReason, Effect, Facts,
-    Money, Policies, PolicySource, Reach, Requester, StatementFacts, SystemSpec, ToolSpec,
+    Arguments, Call, CallDigest, Counters, Currency, Decision, DeclaredEffect, Effect, Facts, Money,
+    Policies, PolicySource, Reach, Requester, StatementFacts, SystemSpec, ToolSpec,
     decide::decide,
     explain::{FindingOutcome, explain},
     facts::ApprovalFact,
@@ -121,6 +121,25 @@ pub struct Case {
     pub facts: FactsGiven,
     /// The answer.
     pub expect: Expected,
+}
+
+/// A call to be explained: a case without an expected answer.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// Who calls.
+    pub agent: AgentId,
+    /// The person the agent acts for.
+    #[serde(default)]
+    pub on_behalf_of: Option<PersonId>,
+    /// The tool.
+    pub tool: ToolName,
+    /// The arguments.
+    #[serde(default)]
+    pub arguments: Map<String, Value>,
+    /// What is known; what is not said is as quiet as can be.
+    #[serde(default)]
+    pub facts: FactsGiven,
 }
 
 /// What is known about a case's call.
@@ -351,12 +370,7 @@ impl Scenario {
             if !names.insert(&case.name) {
                 return Err(bad("two cases have this name".into()));
             }
-            let tool = tools.iter().find(|t| t.name == case.tool);
-            let tool = tool.ok_or_else(|| bad(format!("there is no tool `{}`", case.tool)))?;
-            let agent = agents.iter().find(|a| a.id == case.agent);
-            let agent = agent.ok_or_else(|| bad(format!("there is no agent `{}`", case.agent)))?;
-            let call = case.call(tool, agent).map_err(bad)?;
-            let facts = case.facts.facts(tool).map_err(|e| bad(e.to_string()))?;
+            let (call, facts) = case.question().call(&tools, &agents).map_err(bad)?;
             let decision = decide(&call, &facts, &policies);
             case.expect.compare(&case.name, &decision, &mut report.mismatches);
             let findings = explain(&call, &facts, &policies).policies.into_iter();
@@ -419,12 +433,34 @@ impl ToolGiven {
 }
 
 impl Case {
-    fn call(&self, tool: &Arc<ToolSpec>, agent: &AgentSpec) -> Result<Call<()>, String> {
+    /// The case without its expected answer.
+    #[must_use]
+    pub fn question(&self) -> Question {
+        Question {
+            agent: self.agent.clone(),
+            on_behalf_of: self.on_behalf_of.clone(),
+            tool: self.tool.clone(),
+            arguments: self.arguments.clone(),
+            facts: self.facts.clone(),
+        }
+    }
+}
+
+impl Question {
+    /// The call and facts that are meant.
+    ///
+    /// # Errors
+    /// What does not fit: an agent or tool that is not configured, arguments that the tool refuses.
+    pub fn call(&self, tools: &[Arc<ToolSpec>], agents: &[AgentSpec]) -> Result<(Call<()>, Facts), String> {
+        let tool = tools.iter().find(|t| t.name == self.tool);
+        let tool = tool.ok_or_else(|| format!("there is no tool `{}`", self.tool))?;
+        let agent = agents.iter().find(|a| a.id == self.agent);
+        let agent = agent.ok_or_else(|| format!("there is no agent `{}`", self.agent))?;
         let arguments = Value::Object(self.arguments.clone());
         let schema = Arguments::parse(&tool.arguments).map_err(|e| e.to_string())?;
         schema.check(&arguments).map_err(|refusal| refusal.to_string())?;
         let name = |e: BadName| e.to_string();
-        Ok(Call {
+        let call = Call {
             id: CallId::parse("scenario").map_err(name)?,
             requester: Requester {
                 agent: self.agent.clone(),
@@ -437,7 +473,8 @@ impl Case {
             arguments,
             reason: None,
             parsed: (),
-        })
+        };
+        Ok((call, self.facts.facts(tool).map_err(name)?))
     }
 }
 
@@ -515,7 +552,7 @@ impl Expected {
                 let said = ask.of.iter().filter_map(|of| of.because.clone()).collect::<Vec<_>>();
                 (&ask.policies, said.join("; "))
             }
-            Decision::Deny(deny) => (&deny.policies, reason(&deny.reason)),
+            Decision::Deny(deny) => (&deny.policies, deny.reason.to_string()),
         };
         let found = match &because {
             empty if empty.is_empty() => decision.as_str().to_string(),
@@ -552,15 +589,6 @@ impl Expected {
 
 fn list(ids: &BTreeSet<PolicyId>) -> String {
     ids.iter().map(PolicyId::as_str).collect::<Vec<_>>().join(", ")
-}
-
-fn reason(reason: &DenyReason) -> String {
-    match reason {
-        DenyReason::Forbidden { message } => message.clone().unwrap_or_default(),
-        DenyReason::NothingPermits => "no policy permits it".into(),
-        DenyReason::ReachUnknown => "its reach was not measured".into(),
-        DenyReason::EvaluationError { message } | DenyReason::InvalidRequest { message } => message.clone(),
-    }
 }
 
 #[cfg(test)]

@@ -504,10 +504,11 @@ fn the_digest_names_meaning_not_layout() {
 fn doubtful_policies_are_warned_about() {
     let rules = policies(
         "permit (principal == Agent::\"bto\", action, resource in Environment::\"prodution\");
-         forbid (principal, action in Action::\"category:schema\", resource);",
+         forbid (principal, action in Action::\"category:schema\", resource);
+         permit (principal, action == Action::\"read\", resource) when { context.args has amount };",
     );
     let said: Vec<String> = rules.warnings().iter().map(ToString::to_string).collect();
-    for fragment in ["bto", "prodution", "declared categories only"] {
+    for fragment in ["bto", "prodution", "declared categories only", "impossible"] {
         assert!(said.iter().any(|w| w.contains(fragment)), "{fragment}: {said:?}");
     }
     assert!(policies(ALL).warnings().is_empty());

@@ -118,6 +118,44 @@ fn a_wrong_expectation_is_reported() {
 }
 
 #[test]
+fn the_examples_of_the_manual_are_true() {
+    let manual = include_str!("../../../../docs/policies.md");
+    let examples = |language: &str| -> Vec<String> {
+        let open = format!("```{language}\n");
+        manual
+            .split(open.as_str())
+            .skip(1)
+            .filter_map(|rest| Some(rest.split_once("```")?.0.to_owned()))
+            .collect()
+    };
+    let cedar = examples("cedar").concat();
+    let scenario = read("default.toml");
+    let folder = deployment(&[]);
+    let (tools, agents) = (scenario.tools(&folder).unwrap(), scenario.agents(&folder));
+    let sources = [PolicySource::default_pack(), PolicySource::user("manual", cedar)];
+    Policies::load(&sources, &tools, &agents).unwrap_or_else(|e| panic!("{e}"));
+
+    let [case] = examples("toml").try_into().unwrap();
+    let case: Scenario = toml::from_str(&case).unwrap();
+    let folder = Deployment { sources: &sources[..1], tools: &tools, agents: &agents };
+    assert_eq!(case.check(&folder).unwrap().mismatches, []);
+}
+
+#[test]
+fn a_question_is_a_case_without_an_answer() {
+    let scenario = read("default.toml");
+    let folder = deployment(&[]);
+    let (tools, agents) = (scenario.tools(&folder).unwrap(), scenario.agents(&folder));
+    let text = r#"{ "agent": "billing-bot", "tool": "get_invoice", "arguments": { "id": 1 } }"#;
+    let question: Question = serde_json::from_str(text).unwrap();
+    let (call, facts) = question.call(&tools, &agents).unwrap();
+    assert_eq!((call.tool.name.as_str(), facts.effect), ("get_invoice", Effect::Read));
+    let wrong: Question = serde_json::from_str(&text.replace("1", "true")).unwrap();
+    assert!(wrong.call(&tools, &agents).unwrap_err().contains("`/id`"));
+    assert!(serde_json::from_str::<Question>(&text.replace("agent", "agnet")).is_err());
+}
+
+#[test]
 fn a_scenario_that_does_not_fit_is_refused() {
     let with = |change: (&str, &str)| -> Result<(), String> {
         let good = r#"
