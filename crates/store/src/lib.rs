@@ -19,6 +19,7 @@ mod image;
 mod key;
 mod log;
 mod migration;
+mod postgres;
 mod rate;
 mod row;
 mod session;

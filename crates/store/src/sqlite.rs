@@ -132,6 +132,8 @@ impl Backend for Writer {
         }
     }
 
+    async fn end(&mut self) {}
+
     fn process(&self) -> i64 {
         self.process
     }

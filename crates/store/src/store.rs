@@ -24,12 +24,12 @@ use crate::{
     approval::{self, ApprovalRow, RequestKey},
     budget,
     call::{self, CallRow},
-    halt,
+    halt, postgres,
     row::{Query, Row},
     session,
     session::CounterKey,
     sqlite,
-    writer::{Backend, Failure, Message, Operation, StepHook, Writer, detached, waiting},
+    writer::{Backend, Failure, Inbox, Message, Operation, StepHook, Writer, detached, waiting},
 };
 
 /// How a ledger is opened. The defaults are right for a server.
@@ -152,10 +152,13 @@ struct Shared {
     verifier: VerifierKey,
     /// Yields when the writer has ended.
     ended: Mutex<Option<oneshot::Receiver<()>>>,
+    /// Dropped with the last handle; whoever holds the other end stops then.
+    _alive: Option<oneshot::Sender<()>>,
 }
 
 enum Reader {
     Sqlite(Arc<sqlite::Reader>),
+    Postgres { reader: postgres::Reader, connector: Box<postgres::Connector> },
 }
 
 impl std::fmt::Debug for Store {
@@ -173,17 +176,34 @@ impl Store {
     pub fn open_sqlite(path: &Path, key: SigningKey, options: &Options) -> Result<Self, StoreError> {
         let backend = sqlite::Writer::open(path, &key, options)?;
         let reader = sqlite::Reader::open(path, options)?;
-        let (store, writer, queue) = Self::assemble(Reader::Sqlite(reader), backend, key, options);
-        let (done, ended) = oneshot::channel();
-        *store.shared.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+        let (store, writer, inbox) = Self::assemble(Reader::Sqlite(reader), backend, key, options, None);
         // A thread of its own: SQLite blocks while it syncs.
         std::thread::Builder::new()
             .name("ledger".into())
-            .spawn(move || {
-                futures::executor::block_on(writer.run(queue));
-                drop(done);
-            })
+            .spawn(move || futures::executor::block_on(writer.run(inbox)))
             .map_err(|why| StoreError::Unavailable(format!("no thread for the writer: {why}")))?;
+        Ok(store)
+    }
+
+    /// Opens the ledger in a PostgreSQL database (14 or newer), which several processes may do at once, and
+    /// makes its tables if there are none. They stand in the first schema of the user's search path.
+    ///
+    /// TLS is used when the URL says `sslmode=require`, or says nothing and the host is another machine;
+    /// the server's certificate is always checked.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open_postgres(url: &str, key: SigningKey, options: &Options) -> Result<Self, StoreError> {
+        let connector = postgres::Connector::new(url, options)?;
+        connector.prepare(&key).await?;
+        let backend = connector.clone().writer().await?;
+        let reader = connector.reader(options)?;
+        let (alive, stop) = oneshot::channel();
+        let listener = connector.clone();
+        let reader = Reader::Postgres { reader, connector: Box::new(connector) };
+        let (store, writer, inbox) = Self::assemble(reader, backend, key, options, Some(alive));
+        drop(tokio::spawn(listener.listen(store.shared.changes.clone(), stop)));
+        drop(tokio::spawn(writer.run(inbox)));
         Ok(store)
     }
 
@@ -205,6 +225,7 @@ impl Store {
             changes: watch::Sender::new(0),
             verifier,
             ended: Mutex::new(None),
+            _alive: None,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -214,8 +235,10 @@ impl Store {
         backend: B,
         key: SigningKey,
         options: &Options,
-    ) -> (Self, Writer<B>, mpsc::Receiver<Box<dyn Message>>) {
+        alive: Option<oneshot::Sender<()>>,
+    ) -> (Self, Writer<B>, Inbox) {
         let (sender, queue) = mpsc::channel(options.queue.max(1));
+        let (done, ended) = oneshot::channel();
         let changes = watch::Sender::new(0);
         let verifier = key.verifier();
         let writer = Writer {
@@ -232,9 +255,10 @@ impl Store {
             queue_timeout: options.queue_timeout,
             changes,
             verifier,
-            ended: Mutex::new(None),
+            ended: Mutex::new(Some(ended)),
+            _alive: alive,
         };
-        (Self { shared: Arc::new(shared) }, writer, queue)
+        (Self { shared: Arc::new(shared) }, writer, Inbox { queue, done })
     }
 
     /// The public key of the log.
@@ -298,6 +322,7 @@ impl Store {
         match &self.shared.reader {
             // Found by index in memory that is mapped or cached: quicker than changing threads.
             Reader::Sqlite(reader) => reader.read(&queries),
+            Reader::Postgres { reader, .. } => reader.read(&queries).await,
         }
     }
 
@@ -310,6 +335,9 @@ impl Store {
                 let rows = read.await.map_err(|why| LedgerFault::Unavailable(why.to_string()))??;
                 Ok(rows.into_iter().next().unwrap_or_default())
             }
+            Reader::Postgres { reader, .. } => {
+                Ok(reader.read(&[query]).await?.into_iter().next().unwrap_or_default())
+            }
         }
     }
 
@@ -317,20 +345,20 @@ impl Store {
     /// verifiable. `entry` is appended with it. Answers whether there was any.
     ///
     /// # Errors
-    /// [`LedgerFault`]. When it is erased and a copy of it may still stand in the write-ahead log, that is
+    /// [`LedgerFault`]. When it is erased and its bytes may still stand in a file of the database, that is
     /// [`LedgerFault::Unknown`]; erasing again tries again.
     pub async fn erase_evidence(&self, approval: &ApprovalId, entry: Entry) -> Result<bool, LedgerFault> {
         let erased = self.submit(approval::EraseEvidence { approval: approval.clone(), entry }).await?;
-        match &self.shared.reader {
+        let scrubbed = match &self.shared.reader {
             Reader::Sqlite(reader) => {
                 let (path, timeout) = (reader.path().to_owned(), reader.lock_timeout());
-                let scrub = tokio::task::spawn_blocking(move || sqlite::Reader::scrub(&path, timeout));
-                let scrubbed = scrub.await.map_err(|why| LedgerFault::Unknown(why.to_string()))?;
-                scrubbed.map_err(|why| {
-                    LedgerFault::Unknown(format!("erased, and perhaps not everywhere: {why}"))
-                })?;
+                tokio::task::spawn_blocking(move || sqlite::Reader::scrub(&path, timeout))
+                    .await
+                    .map_err(|why| LedgerFault::Unknown(why.to_string()))?
             }
-        }
+            Reader::Postgres { reader, connector } => reader.scrub(connector).await,
+        };
+        scrubbed.map_err(|why| LedgerFault::Unknown(format!("erased, and perhaps not everywhere: {why}")))?;
         Ok(erased)
     }
 }

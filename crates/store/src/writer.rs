@@ -81,6 +81,8 @@ pub(crate) trait Backend: Send + 'static {
     fn commit(&mut self, watched: bool) -> impl Future<Output = Result<(), Failure>> + Send;
     /// Forgets it.
     fn roll_back(&mut self) -> impl Future<Output = ()> + Send;
+    /// Gives up the process id: nothing follows.
+    fn end(&mut self) -> impl Future<Output = ()> + Send;
     /// The id of this process, under which it issues calls.
     fn process(&self) -> i64;
     /// The statement that finds open calls whose process is gone.
@@ -184,6 +186,12 @@ pub(crate) fn detached<O: Operation>(operation: O) -> Box<dyn Message> {
     Box::new(Detached { operation, fault: None })
 }
 
+/// What a writer is given to do, and whom it tells when it has ended.
+pub(crate) struct Inbox {
+    pub(crate) queue: mpsc::Receiver<Box<dyn Message>>,
+    pub(crate) done: oneshot::Sender<()>,
+}
+
 /// The writer of one process.
 pub(crate) struct Writer<B> {
     pub(crate) backend: B,
@@ -197,7 +205,8 @@ pub(crate) struct Writer<B> {
 
 impl<B: Backend> Writer<B> {
     /// Writes until every handle is gone and the queue is empty.
-    pub(crate) async fn run(mut self, mut queue: mpsc::Receiver<Box<dyn Message>>) {
+    pub(crate) async fn run(mut self, inbox: Inbox) {
+        let Inbox { mut queue, done: _told_by_dropping } = inbox;
         let mut kept: VecDeque<Box<dyn Message>> = VecDeque::new();
         while let Some(first) = queue.recv().await {
             let mut batch: Vec<Box<dyn Message>> = kept.drain(..kept.len().min(BATCH_MAX)).collect();
@@ -217,6 +226,7 @@ impl<B: Backend> Writer<B> {
             }
         }
         let left = self.commit(kept.into()).await.len();
+        self.backend.end().await;
         if left > 0 {
             tracing::error!(calls = left, "outcomes of reads could not be recorded; they stay in doubt");
         }
@@ -287,10 +297,10 @@ impl<B: Backend> Writer<B> {
     }
 
     /// Reads what the operations need, and what they need once they have seen that.
-    async fn load(&mut self, batch: &[Box<dyn Message>], image: &mut Image) -> Result<(), Failure> {
+    async fn load(&mut self, batch: &mut [Box<dyn Message>], image: &mut Image) -> Result<(), Failure> {
         loop {
             let mut needs = Needs::new();
-            for message in batch {
+            for message in batch.iter() {
                 message.needs(image, &mut needs);
             }
             let missing: Vec<Key> = needs.into_iter().filter(|key| !image.knows(key)).collect();
