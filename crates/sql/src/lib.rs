@@ -15,6 +15,21 @@
 //! | `write` | `INSERT`, upserts, `UPDATE` with a predicate that chooses among rows, `MERGE` without deletes; creating and altering; grants; settings; transaction control; locks, cursors, sequences, notifications; maintenance; functions, operators and types not known |
 //! | `destructive` | every `DELETE`, `TRUNCATE`, `DROP`; `UPDATE` without a predicate or with a tautology; `MERGE` with a delete; SQLite's `REPLACE`; altering what drops or rewrites values or guards; overwriting files and running programs; `DO`, `CALL` and `EXECUTE`, whose effect cannot be seen |
 //!
+//! # Codes of reasons
+//!
+//! - rows: `inserts`, `upserts`, `updates`, `deletes`, `merges`, `truncates`, `replaces`, `unbounded`, `refreshes`
+//! - objects: `creates`, `creates_table`, `creates_view`, `creates_code`, `virtual_table`, `alters`, `drops`, `rewrites`,
+//!   `disables`, `unlogged`, `writes_catalog`
+//! - people: `privileges`, `roles`, `ownership`, `row_security`
+//! - session: `setting`, `cursor`, `prepared`, `listens`, `transaction`, `pragma`
+//! - server: `maintenance`, `server_setting`, `loads_code`, `connects`, `copy_file`, `copy_program`, `attaches`,
+//!   `vacuum_into`, `notifies`, `row_locks`, `table_locks`
+//! - what cannot be seen: `runs_code`, `calls_procedure`, `executes_prepared`, `unknown_function`, `unknown_operator`,
+//!   `unknown_type`, `unknown_node`, `unknown_statement`, `compiled_write` (SQLite's compiler saw more than the grammar)
+//! - functions: `function` (one that is known to do more than compute), `volatile_function`, `declared_function`
+//! - from a catalog: `cascades`, `trigger`, `rule`, `writes_view`, `unseen_view`, `foreign_table`
+//! - notes: `explain_analyze`
+//!
 //! What is deliberately not here: no connection, no clock, no files, no decision. The answer is about the text; objects
 //! of the schema (a view over a volatile function, a trigger) show only with a [`Catalog`], and reads are to be run in
 //! read-only transactions all the same.

@@ -75,8 +75,8 @@ type Harm = (Effect, &'static [Category], &'static str);
 /// PostgreSQL's own functions, and those of its bundled extensions, that do more than compute.
 fn harmful(name: &str) -> Option<Harm> {
     use Category::{
-        Admin, Catalog, Data, Files, Iam, LargeObject, Lock, Network, Notify, Opaque, Process, Sequence,
-        Session, Transaction,
+        Admin, Catalog, Data, Files, LargeObject, Lock, Network, Notify, Opaque, Process, Sequence, Session,
+        Transaction,
     };
     use Effect::{Destructive, Write};
     let harm: Harm = match name {
@@ -171,13 +171,11 @@ fn harmful(name: &str) -> Option<Harm> {
         | "unique_key_recheck"
         | "pg_extension_config_dump"
         | "suppress_redundant_updates_trigger" => (Write, &[Catalog], "is meant for the server's own use"),
-        "pg_execute_server_program" | "pg_background_launch" => (Destructive, &[Process], "starts a process"),
-        "pg_cron" | "cron" => (Write, &[Admin], "schedules work"),
+        "pg_background_launch" => (Destructive, &[Process], "starts a process"),
         "lo_manage" => (Destructive, &[LargeObject, Data], "removes large objects"),
         "dblink" | "dblink_exec" => {
             (Destructive, &[Network, Opaque], "runs a text as SQL on another connection")
         }
-        "pg_grant_role" => (Write, &[Iam], "changes privileges"),
         _ if name.starts_with("lo_") => {
             (Write, &[LargeObject], "works on large objects, which no table privilege covers")
         }

@@ -166,6 +166,43 @@ async fn what_a_read_only_transaction_refuses_is_never_called_a_read() {
     assert!(refused > 100, "only {refused} refused");
 }
 
+/// The list of harmless functions against the server's own: no trigger or internal function, and of the volatile ones
+/// only those that were looked at.
+#[tokio::test]
+async fn the_list_of_harmless_functions_holds_against_the_catalog() {
+    const LOOKED_AT: &str = "random random_normal clock_timestamp timeofday gen_random_uuid uuidv4 uuidv7 currval lastval pg_relation_size \
+        pg_table_size pg_total_relation_size pg_indexes_size pg_database_size pg_tablespace_size pg_is_in_recovery pg_current_wal_lsn \
+        pg_current_wal_insert_lsn pg_current_wal_flush_lsn pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp \
+        pg_blocking_pids pg_safe_snapshot_blocking_pids pg_lock_status pg_partition_tree pg_partition_ancestors pg_xact_status \
+        txid_status pg_notification_queue_usage pg_jit_available pg_sequence_last_value pg_collation_actual_version \
+        pg_database_collation_actual_version pg_xact_commit_timestamp pg_last_committed_xact pg_control_checkpoint pg_control_init \
+        pg_control_recovery pg_control_system pg_get_wal_replay_pause_state pg_is_wal_replay_paused current_query array_sample \
+        array_shuffle bernoulli system";
+    let client = connect(None).await;
+    let rows = client
+        .query(
+            "select distinct proname::text, provolatile = 'v', prorettype in ('trigger'::regtype, 'event_trigger'::regtype) \
+             from pg_proc where pronamespace = 'pg_catalog'::regnamespace",
+            &[],
+        )
+        .await
+        .unwrap();
+    let (mut wrong, mut checked) = (Vec::new(), 0);
+    for row in rows {
+        let (name, volatile, trigger): (String, bool, bool) = (row.get(0), row.get(1), row.get(2));
+        let explained = explain(Dialect::Postgres, &format!("select pg_catalog.\"{name}\"()"), None).unwrap();
+        let looked_at =
+            LOOKED_AT.split_whitespace().any(|known| known == name) || name.starts_with("pg_stat_get_xact_");
+        let read = explained.effect == Effect::Read;
+        checked += usize::from(read);
+        if read && (trigger || (volatile && !looked_at)) {
+            wrong.push(name);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(checked > 1500, "only {checked} of the list are on this server");
+}
+
 /// Counting tells exactly how many rows the statement then touches, joins that match a row twice included.
 #[tokio::test]
 async fn the_counted_reach_is_the_real_one() {
