@@ -192,3 +192,110 @@ impl ApprovalRequest {
         Ok(if self.is_met(&all) { ApprovalState::Approved } else { ApprovalState::Waiting })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::sample;
+
+    fn request(of: &[(&str, u32)]) -> ApprovalRequest {
+        let call = sample::call("delete", serde_json::json!({ "before": "x" }));
+        let of = of.iter().map(|(group, quorum)| AskOf {
+            group: GroupName::parse(group).unwrap(),
+            quorum: *quorum,
+            deadline_ms: 1_000,
+            because: None,
+            policy: crate::PolicyId::parse("p:1").unwrap(),
+        });
+        ApprovalRequest {
+            id: ApprovalId::parse("apr-1").unwrap(),
+            call: call.stored(),
+            decision: DecisionId::parse("dec-1").unwrap(),
+            bundle: BundleDigest::parse("b").unwrap(),
+            reach: None,
+            of: of.collect(),
+            asked_ms: 0,
+            expires_ms: 1_000,
+        }
+    }
+
+    fn answer(person: &str, groups: &[&str], approved: bool) -> Signature {
+        Signature {
+            person: PersonId::parse(person).unwrap(),
+            groups: groups.iter().map(|g| GroupName::parse(g).unwrap()).collect(),
+            approved,
+            comment: None,
+            at_ms: 999,
+            channel: "cli".into(),
+        }
+    }
+
+    #[test]
+    fn a_quorum_of_different_people_of_every_group_approves() {
+        let request = request(&[("dba", 2), ("security", 1)]);
+        let mut given = Vec::new();
+        for (person, groups, state) in [
+            ("ann", vec!["dba"], ApprovalState::Waiting),
+            ("eve", vec!["security"], ApprovalState::Waiting),
+            ("bob", vec!["dba", "sales"], ApprovalState::Approved),
+        ] {
+            let answer = answer(person, &groups, true);
+            assert_eq!(request.answer(ApprovalState::Waiting, &given, &answer), Ok(state), "{person}");
+            given.push(answer);
+        }
+        assert!(request.is_met(&given));
+    }
+
+    #[test]
+    fn one_refusal_refuses() {
+        let refused =
+            request(&[("dba", 2)]).answer(ApprovalState::Waiting, &[], &answer("ann", &["dba"], false));
+        assert_eq!(refused, Ok(ApprovalState::Refused));
+    }
+
+    #[test]
+    fn answers_that_do_not_count_change_nothing() {
+        let mut request = request(&[("dba", 2)]);
+        request.call.requester.on_behalf_of = Some(PersonId::parse("boss").unwrap());
+        let given = [answer("ann", &["dba"], true)];
+        let reply = |answer: &Signature| request.answer(ApprovalState::Waiting, &given, answer);
+        let person = |name| PersonId::parse(name).unwrap();
+        assert_eq!(reply(&answer("ann", &["dba"], true)), Err(AnswerRefusal::AnsweredAlready(person("ann"))));
+        assert_eq!(reply(&answer("bot", &["dba"], true)), Err(AnswerRefusal::OwnRequest(person("bot"))));
+        assert_eq!(reply(&answer("boss", &["dba"], true)), Err(AnswerRefusal::OwnRequest(person("boss"))));
+        assert!(matches!(reply(&answer("bob", &["sales"], true)), Err(AnswerRefusal::NotAsked { .. })));
+        assert!(matches!(reply(&answer("bob", &[], true)), Err(AnswerRefusal::NotAsked { .. })));
+        let late = Signature { at_ms: 1_000, ..answer("bob", &["dba"], true) };
+        assert_eq!(reply(&late), Err(AnswerRefusal::Expired));
+    }
+
+    #[test]
+    fn only_an_open_request_takes_answers() {
+        use ApprovalState as S;
+        let request = request(&[("dba", 1)]);
+        for state in [
+            S::Approved,
+            S::Refused,
+            S::Expired,
+            S::Superseded,
+            S::Executing,
+            S::Done,
+            S::Failed,
+            S::InDoubt,
+            S::Blocked,
+        ] {
+            let answer = request.answer(state, &[], &answer("ann", &["dba"], true));
+            assert_eq!(answer, Err(AnswerRefusal::NotOpen(state)));
+        }
+    }
+
+    #[test]
+    fn a_request_that_asks_nobody_is_never_met() {
+        let request = request(&[]);
+        assert!(!request.is_met(&[answer("ann", &["dba"], true)]));
+        let zero = self::request(&[("dba", 0)]);
+        assert!(!zero.is_met(&[]));
+    }
+}

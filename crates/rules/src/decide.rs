@@ -24,7 +24,8 @@ use crate::{
     facts::{ApprovalFact, Facts},
     id::{AgentId, GroupName, PersonId, PolicyId, ToolName},
     mentions::Mentions,
-    policy::{Judged, Policies, Slice},
+    policy::Policies,
+    slice::{Judged, Slice},
     source::Rule,
 };
 
@@ -69,8 +70,8 @@ pub fn recompute<A>(
 
 impl Policies {
     /// A denial that no measurement and no person can change, before anything is measured. It is never
-    /// given where [`decide`] would not deny; `facts.reach` and `facts.approval` are not looked at. A read
-    /// is measured by nobody, so for reads there is nothing to save and the answer is left to [`decide`].
+    /// given where [`decide()`] would not deny; `facts.reach` and `facts.approval` are not looked at. A read
+    /// is measured by nobody, so for reads there is nothing to save and the answer is left to [`decide()`].
     #[must_use]
     pub fn forbidden_early<A>(&self, call: &Call<A>, facts: &Facts) -> Option<Deny> {
         if facts.effect < Effect::Write {
@@ -94,7 +95,7 @@ impl Policies {
     }
 
     /// Whether a policy that looks at the reach can apply to this call: its other conditions hold, or
-    /// could not be evaluated. Then the reach must be measured before [`decide`], which denies without it:
+    /// could not be evaluated. Then the reach must be measured before [`decide()`], which denies without it:
     /// a `forbid` guarded by `context has reach` would otherwise be silent. A read reaches nothing.
     #[must_use]
     pub fn reach_decides<A>(&self, call: &Call<A>, facts: &Facts) -> bool {

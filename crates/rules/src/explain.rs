@@ -23,7 +23,7 @@ use crate::{
 /// A decision and what every policy said to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// The decision, as [`decide`] gives it.
+    /// The decision, as [`decide()`] gives it.
     pub decision: Decision,
     /// The policies in force.
     pub bundle: BundleDigest,

@@ -1,6 +1,6 @@
 //! What may happen.
 //!
-//! This crate answers one question, [`decide`]: given a call, the facts gathered about it and the
+//! This crate answers one question, [`decide()`]: given a call, the facts gathered about it and the
 //! policies in force, is it allowed, must a person be asked, or is it denied. Budgets, rates and
 //! approvals have their arithmetic here too.
 //!
@@ -23,6 +23,7 @@ mod context;
 mod decide;
 pub mod decision;
 pub mod effect;
+mod entity;
 pub mod explain;
 pub mod facts;
 pub mod id;
@@ -37,8 +38,10 @@ pub mod refusal;
 mod sample;
 pub mod scenario;
 pub mod schema;
+mod slice;
 pub mod source;
 pub mod tool;
+mod warning;
 
 pub use approval::{ApprovalRequest, ApprovalState, Signature};
 pub use arguments::{Arguments, BadSchema, ResultSchema, split_reason};

@@ -20,7 +20,8 @@ use serde::Serialize;
 use crate::{
     effect::{DeclaredEffect, Effect},
     id::{AgentId, PolicyId, ToolName},
-    policy::{AgentSpec, Policies, Slice},
+    policy::{AgentSpec, Policies},
+    slice::Slice,
     source::Rule,
 };
 

@@ -14,24 +14,21 @@ use alloc::{
     vec,
     vec::Vec,
 };
-use core::str::FromStr as _;
 
-use cedar_policy::{
-    ActionConstraint, Authorizer, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, PolicySet,
-    ResourceConstraint, RestrictedExpression, Schema, SchemaFragment, ValidationMode, Validator,
-};
+use cedar_policy::{Entities, PolicySet, Schema, SchemaFragment, ValidationMode, Validator};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     call::Requester,
-    category,
-    effect::Effect,
+    entity,
     id::{AgentId, BundleDigest, GroupName, TeamName, ToolName},
     mentions::Mentions,
-    schema::{self, Attribute, CALL, CATEGORY, Untyped},
+    schema::{self, CALL, CATEGORY, Untyped},
+    slice::{Slice, slice},
     source::{self, Layer, PolicyError, PolicyErrors, PolicySource, Rule},
     tool::ToolSpec,
+    warning,
 };
 
 /// How many errors are reported at once.
@@ -61,42 +58,6 @@ pub struct Policies {
     digest: BundleDigest,
     warnings: Vec<PolicyError>,
     untyped: Vec<Untyped>,
-}
-
-/// What can decide about one tool.
-#[derive(Debug)]
-pub(crate) struct Slice {
-    pub(crate) tool: Arc<ToolSpec>,
-    pub(crate) types: BTreeMap<String, Attribute>,
-    pub(crate) principals: EntityTypeName,
-    pub(crate) action: EntityUid,
-    pub(crate) resource: EntityUid,
-    /// Every policy that can apply.
-    pub(crate) all: Judged,
-    /// Those whose answer does not wait for the reach or an approval.
-    pub(crate) early: Judged,
-    /// Whether a permit waits for the reach or an approval.
-    pub(crate) late_permit: bool,
-    /// Policies that look at the reach, reduced to the conditions that do not.
-    pub(crate) reach_guards: Judged,
-    /// Permits and forbids, reduced to what is known before any call.
-    pub(crate) listed_permits: Judged,
-    pub(crate) listed_forbids: Judged,
-}
-
-/// A set of policies that is evaluated together, with what it looks at.
-#[derive(Debug, Default)]
-pub(crate) struct Judged {
-    pub(crate) set: PolicySet,
-    pub(crate) mentions: Mentions,
-}
-
-impl Judged {
-    /// INVARIANT: `mentions` covers every policy of `set`.
-    pub(crate) fn add(&mut self, policy: Policy, mentions: &Mentions) -> bool {
-        self.mentions.add(mentions);
-        self.set.add(policy).is_ok()
-    }
 }
 
 impl Policies {
@@ -129,10 +90,10 @@ impl Policies {
             .map_err(|e| one(format!("the tools make no schema: {}", chain(&e))))?;
         let mut warnings = validate(&rules, &schema, &mut errors);
         stop(&mut errors)?;
-        warnings.extend(names_nobody(&rules, tools, agents));
-        warnings.extend(categories(tools, &rules));
+        warnings.extend(warning::names_nobody(&rules, tools, agents));
+        warnings.extend(warning::categories(tools, &rules));
 
-        let entities = entities(tools, agents, &schema).map_err(one)?;
+        let entities = entity::entities(tools, agents, &schema).map_err(one)?;
         let digest = digest(&rules, tools, agents).map_err(one)?;
         let mut slices = BTreeMap::new();
         for tool in tools {
@@ -155,46 +116,6 @@ impl Policies {
         let blind = policies.blind();
         policies.warnings.extend(blind);
         Ok(policies)
-    }
-
-    /// Rules about the reach on tools whose reach cannot be measured: such calls are refused.
-    fn blind(&self) -> Vec<PolicyError> {
-        let mut warnings = Vec::new();
-        for slice in self.slices.values().filter(|s| !s.tool.measurable) {
-            let stricter = |rule: &&Rule| rule.mentions.sees("reach") && (rule.forbids || rule.ask.is_some());
-            let rules = slice.all.set.policies().filter_map(|p| self.rules.get(p.id().as_ref() as &str));
-            for rule in rules.filter(stricter).filter(|rule| self.can_hold(slice, rule)) {
-                warnings.push(PolicyError {
-                    file: rule.file.clone(),
-                    span: rule.span.clone(),
-                    message: format!(
-                        "calls of tool `{}` are refused where policy `{}` looks at their reach, which cannot be measured",
-                        slice.tool.name, rule.id
-                    ),
-                    help: Some("make the tool measurable, or except its system in the policy".into()),
-                });
-            }
-        }
-        warnings
-    }
-
-    /// Whether a rule's conditions on agent, system and effect hold for some agent and some writing call.
-    fn can_hold(&self, slice: &Slice, rule: &Rule) -> bool {
-        let Some(reduced) = rule.reduced(|m| m.only(&["effect"])) else { return true };
-        let Ok(set) = PolicySet::from_policies([reduced.policy]) else { return true };
-        let declared = slice.tool.effect;
-        [Effect::Write, Effect::Destructive]
-            .into_iter()
-            .filter(|effect| (declared.floor()..=declared.ceiling()).contains(effect))
-            .any(|effect| {
-                self.agents.keys().any(|agent| {
-                    let request = slice.request_before_call(agent, effect);
-                    request.is_none_or(|request| {
-                        let response = Authorizer::new().is_authorized(&request, &set, &self.entities);
-                        response.diagnostics().reason().next().is_some()
-                    })
-                })
-            })
     }
 
     /// What names this bundle: policies with their annotations, tool versions, agents' accounts.
@@ -273,15 +194,10 @@ impl Policies {
         }
         let teams = teams.iter().cloned().collect();
         let accounts = spec.map(|s| s.accounts.clone()).unwrap_or_default();
-        let agent = agent_entity(&AgentSpec { id: requester.agent.clone(), teams, accounts })?;
+        let agent = entity::agent_entity(&AgentSpec { id: requester.agent.clone(), teams, accounts })?;
         let entities = self.entities.clone().upsert_entities([agent], None).ok()?;
         Some(Cow::Owned(entities))
     }
-}
-
-/// An entity's name. The types are ours and always parse.
-pub(crate) fn uid(kind: &str, id: &str) -> Option<EntityUid> {
-    Some(EntityUid::from_type_name_and_id(EntityTypeName::from_str(kind).ok()?, EntityId::new(id)))
 }
 
 fn one(message: String) -> PolicyErrors {
@@ -389,112 +305,6 @@ fn validate(rules: &[Rule], schema: &Schema, errors: &mut Vec<PolicyError>) -> V
     warnings
 }
 
-/// Names in policies that nothing has. Cedar takes any name, so a typing error would never match.
-fn names_nobody(rules: &[Rule], tools: &[Arc<ToolSpec>], agents: &[AgentSpec]) -> Vec<PolicyError> {
-    let mut known: BTreeSet<(&str, &str)> = BTreeSet::new();
-    for agent in agents {
-        known.insert(("Agent", agent.id.as_str()));
-        known.extend(agent.teams.iter().map(|t| ("Team", t.as_str())));
-    }
-    for tool in tools {
-        known.insert(("System", tool.system.name.as_str()));
-        known.insert(("Environment", &tool.system.environment));
-        known.insert(("Account", &tool.system.account));
-    }
-    let mut warnings = Vec::new();
-    for rule in rules.iter().filter(|r| r.layer == Layer::User) {
-        for literal in rule.policy.entity_literals() {
-            let (kind, id) = (literal.type_name().to_string(), literal.id().unescaped());
-            if kind != "Action" && !known.contains(&(kind.as_str(), id)) {
-                warnings.push(PolicyError {
-                    file: rule.file.clone(),
-                    span: rule.span.clone(),
-                    message: format!("policy `{}` names `{kind}::\"{id}\"`, which nothing has", rule.id),
-                    help: Some("correct the name, or configure what has it".into()),
-                });
-            }
-        }
-    }
-    warnings
-}
-
-/// Categories that nobody knows, and rules that miss what is only observed.
-fn categories(tools: &[Arc<ToolSpec>], rules: &[Rule]) -> Vec<PolicyError> {
-    let mut warnings = Vec::new();
-    for tool in tools {
-        for word in tool.categories.iter().filter(|w| !category::is_known(w)) {
-            let message = format!("tool `{}` has the unknown category `{word}`", tool.name);
-            warnings.extend(one(message).0.into_iter().map(|mut w| {
-                w.help = Some(format!("begin a category of your own with `{}`", category::OWN_PREFIX));
-                w
-            }));
-        }
-    }
-    for rule in rules.iter().filter(|r| r.forbids || r.ask.is_some()) {
-        let group = |uid: &EntityUid| uid.id().unescaped().starts_with(CATEGORY);
-        let scoped = match rule.policy.action_constraint() {
-            ActionConstraint::In(groups) => groups.iter().any(group),
-            ActionConstraint::Eq(_) | ActionConstraint::Any => false,
-        };
-        if scoped {
-            warnings.push(PolicyError {
-                file: rule.file.clone(),
-                span: rule.span.clone(),
-                message: format!("policy `{}` sees declared categories only, not observed ones", rule.id),
-                help: Some("write `when { context.categories.contains(\"…\") }`".into()),
-            });
-        }
-    }
-    warnings
-}
-
-fn entities(tools: &[Arc<ToolSpec>], agents: &[AgentSpec], schema: &Schema) -> Result<Entities, String> {
-    let mut all: BTreeMap<String, Entity> = BTreeMap::new();
-    for tool in tools {
-        let entity =
-            system_entity(tool).ok_or_else(|| format!("system `{}` is no entity", tool.system.name))?;
-        all.insert(format!("System {}", tool.system.name), entity);
-    }
-    for agent in agents {
-        let entity = agent_entity(agent).ok_or_else(|| format!("agent `{}` is no entity", agent.id))?;
-        if all.insert(format!("Agent {}", agent.id), entity).is_some() {
-            return Err(format!("two agents are named `{}`", agent.id));
-        }
-    }
-    Entities::from_entities(all.into_values(), Some(schema))
-        .map_err(|e| format!("agents and systems do not fit the schema: {}", chain(&e)))
-}
-
-fn system_entity(tool: &ToolSpec) -> Option<Entity> {
-    let system = &tool.system;
-    let text = |value: &str| RestrictedExpression::new_string(value.into());
-    let attributes = [
-        (String::from("kind"), text(&system.kind)),
-        (String::from("environment"), text(&system.environment)),
-        (String::from("account"), text(&system.account)),
-    ];
-    let parents = [uid("Environment", &system.environment)?, uid("Account", &system.account)?];
-    Entity::new(
-        uid("System", system.name.as_str())?,
-        attributes.into_iter().collect(),
-        parents.into_iter().collect(),
-    )
-    .ok()
-}
-
-fn agent_entity(agent: &AgentSpec) -> Option<Entity> {
-    let accounts = RestrictedExpression::new_set(
-        agent.accounts.iter().map(|a| RestrictedExpression::new_string(a.clone())),
-    );
-    let teams: Option<Vec<EntityUid>> = agent.teams.iter().map(|t| uid("Team", t.as_str())).collect();
-    Entity::new(
-        uid("Agent", agent.id.as_str())?,
-        [(String::from("accounts"), accounts)].into_iter().collect(),
-        teams?.into_iter().collect(),
-    )
-    .ok()
-}
-
 fn digest(rules: &[Rule], tools: &[Arc<ToolSpec>], agents: &[AgentSpec]) -> Result<BundleDigest, String> {
     let mut policies: Vec<Value> = Vec::new();
     for rule in rules {
@@ -513,94 +323,4 @@ fn digest(rules: &[Rule], tools: &[Arc<ToolSpec>], agents: &[AgentSpec]) -> Resu
     let bytes = serde_json_canonicalizer::to_vec(&subject).map_err(|e| e.to_string())?;
     let hex: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
     BundleDigest::parse(&hex).map_err(|e| e.to_string())
-}
-
-fn slice(tool: &Arc<ToolSpec>, types: BTreeMap<String, Attribute>, rules: &[Rule]) -> Option<Slice> {
-    let action = uid("Action", tool.name.as_str())?;
-    let resource = uid("System", tool.system.name.as_str())?;
-    let mut slice = Slice {
-        tool: tool.clone(),
-        types,
-        principals: EntityTypeName::from_str("Agent").ok()?,
-        action,
-        resource,
-        all: Judged::default(),
-        early: Judged::default(),
-        late_permit: false,
-        reach_guards: Judged::default(),
-        listed_permits: Judged::default(),
-        listed_forbids: Judged::default(),
-    };
-    let scope = Scope::of(tool)?;
-    let late = |m: &Mentions| m.sees("reach") || m.sees("approval");
-    for rule in rules.iter().filter(|rule| scope.admits(&rule.policy)) {
-        let mut added = slice.all.add(rule.policy.clone(), &rule.mentions);
-        if late(&rule.mentions) {
-            slice.late_permit |= !rule.forbids;
-        } else {
-            added &= slice.early.add(rule.policy.clone(), &rule.mentions);
-        }
-        if rule.mentions.sees("reach") {
-            let guard = rule.reduced(|m| !late(m))?;
-            added &= slice.reach_guards.add(guard.policy, &guard.mentions);
-        }
-        let listed = rule.reduced(|m| m.only(&["effect"]))?;
-        if !rule.forbids {
-            added &= slice.listed_permits.add(listed.policy, &listed.mentions);
-        } else if listed.complete {
-            added &= slice.listed_forbids.add(listed.policy, &listed.mentions);
-        }
-        if !added {
-            return None;
-        }
-    }
-    Some(slice)
-}
-
-/// What the scopes of policies are compared with: a tool's action and system and what they are in.
-pub(crate) struct Scope {
-    actions: Vec<EntityUid>,
-    resources: Vec<EntityUid>,
-}
-
-impl Scope {
-    pub(crate) fn of(tool: &ToolSpec) -> Option<Self> {
-        let groups = schema::groups(tool);
-        let actions = core::iter::once(tool.name.as_str()).chain(groups.iter().map(String::as_str));
-        let system = &tool.system;
-        let resources = [
-            uid("System", system.name.as_str()),
-            uid("Environment", &system.environment),
-            uid("Account", &system.account),
-        ];
-        Some(Self {
-            actions: actions.map(|id| uid("Action", id)).collect::<Option<_>>()?,
-            resources: resources.into_iter().collect::<Option<_>>()?,
-        })
-    }
-
-    /// Whether a policy's scope lets it apply. Where it does not, the policy can neither be satisfied nor
-    /// fail, because Cedar looks at the scope first.
-    pub(crate) fn admits(&self, policy: &Policy) -> bool {
-        self.admits_action(policy) && self.admits_resource(policy)
-    }
-
-    pub(crate) fn admits_action(&self, policy: &Policy) -> bool {
-        match policy.action_constraint() {
-            ActionConstraint::Any => true,
-            ActionConstraint::Eq(action) => self.actions.first() == Some(&action),
-            ActionConstraint::In(any) => any.iter().any(|a| self.actions.contains(a)),
-        }
-    }
-
-    fn admits_resource(&self, policy: &Policy) -> bool {
-        let system = |kind: &EntityTypeName| kind.to_string() == "System";
-        match policy.resource_constraint() {
-            ResourceConstraint::Any => true,
-            ResourceConstraint::Eq(one) => self.resources.first() == Some(&one),
-            ResourceConstraint::In(group) => self.resources.contains(&group),
-            ResourceConstraint::Is(kind) => system(&kind),
-            ResourceConstraint::IsIn(kind, group) => system(&kind) && self.resources.contains(&group),
-        }
-    }
 }

@@ -49,3 +49,55 @@ impl Reach {
         rows && bounded && tables && triggers && amount
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::btree_map, option, prelude::*, sample::select};
+
+    use super::*;
+
+    fn any_reach() -> impl Strategy<Value = Reach> {
+        let tables = btree_map(select(alloc::vec!["a", "b", "c"]).prop_map(String::from), 0_u64..4, 0..3);
+        let amount = option::of((select(alloc::vec!["EUR", "USD"]), 0_u64..3))
+            .prop_map(|amount| amount.map(|(code, minor)| Money { currency: code.parse().unwrap(), minor }));
+        let triggers = proptest::collection::vec(select(alloc::vec!["t", "u"]).prop_map(String::from), 0..3);
+        (0_u64..5, any::<bool>(), any::<bool>(), tables, triggers, amount).prop_map(
+            |(rows, exact, unbounded, tables, triggers, amount)| Reach {
+                rows,
+                exact,
+                unbounded,
+                tables,
+                cascades: 0,
+                triggers,
+                amount,
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_reach_is_within_itself(reach in any_reach()) {
+            prop_assert!(reach.within(&reach));
+        }
+
+        #[test]
+        fn within_is_transitive(a in any_reach(), b in any_reach(), c in any_reach()) {
+            prop_assert!(!(a.within(&b) && b.within(&c)) || a.within(&c));
+        }
+
+        #[test]
+        fn nothing_larger_is_within(now in any_reach(), then in any_reach()) {
+            if now.within(&then) {
+                prop_assert!(now.rows <= then.rows);
+                prop_assert!(now.exact || now == then);
+                prop_assert!(!now.unbounded || then.unbounded);
+                prop_assert!(now.tables.iter().all(|(t, n)| then.tables.get(t).is_some_and(|m| n <= m)));
+                prop_assert!(now.triggers.iter().all(|t| then.triggers.contains(t)));
+                prop_assert_eq!(now.amount.map(|a| a.currency), then.amount.map(|a| a.currency));
+                prop_assert!(now.amount.map(|a| a.minor) <= then.amount.map(|a| a.minor));
+            }
+        }
+    }
+}
