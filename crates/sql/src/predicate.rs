@@ -18,6 +18,8 @@ pub(crate) enum Predicate {
     Constant,
     /// Depends on the row; the text identifies the condition.
     Rows(String),
+    /// A comparison that depends on the row.
+    Compared(Comparison, Term, Term),
     /// `term IS NULL`.
     Null(String),
     /// `term IS NOT NULL`.
@@ -51,6 +53,21 @@ pub(crate) enum Comparison {
     NotSame,
 }
 
+impl Comparison {
+    fn opposite(self) -> Self {
+        match self {
+            Self::Equal => Self::NotEqual,
+            Self::NotEqual => Self::Equal,
+            Self::Less => Self::GreaterEqual,
+            Self::LessEqual => Self::Greater,
+            Self::Greater => Self::LessEqual,
+            Self::GreaterEqual => Self::Less,
+            Self::Same => Self::NotSame,
+            Self::NotSame => Self::Same,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
     Every,
@@ -72,7 +89,7 @@ impl Predicate {
             Self::Known(true) => Reach::Every,
             Self::Known(false) => Reach::Nothing,
             Self::Constant => Reach::Constant,
-            Self::Rows(_) | Self::Null(_) | Self::NotNull(_) => Reach::Some,
+            Self::Rows(_) | Self::Compared(..) | Self::Null(_) | Self::NotNull(_) => Reach::Some,
             Self::Not(inner) => match inner.reach() {
                 Reach::Every => Reach::Nothing,
                 Reach::Nothing => Reach::Every,
@@ -107,11 +124,14 @@ impl Predicate {
         }
     }
 
-    /// Whether the two cover every row between them: `p OR NOT p`, `x IS NULL OR x IS NOT NULL`, `x = x OR x IS NULL`.
+    /// Whether the two cover every row between them: `p OR NOT p`, `x IS NULL OR x IS NOT NULL`, `x < 5 OR x >= 5`.
     fn excludes(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Not(inner), same) => **inner == *same,
             (Self::Null(one), Self::NotNull(two)) => one == two,
+            (Self::Compared(one, left, right), Self::Compared(two, same_left, same_right)) => {
+                left == same_left && right == same_right && one.opposite() == *two
+            }
             _ => false,
         }
     }
@@ -141,7 +161,7 @@ pub(crate) fn compare(op: Comparison, left: &Term, right: &Term) -> Predicate {
         }
     }
     if matches!(left, Term::Rows(_)) || matches!(right, Term::Rows(_)) {
-        return Predicate::Rows(format!("{left:?} {op:?} {right:?}"));
+        return Predicate::Compared(op, left.clone(), right.clone());
     }
     let order = match (left, right) {
         (Term::Number(one), Term::Number(two)) => one.partial_cmp(two),

@@ -36,7 +36,7 @@ pub(super) fn unbounded(bound: Bound) -> Option<&'static str> {
     reason = "whatever is not understood counts as an ordinary predicate"
 )]
 fn predicate(node: &pb::Node, target: Option<&pb::RangeVar>) -> Predicate {
-    let Some(kind) = &node.node else { return other(node) };
+    let Some(kind) = &node.node else { return other(node, target) };
     match kind {
         NodeEnum::BoolExpr(x) => {
             let parts = x.args.iter().map(|arg| predicate(arg, target)).collect::<Vec<_>>();
@@ -47,11 +47,11 @@ fn predicate(node: &pb::Node, target: Option<&pb::RangeVar>) -> Predicate {
                     .into_iter()
                     .next()
                     .map_or(Predicate::Constant, |part| Predicate::Not(Box::new(part))),
-                pb::BoolExprType::Undefined => other(node),
+                pb::BoolExprType::Undefined => other(node, target),
             }
         }
-        NodeEnum::AExpr(x) => operator(x).unwrap_or_else(|| other(node)),
-        NodeEnum::NullTest(x) => match x.arg.as_deref().map(term) {
+        NodeEnum::AExpr(x) => operator(x, target).unwrap_or_else(|| other(node, target)),
+        NodeEnum::NullTest(x) => match x.arg.as_deref().map(|arg| term(arg, target)) {
             Some(Term::Rows(text)) if x.nulltesttype() == pb::NullTestType::IsNull => Predicate::Null(text),
             Some(Term::Rows(text)) => Predicate::NotNull(text),
             Some(Term::Null) => Predicate::Known(x.nulltesttype() == pb::NullTestType::IsNull),
@@ -67,11 +67,11 @@ fn predicate(node: &pb::Node, target: Option<&pb::RangeVar>) -> Predicate {
                 pb::BoolTestType::IsFalse | pb::BoolTestType::IsNotTrue => Predicate::Not(Box::new(inner)),
                 pb::BoolTestType::Undefined
                 | pb::BoolTestType::IsUnknown
-                | pb::BoolTestType::IsNotUnknown => other(node),
+                | pb::BoolTestType::IsNotUnknown => other(node, target),
             }
         }
-        NodeEnum::SubLink(x) => sublink(x, target).unwrap_or_else(|| other(node)),
-        _ => match term(node) {
+        NodeEnum::SubLink(x) => sublink(x, target).unwrap_or_else(|| other(node, target)),
+        _ => match term(node, target) {
             Term::Bool(value) => Predicate::Known(value),
             Term::Null => Predicate::Known(false),
             Term::Text(text) => match text.to_ascii_lowercase().as_str() {
@@ -87,8 +87,8 @@ fn predicate(node: &pb::Node, target: Option<&pb::RangeVar>) -> Predicate {
     }
 }
 
-fn other(node: &pb::Node) -> Predicate {
-    match term(node) {
+fn other(node: &pb::Node, target: Option<&pb::RangeVar>) -> Predicate {
+    match term(node, target) {
         Term::Rows(text) => Predicate::Rows(text),
         Term::Null | Term::Bool(_) | Term::Number(_) | Term::Text(_) | Term::Constant(_) => {
             Predicate::Constant
@@ -96,7 +96,7 @@ fn other(node: &pb::Node) -> Predicate {
     }
 }
 
-fn operator(expression: &pb::AExpr) -> Option<Predicate> {
+fn operator(expression: &pb::AExpr, target: Option<&pb::RangeVar>) -> Option<Predicate> {
     let left = expression.lexpr.as_deref()?;
     let right = expression.rexpr.as_deref()?;
     let name = names(&expression.name).last().copied().unwrap_or_default();
@@ -111,13 +111,17 @@ fn operator(expression: &pb::AExpr) -> Option<Predicate> {
                 ">=" => Comparison::GreaterEqual,
                 _ => return None,
             };
-            Some(compare(comparison, &term(left), &term(right)))
+            Some(compare(comparison, &term(left, target), &term(right, target)))
         }
-        pb::AExprKind::AexprDistinct => Some(compare(Comparison::NotSame, &term(left), &term(right))),
-        pb::AExprKind::AexprNotDistinct => Some(compare(Comparison::Same, &term(left), &term(right))),
+        pb::AExprKind::AexprDistinct => {
+            Some(compare(Comparison::NotSame, &term(left, target), &term(right, target)))
+        }
+        pb::AExprKind::AexprNotDistinct => {
+            Some(compare(Comparison::Same, &term(left, target), &term(right, target)))
+        }
         pb::AExprKind::AexprIn => {
             let Some(NodeEnum::List(list)) = &right.node else { return None };
-            let left = term(left);
+            let left = term(left, target);
             let negated = name == "<>";
             let parts = list
                 .items
@@ -126,26 +130,26 @@ fn operator(expression: &pb::AExpr) -> Option<Predicate> {
                     compare(
                         if negated { Comparison::NotEqual } else { Comparison::Equal },
                         &left,
-                        &term(item),
+                        &term(item, target),
                     )
                 })
                 .collect();
             Some(if negated { Predicate::And(parts) } else { Predicate::Or(parts) })
         }
         pb::AExprKind::AexprLike | pb::AExprKind::AexprIlike => {
-            let Term::Text(pattern) = term(right) else { return None };
+            let Term::Text(pattern) = term(right, target) else { return None };
             let any = !pattern.is_empty() && pattern.chars().all(|c| c == '%');
             if !any {
                 return None;
             }
-            Some(Predicate::Known(term(left) != Term::Null && !name.starts_with('!')))
+            Some(Predicate::Known(term(left, target) != Term::Null && !name.starts_with('!')))
         }
         pb::AExprKind::AexprBetween | pb::AExprKind::AexprBetweenSym => {
             let Some(NodeEnum::List(list)) = &right.node else { return None };
             let [low, high] = list.items.as_slice() else { return None };
             Some(Predicate::And(vec![
-                compare(Comparison::GreaterEqual, &term(left), &term(low)),
-                compare(Comparison::LessEqual, &term(left), &term(high)),
+                compare(Comparison::GreaterEqual, &term(left, target), &term(low, target)),
+                compare(Comparison::LessEqual, &term(left, target), &term(high, target)),
             ]))
         }
         pb::AExprKind::Undefined
@@ -165,8 +169,12 @@ fn sublink(link: &pb::SubLink, target: Option<&pb::RangeVar>) -> Option<Predicat
         return None;
     };
     let tables = select.from_clause.iter().all(|item| matches!(item.node, Some(NodeEnum::RangeVar(_))));
+    let unfiltered = select
+        .where_clause
+        .as_deref()
+        .is_none_or(|clause| predicate(clause, None).bound() == Bound::Tautology);
     let plain = tables
-        && select.where_clause.is_none()
+        && unfiltered
         && select.having_clause.is_none()
         && select.group_clause.is_empty()
         && select.limit_count.is_none()
@@ -206,6 +214,11 @@ fn sublink(link: &pb::SubLink, target: Option<&pb::RangeVar>) -> Option<Predicat
     }
 }
 
+/// The name under which a statement speaks of its target.
+fn shown(target: &pb::RangeVar) -> &str {
+    target.alias.as_ref().map_or(&target.relname, |alias| &alias.aliasname)
+}
+
 fn last_name(node: &pb::Node) -> Option<String> {
     match &node.node {
         Some(NodeEnum::ColumnRef(column)) => names(&column.fields).last().map(|name| (*name).to_owned()),
@@ -214,7 +227,7 @@ fn last_name(node: &pb::Node) -> Option<String> {
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "whatever is not a literal is judged by what it mentions")]
-fn term(node: &pb::Node) -> Term {
+fn term(node: &pb::Node, target: Option<&pb::RangeVar>) -> Term {
     let Some(kind) = &node.node else { return Term::Constant(String::new()) };
     match kind {
         NodeEnum::AConst(x) if x.isnull => Term::Null,
@@ -229,7 +242,7 @@ fn term(node: &pb::Node) -> Term {
             // The wire form omits a zero.
             None => Term::Number(0.0),
         },
-        NodeEnum::TypeCast(x) => match x.arg.as_deref().map(term) {
+        NodeEnum::TypeCast(x) => match x.arg.as_deref().map(|arg| term(arg, target)) {
             Some(inner @ (Term::Bool(_) | Term::Text(_) | Term::Number(_) | Term::Null)) => inner,
             Some(Term::Constant(text)) => Term::Constant(text),
             Some(Term::Rows(_)) => described(node),
@@ -239,7 +252,14 @@ fn term(node: &pb::Node) -> Term {
         NodeEnum::ColumnRef(x)
             if x.fields.iter().all(|field| matches!(field.node, Some(NodeEnum::String(_)))) =>
         {
-            Term::Rows(names(&x.fields).join("."))
+            let parts = names(&x.fields);
+            // `t.id` and `id` are one column when `t` is the target.
+            match (parts.as_slice(), target) {
+                ([qualifier, column], Some(target)) if *qualifier == shown(target) => {
+                    Term::Rows((*column).to_owned())
+                }
+                _ => Term::Rows(parts.join(".")),
+            }
         }
         NodeEnum::ParamRef(x) => Term::Constant(format!("${}", x.number)),
         _ => described(node),
