@@ -1,0 +1,153 @@
+//! Any tool on any system, so that whoever holds a table of tools need not know their kinds.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use countersign_gate::{Answer, Gate, Ledger, Vault, ledger::ApprovalRecord};
+use countersign_rules::{RawCall, Refusal, Requester, SystemName, ToolSpec};
+use serde_json::Value;
+
+use crate::{
+    definition::{AnyDefinition, DefinitionError, SystemDefinition, Target},
+    http::{HttpSystem, HttpTool},
+    sql::{SqlSystem, SqlTool},
+};
+
+/// Every configured system, by name. Nothing is connected before the first call needs it, but for upstream
+/// MCP servers: see [`Systems::start`].
+#[derive(Debug, Clone, Default)]
+pub struct Systems(BTreeMap<SystemName, AnySystem>);
+
+#[derive(Debug, Clone)]
+enum AnySystem {
+    Sql(Arc<SqlSystem>),
+    Http(Arc<HttpSystem>),
+}
+
+impl Systems {
+    /// Prepares systems. Works offline.
+    ///
+    /// # Errors
+    /// A [`DefinitionError`] for each definition that cannot be used.
+    pub fn new(
+        definitions: &[SystemDefinition],
+        vault: &Arc<dyn Vault>,
+    ) -> Result<Self, Vec<DefinitionError>> {
+        let mut systems = BTreeMap::new();
+        let mut errors = Vec::new();
+        for definition in definitions {
+            let name = definition.spec.name.clone();
+            if systems.contains_key(&name) {
+                errors.push(DefinitionError::system(&name, "name", "is that of another system"));
+                continue;
+            }
+            let vault = Arc::clone(vault);
+            let system = match &definition.target {
+                Target::Sqlite(_) | Target::Postgres(_) => {
+                    SqlSystem::new(definition, vault).map(AnySystem::Sql)
+                }
+                Target::Http(_) => HttpSystem::new(definition, vault).map(AnySystem::Http),
+                Target::Mcp(_) => Err(DefinitionError::system(&name, "kind", "is not supported yet")),
+            };
+            match system {
+                Ok(system) => {
+                    systems.insert(name, system);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() { Ok(Self(systems)) } else { Err(errors) }
+    }
+}
+
+/// Any tool.
+#[derive(Debug, Clone)]
+pub enum AnyTool {
+    /// A statement on a database.
+    Sql(Arc<SqlTool>),
+    /// A request to an HTTP API.
+    Http(Arc<HttpTool>),
+}
+
+/// Whether a tool may be called at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolStatus {
+    /// It may.
+    Ready,
+    /// It is switched off: the refusal that a call would get.
+    Off(Refusal),
+}
+
+impl AnyTool {
+    /// Checks a definition against its system. Works offline.
+    ///
+    /// # Errors
+    /// [`DefinitionError`] when the tool cannot be what it is defined to be.
+    pub fn new(definition: &AnyDefinition, systems: &Systems) -> Result<Self, DefinitionError> {
+        let tool = definition.tool();
+        let Some(system) = systems.0.get(&tool.system) else {
+            let message = format!("`{}` is not configured", tool.system);
+            return Err(
+                DefinitionError::tool(&tool.name, "system", message).help("add it under `[system.…]`")
+            );
+        };
+        match (definition, system) {
+            (AnyDefinition::Sql(definition), AnySystem::Sql(system)) => {
+                SqlTool::new(definition, Arc::clone(system)).map(Self::Sql)
+            }
+            (AnyDefinition::Http(definition), AnySystem::Http(system)) => {
+                HttpTool::new(definition, Arc::clone(system)).map(Self::Http)
+            }
+            (AnyDefinition::Sql(_) | AnyDefinition::Http(_) | AnyDefinition::Mcp(_), _) => {
+                Err(DefinitionError::tool(&tool.name, "system", "is of another kind than the tool"))
+            }
+        }
+    }
+
+    /// What the tool is declared to be.
+    #[must_use]
+    pub fn spec(&self) -> &Arc<ToolSpec> {
+        use countersign_gate::Tool as _;
+        match self {
+            Self::Sql(tool) => tool.spec(),
+            Self::Http(tool) => tool.spec(),
+        }
+    }
+
+    /// The schema of the arguments as agents see it, with the reserved field for their reason.
+    #[must_use]
+    pub fn advertised(&self) -> Value {
+        match self {
+            Self::Sql(tool) => tool.advertised(),
+            Self::Http(tool) => tool.advertised(),
+        }
+    }
+
+    /// Whether it may be called at all.
+    #[must_use]
+    pub fn status(&self) -> ToolStatus {
+        match self {
+            Self::Sql(_) | Self::Http(_) => ToolStatus::Ready,
+        }
+    }
+
+    /// Proposes a call of this tool: [`Gate::submit`].
+    pub async fn submit<L: Ledger>(
+        &self,
+        gate: &Arc<Gate<L>>,
+        requester: &Requester,
+        raw: RawCall,
+    ) -> Answer {
+        match self {
+            Self::Sql(tool) => gate.submit(tool, requester, raw).await,
+            Self::Http(tool) => gate.submit(tool, requester, raw).await,
+        }
+    }
+
+    /// Performs a granted call of this tool: [`Gate::perform_granted`].
+    pub async fn perform_granted<L: Ledger>(&self, gate: &Arc<Gate<L>>, record: ApprovalRecord) -> Answer {
+        match self {
+            Self::Sql(tool) => gate.perform_granted(tool, record).await,
+            Self::Http(tool) => gate.perform_granted(tool, record).await,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What all tools have in common: the checked declaration and its version.
+
+use std::sync::Arc;
+
+use countersign_audit::{canonical::canonical_digest, to_canonical_vec};
+use countersign_gate::ToolError;
+use countersign_rules::{
+    Arguments, BadSchema, Money, Refusal, ResultSchema, SystemSpec, ToolSpec, ToolVersion,
+};
+use serde_json::{Value, json};
+
+use crate::definition::{DefinitionError, SystemDefinition, ToolDefinition};
+
+/// Longest description of a tool, in characters.
+const DESCRIPTION_CHARS_MAX: usize = 4_096;
+
+/// A declaration whose schemas compile, with the version that its whole definition has.
+#[derive(Debug)]
+pub(crate) struct Declared {
+    pub(crate) spec: Arc<ToolSpec>,
+    arguments: Arguments,
+    result: Option<ResultSchema>,
+}
+
+impl Declared {
+    /// `template` is what distinguishes this definition from another of the same declaration: the
+    /// statement, the request, the upstream definition.
+    pub(crate) fn new(
+        tool: &ToolDefinition,
+        system: &SystemSpec,
+        template: &Value,
+        measurable: bool,
+    ) -> Result<Self, DefinitionError> {
+        let bad = |key: &str, why: &BadSchema| {
+            let pointer = if why.pointer == "/" { "" } else { why.pointer.as_str() };
+            let mut error = DefinitionError::tool(
+                &tool.name,
+                format!("{key}{}", pointer.replace('/', ".")),
+                why.message.clone(),
+            );
+            error.help.clone_from(&why.help);
+            error
+        };
+        if tool.description.trim().is_empty() {
+            return Err(DefinitionError::tool(&tool.name, "description", "is missing")
+                .help("say in a sentence what the tool does; agents and approvers read it"));
+        }
+        if tool.description.chars().count() > DESCRIPTION_CHARS_MAX {
+            let message = format!("has more than {DESCRIPTION_CHARS_MAX} characters");
+            return Err(DefinitionError::tool(&tool.name, "description", message));
+        }
+        if tool.rows_max == 0 {
+            return Err(DefinitionError::tool(&tool.name, "rows_max", "must be at least 1"));
+        }
+        let arguments = Arguments::parse(&tool.arguments).map_err(|e| bad("arguments", &e))?;
+        let result =
+            tool.result.as_ref().map(ResultSchema::parse).transpose().map_err(|e| bad("result", &e))?;
+        let whole = json!({
+            "v": 1,
+            "name": tool.name,
+            "system": {
+                "name": system.name,
+                "kind": system.kind,
+                "environment": system.environment,
+                "account": system.account,
+            },
+            "description": tool.description,
+            "effect": tool.effect,
+            "categories": tool.categories,
+            "reversible": tool.reversible,
+            "idempotent": tool.idempotent,
+            "arguments": arguments.schema(),
+            "result": result.as_ref().map(ResultSchema::schema),
+            "rates": tool.rates.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "rows_max": tool.rows_max.to_string(),
+            "template": template,
+        });
+        let version = canonical_digest(&whole)
+            .map_err(|e| e.to_string())
+            .and_then(|digest| ToolVersion::parse(&format!("sha256:{digest}")).map_err(|e| e.to_string()))
+            .map_err(|e| DefinitionError::tool(&tool.name, "arguments", e))?;
+        let spec = Arc::new(ToolSpec {
+            name: tool.name.clone(),
+            version,
+            system: system.clone(),
+            description: tool.description.clone(),
+            effect: tool.effect,
+            categories: tool.categories.clone(),
+            reversible: tool.reversible,
+            measurable,
+            idempotent: tool.idempotent,
+            arguments: arguments.schema().clone(),
+            result: result.as_ref().map(|r| r.schema().clone()),
+            rates: tool.rates.clone(),
+            rows_max: tool.rows_max,
+        });
+        Ok(Self { spec, arguments, result })
+    }
+
+    /// The schema of the arguments as agents see it.
+    pub(crate) fn advertised(&self) -> Value {
+        self.arguments.advertised()
+    }
+
+    /// Checks the arguments of a call.
+    pub(crate) fn check(&self, arguments: &Value) -> Result<(), Refusal> {
+        self.arguments.check(arguments)
+    }
+
+    /// Checks a result against the declared schema.
+    pub(crate) fn fits(&self, result: &Value) -> Result<(), String> {
+        self.result.as_ref().map_or(Ok(()), |schema| schema.check(result).map_err(|refusal| refusal.message))
+    }
+
+    /// Checks the result of something that has happened.
+    pub(crate) fn accept(&self, result: &Value, rows: u64, amount: Option<Money>) -> Result<(), ToolError> {
+        self.fits(result).map_err(|message| ToolError::ResultRejected { message, rows, amount })
+    }
+}
+
+/// The property names of a compiled schema of arguments.
+pub(crate) fn properties(schema: &Value) -> impl Iterator<Item = &str> {
+    schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flat_map(|properties| properties.keys().map(String::as_str))
+}
+
+/// Whether an argument must be given.
+pub(crate) fn required(schema: &Value, name: &str) -> bool {
+    schema
+        .get("required")
+        .and_then(Value::as_array)
+        .is_some_and(|names| names.iter().any(|n| n.as_str() == Some(name)))
+}
+
+/// Checks that a system is what it says it is, before anything connects to it.
+pub(crate) fn check_kind(definition: &SystemDefinition) -> Result<(), DefinitionError> {
+    let kind = definition.target.kind();
+    if definition.spec.kind == kind {
+        return Ok(());
+    }
+    let message = format!("`{}` does not fit a system reached as `{kind}`", definition.spec.kind);
+    Err(DefinitionError::system(&definition.spec.name, "kind", message))
+}
+
+/// How many bytes a JSON value has in canonical form; more than any limit when it has none.
+pub(crate) fn size(value: &Value) -> usize {
+    to_canonical_vec(value).map_or_else(|_| value.to_string().len(), |bytes| bytes.len())
+}

@@ -1,0 +1,479 @@
+//! What systems and tools are defined to be: already read and typed, not yet checked against each other.
+//!
+//! The server's configuration produces these; [`crate::Systems::new`] and [`crate::AnyTool::new`] check
+//! them. Defaults stand in the `Default` of each struct of limits. Nothing here holds a secret: where one
+//! is needed, the *name* of a secret of the system's credential stands in its place.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+};
+
+use countersign_rules::{
+    DeclaredEffect, SystemName, ToolName, money::Currency, rate::Rate, tool::SystemSpec,
+};
+use serde_json::Value;
+use url::Url;
+
+/// A system and how it is reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SystemDefinition {
+    /// Name, environment and account. Its `kind` must be [`Target::kind`].
+    pub spec: SystemSpec,
+    /// How it is reached.
+    pub target: Target,
+}
+
+/// How a system is reached.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Target {
+    /// A SQLite file.
+    Sqlite(SqliteTarget),
+    /// A PostgreSQL database.
+    Postgres(PostgresTarget),
+    /// An HTTP API.
+    Http(HttpTarget),
+    /// An upstream MCP server.
+    Mcp(McpTarget),
+}
+
+impl Target {
+    /// The word for `kind` in the configuration.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgres",
+            Self::Http(_) => "http",
+            Self::Mcp(_) => "mcp",
+        }
+    }
+}
+
+/// A SQLite file. It must exist; it is never created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqliteTarget {
+    /// Where the file is; resolved against the folder by the configuration.
+    pub path: PathBuf,
+    /// Limits of every statement.
+    pub limits: SqlLimits,
+}
+
+/// A PostgreSQL database. Its credential's secret `url` is a connection string
+/// (`postgres://user:password@host/database`).
+///
+/// TLS with a verified certificate is required for every host but loopback and sockets, unless the
+/// connection string says `sslmode=disable`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresTarget {
+    /// Schemas in which names without one are looked up, in this order. Pinned in every transaction.
+    pub search_path: Vec<String>,
+    /// Most connections at a time.
+    pub connections_max: usize,
+    /// How long connecting may take, in milliseconds.
+    pub connect_timeout_ms: u64,
+    /// Limits of every statement.
+    pub limits: SqlLimits,
+}
+
+impl Default for PostgresTarget {
+    fn default() -> Self {
+        Self {
+            search_path: vec!["public".into()],
+            connections_max: 8,
+            connect_timeout_ms: 5_000,
+            limits: SqlLimits::default(),
+        }
+    }
+}
+
+/// Limits of statements, and of measuring them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SqlLimits {
+    /// How long one statement may run, in milliseconds.
+    pub statement_timeout_ms: u64,
+    /// How long it may wait for a lock, in milliseconds.
+    pub lock_timeout_ms: u64,
+    /// The largest result, in bytes of its JSON values. A longer one is cut at a row and says so; a longer
+    /// row is refused.
+    pub result_bytes_max: usize,
+    /// How long measuring a reach may take, in milliseconds.
+    pub measure_timeout_ms: u64,
+    /// Counting stops beyond this many rows of one table.
+    pub measure_rows_max: u64,
+    /// Counting is refused when the planner's estimate of its cost is above this (PostgreSQL's units).
+    pub measure_cost_max: u64,
+    /// How many measurements of one system may run at a time.
+    pub measure_parallel: usize,
+}
+
+impl Default for SqlLimits {
+    fn default() -> Self {
+        Self {
+            statement_timeout_ms: 10_000,
+            lock_timeout_ms: 2_000,
+            result_bytes_max: 1024 * 1024,
+            measure_timeout_ms: 5_000,
+            measure_rows_max: 100_000,
+            measure_cost_max: 10_000_000,
+            measure_parallel: 2,
+        }
+    }
+}
+
+/// An HTTP API. Requests go to this base and nowhere else; proxies of the environment are not used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpTarget {
+    /// Scheme, host, port and the start of every path. No credentials, query or fragment.
+    pub base_url: Url,
+    /// How requests are authenticated.
+    pub auth: Option<HttpAuth>,
+    /// Headers sent with every request; no secrets.
+    pub headers: BTreeMap<String, String>,
+    /// Whether addresses that are not on the public internet (loopback, private, link-local, …) may be
+    /// connected to.
+    pub allow_private: bool,
+    /// Whether redirects are followed, within the same origin only, by reads only.
+    pub follow_redirects: bool,
+    /// Limits of every request.
+    pub limits: HttpLimits,
+}
+
+/// How requests to a system are authenticated. Each text is the name of a secret of its credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HttpAuth {
+    /// `Authorization: Bearer …`
+    Bearer {
+        /// The secret's name.
+        secret: String,
+    },
+    /// `Authorization: Basic …` (RFC 7617)
+    Basic {
+        /// The user, not a secret.
+        user: String,
+        /// The name of the secret that is the password.
+        secret: String,
+    },
+    /// A header of its own.
+    Header {
+        /// The header.
+        name: String,
+        /// The secret's name.
+        secret: String,
+    },
+}
+
+impl HttpAuth {
+    /// The name of the secret.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        match self {
+            Self::Bearer { secret } | Self::Basic { secret, .. } | Self::Header { secret, .. } => secret,
+        }
+    }
+}
+
+/// Limits of HTTP requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// How long connecting may take, in milliseconds.
+    pub connect_timeout_ms: u64,
+    /// How long one request may take with its answer, in milliseconds.
+    pub timeout_ms: u64,
+    /// The largest answer, in bytes after decoding.
+    pub response_bytes_max: usize,
+    /// How often a request is sent again when that is safe: reads, and calls that the API recognises by
+    /// their idempotency key.
+    pub retries_max: u32,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            connect_timeout_ms: 5_000,
+            timeout_ms: 30_000,
+            response_bytes_max: 1024 * 1024,
+            retries_max: 2,
+        }
+    }
+}
+
+/// An upstream MCP server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct McpTarget {
+    /// How it is reached.
+    pub transport: McpTransport,
+    /// Limits of every call.
+    pub limits: McpLimits,
+}
+
+/// How an upstream MCP server is reached.
+#[derive(Debug, Clone, PartialEq)]
+pub enum McpTransport {
+    /// A child process that speaks MCP on its standard input and output. Its environment is empty but for
+    /// what stands here.
+    Child {
+        /// The program: a path, or a name looked up in the `PATH` given here.
+        command: PathBuf,
+        /// Its arguments.
+        args: Vec<String>,
+        /// Its environment; no secrets.
+        env: BTreeMap<String, String>,
+        /// Variables that hold a secret: variable to the name of a secret of the system's credential.
+        secret_env: BTreeMap<String, String>,
+        /// Where it runs; our own directory if not said.
+        cwd: Option<PathBuf>,
+    },
+    /// Streamable HTTP.
+    Http {
+        /// The endpoint. No credentials or fragment.
+        url: Url,
+        /// The name of the secret sent as bearer token.
+        bearer: Option<String>,
+        /// Whether addresses that are not on the public internet may be connected to.
+        allow_private: bool,
+    },
+}
+
+/// Limits of upstream MCP servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct McpLimits {
+    /// How long connecting and listing tools may take, in milliseconds.
+    pub connect_timeout_ms: u64,
+    /// How long one call may take, in milliseconds.
+    pub call_timeout_ms: u64,
+    /// The largest result, in bytes of JSON.
+    pub result_bytes_max: usize,
+}
+
+impl Default for McpLimits {
+    fn default() -> Self {
+        Self { connect_timeout_ms: 10_000, call_timeout_ms: 60_000, result_bytes_max: 1024 * 1024 }
+    }
+}
+
+/// What every tool declares.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolDefinition {
+    /// The name agents use.
+    pub name: ToolName,
+    /// The system it acts on.
+    pub system: SystemName,
+    /// What it does, for agents and approvers.
+    pub description: String,
+    /// The declared class. Without one there is no tool.
+    pub effect: DeclaredEffect,
+    /// Declared categories such as `money`, `personal_data`.
+    pub categories: BTreeSet<String>,
+    /// Whether what it does can be undone by us.
+    pub reversible: bool,
+    /// Whether the system itself recognises a repeated call by its idempotency key.
+    pub idempotent: bool,
+    /// The schema of the arguments, short or in full, as [`countersign_rules::arguments::Arguments::parse`]
+    /// takes it. Must be `null` where the agent writes the statement.
+    pub arguments: Value,
+    /// The schema of the result, when declared.
+    pub result: Option<Value>,
+    /// How often it may be called.
+    pub rates: Vec<Rate>,
+    /// The most rows one call may return or touch.
+    pub rows_max: u64,
+}
+
+/// The default of [`ToolDefinition::rows_max`].
+pub const ROWS_MAX_DEFAULT: u64 = 1_000;
+
+/// Any tool.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a few are read at start")]
+pub enum AnyDefinition {
+    /// A statement on a database.
+    Sql(SqlDefinition),
+    /// A request to an HTTP API.
+    Http(HttpDefinition),
+    /// A tool of an upstream MCP server.
+    Mcp(McpDefinition),
+}
+
+impl AnyDefinition {
+    /// What every tool declares.
+    #[must_use]
+    pub const fn tool(&self) -> &ToolDefinition {
+        match self {
+            Self::Sql(definition) => &definition.tool,
+            Self::Http(definition) => &definition.tool,
+            Self::Mcp(definition) => &definition.tool,
+        }
+    }
+}
+
+/// A statement on a database.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SqlDefinition {
+    /// What every tool declares.
+    pub tool: ToolDefinition,
+    /// The statement.
+    pub statement: SqlText,
+    /// The tables that it may read and write, as `table` or `schema.table`. Required where the agent
+    /// writes the statement; otherwise empty means the tables that the statement names.
+    pub tables: BTreeSet<String>,
+    /// Functions that are not the database's own and that its author vouches to change nothing, as `name`
+    /// or `schema.name`.
+    pub functions: BTreeSet<String>,
+    /// Columns whose values approvers must not see in samples: `column` or `table.column`.
+    pub mask: BTreeSet<String>,
+}
+
+/// Who writes the statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SqlText {
+    /// The tool's author (`sql = "…"`): one statement with `:name` for each argument.
+    Fixed(String),
+    /// The agent (`effect = "from_statement"`), in the argument `sql`.
+    FromAgent {
+        /// The longest statement, in characters.
+        length_max: u32,
+    },
+}
+
+/// The default of [`SqlText::FromAgent::length_max`].
+pub const STATEMENT_LENGTH_MAX_DEFAULT: u32 = 8_192;
+
+/// A request to an HTTP API.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpDefinition {
+    /// What every tool declares.
+    pub tool: ToolDefinition,
+    /// The request.
+    pub request: HttpRequest,
+    /// A `GET` that tells what the call would do: the true amount of the charge to be refunded.
+    pub preview: Option<HttpRequest>,
+    /// The money that a call moves.
+    pub amount: Option<AmountDefinition>,
+    /// Where the answer of the preview (or else the arguments) says how many objects are touched: a JSON
+    /// pointer to a number or an array. One if not said.
+    pub objects: Option<String>,
+}
+
+/// The template of a request.
+///
+/// In `path`, `{name}` stands for an argument, as a whole or a part of one segment. In `query` and `body`,
+/// a text `$name` stands for the whole argument with its type, and `$$` for a `$` at the start. A member
+/// whose optional argument is missing is left out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpRequest {
+    /// `GET`, `HEAD`, `POST`, `PUT`, `PATCH` or `DELETE`.
+    pub method: String,
+    /// The path below the system's base, starting with `/`.
+    pub path: String,
+    /// Query parameters.
+    pub query: BTreeMap<String, Value>,
+    /// Headers of this request; fixed, no secrets.
+    pub headers: BTreeMap<String, String>,
+    /// The JSON body.
+    pub body: Option<Value>,
+}
+
+/// Where the amount and its currency come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AmountDefinition {
+    /// The number, in minor units: a whole number, not negative.
+    pub minor: AmountSource,
+    /// The currency: an ISO 4217 code.
+    pub currency: CurrencySource,
+}
+
+/// Where an amount comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AmountSource {
+    /// An argument of the call (`$name`).
+    Argument(String),
+    /// A JSON pointer (RFC 6901) into the answer of the preview.
+    Preview(String),
+}
+
+/// Where a currency comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CurrencySource {
+    /// Always this one.
+    Fixed(Currency),
+    /// An argument of the call.
+    Argument(String),
+    /// A JSON pointer into the answer of the preview.
+    Preview(String),
+}
+
+/// A tool of an upstream MCP server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct McpDefinition {
+    /// What every tool declares. Its arguments are checked here, before the upstream server sees them.
+    pub tool: ToolDefinition,
+    /// Its name upstream.
+    pub upstream_tool: String,
+    /// The digest of the upstream definition that people have reviewed, as `sha256:` and 64 hexadecimal
+    /// digits; see [`crate::mcp::definition_digest`].
+    pub definition_digest: String,
+    /// The money that a call moves; only [`AmountSource::Argument`].
+    pub amount: Option<AmountDefinition>,
+}
+
+/// A definition that cannot be used, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefinitionError {
+    /// The system or tool.
+    pub subject: Subject,
+    /// The key of its table, dotted, such as `sql` or `request.path`.
+    pub key: String,
+    /// What is wrong there.
+    pub message: String,
+    /// What would be right.
+    pub help: Option<String>,
+    /// Where in the text of the key, in bytes, when that is known.
+    pub offset: Option<usize>,
+}
+
+/// What a definition is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A system.
+    System(SystemName),
+    /// A tool.
+    Tool(ToolName),
+}
+
+impl DefinitionError {
+    pub(crate) fn tool(name: &ToolName, key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(Subject::Tool(name.clone()), key, message)
+    }
+
+    pub(crate) fn system(name: &SystemName, key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(Subject::System(name.clone()), key, message)
+    }
+
+    fn new(subject: Subject, key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { subject, key: key.into(), message: message.into(), help: None, offset: None }
+    }
+
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    pub(crate) fn at(mut self, offset: Option<usize>) -> Self {
+        self.offset = offset;
+        self
+    }
+}
+
+impl fmt::Display for DefinitionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.subject {
+            Subject::System(name) => write!(f, "system `{name}`")?,
+            Subject::Tool(name) => write!(f, "tool `{name}`")?,
+        }
+        write!(f, ", `{}`: {}", self.key, self.message)
+    }
+}
+
+impl std::error::Error for DefinitionError {}

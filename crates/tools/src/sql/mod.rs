@@ -1,0 +1,22 @@
+//! Statements on SQLite and PostgreSQL.
+//!
+//! A *fixed* tool has one statement, with `:name` for each argument; arguments are bound, never put into the
+//! text. With a *from_statement* tool the agent writes the statement in its argument `sql`; it is
+//! classified by the database's own grammar, and refused unless it is one statement within the tool's
+//! tables. In both cases the database enforces too: reads run where nothing can be written, writes in one
+//! transaction that is rolled back when it touches more than the warrant allows.
+//!
+//! A result is `{"rows": [{column: value}], "row_count": n, "truncated": bool}`. `row_count` is what a read
+//! returned or a write touched (triggers and cascades included); `truncated` says that more rows were left
+//! out by the cap of rows or bytes. Values: see [`postgres`] and [`sqlite`]; whole numbers beyond 2^53 and
+//! decimals are text, so that no reader rounds them.
+
+mod cascade;
+mod placeholder;
+pub(crate) mod postgres;
+pub(crate) mod sqlite;
+mod statement;
+mod tool;
+mod value;
+
+pub use tool::{SqlSystem, SqlTool, Work};

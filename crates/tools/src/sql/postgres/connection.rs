@@ -1,0 +1,129 @@
+//! Connections to one PostgreSQL database.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use countersign_gate::{Credential, MeasureError, ToolError};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::{definition::PostgresTarget, secret::Scrubber};
+
+/// The name of the secret that is the connection string.
+const URL: &str = "url";
+
+/// The pool of the current credential. Another credential gets another pool.
+pub(super) struct Connections {
+    target: PostgresTarget,
+    current: Mutex<Option<(SecretString, Pool)>>,
+}
+
+impl std::fmt::Debug for Connections {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connections").finish_non_exhaustive()
+    }
+}
+
+/// Why there is no connection. Without secrets.
+pub(super) struct NotConnected(pub(super) String);
+
+impl From<NotConnected> for ToolError {
+    fn from(why: NotConnected) -> Self {
+        Self::Unavailable { message: why.0 }
+    }
+}
+
+impl From<NotConnected> for MeasureError {
+    fn from(why: NotConnected) -> Self {
+        Self::System(why.0)
+    }
+}
+
+impl Connections {
+    pub(super) const fn new(target: PostgresTarget) -> Self {
+        Self { target, current: Mutex::new(None) }
+    }
+
+    pub(super) async fn connect(&self, credential: &Credential) -> Result<Object, NotConnected> {
+        let scrubber = Scrubber::new(credential);
+        let pool = self.pool(credential)?;
+        pool.get().await.map_err(|error| {
+            NotConnected(match error {
+                PoolError::Timeout(_) => "the database could not be reached in time".into(),
+                // What a server says of a failed login names the user and never the password.
+                PoolError::Backend(error) => {
+                    let said = match (error.as_db_error(), std::error::Error::source(&error)) {
+                        (Some(said), _) => said.message().to_owned(),
+                        (None, Some(cause)) => cause.to_string(),
+                        (None, None) => error.to_string(),
+                    };
+                    scrubber.clean(&format!("the database could not be reached: {said}"))
+                }
+                PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
+                    "the database's connections are closed".into()
+                }
+            })
+        })
+    }
+
+    fn pool(&self, credential: &Credential) -> Result<Pool, NotConnected> {
+        let Some(url) = credential.secret(URL) else {
+            return Err(NotConnected(format!("the credential has no secret `{URL}`")));
+        };
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, pool)) = &*current
+            && known.expose_secret() == url.expose_secret()
+        {
+            return Ok(pool.clone());
+        }
+        let pool = self.build(url.expose_secret())?;
+        // Connections under way keep the old pool alive until they are done.
+        *current = Some((url.clone(), pool.clone()));
+        Ok(pool)
+    }
+
+    fn build(&self, url: &str) -> Result<Pool, NotConnected> {
+        // The error of the parser may repeat parts of the text: it is not passed on.
+        let mut config: tokio_postgres::Config = url.parse().map_err(|_unsaid| {
+            NotConnected(format!("the secret `{URL}` is no PostgreSQL connection string"))
+        })?;
+        let local = config.get_hosts().iter().all(|host| match host {
+            Host::Tcp(name) => {
+                name == "localhost"
+                    || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+            }
+            #[cfg(unix)]
+            Host::Unix(_) => true,
+        });
+        // `prefer`, the driver's default, would fall back to plain text when somebody in the way asks for it.
+        if !local && config.get_ssl_mode() == SslMode::Prefer {
+            config.ssl_mode(SslMode::Require);
+        }
+        let timeout = Duration::from_millis(self.target.connect_timeout_ms);
+        config.connect_timeout(timeout).application_name("countersign");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_platform_verifier())
+            .map_err(|error| NotConnected(format!("TLS cannot be set up: {error}")))?
+            .with_no_client_auth();
+        let manager = Manager::from_config(
+            config,
+            MakeRustlsConnect::new(tls),
+            ManagerConfig { recycling_method: RecyclingMethod::Fast },
+        );
+        Pool::builder(manager)
+            .max_size(self.target.connections_max.max(1))
+            .timeouts(Timeouts { wait: Some(timeout), create: Some(timeout), recycle: Some(timeout) })
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| NotConnected(format!("the connections cannot be set up: {error}")))
+    }
+}

@@ -1,0 +1,686 @@
+//! PostgreSQL: reading, writing within a warrant, and measuring.
+//!
+//! Every statement goes by the extended protocol, which takes one statement at a time and its arguments
+//! apart from the text. What is true of a failed write follows from when the connection failed:
+//!
+//! - Before `COMMIT` was sent, nothing has changed and nothing will: the server commits only when told to,
+//!   and rolls back when the connection closes, whatever it was busy with.
+//! - After `COMMIT` was sent and before its answer came, nobody here can know. That is in doubt.
+//! - An error as the answer to `COMMIT` means rolled back (a deferred constraint, a serialization failure),
+//!   unless the server says that it is going down: then it may have committed first.
+#![expect(clippy::wildcard_enum_match_arm, reason = "the verbs of SQL: those not named are treated alike")]
+
+mod connection;
+mod schema;
+pub(crate) mod value;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use countersign_gate::{Credential, MeasureError, Measured, Performed, Sample, ToolError};
+use countersign_rules::Reach;
+use countersign_sql::{Dialect, Query, RowSource, TableRef, Verb};
+use deadpool_postgres::Object;
+use futures::{TryStreamExt as _, pin_mut};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio_postgres::{Client, Error, IsolationLevel, Row, Statement, Transaction, error::SqlState};
+
+use super::{
+    cascade::{ActingKey, CascadeQuery, Change, cascade_query, named, quoted},
+    statement::{Scope, Sizing, sum},
+    tool::{Mask, Work},
+    value::{BadRow, Room, Rows, shown},
+};
+use crate::{
+    definition::{PostgresTarget, SqlLimits},
+    secret::Scrubber,
+};
+use connection::Connections;
+use value::{Argument, Cell, has_form};
+
+/// How many rows an approver sees.
+const SAMPLE_ROWS: u64 = 5;
+/// How much longer than its own timeout a server may take to say so, before we stop listening.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// One PostgreSQL database.
+#[derive(Debug)]
+pub(super) struct PostgresDatabase {
+    target: PostgresTarget,
+    connections: Connections,
+    measuring: Semaphore,
+}
+
+/// Why a statement did not end well, before any `COMMIT`.
+enum Trouble {
+    Database(Error),
+    Row(BadRow),
+    Other(String),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<BadRow> for Trouble {
+    fn from(error: BadRow) -> Self {
+        Self::Row(error)
+    }
+}
+
+/// What a write did before its commit.
+enum Done {
+    /// Within the warrant.
+    Within(Rows, u64),
+    /// Beyond it.
+    Beyond(Box<Reach>),
+}
+
+impl PostgresDatabase {
+    pub(super) fn new(target: PostgresTarget) -> Self {
+        let measuring = Semaphore::new(target.limits.measure_parallel.max(1));
+        Self { connections: Connections::new(target.clone()), target, measuring }
+    }
+
+    pub(super) fn search_path(&self) -> &[String] {
+        &self.target.search_path
+    }
+
+    /// Reads, in a transaction in which the server refuses every change.
+    pub(super) async fn read(
+        &self,
+        credential: &Credential,
+        _scope: &Scope,
+        work: Arc<Work>,
+        rows_max: u64,
+    ) -> Result<Performed, ToolError> {
+        let scrubber = Scrubber::new(credential);
+        let mut client = self.connections.connect(credential).await?;
+        let wait = Duration::from_millis(self.target.limits.statement_timeout_ms).saturating_add(GRACE);
+        let outcome = tokio::time::timeout(wait, self.read_with(&mut client, &work, rows_max)).await;
+        match outcome {
+            Ok(Ok(rows)) => {
+                let count = rows.len();
+                Ok(Performed { reply: rows.reply(count), rows: count, amount: None })
+            }
+            Ok(Err(trouble)) => {
+                forget(client, &trouble);
+                Err(failed(&scrubber, &trouble))
+            }
+            Err(_elapsed) => {
+                drop(Object::take(client));
+                Err(ToolError::Failed { message: "the database did not answer in time".into() })
+            }
+        }
+    }
+
+    async fn read_with(&self, client: &mut Object, work: &Work, rows_max: u64) -> Result<Rows, Trouble> {
+        let limits = &self.target.limits;
+        let tx = client.build_transaction().read_only(true).start().await?;
+        tx.batch_execute(&self.pinned(limits.statement_timeout_ms)).await?;
+        let statement = prepare(&tx, work).await?;
+        let mut rows = new_rows(&statement, rows_max, limits)?;
+        let arguments = arguments(work);
+        let portal = tx.bind_raw(&statement, arguments).await?;
+        // One more than may be returned, to know whether there are more.
+        let fetch = i32::try_from(rows_max.saturating_add(1)).unwrap_or(i32::MAX);
+        let stream = tx.query_portal_raw(&portal, fetch).await?;
+        pin_mut!(stream);
+        while let Some(row) = stream.try_next().await? {
+            if rows.push(cells(&row, rows.columns())?)? == Room::Full {
+                break;
+            }
+        }
+        work.fits(&rows).map_err(Trouble::Other)?;
+        tx.rollback().await?;
+        Ok(rows)
+    }
+
+    /// Writes, within the warrant or not at all.
+    pub(super) async fn write(
+        &self,
+        credential: &Credential,
+        scope: &Scope,
+        work: Arc<Work>,
+        rows_max: u64,
+    ) -> Result<Performed, ToolError> {
+        let scrubber = Scrubber::new(credential);
+        let client = self.connections.connect(credential).await?;
+        let wait = Duration::from_millis(self.target.limits.statement_timeout_ms).saturating_add(GRACE);
+        let outcome = tokio::time::timeout(wait, self.change(&client, scope, &work, rows_max)).await;
+        // Up to here no COMMIT was sent: whatever went wrong, nothing has changed.
+        let (rows, count) = match outcome {
+            Ok(Ok(Done::Within(rows, count))) => (rows, count),
+            Ok(Ok(Done::Beyond(reach))) => {
+                roll_back(client).await;
+                return Err(ToolError::Exceeded { reach });
+            }
+            Ok(Err(trouble)) => {
+                let error = failed(&scrubber, &trouble);
+                roll_back(client).await;
+                return Err(error);
+            }
+            Err(_elapsed) => {
+                // Closing the connection rolls back; asking to cancel frees the server's locks sooner.
+                drop(Object::take(client));
+                return Err(ToolError::Failed {
+                    message: "the database did not answer in time, and nothing was committed".into(),
+                });
+            }
+        };
+        let committed = tokio::time::timeout(wait, client.batch_execute("COMMIT")).await;
+        if work.statement.categories.contains(&countersign_sql::Category::Schema) {
+            // A changed schema outlives plans and temporary objects of this session.
+            drop(Object::take(client));
+        }
+        match committed {
+            // A crash here leaves the effect done and its outcome unrecorded: the gate finds the call in doubt.
+            Ok(Ok(())) => Ok(Performed { reply: rows.reply(count), rows: count, amount: None }),
+            Ok(Err(error)) if rolled_back(&error) => Err(failed(&scrubber, &Trouble::Database(error))),
+            Ok(Err(error)) => {
+                let why = scrubber.clean(&told(&error));
+                Err(ToolError::InDoubt { message: format!("the commit was sent and not confirmed: {why}") })
+            }
+            Err(_elapsed) => {
+                Err(ToolError::InDoubt { message: "the commit was sent and not confirmed in time".into() })
+            }
+        }
+    }
+
+    /// The write without its commit.
+    async fn change(
+        &self,
+        client: &Object,
+        scope: &Scope,
+        work: &Work,
+        rows_max: u64,
+    ) -> Result<Done, Trouble> {
+        let limits = &self.target.limits;
+        // READ COMMITTED is enough: the check is on the rows that the statement really touched, counted by
+        // the server in this very transaction, so a concurrent writer cannot make it touch more unseen.
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}",
+            self.pinned(limits.statement_timeout_ms)
+        );
+        client.batch_execute(&begin).await?;
+        let before = touched(client).await?;
+        let mut whole = BTreeMap::new();
+        if let Sizing::Whole(tables) = &work.statement.sizing {
+            for table in tables {
+                // Nobody may add rows between the count and the end.
+                client
+                    .batch_execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", named(table)))
+                    .await?;
+                let row = client.query_one(&format!("SELECT count(*) FROM {}", named(table)), &[]).await?;
+                let count: i64 = row.try_get(0)?;
+                whole.insert(table.to_string(), u64::try_from(count).unwrap_or(0));
+            }
+        }
+        let statement = if work.is_fixed() {
+            client.prepare_cached(&work.statement.text).await?
+        } else {
+            client.prepare(&work.statement.text).await?
+        };
+        checked(&statement)?;
+        let mut rows = new_rows(&statement, u64::MAX, limits)?;
+        let stream = client.query_raw(&statement, arguments(work)).await?;
+        pin_mut!(stream);
+        let mut full = false;
+        while let Some(row) = stream.try_next().await? {
+            if !full {
+                full = rows.push(cells(&row, rows.columns())?)? == Room::Full;
+            }
+        }
+        let tag = match work.statement.verb {
+            Verb::Insert | Verb::Update | Verb::Delete | Verb::Merge => stream.rows_affected().unwrap_or(0),
+            _ => 0,
+        };
+        work.fits(&rows).map_err(|why| Trouble::Other(format!("{why}; nothing was changed")))?;
+        let after = touched(client).await?;
+        let mut tables: BTreeMap<String, u64> = BTreeMap::new();
+        let mut moved = Vec::new();
+        for (table, count) in after {
+            let more = count.saturating_sub(before.get(&table).copied().unwrap_or(0));
+            if more > 0 {
+                moved.push(table.clone());
+                let name = scope.settled(&table).to_string();
+                let known = tables.entry(name).or_insert(0);
+                *known = known.saturating_add(more);
+            }
+        }
+        for (table, count) in whole {
+            let known = tables.entry(table).or_insert(0);
+            *known = count.max(*known);
+        }
+        // Rows of foreign tables are not in the server's counts; the command's own count has them.
+        let rows_touched = sum(&tables).max(tag);
+        if rows_touched <= rows_max {
+            return Ok(Done::Within(rows, rows_touched));
+        }
+        let named: u64 =
+            work.statement.writes.iter().filter_map(|table| tables.get(&table.to_string())).copied().sum();
+        Ok(Done::Beyond(Box::new(Reach {
+            rows: rows_touched,
+            exact: true,
+            unbounded: false,
+            cascades: if named == 0 { 0 } else { rows_touched.saturating_sub(named) },
+            triggers: all_triggers(client, work, moved).await?,
+            amount: None,
+            tables,
+        })))
+    }
+
+    /// Measures what a statement would touch, in a transaction in which the server refuses every change.
+    pub(super) async fn measure(
+        &self,
+        credential: &Credential,
+        scope: &Scope,
+        work: Arc<Work>,
+        mask: &Mask,
+    ) -> Result<Measured, MeasureError> {
+        let scrubber = Scrubber::new(credential);
+        let wait = Duration::from_millis(self.target.limits.measure_timeout_ms);
+        let permit = tokio::time::timeout(wait, self.measuring.acquire()).await;
+        let Ok(Ok(_permit)) = permit else {
+            return Err(MeasureError::Limit("too many measurements of this database run at once".into()));
+        };
+        let mut client = self.connections.connect(credential).await?;
+        let measuring = self.measure_with(&mut client, scope, &work, mask);
+        // The whole of it, of which each statement has its own timeout as well.
+        let outcome = tokio::time::timeout(wait.saturating_add(GRACE), measuring).await;
+        match outcome {
+            Ok(Ok(measured)) => Ok(measured),
+            Ok(Err(Trouble::Other(why))) => Err(MeasureError::NotMeasurable(why)),
+            Ok(Err(Trouble::Row(why))) => Err(MeasureError::NotMeasurable(why.to_string())),
+            Ok(Err(trouble @ Trouble::Database(_))) => {
+                let limit = match &trouble {
+                    Trouble::Database(error) => too_much(error),
+                    Trouble::Row(_) | Trouble::Other(_) => false,
+                };
+                let message = match failed(&scrubber, &trouble) {
+                    ToolError::Failed { message } | ToolError::Unavailable { message } => message,
+                    other => other.to_string(),
+                };
+                forget(client, &trouble);
+                Err(if limit { MeasureError::Limit(message) } else { MeasureError::System(message) })
+            }
+            Err(_elapsed) => {
+                drop(Object::take(client));
+                Err(MeasureError::Limit(format!("it took longer than {} ms", wait.as_millis())))
+            }
+        }
+    }
+
+    async fn measure_with(
+        &self,
+        client: &mut Object,
+        scope: &Scope,
+        work: &Work,
+        mask: &Mask,
+    ) -> Result<Measured, Trouble> {
+        let limits = &self.target.limits;
+        // One snapshot, so that every count is of the same moment.
+        let tx = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await?;
+        tx.batch_execute(&self.pinned(limits.measure_timeout_ms)).await?;
+        let mut sizing =
+            Measuring { tx: &tx, scope, work, limits, reach: Reach { exact: true, ..Reach::default() } };
+        let sample = sizing.all(mask).await?;
+        let mut reach = sizing.reach;
+        reach.exact = reach.exact && !reach.unbounded;
+        tx.rollback().await?;
+        Ok(Measured { reach, sample })
+    }
+
+    /// What holds for this transaction, whatever the connection was told before.
+    fn pinned(&self, timeout_ms: u64) -> String {
+        // `pg_temp` last: otherwise a temporary table would stand in front of every other.
+        let path: Vec<String> = self.target.search_path.iter().map(|schema| quoted(schema)).collect();
+        format!(
+            "SET LOCAL search_path = {}, pg_temp; SET LOCAL standard_conforming_strings = on; \
+             SET LOCAL statement_timeout = {timeout_ms}; SET LOCAL lock_timeout = {}; \
+             SET LOCAL idle_in_transaction_session_timeout = {}",
+            path.join(", "),
+            self.target.limits.lock_timeout_ms,
+            timeout_ms.saturating_add(5_000),
+        )
+    }
+}
+
+/// One measurement under way.
+struct Measuring<'m> {
+    tx: &'m Transaction<'m>,
+    scope: &'m Scope,
+    work: &'m Work,
+    limits: &'m SqlLimits,
+    reach: Reach,
+}
+
+impl Measuring<'_> {
+    async fn all(&mut self, mask: &Mask) -> Result<Option<Sample>, Trouble> {
+        let statement = &self.work.statement;
+        let mut affected = Vec::new();
+        let mut sample = None;
+        match &statement.sizing {
+            Sizing::None => {}
+            Sizing::Unknown(why) => return Err(Trouble::Other(why.clone())),
+            Sizing::Query(query) => {
+                let target = self.resolved(&query.target).await?;
+                affected.push(target.clone());
+                self.reach.exact = query.exact;
+                let count = query.count(self.limits.measure_rows_max);
+                let RowSource::Query { sample: rows, .. } = &query.source else {
+                    let count = self.count(&count).await?;
+                    self.add(&target, count);
+                    self.reach.triggers = schema::triggers(self.tx.client(), &affected).await?;
+                    return Ok(None);
+                };
+                self.affordable(&count).await?;
+                let count = self.count(&count).await?;
+                self.add(&target, count);
+                let change = match query.verb {
+                    Verb::Delete | Verb::Truncate => Some(Change::Delete),
+                    // The text does not tell which columns change a key; every key is taken to change.
+                    Verb::Update => Some(Change::Update(None)),
+                    _ => None,
+                };
+                if let Some(change) = change {
+                    affected.extend(self.along(&target, rows, &change).await?);
+                }
+                if let Some(rows) = query.sample(SAMPLE_ROWS) {
+                    sample = self.sampled(&target, &rows, mask).await?;
+                }
+            }
+            Sizing::Whole(tables) => {
+                for table in tables {
+                    let target = self.resolved(table).await?;
+                    affected.push(target.clone());
+                    let stop = self.limits.measure_rows_max.saturating_add(1);
+                    let count =
+                        format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT {stop}) AS q", named(&target));
+                    let count = self.count(&plain(count)).await?;
+                    self.add(&target, count);
+                    if sample.is_none() {
+                        let text = format!("SELECT * FROM {} LIMIT {SAMPLE_ROWS}", named(&target));
+                        sample = self.sampled(&target, &plain(text), mask).await?;
+                    }
+                }
+            }
+        }
+        self.reach.triggers = schema::triggers(self.tx.client(), &affected).await?;
+        Ok(sample)
+    }
+
+    async fn resolved(&self, table: &TableRef) -> Result<TableRef, Trouble> {
+        match schema::resolve(self.tx.client(), table).await? {
+            None => Err(Trouble::Other(format!("there is no table `{table}`"))),
+            Some(found) if matches!(found.kind.as_str(), "r" | "p") => Ok(found.table),
+            Some(_) => {
+                Err(Trouble::Other(format!("`{table}` is no ordinary table, so its rows cannot be counted")))
+            }
+        }
+    }
+
+    /// Asks the planner first, so that counting cannot hurt.
+    async fn affordable(&self, query: &Query) -> Result<(), Trouble> {
+        let statement = self.tx.prepare(&format!("EXPLAIN (FORMAT JSON) {}", query.text)).await?;
+        let row = self.one(&statement, &query.parameters).await?;
+        let plan: Value = row.try_get(0)?;
+        let cost = plan.pointer("/0/Plan/Total Cost").and_then(Value::as_f64).unwrap_or(f64::INFINITY);
+        #[expect(clippy::cast_precision_loss, reason = "a limit this large is no exact number to anybody")]
+        let most = self.limits.measure_cost_max as f64;
+        if cost <= most {
+            return Ok(());
+        }
+        Err(Trouble::Other(format!("counting its rows is estimated to cost {cost:.0}, more than {most:.0}")))
+    }
+
+    async fn count(&self, query: &Query) -> Result<u64, Trouble> {
+        let statement = self.tx.prepare(&query.text).await?;
+        let row = self.one(&statement, &query.parameters).await?;
+        let Cell(count) = row.try_get(0)?;
+        Ok(count.as_u64().unwrap_or(0))
+    }
+
+    async fn one(&self, statement: &Statement, parameters: &[u32]) -> Result<Row, Trouble> {
+        let stream = self.tx.query_raw(statement, self.arguments(parameters)).await?;
+        pin_mut!(stream);
+        stream.try_next().await?.ok_or_else(|| Trouble::Other("there is no count".into()))
+    }
+
+    /// Counts what foreign keys take along, and says which tables that concerns.
+    async fn along(
+        &mut self,
+        target: &TableRef,
+        rows: &Query,
+        change: &Change,
+    ) -> Result<Vec<TableRef>, Trouble> {
+        let keys: Vec<ActingKey> = schema::acting_keys(self.tx.client()).await?;
+        let limit = self.limits.measure_rows_max;
+        let query = cascade_query(Dialect::Postgres, target, &rows.text, change, &keys, limit);
+        let Some(CascadeQuery { text, tables, exact }) = query else { return Ok(Vec::new()) };
+        self.reach.exact = self.reach.exact && exact;
+        let counts = Query { text, parameters: rows.parameters.clone() };
+        self.affordable(&counts).await?;
+        let statement = self.tx.prepare(&counts.text).await?;
+        let row = self.one(&statement, &counts.parameters).await?;
+        for (at, table) in tables.iter().enumerate() {
+            let count: i64 = row.try_get(at)?;
+            let count = u64::try_from(count).unwrap_or(0);
+            let more = if table == target {
+                // The target refers to itself: this is all of its rows that go, those named included.
+                let name = self.scope.settled(table).to_string();
+                count.saturating_sub(self.reach.tables.get(&name).copied().unwrap_or(0))
+            } else {
+                count
+            };
+            self.reach.cascades = self.reach.cascades.saturating_add(more);
+            self.add(table, more);
+        }
+        Ok(tables)
+    }
+
+    fn add(&mut self, table: &TableRef, count: u64) {
+        if count > self.limits.measure_rows_max {
+            self.reach.unbounded = true;
+        }
+        self.reach.rows = self.reach.rows.saturating_add(count);
+        let known = self.reach.tables.entry(self.scope.settled(table).to_string()).or_insert(0);
+        *known = known.saturating_add(count);
+    }
+
+    async fn sampled(&self, table: &TableRef, query: &Query, mask: &Mask) -> Result<Option<Sample>, Trouble> {
+        let statement = self.tx.prepare(&query.text).await?;
+        let columns: Vec<String> = statement.columns().iter().map(|c| c.name().to_owned()).collect();
+        let stream = self.tx.query_raw(&statement, self.arguments(&query.parameters)).await?;
+        pin_mut!(stream);
+        let mut rows = Vec::new();
+        while let Some(row) = stream.try_next().await? {
+            let values = row.columns().iter().enumerate().map(|(at, column)| {
+                let value = match row.try_get::<_, Cell>(at) {
+                    Ok(Cell(value)) => value,
+                    Err(_) => Value::from(format!("({})", column.type_())),
+                };
+                shown(&value, mask.hides(&table.name, column.name()))
+            });
+            rows.push(values.collect());
+        }
+        let name = self.scope.settled(table).to_string();
+        Ok((!rows.is_empty()).then_some(Sample { table: name, columns, rows }))
+    }
+
+    /// The values of a query's parameters, given which parameter of the statement each takes.
+    fn arguments(&self, parameters: &[u32]) -> Vec<Argument> {
+        let all = &self.work.statement.parameters;
+        let value = |number: &u32| {
+            let at = usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
+            let name = all.get(at).map_or("", String::as_str);
+            Argument(self.work.arguments.get(name).cloned().unwrap_or(Value::Null))
+        };
+        parameters.iter().map(value).collect()
+    }
+}
+
+/// Rows touched so far by this transaction, and by earlier ones of this connection that the server has not
+/// reported yet: only differences mean anything.
+async fn touched(client: &Object) -> Result<BTreeMap<TableRef, u64>, Trouble> {
+    let sql = "SELECT pg_catalog.current_setting('track_counts') = 'on', schemaname::text, relname::text, n \
+                 FROM (SELECT schemaname, relname, n_tup_ins + n_tup_upd + n_tup_del AS n \
+                         FROM pg_catalog.pg_stat_xact_user_tables) AS t \
+                WHERE n > 0 \
+               UNION ALL SELECT pg_catalog.current_setting('track_counts') = 'on', NULL, NULL, NULL";
+    let statement = client.prepare_cached(sql).await?;
+    let mut counts = BTreeMap::new();
+    for row in client.query(&statement, &[]).await? {
+        if !row.try_get::<_, bool>(0)? {
+            let why = "the server does not count rows (`track_counts` is off), so the call cannot be held to its limit";
+            return Err(Trouble::Other(why.into()));
+        }
+        let (schema, name): (Option<String>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
+        let count: Option<i64> = row.try_get(3)?;
+        if let (Some(name), Some(count)) = (name, count) {
+            counts.insert(TableRef { schema, name }, u64::try_from(count).unwrap_or(0));
+        }
+    }
+    Ok(counts)
+}
+
+/// A query of ours, without parameters.
+const fn plain(text: String) -> Query {
+    Query { text, parameters: Vec::new() }
+}
+
+/// The triggers on every table that was touched or could have been by foreign keys.
+async fn all_triggers(
+    client: &Client,
+    work: &Work,
+    mut tables: Vec<TableRef>,
+) -> Result<Vec<String>, Trouble> {
+    let keys = schema::acting_keys(client).await?;
+    for table in &work.statement.writes {
+        if let Some(found) = schema::resolve(client, table).await? {
+            tables.extend(super::cascade::touched(&found.table, &keys));
+            tables.push(found.table);
+        }
+    }
+    Ok(schema::triggers(client, &tables).await?)
+}
+
+async fn prepare(tx: &deadpool_postgres::Transaction<'_>, work: &Work) -> Result<Statement, Trouble> {
+    let statement = if work.is_fixed() {
+        tx.prepare_cached(&work.statement.text).await?
+    } else {
+        tx.prepare(&work.statement.text).await?
+    };
+    checked(&statement)?;
+    Ok(statement)
+}
+
+/// Refuses, before the statement runs, columns whose values could not be returned.
+fn checked(statement: &Statement) -> Result<(), Trouble> {
+    match statement.columns().iter().find(|column| !has_form(column.type_())) {
+        None => Ok(()),
+        Some(column) => Err(Trouble::Other(format!(
+            "column `{}` is of type `{}`, which has no JSON form; cast it to text",
+            column.name(),
+            column.type_()
+        ))),
+    }
+}
+
+fn new_rows(statement: &Statement, rows_max: u64, limits: &SqlLimits) -> Result<Rows, Trouble> {
+    let columns = statement.columns().iter().map(|column| column.name().to_owned());
+    Ok(Rows::new(columns, rows_max, limits.result_bytes_max)?)
+}
+
+fn cells(row: &Row, columns: &[String]) -> Result<Vec<Value>, Trouble> {
+    let mut values = Vec::with_capacity(columns.len());
+    for (at, column) in columns.iter().enumerate() {
+        let cell = row.try_get::<_, Cell>(at).map_err(|error| {
+            let why =
+                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            BadRow::Value(column.clone(), why)
+        })?;
+        values.push(cell.0);
+    }
+    Ok(values)
+}
+
+fn arguments(work: &Work) -> Vec<Argument> {
+    let value = |name: &String| Argument(work.arguments.get(name).cloned().unwrap_or(Value::Null));
+    work.statement.parameters.iter().map(value).collect()
+}
+
+/// Ends the transaction; a connection on which that fails is closed, which ends it too.
+async fn roll_back(client: Object) {
+    match tokio::time::timeout(GRACE, client.batch_execute("ROLLBACK")).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) | Err(_) => drop(Object::take(client)),
+    }
+}
+
+/// Closes the connection after trouble that may have left something on it.
+fn forget(client: Object, trouble: &Trouble) {
+    match trouble {
+        // The server has answered: the transaction is rolled back by its guard.
+        Trouble::Database(error) if error.as_db_error().is_some() => drop(client),
+        Trouble::Row(_) | Trouble::Other(_) => drop(client),
+        Trouble::Database(_) => drop(Object::take(client)),
+    }
+}
+
+/// Whether an error that answers `COMMIT` says that it was rolled back.
+fn rolled_back(error: &Error) -> bool {
+    error.as_db_error().is_some_and(|said| {
+        let class = said.code().code().get(..2).unwrap_or_default();
+        // 08 connection, 53 resources, 57P shutting down, 58 system error, XX internal; 40003 says of itself
+        // that the statement's completion is unknown.
+        let going_down = said.code().code().starts_with("57P");
+        !going_down
+            && !matches!(class, "08" | "53" | "58" | "XX")
+            && *said.code() != SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
+    })
+}
+
+fn too_much(error: &Error) -> bool {
+    error
+        .code()
+        .is_some_and(|code| *code == SqlState::QUERY_CANCELED || *code == SqlState::LOCK_NOT_AVAILABLE)
+}
+
+/// What the server said, without the detail that repeats values of rows.
+fn told(error: &Error) -> String {
+    match error.as_db_error() {
+        Some(said) => format!("the database says: {} ({})", said.message(), said.code().code()),
+        None if error.is_closed() => "the connection to the database was lost".into(),
+        None => {
+            let cause =
+                std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            format!("{error}{cause}")
+        }
+    }
+}
+
+fn failed(scrubber: &Scrubber, trouble: &Trouble) -> ToolError {
+    match trouble {
+        Trouble::Database(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
+            ToolError::Failed { message: "the statement took too long, and was stopped".into() }
+        }
+        Trouble::Database(error) => {
+            let message = scrubber.clean(&told(error));
+            if error.as_db_error().is_none() && error.is_closed() {
+                ToolError::Unavailable { message }
+            } else {
+                ToolError::Failed { message }
+            }
+        }
+        Trouble::Row(why) => ToolError::Failed { message: why.to_string() },
+        Trouble::Other(why) => ToolError::Failed { message: scrubber.clean(why) },
+    }
+}

@@ -1,0 +1,217 @@
+//! Connections to one SQLite file: a few that can only read, and one that writes.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what SQLite's authorizer asks for and is not named is denied"
+)]
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rusqlite::{
+    Connection, OpenFlags,
+    config::DbConfig,
+    hooks::{AuthAction, AuthContext, Authorization},
+    limits::Limit,
+};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+
+use crate::definition::SqlLimits;
+
+/// How many reads of one file run at a time.
+const READERS_MAX: usize = 4;
+/// How many steps of SQLite's machine lie between two looks at the clock.
+const STEPS: i32 = 1_000;
+
+/// The connections of one file. Opened when first needed.
+#[derive(Debug)]
+pub(super) struct Connections {
+    path: PathBuf,
+    limits: SqlLimits,
+    readers: Arc<Semaphore>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    writer: Arc<tokio::sync::Mutex<Option<Connection>>>,
+}
+
+/// The right to read with one connection.
+pub(super) struct Reader {
+    path: PathBuf,
+    limits: SqlLimits,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The right to write. SQLite has one writer at a time anyway; waiting here is fair and does not spin.
+pub(super) struct Writer {
+    path: PathBuf,
+    limits: SqlLimits,
+    slot: OwnedMutexGuard<Option<Connection>>,
+}
+
+impl Connections {
+    pub(super) fn new(path: PathBuf, limits: SqlLimits) -> Self {
+        Self {
+            path,
+            limits,
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
+            idle: Arc::default(),
+            writer: Arc::default(),
+        }
+    }
+
+    /// None when it took longer than a lock may.
+    pub(super) async fn reader(&self) -> Option<Reader> {
+        let wait = Duration::from_millis(self.limits.lock_timeout_ms);
+        let permit =
+            tokio::time::timeout(wait, Arc::clone(&self.readers).acquire_owned()).await.ok()?.ok()?;
+        let (path, limits, idle) = (self.path.clone(), self.limits, Arc::clone(&self.idle));
+        Some(Reader { path, limits, idle, _permit: permit })
+    }
+
+    /// None when it took longer than a lock may.
+    pub(super) async fn writer(&self) -> Option<Writer> {
+        let wait = Duration::from_millis(self.limits.lock_timeout_ms);
+        let slot = tokio::time::timeout(wait, Arc::clone(&self.writer).lock_owned()).await.ok()?;
+        Some(Writer { path: self.path.clone(), limits: self.limits, slot })
+    }
+}
+
+impl Reader {
+    /// Runs on a connection that can only read. Blocks.
+    pub(super) fn run<T>(
+        self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => open(&self.path, &self.limits, false)?,
+        };
+        let done = work(&mut connection);
+        // One that failed is not used again: nothing of a statement must be left on it.
+        if done.is_ok() && connection.is_autocommit() {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        }
+        done
+    }
+}
+
+impl Writer {
+    /// Opens the connection if need be. Blocks.
+    pub(super) fn connection(&mut self) -> rusqlite::Result<&mut Connection> {
+        let connection = match self.slot.take() {
+            Some(connection) => connection,
+            None => open(&self.path, &self.limits, true)?,
+        };
+        Ok(self.slot.insert(connection))
+    }
+
+    /// Closes the connection, and with it whatever transaction is open.
+    pub(super) fn discard(&mut self) {
+        self.slot.take();
+    }
+}
+
+fn open(path: &Path, limits: &SqlLimits, write: bool) -> rusqlite::Result<Connection> {
+    let access = if write { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
+    // Never CREATE, and no URI: a path is a path.
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(Duration::from_millis(limits.lock_timeout_ms))?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+    if !write {
+        // A value that no result may hold need not be built: `zeroblob(1e9)`.
+        let bytes = i32::try_from(limits.result_bytes_max).unwrap_or(i32::MAX).max(1 << 20);
+        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, bytes)?;
+        connection.pragma_update(None, "query_only", true)?;
+    }
+    Ok(connection)
+}
+
+/// What one statement may touch, for SQLite's own authorizer: the second lock on the door, after the
+/// statement's text was classified. Names are in lower case.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Access {
+    /// Tables and views the statement names.
+    pub(super) tables: BTreeSet<String>,
+    /// Tables that foreign keys take along.
+    pub(super) cascades: BTreeSet<String>,
+    /// Tables that SQLite looks into for foreign keys while rows change. The statement's text names none of
+    /// them beyond its tool: its classification saw to that.
+    pub(super) linked: BTreeSet<String>,
+    /// Whether it may change rows.
+    pub(super) write: bool,
+    /// Whether it may change the schema.
+    pub(super) schema: bool,
+}
+
+impl Access {
+    fn allows(&self, context: &AuthContext<'_>) -> bool {
+        let listed = |name: &str| self.tables.contains(&name.to_ascii_lowercase());
+        let along = |name: &str| self.cascades.contains(&name.to_ascii_lowercase());
+        let system = |name: &str| name.to_ascii_lowercase().starts_with("sqlite_");
+        // A view that the statement names reads what it stands on; a trigger does what its author wrote.
+        let through = context.accessor.is_some_and(|name| self.write || listed(name));
+        match context.action {
+            AuthAction::Select | AuthAction::Recursive => true,
+            AuthAction::Function { function_name } => !matches!(
+                function_name.to_ascii_lowercase().as_str(),
+                "load_extension" | "fts3_tokenizer" | "readfile" | "writefile" | "edit"
+            ),
+            AuthAction::Read { table_name, .. } => {
+                listed(table_name)
+                    || through
+                    || matches!(table_name, "json_each" | "json_tree" | "jsonb_each" | "jsonb_tree")
+                    || (self.write
+                        && (along(table_name) || self.linked.contains(&table_name.to_ascii_lowercase())))
+                    || (self.schema && system(table_name))
+            }
+            AuthAction::Insert { table_name }
+            | AuthAction::Delete { table_name }
+            | AuthAction::Update { table_name, .. } => {
+                self.write
+                    && (listed(table_name)
+                        || along(table_name)
+                        || through
+                        || (self.schema && system(table_name)))
+            }
+            AuthAction::CreateIndex { table_name, .. }
+            | AuthAction::CreateTable { table_name }
+            | AuthAction::DropIndex { table_name, .. }
+            | AuthAction::DropTable { table_name }
+            | AuthAction::AlterTable { table_name, .. } => self.schema && listed(table_name),
+            AuthAction::DropTrigger { .. } | AuthAction::DropView { .. } | AuthAction::Reindex { .. } => {
+                self.schema
+            }
+            // Pragmas, transaction control, attached files, virtual tables, temporary objects, views and
+            // triggers (code that later statements would run), and whatever SQLite learns next.
+            _ => false,
+        }
+    }
+}
+
+/// Puts limits on what follows on the connection, until [`unlimited`].
+pub(super) fn limit(connection: &mut Connection, access: Access, timeout: Duration) -> rusqlite::Result<()> {
+    let started = Instant::now();
+    connection.progress_handler(STEPS, Some(move || started.elapsed() > timeout))?;
+    connection.authorizer(Some(move |context: AuthContext<'_>| {
+        if access.allows(&context) { Authorization::Allow } else { Authorization::Deny }
+    }))
+}
+
+/// Puts only a limit of time on what follows.
+pub(super) fn limit_time(connection: &mut Connection, timeout: Duration) -> rusqlite::Result<()> {
+    let started = Instant::now();
+    connection.progress_handler(STEPS, Some(move || started.elapsed() > timeout))
+}
+
+/// Takes the limits off again, for our own statements.
+pub(super) fn unlimited(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.progress_handler(0, None::<fn() -> bool>)?;
+    connection.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)
+}

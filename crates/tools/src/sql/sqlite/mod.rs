@@ -1,0 +1,596 @@
+//! SQLite: reading, writing within a warrant, and measuring. Each runs on a thread of its own for blocking
+//! work.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "SQLite's codes and the verbs of SQL: those not named are treated alike, and refused or reported as they are"
+)]
+
+mod connection;
+mod schema;
+mod value;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use countersign_gate::{MeasureError, Measured, Performed, Sample, ToolError};
+use countersign_rules::Reach;
+use countersign_sql::{Action, Category, Dialect, RowSource, TableRef, Verb};
+use rusqlite::{Connection, ErrorCode, hooks::AuthAction, hooks::AuthContext, hooks::Authorization};
+use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+
+use super::{
+    cascade::{Change, cascade_query, named, touched},
+    statement::{Sizing, Statement, sum},
+    tool::{Mask, Work},
+    value::{BadRow, Room, Rows, shown},
+};
+use crate::definition::SqlLimits;
+use connection::{Access, Connections, limit, limit_time, unlimited};
+
+/// How many rows an approver sees.
+const SAMPLE_ROWS: u64 = 5;
+
+/// One SQLite file.
+#[derive(Debug)]
+pub(super) struct SqliteDatabase {
+    connections: Connections,
+    limits: SqlLimits,
+    measuring: Arc<Semaphore>,
+}
+
+/// Why a statement did not end well.
+enum Trouble {
+    Sqlite(rusqlite::Error),
+    Row(BadRow),
+    Argument(String),
+    Result(String),
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<BadRow> for Trouble {
+    fn from(error: BadRow) -> Self {
+        Self::Row(error)
+    }
+}
+
+impl SqliteDatabase {
+    pub(super) fn new(path: PathBuf, limits: SqlLimits) -> Self {
+        let measuring = Arc::new(Semaphore::new(limits.measure_parallel.max(1)));
+        Self { connections: Connections::new(path, limits), limits, measuring }
+    }
+
+    /// Reads. Nothing is changed whatever the statement says: the file is open for reading only.
+    pub(super) async fn read(&self, work: Arc<Work>, rows_max: u64) -> Result<Performed, ToolError> {
+        let Some(reader) = self.connections.reader().await else {
+            return Err(ToolError::Unavailable { message: "the database is busy with other reads".into() });
+        };
+        let limits = self.limits;
+        let task = tokio::task::spawn_blocking(move || {
+            let mut trouble = None;
+            let rows = reader.run(|connection| {
+                let outcome = read(connection, &work, rows_max, &limits);
+                unlimited(connection)?;
+                match outcome {
+                    Ok(rows) => Ok(Some(rows)),
+                    Err(Trouble::Sqlite(error)) => Err(error),
+                    Err(other) => {
+                        trouble = Some(other);
+                        Ok(None)
+                    }
+                }
+            });
+            match (rows, trouble) {
+                (Ok(Some(rows)), _) => {
+                    let count = rows.len();
+                    Ok(Performed { reply: rows.reply(count), rows: count, amount: None })
+                }
+                (Ok(None), Some(trouble)) => Err(failed(&trouble)),
+                (Ok(None), None) => Err(ToolError::Failed { message: "the read ended without rows".into() }),
+                (Err(error), _) => Err(failed(&Trouble::Sqlite(error))),
+            }
+        });
+        // A read that panicked has changed nothing.
+        task.await.unwrap_or_else(|_| Err(ToolError::Failed { message: "reading failed".into() }))
+    }
+
+    /// Writes, within the warrant or not at all.
+    pub(super) async fn write(&self, work: Arc<Work>, rows_max: u64) -> Result<Performed, ToolError> {
+        let Some(mut writer) = self.connections.writer().await else {
+            return Err(ToolError::Unavailable { message: "the database is busy with another write".into() });
+        };
+        let limits = self.limits;
+        let task = tokio::task::spawn_blocking(move || {
+            let connection = match writer.connection() {
+                Ok(connection) => connection,
+                Err(error) => return Err(failed(&Trouble::Sqlite(error))),
+            };
+            let outcome = write(connection, &work, rows_max, &limits);
+            // A connection that is not back where it started is closed, which rolls back what is open on it.
+            let clean = unlimited(connection).is_ok()
+                && connection.update_hook(None::<fn(rusqlite::hooks::Action, &str, &str, i64)>).is_ok()
+                && connection.is_autocommit();
+            if !clean {
+                writer.discard();
+            }
+            outcome
+        });
+        // A panic may have come after the commit.
+        task.await.unwrap_or_else(|_| Err(ToolError::InDoubt { message: "writing failed on the way".into() }))
+    }
+
+    /// Measures what a statement would touch, on a connection that can only read.
+    pub(super) async fn measure(&self, work: Arc<Work>, mask: Mask) -> Result<Measured, MeasureError> {
+        let wait = Duration::from_millis(self.limits.measure_timeout_ms);
+        let permit = tokio::time::timeout(wait, Arc::clone(&self.measuring).acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else {
+            return Err(MeasureError::Limit("too many measurements of this database run at once".into()));
+        };
+        let Some(reader) = self.connections.reader().await else {
+            return Err(MeasureError::Limit("the database is busy with other reads".into()));
+        };
+        let limits = self.limits;
+        let task = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let mut why = None;
+            let measured = reader.run(|connection| {
+                limit_time(connection, wait)?;
+                // One transaction, so that every count is of the same moment.
+                connection.execute_batch("BEGIN")?;
+                let outcome = measure(connection, &work, &mask, &limits);
+                let ended = connection.execute_batch("ROLLBACK");
+                unlimited(connection)?;
+                ended?;
+                match outcome {
+                    Ok(measured) => Ok(Some(measured)),
+                    Err(Trouble::Sqlite(error)) => Err(error),
+                    Err(other) => {
+                        why = Some(other);
+                        Ok(None)
+                    }
+                }
+            });
+            match (measured, why) {
+                (Ok(Some(measured)), _) => Ok(measured),
+                (Ok(None), Some(trouble)) => Err(MeasureError::NotMeasurable(told(&trouble))),
+                (Ok(None), None) => Err(MeasureError::NotMeasurable("there is no count".into())),
+                (Err(error), _) if interrupted(&error) => {
+                    Err(MeasureError::Limit(format!("it took longer than {} ms", wait.as_millis())))
+                }
+                (Err(error), _) => Err(MeasureError::System(told(&Trouble::Sqlite(error)))),
+            }
+        });
+        task.await.unwrap_or_else(|_| Err(MeasureError::System("measuring failed".into())))
+    }
+}
+
+fn read(
+    connection: &mut Connection,
+    work: &Work,
+    rows_max: u64,
+    limits: &SqlLimits,
+) -> Result<Rows, Trouble> {
+    let access = Access { tables: work.tables(), ..Access::default() };
+    limit(connection, access, Duration::from_millis(limits.statement_timeout_ms))?;
+    let statement = &work.statement;
+    let mut prepared = connection.prepare(&statement.text)?;
+    if !prepared.readonly() {
+        return Err(Trouble::Argument("the database says that the statement is no read".into()));
+    }
+    bind(&mut prepared, &work.arguments)?;
+    let rows = collect(&mut prepared, rows_max, limits)?;
+    work.fits(&rows).map_err(Trouble::Result)?;
+    Ok(rows)
+}
+
+/// The whole write, one transaction.
+fn write(
+    connection: &mut Connection,
+    work: &Work,
+    rows_max: u64,
+    limits: &SqlLimits,
+) -> Result<Performed, ToolError> {
+    if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
+        return Err(failed(&Trouble::Sqlite(error)));
+    }
+    let touched = change(connection, work, limits);
+    // What follows is ours: the statement is done.
+    let unlimited = unlimited(connection).map_err(Trouble::Sqlite);
+    let (rows, reach) = match touched.and_then(|touched| unlimited.map(|()| touched)) {
+        Ok(touched) => touched,
+        Err(trouble) => return Err(rolled_back(connection, failed(&trouble))),
+    };
+    // INVARIANT: nothing is committed that touched more than the warrant allows.
+    if reach.rows > rows_max {
+        return Err(rolled_back(connection, ToolError::Exceeded { reach: Box::new(reach) }));
+    }
+    let count = reach.rows;
+    match connection.execute_batch("COMMIT") {
+        // A crash here leaves the effect done and its outcome unrecorded: the gate finds the call in doubt.
+        Ok(()) => Ok(Performed { reply: rows.reply(count), rows: count, amount: None }),
+        // The transaction is still open, so it has not happened: readers kept it from committing, or a
+        // deferred foreign key refuses.
+        Err(error) if !connection.is_autocommit() => {
+            Err(rolled_back(connection, failed(&Trouble::Sqlite(error))))
+        }
+        // SQLite ended the transaction itself while committing. Pages may have reached the log before the
+        // disk failed, and a later recovery may find them.
+        Err(error) => {
+            let message = format!("the commit failed on the way: {}", told(&Trouble::Sqlite(error)));
+            Err(ToolError::InDoubt { message })
+        }
+    }
+}
+
+/// Rolls back, and says so unless even that fails.
+fn rolled_back(connection: &Connection, error: ToolError) -> ToolError {
+    // SQLite rolls some failures back itself. Where ours fails too, the caller closes the connection, and an
+    // unfinished transaction never becomes part of the database: nothing has changed either way.
+    if !connection.is_autocommit()
+        && let Err(why) = connection.execute_batch("ROLLBACK")
+    {
+        tracing::warn!(%why, "a rollback failed; the connection is closed instead");
+    }
+    error
+}
+
+/// Runs the statement and counts what it touched, triggers and cascades included.
+fn change(connection: &mut Connection, work: &Work, limits: &SqlLimits) -> Result<(Rows, Reach), Trouble> {
+    let statement = &work.statement;
+    let keys = schema::acting_keys(connection)?;
+    let cascades: BTreeSet<TableRef> = statement.writes.iter().flat_map(|t| touched(t, &keys)).collect();
+    let cascades: BTreeSet<String> = cascades.into_iter().map(|table| table.name).collect();
+    let mut tables: BTreeSet<String> = statement.writes.iter().map(|table| table.name.clone()).collect();
+    // Rows that go with their table are not counted by SQLite. They are counted before.
+    let mut whole = BTreeMap::new();
+    if let Sizing::Whole(gone) = &statement.sizing {
+        for table in gone {
+            let sql = format!("SELECT count(*) FROM {}", named(table));
+            let rows: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
+            whole.insert(table.to_string(), u64::try_from(rows).unwrap_or(0));
+        }
+    }
+    let counts: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
+    let counted = Arc::clone(&counts);
+    connection.update_hook(Some(move |_action, _database: &str, table: &str, _row| {
+        let mut counts = counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(table.to_ascii_lowercase()).or_insert(0);
+        *count = count.saturating_add(1);
+    }))?;
+    let access = Access {
+        tables: work.tables(),
+        cascades: cascades.clone(),
+        linked: schema::linked(connection)?,
+        write: true,
+        schema: statement.categories.contains(&Category::Schema),
+    };
+    let before = connection.total_changes();
+    limit(connection, access, Duration::from_millis(limits.statement_timeout_ms))?;
+    let rows = {
+        let mut prepared = connection.prepare(&statement.text)?;
+        bind(&mut prepared, &work.arguments)?;
+        collect(&mut prepared, u64::MAX, limits)?
+    };
+    work.fits(&rows).map_err(Trouble::Result)?;
+    let total = connection.total_changes().saturating_sub(before);
+    let direct = connection.changes().min(total);
+    unlimited(connection)?;
+    connection.update_hook(None::<fn(rusqlite::hooks::Action, &str, &str, i64)>)?;
+    let mut per_table = std::mem::take(&mut *counts.lock().unwrap_or_else(PoisonError::into_inner));
+    // Tables without a rowid, and a DELETE of all rows, are not told one by one: the rest is the target's.
+    let rest = total.saturating_sub(sum(&per_table));
+    if rest > 0
+        && let Some(target) = statement.writes.first()
+    {
+        let count = per_table.entry(target.name.clone()).or_insert(0);
+        *count = count.saturating_add(rest);
+    }
+    let (rows_touched, cascading) = if whole.is_empty() {
+        (total.max(sum(&per_table)), total.saturating_sub(direct))
+    } else {
+        let along: u64 = per_table.iter().filter(|(t, _)| !whole.contains_key(*t)).map(|(_, n)| *n).sum();
+        for (table, count) in whole {
+            let known = per_table.entry(table).or_insert(0);
+            *known = count.max(*known);
+        }
+        (sum(&per_table), along)
+    };
+    tables.extend(cascades);
+    let reach = Reach {
+        rows: rows_touched,
+        exact: true,
+        unbounded: false,
+        tables: per_table,
+        cascades: cascading,
+        triggers: schema::triggers(connection, &tables)?,
+        amount: None,
+    };
+    Ok((rows, reach))
+}
+
+fn bind(prepared: &mut rusqlite::Statement<'_>, arguments: &Map<String, Value>) -> Result<(), Trouble> {
+    for index in 1..=prepared.parameter_count() {
+        let name = prepared.parameter_name(index).and_then(|name| name.strip_prefix(':')).map(str::to_owned);
+        let Some(name) = name else {
+            return Err(Trouble::Argument("a placeholder has no name".into()));
+        };
+        let Some(bound) = value::bound(arguments.get(&name)) else {
+            return Err(Trouble::Argument(format!("argument `{name}` does not fit into 64 bits")));
+        };
+        prepared.raw_bind_parameter(index, bound)?;
+    }
+    Ok(())
+}
+
+/// Steps through the statement to its end (a write must run to its end whatever is returned), and keeps as
+/// many rows as there is room for.
+fn collect(
+    prepared: &mut rusqlite::Statement<'_>,
+    rows_max: u64,
+    limits: &SqlLimits,
+) -> Result<Rows, Trouble> {
+    let columns: Vec<String> = prepared.column_names().map(str::to_owned).collect();
+    let read_only = prepared.readonly();
+    let mut rows = Rows::new(columns, rows_max, limits.result_bytes_max)?;
+    let mut full = false;
+    let mut cursor = prepared.raw_query();
+    while let Some(row) = cursor.next()? {
+        if full {
+            continue;
+        }
+        let mut values = Vec::with_capacity(rows.columns().len());
+        for (at, column) in rows.columns().iter().enumerate() {
+            let value = value::shown(row.get_ref(at)?).map_err(|why| BadRow::Value(column.clone(), why))?;
+            values.push(value);
+        }
+        full = rows.push(values)? == Room::Full;
+        if full && read_only {
+            break;
+        }
+    }
+    Ok(rows)
+}
+
+fn measure(
+    connection: &mut Connection,
+    work: &Work,
+    mask: &Mask,
+    limits: &SqlLimits,
+) -> Result<Measured, Trouble> {
+    let statement = &work.statement;
+    let keys = schema::acting_keys(connection)?;
+    let mut reach = Reach { exact: true, ..Reach::default() };
+    let mut sample = None;
+    let mut affected: BTreeSet<String> = statement.writes.iter().map(|table| table.name.clone()).collect();
+    match &statement.sizing {
+        Sizing::None => {}
+        Sizing::Unknown(why) => return Err(Trouble::Argument(why.clone())),
+        Sizing::Query(query) => {
+            if schema::is_view(connection, &query.target.name)? {
+                return Err(Trouble::Argument(format!("`{}` is a view", query.target)));
+            }
+            reach.exact = query.exact;
+            let count = one(connection, &query.count(limits.measure_rows_max).text, &work.arguments)?;
+            add(&mut reach, &query.target, count, limits);
+            if let RowSource::Query { sample: rows, .. } = &query.source {
+                if let Some(change) = changed(connection, statement, query.verb)? {
+                    affected.extend(along(
+                        connection,
+                        work,
+                        &query.target,
+                        &rows.text,
+                        &change,
+                        &keys,
+                        &mut reach,
+                        limits,
+                    )?);
+                }
+                if let Some(rows) = query.sample(SAMPLE_ROWS) {
+                    sample = sampled(connection, &query.target, &rows.text, &work.arguments, mask)?;
+                }
+            }
+        }
+        Sizing::Whole(tables) => {
+            for table in tables {
+                let rows = format!("SELECT * FROM {}", named(table));
+                let stop = limits.measure_rows_max.saturating_add(1);
+                let count = format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT {stop})", named(table));
+                let count = one(connection, &count, &work.arguments)?;
+                add(&mut reach, table, count, limits);
+                // Dropping a table first deletes its rows, with what that takes along.
+                if statement.verb == Verb::Drop {
+                    affected.extend(along(
+                        connection,
+                        work,
+                        table,
+                        &rows,
+                        &Change::Delete,
+                        &keys,
+                        &mut reach,
+                        limits,
+                    )?);
+                }
+                if sample.is_none() {
+                    let text = format!("{rows} LIMIT {SAMPLE_ROWS}");
+                    sample = sampled(connection, table, &text, &work.arguments, mask)?;
+                }
+            }
+        }
+    }
+    reach.triggers = schema::triggers(connection, &affected)?;
+    reach.exact = reach.exact && !reach.unbounded;
+    Ok(Measured { reach, sample })
+}
+
+/// What happens to the rows: deleted, or which columns change. SQLite's own compiler tells those.
+fn changed(
+    connection: &mut Connection,
+    statement: &Statement,
+    verb: Verb,
+) -> Result<Option<Change>, Trouble> {
+    match verb {
+        Verb::Delete => return Ok(Some(Change::Delete)),
+        Verb::Update => {}
+        _ => return Ok(None),
+    }
+    let columns: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+    let heard = Arc::clone(&columns);
+    let target = statement.writes.first().map(|table| table.name.clone()).unwrap_or_default();
+    connection.authorizer(Some(move |context: AuthContext<'_>| {
+        if let AuthAction::Update { table_name, column_name } = context.action
+            && context.accessor.is_none()
+            && table_name.eq_ignore_ascii_case(&target)
+        {
+            let mut columns = heard.lock().unwrap_or_else(PoisonError::into_inner);
+            columns.insert(column_name.to_ascii_lowercase());
+        }
+        Authorization::Allow
+    }))?;
+    // Compiled, never run: the connection cannot write anyway.
+    let compiled = connection.prepare(&statement.text).map(drop);
+    connection.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)?;
+    compiled?;
+    let columns = std::mem::take(&mut *columns.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(Some(Change::Update(Some(columns))))
+}
+
+/// Counts what foreign keys take along, and says which tables that concerns.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one step of measuring, with what it reads and what it adds to"
+)]
+fn along(
+    connection: &Connection,
+    work: &Work,
+    target: &TableRef,
+    rows: &str,
+    change: &Change,
+    keys: &[super::cascade::ActingKey],
+    reach: &mut Reach,
+    limits: &SqlLimits,
+) -> Result<BTreeSet<String>, Trouble> {
+    let acting: Vec<_> = keys
+        .iter()
+        .filter(|key| key.on_delete != Action::Refuse || key.on_update != Action::Refuse)
+        .cloned()
+        .collect();
+    let query = cascade_query(Dialect::Sqlite, target, rows, change, &acting, limits.measure_rows_max);
+    let Some(query) = query else { return Ok(BTreeSet::new()) };
+    reach.exact = reach.exact && query.exact;
+    let mut prepared = connection.prepare(&query.text)?;
+    bind(&mut prepared, &work.arguments)?;
+    let mut cursor = prepared.raw_query();
+    let Some(row) = cursor.next()? else { return Ok(BTreeSet::new()) };
+    for (at, table) in query.tables.iter().enumerate() {
+        let count = u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0);
+        if table == target {
+            // The target refers to itself: this is all of its rows that go, those named included.
+            let named = reach.tables.get(&table.to_string()).copied().unwrap_or(0);
+            let more = count.saturating_sub(named);
+            reach.cascades = reach.cascades.saturating_add(more);
+            add(reach, table, more, limits);
+        } else {
+            reach.cascades = reach.cascades.saturating_add(count);
+            add(reach, table, count, limits);
+        }
+    }
+    Ok(query.tables.into_iter().map(|table| table.name).collect())
+}
+
+fn add(reach: &mut Reach, table: &TableRef, count: u64, limits: &SqlLimits) {
+    if count > limits.measure_rows_max {
+        reach.unbounded = true;
+    }
+    reach.rows = reach.rows.saturating_add(count);
+    let known = reach.tables.entry(table.to_string()).or_insert(0);
+    *known = known.saturating_add(count);
+}
+
+fn one(connection: &Connection, sql: &str, arguments: &Map<String, Value>) -> Result<u64, Trouble> {
+    let mut prepared = connection.prepare(sql)?;
+    bind(&mut prepared, arguments)?;
+    let mut cursor = prepared.raw_query();
+    let row = cursor.next()?;
+    let count: i64 = row.map_or(Ok(0), |row| row.get(0))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+fn sampled(
+    connection: &Connection,
+    table: &TableRef,
+    sql: &str,
+    arguments: &Map<String, Value>,
+    mask: &Mask,
+) -> Result<Option<Sample>, Trouble> {
+    let mut prepared = connection.prepare(sql)?;
+    bind(&mut prepared, arguments)?;
+    let columns: Vec<String> = prepared.column_names().map(str::to_owned).collect();
+    let mut rows = Vec::new();
+    let mut cursor = prepared.raw_query();
+    while let Some(row) = cursor.next()? {
+        let mut values = Vec::with_capacity(columns.len());
+        for (at, column) in columns.iter().enumerate() {
+            let value = value::shown(row.get_ref(at)?).unwrap_or_else(|_| Value::from("(not text)"));
+            values.push(shown(&value, mask.hides(&table.name, column)));
+        }
+        rows.push(values);
+    }
+    Ok((!rows.is_empty()).then(|| Sample { table: table.to_string(), columns, rows }))
+}
+
+fn interrupted(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted)
+}
+
+fn failed(trouble: &Trouble) -> ToolError {
+    let message = told(trouble);
+    let unavailable = match trouble {
+        Trouble::Sqlite(error) => matches!(
+            error.sqlite_error_code(),
+            Some(
+                ErrorCode::CannotOpen
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::SystemIoFailure
+                    | ErrorCode::DiskFull
+                    | ErrorCode::DatabaseCorrupt
+                    | ErrorCode::NotADatabase
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::PermissionDenied
+            )
+        ),
+        Trouble::Row(_) | Trouble::Argument(_) | Trouble::Result(_) => false,
+    };
+    if unavailable { ToolError::Unavailable { message } } else { ToolError::Failed { message } }
+}
+
+/// What went wrong, without the path of the file.
+fn told(trouble: &Trouble) -> String {
+    match trouble {
+        Trouble::Sqlite(error) if interrupted(error) => "the statement took too long, and was stopped".into(),
+        Trouble::Sqlite(error) => match error {
+            rusqlite::Error::SqlInputError { msg, .. } => format!("the database says: {msg}"),
+            rusqlite::Error::SqliteFailure(code, Some(message)) => match code.code {
+                ErrorCode::CannotOpen => "the database file cannot be opened".into(),
+                ErrorCode::AuthorizationForStatementDenied => {
+                    format!("the statement reaches beyond what its tool may touch: {message}")
+                }
+                _ => format!("the database says: {message}"),
+            },
+            rusqlite::Error::SqliteFailure(code, None) => format!("the database says: {code}"),
+            other => format!("the database library says: {other}"),
+        },
+        Trouble::Row(why) => why.to_string(),
+        Trouble::Argument(why) => why.clone(),
+        Trouble::Result(why) => format!("{why}; nothing was changed"),
+    }
+}

@@ -1,0 +1,108 @@
+//! What a SQLite file says about its own tables.
+
+use std::collections::BTreeSet;
+
+use countersign_sql::{Action, TableRef};
+use rusqlite::Connection;
+
+use crate::sql::cascade::ActingKey;
+
+/// Every foreign key that acts on the referring rows. Names of tables are in lower case, as SQLite compares
+/// them.
+pub(super) fn acting_keys(connection: &Connection) -> rusqlite::Result<Vec<ActingKey>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT lower(m.name), k.id, lower(k.\"table\"), k.\"from\", k.\"to\", k.on_delete, k.on_update
+           FROM main.sqlite_schema AS m, pragma_foreign_key_list(m.name) AS k
+          WHERE m.type = 'table' ORDER BY m.name, k.id, k.seq",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut keys: Vec<(i64, ActingKey)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (child, id, parent): (String, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let (from, to): (String, Option<String>) = (row.get(3)?, row.get(4)?);
+        let (child, parent) = (TableRef::bare(child), TableRef::bare(parent));
+        let known = keys.last_mut().filter(|(known, key)| *known == id && key.child == child);
+        let key = match known {
+            Some((_, key)) => key,
+            None => {
+                let key = ActingKey {
+                    child,
+                    child_columns: Vec::new(),
+                    parent,
+                    parent_columns: Vec::new(),
+                    on_delete: action(&row.get::<_, String>(5)?),
+                    on_update: action(&row.get::<_, String>(6)?),
+                };
+                keys.push((id, key));
+                let Some((_, key)) = keys.last_mut() else { continue };
+                key
+            }
+        };
+        key.child_columns.push(from.to_ascii_lowercase());
+        // Without columns, the key refers to the primary key.
+        if let Some(to) = to {
+            key.parent_columns.push(to.to_ascii_lowercase());
+        }
+    }
+    drop(rows);
+    let mut acting = Vec::new();
+    for (_, mut key) in keys {
+        if key.on_delete == Action::Refuse && key.on_update == Action::Refuse {
+            continue;
+        }
+        if key.parent_columns.is_empty() {
+            key.parent_columns = primary_key(connection, &key.parent.name)?;
+        }
+        acting.push(key);
+    }
+    Ok(acting)
+}
+
+fn action(word: &str) -> Action {
+    match word {
+        "CASCADE" => Action::Cascade,
+        "SET NULL" => Action::SetNull,
+        "SET DEFAULT" => Action::SetDefault,
+        _ => Action::Refuse,
+    }
+}
+
+fn primary_key(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection
+        .prepare_cached("SELECT lower(name) FROM pragma_table_info(?1) WHERE pk > 0 ORDER BY pk")?;
+    statement.query_map([table], |row| row.get(0))?.collect()
+}
+
+/// Every table that takes part in a foreign key: writing one side makes SQLite read the other.
+pub(super) fn linked(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT lower(m.name) FROM main.sqlite_schema AS m, pragma_foreign_key_list(m.name) WHERE m.type = 'table'
+         UNION SELECT lower(k.\"table\") FROM main.sqlite_schema AS m, pragma_foreign_key_list(m.name) AS k WHERE m.type = 'table'",
+    )?;
+    statement.query_map([], |row| row.get(0))?.collect()
+}
+
+/// The triggers on these tables, as `trigger on table`. Which events they answer to is not looked at: one
+/// too many is a warning, one too few would be a lie.
+pub(super) fn triggers(connection: &Connection, tables: &BTreeSet<String>) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT lower(name), lower(tbl_name) FROM main.sqlite_schema WHERE type = 'trigger' ORDER BY name",
+    )?;
+    let all = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    let mut found = Vec::new();
+    for trigger in all {
+        let (name, table) = trigger?;
+        if tables.contains(&table) {
+            found.push(format!("{name} on {table}"));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether rows that go from this view go elsewhere: it is a view, and only a trigger can write it.
+pub(super) fn is_view(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*) FROM main.sqlite_schema WHERE type = 'view' AND lower(name) = lower(?1)",
+    )?;
+    statement.query_row([name], |row| row.get::<_, i64>(0)).map(|n| n > 0)
+}

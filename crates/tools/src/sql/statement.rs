@@ -1,0 +1,382 @@
+//! A statement, classified and held to what its tool may do. Pure.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the verbs and categories of SQL: a verb not named cannot be sized"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_rules::{Code, Effect, Refusal, StatementFacts};
+use countersign_sql::{
+    Bound, Catalog, Category, Dialect, Explained, NotCountable, ReachQuery, Routine, TableRef, Verb,
+    Volatility, explain, reach_query,
+};
+
+use super::placeholder::numbered;
+
+/// A statement that lies within its tool.
+#[derive(Debug, Clone)]
+pub(crate) struct Statement {
+    /// The text as it is sent: PostgreSQL's with `$1`, SQLite's with `:name`.
+    pub(crate) text: String,
+    /// The arguments its placeholders stand for. PostgreSQL: in the order of the numbers.
+    pub(crate) parameters: Vec<String>,
+    /// What it is seen to do.
+    pub(crate) effect: Effect,
+    /// Its leading word.
+    pub(crate) verb: Verb,
+    /// What it is about.
+    pub(crate) categories: BTreeSet<Category>,
+    /// What it touches, for the rules.
+    pub(crate) facts: StatementFacts,
+    /// Tables it reads by name.
+    pub(crate) reads: BTreeSet<TableRef>,
+    /// Tables it writes by name.
+    pub(crate) writes: BTreeSet<TableRef>,
+    /// How far it reaches can be found out so.
+    pub(crate) sizing: Sizing,
+}
+
+/// How the reach of a statement is found out.
+#[derive(Debug, Clone)]
+pub(crate) enum Sizing {
+    /// It changes no rows: a read, or a change of the schema that keeps them.
+    None,
+    /// By a query over the same rows.
+    Query(Box<ReachQuery>),
+    /// All rows of these tables go.
+    Whole(BTreeSet<TableRef>),
+    /// It cannot be.
+    Unknown(String),
+}
+
+/// What the statements of a tool may touch.
+#[derive(Debug, Clone)]
+pub(crate) struct Scope {
+    dialect: Dialect,
+    /// PostgreSQL: the pinned search path.
+    search_path: Vec<String>,
+    /// None: what the author's own statement names.
+    tables: Option<BTreeSet<TableRef>>,
+    catalog: Option<Catalog>,
+}
+
+/// Who wrote a statement. An author's is part of the reviewed configuration; an agent's is hostile input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writer {
+    Author,
+    Agent,
+}
+
+/// Why a statement does not lie within its tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outside {
+    pub(crate) message: String,
+    pub(crate) help: Option<String>,
+    pub(crate) offset: Option<usize>,
+}
+
+impl Outside {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: None, offset: None }
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl From<Outside> for Refusal {
+    fn from(outside: Outside) -> Self {
+        let refusal = Self::new(Code::StatementRefused, outside.message);
+        match outside.help {
+            Some(help) => refusal.help(help),
+            None => refusal,
+        }
+    }
+}
+
+impl Scope {
+    pub(crate) fn new(
+        dialect: Dialect,
+        search_path: &[String],
+        tables: &BTreeSet<String>,
+        functions: &BTreeSet<String>,
+    ) -> Self {
+        let named = |text: &String| match text.split_once('.') {
+            Some((schema, name)) => (Some(schema.to_owned()), name.to_owned()),
+            None => (None, text.clone()),
+        };
+        let mut scope = Self { dialect, search_path: search_path.to_vec(), tables: None, catalog: None };
+        if !tables.is_empty() {
+            let tables = tables.iter().map(|text| {
+                let (schema, name) = named(text);
+                let table = match dialect {
+                    Dialect::Postgres => TableRef { schema, name },
+                    Dialect::Sqlite => TableRef {
+                        schema: schema.map(|s| s.to_ascii_lowercase()),
+                        name: name.to_ascii_lowercase(),
+                    },
+                };
+                scope.settled(&table)
+            });
+            let tables = tables.collect();
+            scope.tables = Some(tables);
+        }
+        if !functions.is_empty() {
+            let default = search_path.first().cloned().unwrap_or_else(|| "public".into());
+            let routines = functions.iter().map(|text| {
+                let (schema, name) = named(text);
+                Routine {
+                    schema: schema.unwrap_or_else(|| default.clone()),
+                    name,
+                    // Vouched for by the author, and held to it by the read-only transaction it runs in.
+                    volatility: Volatility::Stable,
+                    security_definer: false,
+                }
+            });
+            let routines = routines.collect();
+            scope.catalog =
+                Some(Catalog { search_path: search_path.to_vec(), routines, ..Catalog::default() });
+        }
+        scope
+    }
+
+    /// One spelling for one table: without the schema where it is the only one that is searched.
+    pub(crate) fn settled(&self, table: &TableRef) -> TableRef {
+        let implied = match self.dialect {
+            Dialect::Postgres => self.search_path.as_slice(),
+            Dialect::Sqlite => return strip_main(table),
+        };
+        match (&table.schema, implied) {
+            (Some(schema), [only]) if schema == only => TableRef::bare(table.name.clone()),
+            _ => table.clone(),
+        }
+    }
+
+    /// Classifies a statement and holds it to the tool.
+    pub(crate) fn admit(&self, sql: &str, writer: Writer) -> Result<Statement, Outside> {
+        let (text, names) = match (self.dialect, writer) {
+            (Dialect::Postgres, Writer::Author) => {
+                let numbered = numbered(sql).map_err(|e| {
+                    Outside::new(e.to_string()).help("write `:name` for each argument, outside of any quotes")
+                })?;
+                (numbered.text, numbered.names)
+            }
+            (Dialect::Postgres, Writer::Agent) | (Dialect::Sqlite, _) => (sql.to_owned(), Vec::new()),
+        };
+        let explained = explain(self.dialect, &text, self.catalog.as_ref()).map_err(|e| Outside {
+            message: e.to_string(),
+            help: None,
+            offset: e.position().filter(|_| text == sql),
+        })?;
+        let [statement] = explained.statements.as_slice() else {
+            let message = format!(
+                "the text holds {} statements, and one is performed at a time",
+                explained.statements.len()
+            );
+            return Err(Outside::new(message).help("send one statement"));
+        };
+        self.allowed(&explained, writer)?;
+        let parameters = match (self.dialect, writer) {
+            (_, Writer::Agent) => {
+                if let Some(parameter) = statement.parameters.first() {
+                    let message = format!("the placeholder `{parameter}` has no value");
+                    return Err(Outside::new(message).help("write the value into the statement"));
+                }
+                Vec::new()
+            }
+            (Dialect::Postgres, Writer::Author) => {
+                let numbers: BTreeSet<String> = (1..=names.len()).map(|n| format!("${n}")).collect();
+                if numbers != statement.parameters {
+                    return Err(Outside::new("its placeholders cannot be told apart from its text")
+                        .help("write `:name` for each argument, outside of any quotes"));
+                }
+                names
+            }
+            (Dialect::Sqlite, Writer::Author) => statement
+                .parameters
+                .iter()
+                .map(|parameter| {
+                    parameter.strip_prefix(':').map(ToOwned::to_owned).ok_or_else(|| {
+                        Outside::new(format!("`{parameter}` is no named placeholder"))
+                            .help("write `:name` for each argument")
+                    })
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        let effect = effect(explained.effect);
+        let sizing = if effect == Effect::Read { Sizing::None } else { self.sizing(&text, &explained) };
+        let shown =
+            |tables: &BTreeSet<TableRef>| tables.iter().map(|t| self.settled(t).to_string()).collect();
+        Ok(Statement {
+            facts: StatementFacts {
+                verb: word(statement.verb),
+                reads: shown(&statement.reads),
+                writes: shown(&statement.writes),
+                functions: statement.functions.iter().map(ToString::to_string).collect(),
+                bounded: matches!(statement.bounded, Bound::NotApplicable | Bound::Predicate),
+            },
+            reads: statement.reads.iter().map(|table| self.settled(table)).collect(),
+            writes: statement.writes.iter().map(|table| self.settled(table)).collect(),
+            verb: statement.verb,
+            categories: explained.categories.clone(),
+            text,
+            parameters,
+            effect,
+            sizing,
+        })
+    }
+
+    fn allowed(&self, explained: &Explained, writer: Writer) -> Result<(), Outside> {
+        if let Some(category) = explained.categories.iter().find(|c| never(**c, writer)) {
+            let why =
+                explained.reasons.first().map(|reason| format!(": {}", reason.text)).unwrap_or_default();
+            let message = format!("the statement is of category `{category}`, which no tool may run{why}");
+            return Err(
+                Outside::new(message).help("propose a statement that reads or changes rows of tables")
+            );
+        }
+        // SQLite counts neither the rows that REPLACE deletes nor calls triggers for them, so that nothing
+        // could hold it to what was approved.
+        if self.dialect == Dialect::Sqlite && explained.reasons.iter().any(|r| r.code == "replaces") {
+            return Err(Outside::new("the rows that `REPLACE` deletes cannot be counted")
+                .help("write `INSERT … ON CONFLICT … DO UPDATE`"));
+        }
+        if writer == Writer::Agent
+            && explained.categories.contains(&Category::Opaque)
+            && let Some(reason) = explained.reasons.iter().find(|r| !transparent(r.code))
+        {
+            return Err(Outside::new(format!("what the statement does cannot be seen: {}", reason.text))
+                .help("use tables, and functions that are the database's own or declared by the tool"));
+        }
+        let Some(tables) = &self.tables else {
+            return match writer {
+                Writer::Author => Ok(()),
+                // INVARIANT: a tool whose statements agents write has tables; `SqlTool::new` sees to it.
+                Writer::Agent => Err(Outside::new("the tool declares no tables")),
+            };
+        };
+        for table in explained.tables.iter().map(|table| self.settled(table)) {
+            if !tables.contains(&table) {
+                let listed: Vec<String> = tables.iter().map(|t| format!("`{t}`")).collect();
+                return Err(Outside::new(format!("table `{table}` is not one of the tool's tables"))
+                    .help(format!("the tool reaches {}", listed.join(", "))));
+            }
+        }
+        let catalog_listed = tables.iter().any(system_table);
+        if explained.categories.contains(&Category::Catalog) && !catalog_listed {
+            return Err(Outside::new("the statement reads the catalog of the database")
+                .help("the tool's author may list the system tables it needs"));
+        }
+        Ok(())
+    }
+
+    fn sizing(&self, text: &str, explained: &Explained) -> Sizing {
+        let writes = || -> BTreeSet<TableRef> {
+            explained.statements.iter().flat_map(|s| &s.writes).map(|t| self.settled(t)).collect()
+        };
+        let Some(statement) = explained.statements.first() else { return Sizing::None };
+        let unknown = || Sizing::Unknown(format!("the rows of `{}` cannot be counted", word(statement.verb)));
+        match statement.verb {
+            Verb::Drop if statement.categories.contains(&Category::Data) || drops_table(text) => {
+                Sizing::Whole(writes())
+            }
+            Verb::Create | Verb::Drop | Verb::Comment | Verb::Rename | Verb::Grant | Verb::Revoke => {
+                Sizing::None
+            }
+            // Dropping a column or changing its type rewrites every row.
+            Verb::Alter if statement.categories.contains(&Category::Data) => Sizing::Whole(writes()),
+            Verb::Alter => Sizing::None,
+            Verb::Insert | Verb::Update | Verb::Delete | Verb::Truncate => {
+                match reach_query(self.dialect, text, self.catalog.as_ref()) {
+                    Ok(query) => Sizing::Query(Box::new(query)),
+                    Err(_) if statement.verb == Verb::Truncate => Sizing::Whole(writes()),
+                    Err(NotCountable::Kind) => unknown(),
+                    Err(why) => Sizing::Unknown(why.to_string()),
+                }
+            }
+            _ => unknown(),
+        }
+    }
+}
+
+impl Statement {
+    /// What the categories mean to the rules.
+    pub(crate) fn category_names(&self) -> BTreeSet<String> {
+        self.categories.iter().map(|category| category.as_str().to_owned()).collect()
+    }
+}
+
+/// The counts of every table in a row, with the sum.
+pub(crate) fn sum(tables: &BTreeMap<String, u64>) -> u64 {
+    tables.values().fold(0, |sum, rows| sum.saturating_add(*rows))
+}
+
+/// Whether the last words of a `DROP` name tables, whose rows go with them.
+fn drops_table(text: &str) -> bool {
+    text.split_ascii_whitespace().nth(1).is_some_and(|word| word.eq_ignore_ascii_case("table"))
+}
+
+fn strip_main(table: &TableRef) -> TableRef {
+    match table.schema.as_deref() {
+        Some("main") => TableRef::bare(table.name.clone()),
+        _ => table.clone(),
+    }
+}
+
+fn system_table(table: &TableRef) -> bool {
+    matches!(table.schema.as_deref(), Some("pg_catalog" | "information_schema"))
+        || table.name.starts_with("pg_")
+        || table.name.starts_with("sqlite_")
+}
+
+/// What no tool may do, whoever wrote the statement: it would leave the transaction in which the call is
+/// held to its warrant, or the database altogether.
+const fn never(category: Category, writer: Writer) -> bool {
+    match category {
+        Category::Session
+        | Category::Transaction
+        | Category::Files
+        | Category::Process
+        | Category::Network => true,
+        Category::Admin | Category::LargeObject | Category::Notify => matches!(writer, Writer::Agent),
+        _ => false,
+    }
+}
+
+/// Reasons that tell what happens, so that a statement with no other is not opaque.
+fn transparent(code: &str) -> bool {
+    matches!(
+        code,
+        "declared_function"
+            | "inserts"
+            | "upserts"
+            | "updates"
+            | "deletes"
+            | "merges"
+            | "unbounded"
+            | "truncates"
+            | "row_locks"
+            | "row_security"
+    )
+}
+
+const fn effect(effect: countersign_sql::Effect) -> Effect {
+    match effect {
+        countersign_sql::Effect::Read => Effect::Read,
+        countersign_sql::Effect::Write => Effect::Write,
+        countersign_sql::Effect::Destructive => Effect::Destructive,
+    }
+}
+
+fn word(verb: Verb) -> String {
+    serde_json::to_value(verb)
+        .ok()
+        .and_then(|v| v.as_str().map(str::to_owned))
+        .unwrap_or_else(|| "other".into())
+}
+
+#[cfg(test)]
+mod tests;

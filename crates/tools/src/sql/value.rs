@@ -1,0 +1,169 @@
+//! Rows of a result as JSON, within limits of rows and bytes.
+
+use serde_json::{Map, Value, json};
+
+use crate::declared::size;
+
+/// Integers beyond this are written as text: JSON readers would round them (RFC 8785, RFC 7493).
+const SAFE_INTEGER_MAX: i64 = 9_007_199_254_740_991;
+
+/// An integer as JSON: a number, or text when a reader might round it.
+pub(crate) fn integer(value: i64) -> Value {
+    if (-SAFE_INTEGER_MAX..=SAFE_INTEGER_MAX).contains(&value) {
+        Value::from(value)
+    } else {
+        Value::from(value.to_string())
+    }
+}
+
+/// A floating-point number as JSON: what JSON cannot write is text (`NaN`, `Infinity`, `-Infinity`).
+pub(crate) fn real(value: f64) -> Value {
+    if value.is_nan() {
+        Value::from("NaN")
+    } else if value.is_infinite() {
+        Value::from(if value > 0.0 { "Infinity" } else { "-Infinity" })
+    } else {
+        Value::from(value)
+    }
+}
+
+/// Collects rows until a limit.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    columns: Vec<String>,
+    rows: Vec<Value>,
+    bytes: usize,
+    rows_max: u64,
+    bytes_max: usize,
+    truncated: bool,
+}
+
+/// Whether another row may follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    Left,
+    Full,
+}
+
+/// Why rows have no JSON form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadRow {
+    /// Two columns would be one member.
+    #[error("two columns are named `{0}`; give each a name of its own with `AS`")]
+    Duplicate(String),
+    /// One row alone is larger than a whole result may be.
+    #[error("a row has {0} bytes, more than the {1} of a whole result; select fewer or shorter columns")]
+    TooLarge(usize, usize),
+    /// A value of a kind that JSON has no form for.
+    #[error("column `{0}`: {1}")]
+    Value(String, String),
+}
+
+impl Rows {
+    pub(crate) fn new(
+        columns: impl IntoIterator<Item = String>,
+        rows_max: u64,
+        bytes_max: usize,
+    ) -> Result<Self, BadRow> {
+        let columns: Vec<String> = columns.into_iter().collect();
+        for (at, column) in columns.iter().enumerate() {
+            if columns.iter().skip(at.saturating_add(1)).any(|other| other == column) {
+                return Err(BadRow::Duplicate(column.clone()));
+            }
+        }
+        Ok(Self { columns, rows: Vec::new(), bytes: 0, rows_max, bytes_max, truncated: false })
+    }
+
+    pub(crate) fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// Takes one row, unless a limit is reached: then the result is marked as truncated.
+    pub(crate) fn push(&mut self, values: Vec<Value>) -> Result<Room, BadRow> {
+        if self.len() >= self.rows_max {
+            self.truncated = true;
+            return Ok(Room::Full);
+        }
+        let row: Map<String, Value> = self.columns.iter().cloned().zip(values).collect();
+        let row = Value::Object(row);
+        let bytes = size(&row);
+        if bytes > self.bytes_max {
+            return Err(BadRow::TooLarge(bytes, self.bytes_max));
+        }
+        if self.bytes.saturating_add(bytes) > self.bytes_max {
+            self.truncated = true;
+            return Ok(Room::Full);
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.rows.push(row);
+        Ok(Room::Left)
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        u64::try_from(self.rows.len()).unwrap_or(u64::MAX)
+    }
+
+    /// The reply as it would be, for the check of its schema.
+    pub(crate) fn preview(&self) -> Value {
+        json!({ "rows": self.rows, "row_count": self.len(), "truncated": self.truncated })
+    }
+
+    /// The reply. `count` is the rows returned by a read, or touched by a write.
+    pub(crate) fn reply(self, count: u64) -> Value {
+        json!({ "rows": self.rows, "row_count": count, "truncated": self.truncated })
+    }
+}
+
+/// A value as an approver sees it in a sample: short, and hidden where a rule says so.
+pub(crate) fn shown(value: &Value, masked: bool) -> Option<String> {
+    const CHARS_MAX: usize = 80;
+    let text = match value {
+        Value::Null => return None,
+        _ if masked => return Some("•••".into()),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    };
+    let mut short: String = text.chars().take(CHARS_MAX).collect();
+    if text.chars().nth(CHARS_MAX).is_some() {
+        short.push('…');
+    }
+    Some(short)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_large_integers_as_text() {
+        assert_eq!(integer(SAFE_INTEGER_MAX), json!(9_007_199_254_740_991_i64));
+        assert_eq!(integer(i64::MIN), json!("-9223372036854775808"));
+        assert_eq!(real(f64::NEG_INFINITY), json!("-Infinity"));
+    }
+
+    #[test]
+    fn stops_at_the_row_cap_and_at_the_byte_cap() {
+        let mut rows = Rows::new(["a".into()], 2, 100).unwrap();
+        assert_eq!(rows.push(vec![json!(1)]), Ok(Room::Left));
+        assert_eq!(rows.push(vec![json!(2)]), Ok(Room::Left));
+        assert_eq!(rows.push(vec![json!(3)]), Ok(Room::Full));
+        assert_eq!(rows.reply(2), json!({"rows": [{"a": 1}, {"a": 2}], "row_count": 2, "truncated": true}));
+        let mut rows = Rows::new(["a".into()], 9, 12).unwrap();
+        assert_eq!(rows.push(vec![json!("12")]), Ok(Room::Left));
+        assert_eq!(rows.push(vec![json!("34")]), Ok(Room::Full));
+        assert_eq!(rows.push(vec![json!("1234567890")]), Err(BadRow::TooLarge(18, 12)));
+    }
+
+    #[test]
+    fn refuses_columns_of_one_name() {
+        let refused = Rows::new(["a".into(), "b".into(), "a".into()], 1, 1).unwrap_err();
+        assert_eq!(refused, BadRow::Duplicate("a".into()));
+    }
+
+    #[test]
+    fn masks_and_cuts_what_approvers_see() {
+        assert_eq!(shown(&json!("secret"), true).as_deref(), Some("•••"));
+        assert_eq!(shown(&Value::Null, true), None);
+        assert_eq!(shown(&json!("x".repeat(81)), false).unwrap().chars().count(), 81);
+    }
+}

@@ -1,0 +1,6 @@
+//! The tools against real systems, driven by the real gate over a simulated ledger.
+
+mod harness;
+mod http;
+mod postgres;
+mod sqlite;
