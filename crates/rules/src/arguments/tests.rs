@@ -247,3 +247,49 @@ fn patterns_run_in_linear_time() {
     let hostile = "a".repeat(200_000) + "b";
     assert!(schema.check(&json!({ "x": hostile })).is_err());
 }
+
+mod properties {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,200}".prop_map(Value::from),
+        ];
+        let name = prop_oneof![Just("customer_id".to_string()), Just("months".to_string()), ".{0,200}"];
+        leaf.prop_recursive(4, 40, 6, move |inner| {
+            prop_oneof![
+                vec(inner.clone(), 0..6).prop_map(Value::from),
+                vec((name.clone(), inner), 0..12).prop_map(|members| members.into_iter().collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn refusals_stay_short_and_printable(arguments in any_json()) {
+            if let Err(refusal) = billing().check(&arguments) {
+                prop_assert!(refusal.message.chars().count() < 2_000, "{}", refusal.message);
+                prop_assert!(!refusal.message.chars().any(char::is_control));
+            } else {
+                prop_assert!(arguments.as_object().is_some_and(|o| o.len() <= 3));
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_schema_or_refused(written in any_json()) {
+            if let Ok(schema) = Arguments::parse(&written) {
+                prop_assert_eq!(&schema.schema()["type"], &json!("object"));
+                let again = Arguments::parse(schema.schema()).unwrap();
+                prop_assert_eq!(again.schema(), schema.schema(), "closing is done once");
+            }
+        }
+    }
+}
