@@ -5,4 +5,5 @@
 
 pub mod answer;
 pub mod app;
+pub mod config;
 pub mod mcp;

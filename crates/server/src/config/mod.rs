@@ -1,0 +1,443 @@
+//! The configuration: one folder, read once, with every mistake reported where it stands.
+//!
+//! ```text
+//! countersign.toml      systems, agents, people, budgets, store, log
+//! tools/*.toml          tools
+//! policies/*.cedar      policies
+//! scenarios/*.toml      what the policies are expected to answer
+//! ```
+//!
+//! What is read here is typed and nobody checks its form again. Whether tools fit their systems and policies
+//! fit the tools is checked by [`crate::bundle`], with the same kind of report.
+
+mod budget;
+mod principal;
+mod problem;
+mod secret;
+mod section;
+mod settings;
+mod system;
+mod tool;
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use countersign_rules::{
+    AgentId, PersonId, SystemName, ToolName, budget::Budget, source::PolicySource,
+};
+use serde_json::{Value as Json, json};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+pub use principal::{AgentConfig, PersonConfig};
+pub use problem::{Problem, Problems};
+pub use secret::{SecretFault, SecretSource, read_file};
+pub use settings::{
+    JwksPlace, LimitsConfig, LogConfig, OauthConfig, ServerConfig, StoreConfig, StorePlace, TelemetryConfig,
+};
+pub use system::SystemConfig;
+pub use tool::ToolConfig;
+
+pub(crate) use problem::{Found, Source};
+use section::{Complaint, Section, reference};
+
+/// All defaults, with a comment on every key. Where a file does not say a key that has a default, the value
+/// standing here counts.
+pub const REFERENCE: &str = include_str!("reference.toml");
+
+/// The main file of a configuration folder.
+pub const MAIN: &str = "countersign.toml";
+
+/// The largest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// A configuration whose form is right.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The folder it was read from; relative paths in it start there.
+    pub folder: PathBuf,
+    /// `[server]`
+    pub server: ServerConfig,
+    /// `[store]`
+    pub store: StoreConfig,
+    /// `[log]`
+    pub log: LogConfig,
+    /// `[limits]`
+    pub limits: LimitsConfig,
+    /// `[oauth]`, when agents may present access tokens.
+    pub oauth: Option<OauthConfig>,
+    /// `[telemetry]`
+    pub telemetry: TelemetryConfig,
+    /// `[system.*]`
+    pub systems: BTreeMap<SystemName, SystemConfig>,
+    /// `[agent.*]`
+    pub agents: BTreeMap<AgentId, AgentConfig>,
+    /// `[person.*]`
+    pub people: BTreeMap<PersonId, PersonConfig>,
+    /// `[[budget]]`
+    pub budgets: Vec<Budget>,
+    /// `[tool.*]` of every file.
+    pub tools: BTreeMap<ToolName, ToolConfig>,
+    /// The policy files.
+    pub policies: Vec<PolicySource>,
+    /// The scenario files, by name.
+    pub scenarios: BTreeMap<String, String>,
+}
+
+/// Where a definition stands, key by key.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) source: Source,
+    keys: BTreeMap<String, Range<usize>>,
+}
+
+// Where something stands is no part of what it is.
+impl PartialEq for Place {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Place {
+    /// Where a dotted key stands; the nearest table around it when the key itself is not written. `offset`
+    /// counts bytes within a text.
+    pub(crate) fn of(&self, key: &str, offset: Option<usize>) -> Option<Range<usize>> {
+        let mut at = key;
+        let whole = loop {
+            match (self.keys.get(at), at.rsplit_once('.')) {
+                (Some(range), _) => break range.clone(),
+                (None, Some((table, _))) => at = table,
+                (None, None) if at.is_empty() => return None,
+                (None, None) => at = "",
+            }
+        };
+        let Some(offset) = offset.filter(|_| at == key) else { return Some(whole) };
+        let written = self.source.text.get(whole.clone())?;
+        let quotes = if written.starts_with("\"\"\"") || written.starts_with("'''") { 3_usize } else { 1 };
+        let newline = usize::from(written.get(quotes..).is_some_and(|text| text.starts_with('\n')));
+        // With escapes before it, an offset in the text is none in the file.
+        let start = quotes.saturating_add(newline).saturating_add(offset);
+        match written.get(..start) {
+            Some(before) if !before.contains('\\') && start < written.len() => {
+                let from = whole.start.saturating_add(start);
+                Some(from..from.saturating_add(1))
+            }
+            Some(_) | None => Some(whole),
+        }
+    }
+}
+
+/// One TOML file, being read.
+pub(crate) struct Reading<'c> {
+    folder: &'c Path,
+    source: &'c Source,
+    found: &'c Found,
+    root: Section<'c, 'c>,
+}
+
+impl<'c> Reading<'c> {
+    fn new(folder: &'c Path, source: &'c Source, found: &'c Found) -> Self {
+        let (table, errors) = DeTable::parse_recoverable(&source.text);
+        for error in &errors {
+            found.push(source.problem(error.span(), error.message().trim().to_lowercase(), None));
+        }
+        // What was recovered from a file with mistakes of syntax may be anything: it is not judged further.
+        let table = if errors.is_empty() { table } else { Spanned::new(0..0, DeTable::new()) };
+        let span = table.span();
+        let value = Spanned::new(span, DeValue::Table(table.into_inner()));
+        let root = Section::new(source.name.clone(), Some(value), None, (source, found));
+        Self { folder, source, found, root }
+    }
+
+    /// A family of tables by name, such as `[system.*]`.
+    fn named<K: Ord + Clone, E: std::error::Error, T>(
+        &mut self,
+        family: &'static str,
+        parse: impl Fn(&str) -> Result<K, E>,
+        mut read: impl FnMut(&mut Section<'c, 'c>) -> Option<T>,
+    ) -> BTreeMap<K, T> {
+        let mut read_so_far = BTreeMap::new();
+        let Some(value) = self.root.take(family) else { return read_so_far };
+        let mut members = Section::new(format!("[{family}]"), Some(value), None, (self.source, self.found));
+        for (name, value) in members.names() {
+            let title = format!("[{family}.{}]", name.get_ref());
+            let defaults = reference(family, Some("example"));
+            let mut section = Section::new(title.clone(), Some(value), defaults, (self.source, self.found));
+            let member = read(&mut section);
+            section.finish();
+            match parse(name.get_ref()) {
+                Ok(key) => {
+                    if let Some(member) = member {
+                        read_so_far.insert(key, member);
+                    }
+                }
+                Err(why) => {
+                    let complaint = Complaint::new(format!("`{title}`: {why}"));
+                    members.report(Some(name.span()), complaint);
+                }
+            }
+        }
+        read_so_far
+    }
+
+    /// A list of tables, such as `[[budget]]`.
+    fn listed<T>(
+        &mut self,
+        family: &'static str,
+        mut read: impl FnMut(&mut Section<'c, 'c>) -> Option<T>,
+    ) -> Vec<T> {
+        let Some(value) = self.root.take(family) else { return Vec::new() };
+        let span = value.span();
+        let DeValue::Array(items) = value.into_inner() else {
+            let complaint = Complaint::new(format!("`{family}` must be a list of tables"));
+            self.root.report(Some(span), complaint.help(format!("write `[[{family}]]`")));
+            return Vec::new();
+        };
+        let mut read_so_far = Vec::new();
+        for item in items {
+            let defaults = reference(family, None);
+            let mut section =
+                Section::new(format!("[[{family}]]"), Some(item), defaults, (self.source, self.found));
+            let member = read(&mut section);
+            section.finish();
+            read_so_far.extend(member);
+        }
+        read_so_far
+    }
+}
+
+impl Config {
+    /// Reads a configuration folder.
+    ///
+    /// # Errors
+    /// [`Problems`]: every mistake of form.
+    pub fn load(folder: &Path) -> Result<Self, Problems> {
+        let found = Found::default();
+        let config = read(folder, &found);
+        let fail = |found: Found| Problems {
+            folder: folder.display().to_string(),
+            problems: found.into_inner(),
+        };
+        match config {
+            Some(config) if found.is_empty() => Ok(config),
+            Some(_) => Err(fail(found)),
+            None => {
+                if found.is_empty() {
+                    // Every `None` comes with a report; this keeps the promise that a failure has one.
+                    let source = Source::new(MAIN, "");
+                    found.push(source.problem(None, "the configuration cannot be read", None));
+                }
+                Err(fail(found))
+            }
+        }
+    }
+
+    /// The configuration without a secret, as it stands in the log and behind its digest. Secrets are in it
+    /// by where they are kept.
+    #[must_use]
+    pub fn public(&self) -> Json {
+        let names = |names: Vec<&str>| Json::from(names);
+        let systems: BTreeMap<&str, Json> = self
+            .systems
+            .iter()
+            .map(|(name, system)| {
+                let spec = &system.definition.spec;
+                let secrets: BTreeMap<&str, Json> =
+                    system.secrets.iter().map(|(name, source)| (name.as_str(), source.to_json())).collect();
+                let shown = json!({
+                    "account": spec.account,
+                    "environment": spec.environment,
+                    "kind": spec.kind,
+                    "secrets": secrets,
+                });
+                (name.as_str(), shown)
+            })
+            .collect();
+        let agents: BTreeMap<&str, Json> = self
+            .agents
+            .iter()
+            .map(|(name, agent)| {
+                let shown = json!({
+                    "accounts": agent.accounts,
+                    "on_behalf_of": agent.on_behalf_of,
+                    "teams": agent.teams,
+                });
+                (name.as_str(), shown)
+            })
+            .collect();
+        let people: BTreeMap<&str, Json> =
+            self.people.iter().map(|(name, person)| (name.as_str(), json!(person.groups))).collect();
+        let budgets: Vec<Json> = self
+            .budgets
+            .iter()
+            .map(|budget| {
+                json!({
+                    "effect_min": budget.effect_min,
+                    "halt_at": budget.halt_at,
+                    "limit": budget.limit,
+                    "name": budget.name,
+                    "per": budget.scope,
+                    "tools": budget.tools,
+                    "unit": budget.unit.to_string(),
+                    "window": budget.window,
+                })
+            })
+            .collect();
+        let oauth = self.oauth.as_ref().map(|oauth| {
+            json!({ "agent_claim": oauth.agent_claim, "audience": oauth.audience, "issuer": oauth.issuer })
+        });
+        let store = match &self.store.place {
+            StorePlace::Sqlite(_) => "sqlite",
+            StorePlace::Postgres { .. } => "postgres",
+        };
+        json!({
+            "agents": agents,
+            "budgets": budgets,
+            "grant_ms": self.limits.grant_ms,
+            "oauth": oauth,
+            "origin": self.log.origin,
+            "people": people,
+            "policies": names(self.policies.iter().map(|p| p.name.as_str()).collect()),
+            "store": store,
+            "systems": systems,
+            "tools": names(self.tools.keys().map(ToolName::as_str).collect()),
+        })
+    }
+}
+
+fn read(folder: &Path, found: &Found) -> Option<Config> {
+    let main = file(folder, Path::new(MAIN), found)?;
+    let mut reading = Reading::new(folder, &main, found);
+    let server = settings::server(reading.root.top("server"));
+    let store = settings::store(reading.root.top("store"), folder);
+    let log = settings::log(reading.root.top("log"), folder);
+    let limits = settings::limits(reading.root.top("limits"));
+    let oauth = if reading.root.says("oauth") {
+        settings::oauth(reading.root.top("oauth"), folder).map(Some)
+    } else {
+        reading.root.take("oauth");
+        Some(None)
+    };
+    let telemetry = settings::telemetry(reading.root.top("telemetry"));
+    let systems = system::systems(&mut reading);
+    let agents = principal::agents(&mut reading);
+    let people = principal::people(&mut reading);
+    let budgets = budget::budgets(&mut reading);
+    let mut tools = tool::tools(&mut reading);
+    reading.root.finish();
+    for name in agents.keys().filter(|agent| people.keys().any(|person| person.as_str() == agent.as_str())) {
+        let message = format!("`{name}` is the name of an agent and of a person");
+        let help = "give them different names: nobody approves what they proposed".to_owned();
+        found.push(main.problem(None, message, Some(help)));
+    }
+
+    for source in files(folder, "tools", "toml", found) {
+        let mut reading = Reading::new(folder, &source, found);
+        for (name, tool) in tool::tools(&mut reading) {
+            if tools.contains_key(&name) {
+                let message = format!("two tools are named `{name}`");
+                found.push(source.problem(tool.place.of("", None), message, None));
+            }
+            tools.insert(name, tool);
+        }
+        reading.root.finish();
+    }
+    let policies = files(folder, "policies", "cedar", found).into_iter().map(policy).collect();
+    let scenarios = files(folder, "scenarios", "toml", found)
+        .into_iter()
+        .map(|source| (source.name, source.text.to_string()))
+        .collect();
+    Some(Config {
+        folder: folder.to_owned(),
+        server: server?,
+        store: store?,
+        log: log?,
+        limits: limits?,
+        oauth: oauth?,
+        telemetry: telemetry?,
+        systems,
+        agents,
+        people,
+        budgets,
+        tools,
+        policies,
+        scenarios,
+    })
+}
+
+/// A policy file. One that says word for word what the default pack says is the default pack.
+fn policy(source: Source) -> PolicySource {
+    let name = source.name.trim_start_matches("policies/").trim_end_matches(".cedar").to_owned();
+    let pack = PolicySource::default_pack();
+    if name == pack.name && *source.text == *pack.text {
+        return pack;
+    }
+    PolicySource::user(name, source.text.to_string())
+}
+
+fn file(folder: &Path, name: &Path, found: &Found) -> Option<Source> {
+    use std::io::Read as _;
+    let shown = name.to_string_lossy().into_owned();
+    let fail = |message: String, help: Option<String>| {
+        found.push(Source::new(shown.clone(), "").problem(None, message, help));
+        None
+    };
+    let path = folder.join(name);
+    let file = match std::fs::File::open(&path) {
+        Ok(file) => file,
+        Err(why) => {
+            let help = (name == Path::new(MAIN))
+                .then(|| "`countersign init DIR` writes a working folder to start from".to_owned());
+            return fail(format!("`{}` cannot be read: {why}", path.display()), help);
+        }
+    };
+    let mut bytes = Vec::new();
+    if let Err(why) = file.take(FILE_BYTES_MAX.saturating_add(1)).read_to_end(&mut bytes) {
+        return fail(format!("`{}` cannot be read: {why}", path.display()), None);
+    }
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+        return fail(format!("`{}` is larger than {FILE_BYTES_MAX} bytes", path.display()), None);
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Some(Source::new(shown, text)),
+        Err(why) => {
+            let at = why.utf8_error().valid_up_to();
+            fail(format!("`{}` is no UTF-8 text (byte {at})", path.display()), None)
+        }
+    }
+}
+
+/// The files of a subfolder with an extension, sorted by name. A missing subfolder is an empty one.
+fn files(folder: &Path, under: &str, extension: &str, found: &Found) -> Vec<Source> {
+    let mut names = Vec::new();
+    match std::fs::read_dir(folder.join(under)) {
+        Ok(entries) => {
+            for entry in entries {
+                match entry {
+                    Ok(entry) => names.push(entry.file_name()),
+                    Err(why) => {
+                        let source = Source::new(under, "");
+                        found.push(source.problem(None, format!("`{under}` cannot be read: {why}"), None));
+                    }
+                }
+            }
+        }
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => {}
+        Err(why) => {
+            found.push(Source::new(under, "").problem(None, format!("`{under}` cannot be read: {why}"), None));
+        }
+    }
+    names.sort();
+    names
+        .iter()
+        .map(|name| Path::new(under).join(name))
+        .filter(|path| path.extension().is_some_and(|e| e == extension))
+        .filter(|path| !path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.')))
+        .filter_map(|path| file(folder, &path, found))
+        .collect()
+}

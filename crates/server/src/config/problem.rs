@@ -1,0 +1,106 @@
+//! What is wrong with a configuration, with the place where it is written.
+
+use std::{cell::RefCell, ops::Range, sync::Arc};
+
+use miette::{Diagnostic, NamedSource, SourceSpan};
+
+/// One mistake.
+#[derive(Debug, Clone, thiserror::Error, Diagnostic)]
+#[error("{message}")]
+pub struct Problem {
+    /// What is wrong: a lower-case fragment with what was written in backticks.
+    pub message: String,
+    /// What would be right.
+    #[help]
+    pub help: Option<String>,
+    /// The file, relative to the configuration folder.
+    pub file: String,
+    #[source_code]
+    written: NamedSource<Arc<str>>,
+    #[label("here")]
+    span: Option<SourceSpan>,
+}
+
+impl Problem {
+    /// Where it stands, in bytes of its file.
+    #[must_use]
+    pub fn span(&self) -> Option<Range<usize>> {
+        let span = self.span?;
+        Some(span.offset()..span.offset().saturating_add(span.len()))
+    }
+
+    /// The line it stands in, counted from 1.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        let before = self.written.inner().get(..self.span?.offset())?;
+        Some(before.bytes().filter(|b| *b == b'\n').count().saturating_add(1))
+    }
+
+    /// The text that the span covers.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.written.inner().get(self.span()?)
+    }
+}
+
+/// Every mistake of a configuration. Never empty.
+#[derive(Debug, Clone, thiserror::Error, Diagnostic)]
+#[error("the configuration in `{folder}` has {}", count(.problems.len()))]
+pub struct Problems {
+    /// The folder, as it was given.
+    pub folder: String,
+    /// The mistakes, in the order of the files.
+    #[related]
+    pub problems: Vec<Problem>,
+}
+
+fn count(problems: usize) -> String {
+    if problems == 1 { "one mistake".into() } else { format!("{problems} mistakes") }
+}
+
+/// A text file of the configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    /// Its path relative to the configuration folder.
+    pub(crate) name: String,
+    pub(crate) text: Arc<str>,
+}
+
+impl Source {
+    pub(crate) fn new(name: impl Into<String>, text: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), text: text.into() }
+    }
+
+    pub(crate) fn problem(
+        &self,
+        span: Option<Range<usize>>,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) -> Problem {
+        Problem {
+            message: message.into(),
+            help,
+            file: self.name.clone(),
+            written: NamedSource::new(&self.name, Arc::clone(&self.text)),
+            span: span.map(SourceSpan::from),
+        }
+    }
+}
+
+/// Where the readers of one configuration put what they find.
+#[derive(Debug, Default)]
+pub(crate) struct Found(RefCell<Vec<Problem>>);
+
+impl Found {
+    pub(crate) fn push(&self, problem: Problem) {
+        self.0.borrow_mut().push(problem);
+    }
+
+    pub(crate) fn into_inner(self) -> Vec<Problem> {
+        self.0.into_inner()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+}

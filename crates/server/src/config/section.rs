@@ -1,0 +1,389 @@
+//! Reading one table of a TOML file: typed values, defaults from the reference file, and every mistake
+//! reported where it stands instead of the first one only.
+
+use std::{collections::BTreeMap, fmt, ops::Range, sync::LazyLock};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::problem::{Found, Source};
+
+/// What is wrong with one value.
+#[derive(Debug)]
+pub(crate) struct Complaint {
+    message: String,
+    help: Option<String>,
+}
+
+impl Complaint {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: None }
+    }
+
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl<E: std::error::Error> From<E> for Complaint {
+    fn from(why: E) -> Self {
+        Self::new(why.to_string())
+    }
+}
+
+/// A value with its place.
+pub(crate) type Value<'i> = Spanned<DeValue<'i>>;
+
+/// One table, being read. Keys that nobody asked for are mistakes: see [`Section::finish`].
+pub(crate) struct Section<'i, 'c> {
+    /// Its name as a reader would write it, such as `[system.billing]`.
+    title: String,
+    span: Range<usize>,
+    values: DeTable<'i>,
+    defaults: Option<&'static DeTable<'static>>,
+    asked: Vec<&'static str>,
+    source: &'c Source,
+    found: &'c Found,
+}
+
+impl<'i, 'c> Section<'i, 'c> {
+    pub(crate) fn new(
+        title: impl Into<String>,
+        value: Option<Value<'i>>,
+        defaults: Option<&'static DeTable<'static>>,
+        (source, found): (&'c Source, &'c Found),
+    ) -> Self {
+        let title = title.into();
+        let (span, values) = match value {
+            None => (0..0, DeTable::new()),
+            Some(value) => {
+                let span = value.span();
+                match value.into_inner() {
+                    DeValue::Table(table) => (span, table),
+                    other @ (DeValue::String(_)
+                    | DeValue::Integer(_)
+                    | DeValue::Float(_)
+                    | DeValue::Boolean(_)
+                    | DeValue::Datetime(_)
+                    | DeValue::Array(_)) => {
+                        let message = format!("`{title}` must be a table, not {}", kind(&other));
+                        found.push(source.problem(Some(span.clone()), message, None));
+                        (span, DeTable::new())
+                    }
+                }
+            }
+        };
+        Self { title, span, values, defaults, asked: Vec::new(), source, found }
+    }
+
+    pub(crate) fn report(&self, span: Option<Range<usize>>, complaint: Complaint) {
+        let span = span.or_else(|| (!self.span.is_empty()).then(|| self.span.clone()));
+        self.found.push(self.source.problem(span, complaint.message, complaint.help));
+    }
+
+    /// Takes a value out as it stands, without its default.
+    pub(crate) fn take(&mut self, key: &'static str) -> Option<Value<'i>> {
+        self.asked.push(key);
+        self.values.remove(key)
+    }
+
+    /// Whether the file itself says it.
+    pub(crate) fn says(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
+    /// A value that may be absent and has no default.
+    pub(crate) fn optional<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&DeValue<'_>) -> Result<T, Complaint>,
+    ) -> Option<T> {
+        let value = self.take(key)?;
+        match parse(value.get_ref()) {
+            Ok(parsed) => Some(parsed),
+            Err(mut complaint) => {
+                complaint.message = format!("`{key}` in `{}`: {}", self.title, complaint.message);
+                self.report(Some(value.span()), complaint);
+                None
+            }
+        }
+    }
+
+    /// A value that has a default in the reference file.
+    pub(crate) fn defaulted<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&DeValue<'_>) -> Result<T, Complaint>,
+    ) -> Option<T> {
+        if self.says(key) {
+            return self.optional(key, parse);
+        }
+        self.asked.push(key);
+        let default = self.defaults.and_then(|table| table.get(key)).map(Spanned::get_ref);
+        let parsed = default.and_then(|value| parse(value).ok());
+        if parsed.is_none() {
+            // A test reads every default, so this is not met.
+            self.report(None, Complaint::new(format!("`{key}` of `{}` has no default", self.title)));
+        }
+        parsed
+    }
+
+    /// A value that must be there.
+    pub(crate) fn required<T>(
+        &mut self,
+        key: &'static str,
+        help: &str,
+        parse: impl FnOnce(&DeValue<'_>) -> Result<T, Complaint>,
+    ) -> Option<T> {
+        if !self.says(key) {
+            self.asked.push(key);
+            let message = format!("`{}` has no `{key}`", self.title);
+            self.report(None, Complaint::new(message).help(help));
+            return None;
+        }
+        self.optional(key, parse)
+    }
+
+    /// Takes the defaults from another table of the reference file.
+    pub(crate) const fn set_defaults(&mut self, defaults: Option<&'static DeTable<'static>>) {
+        self.defaults = defaults;
+    }
+
+    /// Where every value stands, by its dotted key.
+    pub(crate) fn places(&self) -> BTreeMap<String, Range<usize>> {
+        fn walk(table: &DeTable<'_>, prefix: &str, places: &mut BTreeMap<String, Range<usize>>) {
+            for (key, value) in table {
+                let path = format!("{prefix}{}", key.get_ref());
+                if let Some(inner) = value.get_ref().as_table() {
+                    walk(inner, &format!("{path}."), places);
+                }
+                places.insert(path, value.span());
+            }
+        }
+        let mut places = BTreeMap::from([(String::new(), self.span.clone())]);
+        walk(&self.values, "", &mut places);
+        places
+    }
+
+    /// Where a key's value stands.
+    pub(crate) fn place(&self, key: &str) -> Option<Range<usize>> {
+        self.values.get(key).map(Spanned::span)
+    }
+
+    /// A table in this table.
+    pub(crate) fn section(&mut self, key: &'static str) -> Option<Section<'i, 'c>> {
+        let value = self.take(key)?;
+        let title = format!("{} {key}", self.title);
+        Some(Section::new(title, Some(value), None, (self.source, self.found)))
+    }
+
+    /// A table at the top of a file, there or not, with the defaults of its namesake in the reference file.
+    pub(crate) fn top(&mut self, key: &'static str) -> Section<'i, 'c> {
+        let value = self.take(key);
+        let defaults = reference(key, None);
+        Section::new(format!("[{key}]"), value, defaults, (self.source, self.found))
+    }
+
+    /// Every key with its value, for tables whose keys are names.
+    pub(crate) fn names(&mut self) -> Vec<(Spanned<String>, Value<'i>)> {
+        let keys: Vec<Spanned<String>> =
+            self.values.keys().map(|key| Spanned::new(key.span(), key.get_ref().to_string())).collect();
+        keys.into_iter()
+            .filter_map(|key| {
+                let value = self.values.remove(key.get_ref().as_str())?;
+                Some((key, value))
+            })
+            .collect()
+    }
+
+    /// Ends the reading: what nobody asked for does not exist.
+    pub(crate) fn finish(self) {
+        for key in self.values.keys() {
+            let written = key.get_ref().as_ref();
+            let near = self
+                .asked
+                .iter()
+                .map(|known| (distance(written, known), *known))
+                .min()
+                .filter(|(distance, known)| *distance <= 2.max(known.len().div_euclid(3)));
+            let mut asked = self.asked.clone();
+            asked.sort_unstable();
+            asked.dedup();
+            let help = match near {
+                Some((_, known)) => format!("did you mean `{known}`?"),
+                None => format!("known keys are `{}`", asked.join("`, `")),
+            };
+            let message = format!("`{written}` is no key of `{}`", self.title);
+            self.found.push(self.source.problem(Some(key.span()), message, Some(help)));
+        }
+    }
+}
+
+impl fmt::Debug for Section<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Section").field("title", &self.title).finish_non_exhaustive()
+    }
+}
+
+/// What a value is, in words.
+pub(crate) const fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "`true` or `false`",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+fn not(value: &DeValue<'_>, wanted: &str) -> Complaint {
+    Complaint::new(format!("must be {wanted}, not {}", kind(value)))
+}
+
+/// A text.
+pub(crate) fn text(value: &DeValue<'_>) -> Result<String, Complaint> {
+    value.as_str().map(str::to_owned).ok_or_else(|| not(value, "a text"))
+}
+
+/// A text that parses.
+pub(crate) fn parsed<T, E: Into<Complaint>>(
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> impl FnOnce(&DeValue<'_>) -> Result<T, Complaint> {
+    move |value| parse(&text(value)?).map_err(Into::into)
+}
+
+/// One of some words.
+pub(crate) fn word<T: Copy>(
+    words: &[(&'static str, T)],
+) -> impl FnOnce(&DeValue<'_>) -> Result<T, Complaint> {
+    move |value| {
+        let written = text(value)?;
+        words.iter().find(|(word, _)| *word == written).map(|(_, meaning)| *meaning).ok_or_else(|| {
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            Complaint::new(format!("`{written}` is not known"))
+                .help(format!("write one of `{}`", known.join("`, `")))
+        })
+    }
+}
+
+/// `true` or `false`.
+pub(crate) fn flag(value: &DeValue<'_>) -> Result<bool, Complaint> {
+    value.as_bool().ok_or_else(|| not(value, "`true` or `false`"))
+}
+
+/// A whole number within bounds.
+pub(crate) fn integer(range: std::ops::RangeInclusive<u64>) -> impl FnOnce(&DeValue<'_>) -> Result<u64, Complaint> {
+    move |value| {
+        let written = value.as_integer().ok_or_else(|| not(value, "a whole number"))?;
+        u64::from_str_radix(written.as_str(), written.radix())
+            .ok()
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                Complaint::new(format!("`{written}` is out of bounds"))
+                    .help(format!("write a whole number from {} to {}", range.start(), range.end()))
+            })
+    }
+}
+
+/// A list whose items parse.
+pub(crate) fn list<T>(
+    mut item: impl FnMut(&str) -> Result<T, Complaint>,
+) -> impl FnOnce(&DeValue<'_>) -> Result<Vec<T>, Complaint> {
+    move |value| {
+        let items = value.as_array().ok_or_else(|| not(value, "a list of texts"))?;
+        items.iter().map(|one| item(&text(one.get_ref())?)).collect()
+    }
+}
+
+/// A table of the reference file: a section, or one member of a family of them.
+pub(crate) fn reference(section: &str, member: Option<&str>) -> Option<&'static DeTable<'static>> {
+    static TABLE: LazyLock<Option<Spanned<DeTable<'static>>>> =
+        LazyLock::new(|| DeTable::parse(super::REFERENCE).ok());
+    let value = TABLE.as_ref()?.get_ref().get(section)?.get_ref();
+    match (value, member) {
+        (DeValue::Table(table), None) => Some(table),
+        (DeValue::Table(family), Some(member)) => family.get(member)?.get_ref().as_table(),
+        (DeValue::Array(items), _) => items.iter().next()?.get_ref().as_table(),
+        (
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_),
+            _,
+        ) => None,
+    }
+}
+
+/// Any value, as JSON.
+pub(crate) fn json(value: &DeValue<'_>) -> Result<serde_json::Value, Complaint> {
+    use serde_json::Value as Json;
+    Ok(match value {
+        DeValue::String(text) => Json::from(text.as_ref()),
+        DeValue::Boolean(flag) => Json::from(*flag),
+        DeValue::Integer(written) => i64::from_str_radix(written.as_str(), written.radix())
+            .ok()
+            .filter(|number| number.unsigned_abs() <= INTEGER_MAX)
+            .map(Json::from)
+            .ok_or_else(|| Complaint::new(format!("`{written}` is larger than JSON keeps exact")))?,
+        DeValue::Float(written) => written
+            .as_str()
+            .parse()
+            .ok()
+            .and_then(serde_json::Number::from_f64)
+            .map(Json::Number)
+            .ok_or_else(|| Complaint::new(format!("`{written}` is no number of JSON")))?,
+        DeValue::Datetime(written) => {
+            return Err(Complaint::new(format!("`{written}` is a date, which JSON does not have"))
+                .help("write it in quotes"));
+        }
+        DeValue::Array(items) => {
+            Json::Array(items.iter().map(|item| json(item.get_ref())).collect::<Result<_, _>>()?)
+        }
+        DeValue::Table(table) => {
+            let members = table.iter().map(|(k, v)| Ok((k.get_ref().to_string(), json(v.get_ref())?)));
+            Json::Object(members.collect::<Result<_, Complaint>>()?)
+        }
+    })
+}
+
+/// The largest whole number that every reader of JSON keeps exact.
+const INTEGER_MAX: u64 = 9_007_199_254_740_991;
+
+/// Edits between two words (Levenshtein), for suggestions.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut previous = i;
+        if let Some(first) = row.first_mut() {
+            *first = i.saturating_add(1);
+        }
+        let mut left = i.saturating_add(1);
+        for (to, cell) in b.iter().zip(row.iter_mut().skip(1)) {
+            let substitute = previous.saturating_add(usize::from(from != *to));
+            previous = *cell;
+            *cell = substitute.min(left.saturating_add(1)).min(previous.saturating_add(1));
+            left = *cell;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_edits() {
+        assert_eq!(distance("listen", "listen"), 0);
+        assert_eq!(distance("lsten", "listen"), 1);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+}

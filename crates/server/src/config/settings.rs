@@ -1,0 +1,301 @@
+//! The sections that a configuration has once: server, store, log, limits, OAuth, telemetry.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use countersign_audit::note::KeyName;
+use url::Url;
+
+use super::{
+    SecretSource,
+    secret::secret,
+    section::{Complaint, Section, integer, list, parsed, text, word},
+};
+
+/// The longest time that any setting may say: 30 days.
+const MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
+
+/// `[server]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// How clients name this server; the resource of its OAuth metadata.
+    pub public_url: Option<Url>,
+    /// Origins of browsers that may call, beside the server's own.
+    pub allowed_origins: Vec<String>,
+    /// `Host` names that are answered, beside the server's own.
+    pub allowed_hosts: Vec<String>,
+    /// The largest body of a request.
+    pub body_bytes_max: usize,
+    /// The longest that a call waits for people before it is answered as pending.
+    pub wait: Duration,
+    /// The longest that a request may take, waiting for people not counted.
+    pub request_timeout: Duration,
+    /// The longest that stopping waits for calls under way.
+    pub shutdown: Duration,
+}
+
+/// `[store]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Where the ledger is kept.
+    pub place: StorePlace,
+    /// The longest that one operation may take.
+    pub timeout: Duration,
+}
+
+/// Where the ledger is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StorePlace {
+    /// A SQLite file, for one server.
+    Sqlite(PathBuf),
+    /// A PostgreSQL database, for several.
+    Postgres {
+        /// Where its connection string is kept.
+        url: SecretSource,
+        /// The most connections of this server.
+        connections_max: usize,
+    },
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The name of the log, in its checkpoints and key.
+    pub origin: String,
+    /// The file with the signing key.
+    pub key: PathBuf,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// How long a granted approval stays good, in milliseconds.
+    pub grant_ms: u64,
+}
+
+/// `[oauth]`: access tokens of agents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OauthConfig {
+    /// The authorization server, as `iss` names it.
+    pub issuer: String,
+    /// What `aud` must name: this server (RFC 8707).
+    pub audience: String,
+    /// Where the issuer's keys are.
+    pub jwks: JwksPlace,
+    /// The claim that names the agent.
+    pub agent_claim: String,
+    /// A scope that every token must have.
+    pub scope: Option<String>,
+    /// How far clocks may differ.
+    pub leeway: Duration,
+}
+
+/// Where an issuer's keys are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JwksPlace {
+    /// Fetched, and again when a token names a key that is not there.
+    Url(Url),
+    /// Read once.
+    File(PathBuf),
+}
+
+/// `[telemetry]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TelemetryConfig {
+    /// What is written to standard error.
+    pub level: tracing::Level,
+    /// Where traces are sent (OTLP over HTTP).
+    pub otlp_endpoint: Option<Url>,
+    /// The name of this service in traces.
+    pub service_name: String,
+}
+
+pub(super) fn server(mut section: Section<'_, '_>) -> Option<ServerConfig> {
+    let listen = section.defaulted(
+        "listen",
+        parsed(|text| {
+            text.parse::<SocketAddr>().map_err(|_not_one| {
+                Complaint::new(format!("`{text}` is no address to listen on"))
+                    .help("write address and port, such as `127.0.0.1:7780`")
+            })
+        }),
+    );
+    let public_url = section.optional("public_url", parsed(origin_url));
+    let allowed_origins = section.defaulted("allowed_origins", list(origin));
+    let allowed_hosts = section.defaulted("allowed_hosts", list(host));
+    let body_bytes_max = section.defaulted("body_bytes_max", integer(1_024..=64 * 1024 * 1024));
+    let wait = section.defaulted("wait_ms", integer(0..=600_000));
+    let request_timeout = section.defaulted("request_timeout_ms", integer(100..=600_000));
+    let shutdown = section.defaulted("shutdown_ms", integer(0..=600_000));
+    section.finish();
+    Some(ServerConfig {
+        listen: listen?,
+        public_url,
+        allowed_origins: allowed_origins?,
+        allowed_hosts: allowed_hosts?,
+        body_bytes_max: usize::try_from(body_bytes_max?).ok()?,
+        wait: Duration::from_millis(wait?),
+        request_timeout: Duration::from_millis(request_timeout?),
+        shutdown: Duration::from_millis(shutdown?),
+    })
+}
+
+pub(super) fn store(mut section: Section<'_, '_>, folder: &Path) -> Option<StoreConfig> {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Sqlite,
+        Postgres,
+    }
+    let timeout = section.defaulted("timeout_ms", integer(100..=600_000));
+    let kind = section.defaulted("kind", word(&[("sqlite", Kind::Sqlite), ("postgres", Kind::Postgres)]));
+    let place = match kind? {
+        Kind::Sqlite => section.defaulted("path", text).map(|path| StorePlace::Sqlite(folder.join(path))),
+        Kind::Postgres => {
+            let url = section.required(
+                "url",
+                "say where its connection string is kept, such as `url = { env = \"COUNTERSIGN_DATABASE_URL\" }`",
+                secret(folder),
+            );
+            let connections = section.defaulted("connections_max", integer(2..=1_000));
+            url.zip(connections).and_then(|(url, most)| {
+                Some(StorePlace::Postgres { url, connections_max: usize::try_from(most).ok()? })
+            })
+        }
+    };
+    section.finish();
+    Some(StoreConfig { place: place?, timeout: Duration::from_millis(timeout?) })
+}
+
+pub(super) fn log(mut section: Section<'_, '_>, folder: &Path) -> Option<LogConfig> {
+    let origin = section.required(
+        "origin",
+        "name the log as nobody else names theirs, such as `origin = \"acme.example/countersign\"`",
+        parsed(|text| {
+            KeyName::new(text).map(|_name| text.to_owned()).map_err(|why| {
+                Complaint::new(format!("`{text}` cannot name a log: {why}"))
+                    .help("write a host name and a path, such as `acme.example/countersign`")
+            })
+        }),
+    );
+    let key = section.defaulted("key", text);
+    section.finish();
+    Some(LogConfig { origin: origin?, key: folder.join(key?) })
+}
+
+pub(super) fn limits(mut section: Section<'_, '_>) -> Option<LimitsConfig> {
+    let grant_ms = section.defaulted("grant_ms", integer(1_000..=MS_MAX));
+    section.finish();
+    Some(LimitsConfig { grant_ms: grant_ms? })
+}
+
+pub(super) fn oauth(mut section: Section<'_, '_>, folder: &Path) -> Option<OauthConfig> {
+    let issuer =
+        section.required("issuer", "name the authorization server, exactly as its `iss` claim does", text);
+    let audience = section.required(
+        "audience",
+        "name this server as tokens do (RFC 8707), such as its public URL",
+        text,
+    );
+    let url = section.optional("jwks_url", parsed(guarded_url));
+    let file = section.optional("jwks_file", text);
+    let agent_claim = section.defaulted("agent_claim", text);
+    let scope = section.optional("scope", text);
+    let leeway = section.defaulted("leeway_ms", integer(0..=300_000));
+    let jwks = match (url, file) {
+        (Some(url), None) => Some(JwksPlace::Url(url)),
+        (None, Some(file)) => Some(JwksPlace::File(folder.join(file))),
+        (None, None) | (Some(_), Some(_)) => {
+            let complaint = Complaint::new("`[oauth]` must say one place of the issuer's keys");
+            section.report(None, complaint.help("write either `jwks_url` or `jwks_file`"));
+            None
+        }
+    };
+    section.finish();
+    Some(OauthConfig {
+        issuer: issuer?,
+        audience: audience?,
+        jwks: jwks?,
+        agent_claim: agent_claim?,
+        scope,
+        leeway: Duration::from_millis(leeway?),
+    })
+}
+
+pub(super) fn telemetry(mut section: Section<'_, '_>) -> Option<TelemetryConfig> {
+    use tracing::Level;
+    let level = section.defaulted(
+        "level",
+        word(&[
+            ("error", Level::ERROR),
+            ("warn", Level::WARN),
+            ("info", Level::INFO),
+            ("debug", Level::DEBUG),
+        ]),
+    );
+    let otlp_endpoint = section.optional("otlp_endpoint", parsed(http_url));
+    let service_name = section.defaulted("service_name", text);
+    section.finish();
+    Some(TelemetryConfig { level: level?, otlp_endpoint, service_name: service_name? })
+}
+
+/// An absolute `http` or `https` URL.
+pub(super) fn http_url(text: &str) -> Result<Url, Complaint> {
+    let bad = |why: String| {
+        Complaint::new(format!("`{text}` is no URL that can be used here: {why}"))
+            .help("write it in full, such as `https://api.example.com`")
+    };
+    let url = Url::parse(text).map_err(|why| bad(why.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(bad(format!("the scheme is `{}`", url.scheme())));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(bad("it holds credentials".into()));
+    }
+    Ok(url)
+}
+
+/// A URL whose answer is trusted: encrypted, or on this machine.
+fn guarded_url(text: &str) -> Result<Url, Complaint> {
+    let url = http_url(text)?;
+    let loopback = match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    if url.scheme() == "https" || loopback {
+        return Ok(url);
+    }
+    Err(Complaint::new(format!("`{text}` is not encrypted, and whoever answers it could sign any token"))
+        .help("use `https`"))
+}
+
+fn origin_url(text: &str) -> Result<Url, Complaint> {
+    let url = http_url(text)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(Complaint::new(format!("`{text}` has a query or a fragment")));
+    }
+    Ok(url)
+}
+
+fn origin(text: &str) -> Result<String, Complaint> {
+    let url = http_url(text)?;
+    let origin = url.origin().ascii_serialization();
+    if origin == text {
+        return Ok(origin);
+    }
+    Err(Complaint::new(format!("`{text}` is no origin")).help(format!("write `{origin}`")))
+}
+
+fn host(text: &str) -> Result<String, Complaint> {
+    match url::Host::parse(text) {
+        Ok(host) if !text.is_empty() => Ok(host.to_string()),
+        Ok(_) | Err(_) => Err(Complaint::new(format!("`{text}` is no host name"))
+            .help("write the name alone, without scheme and port")),
+    }
+}

@@ -1,0 +1,292 @@
+//! Tools: one narrow, typed operation each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_rules::{
+    DeclaredEffect, SystemName, ToolName,
+    money::Currency,
+    rate::{Rate, RateScope},
+};
+use countersign_tools::definition::{
+    AmountDefinition, AmountSource, AnyDefinition, CurrencySource, HttpDefinition, HttpRequest,
+    McpDefinition, SqlDefinition, SqlText, ToolDefinition,
+};
+use serde_json::Value as Json;
+use toml::de::DeValue;
+
+use super::{
+    Place, Reading,
+    budget::AMOUNT_MAX,
+    section::{Complaint, Section, flag, integer, json, kind, list, parsed, text, word},
+    system::texts,
+};
+
+/// A tool with its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolConfig {
+    /// What it is defined to be; not checked against its system yet.
+    pub definition: AnyDefinition,
+    pub(crate) place: Place,
+}
+
+const EFFECTS: &[(&str, DeclaredEffect)] = &[
+    ("read", DeclaredEffect::Read),
+    ("write", DeclaredEffect::Write),
+    ("destructive", DeclaredEffect::Destructive),
+    ("from_statement", DeclaredEffect::FromStatement),
+];
+
+pub(super) fn tools(reading: &mut Reading<'_>) -> BTreeMap<ToolName, ToolConfig> {
+    let source = reading.source.clone();
+    let mut tools = reading.named("tool", ToolName::parse, |section| {
+        let place = Place { source: source.clone(), keys: section.places() };
+        Some(ToolConfig { definition: tool(section)?, place })
+    });
+    for (name, tool) in &mut tools {
+        let declared = match &mut tool.definition {
+            AnyDefinition::Sql(sql) => &mut sql.tool,
+            AnyDefinition::Http(http) => &mut http.tool,
+            AnyDefinition::Mcp(mcp) => &mut mcp.tool,
+        };
+        declared.name = name.clone();
+    }
+    tools
+}
+
+fn tool(section: &mut Section<'_, '_>) -> Option<AnyDefinition> {
+    let declared = declared(section);
+    match (section.says("sql"), section.says("request"), section.says("upstream")) {
+        (false, true, false) => http(section, declared),
+        (false, false, true) => mcp(section, declared),
+        (fixed, false, false) => sql(section, declared, fixed),
+        (_, true, true) | (true, true, _) | (true, _, true) => {
+            let complaint = Complaint::new("a tool acts in one way");
+            section.report(None, complaint.help("write one of `sql`, `request`, `upstream`"));
+            for key in ["sql", "request", "upstream"] {
+                section.take(key);
+            }
+            None
+        }
+    }
+}
+
+/// What every tool declares.
+fn declared(section: &mut Section<'_, '_>) -> Option<ToolDefinition> {
+    let system = section.required("system", "say on which system it acts", parsed(SystemName::parse));
+    let description = section.required("description", "say what it does, for agents and approvers", text);
+    let effect = section.required(
+        "effect",
+        "say what it does to its system: `read`, `write`, `destructive` or, where the agent writes SQL, `from_statement`",
+        word(EFFECTS),
+    );
+    let categories = section.defaulted("categories", list(|word| Ok(word.to_owned())));
+    let reversible = section.defaulted("reversible", flag);
+    let idempotent = section.defaulted("idempotent", flag);
+    let arguments = section.optional("arguments", json);
+    let result = section.optional("result", json);
+    let rates = if section.says("rate") { section.optional("rate", rates) } else { Some(Vec::new()) };
+    let rows_max = section.defaulted("rows_max", integer(1..=AMOUNT_MAX));
+    Some(ToolDefinition {
+        // The name is put in by the caller: it is the key of the table.
+        name: ToolName::parse("tool").ok()?,
+        system: system?,
+        description: description?,
+        effect: effect?,
+        categories: categories?.into_iter().collect(),
+        reversible: reversible?,
+        idempotent: idempotent?,
+        arguments: arguments.unwrap_or(Json::Null),
+        result,
+        rates: rates?,
+        rows_max: rows_max?,
+    })
+}
+
+/// `"100/min"`, or a table of rates by what is counted together.
+fn rates(value: &DeValue<'_>) -> Result<Vec<Rate>, Complaint> {
+    if value.is_str() {
+        return Ok(vec![Rate::parse(&text(value)?, RateScope::Tool)?]);
+    }
+    let table = value
+        .as_table()
+        .ok_or_else(|| Complaint::new(format!("must be a rate such as `100/min`, not {}", kind(value))))?;
+    let mut rates = Vec::new();
+    for (scope, rate) in table {
+        let scope = match scope.get_ref().as_ref() {
+            "tool" => RateScope::Tool,
+            "agent" => RateScope::Agent,
+            "session" => RateScope::Session,
+            other => {
+                return Err(Complaint::new(format!("`{other}` is nothing that rates are counted for"))
+                    .help("write `tool`, `agent` or `session`"));
+            }
+        };
+        rates.push(Rate::parse(&text(rate.get_ref())?, scope)?);
+    }
+    Ok(rates)
+}
+
+fn sql(
+    section: &mut Section<'_, '_>,
+    declared: Option<ToolDefinition>,
+    fixed: bool,
+) -> Option<AnyDefinition> {
+    let sql = section.optional("sql", text);
+    let set = |words: Option<Vec<String>>| -> BTreeSet<String> { words.unwrap_or_default().into_iter().collect() };
+    let names = |section: &mut Section<'_, '_>, key| section.defaulted(key, list(|name| Ok(name.to_owned())));
+    let tables = set(names(section, "tables"));
+    let functions = set(names(section, "functions"));
+    let mask = set(names(section, "mask"));
+    let length_max = section.defaulted("statement_length_max", integer(64..=65_536));
+    let declared = declared?;
+    let statement = match (declared.effect, sql) {
+        (DeclaredEffect::FromStatement, None) if !fixed => {
+            SqlText::FromAgent { length_max: u32::try_from(length_max?).ok()? }
+        }
+        (DeclaredEffect::FromStatement, _) => {
+            let complaint = Complaint::new("where the agent writes the statement, the tool has none of its own");
+            section.report(section.place("sql"), complaint.help("leave `sql` out, or declare another `effect`"));
+            return None;
+        }
+        (DeclaredEffect::Read | DeclaredEffect::Write | DeclaredEffect::Destructive, Some(sql)) => {
+            SqlText::Fixed(sql)
+        }
+        (DeclaredEffect::Read | DeclaredEffect::Write | DeclaredEffect::Destructive, None) => {
+            if !fixed {
+                let complaint = Complaint::new("the tool does not say how it acts");
+                section.report(
+                    None,
+                    complaint.help(
+                        "write one of `sql`, `request`, `upstream`; or `effect = \"from_statement\"` with `tables`",
+                    ),
+                );
+            }
+            return None;
+        }
+    };
+    Some(AnyDefinition::Sql(SqlDefinition { tool: declared, statement, tables, functions, mask }))
+}
+
+fn http(section: &mut Section<'_, '_>, declared: Option<ToolDefinition>) -> Option<AnyDefinition> {
+    let request = section.section("request").map(request);
+    let preview = section.section("preview").map(request_of_preview);
+    let amount = section.section("amount").map(amount);
+    let objects = section.optional("objects", text);
+    Some(AnyDefinition::Http(HttpDefinition {
+        tool: declared?,
+        request: request??,
+        preview: transpose(preview)?,
+        amount: transpose(amount)?,
+        objects,
+    }))
+}
+
+/// Something absent is fine; something present must have been read.
+#[expect(clippy::option_option, reason = "absent, unreadable and read are three things")]
+fn transpose<T>(read: Option<Option<T>>) -> Option<Option<T>> {
+    match read {
+        None => Some(None),
+        Some(None) => None,
+        Some(Some(value)) => Some(Some(value)),
+    }
+}
+
+fn request(section: Section<'_, '_>) -> Option<HttpRequest> {
+    request_with(section, None)
+}
+
+fn request_of_preview(section: Section<'_, '_>) -> Option<HttpRequest> {
+    request_with(section, Some("GET"))
+}
+
+fn request_with(mut section: Section<'_, '_>, method_default: Option<&str>) -> Option<HttpRequest> {
+    let method = match method_default {
+        Some(default) if !section.says("method") => Some(default.to_owned()),
+        Some(_) | None => section.required("method", "write one of `GET`, `POST`, `PUT`, `PATCH`, `DELETE`", text),
+    };
+    let path = section.required("path", "say the path below the system's `base_url`, starting with `/`", text);
+    let query = section.optional("query", |value| {
+        let table = value
+            .as_table()
+            .ok_or_else(|| Complaint::new(format!("must be a table of parameters, not {}", kind(value))))?;
+        table
+            .iter()
+            .map(|(name, value)| Ok((name.get_ref().to_string(), json(value.get_ref())?)))
+            .collect::<Result<BTreeMap<_, _>, Complaint>>()
+    });
+    let headers = section.optional("headers", texts);
+    let body = section.optional("body", json);
+    section.finish();
+    Some(HttpRequest {
+        method: method?,
+        path: path?,
+        query: query.unwrap_or_default(),
+        headers: headers.unwrap_or_default(),
+        body,
+    })
+}
+
+fn mcp(section: &mut Section<'_, '_>, declared: Option<ToolDefinition>) -> Option<AnyDefinition> {
+    let upstream_tool = section.optional("upstream", text);
+    let digest = section.required(
+        "digest",
+        "say which definition was reviewed: `countersign tools digest` prints it",
+        text,
+    );
+    let amount = section.section("amount").map(amount);
+    Some(AnyDefinition::Mcp(McpDefinition {
+        tool: declared?,
+        upstream_tool: upstream_tool?,
+        definition_digest: digest?,
+        amount: transpose(amount)?,
+    }))
+}
+
+fn amount(mut section: Section<'_, '_>) -> Option<AmountDefinition> {
+    let minor = section.required(
+        "minor",
+        "say where the amount in minor units comes from: `\"$argument\"` or `{ preview = \"/pointer\" }`",
+        |value| match origin(value)? {
+            Origin::Argument(name) => Ok(AmountSource::Argument(name)),
+            Origin::Preview(pointer) => Ok(AmountSource::Preview(pointer)),
+            Origin::Fixed(_) => Err(Complaint::new("an amount that is always the same is no amount of the call")
+                .help("write `\"$argument\"` or `{ preview = \"/pointer\" }`")),
+        },
+    );
+    let currency = section.required(
+        "currency",
+        "say which: `\"EUR\"`, `\"$argument\"` or `{ preview = \"/pointer\" }`",
+        |value| {
+            Ok(match origin(value)? {
+                Origin::Argument(name) => CurrencySource::Argument(name),
+                Origin::Preview(pointer) => CurrencySource::Preview(pointer),
+                Origin::Fixed(code) => CurrencySource::Fixed(code.parse::<Currency>()?),
+            })
+        },
+    );
+    section.finish();
+    Some(AmountDefinition { minor: minor?, currency: currency? })
+}
+
+enum Origin {
+    Argument(String),
+    Preview(String),
+    Fixed(String),
+}
+
+fn origin(value: &DeValue<'_>) -> Result<Origin, Complaint> {
+    if let Some(text) = value.as_str() {
+        return Ok(match text.strip_prefix('$') {
+            Some(argument) => Origin::Argument(argument.to_owned()),
+            None => Origin::Fixed(text.to_owned()),
+        });
+    }
+    let mut members = value.as_table().into_iter().flatten();
+    match (members.next(), members.next()) {
+        (Some((key, pointer)), None) if key.get_ref() == "preview" => {
+            Ok(Origin::Preview(text(pointer.get_ref())?))
+        }
+        _ => Err(Complaint::new("must say where it comes from")
+            .help("write `\"$argument\"` or `{ preview = \"/pointer\" }`")),
+    }
+}
