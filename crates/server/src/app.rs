@@ -1,16 +1,48 @@
 //! What every front door uses: who is calling, which tools they may see, and the one way to propose a call.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
-
-use countersign_gate::{Answer, Pending, Refused};
-use countersign_rules::{
-    AgentId, ApprovalId, Code, PersonId, Refusal, Requester, SessionId, TeamName, ToolName, ToolSpec,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
+
+use countersign_audit::sha256;
+use countersign_gate::{Answer, Clock, Gate, Ledger as _, Pending, ledger::ApprovalRecord};
+use countersign_rules::{
+    AgentId, ApprovalId, Code, PersonId, RawCall, Refusal, Requester, SessionId, TeamName, ToolName, ToolSpec,
+};
+use countersign_store::Store;
 use serde_json::Value;
 
+use crate::{
+    auth::Authenticator,
+    bundle::{Bundle, Offer},
+    config::Config,
+    metrics::Metrics,
+};
+
+/// Longest session key that is used as it stands; longer ones are hashed.
+const SESSION_KEY_BYTES_MAX: usize = 64;
+
+/// How many opened sessions are remembered, so that the ledger is not asked again for each call.
+const SESSIONS_KEPT_MAX: usize = 10_000;
+
 /// The application behind every front door.
-#[derive(Debug)]
-pub struct App {}
+pub struct App {
+    gate: Arc<Gate<Store>>,
+    tools: BTreeMap<ToolName, Offer>,
+    auth: Authenticator,
+    config: Arc<Config>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    opened: Mutex<BTreeSet<(AgentId, SessionId)>>,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("gate", &self.gate).finish_non_exhaustive()
+    }
+}
 
 /// An authenticated agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +51,7 @@ pub struct Identity {
     pub agent: AgentId,
     /// The teams it belongs to, by configuration.
     pub teams: Vec<TeamName>,
-    /// The person it acts for, by configuration or token.
+    /// The person it acts for, by configuration.
     pub on_behalf_of: Option<PersonId>,
     /// What its credential reaches.
     pub scopes: Scopes,
@@ -60,12 +92,32 @@ pub struct Offered {
 }
 
 impl App {
-    /// Authenticates an agent by `Authorization: Bearer …`: an API key (`ck_…`) or an OAuth 2.1 access token.
+    /// The application over a gate.
+    #[must_use]
+    pub fn new(
+        gate: Arc<Gate<Store>>,
+        bundle: Bundle,
+        auth: Authenticator,
+        config: Arc<Config>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            gate,
+            tools: bundle.tools,
+            auth,
+            config,
+            clock,
+            metrics: Metrics::default(),
+            opened: Mutex::default(),
+        })
+    }
+
+    /// Authenticates an agent by `Authorization: Bearer …`: an API key or an OAuth 2.1 access token.
     ///
     /// # Errors
-    /// [`Code::Unauthenticated`], [`Code::OutOfScope`].
-    pub async fn identify(&self, _headers: &http::HeaderMap) -> Result<Identity, Refusal> {
-        Err(Refusal::new(Code::Unauthenticated, "no credential was presented"))
+    /// [`Code::Unauthenticated`], [`Code::OutOfScope`], [`Code::LedgerUnavailable`].
+    pub async fn identify(&self, headers: &http::HeaderMap) -> Result<Identity, Refusal> {
+        self.auth.agent(headers).await.inspect_err(|_refusal| self.metrics.unauthenticated())
     }
 
     /// The requester for a session key: the MCP session id, or the key a client sends; `None` is the
@@ -78,64 +130,221 @@ impl App {
         &self,
         who: &Identity,
         session_key: Option<&str>,
-        _front_door: &str,
-        _client: Option<&str>,
+        front_door: &str,
+        client: Option<&str>,
     ) -> Result<Requester, Refusal> {
-        Ok(Requester {
+        let session = session_id(who, session_key)
+            .map_err(|why| Refusal::new(Code::Malformed, format!("the session cannot be named: {why}")))?;
+        let requester = Requester {
             agent: who.agent.clone(),
             teams: who.teams.clone(),
-            session: SessionId::parse(session_key.unwrap_or("default"))
-                .map_err(|why| Refusal::new(Code::Malformed, why.to_string()))?,
+            session,
             on_behalf_of: who.on_behalf_of.clone(),
-        })
+        };
+        let key = (requester.agent.clone(), requester.session.clone());
+        if self.opened.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
+            return Ok(requester);
+        }
+        let client: Option<String> = client.map(|client| client.chars().take(128).collect());
+        self.gate.open_session(&requester, front_door, client.as_deref()).await.map_err(|fault| {
+            Refusal::new(Code::LedgerUnavailable, format!("the session cannot be opened: {fault}"))
+                .help("what cannot be recorded does not begin; try again when the ledger is back")
+        })?;
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if opened.len() >= SESSIONS_KEPT_MAX {
+            // Opening one again changes nothing in the ledger.
+            opened.clear();
+        }
+        opened.insert(key);
+        Ok(requester)
     }
 
     /// The tools that this agent may ever call, sorted by name.
     #[must_use]
-    pub fn offered(&self, _who: &Identity) -> Vec<Offered> {
-        Vec::new()
+    pub fn offered(&self, who: &Identity) -> Vec<Offered> {
+        let policies = self.gate.policies();
+        self.tools
+            .iter()
+            .filter(|(name, offer)| {
+                who.scopes.reach(name) && policies.may_ever(&who.agent, name) && offer.off().is_none()
+            })
+            .map(|(_, offer)| Offered {
+                spec: Arc::clone(offer.spec()),
+                input_schema: Arc::clone(&offer.input_schema),
+                output_schema: offer.output_schema.clone(),
+            })
+            .collect()
     }
 
     /// Proposes a call. The one way to do so.
     pub async fn call(
         &self,
-        _who: &Identity,
-        _requester: &Requester,
+        who: &Identity,
+        requester: &Requester,
         tool: &str,
-        _arguments: Value,
+        arguments: Value,
     ) -> Answer {
-        let refusal = Refusal::new(Code::UnknownTool, format!("no tool `{tool}`"));
-        Answer::Refused(Refused { call: None, approval: None, refusal })
+        let since = Instant::now();
+        let known = self.known(tool).filter(|(name, _)| who.scopes.reach(name));
+        let Some((name, offer)) = known else {
+            let answer = self.gate.refuse_unknown(requester, tool).await;
+            self.metrics.called("", &answer, since.elapsed());
+            return answer;
+        };
+        let raw = RawCall { tool: name.to_string(), arguments };
+        let answer = offer.tool.submit(&self.gate, requester, raw).await;
+        self.metrics.called(name.as_str(), &answer, since.elapsed());
+        answer
     }
 
     /// A request of this agent, as the ledger keeps it.
     ///
     /// # Errors
     /// [`Code::NotFound`] for another agent's request too; [`Code::LedgerUnavailable`].
-    pub async fn request(
-        &self,
-        _who: &Identity,
-        approval: &ApprovalId,
-    ) -> Result<countersign_gate::ledger::ApprovalRecord, Refusal> {
-        Err(Refusal::new(Code::NotFound, format!("no request `{approval}` of this agent")))
+    pub async fn request(&self, who: &Identity, approval: &ApprovalId) -> Result<ApprovalRecord, Refusal> {
+        match self.store().approval(approval).await {
+            Ok(Some(record)) if record.request.call.requester.agent == who.agent => Ok(record),
+            Ok(_) => Err(Refusal::new(Code::NotFound, format!("no request `{approval}` of this agent"))),
+            Err(fault) => Err(Refusal::new(Code::LedgerUnavailable, fault.to_string())),
+        }
     }
 
     /// What became of a request. A final answer counts as fetched.
-    pub async fn fetch(&self, _who: &Identity, approval: &ApprovalId) -> Answer {
-        let refusal = Refusal::new(Code::NotFound, format!("no request `{approval}` of this agent"));
-        Answer::Refused(Refused { call: None, approval: Some(approval.clone()), refusal })
+    pub async fn fetch(&self, who: &Identity, approval: &ApprovalId) -> Answer {
+        self.gate.fetch(&who.agent, approval).await
     }
 
     /// Waits until a pending answer is final or `timeout` is over, and calls `progress` on each change.
     /// Dropping the wait stops nothing else.
     pub async fn wait(
         &self,
-        _who: &Identity,
+        who: &Identity,
         pending: Pending,
-        _timeout: Duration,
+        timeout: Duration,
         mut progress: impl FnMut(&Pending) + Send,
     ) -> Answer {
-        progress(&pending);
-        Answer::Pending(pending)
+        let until = tokio::time::Instant::now().checked_add(timeout);
+        let mut changes = self.gate.ledger().changes();
+        let mut state = pending.state;
+        loop {
+            // Marked as seen before looking, so that a change in between is not missed.
+            changes.borrow_and_update();
+            let now = match self.gate.fetch(&who.agent, &pending.approval).await {
+                Answer::Pending(now) => now,
+                last @ (Answer::Done(_) | Answer::Refused(_)) => return last,
+            };
+            if now.state != state {
+                state = now.state;
+                progress(&now);
+            }
+            let left_ms = now.expires_ms.saturating_sub(self.clock.now_ms()).max(0);
+            // An expired request changes only when somebody looks.
+            let expiry = Duration::from_millis(u64::try_from(left_ms).unwrap_or(0).saturating_add(1));
+            let expiry = tokio::time::Instant::now().checked_add(expiry);
+            let wake = match (until, expiry) {
+                (Some(until), Some(expiry)) => until.min(expiry),
+                (Some(at), None) | (None, Some(at)) => at,
+                (None, None) => return Answer::Pending(now),
+            };
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return Answer::Pending(now) },
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            if until.is_some_and(|until| tokio::time::Instant::now() >= until) {
+                return self.gate.fetch(&who.agent, &pending.approval).await;
+            }
+        }
+    }
+
+    fn known(&self, tool: &str) -> Option<(&ToolName, &Offer)> {
+        self.tools.get_key_value(&ToolName::parse(tool).ok()?)
+    }
+
+    pub(crate) fn tool(&self, name: &ToolName) -> Option<&Offer> {
+        self.tools.get(name)
+    }
+
+    pub(crate) const fn tools(&self) -> &BTreeMap<ToolName, Offer> {
+        &self.tools
+    }
+
+    pub(crate) const fn gate(&self) -> &Arc<Gate<Store>> {
+        &self.gate
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        self.gate.ledger()
+    }
+
+    pub(crate) const fn auth(&self) -> &Authenticator {
+        &self.auth
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) const fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    pub(crate) const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+/// Names a session. A key that is no name, or a long one, is named by its hash; a credential without a key
+/// has one session.
+fn session_id(
+    who: &Identity,
+    session_key: Option<&str>,
+) -> Result<SessionId, countersign_rules::id::BadName> {
+    match session_key.filter(|key| !key.is_empty()) {
+        None => SessionId::parse(&format!("default-{}", digest(&who.credential))),
+        Some(key) if key.len() <= SESSION_KEY_BYTES_MAX => SessionId::parse(key)
+            .or_else(|_no_name| SessionId::parse(&format!("session-{}", digest(key)))),
+        Some(key) => SessionId::parse(&format!("session-{}", digest(key))),
+    }
+}
+
+fn digest(text: &str) -> String {
+    sha256(text.as_bytes()).to_string().chars().take(24).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn who(credential: &str) -> Identity {
+        Identity {
+            agent: AgentId::parse("agent").unwrap(),
+            teams: Vec::new(),
+            on_behalf_of: None,
+            scopes: Scopes::All,
+            credential: credential.into(),
+        }
+    }
+
+    #[test]
+    fn any_key_names_a_session_and_equal_keys_name_the_same() {
+        let id = |key| session_id(&who("k1"), key).unwrap();
+        assert_eq!(id(Some("main")).as_str(), "main");
+        assert_eq!(id(None), id(None));
+        assert_eq!(id(None), id(Some("")));
+        assert_ne!(id(None), session_id(&who("k2"), None).unwrap());
+        let odd = id(Some("drop table\n'; --"));
+        assert!(odd.as_str().starts_with("session-"));
+        assert_eq!(odd, id(Some("drop table\n'; --")));
+        let long = "x".repeat(10_000);
+        assert_ne!(id(Some(&long)), id(Some(&long[1..])));
+    }
+
+    #[test]
+    fn scopes_narrow() {
+        let tool = |name| ToolName::parse(name).unwrap();
+        assert!(Scopes::All.reach(&tool("a")));
+        let some = Scopes::Tools(BTreeSet::from([tool("a")]));
+        assert!(some.reach(&tool("a")) && !some.reach(&tool("b")));
+        assert!(!Scopes::Tools(BTreeSet::new()).reach(&tool("a")));
     }
 }

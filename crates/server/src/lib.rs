@@ -4,6 +4,17 @@
 //! whatever comes in by a front door becomes [`app::App::call`], and that is one call to the gate.
 
 pub mod answer;
+pub mod api;
 pub mod app;
+pub mod auth;
+pub mod bundle;
+pub mod cli;
+pub mod clock;
 pub mod config;
+pub mod log_key;
 pub mod mcp;
+pub mod metrics;
+pub mod server;
+pub mod telemetry;
+pub mod vault;
+pub mod worker;

@@ -1,3 +1,5 @@
 //! The only binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    countersign::cli::run()
+}

@@ -1,0 +1,485 @@
+//! Requests for people's approval.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    response::Response,
+};
+use countersign_audit::{ParsedEntry, canonical::to_canonical_string};
+use countersign_gate::{
+    Answer, Ledger as _,
+    ledger::{ApprovalRecord, NotAnswered},
+};
+use countersign_rules::{ApprovalId, ApprovalState, Code, GroupName};
+use countersign_store::EntryFilter;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Api, Problem, ProblemBody, Query,
+    call::{AnswerBody, respond},
+    request::{AsAgent, AsAnybody, AsPerson, Strict},
+};
+use crate::{
+    answer::timestamp,
+    auth::{Person, Principal},
+};
+
+/// How many entries of a session are read to show what it did so far.
+const SESSION_ENTRIES_MAX: u32 = 400;
+
+/// One group that is asked.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AskBody {
+    /// The group.
+    group: String,
+    /// How many different people of it must approve.
+    quorum: u32,
+    /// Why they are asked.
+    because: Option<String>,
+    /// The policy that asks.
+    policy: String,
+}
+
+/// One person's answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SignatureBody {
+    /// Who.
+    person: String,
+    /// Whether they approved.
+    approved: bool,
+    /// What they said.
+    comment: Option<String>,
+    /// When (RFC 3339).
+    at: Option<String>,
+    /// How: `cli`, `rest`, …
+    channel: String,
+}
+
+/// A request, in short.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RequestBody {
+    /// Its id.
+    approval: String,
+    /// `waiting`, `approved`, `refused`, `expired`, `superseded`, `executing`, `done`, `failed`, `in_doubt` or
+    /// `blocked`.
+    state: &'static str,
+    /// The call.
+    call: String,
+    /// The agent that proposed it.
+    agent: String,
+    /// Its session.
+    session: String,
+    /// The tool.
+    tool: String,
+    /// `read`, `write` or `destructive`.
+    effect: String,
+    /// Rows it was measured to touch.
+    rows: Option<u64>,
+    /// Who is asked.
+    of: Vec<AskBody>,
+    /// The answers so far.
+    signatures: Vec<SignatureBody>,
+    /// Why it ended.
+    why: Option<String>,
+    /// When it was asked (RFC 3339).
+    asked_at: Option<String>,
+    /// When it expires (RFC 3339).
+    expires_at: Option<String>,
+}
+
+/// A few of the rows that a call would touch, masked where the tool says so.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SampleBody {
+    /// The table.
+    table: String,
+    /// The columns.
+    columns: Vec<String>,
+    /// The rows.
+    rows: Vec<Vec<Option<String>>>,
+}
+
+/// A request with everything an approver needs to judge it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RequestDetail {
+    /// The request, in short.
+    #[serde(flatten)]
+    request: RequestBody,
+    /// The teams of the agent.
+    teams: Vec<String>,
+    /// The person the agent acts for.
+    on_behalf_of: Option<String>,
+    /// What the tool does, as its author describes it.
+    description: Option<String>,
+    /// The system it acts on.
+    system: Option<String>,
+    /// That system's environment.
+    environment: Option<String>,
+    /// The arguments in canonical form, untruncated: exactly these are performed.
+    arguments: String,
+    /// What an approval is bound to: tool, version and arguments.
+    digest: String,
+    /// What was measured.
+    #[schema(value_type = Option<Object>)]
+    reach: Option<Value>,
+    /// Some of the rows.
+    sample: Option<SampleBody>,
+    /// What the agent says it is for. The agent's claim; no rule looks at it.
+    reason_claimed: Option<String>,
+    /// The decision that asked.
+    decision: String,
+    /// The policies under which it was asked.
+    bundle: String,
+    /// What the session did so far, oldest first.
+    session_so_far: Vec<Deed>,
+}
+
+/// Something the session did.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct Deed {
+    /// The call.
+    call: String,
+    /// When it was proposed (RFC 3339).
+    at: Option<String>,
+    /// The tool.
+    tool: Option<String>,
+    /// What was decided: `allow`, `ask` or `deny`.
+    decision: Option<String>,
+    /// What became of it.
+    status: Option<String>,
+    /// Rows touched or returned.
+    rows: Option<u64>,
+}
+
+fn short(record: &ApprovalRecord) -> RequestBody {
+    let request = &record.request;
+    RequestBody {
+        approval: request.id.to_string(),
+        state: record.state.as_str(),
+        call: request.call.id.to_string(),
+        agent: request.call.requester.agent.to_string(),
+        session: request.call.requester.session.to_string(),
+        tool: request.call.tool.to_string(),
+        effect: record.effect.to_string(),
+        rows: request.reach.as_ref().map(|reach| reach.rows),
+        of: request
+            .of
+            .iter()
+            .map(|ask| AskBody {
+                group: ask.group.to_string(),
+                quorum: ask.quorum,
+                because: ask.because.clone(),
+                policy: ask.policy.to_string(),
+            })
+            .collect(),
+        signatures: record
+            .signatures
+            .iter()
+            .map(|signature| SignatureBody {
+                person: signature.person.to_string(),
+                approved: signature.approved,
+                comment: signature.comment.clone(),
+                at: timestamp(signature.at_ms),
+                channel: signature.channel.clone(),
+            })
+            .collect(),
+        why: record.why.clone(),
+        asked_at: timestamp(request.asked_ms),
+        expires_at: timestamp(request.expires_ms),
+    }
+}
+
+/// Whether a person is asked, in any of their groups.
+fn asked(record: &ApprovalRecord, person: &Person) -> bool {
+    record.request.of.iter().any(|ask| person.groups.contains(&ask.group))
+}
+
+fn visible(record: &ApprovalRecord, who: &Principal) -> bool {
+    match who {
+        Principal::Agent(agent) => record.request.call.requester.agent == agent.agent,
+        Principal::Person(person) => asked(record, person),
+    }
+}
+
+/// Which requests.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    /// A state, or `all`; `waiting` if not said.
+    state: Option<String>,
+    /// At most so many, 1 to 1000; 100 if not said.
+    limit: Option<u32>,
+}
+
+/// A list of requests.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RequestsBody {
+    /// Oldest first.
+    approvals: Vec<RequestBody>,
+}
+
+const STATES: [ApprovalState; 10] = [
+    ApprovalState::Waiting,
+    ApprovalState::Approved,
+    ApprovalState::Refused,
+    ApprovalState::Expired,
+    ApprovalState::Superseded,
+    ApprovalState::Executing,
+    ApprovalState::Done,
+    ApprovalState::Failed,
+    ApprovalState::InDoubt,
+    ApprovalState::Blocked,
+];
+
+/// Requests, oldest first. People see those that ask their groups; agents see their own.
+#[utoipa::path(
+    get, path = "/v1/approvals", tag = "approvals", operation_id = "list_approvals",
+    params(ListQuery),
+    responses((status = 200, body = RequestsBody)),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    AsAnybody(who): AsAnybody,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<RequestsBody>, Problem> {
+    let states: Vec<ApprovalState> = match query.state.as_deref() {
+        None => vec![ApprovalState::Waiting],
+        Some("all") => Vec::new(),
+        Some(word) => {
+            let known = STATES.into_iter().find(|state| state.as_str() == word);
+            vec![known.ok_or_else(|| Problem::new(Code::Malformed, format!("`{word}` is no state of a request")))?]
+        }
+    };
+    let limit = query.limit.unwrap_or(100).clamp(1, 1_000);
+    let records = api.app.store().approvals(&states, 10_000).await?;
+    let limit = usize::try_from(limit).unwrap_or(1_000);
+    let shown = records.iter().filter(|record| visible(record, &who)).take(limit).map(short).collect();
+    Ok(Json(RequestsBody { approvals: shown }))
+}
+
+async fn find(api: &Api, id: &str, who: &Principal) -> Result<ApprovalRecord, Problem> {
+    let none = || Problem::new(Code::NotFound, "no such request is visible to you");
+    let id = ApprovalId::parse(id).map_err(|_no_name| none())?;
+    api.app.store().approval(&id).await?.filter(|record| visible(record, who)).ok_or_else(none)
+}
+
+/// One request, with everything an approver needs to judge it.
+#[utoipa::path(
+    get, path = "/v1/approvals/{id}", tag = "approvals", operation_id = "get_approval",
+    params(("id" = String, Path, description = "The request's id")),
+    responses(
+        (status = 200, body = RequestDetail),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn show(
+    State(api): State<Api>,
+    AsAnybody(who): AsAnybody,
+    Path(id): Path<String>,
+) -> Result<Json<RequestDetail>, Problem> {
+    let record = find(&api, &id, &who).await?;
+    let person = matches!(who, Principal::Person(_));
+    let session_so_far = if person { so_far(&api, &record).await? } else { Vec::new() };
+    let request = &record.request;
+    let spec = api.app.tool(&request.call.tool).map(|offer| offer.spec());
+    let arguments = to_canonical_string(&request.call.arguments)
+        .map_err(|why| Problem::new(Code::Internal, why.to_string()))?;
+    // The sample is other people's data: it is for the approver alone.
+    let sample = record.evidence.as_ref().filter(|_| person).map(|evidence| SampleBody {
+        table: evidence.sample.table.clone(),
+        columns: evidence.sample.columns.clone(),
+        rows: evidence.sample.rows.clone(),
+    });
+    Ok(Json(RequestDetail {
+        teams: request.call.requester.teams.iter().map(ToString::to_string).collect(),
+        on_behalf_of: request.call.requester.on_behalf_of.as_ref().map(ToString::to_string),
+        description: spec.map(|spec| spec.description.clone()),
+        system: spec.map(|spec| spec.system.name.to_string()),
+        environment: spec.map(|spec| spec.system.environment.clone()),
+        arguments,
+        digest: request.call.digest.to_string(),
+        reach: request.reach.as_ref().and_then(|reach| serde_json::to_value(reach).ok()),
+        sample,
+        reason_claimed: request.call.reason.clone(),
+        decision: request.decision.to_string(),
+        bundle: request.bundle.to_string(),
+        session_so_far,
+        request: short(&record),
+    }))
+}
+
+/// What the session of a request did so far, from the log.
+async fn so_far(api: &Api, record: &ApprovalRecord) -> Result<Vec<Deed>, Problem> {
+    let requester = &record.request.call.requester;
+    let filter = EntryFilter {
+        session: Some(requester.session.clone()),
+        agent: Some(requester.agent.clone()),
+        ..EntryFilter::default()
+    };
+    let mut entries = api.app.store().last_entries(&filter, SESSION_ENTRIES_MAX).await?;
+    entries.reverse();
+    let mut order: Vec<String> = Vec::new();
+    let mut deeds: BTreeMap<String, Deed> = BTreeMap::new();
+    for entry in entries {
+        let Ok(ParsedEntry::Known(entry)) = countersign_audit::Entry::parse(&entry.bytes) else { continue };
+        let Some(call) = entry.call.as_ref().map(|call| call.as_str().to_owned()) else { continue };
+        let deed = deeds.entry(call.clone()).or_insert_with(|| {
+            order.push(call.clone());
+            Deed { call, at: timestamp(entry.at_ms), ..Deed::default() }
+        });
+        let text = |pointer: &str| entry.body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        match entry.kind.as_str() {
+            "call_proposed" => deed.tool = text("/tool"),
+            "call_rejected" => {
+                deed.tool = text("/tool");
+                deed.status = Some("rejected".into());
+            }
+            "decided" => deed.decision = text("/decision/answer"),
+            "refused" | "outcome" => {
+                deed.status = text("/status");
+                deed.rows = entry.body.get("rows").and_then(Value::as_u64);
+            }
+            "request_ended" => deed.status = text("/state"),
+            "in_doubt" => deed.status = Some("in_doubt".into()),
+            _ => {}
+        }
+    }
+    Ok(order.into_iter().filter_map(|call| deeds.remove(&call)).collect())
+}
+
+/// A person's approval. Who approves is what the credential says.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Approve {
+    /// A remark for the record.
+    comment: Option<String>,
+    /// The digest that was looked at; when given and another, nothing is approved.
+    digest: Option<String>,
+}
+
+/// A person's refusal. Who refuses is what the credential says.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Refuse {
+    /// Why; reaches the agent.
+    reason: String,
+}
+
+/// Approves a request. The call is decided again, and then performed by the server.
+#[utoipa::path(
+    post, path = "/v1/approvals/{id}/approve", tag = "approvals", operation_id = "approve",
+    params(("id" = String, Path, description = "The request's id")),
+    request_body = Approve,
+    responses(
+        (status = 200, body = RequestBody),
+        (status = 403, description = "The answer does not count", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn approve(
+    State(api): State<Api>,
+    AsPerson(person): AsPerson,
+    Path(id): Path<String>,
+    Strict(body): Strict<Approve>,
+) -> Result<Json<RequestBody>, Problem> {
+    let record = find(&api, &id, &Principal::Person(person.clone())).await?;
+    if body.digest.is_some_and(|digest| digest != record.request.call.digest.to_string()) {
+        let message = "the request is about another call than the one looked at";
+        return Err(Problem::new(Code::AnswerRefused, message).help("look at the request again"));
+    }
+    answer(&api, person, &record, true, body.comment).await
+}
+
+/// Refuses a request.
+#[utoipa::path(
+    post, path = "/v1/approvals/{id}/refuse", tag = "approvals", operation_id = "refuse",
+    params(("id" = String, Path, description = "The request's id")),
+    request_body = Refuse,
+    responses(
+        (status = 200, body = RequestBody),
+        (status = 403, description = "The answer does not count", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn refuse(
+    State(api): State<Api>,
+    AsPerson(person): AsPerson,
+    Path(id): Path<String>,
+    Strict(body): Strict<Refuse>,
+) -> Result<Json<RequestBody>, Problem> {
+    let record = find(&api, &id, &Principal::Person(person.clone())).await?;
+    if body.reason.trim().is_empty() {
+        return Err(Problem::new(Code::Malformed, "a refusal has no reason")
+            .help("say what the agent should do differently"));
+    }
+    answer(&api, person, &record, false, Some(body.reason)).await
+}
+
+async fn answer(
+    api: &Api,
+    person: Person,
+    record: &ApprovalRecord,
+    approved: bool,
+    comment: Option<String>,
+) -> Result<Json<RequestBody>, Problem> {
+    let Person { id, groups, .. } = person;
+    let groups: std::collections::BTreeSet<GroupName> = groups;
+    let gate = api.app.gate();
+    match gate.answer(&record.request.id, id, groups, approved, comment, "rest").await {
+        Ok(record) => {
+            api.app.metrics().answered(approved);
+            Ok(Json(short(&record)))
+        }
+        Err(NotAnswered::NotFound) => Err(Problem::new(Code::NotFound, "no such request is visible to you")),
+        Err(NotAnswered::Refused(why)) => Err(Problem::new(Code::AnswerRefused, why.to_string())),
+        Err(NotAnswered::Fault(fault)) => Err(fault.into()),
+    }
+}
+
+/// How long to wait.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResultQuery {
+    /// How long to wait for a final answer, in milliseconds; at most the server's `wait_ms`.
+    wait_ms: Option<u64>,
+}
+
+/// What became of a request, for the agent that made it.
+#[utoipa::path(
+    get, path = "/v1/approvals/{id}/result", tag = "approvals", operation_id = "get_result",
+    params(("id" = String, Path, description = "The request's id"), ResultQuery),
+    responses(
+        (status = 200, description = "Performed", body = AnswerBody),
+        (status = 202, description = "Not final yet", body = AnswerBody),
+        (status = "4XX", description = "Not performed; `status` and `code` say why", body = AnswerBody),
+        (status = "5XX", description = "Not performed, or not known", body = AnswerBody),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn result(
+    State(api): State<Api>,
+    AsAgent(who): AsAgent,
+    Path(id): Path<String>,
+    Query(query): Query<ResultQuery>,
+) -> Result<Response, Problem> {
+    let id = ApprovalId::parse(&id)
+        .map_err(|_no_name| Problem::new(Code::NotFound, "no such request is visible to you"))?;
+    let answer = match (api.app.fetch(&who, &id).await, query.wait_ms) {
+        (Answer::Pending(pending), Some(wait_ms)) => {
+            let wait = Duration::from_millis(wait_ms).min(api.app.config().server.wait);
+            tokio::select! {
+                answer = api.app.wait(&who, pending.clone(), wait, |_progress| {}) => answer,
+                () = api.stopping.cancelled() => Answer::Pending(pending),
+            }
+        }
+        (answer, _) => answer,
+    };
+    Ok(respond(&answer))
+}

@@ -1,0 +1,122 @@
+//! What comes in: credentials and strict JSON.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+};
+use countersign_audit::from_slice_strict;
+use countersign_rules::{Code, Refusal};
+use serde::de::DeserializeOwned;
+
+use super::{Api, Problem};
+use crate::{
+    app::Identity,
+    auth::{Person, Principal},
+};
+
+/// A JSON body that every reader reads the same way, as a type that knows all of its fields.
+pub(crate) struct Strict<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for Strict<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &Api) -> Result<Self, Problem> {
+        // A page of another origin can send other types without asking first, but not this one.
+        let json = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split(';').next())
+            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+        if !json {
+            return Err(Problem::new(Code::Malformed, "the body is not `application/json`")
+                .help("send `Content-Type: application/json`")
+                .status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        }
+        let bytes = Bytes::from_request(request, state).await.map_err(|why| {
+            let status = why.status();
+            Problem::new(Code::Malformed, format!("the body cannot be read: {}", why.body_text().to_lowercase()))
+                .status(status)
+        })?;
+        let value = from_slice_strict(&bytes).map_err(|why| Problem::new(Code::Malformed, why.to_string()))?;
+        serde_json::from_value(value).map(Self).map_err(|why| Problem::new(Code::Malformed, why.to_string()))
+    }
+}
+
+/// An authenticated agent.
+pub(crate) struct AsAgent(pub(crate) Identity);
+
+/// An authenticated person.
+pub(crate) struct AsPerson(pub(crate) Person);
+
+/// An authenticated person who is an operator.
+pub(crate) struct AsOperator(pub(crate) Person);
+
+/// Anybody authenticated.
+pub(crate) struct AsAnybody(pub(crate) Principal);
+
+impl FromRequestParts<Api> for AsAgent {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
+        state.app.identify(&parts.headers).await.map(Self).map_err(|refusal| challenge(state, refusal))
+    }
+}
+
+impl FromRequestParts<Api> for AsPerson {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
+        person(state, &parts.headers).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Api> for AsOperator {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
+        let person = person(state, &parts.headers).await?;
+        if person.operator {
+            return Ok(Self(person));
+        }
+        let message = format!("`{}` is no operator", person.id);
+        Err(Problem::new(Code::OutOfScope, message)
+            .help("the configuration must say `operator = true` of this person"))
+    }
+}
+
+impl FromRequestParts<Api> for AsAnybody {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
+        let principal = state.app.auth().authenticate(&parts.headers).await;
+        principal.map(Self).map_err(|refusal| {
+            state.app.metrics().unauthenticated();
+            challenge(state, refusal)
+        })
+    }
+}
+
+async fn person(state: &Api, headers: &HeaderMap) -> Result<Person, Problem> {
+    state.app.auth().person(headers).await.map_err(|refusal| {
+        state.app.metrics().unauthenticated();
+        challenge(state, refusal)
+    })
+}
+
+/// A 401 says how to authenticate (RFC 6750, RFC 9728).
+fn challenge(state: &Api, refusal: Refusal) -> Problem {
+    let mut problem = Problem::from(refusal);
+    if problem.refusal.code == Code::Unauthenticated {
+        problem.challenge = Some(state.challenge.clone());
+    }
+    problem
+}
+
+/// The challenge of a server, with the place of its metadata when it takes access tokens.
+pub(crate) fn challenge_value(resource_metadata: Option<&str>) -> HeaderValue {
+    let plain = HeaderValue::from_static("Bearer");
+    resource_metadata.map_or_else(
+        || plain.clone(),
+        |url| {
+            HeaderValue::try_from(format!("Bearer resource_metadata=\"{url}\"")).unwrap_or_else(|_| plain.clone())
+        },
+    )
+}

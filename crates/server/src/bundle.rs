@@ -1,0 +1,174 @@
+//! What the configuration adds up to: tools that fit their systems, and policies that fit the tools.
+//!
+//! Making one touches no system and no network, so `countersign check` does exactly what a starting server
+//! does.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use countersign_gate::Vault;
+use countersign_rules::{AgentSpec, GroupName, Policies, Refusal, ToolName, ToolSpec};
+use countersign_tools::{
+    AnyTool, Systems, ToolStatus,
+    definition::{DefinitionError, Subject, SystemDefinition},
+};
+use serde_json::Value;
+
+use crate::config::{Config, Found, Problems, Source};
+
+/// Tools and policies, checked against each other.
+#[derive(Debug)]
+pub struct Bundle {
+    /// The tools by name.
+    pub tools: BTreeMap<ToolName, Offer>,
+    /// The policies in force.
+    pub policies: Arc<Policies>,
+    /// The systems behind the tools.
+    pub systems: Systems,
+    /// What is allowed and probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// A tool with its schemas as agents see them.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// The tool.
+    pub tool: AnyTool,
+    /// JSON Schema 2020-12 of the arguments, with the reserved reason.
+    pub input_schema: Arc<Value>,
+    /// JSON Schema 2020-12 of the result, when declared.
+    pub output_schema: Option<Arc<Value>>,
+}
+
+impl Offer {
+    /// What the tool is declared to be.
+    #[must_use]
+    pub fn spec(&self) -> &Arc<ToolSpec> {
+        self.tool.spec()
+    }
+
+    /// Why the tool cannot be called now, if it cannot.
+    #[must_use]
+    pub fn off(&self) -> Option<Refusal> {
+        match self.tool.status() {
+            ToolStatus::Ready => None,
+            ToolStatus::Off(refusal) => Some(refusal),
+        }
+    }
+}
+
+impl Bundle {
+    /// Checks tools against systems, and policies against tools and agents.
+    ///
+    /// # Errors
+    /// [`Problems`]: every definition that does not fit; when all do, every policy that does not.
+    pub fn new(config: &Config, vault: &Arc<dyn Vault>) -> Result<Self, Problems> {
+        let found = Found::default();
+        let fail = |found: Found| Problems {
+            folder: config.folder.display().to_string(),
+            problems: found.into_inner(),
+        };
+        let definitions: Vec<SystemDefinition> =
+            config.systems.values().map(|system| system.definition.clone()).collect();
+        let systems = match Systems::new(&definitions, vault) {
+            Ok(systems) => systems,
+            Err(errors) => {
+                errors.iter().for_each(|error| report(config, error, &found));
+                return Err(fail(found));
+            }
+        };
+        let mut tools = BTreeMap::new();
+        for (name, written) in &config.tools {
+            match AnyTool::new(&written.definition, &systems) {
+                Ok(tool) => {
+                    let spec = tool.spec();
+                    let offer = Offer {
+                        input_schema: Arc::new(tool.advertised()),
+                        output_schema: spec.result.clone().map(Arc::new),
+                        tool,
+                    };
+                    tools.insert(name.clone(), offer);
+                }
+                Err(error) => report(config, &error, &found),
+            }
+        }
+        for (budget, tool) in config
+            .budgets
+            .iter()
+            .flat_map(|budget| budget.tools.iter().flatten().map(move |tool| (budget, tool)))
+            .filter(|(_, tool)| !config.tools.contains_key(*tool))
+        {
+            let message = format!("budget `{}` names tool `{tool}`, and there is none", budget.name);
+            found.push(Source::new(crate::config::MAIN, "").problem(None, message, None));
+        }
+        if !found.is_empty() {
+            return Err(fail(found));
+        }
+        let specs: Vec<Arc<ToolSpec>> = tools.values().map(|offer| Arc::clone(offer.spec())).collect();
+        let policies = match Policies::load(&config.policies, &specs, &agents(config)) {
+            Ok(policies) => policies,
+            Err(errors) => {
+                for error in errors.0 {
+                    let text = config.policies.iter().find(|p| p.name == error.file).map(|p| p.text.as_str());
+                    let file = format!("policies/{}.cedar", error.file);
+                    let source = Source::new(file, text.unwrap_or_default());
+                    found.push(source.problem(error.span, error.message, error.help));
+                }
+                return Err(fail(found));
+            }
+        };
+        let mut warnings: Vec<String> = policies.warnings().iter().map(ToString::to_string).collect();
+        warnings.extend(unanswerable(config, &policies));
+        if config.policies.is_empty() {
+            warnings.push("there are no policies, so nothing is permitted".into());
+        }
+        Ok(Self { tools, policies: Arc::new(policies), systems, warnings })
+    }
+}
+
+/// The agents as the rules know them.
+pub(crate) fn agents(config: &Config) -> Vec<AgentSpec> {
+    config
+        .agents
+        .iter()
+        .map(|(id, agent)| AgentSpec {
+            id: id.clone(),
+            teams: agent.teams.clone(),
+            accounts: agent.accounts.clone(),
+        })
+        .collect()
+}
+
+/// Groups that are asked and have too few people: such requests can only expire.
+fn unanswerable(config: &Config, policies: &Policies) -> Vec<String> {
+    let members = |group: &GroupName| {
+        config.people.iter().filter(|(_, p)| p.groups.contains(group)).map(|(id, _)| id).collect::<BTreeSet<_>>()
+    };
+    policies
+        .groups()
+        .into_iter()
+        .filter_map(|(group, quorum)| {
+            let people = members(&group).len();
+            (u32::try_from(people).unwrap_or(u32::MAX) < quorum).then(|| {
+                format!("policies ask {quorum} of group `{group}`, and {people} people are in it: such requests expire")
+            })
+        })
+        .collect()
+}
+
+fn report(config: &Config, error: &DefinitionError, found: &Found) {
+    let place = match &error.subject {
+        Subject::System(name) => config.systems.get(name).map(|system| &system.place),
+        Subject::Tool(name) => config.tools.get(name).map(|tool| &tool.place),
+    };
+    let message = error.to_string();
+    let problem = match place {
+        Some(place) => {
+            place.source.problem(place.of(&error.key, error.offset), message, error.help.clone())
+        }
+        None => Source::new(crate::config::MAIN, "").problem(None, message, error.help.clone()),
+    };
+    found.push(problem);
+}

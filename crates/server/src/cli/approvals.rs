@@ -1,0 +1,222 @@
+//! `countersign approvals`: people's side.
+
+use std::collections::BTreeSet;
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{
+    Outcome, Output,
+    client::{Client, Connect, text},
+    output::visible,
+};
+
+/// How often a watch looks.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(700);
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Approvals {
+    /// List requests that ask your groups
+    List {
+        /// A state, or `all`
+        #[arg(long, default_value = "waiting")]
+        state: String,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Show a request: exact arguments, measured reach, sample rows, who asks and why
+    Show {
+        /// The request
+        id: String,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Approve a request; the server decides again and then performs the call
+    Approve {
+        /// The request
+        id: String,
+        /// A remark for the record
+        #[arg(long)]
+        comment: Option<String>,
+        /// Approve only if the call still has this digest, as `show` prints it
+        #[arg(long)]
+        digest: Option<String>,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Refuse a request; the reason reaches the agent
+    Refuse {
+        /// The request
+        id: String,
+        /// Why
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Print requests as they come, until interrupted
+    Watch {
+        #[command(flatten)]
+        connect: Connect,
+    },
+}
+
+impl Approvals {
+    pub(super) async fn run(self, out: &Output) -> Outcome {
+        match self {
+            Self::List { state, connect } => {
+                let query: String = url::form_urlencoded::byte_serialize(state.as_bytes()).collect();
+                let body = connect.client()?.get(&format!("/v1/approvals?state={query}")).await?;
+                out.value(&body);
+                out.table(
+                    &["request", "state", "agent", "tool", "effect", "rows", "asked of", "expires"],
+                    requests(&body).map(row),
+                );
+                Ok(())
+            }
+            Self::Show { id, connect } => {
+                let body = connect.client()?.get(&format!("/v1/approvals/{}", segment(&id))).await?;
+                out.value(&body);
+                out.line(detail(&body));
+                Ok(())
+            }
+            Self::Approve { id, comment, digest, connect } => {
+                let body = json!({ "comment": comment, "digest": digest });
+                answer(&connect.client()?, &id, "approve", &body, out).await
+            }
+            Self::Refuse { id, reason, connect } => {
+                answer(&connect.client()?, &id, "refuse", &json!({ "reason": reason }), out).await
+            }
+            Self::Watch { connect } => watch(&connect.client()?, out).await,
+        }
+    }
+}
+
+async fn answer(client: &Client, id: &str, what: &str, body: &Value, out: &Output) -> Outcome {
+    let path = format!("/v1/approvals/{}/{what}", segment(id));
+    let body = client.ask(Method::POST, &path, Some(body)).await?;
+    out.value(&body);
+    out.line(format!("request `{}` is {}", text(&body, "/approval"), text(&body, "/state")));
+    Ok(())
+}
+
+async fn watch(client: &Client, out: &Output) -> Outcome {
+    let mut seen = BTreeSet::new();
+    loop {
+        let body = client.get("/v1/approvals").await?;
+        for request in requests(&body) {
+            let id = text(request, "/approval");
+            if seen.insert(id.clone()) {
+                let detail_body = client.get(&format!("/v1/approvals/{}", segment(&id))).await?;
+                out.value(&detail_body);
+                out.line(format!("{}\n", detail(&detail_body)));
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            interrupted = tokio::signal::ctrl_c() => return Ok(interrupted?),
+        }
+    }
+}
+
+fn requests(body: &Value) -> impl Iterator<Item = &Value> {
+    body.get("approvals").and_then(Value::as_array).into_iter().flatten()
+}
+
+fn row(request: &Value) -> Vec<String> {
+    let groups = asks(request).map(|ask| text(ask, "/group")).collect::<Vec<_>>().join(", ");
+    let mut cells: Vec<String> = ["/approval", "/state", "/agent", "/tool", "/effect", "/rows"]
+        .into_iter()
+        .map(|pointer| text(request, pointer))
+        .collect();
+    cells.push(groups);
+    cells.push(text(request, "/expires_at"));
+    cells
+}
+
+fn asks(request: &Value) -> impl Iterator<Item = &Value> {
+    request.get("of").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// A request as a person reads it.
+fn detail(body: &Value) -> String {
+    let mut lines = vec![
+        format!("request    {} ({})", text(body, "/approval"), text(body, "/state")),
+        format!("agent      {} in session {}", text(body, "/agent"), text(body, "/session")),
+        format!(
+            "tool       {} on {} ({}): {}",
+            text(body, "/tool"),
+            text(body, "/system"),
+            text(body, "/environment"),
+            text(body, "/description")
+        ),
+        format!("effect     {}", text(body, "/effect")),
+        format!("arguments  {}", text(body, "/arguments")),
+        format!("digest     {}", text(body, "/digest")),
+    ];
+    if body.pointer("/reach").is_some_and(|reach| !reach.is_null()) {
+        lines.push(format!("reach      {}", reach(body)));
+    }
+    if let Some(sample) = body.get("sample").filter(|sample| !sample.is_null()) {
+        lines.push(format!("sample     of `{}`", text(sample, "/table")));
+        lines.push(format!("             {}", cells(sample.get("columns"))));
+        for row in sample.get("rows").and_then(Value::as_array).into_iter().flatten() {
+            lines.push(format!("             {}", cells(Some(row))));
+        }
+    }
+    for ask in asks(body) {
+        lines.push(format!(
+            "asked of   {} of group `{}`: {} (policy `{}`)",
+            text(ask, "/quorum"),
+            text(ask, "/group"),
+            text(ask, "/because"),
+            text(ask, "/policy")
+        ));
+    }
+    lines.push(format!("the agent claims: {}", text(body, "/reason_claimed")));
+    for signature in body.get("signatures").and_then(Value::as_array).into_iter().flatten() {
+        let approved = signature.get("approved").and_then(Value::as_bool) == Some(true);
+        let what = if approved { "approved" } else { "refused" };
+        lines.push(format!("{what}   by {}: {}", text(signature, "/person"), text(signature, "/comment")));
+    }
+    let deeds: Vec<&Value> =
+        body.get("session_so_far").and_then(Value::as_array).into_iter().flatten().collect();
+    lines.push(format!("session    {} calls so far", deeds.len()));
+    for deed in deeds.iter().rev().take(10).rev() {
+        lines.push(format!(
+            "             {} {} {} {}",
+            text(deed, "/at"),
+            text(deed, "/tool"),
+            text(deed, "/decision"),
+            text(deed, "/status")
+        ));
+    }
+    lines.push(format!("expires    {}", text(body, "/expires_at")));
+    visible(&lines.join("\n"))
+}
+
+fn reach(body: &Value) -> String {
+    let exact = body.pointer("/reach/exact").and_then(Value::as_bool) == Some(true);
+    let mut words = format!("{}{} rows", if exact { "" } else { "at least " }, text(body, "/reach/rows"));
+    for (table, rows) in body.pointer("/reach/tables").and_then(Value::as_object).into_iter().flatten() {
+        words.push_str(&format!(", {rows} in `{table}`"));
+    }
+    if let Some(amount) = body.pointer("/reach/amount") {
+        words.push_str(&format!(", {} {} (minor units)", text(amount, "/minor"), text(amount, "/currency")));
+    }
+    for trigger in body.pointer("/reach/triggers").and_then(Value::as_array).into_iter().flatten() {
+        words.push_str(&format!(", trigger {trigger}"));
+    }
+    words
+}
+
+fn cells(row: Option<&Value>) -> String {
+    let cells = row.and_then(Value::as_array).into_iter().flatten();
+    cells.map(|cell| cell.as_str().unwrap_or("NULL").to_owned()).collect::<Vec<_>>().join(" | ")
+}
+
+/// One segment of a path.
+pub(super) fn segment(id: &str) -> String {
+    url::form_urlencoded::byte_serialize(id.as_bytes()).collect()
+}

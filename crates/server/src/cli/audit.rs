@@ -1,0 +1,335 @@
+//! `countersign audit`: reading, exporting, proving and verifying the log, from the ledger itself and also while
+//! a server writes to it.
+
+use std::{fs, io::Write as _, path::PathBuf};
+
+use clap::Subcommand;
+use countersign_audit::{
+    BundleId, LogReader, TileId, VerifierKey,
+    tile::{TILE_WIDTH, encode_bundle, encode_tile},
+    verify::{Verification, explain},
+};
+use countersign_gate::ledger::LedgerFault;
+use countersign_rules::{AgentId, ApprovalId, CallId, SessionId};
+use countersign_store::{EntryFilter, Options, Store, StoredEntry};
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use super::{Failure, FolderOption, Outcome, Output, load, output::visible};
+use crate::{
+    config::{Config, StorePlace},
+    log_key,
+    server::{StartError, open_store},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Audit {
+    /// Show everything about one call, request or session, in order
+    Show {
+        /// A call, a request or a session
+        id: String,
+        #[command(flatten)]
+        folder: FolderOption,
+    },
+    /// Print entries that fit, oldest first
+    Query {
+        /// Of this agent
+        #[arg(long)]
+        agent: Option<String>,
+        /// Of this session
+        #[arg(long)]
+        session: Option<String>,
+        /// Of this call
+        #[arg(long)]
+        call: Option<String>,
+        /// Of this request
+        #[arg(long)]
+        approval: Option<String>,
+        /// Of this kind, such as `decided`
+        #[arg(long)]
+        kind: Option<String>,
+        /// Recorded at this time (RFC 3339) or later
+        #[arg(long)]
+        since: Option<String>,
+        /// Recorded before this time (RFC 3339)
+        #[arg(long)]
+        until: Option<String>,
+        /// With this index or a later one
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// At most so many
+        #[arg(long, default_value_t = 1_000)]
+        limit: u32,
+        #[command(flatten)]
+        folder: FolderOption,
+    },
+    /// Write the whole log into a folder that any verifier reads, or as JSON Lines
+    Export {
+        /// The folder to write
+        #[arg(required_unless_present = "json_lines")]
+        out: Option<PathBuf>,
+        /// Write entries as JSON Lines to this file instead
+        #[arg(long, value_name = "FILE", conflicts_with = "out")]
+        json_lines: Option<PathBuf>,
+        #[command(flatten)]
+        folder: FolderOption,
+    },
+    /// Print a receipt for one entry: proof for whoever has the log's key
+    Prove {
+        /// The entry's index
+        index: u64,
+        #[command(flatten)]
+        folder: FolderOption,
+    },
+    /// Verify the ledger's log against its key, and against checkpoints that you kept
+    #[command(after_help = "An exported log is verified by `countersign-verify`, which depends on nothing else.")]
+    Verify {
+        /// A signed checkpoint that you kept; may be repeated
+        #[arg(long = "checkpoint", value_name = "FILE")]
+        checkpoints: Vec<PathBuf>,
+        /// The log's key as vkey [default: the one of the configured key file]
+        #[arg(long)]
+        vkey: Option<String>,
+        #[command(flatten)]
+        folder: FolderOption,
+    },
+}
+
+/// Opens the ledger to read; also while a server writes to it.
+pub(super) async fn open_to_read(config: &Config) -> Result<Store, Failure> {
+    match &config.store.place {
+        StorePlace::Sqlite(path) => {
+            Ok(Store::open_sqlite_read_only(path, &Options::default()).map_err(StartError::from)?)
+        }
+        StorePlace::Postgres { .. } => {
+            let key = log_key::read(&config.log.key, &config.log.origin).map_err(StartError::from)?;
+            Ok(open_store(config, key).await?)
+        }
+    }
+}
+
+impl Audit {
+    pub(super) async fn run(self, out: &Output) -> Outcome {
+        match self {
+            Self::Show { id, folder } => show(&id, &load(&folder.dir)?, out).await,
+            Self::Query { agent, session, call, approval, kind, since, until, from, limit, folder } => {
+                let filter = EntryFilter {
+                    agent: agent.as_deref().map(AgentId::parse).transpose()?,
+                    session: session.as_deref().map(SessionId::parse).transpose()?,
+                    call: call.as_deref().map(CallId::parse).transpose()?,
+                    approval: approval.as_deref().map(ApprovalId::parse).transpose()?,
+                    kind,
+                    since_ms: since.as_deref().map(instant).transpose()?,
+                    until_ms: until.as_deref().map(instant).transpose()?,
+                    from,
+                };
+                let store = open_to_read(&load(&folder.dir)?).await?;
+                let entries = store.find_entries(&filter, limit).await?;
+                entries.iter().for_each(|entry| print(entry, out));
+                Ok(())
+            }
+            Self::Export { out: to, json_lines, folder } => {
+                let store = open_to_read(&load(&folder.dir)?).await?;
+                match (to, json_lines) {
+                    (Some(to), _) => {
+                        let head = store.export(&to).await?;
+                        out.value(&json!({ "entries": head.size, "folder": to, "root": head.root.to_base64() }));
+                        out.line(format!(
+                            "{} entries in `{}`; verify them with\n   countersign-verify log --key '{}' {}",
+                            head.size,
+                            to.display(),
+                            store.verifier(),
+                            to.display()
+                        ));
+                        Ok(())
+                    }
+                    (None, Some(file)) => write_lines(&store, &file, out).await,
+                    (None, None) => Err(anyhow::anyhow!("say where to").into()),
+                }
+            }
+            Self::Prove { index, folder } => {
+                let store = open_to_read(&load(&folder.dir)?).await?;
+                match store.receipt(index).await? {
+                    Some(receipt) => {
+                        out.value(&json!({ "index": index, "receipt": receipt.encode() }));
+                        if !out.json() {
+                            out.raw(receipt.encode().as_bytes());
+                        }
+                        Ok(())
+                    }
+                    None => {
+                        out.value(&json!({ "index": index, "receipt": null }));
+                        if !out.json() {
+                            out.note(format!("the log has no entry {index}"));
+                        }
+                        Err(Failure::No)
+                    }
+                }
+            }
+            Self::Verify { checkpoints, vkey, folder } => {
+                verify(&load(&folder.dir)?, vkey.as_deref(), &checkpoints, out).await
+            }
+        }
+    }
+}
+
+fn instant(text: &str) -> Result<i64, Failure> {
+    let instant: jiff::Timestamp =
+        text.parse().map_err(|_not_one| anyhow::anyhow!("`{text}` is no time in RFC 3339"))?;
+    Ok(instant.as_millisecond())
+}
+
+async fn show(id: &str, config: &Config, out: &Output) -> Outcome {
+    let store = open_to_read(config).await?;
+    let mut filter = EntryFilter::default();
+    if id.starts_with("call-") {
+        filter.call = Some(CallId::parse(id)?);
+    } else if id.starts_with("apr-") {
+        // Everything about the request's call, also what came before anybody was asked.
+        let asked = EntryFilter { approval: Some(ApprovalId::parse(id)?), ..EntryFilter::default() };
+        let entries = store.find_entries(&asked, 1).await?;
+        let call = entries.first().and_then(|entry| {
+            let value: Value = serde_json::from_slice(&entry.bytes).ok()?;
+            value.get("call")?.as_str().map(str::to_owned)
+        });
+        match call {
+            Some(call) => filter.call = Some(CallId::parse(&call)?),
+            None => filter = asked,
+        }
+    } else {
+        filter.session = Some(SessionId::parse(id)?);
+    }
+    let entries = store.find_entries(&filter, countersign_store::ENTRIES_MAX).await?;
+    if entries.is_empty() {
+        if !out.json() {
+            out.note(format!("the log has nothing about `{id}`"));
+        }
+        return Err(Failure::No);
+    }
+    entries.iter().for_each(|entry| print(entry, out));
+    Ok(())
+}
+
+/// One entry: a line of JSON, or its gist for people.
+fn print(stored: &StoredEntry, out: &Output) {
+    let entry: Value = serde_json::from_slice(&stored.bytes).unwrap_or(Value::Null);
+    out.value(&json!({ "entry": entry, "index": stored.index }));
+    if out.json() {
+        return;
+    }
+    let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or("-");
+    let gist = match text("/kind") {
+        "call_proposed" => {
+            let arguments = entry.pointer("/body/arguments").map(Value::to_string).unwrap_or_default();
+            format!("{} {arguments} because (claimed): {}", text("/body/tool"), text("/body/reason"))
+        }
+        "decided" => {
+            let policies = entry.pointer("/body/decision/policies").map(Value::to_string).unwrap_or_default();
+            format!("{} by {policies}", text("/body/decision/answer"))
+        }
+        "answered" => {
+            let approved = entry.pointer("/body/approved").and_then(Value::as_bool) == Some(true);
+            let what = if approved { "approved" } else { "refused" };
+            format!("{what} by {} ({}): {}", text("/body/person"), text("/body/channel"), text("/body/comment"))
+        }
+        "reach_measured" => entry.pointer("/body/reach").map(Value::to_string).unwrap_or_default(),
+        "outcome" => {
+            let rows = entry.pointer("/body/rows").map(Value::to_string).unwrap_or_default();
+            format!("{}, {rows} rows", text("/body/status"))
+        }
+        "refused" | "call_rejected" => format!("{} {}", text("/body/code"), text("/body/message")),
+        _ => entry.get("body").map(Value::to_string).unwrap_or_default(),
+    };
+    out.line(visible(&format!(
+        "{:>6} {} {:<15} {} {} {gist}",
+        stored.index,
+        text("/at"),
+        text("/kind"),
+        text("/agent"),
+        text("/call"),
+    )));
+}
+
+async fn write_lines(store: &Store, file: &std::path::Path, out: &Output) -> Outcome {
+    let mut to = std::io::BufWriter::new(fs::File::create(file)?);
+    let mut from = 0;
+    loop {
+        let entries = store.entries(from, 1_000).await?;
+        let Some(last) = entries.last() else { break };
+        from = last.index.saturating_add(1);
+        for entry in &entries {
+            // Canonical JSON has no line break, so an entry is a line.
+            to.write_all(&entry.bytes)?;
+            to.write_all(b"\n")?;
+        }
+    }
+    to.into_inner()?.sync_all()?;
+    out.value(&json!({ "entries": from, "file": file }));
+    out.line(format!("{from} entries in `{}`", file.display()));
+    Ok(())
+}
+
+async fn verify(config: &Config, vkey: Option<&str>, kept: &[PathBuf], out: &Output) -> Outcome {
+    let key: VerifierKey = match vkey {
+        Some(vkey) => vkey.parse()?,
+        None => {
+            log_key::read(&config.log.key, &config.log.origin).map_err(StartError::from)?.signing.verifier()
+        }
+    };
+    let store = open_to_read(config).await?;
+    let head = store.log_head().await?;
+    let earlier = store.checkpoints(0, countersign_store::ENTRIES_MAX).await?;
+    let kept: Vec<(String, Vec<u8>)> =
+        kept.iter().map(|path| Ok((path.display().to_string(), fs::read(path)?))).collect::<Result<_, Failure>>()?;
+    let report = tokio::task::spawn_blocking(move || {
+        let mut verification =
+            Verification::new(&key, head.checkpoint.as_bytes()).without_upper_tiles();
+        for (size, note) in &earlier {
+            verification = verification.with_checkpoint(format!("the ledger's checkpoint of {size}"), note.as_bytes());
+        }
+        for (source, note) in &kept {
+            verification = verification.with_checkpoint(source.as_str(), note);
+        }
+        verification.run(&mut StoredLog { store, handle: Handle::current() })
+    })
+    .await??;
+    if out.json() {
+        out.raw(format!("{}\n", report.to_json()).as_bytes());
+    }
+    out.line(format!(
+        "{} entries, {} verified; {} other checkpoints of the same history",
+        report.size, report.entries_verified, report.checkpoints_verified
+    ));
+    for finding in &report.findings {
+        out.line(visible(&format!("  {}: {}", finding.code(), explain(finding))));
+    }
+    if report.verified() {
+        out.line("VERIFIED: the log is what was signed");
+        return Ok(());
+    }
+    out.line("NOT VERIFIED");
+    Err(Failure::No)
+}
+
+/// The ledger's log, read as the tiles it would be exported as.
+struct StoredLog {
+    store: Store,
+    handle: Handle,
+}
+
+impl LogReader for StoredLog {
+    type Error = LedgerFault;
+
+    fn bundle(&mut self, id: BundleId) -> Result<Option<Vec<u8>>, LedgerFault> {
+        let width = u32::from(id.width());
+        let entries = self.handle.block_on(self.store.entries(id.first_entry(), width))?;
+        let whole = u32::try_from(entries.len()).ok() == Some(width);
+        Ok(whole.then(|| encode_bundle(entries.iter().map(|entry| &entry.bytes)).ok()).flatten())
+    }
+
+    fn tile(&mut self, id: TileId) -> Result<Option<Vec<u8>>, LedgerFault> {
+        let start = id.index().saturating_mul(u64::from(TILE_WIDTH));
+        let hashes = self.handle.block_on(self.store.tile_hashes(id.level(), start, id.width()))?;
+        Ok((hashes.len() == usize::from(id.width())).then(|| encode_tile(&hashes)))
+    }
+}

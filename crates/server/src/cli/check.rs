@@ -1,0 +1,60 @@
+//! `countersign check`: everything about a folder that can be known without touching a system.
+
+use std::sync::Arc;
+
+use countersign_gate::Vault;
+use serde_json::json;
+
+use super::{Failure, Folder, Outcome, Output, load, policy};
+use crate::{bundle::Bundle, config::Config, log_key, vault::ConfigVault};
+
+/// `countersign check`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Reads the folder, checks tools against systems and policies against tools, and judges the scenarios.\n\
+                        Opens no secret, no database and no connection.")]
+pub(super) struct Check {
+    #[command(flatten)]
+    folder: Folder,
+}
+
+impl Check {
+    pub(super) fn run(self, out: &Output) -> Outcome {
+        let config = load(&self.folder.dir)?;
+        let bundle = bundle(&config)?;
+        let mut warnings = bundle.warnings.clone();
+        if let Err(why) = log_key::read(&config.log.key, &config.log.origin) {
+            warnings.push(format!("the server would not start: {why}"));
+        }
+        let judged = policy::judge(&config, &bundle)?;
+        out.value(&json!({
+            "agents": config.agents.len(),
+            "bundle": bundle.policies.bundle(),
+            "ok": judged.mismatches() == 0,
+            "people": config.people.len(),
+            "policies": config.policies.len(),
+            "scenarios": judged,
+            "systems": config.systems.len(),
+            "tools": config.tools.len(),
+            "warnings": warnings,
+        }));
+        out.line(format!(
+            "{} systems, {} tools, {} agents, {} people, {} policy files fit together",
+            config.systems.len(),
+            config.tools.len(),
+            config.agents.len(),
+            config.people.len(),
+            config.policies.len(),
+        ));
+        policy::print(&judged, out);
+        for warning in &warnings {
+            out.line(format!("warning: {warning}"));
+        }
+        if judged.mismatches() == 0 { Ok(()) } else { Err(Failure::No) }
+    }
+}
+
+/// The tools and policies of a configuration, checked offline.
+pub(super) fn bundle(config: &Config) -> Result<Bundle, Failure> {
+    let vault: Arc<dyn Vault> = Arc::new(ConfigVault::new(config));
+    Bundle::new(config, &vault).map_err(|problems| Failure::Config(Box::new(problems)))
+}

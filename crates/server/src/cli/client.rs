@@ -1,0 +1,170 @@
+//! Talking to a running server, as whoever the key says.
+
+use std::path::PathBuf;
+
+use countersign_rules::{Code, Refusal};
+use reqwest::{Method, StatusCode, header::CONTENT_TYPE};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+use url::{Host, Url};
+
+use super::{Failure, KEY_VARIABLE, load};
+use crate::config::{MAIN, SecretSource, read_file};
+
+/// How long an answer may take; longer than a server waits for people.
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(660);
+
+/// Which server, and as whom.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Connect {
+    /// The server's URL [default: what the folder's configuration says]
+    #[arg(long, env = "COUNTERSIGN_URL", value_name = "URL")]
+    server: Option<Url>,
+    /// A file with your key, readable by you alone [default: the variable COUNTERSIGN_KEY]
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// The configuration folder to find the server by
+    #[arg(long, short = 'C', default_value = ".", value_name = "DIR", visible_alias = "folder")]
+    dir: PathBuf,
+}
+
+/// A client with a credential.
+#[derive(Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    server: Url,
+    key: SecretString,
+}
+
+/// What the server answered.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) body: Value,
+}
+
+impl Connect {
+    /// A client for the server that is meant.
+    #[expect(clippy::disallowed_methods, reason = "the command line's one client, for the one server it is told")]
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        let server = self.server()?;
+        guarded(&server)?;
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .timeout(TIMEOUT)
+            .build()?;
+        Ok(Client { http, server, key: self.key()? })
+    }
+
+    /// The configuration folder.
+    pub(super) fn folder(&self) -> &std::path::Path {
+        &self.dir
+    }
+
+    fn server(&self) -> Result<Url, Failure> {
+        if let Some(server) = &self.server {
+            return Ok(server.clone());
+        }
+        if !self.dir.join(MAIN).exists() {
+            return Err(anyhow::anyhow!(
+                "which server? give `--server URL`, set `COUNTERSIGN_URL`, or name the configuration folder with `-C DIR`"
+            )
+            .into());
+        }
+        let config = load(&self.dir)?;
+        let listen = config.server.listen;
+        match config.server.public_url {
+            Some(url) => Ok(url),
+            // An address that means every address is reached at this machine's own.
+            None if listen.ip().is_unspecified() => Ok(format!("http://127.0.0.1:{}", listen.port()).parse()?),
+            None => Ok(format!("http://{listen}").parse()?),
+        }
+    }
+
+    fn key(&self) -> Result<SecretString, Failure> {
+        match &self.key_file {
+            Some(path) => Ok(read_file(path, 0o077)?.trim().into()),
+            None => SecretSource::Env(KEY_VARIABLE.into()).read().map_err(|_not_set| {
+                anyhow::anyhow!(
+                    "as whom? set `{KEY_VARIABLE}` to your key or give `--key-file FILE`; `countersign keys create` issues keys"
+                )
+                .into()
+            }),
+        }
+    }
+}
+
+/// A key is sent only where nobody on the way can read it.
+fn guarded(server: &Url) -> Result<(), Failure> {
+    let loopback = match server.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    if server.scheme() == "https" || server.scheme() == "http" && loopback {
+        return Ok(());
+    }
+    Err(anyhow::anyhow!("`{server}` is not encrypted, and a key is sent to it: use `https`").into())
+}
+
+impl Client {
+    /// Asks, and takes anything but success as a refusal.
+    pub(super) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let reply = self.reply(method, path, body).await?;
+        if reply.status.is_success() {
+            return Ok(reply.body);
+        }
+        Err(Failure::Refused(Box::new(refusal(&reply))))
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.ask(Method::GET, path, None).await
+    }
+
+    /// Asks, and gives back whatever is answered.
+    pub(super) async fn reply(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Reply, Failure> {
+        let base = self.server.as_str().trim_end_matches('/');
+        let url: Url = format!("{base}{path}").parse()?;
+        let mut request = self.http.request(method, url).bearer_auth(self.key.expose_secret());
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        }
+        let answer = request.send().await.map_err(|why| {
+            anyhow::Error::new(why.without_url()).context(format!("no server answers at `{}`", self.server))
+        })?;
+        let status = answer.status();
+        let bytes = answer.bytes().await?;
+        // A receipt is text; everything else is JSON.
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_no_json| Value::from(String::from_utf8_lossy(&bytes).into_owned()));
+        Ok(Reply { status, body })
+    }
+}
+
+/// A problem or an answer without result, as the refusal it was.
+pub(super) fn refusal(reply: &Reply) -> Refusal {
+    let text = |key: &str| reply.body.get(key).and_then(Value::as_str);
+    let code = text("code").and_then(|code| Code::ALL.iter().find(|known| known.as_str() == code));
+    let message = text("detail").or_else(|| text("message"));
+    let message = message.map_or_else(|| format!("the server answered {}", reply.status), str::to_owned);
+    let mut refusal = Refusal::new(*code.unwrap_or(&Code::Internal), message);
+    refusal.help = text("help").map(str::to_owned);
+    refusal.retry_after_ms = reply.body.get("retry_after_ms").and_then(Value::as_u64);
+    refusal
+}
+
+/// A text of an answer.
+pub(super) fn text(value: &Value, pointer: &str) -> String {
+    match value.pointer(pointer) {
+        None | Some(Value::Null) => String::from("-"),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}

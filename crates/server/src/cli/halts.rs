@@ -1,0 +1,96 @@
+//! `countersign halt` and `countersign resume`
+
+use std::sync::Arc;
+
+use countersign_gate::{
+    Clock as _, Entry, Ledger as _,
+    ledger::{HaltRecord, HaltScope},
+};
+use countersign_rules::AgentId;
+use countersign_store::Store;
+use reqwest::Method;
+use serde_json::json;
+
+use super::{Outcome, Output, approvals::segment, client::Connect, keys, load};
+use crate::clock::SystemClock;
+
+/// `countersign halt`
+#[derive(Debug, clap::Args)]
+#[command(
+    group = clap::ArgGroup::new("whom").required(true).args(["agent", "all"]),
+    after_help = "Works through the running server with your key. Without a server, --direct writes to the ledger itself."
+)]
+pub(super) struct Halt {
+    /// The agent
+    agent: Option<String>,
+    /// Every agent
+    #[arg(long)]
+    all: bool,
+    /// Why; agents are told
+    #[arg(long, default_value = "halted by an operator")]
+    why: String,
+    /// Write to the ledger itself, when no server runs
+    #[arg(long)]
+    direct: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// `countersign resume`
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("whom").required(true).args(["agent", "all"]))]
+pub(super) struct Resume {
+    /// The agent
+    agent: Option<String>,
+    /// Every agent; agents halted one by one stay halted
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+impl Halt {
+    pub(super) async fn run(self, out: &Output) -> Outcome {
+        if self.direct {
+            return self.direct(out).await;
+        }
+        let body = json!({ "agent": self.agent, "all": self.all, "why": self.why });
+        let halt = self.connect.client()?.ask(Method::POST, "/v1/halts", Some(&body)).await?;
+        out.value(&halt);
+        out.line(format!("{} is halted from the next decision on", whom(self.agent.as_deref())));
+        Ok(())
+    }
+
+    async fn direct(self, out: &Output) -> Outcome {
+        let config = load(self.connect.folder())?;
+        let store = Arc::new(keys::open(&config).await?);
+        let scope = match &self.agent {
+            Some(agent) => HaltScope::Agent(AgentId::parse(agent)?),
+            None => HaltScope::All,
+        };
+        let halt = HaltRecord { scope, why: self.why, by: "cli".into(), since_ms: SystemClock.now_ms() };
+        let entry = Entry::halted(&halt);
+        store.halt(halt.clone(), entry).await?;
+        Store::close(&store).await;
+        out.value(&halt);
+        out.line(halt.to_string());
+        Ok(())
+    }
+}
+
+impl Resume {
+    pub(super) async fn run(self, out: &Output) -> Outcome {
+        let query = match &self.agent {
+            Some(agent) => format!("agent={}", segment(agent)),
+            None => "all=true".to_owned(),
+        };
+        let body = self.connect.client()?.ask(Method::DELETE, &format!("/v1/halts?{query}"), None).await?;
+        out.value(&body);
+        out.line(format!("{} goes on", whom(self.agent.as_deref())));
+        Ok(())
+    }
+}
+
+fn whom(agent: Option<&str>) -> String {
+    agent.map_or_else(|| "every agent".to_owned(), |agent| format!("agent `{agent}`"))
+}

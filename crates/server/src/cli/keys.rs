@@ -1,0 +1,179 @@
+//! `countersign keys`: an operator's work on the ledger itself, where no credential exists yet.
+
+use clap::Subcommand;
+use countersign_gate::Clock as _;
+use countersign_rules::{AgentId, PersonId, ToolName};
+use countersign_store::{KeyOwner, KeyRecord, NewKey, Store};
+use serde_json::{Value, json};
+
+use super::{Failure, FolderOption, Outcome, Output, load};
+use crate::{
+    answer::timestamp,
+    auth::TOOL_SCOPE,
+    clock::{SystemClock, random},
+    config::Config,
+    log_key,
+    server::{StartError, open_store},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Keys {
+    /// Issue a key and print it, this once
+    #[command(
+        group = clap::ArgGroup::new("owner").required(true).args(["agent", "person"]),
+        after_help = "The owner must stand in the configuration. The key is printed once and kept as a hash.\n\
+                      With a ledger on SQLite, stop the server first: it alone writes to the file."
+    )]
+    Create {
+        /// For this agent
+        #[arg(long)]
+        agent: Option<String>,
+        /// For this person
+        #[arg(long)]
+        person: Option<String>,
+        /// Reaches only this tool; may be repeated
+        #[arg(long = "tool", value_name = "TOOL", requires = "agent")]
+        tools: Vec<String>,
+        /// Expires after so many days
+        #[arg(long, value_name = "DAYS")]
+        expires_days: Option<u32>,
+        #[command(flatten)]
+        folder: FolderOption,
+    },
+    /// List every key that was ever issued
+    List {
+        #[command(flatten)]
+        folder: FolderOption,
+    },
+    /// Revoke a key
+    Revoke {
+        /// The key's id, as `list` prints it
+        id: String,
+        #[command(flatten)]
+        folder: FolderOption,
+    },
+}
+
+impl Keys {
+    pub(super) async fn run(self, out: &Output) -> Outcome {
+        match self {
+            Self::Create { agent, person, tools, expires_days, folder } => {
+                let config = load(&folder.dir)?;
+                let owner = owner(&config, agent.as_deref(), person.as_deref())?;
+                let mut scopes = Vec::new();
+                for tool in &tools {
+                    let name = ToolName::parse(tool)?;
+                    if !config.tools.contains_key(&name) {
+                        return Err(anyhow::anyhow!("there is no tool `{name}` in the configuration").into());
+                    }
+                    scopes.push(format!("{TOOL_SCOPE}{name}"));
+                }
+                let store = open(&config).await?;
+                let (record, presented) = issue(&store, owner, scopes, expires_days).await?;
+                store.close().await;
+                let mut value = shown(&record);
+                if let Some(value) = value.as_object_mut() {
+                    value.insert("secret".into(), Value::from(presented.as_str()));
+                }
+                out.value(&value);
+                out.line(presented);
+                if !out.json() {
+                    out.note(format!("key `{}` is printed this once: keep it where only its owner can read it", record.id));
+                }
+            }
+            Self::List { folder } => {
+                let config = load(&folder.dir)?;
+                let store = super::audit::open_to_read(&config).await?;
+                let keys = store.keys().await?;
+                out.value(&json!({ "keys": keys.iter().map(shown).collect::<Vec<_>>() }));
+                out.table(
+                    &["key", "owner", "scopes", "issued", "expires", "revoked"],
+                    keys.iter().map(|record| {
+                        let value = shown(record);
+                        let cell = |pointer| super::client::text(&value, pointer);
+                        vec![
+                            cell("/key"),
+                            cell("/owner"),
+                            record.scopes.join(" "),
+                            cell("/issued_at"),
+                            cell("/expires_at"),
+                            cell("/revoked_at"),
+                        ]
+                    }),
+                );
+            }
+            Self::Revoke { id, folder } => {
+                let config = load(&folder.dir)?;
+                let store = open(&config).await?;
+                let revoked = store.revoke_key(&id, "cli", SystemClock.now_ms()).await?;
+                store.close().await;
+                out.value(&json!({ "key": id, "revoked": revoked }));
+                if !revoked {
+                    if !out.json() {
+                        out.note(format!("there is no key `{id}` that was not revoked already"));
+                    }
+                    return Err(Failure::No);
+                }
+                out.line(format!("key `{id}` is revoked"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn owner(config: &Config, agent: Option<&str>, person: Option<&str>) -> Result<KeyOwner, Failure> {
+    match (agent, person) {
+        (Some(agent), None) => {
+            let agent = AgentId::parse(agent)?;
+            if !config.agents.contains_key(&agent) {
+                return Err(anyhow::anyhow!("there is no `[agent.{agent}]` in the configuration").into());
+            }
+            Ok(KeyOwner::Agent(agent))
+        }
+        (None, Some(person)) => {
+            let person = PersonId::parse(person)?;
+            if !config.people.contains_key(&person) {
+                return Err(anyhow::anyhow!("there is no `[person.{person}]` in the configuration").into());
+            }
+            Ok(KeyOwner::Person(person))
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            Err(anyhow::anyhow!("say either `--agent` or `--person`").into())
+        }
+    }
+}
+
+/// Issues a key.
+pub(super) async fn issue(
+    store: &Store,
+    owner: KeyOwner,
+    scopes: Vec<String>,
+    expires_days: Option<u32>,
+) -> Result<(KeyRecord, String), Failure> {
+    let now_ms = SystemClock.now_ms();
+    let expires_ms =
+        expires_days.map(|days| now_ms.saturating_add(i64::from(days).saturating_mul(86_400_000)));
+    let new = NewKey { owner, scopes, expires_ms, by: "cli".into(), now_ms };
+    Ok(store.issue_key(new, random()).await?)
+}
+
+/// Opens the ledger to write.
+pub(super) async fn open(config: &Config) -> Result<Store, Failure> {
+    let key = log_key::read(&config.log.key, &config.log.origin).map_err(StartError::from)?;
+    Ok(open_store(config, key).await?)
+}
+
+fn shown(record: &KeyRecord) -> Value {
+    let owner = match &record.owner {
+        KeyOwner::Agent(agent) => format!("agent {agent}"),
+        KeyOwner::Person(person) => format!("person {person}"),
+    };
+    json!({
+        "expires_at": record.expires_ms.and_then(timestamp),
+        "issued_at": timestamp(record.issued_ms),
+        "key": record.id,
+        "owner": owner,
+        "revoked_at": record.revoked_ms.and_then(timestamp),
+        "scopes": record.scopes,
+    })
+}

@@ -1,0 +1,195 @@
+//! The command line.
+//!
+//! Exit codes: 0 done, and good · 1 done, and not good: a refusal, a failed check, a log that does not verify ·
+//! 2 not done: wrong usage, a fault. What was asked for goes to standard output, everything else to standard
+//! error.
+
+mod approvals;
+mod audit;
+mod budgets;
+mod calls;
+mod check;
+mod client;
+mod halts;
+mod init;
+mod keys;
+mod output;
+mod policy;
+mod propose;
+mod serve;
+mod sql;
+mod tools;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use countersign_rules::Refusal;
+
+use crate::config::{Config, Problems};
+use output::Output;
+
+/// The environment variable with the key to present.
+pub(crate) const KEY_VARIABLE: &str = "COUNTERSIGN_KEY";
+
+/// Agents propose, rules decide, people countersign what is risky, tools act, and a log proves it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "countersign",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Start here:\n  countersign init my-folder     write a working folder with a sample database\n  \
+                  countersign serve my-folder    start the server\n  countersign approvals watch    see what agents ask for\n\n\
+                  Exit codes: 0 done and good, 1 done and not good (refused, not verified, mistakes found), 2 could not be done."
+)]
+pub struct Cli {
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a working, commented configuration folder with a sample database
+    Init(init::Init),
+    /// Check a configuration folder without touching any system
+    Check(check::Check),
+    /// Serve agents and people: MCP at /mcp, REST at /v1
+    Serve(serve::Serve),
+    /// Propose a call as an agent, over REST
+    Call(propose::Propose),
+    /// See and answer what agents ask for
+    #[command(subcommand)]
+    Approvals(approvals::Approvals),
+    /// Read, export, prove and verify the log
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Test and explain policies
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    /// Say what SQL statements do, without any database
+    #[command(subcommand)]
+    Sql(sql::Sql),
+    /// Issue, list and revoke API keys of agents and people
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Stop an agent, or all, from the next decision on
+    Halt(halts::Halt),
+    /// End a halt
+    Resume(halts::Resume),
+    /// See issued calls, and settle those in doubt
+    #[command(subcommand)]
+    Calls(calls::Calls),
+    /// See what is spent and held of each budget
+    Budgets(budgets::Budgets),
+    /// List tools, and digest upstream definitions for review
+    #[command(subcommand)]
+    Tools(tools::Tools),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the configuration is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Folder {
+    /// The configuration folder
+    #[arg(default_value = ".", value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// Where the configuration is, for commands whose arguments are something else.
+#[derive(Debug, clap::Args)]
+pub(crate) struct FolderOption {
+    /// The configuration folder
+    #[arg(long, short = 'C', default_value = ".", value_name = "DIR", visible_alias = "folder")]
+    dir: PathBuf,
+}
+
+/// Why a command ends without success.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It could not be done.
+    Failed(anyhow::Error),
+    /// The configuration has mistakes.
+    Config(Box<Problems>),
+    /// The answer is no.
+    Refused(Box<Refusal>),
+    /// The answer is no, and was printed.
+    No,
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(why: E) -> Self {
+        Self::Failed(why.into())
+    }
+}
+
+pub(crate) type Outcome = Result<(), Failure>;
+
+pub(crate) fn load(dir: &std::path::Path) -> Result<Config, Failure> {
+    Config::load(dir).map_err(|problems| Failure::Config(Box::new(problems)))
+}
+
+/// Runs the command line.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = Output::new(cli.json);
+    let outcome = dispatch(cli.command, &mut out);
+    let code = match outcome {
+        Ok(()) => 0,
+        Err(Failure::No) => 1,
+        Err(Failure::Refused(refusal)) => {
+            out.refusal(&refusal);
+            1
+        }
+        Err(Failure::Config(problems)) => {
+            out.problems(&problems);
+            1
+        }
+        Err(Failure::Failed(why)) => {
+            out.failure(&why);
+            2
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn dispatch(command: Command, out: &mut Output) -> Outcome {
+    match command {
+        Command::Init(init) => init.run(out),
+        Command::Check(check) => check.run(out),
+        Command::Sql(sql) => sql.run(out),
+        Command::Policy(policy) => policy.run(out),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "countersign", &mut script);
+            out.raw(&script);
+            Ok(())
+        }
+        Command::Serve(serve) => wait(serve.run(out)),
+        Command::Call(call) => wait(call.run(out)),
+        Command::Approvals(approvals) => wait(approvals.run(out)),
+        Command::Audit(audit) => wait(audit.run(out)),
+        Command::Keys(keys) => wait(keys.run(out)),
+        Command::Halt(halt) => wait(halt.run(out)),
+        Command::Resume(resume) => wait(resume.run(out)),
+        Command::Calls(calls) => wait(calls.run(out)),
+        Command::Budgets(budgets) => wait(budgets.run(out)),
+        Command::Tools(tools) => wait(tools.run(out)),
+    }
+}
+
+fn wait(work: impl Future<Output = Outcome>) -> Outcome {
+    wait_for(work)
+}
+
+/// Runs to the end what waits for others.
+pub(crate) fn wait_for<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}

@@ -1,0 +1,306 @@
+//! A server: everything wired together, listening, and stopping without losing anything.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use countersign_audit::{canonical::canonical_digest, sha256};
+use countersign_gate::{Clock, Entropy, Entry, Gate, Ledger as _, Settings, Vault, ledger::LedgerFault};
+use countersign_rules::{Code, Refusal};
+use countersign_store::{Options, Store, StoreError};
+use http::{StatusCode, header};
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{
+    api::{self, Api, Problem, challenge_value},
+    app::App,
+    auth::Authenticator,
+    bundle::Bundle,
+    clock::{OsEntropy, SystemClock},
+    config::{Config, Problems, SecretFault, StorePlace},
+    log_key::{self, LogKey, LogKeyError},
+    mcp,
+    vault::ConfigVault,
+    worker::Worker,
+};
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration does not hold together.
+    #[error("the configuration cannot be served")]
+    Config(#[source] Box<Problems>),
+    /// The log cannot be signed.
+    #[error("the log cannot be signed")]
+    LogKey(#[from] LogKeyError),
+    /// The ledger cannot be opened.
+    #[error("the ledger cannot be opened")]
+    Store(#[from] StoreError),
+    /// A secret cannot be read.
+    #[error("the ledger's URL cannot be read")]
+    Secret(#[from] SecretFault),
+    /// The ledger cannot be written.
+    #[error("the start cannot be recorded")]
+    Ledger(#[from] LedgerFault),
+    /// The client for the issuer's keys cannot be made.
+    #[error("the client for the issuer's keys cannot be made")]
+    Client(#[from] reqwest::Error),
+    /// The address cannot be listened on.
+    #[error("cannot listen on `{address}`")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// The application.
+    pub app: Arc<App>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// How the MCP front door behaves.
+    pub mcp: mcp::Settings,
+    stopping: CancellationToken,
+    shutdown: Duration,
+    listening: JoinHandle<std::io::Result<()>>,
+    working: JoinHandle<()>,
+}
+
+/// Opens the ledger of a configuration.
+///
+/// # Errors
+/// [`StartError::Store`], among others when another process has it open.
+pub async fn open_store(config: &Config, key: LogKey) -> Result<Store, StartError> {
+    let options = Options {
+        queue_timeout: config.store.timeout,
+        statement_timeout: config.store.timeout,
+        lock_timeout: config.store.timeout,
+        ..Options::default()
+    };
+    match &config.store.place {
+        StorePlace::Sqlite(path) => Ok(Store::open_sqlite(path, key.signing, &options)?),
+        StorePlace::Postgres { url, connections_max } => {
+            let url = url.read()?;
+            let options = Options { readers: *connections_max, ..options };
+            Ok(Store::open_postgres(url.expose_secret(), key.signing, &options).await?)
+        }
+    }
+}
+
+/// Starts a server.
+///
+/// # Errors
+/// [`StartError`]; then nothing listens and nothing was done.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    let vault: Arc<dyn Vault> = Arc::new(ConfigVault::new(&config));
+    let bundle = Bundle::new(&config, &vault).map_err(|why| StartError::Config(Box::new(why)))?;
+    let key = log_key::read(&config.log.key, &config.log.origin)?;
+    let seal = mcp::Seal::derive(key.shared_secret());
+    let store = Arc::new(open_store(&config, key).await?);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
+    let settings = Settings { budgets: config.budgets.clone(), grant_ms: config.limits.grant_ms };
+    store.record(vec![Entry::configured(clock.now_ms(), configured(&config, &bundle))]).await?;
+    let gate =
+        Gate::new(Arc::clone(&store), Arc::clone(&clock), entropy, Arc::clone(&bundle.policies), settings);
+    let auth = Authenticator::new(&config, store, Arc::clone(&clock))?;
+
+    let listen = config.server.listen;
+    let listener =
+        TcpListener::bind(listen).await.map_err(|source| StartError::Listen { address: listen, source })?;
+    let address = listener.local_addr().map_err(|source| StartError::Listen { address: listen, source })?;
+    let stopping = CancellationToken::new();
+    let hosts = hosts(&config, address);
+    let public = config.server.public_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
+    let public = public.unwrap_or_else(|| format!("http://{address}"));
+    let metadata =
+        config.oauth.is_some().then(|| format!("{public}/.well-known/oauth-protected-resource"));
+    let mcp = mcp::Settings {
+        hosts: hosts.clone(),
+        origins: config.server.allowed_origins.clone(),
+        wait: config.server.wait,
+        message_bytes_max: config.server.body_bytes_max,
+        resource_metadata: metadata.clone(),
+        stopping: stopping.clone(),
+        ..mcp::Settings::new(seal)
+    };
+    let shutdown = config.server.shutdown;
+    let guard = Guard {
+        hosts: hosts.into(),
+        origins: config.server.allowed_origins.iter().cloned().chain([origin(&public)]).collect(),
+        timeout: config.server.request_timeout.saturating_add(config.server.wait),
+    };
+    let app = App::new(gate, bundle, auth, Arc::new(config), clock);
+    let challenge = challenge_value(metadata.as_deref());
+    let api = Api { app: Arc::clone(&app), stopping: stopping.clone(), challenge };
+    let router = router(api, guard, mcp.clone());
+    let working = tokio::spawn(Worker::new(Arc::clone(&app)).run(stopping.clone()));
+    let serving = axum::serve(listener, router).with_graceful_shutdown(stopping.clone().cancelled_owned());
+    let listening = tokio::spawn(async move { serving.await });
+    tracing::info!(%address, "listening");
+    Ok(Running { app, address, mcp, stopping, shutdown, listening, working })
+}
+
+impl Running {
+    /// Cancelled when the server stops.
+    #[must_use]
+    pub const fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    /// Takes no new calls, lets those under way finish or park, and closes the ledger. Answers whether
+    /// everything finished in time; what did not is in doubt until the next start says so.
+    pub async fn stop(self) -> bool {
+        self.app.gate().close();
+        self.stopping.cancel();
+        let ended = tokio::time::timeout(self.shutdown, async {
+            self.app.gate().idle().await;
+            if let Ok(Err(why)) = self.listening.await {
+                tracing::warn!(%why, "listening ended with an error");
+            }
+            drop(self.working.await);
+        })
+        .await
+        .is_ok();
+        if !ended {
+            tracing::warn!(under_way = self.app.gate().under_way(), "stopping before every call has finished");
+        }
+        self.app.store().close().await;
+        ended
+    }
+}
+
+/// What a start records: which policies, tools and settings are in force, without a secret.
+fn configured(config: &Config, bundle: &Bundle) -> serde_json::Value {
+    let tools: std::collections::BTreeMap<&str, &str> =
+        bundle.tools.iter().map(|(name, offer)| (name.as_str(), offer.spec().version.as_str())).collect();
+    let public = config.public();
+    let digest = canonical_digest(&public).map(|digest| digest.to_string()).unwrap_or_default();
+    json!({
+        "bundle": bundle.policies.bundle(),
+        "config": public,
+        "config_digest": digest,
+        "reference_digest": sha256(crate::config::REFERENCE.as_bytes()).to_string(),
+        "tools": tools,
+        "version": env!("CARGO_PKG_VERSION"),
+    })
+}
+
+/// The names under which the server is called.
+fn hosts(config: &Config, address: SocketAddr) -> Vec<String> {
+    let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "::1", "[::1]"].map(str::to_owned).to_vec();
+    if !address.ip().is_unspecified() {
+        hosts.push(address.ip().to_string());
+    }
+    hosts.extend(config.server.public_url.as_ref().and_then(|url| url.host_str()).map(str::to_owned));
+    hosts.extend(config.server.allowed_hosts.iter().cloned());
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
+fn origin(url: &str) -> String {
+    url::Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.origin().ascii_serialization())
+}
+
+fn router(api: Api, guard: Guard, mcp: mcp::Settings) -> Router {
+    let app = Arc::clone(&api.app);
+    api::router(api)
+        .layer(axum::middleware::from_fn_with_state(Arc::new(guard), admit))
+        .merge(mcp::router(app, mcp))
+        .layer(CatchPanicLayer::custom(panicked))
+}
+
+/// What is checked before a request of the API is looked at.
+#[derive(Debug)]
+struct Guard {
+    hosts: Arc<[String]>,
+    origins: Vec<String>,
+    timeout: Duration,
+}
+
+/// Admits requests that name this server (DNS rebinding) and come from no foreign page, and ends those that
+/// take too long. What a call was doing goes on in the gate.
+async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    // Probes name the server by an address of the machine; what they read is nobody's secret.
+    let probe = matches!(path, "/healthz" | "/readyz" | "/metrics");
+    let stream = path == "/v1/events";
+    if !probe {
+        let host = request
+            .uri()
+            .host()
+            .or_else(|| request.headers().get(header::HOST).and_then(|host| host.to_str().ok()));
+        if !host.is_some_and(|host| guard.hosts.iter().any(|known| known.eq_ignore_ascii_case(bare(host)))) {
+            return refuse(StatusCode::MISDIRECTED_REQUEST, "the request names another server in `Host`")
+                .help("add the name to `allowed_hosts` if it is right")
+                .into_response();
+        }
+        if let Some(from) = request.headers().get(header::ORIGIN)
+            && !from.to_str().is_ok_and(|from| guard.origins.iter().any(|known| known == from))
+        {
+            return refuse(StatusCode::FORBIDDEN, "the request comes from a page of another origin")
+                .help("add the origin to `allowed_origins` if it is right")
+                .into_response();
+        }
+    }
+    if stream {
+        return next.run(request).await;
+    }
+    match tokio::time::timeout(guard.timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_late) => refuse(StatusCode::GATEWAY_TIMEOUT, "the request took too long; a call may still be under way")
+            .help("look at the call or its request before you repeat it")
+            .into_response(),
+    }
+}
+
+fn refuse(status: StatusCode, message: &str) -> Problem {
+    Problem::new(Code::Malformed, message).status(status)
+}
+
+/// A `Host` without its port.
+fn bare(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.is_empty() => name,
+        Some(_) | None => host,
+    }
+}
+
+/// A defect fails one request, not the process. What it was about stays out of the answer.
+#[expect(clippy::needless_pass_by_value, reason = "the layer gives it away")]
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let what = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    tracing::error!(%what, "a request failed");
+    Problem::from(Refusal::new(Code::Internal, "the request failed inside the server")).into_response()
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_compared_without_its_port() {
+        assert_eq!(bare("localhost:7780"), "localhost");
+        assert_eq!(bare("localhost"), "localhost");
+        assert_eq!(bare("[::1]:80"), "[::1]");
+        assert_eq!(bare("evil.example:80:80"), "evil.example:80");
+    }
+}
