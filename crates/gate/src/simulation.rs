@@ -534,6 +534,9 @@ impl Ledger for SimLedger {
             if let Some(open) = state.calls.get_mut(call) {
                 open.record.state = outcome.state();
                 open.record.outcome = Some(outcome.clone());
+                if let Settlement::Used { rows, .. } = settlement {
+                    open.record.rows = rows;
+                }
                 approval.clone_from(&open.record.approval);
             }
             if let Some(record) = approval.and_then(|id| state.approvals.get_mut(&id)) {
