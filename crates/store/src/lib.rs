@@ -25,6 +25,7 @@ mod row;
 mod session;
 mod sqlite;
 mod store;
+mod verify;
 mod writer;
 
 pub use export::ExportError;

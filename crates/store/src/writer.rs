@@ -206,7 +206,7 @@ pub(crate) struct Writer<B> {
 impl<B: Backend> Writer<B> {
     /// Writes until every handle is gone and the queue is empty.
     pub(crate) async fn run(mut self, inbox: Inbox) {
-        let Inbox { mut queue, done: _told_by_dropping } = inbox;
+        let Inbox { mut queue, done } = inbox;
         let mut kept: VecDeque<Box<dyn Message>> = VecDeque::new();
         while let Some(first) = queue.recv().await {
             let mut batch: Vec<Box<dyn Message>> = kept.drain(..kept.len().min(BATCH_MAX)).collect();
@@ -230,6 +230,9 @@ impl<B: Backend> Writer<B> {
         if left > 0 {
             tracing::error!(calls = left, "outcomes of reads could not be recorded; they stay in doubt");
         }
+        // In this order: whoever is told may open the ledger again.
+        drop(self);
+        drop(done);
     }
 
     /// Writes a batch and answers everybody in it. Gives back what should be tried again.

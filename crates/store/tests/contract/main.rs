@@ -5,10 +5,24 @@
 #![expect(clippy::arithmetic_side_effects, reason = "an overflow in a test is a failed test")]
 
 #[cfg(test)]
+mod approvals;
+#[cfg(test)]
 mod budgets;
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod keys;
+#[cfg(test)]
+mod log;
+#[cfg(test)]
 mod make;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod place;
+#[cfg(test)]
+mod processes;

@@ -94,6 +94,33 @@ impl Place {
         }
     }
 
+    /// The database of a ledger on PostgreSQL.
+    pub(crate) fn database(&self) -> &Database {
+        match self {
+            Self::Sqlite(_) => panic!("a file is no database"),
+            Self::Postgres(database) => database,
+        }
+    }
+
+    /// Where another process finds it.
+    pub(crate) fn address(&self) -> String {
+        match self {
+            Self::Sqlite(_) => self.path().to_str().unwrap().to_owned(),
+            Self::Postgres(database) => database.url().to_owned(),
+        }
+    }
+
+    /// Changes what is stored behind the ledger's back.
+    pub(crate) async fn change(&self, sql: &str) {
+        let changed = match self {
+            Self::Sqlite(_) => rusqlite::Connection::open(self.path()).unwrap().execute(sql, []).unwrap(),
+            Self::Postgres(database) => {
+                usize::try_from(database.connect().await.execute(sql, &[]).await.unwrap()).unwrap()
+            }
+        };
+        assert_eq!(changed, 1);
+    }
+
     /// The file of a ledger on SQLite.
     pub(crate) fn path(&self) -> PathBuf {
         match self {

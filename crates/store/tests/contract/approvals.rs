@@ -1,0 +1,209 @@
+//! Requests from asking to performing, and the evidence beside them.
+
+use countersign_gate::{
+    Entry,
+    ledger::{CallOutcome, CallState, Ledger, NotAnswered, NotIssued, Settlement, Wait},
+};
+use countersign_rules::{ApprovalState, Code, GroupName, approval::AnswerRefusal};
+use serde_json::json;
+
+use crate::{
+    make::{
+        NOW, approval_id, call_id, closing, done, intent_of, kinds, note, parking, requester, signature,
+        stored,
+    },
+    place::{Place, contract},
+};
+
+contract! {
+    async fn a_granted_request_is_performed_once(place) {
+        let ledger = place.open().await;
+        let (who, call) = (requester("bot", "s1"), stored("c1", &requester("bot", "s1"), "x"));
+        let parked = ledger.park(parking("a1", call.clone())).await.unwrap();
+        assert_eq!((parked.state, parked.delivered), (ApprovalState::Waiting, false));
+        assert_eq!(parked.evidence, parking("a1", call.clone()).evidence);
+        assert_eq!(ledger.standing(&who, call.digest, NOW).await.unwrap().request, Some(parked.clone()));
+        // A retry of the same call finds the same request.
+        let again = stored("c2", &who, "x");
+        assert_eq!(ledger.park(parking("a2", again)).await.unwrap(), parked);
+        // Another session's is another.
+        let other = stored("c3", &requester("bot", "s2"), "x");
+        assert_eq!(ledger.park(parking("a3", other)).await.unwrap().request.id, approval_id("a3"));
+
+        let waiting = with_approval("c1", "a1");
+        assert_eq!(ledger.issue(waiting.clone()).await.unwrap_err(), NotIssued::ApprovalSpent(ApprovalState::Waiting));
+        let granted = ledger.answer(&approval_id("a1"), signature("lea", true), note("answered", &call_id("c1"))).await.unwrap();
+        assert_eq!((granted.state, granted.signatures.len()), (ApprovalState::Approved, 1));
+        ledger.issue(waiting.clone()).await.unwrap();
+        let mut second = with_approval("c9", "a1");
+        second.call.digest = call.digest;
+        assert_eq!(ledger.issue(second).await.unwrap_err(), NotIssued::ApprovalSpent(ApprovalState::Executing));
+        assert!(!ledger.end(&approval_id("a1"), ApprovalState::Expired, "late", Vec::new()).await.unwrap());
+
+        let mut outcome = done("c1", 3);
+        outcome.approval = Some(approval_id("a1"));
+        Ledger::close(&*ledger, outcome, Wait::Durable).await.unwrap();
+        let record = ledger.approval(&approval_id("a1")).await.unwrap().unwrap();
+        assert_eq!((record.state, record.delivered), (ApprovalState::Done, false));
+        ledger.deliver(&approval_id("a1")).await.unwrap();
+        ledger.deliver(&approval_id("a1")).await.unwrap();
+        assert!(ledger.approval(&approval_id("a1")).await.unwrap().unwrap().delivered);
+        assert_eq!(kinds(&ledger).await, ["asked", "asked", "answered", "warrant_issued", "outcome"]);
+        // The next equal call opens a new one, which is then the newest.
+        ledger.park(parking("a4", stored("c4", &who, "x"))).await.unwrap();
+        assert_eq!(ledger.standing(&who, call.digest, NOW).await.unwrap().request.unwrap().request.id, approval_id("a4"));
+    }
+
+    async fn an_answer_that_does_not_count_changes_nothing(place) {
+        let ledger = place.open().await;
+        let mut request = parking("a1", stored("c1", &requester("bot", "s1"), "x"));
+        request.request.of[0].quorum = 2;
+        ledger.park(request).await.unwrap();
+        let answer = async |signature: countersign_rules::Signature| {
+            ledger.answer(&approval_id("a1"), signature, note("answered", &call_id("c1"))).await
+        };
+        let refused = |result: Result<_, NotAnswered>| match result {
+            Err(NotAnswered::Refused(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        let mut stranger = signature("eve", true);
+        stranger.groups = [GroupName::parse("others").unwrap()].into();
+        let mut late = signature("lea", true);
+        late.at_ms = NOW + 900_000;
+        assert!(matches!(refused(answer(stranger).await), AnswerRefusal::NotAsked { .. }));
+        assert!(matches!(refused(answer(signature("bot", true)).await), AnswerRefusal::OwnRequest(_)));
+        assert!(matches!(refused(answer(late).await), AnswerRefusal::Expired));
+        assert_eq!(answer(signature("lea", true)).await.unwrap().state, ApprovalState::Waiting);
+        assert!(matches!(refused(answer(signature("lea", true)).await), AnswerRefusal::AnsweredAlready(_)));
+        assert_eq!(answer(signature("max", true)).await.unwrap().state, ApprovalState::Approved);
+        assert!(matches!(refused(answer(signature("ann", false)).await), AnswerRefusal::NotOpen(ApprovalState::Approved)));
+        let nobody = ledger.answer(&approval_id("a9"), signature("lea", true), note("answered", &call_id("c1"))).await;
+        assert_eq!(nobody.unwrap_err(), NotAnswered::NotFound);
+        assert_eq!(kinds(&ledger).await, ["asked", "answered", "answered"]);
+    }
+
+    async fn a_refusal_and_an_end_say_why(place) {
+        let ledger = place.open().await;
+        for id in ["1", "2"] {
+            let call = stored(&format!("c{id}"), &requester("bot", "s1"), id);
+            ledger.park(parking(&format!("a{id}"), call)).await.unwrap();
+        }
+        let refused = ledger.answer(&approval_id("a1"), signature("lea", false), note("answered", &call_id("c1"))).await.unwrap();
+        assert_eq!((refused.state, refused.why.as_deref()), (ApprovalState::Refused, Some("because")));
+        let end = async |id: &str| {
+            let entry = note("request_ended", &call_id("c2"));
+            ledger.end(&approval_id(id), ApprovalState::Expired, "nobody answered", vec![entry]).await.unwrap()
+        };
+        assert_eq!((end("a1").await, end("a2").await, end("a2").await, end("a9").await), (false, true, false, false));
+        let ended = ledger.approval(&approval_id("a2")).await.unwrap().unwrap();
+        assert_eq!((ended.state, ended.why.as_deref()), (ApprovalState::Expired, Some("nobody answered")));
+        assert_eq!(kinds(&ledger).await, ["asked", "asked", "answered", "request_ended"]);
+    }
+
+    async fn a_grant_is_good_for_its_own_call_only(place) {
+        let ledger = place.open().await;
+        ledger.park(parking("a1", stored("c1", &requester("bot", "s1"), "x"))).await.unwrap();
+        ledger.answer(&approval_id("a1"), signature("lea", true), note("answered", &call_id("c1"))).await.unwrap();
+        let superseded = NotIssued::ApprovalSpent(ApprovalState::Superseded);
+        let mut other = intent_of(stored("c1", &requester("bot", "s1"), "y"));
+        other.approval = Some(approval_id("a1"));
+        assert_eq!(ledger.issue(other).await.unwrap_err(), superseded);
+        let mut other = intent_of(stored("c1", &requester("eve", "s1"), "x"));
+        other.approval = Some(approval_id("a1"));
+        assert_eq!(ledger.issue(other).await.unwrap_err(), superseded);
+        let mut unknown = intent_of(stored("c1", &requester("bot", "s1"), "x"));
+        unknown.approval = Some(approval_id("a9"));
+        assert_eq!(ledger.issue(unknown).await.unwrap_err(), superseded);
+        assert_eq!(kinds(&ledger).await, ["asked", "answered"]);
+    }
+
+    async fn a_call_in_doubt_takes_its_request_along(place) {
+        let ledger = place.open().await;
+        ledger.park(parking("a1", stored("c1", &requester("bot", "s1"), "x"))).await.unwrap();
+        ledger.answer(&approval_id("a1"), signature("lea", true), note("answered", &call_id("c1"))).await.unwrap();
+        ledger.issue(with_approval("c1", "a1")).await.unwrap();
+        ledger.close().await;
+        let ledger = place.open().await;
+        assert_eq!(ledger.sweep(NOW).await.unwrap().len(), 1);
+        let state = async || ledger.approval(&approval_id("a1")).await.unwrap().unwrap().state;
+        assert_eq!(state().await, ApprovalState::InDoubt);
+        let failed = CallOutcome::Failed { code: Code::ToolFailed, message: "it was not".into(), superseded: false };
+        assert!(ledger.resolve(&call_id("c1"), failed, Settlement::Released, note("doubt_resolved", &call_id("c1"))).await.unwrap());
+        assert_eq!(state().await, ApprovalState::Failed);
+        assert_eq!(ledger.call(&call_id("c1")).await.unwrap().unwrap().state, CallState::Failed);
+    }
+
+    async fn what_exceeded_its_approval_supersedes_it(place) {
+        let ledger = place.open().await;
+        ledger.park(parking("a1", stored("c1", &requester("bot", "s1"), "x"))).await.unwrap();
+        ledger.answer(&approval_id("a1"), signature("lea", true), note("answered", &call_id("c1"))).await.unwrap();
+        ledger.issue(with_approval("c1", "a1")).await.unwrap();
+        let exceeded = CallOutcome::Failed { code: Code::ReachExceeded, message: "more rows".into(), superseded: true };
+        let mut outcome = closing("c1", exceeded, Settlement::Released);
+        outcome.approval = Some(approval_id("a1"));
+        Ledger::close(&*ledger, outcome, Wait::Durable).await.unwrap();
+        let record = ledger.approval(&approval_id("a1")).await.unwrap().unwrap();
+        assert_eq!((record.state, record.why.as_deref()), (ApprovalState::Superseded, Some("more rows")));
+    }
+
+    async fn requests_are_listed_oldest_first(place) {
+        let ledger = place.open().await;
+        for id in ["z", "y", "x"] {
+            ledger.park(parking(id, stored(id, &requester("bot", "s1"), id))).await.unwrap();
+        }
+        ledger.answer(&approval_id("y"), signature("lea", true), note("answered", &call_id("y"))).await.unwrap();
+        let ids = async |states: &[ApprovalState], limit| -> Vec<String> {
+            ledger.approvals(states, limit).await.unwrap().iter().map(|r| r.request.id.to_string()).collect()
+        };
+        assert_eq!(ids(&[], 10).await, ["z", "y", "x"]);
+        assert_eq!(ids(&[], 2).await, ["z", "y"]);
+        assert_eq!(ids(&[ApprovalState::Waiting], 10).await, ["z", "x"]);
+        assert_eq!(ids(&[ApprovalState::Waiting, ApprovalState::Approved], 10).await, ["z", "y", "x"]);
+        assert_eq!(ids(&[ApprovalState::Done], 10).await, [""; 0]);
+    }
+
+    async fn evidence_can_be_erased_and_the_log_stays_whole(place) {
+        let ledger = place.open().await;
+        ledger.park(parking("a1", stored("c1", &requester("bot", "s1"), "x"))).await.unwrap();
+        assert!(ledger.approval(&approval_id("a1")).await.unwrap().unwrap().evidence.is_some());
+        let entry = || Entry::administered(NOW, "evidence_erased", json!({ "by": "lea" }));
+        assert!(ledger.erase_evidence(&approval_id("a1"), entry()).await.unwrap());
+        assert!(!ledger.erase_evidence(&approval_id("a1"), entry()).await.unwrap());
+        let record = ledger.approval(&approval_id("a1")).await.unwrap().unwrap();
+        assert_eq!((record.evidence, record.state), (None, ApprovalState::Waiting));
+        assert_eq!(kinds(&ledger).await, ["asked", "evidence_erased"]);
+        assert!(ledger.verify(&Place::key().verifier(), Vec::new()).await.unwrap().verified());
+    }
+
+    async fn whoever_waits_is_woken(place) {
+        let ledger = place.open().await;
+        let mut changes = ledger.changes();
+        changes.mark_unchanged();
+        ledger.park(parking("a1", stored("c1", &requester("bot", "s1"), "x"))).await.unwrap();
+        changes.changed().await.unwrap();
+    }
+}
+
+fn with_approval(call: &str, approval: &str) -> countersign_gate::ledger::Intent {
+    let mut intent = intent_of(stored(call, &requester("bot", "s1"), "x"));
+    intent.approval = Some(approval_id(approval));
+    intent
+}
+
+#[tokio::test]
+async fn erased_evidence_is_in_no_file() {
+    let place = Place::sqlite();
+    let ledger = place.open().await;
+    ledger.park(parking("a1", stored("c1", &requester("bot", "s1"), "x"))).await.unwrap();
+    let found = || {
+        let folder = place.path().parent().unwrap().to_owned();
+        std::fs::read_dir(folder).unwrap().any(|file| {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            bytes.windows(10).any(|window| window == b"Ada SECRET")
+        })
+    };
+    assert!(found());
+    let entry = Entry::administered(NOW, "evidence_erased", json!({ "by": "lea" }));
+    assert!(ledger.erase_evidence(&approval_id("a1"), entry).await.unwrap());
+    assert!(!found());
+}

@@ -1,0 +1,81 @@
+//! API keys.
+
+use countersign_rules::{AgentId, PersonId};
+use countersign_store::{KeyOwner, NewKey};
+
+use crate::{
+    make::{NOW, kinds},
+    place::{Place, contract},
+};
+
+fn key(owner: KeyOwner, expires_ms: Option<i64>) -> NewKey {
+    NewKey { owner, scopes: vec!["tools:call".into()], expires_ms, by: "lea".into(), now_ms: NOW }
+}
+
+fn agent() -> KeyOwner {
+    KeyOwner::Agent(AgentId::parse("bot").unwrap())
+}
+
+contract! {
+    async fn a_key_opens_until_it_expires_or_is_revoked(place) {
+        let ledger = place.open().await;
+        let (record, secret) = ledger.issue_key(key(agent(), Some(NOW + 10)), [3; 32]).await.unwrap();
+        assert_eq!(ledger.find_key(&secret, NOW + 9).await.unwrap(), Some(record.clone()));
+        assert_eq!(ledger.find_key(&secret, NOW + 10).await.unwrap(), None);
+
+        let person = KeyOwner::Person(PersonId::parse("lea").unwrap());
+        let (other, other_secret) = ledger.issue_key(key(person, None), [4; 32]).await.unwrap();
+        assert_eq!(ledger.find_key(&other_secret, i64::MAX).await.unwrap(), Some(other.clone()));
+        assert!(ledger.revoke_key(&record.id, "lea", NOW + 1).await.unwrap());
+        assert!(!ledger.revoke_key(&record.id, "lea", NOW + 2).await.unwrap());
+        assert!(!ledger.revoke_key("unknown", "lea", NOW + 2).await.unwrap());
+        assert_eq!(ledger.find_key(&secret, NOW + 2).await.unwrap(), None);
+        let kept: Vec<_> = ledger.keys().await.unwrap().into_iter().map(|k| (k.id, k.revoked_ms)).collect();
+        assert_eq!(kept.len(), 2);
+        assert!(kept.contains(&(record.id, Some(NOW + 1))) && kept.contains(&(other.id, None)));
+        assert_eq!(kinds(&ledger).await, ["key_issued", "key_issued", "key_revoked"]);
+    }
+
+    async fn nothing_but_the_whole_key_opens(place) {
+        let ledger = place.open().await;
+        let (record, secret) = ledger.issue_key(key(agent(), None), [3; 32]).await.unwrap();
+        let (start, _last) = secret.split_at(secret.len() - 1);
+        let id = &record.id;
+        for wrong in [
+            String::new(),
+            "csk_".into(),
+            id.clone(),
+            format!("csk_{id}"),
+            format!("csk_{id}_"),
+            format!("csk_{id}_{}", "0".repeat(64)),
+            format!("{start}f"),
+            format!("{secret} "),
+            secret.to_uppercase(),
+            "é".repeat(40),
+            format!("csk_{}_x", "'; DROP TABLE".get(..12).unwrap()),
+        ] {
+            assert_eq!(ledger.find_key(&wrong, NOW).await.unwrap(), None, "{wrong}");
+        }
+        assert!(ledger.find_key(&secret, NOW).await.unwrap().is_some());
+        // The same bytes again would be the same key.
+        assert!(ledger.issue_key(key(agent(), None), [3; 32]).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_stored_as_its_hash() {
+    let place = Place::sqlite();
+    let ledger = place.open().await;
+    let (record, secret) = ledger.issue_key(key(agent(), None), [3; 32]).await.unwrap();
+    ledger.close().await;
+    let random = secret.rsplit('_').next().unwrap();
+    let contains = |needle: &[u8]| {
+        std::fs::read_dir(place.path().parent().unwrap()).unwrap().any(|file| {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            bytes.windows(needle.len()).any(|window| window == needle)
+        })
+    };
+    assert!(contains(record.id.as_bytes()));
+    assert!(!contains(random.as_bytes()));
+    assert!(!contains(&[3; 32]));
+}
