@@ -110,6 +110,20 @@ pub enum StrictError {
 }
 
 impl StrictError {
+    /// The byte at which reading stopped.
+    #[must_use]
+    pub const fn at(&self) -> usize {
+        match self {
+            Self::Syntax { at, .. }
+            | Self::Utf8 { at }
+            | Self::DuplicateKey { at, .. }
+            | Self::Surrogate { at }
+            | Self::Depth { at, .. }
+            | Self::NumberRange { at, .. }
+            | Self::NumberPrecision { at, .. } => *at,
+        }
+    }
+
     /// The stable code of this refusal.
     #[must_use]
     pub const fn code(&self) -> &'static str {
