@@ -1,0 +1,163 @@
+//! ALLOW has exactly one effect, DENY none, ASK none until a person approves and then one: in each revision,
+//! in parallel, after a lost connection and after a kill.
+
+use rmcp::model::{CallToolResponse, ProtocolVersion};
+use serde_json::{Value, json};
+
+use crate::world::{self, Agent, World, params, pending, text};
+
+#[tokio::test]
+async fn in_each_revision() {
+    let world = World::start().await;
+    for (n, revision) in world::REVISIONS.iter().enumerate() {
+        let client = world.client(Agent::Ada, revision).await;
+        let n = i64::try_from(n).unwrap();
+
+        let result = client.call_tool(params("allowed", n)).await.unwrap();
+        assert_eq!(result.is_error, Some(false), "{revision}: {result:?}");
+        assert!(result.meta.unwrap().contains_key("countersign/call"));
+        assert_eq!(world.effects("allowed", n), 1, "{revision}");
+
+        let result = client.call_tool(params("denied", n)).await.unwrap();
+        assert_eq!(result.is_error, Some(true));
+        assert_eq!(result.structured_content.unwrap()["code"], "R004");
+        assert_eq!(world.effects("denied", n), 0, "{revision}");
+
+        // The SDK's client goes through the rounds of 2026-07-28 by itself.
+        let first = pending(&client.call_tool(params("asked", n)).await.unwrap());
+        let again = pending(&client.call_tool(params("asked", n)).await.unwrap());
+        assert_eq!(first, again, "{revision}: a repeated call finds the same request");
+        assert_eq!(world.effects("asked", n), 0, "{revision}");
+        world.approve(&first).await;
+        for _ in 0..2 {
+            let result = client.call_tool(world::await_request(&first, 60)).await.unwrap();
+            assert_eq!(result.is_error, Some(false), "{revision}: {result:?}");
+            assert_eq!(world.effects("asked", n), 1, "{revision}");
+        }
+        client.cancel().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_person_s_refusal_reaches_the_agent_with_its_reason() {
+    let world = World::start().await;
+    let client = world.client(Agent::Ada, &ProtocolVersion::V_2025_11_25).await;
+    let approval = pending(&client.call_tool(params("asked", 1)).await.unwrap());
+    world.refuse(&approval, "not on a Friday").await;
+    let result = client.call_tool(world::await_request(&approval, 60)).await.unwrap();
+    assert_eq!(result.is_error, Some(true));
+    let answer = result.structured_content.unwrap();
+    assert_eq!((&answer["status"], &answer["code"]), (&json!("refused"), &json!("R009")));
+    assert!(answer.to_string().contains("not on a Friday"), "{answer}");
+    assert_eq!(world.effects("asked", 1), 0);
+}
+
+#[tokio::test]
+async fn a_round_s_state_is_good_on_a_new_connection_and_for_nothing_else() {
+    let world = World::start().await;
+    let modern = ProtocolVersion::V_2026_07_28;
+    let client = world.client(Agent::Ada, &modern).await;
+    let CallToolResponse::InputRequired(round) = client.call_tool_once(params("asked", 1)).await.unwrap()
+    else {
+        panic!("the call must ask to be repeated");
+    };
+    let state = round.request_state.unwrap();
+    client.cancel().await.unwrap();
+
+    let again = |n: i64, state: &str| params("asked", n).with_request_state(state.to_owned());
+    let bob = world.client(Agent::Bob, &modern).await;
+    assert!(bob.call_tool_once(again(1, &state)).await.is_err());
+    let client = world.client(Agent::Ada, &modern).await;
+    assert!(client.call_tool_once(again(2, &state)).await.is_err());
+    assert!(client.call_tool_once(again(1, &format!("{state}A"))).await.is_err());
+
+    let requests = world.requests().await;
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    world.approve(&requests[0]).await;
+    world.until_effects("asked", 1, 1).await;
+    // The state fetches what was done, also twice: the call is not proposed again.
+    for _ in 0..2 {
+        let CallToolResponse::Complete(result) = client.call_tool_once(again(1, &state)).await.unwrap()
+        else {
+            panic!("the call was performed");
+        };
+        assert_eq!(result.is_error, Some(false));
+    }
+    assert_eq!(world.effects("asked", 1), 1);
+    assert_eq!(world.requests().await.len(), 0);
+}
+
+#[tokio::test]
+async fn in_parallel() {
+    let world = World::start().await;
+    let client = world.client(Agent::Ada, &ProtocolVersion::V_2025_11_25).await;
+    let calls = (0..16).map(|n| client.call_tool(params("allowed", n)));
+    for result in futures::future::join_all(calls).await {
+        assert_eq!(result.unwrap().is_error, Some(false));
+    }
+    for n in 0..16 {
+        assert_eq!(world.effects("allowed", n), 1);
+    }
+    let calls = (0..8).map(|_| client.call_tool(params("asked", 1)));
+    let mut approvals: Vec<String> =
+        futures::future::join_all(calls).await.into_iter().map(|result| pending(&result.unwrap())).collect();
+    approvals.dedup();
+    assert_eq!(approvals.len(), 1, "equal calls share one request");
+    world.approve(&approvals[0]).await;
+    world.until_effects("asked", 1, 1).await;
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_loses_the_answer_and_nothing_else() {
+    let world = World::start().await;
+    world.send_and_hang_up(Agent::Ada, &world::call("allowed", 1)).await;
+    world.until_effects("allowed", 1, 1).await;
+    world.send_and_hang_up(Agent::Ada, &world::call("asked", 2)).await;
+    let approval = world.until_request().await;
+    world.approve(&approval).await;
+    world.until_effects("asked", 2, 1).await;
+    let client = world.client(Agent::Ada, &ProtocolVersion::V_2025_11_25).await;
+    let result = client.call_tool(world::await_request(&approval, 0)).await.unwrap();
+    assert_eq!(result.is_error, Some(false));
+    assert_eq!(world.effects("asked", 2), 1);
+}
+
+#[tokio::test]
+async fn a_killed_server_goes_on_where_it_was() {
+    let mut world = World::start().await;
+    let client = world.client(Agent::Ada, &ProtocolVersion::V_2025_11_25).await;
+    assert_eq!(client.call_tool(params("allowed", 1)).await.unwrap().is_error, Some(false));
+    let waiting = pending(&client.call_tool(params("asked", 2)).await.unwrap());
+
+    world.kill_and_restart().await;
+
+    // The same client with the same session id, on what is another process to it.
+    assert_eq!(pending(&client.call_tool(params("asked", 2)).await.unwrap()), waiting);
+    assert_eq!(world.effects("asked", 2), 0);
+    world.approve(&waiting).await;
+    let result = client.call_tool(world::await_request(&waiting, 60)).await.unwrap();
+    assert_eq!(result.is_error, Some(false));
+    assert_eq!((world.effects("allowed", 1), world.effects("asked", 2)), (1, 1));
+}
+
+#[tokio::test]
+async fn a_wait_reports_progress_to_whoever_asks_for_it() {
+    let world = World::start().await;
+    let mut call = world::call("asked", 1);
+    call["params"]["_meta"] = json!({ "progressToken": "p" });
+    let (kind, body) = world.send(Agent::Ada, &call).await;
+    assert!(kind.starts_with("text/event-stream"), "{kind}");
+    let frames: Vec<Value> =
+        body.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data:")?).ok()).collect();
+    let progress: Vec<&Value> = frames.iter().filter(|f| f["method"] == "notifications/progress").collect();
+    assert!(!progress.is_empty(), "{body}");
+    assert!(progress.iter().all(|f| f["params"]["progressToken"] == "p"));
+    assert!(text(&progress[0]["params"]["message"]).contains("waits for 1 of `approvers`"), "{body}");
+    assert_eq!(frames.last().unwrap()["result"]["structuredContent"]["status"], "pending");
+
+    let (kind, body) = world.send(Agent::Ada, &world::call("asked", 1)).await;
+    assert!(kind.starts_with("application/json"), "{kind}");
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(answer["result"]["structuredContent"]["status"], "pending");
+    assert!(text(&answer["result"]["structuredContent"]["next"]).contains("countersign_await"));
+}

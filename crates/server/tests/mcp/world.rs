@@ -1,0 +1,504 @@
+//! A folder with a database, tools, policies, agents and a person, and the server over it.
+
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
+};
+
+use http::{HeaderMap, Method, StatusCode};
+use rmcp::{
+    ClientHandler, ClientLifecycleMode, ClientServiceExt as _, RoleClient,
+    model::{
+        CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation,
+        ProtocolVersion,
+    },
+    service::RunningService,
+    transport::{
+        StreamableHttpClientTransport, TokioChildProcess,
+        streamable_http_client::StreamableHttpClientTransportConfig,
+    },
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+    process::{Child, Command},
+};
+
+/// The revisions that are served.
+pub(crate) const REVISIONS: &[ProtocolVersion] = countersign::mcp::REVISIONS;
+
+/// A limit that only a hanging test reaches.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Who calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Agent {
+    /// May call everything that is not forbidden.
+    Ada,
+    /// May not call `allowed`.
+    Bob,
+    /// Ada by a key that reaches the tool `effects` alone.
+    Narrow,
+}
+
+impl Agent {
+    const ALL: [Self; 3] = [Self::Ada, Self::Bob, Self::Narrow];
+
+    const fn id(self) -> &'static str {
+        match self {
+            Self::Ada | Self::Narrow => "ada",
+            Self::Bob => "bob",
+        }
+    }
+}
+
+const CONFIG: &str = r#"
+[server]
+listen = "127.0.0.1:PORT"
+wait_ms = 200
+
+[log]
+origin = "test.example/mcp"
+
+[agent.ada]
+accounts = ["acme"]
+teams = ["writers"]
+
+[agent.bob]
+accounts = ["acme"]
+
+[person.carol]
+groups = ["approvers"]
+
+[system.effects]
+kind = "sqlite"
+environment = "staging"
+account = "acme"
+path = "effects.db"
+
+[tool.allowed]
+system = "effects"
+description = "Has an effect that the policies allow."
+effect = "write"
+arguments = { n = { type = "integer" } }
+sql = "insert into effect (kind, n) values ('allowed', :n)"
+
+[tool.denied]
+system = "effects"
+description = "Has an effect that the policies forbid."
+effect = "write"
+arguments = { n = { type = "integer" } }
+sql = "insert into effect (kind, n) values ('denied', :n)"
+
+[tool.asked]
+system = "effects"
+description = "Has an effect that a person must approve."
+effect = "write"
+arguments = { n = { type = "integer" } }
+sql = "insert into effect (kind, n) values ('asked', :n)"
+
+[tool.effects]
+system = "effects"
+description = "What was done."
+effect = "read"
+arguments = { n = { type = "integer" } }
+result = { type = "object" }
+sql = "select kind, count(*) as times from effect where n = :n group by kind order by kind"
+"#;
+
+const POLICIES: &str = r#"
+@id("reads") permit (principal, action == Action::"effects", resource);
+@id("allowed") permit (principal in Team::"writers", action == Action::"allowed", resource);
+@id("asked") @ask("approvers") @because("a test asks") permit (principal, action == Action::"asked", resource);
+@id("denied") forbid (principal, action == Action::"denied", resource);
+"#;
+
+/// The folder, and the server over it while it runs.
+pub(crate) struct World {
+    folder: TempDir,
+    port: u16,
+    keys: Vec<(Agent, String)>,
+    carol: String,
+    server: Option<Child>,
+    http: reqwest::Client,
+}
+
+/// An answer to a request made by hand.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{}", self.text()))
+    }
+}
+
+impl World {
+    /// The folder alone.
+    pub(crate) async fn prepare() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Taken again at once by the server; a fixed port is what lets clients find it after a restart.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("countersign.toml"), CONFIG.replace("PORT", &port.to_string())).unwrap();
+        std::fs::create_dir(at("policies")).unwrap();
+        std::fs::write(at("policies/test.cedar"), POLICIES).unwrap();
+        open(at("effects.db"))
+            .execute_batch("create table effect (kind text not null, n integer not null)")
+            .unwrap();
+        let http = client();
+        let mut world = Self { folder, port, keys: Vec::new(), carol: String::new(), server: None, http };
+        world.keys_made().await;
+        world
+    }
+
+    /// The folder with the server over it.
+    pub(crate) async fn start() -> Self {
+        let mut world = Self::prepare().await;
+        world.serve().await;
+        world
+    }
+
+    async fn keys_made(&mut self) {
+        self.run(&["log", "init"]).await;
+        for agent in Agent::ALL {
+            let mut arguments = vec!["keys", "create", "--agent", agent.id()];
+            if agent == Agent::Narrow {
+                arguments.extend(["--tool", "effects"]);
+            }
+            self.keys.push((agent, self.run(&arguments).await));
+        }
+        self.carol = self.run(&["keys", "create", "--person", "carol"]).await;
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        #[expect(clippy::disallowed_methods, reason = "the test starts the program it tests")]
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.args(arguments).current_dir(self.folder.path()).kill_on_drop(true);
+        command
+    }
+
+    async fn run(&self, arguments: &[&str]) -> String {
+        let done = self.command(arguments).output().await.unwrap();
+        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Starts the server and waits until it listens.
+    pub(crate) async fn serve(&mut self) {
+        let mut server = self
+            .command(&["serve", "--print-url"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log(&self.folder.path().join("server.log")))
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+        let url = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
+        let log = || std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default();
+        assert_eq!(
+            url.as_deref().map(|url| url.trim_end_matches('/')),
+            Some(self.origin().as_str()),
+            "{}",
+            log()
+        );
+        self.server = Some(server);
+    }
+
+    /// Kills the server as a power cut would, and starts another one.
+    pub(crate) async fn kill_and_restart(&mut self) {
+        let mut server = self.server.take().unwrap();
+        server.kill().await.unwrap();
+        self.serve().await;
+    }
+
+    pub(crate) fn origin(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn key(&self, agent: Agent) -> &str {
+        &self.keys.iter().find(|(of, _)| *of == agent).unwrap().1
+    }
+
+    /// How often a tool had its effect.
+    pub(crate) fn effects(&self, kind: &str, n: i64) -> i64 {
+        let query = "select count(*) from effect where kind = ?1 and n = ?2";
+        open(self.folder.path().join("effects.db")).query_row(query, (kind, n), |row| row.get(0)).unwrap()
+    }
+
+    /// Waits until a tool had its effect so often, and finds that it did not have it more often.
+    pub(crate) async fn until_effects(&self, kind: &str, n: i64, times: i64) {
+        self.until(|| async { (self.effects(kind, n) >= times).then_some(()) }).await;
+        assert_eq!(self.effects(kind, n), times);
+    }
+
+    /// Waits for a request for approval.
+    pub(crate) async fn until_request(&self) -> String {
+        self.until(|| async { self.requests().await.pop() }).await
+    }
+
+    async fn until<T, F: Future<Output = Option<T>>>(&self, look: impl Fn() -> F) -> T {
+        let mut poll = tokio::time::interval(Duration::from_millis(20));
+        let looking = async {
+            loop {
+                poll.tick().await;
+                if let Some(found) = look().await {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.expect("it did not happen in time")
+    }
+
+    /// The requests that wait for carol.
+    pub(crate) async fn requests(&self) -> Vec<String> {
+        let answer =
+            self.http.get(format!("{}/v1/approvals", self.origin())).bearer_auth(&self.carol).send().await;
+        let form: Value = answer.unwrap().json().await.unwrap();
+        let requests = form["approvals"].as_array().unwrap_or_else(|| panic!("{form}"));
+        requests.iter().map(|request| text(&request["id"]).to_owned()).collect()
+    }
+
+    pub(crate) async fn approve(&self, approval: &str) {
+        self.answer(approval, "approve", &json!({})).await;
+    }
+
+    pub(crate) async fn refuse(&self, approval: &str, reason: &str) {
+        self.answer(approval, "refuse", &json!({ "reason": reason })).await;
+    }
+
+    async fn answer(&self, approval: &str, how: &str, body: &Value) {
+        let url = format!("{}/v1/approvals/{approval}/{how}", self.origin());
+        let answer = self.http.post(url).bearer_auth(&self.carol).json(body).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{}", answer.text().await.unwrap());
+    }
+
+    /// A client of the official SDK over HTTP.
+    pub(crate) async fn client(
+        &self,
+        agent: Agent,
+        revision: &ProtocolVersion,
+    ) -> RunningService<RoleClient, Client> {
+        self.connect(agent, Client::of(revision)).await
+    }
+
+    /// The same with the extension for tasks, which is of the newest revision.
+    pub(crate) async fn client_with_tasks(&self, agent: Agent) -> RunningService<RoleClient, Client> {
+        let mut client = Client::of(&ProtocolVersion::V_2026_07_28);
+        client.0.capabilities = ClientCapabilities::builder().enable_tasks().build();
+        self.connect(agent, client).await
+    }
+
+    async fn connect(&self, agent: Agent, client: Client) -> RunningService<RoleClient, Client> {
+        let config = StreamableHttpClientTransportConfig::with_uri(format!("{}/mcp", self.origin()))
+            .auth_header(self.key(agent));
+        let lifecycle = client.lifecycle();
+        client
+            .serve_with_lifecycle(StreamableHttpClientTransport::from_config(config), lifecycle)
+            .await
+            .unwrap()
+    }
+
+    /// A client of the official SDK over the standard streams of a process of its own.
+    pub(crate) async fn stdio_client(
+        &self,
+        agent: Agent,
+        revision: &ProtocolVersion,
+    ) -> RunningService<RoleClient, Client> {
+        let client = Client::of(revision);
+        let lifecycle = client.lifecycle();
+        let (process, _) = TokioChildProcess::builder(self.stdio(self.key(agent)))
+            .stderr(log(&self.folder.path().join("stdio.log")))
+            .spawn()
+            .unwrap();
+        client.serve_with_lifecycle(process, lifecycle).await.unwrap()
+    }
+
+    fn stdio(&self, key: &str) -> Command {
+        let mut command = self.command(&["serve", "--stdio"]);
+        command.env("COUNTERSIGN_KEY", key);
+        command
+    }
+
+    /// What a process on standard streams writes for these lines, once it has written so many of its own.
+    pub(crate) async fn stdio_lines(&self, agent: Agent, lines: &[String], answers: usize) -> String {
+        let mut command = self.stdio(self.key(agent));
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log(&self.folder.path().join("stdio.log")));
+        let mut process = command.spawn().unwrap();
+        let mut input = process.stdin.take().unwrap();
+        for line in lines {
+            input.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        }
+        let mut output = BufReader::new(process.stdout.take().unwrap());
+        let mut written = String::new();
+        let reading = async {
+            for _ in 0..answers {
+                output.read_line(&mut written).await.unwrap();
+            }
+            drop(input);
+            output.read_to_string(&mut written).await.unwrap();
+        };
+        tokio::time::timeout(PATIENCE, reading).await.expect("the process must end when its input does");
+        assert!(process.wait().await.unwrap().success());
+        written
+    }
+
+    /// What a process on standard streams says to a bad key.
+    pub(crate) async fn stdio_refused(&self, key: &str) -> (Option<i32>, String, String) {
+        let done = self.stdio(key).stdin(Stdio::null()).output().await.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (done.status.code(), text(done.stdout), text(done.stderr))
+    }
+
+    /// The headers of a good request of 2025-11-25.
+    pub(crate) fn headers(&self, agent: Agent) -> Vec<(&'static str, String)> {
+        vec![
+            ("authorization", format!("Bearer {}", self.key(agent))),
+            ("content-type", "application/json".into()),
+            ("accept", "application/json, text/event-stream".into()),
+            ("mcp-protocol-version", "2025-11-25".into()),
+        ]
+    }
+
+    /// Sends whatever it is given.
+    pub(crate) async fn raw(
+        &self,
+        method: Method,
+        headers: &[(&'static str, String)],
+        body: Vec<u8>,
+    ) -> Answer {
+        let mut request = self.http.request(method, format!("{}/mcp", self.origin())).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let answer = request.send().await.unwrap();
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        Answer { status, headers, body: answer.bytes().await.unwrap().to_vec() }
+    }
+
+    /// Sends a good request with further headers.
+    pub(crate) async fn post(
+        &self,
+        agent: Agent,
+        headers: &[(&'static str, String)],
+        body: &Value,
+    ) -> (StatusCode, Value) {
+        let headers = [self.headers(agent), headers.to_vec()].concat();
+        let answer = self.raw(Method::POST, &headers, body.to_string().into_bytes()).await;
+        (answer.status, answer.json())
+    }
+
+    /// Sends a good request, and returns the answer's content type and body.
+    pub(crate) async fn send(&self, agent: Agent, body: &Value) -> (String, String) {
+        let answer = self.raw(Method::POST, &self.headers(agent), body.to_string().into_bytes()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        (answer.headers["content-type"].to_str().unwrap().to_owned(), answer.text())
+    }
+
+    /// Initialises by hand, and returns the session id.
+    pub(crate) async fn initialize(&self, agent: Agent) -> String {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } } });
+        let answer = self.raw(Method::POST, &self.headers(agent), body.to_string().into_bytes()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        answer.headers["mcp-session-id"].to_str().unwrap().to_owned()
+    }
+
+    /// Sends a request and closes the connection without reading anything.
+    pub(crate) async fn send_and_hang_up(&self, agent: Agent, body: &Value) {
+        let body = body.to_string();
+        let mut head = format!("POST /mcp HTTP/1.1\r\nhost: 127.0.0.1:{}\r\n", self.port);
+        for (name, value) in self.headers(agent) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
+        let length = body.len();
+        connection
+            .write_all(format!("{head}content-length: {length}\r\n\r\n{body}").as_bytes())
+            .await
+            .unwrap();
+        connection.shutdown().await.unwrap();
+    }
+}
+
+/// The client's side: says which revision it speaks and what it can do.
+#[derive(Debug, Clone)]
+pub(crate) struct Client(ClientConfig);
+
+impl Client {
+    fn of(revision: &ProtocolVersion) -> Self {
+        let client = Implementation::new("countersign-test", "1");
+        Self(ClientConfig::new(ClientCapabilities::default(), client).with_protocol_version(revision.clone()))
+    }
+
+    fn lifecycle(&self) -> ClientLifecycleMode {
+        if self.0.protocol_version < ProtocolVersion::V_2026_07_28 {
+            ClientLifecycleMode::Initialize
+        } else {
+            ClientLifecycleMode::Discover { preferred_versions: vec![self.0.protocol_version.clone()] }
+        }
+    }
+}
+
+impl ClientHandler for Client {
+    fn get_info(&self) -> ClientConfig {
+        self.0.clone()
+    }
+}
+
+/// A call of one of the tools.
+pub(crate) fn params(tool: &str, n: i64) -> CallToolRequestParams {
+    let arguments = json!({ "n": n, "_reason": "a test" });
+    CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments.as_object().unwrap().clone())
+}
+
+/// The same as a message made by hand.
+pub(crate) fn call(tool: &str, n: i64) -> Value {
+    json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": { "name": tool, "arguments": { "n": n } } })
+}
+
+/// A call of our own tool.
+pub(crate) fn await_request(approval: &str, wait_seconds: u64) -> CallToolRequestParams {
+    let arguments = json!({ "approval": approval, "wait_seconds": wait_seconds });
+    CallToolRequestParams::new(countersign::mcp::AWAIT).with_arguments(arguments.as_object().unwrap().clone())
+}
+
+/// The request that a pending result names.
+pub(crate) fn pending(result: &CallToolResult) -> String {
+    assert_eq!(result.is_error, Some(false), "{result:?}");
+    let answer = result.structured_content.as_ref().unwrap();
+    assert_eq!(answer["status"], "pending", "{answer}");
+    text(&answer["approval"]).to_owned()
+}
+
+pub(crate) fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
+}
+
+fn log(path: &std::path::Path) -> Stdio {
+    std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap().into()
+}
+
+fn open(path: PathBuf) -> rusqlite::Connection {
+    #[expect(clippy::disallowed_methods, reason = "the test looks at effects behind the tools' back")]
+    rusqlite::Connection::open(path).unwrap()
+}
+
+fn client() -> reqwest::Client {
+    #[expect(clippy::disallowed_methods, reason = "the test is a foreign client")]
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
