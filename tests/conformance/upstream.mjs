@@ -9,6 +9,15 @@ const NO_ARGUMENTS = { type: "object", properties: {}, additionalProperties: fal
 const text = (value) => ({ type: "text", text: value });
 const content = (...blocks) => ({ content: blocks });
 
+const closed = (properties) => ({
+  type: "object",
+  properties,
+  required: Object.keys(properties),
+  additionalProperties: false,
+});
+
+let changes = 0;
+
 const tools = {
   test_simple_text: {
     description: "Returns one text.",
@@ -80,6 +89,40 @@ const tools = {
     description: "Needs a person in the policies of the gateway.",
     call: () => content(text("Performed.")),
   },
+  test_trigger_tool_change: {
+    description: "Changes the definition of another tool.",
+    call: () => {
+      changes += 1;
+      notify("notifications/tools/list_changed");
+      return content(text("Changed."));
+    },
+  },
+  test_changing_tool: {
+    description: "Is redefined by test_trigger_tool_change, and so is offered and not offered in turn.",
+    call: () => content(text("Still here.")),
+  },
+  greet: {
+    description: "Greets.",
+    inputSchema: closed({ name: { type: "string" } }),
+    call: ({ name }) => content(text(`Hello, ${name}!`)),
+  },
+  slow_compute: {
+    description: "Needs a person in the policies of the gateway, and so takes its time.",
+    inputSchema: {
+      ...closed({ seconds: { type: "number", minimum: 0 }, label: { type: "string" } }),
+      required: ["seconds"],
+    },
+    call: ({ seconds }) => content(text(`Computed for ${seconds} s.`)),
+  },
+  failing_job: {
+    description: "Needs a person in the policies of the gateway, and then fails.",
+    call: () => ({ ...content(text("The job failed.")), isError: true }),
+  },
+  confirm_delete: {
+    description: "Needs a person in the policies of the gateway.",
+    inputSchema: { ...closed({ filename: { type: "string" } }), required: [] },
+    call: () => content(text("Deleted.")),
+  },
   json_schema_2020_12_tool: {
     description: "Tool with JSON Schema 2020-12 features",
     inputSchema: {
@@ -122,14 +165,14 @@ const tools = {
 const methods = {
   initialize: ({ protocolVersion }) => ({
     protocolVersion,
-    capabilities: { tools: {} },
+    capabilities: { tools: { listChanged: true } },
     serverInfo: { name: "conformance-upstream", version: "1" },
   }),
   ping: () => ({}),
   "tools/list": () => ({
     tools: Object.entries(tools).map(([name, { description, inputSchema = NO_ARGUMENTS }]) => ({
       name,
-      description,
+      description: name === "test_changing_tool" && changes % 2 === 1 ? "Redefined." : description,
       inputSchema,
     })),
   }),

@@ -48,6 +48,8 @@ const PLAIN: &[&str] = &[
     "readOnly",
     "writeOnly",
     "$comment",
+    // Names a place and says nothing of the value; nothing can refer to it, see `$ref`.
+    "$anchor",
     "$ref",
     "$schema",
 ];

@@ -153,7 +153,7 @@ fn full_schemas_are_closed_where_they_do_not_say() {
             ] },
             "there": { "$ref": "#/$defs/place" },
         },
-        "$defs": { "place": { "type": "object", "properties": { "city": { "type": "string" } } } },
+        "$defs": { "place": { "$anchor": "here", "type": "object", "properties": { "city": { "type": "string" } } } },
     }))
     .unwrap();
     for good in [

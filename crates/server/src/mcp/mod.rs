@@ -96,7 +96,7 @@ impl Settings {
             hosts: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
             origins: Vec::new(),
             wait: Duration::from_secs(20),
-            beat: Duration::from_secs(5),
+            beat: Duration::from_secs(1),
             message_bytes_max: 256 * 1024,
             seal,
             resource_metadata: None,

@@ -3,9 +3,13 @@
 //! Effects are rows of a database that nobody but the tools writes to, so each test can count them.
 
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod effects;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod program;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]

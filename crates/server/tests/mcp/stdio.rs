@@ -7,7 +7,7 @@ use crate::world::{self, Agent, World, params, pending};
 
 #[tokio::test]
 async fn in_each_revision() {
-    let world = World::start().await;
+    let world = World::prepare().await;
     for (n, revision) in world::REVISIONS.iter().enumerate() {
         let client = world.stdio_client(Agent::Ada, revision).await;
         let n = i64::try_from(n).unwrap();
@@ -28,21 +28,21 @@ async fn in_each_revision() {
 
 #[tokio::test]
 async fn a_request_outlives_the_process_it_came_in_by() {
-    let world = World::start().await;
+    let world = World::prepare().await;
     let client = world.stdio_client(Agent::Ada, &ProtocolVersion::V_2025_11_25).await;
     let approval = pending(&client.call_tool(params("asked", 1)).await.unwrap());
     client.cancel().await.unwrap();
-    world.approve(&approval).await;
-    world.until_effects("asked", 1, 1).await;
     let client = world.stdio_client(Agent::Ada, &ProtocolVersion::V_2025_11_25).await;
-    let result = client.call_tool(world::await_request(&approval, 0)).await.unwrap();
+    assert_eq!(world.effects("asked", 1), 0);
+    world.approve(&approval).await;
+    let result = client.call_tool(world::await_request(&approval, 60)).await.unwrap();
     assert_eq!(result.is_error, Some(false));
     assert_eq!(world.effects("asked", 1), 1);
 }
 
 #[tokio::test]
 async fn standard_output_carries_messages_only_and_bad_lines_are_answered() {
-    let world = World::start().await;
+    let world = World::prepare().await;
     let initialize = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } } });
     let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
@@ -66,7 +66,7 @@ async fn standard_output_carries_messages_only_and_bad_lines_are_answered() {
 
 #[tokio::test]
 async fn a_wrong_key_is_refused_before_anything_is_read() {
-    let world = World::start().await;
+    let world = World::prepare().await;
     let (code, output, errors) = world.stdio_refused("ck_nosuchkey").await;
     assert_ne!(code, Some(0));
     assert_eq!(output, "");

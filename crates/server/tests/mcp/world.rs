@@ -21,18 +21,16 @@ use rmcp::{
     },
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
     process::{Child, Command},
 };
 
+use crate::program::{PATIENCE, Program, http};
+
 /// The revisions that are served.
 pub(crate) const REVISIONS: &[ProtocolVersion] = countersign::mcp::REVISIONS;
-
-/// A limit that only a hanging test reaches.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Who calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +117,7 @@ const POLICIES: &str = r#"
 
 /// The folder, and the server over it while it runs.
 pub(crate) struct World {
-    folder: TempDir,
+    program: Program,
     port: u16,
     keys: Vec<(Agent, String)>,
     carol: String,
@@ -147,20 +145,23 @@ impl Answer {
 impl World {
     /// The folder alone.
     pub(crate) async fn prepare() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let program = Program::new();
         // Taken again at once by the server; a fixed port is what lets clients find it after a restart.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let at = |name: &str| folder.path().join(name);
-        std::fs::write(at("countersign.toml"), CONFIG.replace("PORT", &port.to_string())).unwrap();
-        std::fs::create_dir(at("policies")).unwrap();
-        std::fs::write(at("policies/test.cedar"), POLICIES).unwrap();
-        open(at("effects.db"))
-            .execute_batch("create table effect (kind text not null, n integer not null)")
-            .unwrap();
-        let http = client();
-        let mut world = Self { folder, port, keys: Vec::new(), carol: String::new(), server: None, http };
-        world.keys_made().await;
-        world
+        program.write("countersign.toml", &CONFIG.replace("PORT", &port.to_string()));
+        program.write("policies/test.cedar", POLICIES);
+        let table = "create table effect (kind text not null, n integer not null)";
+        open(program.at("effects.db")).execute_batch(table).unwrap();
+        let mut keys = Vec::new();
+        for agent in Agent::ALL {
+            let mut arguments = vec!["keys", "create", "--agent", agent.id()];
+            if agent == Agent::Narrow {
+                arguments.extend(["--tool", "effects"]);
+            }
+            keys.push((agent, program.run(&arguments).await));
+        }
+        let carol = program.run(&["keys", "create", "--person", "carol"]).await;
+        Self { program, port, keys, carol, server: None, http: http() }
     }
 
     /// The folder with the server over it.
@@ -170,49 +171,10 @@ impl World {
         world
     }
 
-    async fn keys_made(&mut self) {
-        self.run(&["log", "init"]).await;
-        for agent in Agent::ALL {
-            let mut arguments = vec!["keys", "create", "--agent", agent.id()];
-            if agent == Agent::Narrow {
-                arguments.extend(["--tool", "effects"]);
-            }
-            self.keys.push((agent, self.run(&arguments).await));
-        }
-        self.carol = self.run(&["keys", "create", "--person", "carol"]).await;
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        #[expect(clippy::disallowed_methods, reason = "the test starts the program it tests")]
-        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-        command.args(arguments).current_dir(self.folder.path()).kill_on_drop(true);
-        command
-    }
-
-    async fn run(&self, arguments: &[&str]) -> String {
-        let done = self.command(arguments).output().await.unwrap();
-        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8(done.stdout).unwrap().trim().to_owned()
-    }
-
     /// Starts the server and waits until it listens.
     pub(crate) async fn serve(&mut self) {
-        let mut server = self
-            .command(&["serve", "--print-url"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log(&self.folder.path().join("server.log")))
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
-        let url = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
-        let log = || std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default();
-        assert_eq!(
-            url.as_deref().map(|url| url.trim_end_matches('/')),
-            Some(self.origin().as_str()),
-            "{}",
-            log()
-        );
+        let (server, url) = self.program.serve().await;
+        assert_eq!(url, self.origin());
         self.server = Some(server);
     }
 
@@ -234,7 +196,7 @@ impl World {
     /// How often a tool had its effect.
     pub(crate) fn effects(&self, kind: &str, n: i64) -> i64 {
         let query = "select count(*) from effect where kind = ?1 and n = ?2";
-        open(self.folder.path().join("effects.db")).query_row(query, (kind, n), |row| row.get(0)).unwrap()
+        open(self.program.at("effects.db")).query_row(query, (kind, n), |row| row.get(0)).unwrap()
     }
 
     /// Waits until a tool had its effect so often, and finds that it did not have it more often.
@@ -319,14 +281,14 @@ impl World {
         let client = Client::of(revision);
         let lifecycle = client.lifecycle();
         let (process, _) = TokioChildProcess::builder(self.stdio(self.key(agent)))
-            .stderr(log(&self.folder.path().join("stdio.log")))
+            .stderr(self.program.log())
             .spawn()
             .unwrap();
         client.serve_with_lifecycle(process, lifecycle).await.unwrap()
     }
 
     fn stdio(&self, key: &str) -> Command {
-        let mut command = self.command(&["serve", "--stdio"]);
+        let mut command = self.program.command(&["serve", "--stdio"]);
         command.env("COUNTERSIGN_KEY", key);
         command
     }
@@ -334,10 +296,7 @@ impl World {
     /// What a process on standard streams writes for these lines, once it has written so many of its own.
     pub(crate) async fn stdio_lines(&self, agent: Agent, lines: &[String], answers: usize) -> String {
         let mut command = self.stdio(self.key(agent));
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log(&self.folder.path().join("stdio.log")));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(self.program.log());
         let mut process = command.spawn().unwrap();
         let mut input = process.stdin.take().unwrap();
         for line in lines {
@@ -489,16 +448,7 @@ pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }
 
-fn log(path: &std::path::Path) -> Stdio {
-    std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap().into()
-}
-
 fn open(path: PathBuf) -> rusqlite::Connection {
     #[expect(clippy::disallowed_methods, reason = "the test looks at effects behind the tools' back")]
     rusqlite::Connection::open(path).unwrap()
-}
-
-fn client() -> reqwest::Client {
-    #[expect(clippy::disallowed_methods, reason = "the test is a foreign client")]
-    reqwest::Client::builder().no_proxy().build().unwrap()
 }
