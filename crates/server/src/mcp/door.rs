@@ -345,7 +345,7 @@ fn awaited(mut arguments: JsonObject, wait: Duration) -> Result<(ApprovalId, Dur
         None => wait,
         Some(seconds) => match seconds.as_u64() {
             Some(seconds) if seconds <= tools::WAIT_SECONDS_MAX => Duration::from_secs(seconds),
-            _ => return Err(bad("`wait_seconds` must be an integer from 0 to 300")),
+            _ => return Err(bad("`wait_seconds` must be an integer from 0 to 50")),
         },
     };
     match arguments.keys().next() {

@@ -11,8 +11,8 @@ use crate::app::Offered;
 /// Our own tool: waits for a request, or fetches what became of it. No configured tool of this name is shown.
 pub const AWAIT: &str = "countersign_await";
 
-/// The longest wait that an agent may ask for, in seconds.
-pub(super) const WAIT_SECONDS_MAX: u64 = 300;
+/// The longest wait that an agent may ask for, in seconds: clients and proxies commonly give up after a minute.
+pub(super) const WAIT_SECONDS_MAX: u64 = 50;
 
 /// Every tool for one agent's list, ours last.
 pub(super) fn list(offered: &[Offered]) -> Vec<Tool> {

@@ -73,7 +73,7 @@ struct Suite {
 
 impl Suite {
     async fn start() -> Self {
-        let program = Program::new();
+        let program = Program::new("test.example/conformance").await;
         let read = |name: &str| fs::read_to_string(home().join("folder").join(name)).unwrap();
         let upstream = home().join("upstream.mjs");
         let config = read("countersign.toml")
@@ -88,8 +88,8 @@ impl Suite {
             tools.replace(&format!("@{}@", text("name")), text("digest"))
         });
         program.write("tools/suite.toml", &tools);
-        let agent = program.run(&["keys", "create", "--agent", "suite"]).await;
-        let approver = program.run(&["keys", "create", "--person", "approver"]).await.into();
+        let agent = program.key(&["--agent", "suite"]).await;
+        let approver = program.key(&["--person", "approver"]).await.into();
         let (server, url) = program.serve().await;
         Self { program, url, agent, approver, _server: server }
     }
@@ -111,7 +111,7 @@ impl Suite {
                 for request in waiting["approvals"].as_array().unwrap() {
                     let approval = request["id"].as_str().unwrap();
                     let looks = seen.entry(approval.to_owned()).or_default();
-                    *looks += 1;
+                    *looks = looks.saturating_add(1);
                     // Long enough for a wait to report progress, and shorter than it lasts.
                     if *looks == 4 && approves(request["tool"].as_str().unwrap()) {
                         let url = format!("{url}/v1/approvals/{approval}/approve");

@@ -30,7 +30,7 @@ async fn in_each_revision() {
         assert_eq!(world.effects("asked", n), 0, "{revision}");
         world.approve(&first).await;
         for _ in 0..2 {
-            let result = client.call_tool(world::await_request(&first, 60)).await.unwrap();
+            let result = client.call_tool(world::await_request(&first, 50)).await.unwrap();
             assert_eq!(result.is_error, Some(false), "{revision}: {result:?}");
             assert_eq!(world.effects("asked", n), 1, "{revision}");
         }
@@ -44,7 +44,7 @@ async fn a_person_s_refusal_reaches_the_agent_with_its_reason() {
     let client = world.client(Agent::Ada, &ProtocolVersion::V_2025_11_25).await;
     let approval = pending(&client.call_tool(params("asked", 1)).await.unwrap());
     world.refuse(&approval, "not on a Friday").await;
-    let result = client.call_tool(world::await_request(&approval, 60)).await.unwrap();
+    let result = client.call_tool(world::await_request(&approval, 50)).await.unwrap();
     assert_eq!(result.is_error, Some(true));
     let answer = result.structured_content.unwrap();
     assert_eq!((&answer["status"], &answer["code"]), (&json!("refused"), &json!("R009")));
@@ -135,7 +135,7 @@ async fn a_killed_server_goes_on_where_it_was() {
     assert_eq!(pending(&client.call_tool(params("asked", 2)).await.unwrap()), waiting);
     assert_eq!(world.effects("asked", 2), 0);
     world.approve(&waiting).await;
-    let result = client.call_tool(world::await_request(&waiting, 60)).await.unwrap();
+    let result = client.call_tool(world::await_request(&waiting, 50)).await.unwrap();
     assert_eq!(result.is_error, Some(false));
     assert_eq!((world.effects("allowed", 1), world.effects("asked", 2)), (1, 1));
 }

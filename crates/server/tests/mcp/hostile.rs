@@ -172,7 +172,7 @@ async fn our_own_tool_checks_its_arguments() {
         json!({}),
         json!({ "approval": 7 }),
         json!({ "approval": "apr-1", "wait_seconds": -1 }),
-        json!({ "approval": "apr-1", "wait_seconds": 301 }),
+        json!({ "approval": "apr-1", "wait_seconds": 51 }),
         json!({ "approval": "apr-1", "wait_seconds": 1.5 }),
         json!({ "approval": "apr-1", "wait": 1 }),
         json!({ "approval": "'; drop table approval --" }),

@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf, process::Stdio, time::Duration};
 
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -15,9 +16,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Program(TempDir);
 
 impl Program {
-    /// In a new, empty folder.
-    pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+    /// In a new folder that holds nothing but the key of the log `origin`.
+    pub(crate) async fn new(origin: &str) -> Self {
+        let program = Self(tempfile::tempdir().unwrap());
+        let made = program.at("made");
+        program.run(&["init", "made", "--origin", origin]).await;
+        fs::rename(made.join("log.key"), program.at("log.key")).unwrap();
+        fs::remove_dir_all(made).unwrap();
+        program
     }
 
     pub(crate) fn at(&self, name: &str) -> PathBuf {
@@ -44,6 +50,13 @@ impl Program {
         let done = self.command(arguments).output().await.unwrap();
         assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
         String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Issues a key.
+    pub(crate) async fn key(&self, arguments: &[&str]) -> String {
+        let made = self.run(&[&["keys", "create", "--json"], arguments].concat()).await;
+        let made: Value = serde_json::from_str(&made).unwrap();
+        made["secret"].as_str().unwrap().to_owned()
     }
 
     /// Starts the server, and returns it with its address once it listens.

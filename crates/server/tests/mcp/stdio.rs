@@ -19,7 +19,7 @@ async fn in_each_revision() {
         assert_eq!(pending(&client.call_tool(params("asked", n)).await.unwrap()), first);
         assert_eq!(world.effects("asked", n), 0);
         world.approve(&first).await;
-        let result = client.call_tool(world::await_request(&first, 60)).await.unwrap();
+        let result = client.call_tool(world::await_request(&first, 50)).await.unwrap();
         assert_eq!(result.is_error, Some(false), "{revision}: {result:?}");
         assert_eq!(world.effects("asked", n), 1);
         client.cancel().await.unwrap();
@@ -35,7 +35,7 @@ async fn a_request_outlives_the_process_it_came_in_by() {
     let client = world.stdio_client(Agent::Ada, &ProtocolVersion::V_2025_11_25).await;
     assert_eq!(world.effects("asked", 1), 0);
     world.approve(&approval).await;
-    let result = client.call_tool(world::await_request(&approval, 60)).await.unwrap();
+    let result = client.call_tool(world::await_request(&approval, 50)).await.unwrap();
     assert_eq!(result.is_error, Some(false));
     assert_eq!(world.effects("asked", 1), 1);
 }

@@ -145,7 +145,7 @@ impl Answer {
 impl World {
     /// The folder alone.
     pub(crate) async fn prepare() -> Self {
-        let program = Program::new();
+        let program = Program::new("test.example/mcp").await;
         // Taken again at once by the server; a fixed port is what lets clients find it after a restart.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         program.write("countersign.toml", &CONFIG.replace("PORT", &port.to_string()));
@@ -154,13 +154,13 @@ impl World {
         open(program.at("effects.db")).execute_batch(table).unwrap();
         let mut keys = Vec::new();
         for agent in Agent::ALL {
-            let mut arguments = vec!["keys", "create", "--agent", agent.id()];
+            let mut arguments = vec!["--agent", agent.id()];
             if agent == Agent::Narrow {
                 arguments.extend(["--tool", "effects"]);
             }
-            keys.push((agent, program.run(&arguments).await));
+            keys.push((agent, program.key(&arguments).await));
         }
-        let carol = program.run(&["keys", "create", "--person", "carol"]).await;
+        let carol = program.key(&["--person", "carol"]).await;
         Self { program, port, keys, carol, server: None, http: http() }
     }
 
