@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::Body,
     extract::{Request, State},
     response::{IntoResponse as _, Response},
     routing::any,
 };
 use countersign_rules::{Code, Refusal};
+use futures::StreamExt as _;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use rmcp::{
     model::ErrorCode,
@@ -29,6 +30,9 @@ use crate::app::App;
 
 /// How long a client may take to send a message.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How much of a message that is too large is read after all, in limits.
+const OVERRUN: usize = 8;
 
 /// The protocol's header for the revision.
 const VERSION_HEADER: &str = "mcp-protocol-version";
@@ -80,9 +84,12 @@ async fn serve(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Respo
         parts.headers.remove(header::ORIGIN);
     }
     let limit = endpoint.settings.message_bytes_max;
-    let bytes = match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, limit)).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(_too_large_or_cut_off)) => {
+    let bytes = match tokio::time::timeout(BODY_TIMEOUT, read(body, limit)).await {
+        Ok(Ok(Some(bytes))) => bytes,
+        Ok(Err(_cut_off)) => {
+            return error(StatusCode::BAD_REQUEST, &invalid(Value::Null, "the message was cut off"));
+        }
+        Ok(Ok(None)) => {
             let message = format!("a message may have at most {limit} bytes");
             return error(StatusCode::PAYLOAD_TOO_LARGE, &invalid(Value::Null, message));
         }
@@ -124,6 +131,25 @@ async fn serve(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Respo
         response.headers_mut().insert(MCP_SESSION_HEADER, id);
     }
     response
+}
+
+/// Reads a message; `None` when it is too large. Of such a one some more is read and thrown away, because a
+/// client that still sends when the connection closes may never see the answer.
+async fn read(body: Body, limit: usize) -> Result<Option<Vec<u8>>, axum::Error> {
+    let mut chunks = body.into_data_stream();
+    let (mut bytes, mut thrown_away) = (Vec::new(), 0_usize);
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk?;
+        if thrown_away == 0 && chunk.len() <= limit.saturating_sub(bytes.len()) {
+            bytes.extend_from_slice(&chunk);
+        } else {
+            thrown_away = thrown_away.saturating_add(chunk.len().max(1));
+            if thrown_away > limit.saturating_mul(OVERRUN) {
+                return Ok(None);
+            }
+        }
+    }
+    Ok((thrown_away == 0).then_some(bytes))
 }
 
 impl Endpoint {

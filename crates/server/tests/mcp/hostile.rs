@@ -62,7 +62,7 @@ async fn bad_messages_are_answered_with_what_is_wrong() {
             r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"allowed","arguments":{arguments}}}}}"#
         )
     };
-    let huge = arguments(&format!(r#"{{"n":1,"_reason":"{}"}}"#, "x".repeat(4 << 20)));
+    let huge = arguments(&format!(r#"{{"n":1,"_reason":"{}"}}"#, "x".repeat(2 << 20)));
     let bodies: Vec<(&str, Vec<u8>, StatusCode, i64)> = vec![
         ("nothing", Vec::new(), StatusCode::BAD_REQUEST, -32700),
         ("no JSON", b"{".to_vec(), StatusCode::BAD_REQUEST, -32700),

@@ -210,7 +210,7 @@ impl World {
         self.until(|| async { self.requests().await.pop() }).await
     }
 
-    async fn until<T, F: Future<Output = Option<T>>>(&self, look: impl Fn() -> F) -> T {
+    pub(crate) async fn until<T, F: Future<Output = Option<T>>>(&self, look: impl Fn() -> F) -> T {
         let mut poll = tokio::time::interval(Duration::from_millis(20));
         let looking = async {
             loop {
@@ -225,11 +225,24 @@ impl World {
 
     /// The requests that wait for carol.
     pub(crate) async fn requests(&self) -> Vec<String> {
-        let answer =
-            self.http.get(format!("{}/v1/approvals", self.origin())).bearer_auth(&self.carol).send().await;
-        let form: Value = answer.unwrap().json().await.unwrap();
-        let requests = form["approvals"].as_array().unwrap_or_else(|| panic!("{form}"));
-        requests.iter().map(|request| text(&request["id"]).to_owned()).collect()
+        let form = self.looked_up("approvals").await;
+        form["approvals"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|request| text(&request["approval"]).to_owned())
+            .collect()
+    }
+
+    /// The state of every call that was issued.
+    pub(crate) async fn calls(&self) -> Vec<String> {
+        let form = self.looked_up("calls?limit=1000").await;
+        form["calls"].as_array().unwrap().iter().map(|call| text(&call["state"]).to_owned()).collect()
+    }
+
+    async fn looked_up(&self, what: &str) -> Value {
+        let url = format!("{}/v1/{what}", self.origin());
+        self.http.get(url).bearer_auth(&self.carol).send().await.unwrap().json().await.unwrap()
     }
 
     pub(crate) async fn approve(&self, approval: &str) {
@@ -377,8 +390,8 @@ impl World {
         answer.headers["mcp-session-id"].to_str().unwrap().to_owned()
     }
 
-    /// Sends a request and closes the connection without reading anything.
-    pub(crate) async fn send_and_hang_up(&self, agent: Agent, body: &Value) {
+    /// Sends a request and reads nothing. Dropping the connection is hanging up.
+    pub(crate) async fn send_only(&self, agent: Agent, body: &Value) -> TcpStream {
         let body = body.to_string();
         let mut head = format!("POST /mcp HTTP/1.1\r\nhost: 127.0.0.1:{}\r\n", self.port);
         for (name, value) in self.headers(agent) {
@@ -390,7 +403,7 @@ impl World {
             .write_all(format!("{head}content-length: {length}\r\n\r\n{body}").as_bytes())
             .await
             .unwrap();
-        connection.shutdown().await.unwrap();
+        connection
     }
 }
 
