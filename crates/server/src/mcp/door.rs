@@ -216,10 +216,12 @@ impl ServerHandler for Door {
         Ok(ListToolsResult::with_all_items(tools::list(&self.app.offered(&self.who))))
     }
 
-    /// For the SDK, which checks the headers that repeat arguments.
+    /// For the SDK, which checks the headers that repeat arguments. It asks at each call, so the policies are
+    /// not asked here: whether the agent may call the tool is decided by the gate.
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        let offered = self.app.offered(&self.who);
-        offered.iter().find(|tool| tool.spec.name.as_str() == name).map(tools::tool)
+        let name = ToolName::parse(name).ok().filter(|name| self.who.scopes.reach(name))?;
+        let offer = self.app.tool(&name)?;
+        Some(Tool::new_with_raw(name.to_string(), None, tools::object(&offer.input_schema)))
     }
 
     async fn call_tool(

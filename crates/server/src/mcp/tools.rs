@@ -20,7 +20,7 @@ pub(super) fn list(offered: &[Offered]) -> Vec<Tool> {
 }
 
 /// One tool. The annotations say what the class says; the gate does not rely on them.
-pub(super) fn tool(offered: &Offered) -> Tool {
+fn tool(offered: &Offered) -> Tool {
     let spec = &offered.spec;
     let mut tool =
         Tool::new(spec.name.as_str().to_owned(), spec.description.clone(), object(&offered.input_schema))
@@ -111,7 +111,7 @@ fn await_tool() -> Tool {
     .with_annotations(annotations(DeclaredEffect::Read, true))
 }
 
-fn object(schema: &Value) -> JsonObject {
+pub(super) fn object(schema: &Value) -> JsonObject {
     schema.as_object().cloned().unwrap_or_default()
 }
 
