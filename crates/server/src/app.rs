@@ -177,13 +177,7 @@ impl App {
     }
 
     /// Proposes a call. The one way to do so.
-    pub async fn call(
-        &self,
-        who: &Identity,
-        requester: &Requester,
-        tool: &str,
-        arguments: Value,
-    ) -> Answer {
+    pub async fn call(&self, who: &Identity, requester: &Requester, tool: &str, arguments: Value) -> Answer {
         let since = Instant::now();
         let known = self.known(tool).filter(|(name, _)| who.scopes.reach(name));
         let Some((name, offer)) = known else {
@@ -301,8 +295,9 @@ fn session_id(
 ) -> Result<SessionId, countersign_rules::id::BadName> {
     match session_key.filter(|key| !key.is_empty()) {
         None => SessionId::parse(&format!("default-{}", digest(&who.credential))),
-        Some(key) if key.len() <= SESSION_KEY_BYTES_MAX => SessionId::parse(key)
-            .or_else(|_no_name| SessionId::parse(&format!("session-{}", digest(key)))),
+        Some(key) if key.len() <= SESSION_KEY_BYTES_MAX => {
+            SessionId::parse(key).or_else(|_no_name| SessionId::parse(&format!("session-{}", digest(key))))
+        }
         Some(key) => SessionId::parse(&format!("session-{}", digest(key))),
     }
 }

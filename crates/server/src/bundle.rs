@@ -145,7 +145,12 @@ pub(crate) fn agents(config: &Config) -> Vec<AgentSpec> {
 /// Groups that are asked and have too few people: such requests can only expire.
 fn unanswerable(config: &Config, policies: &Policies) -> Vec<String> {
     let members = |group: &GroupName| {
-        config.people.iter().filter(|(_, p)| p.groups.contains(group)).map(|(id, _)| id).collect::<BTreeSet<_>>()
+        config
+            .people
+            .iter()
+            .filter(|(_, p)| p.groups.contains(group))
+            .map(|(id, _)| id)
+            .collect::<BTreeSet<_>>()
     };
     policies
         .groups()
@@ -166,9 +171,7 @@ fn report(config: &Config, error: &DefinitionError, found: &Found) {
     };
     let message = error.to_string();
     let problem = match place {
-        Some(place) => {
-            place.source.problem(place.of(&error.key, error.offset), message, error.help.clone())
-        }
+        Some(place) => place.source.problem(place.of(&error.key, error.offset), message, error.help.clone()),
         None => Source::new(crate::config::MAIN, "").problem(None, message, error.help.clone()),
     };
     found.push(problem);

@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod demo;
 pub mod log_key;
 pub mod mcp;
 pub mod metrics;

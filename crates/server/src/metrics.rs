@@ -76,7 +76,11 @@ impl Default for Metrics {
         let under_way = Gauge::default();
         registry.register("calls_under_way", "Calls between proposal and answer", under_way.clone());
         let tool_on = Family::default();
-        registry.register("tool_available", "1 when the tool can be called, 0 when switched off", tool_on.clone());
+        registry.register(
+            "tool_available",
+            "1 when the tool can be called, 0 when switched off",
+            tool_on.clone(),
+        );
         Self {
             registry,
             calls,

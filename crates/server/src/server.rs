@@ -127,8 +127,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let hosts = hosts(&config, address);
     let public = config.server.public_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
     let public = public.unwrap_or_else(|| format!("http://{address}"));
-    let metadata =
-        config.oauth.is_some().then(|| format!("{public}/.well-known/oauth-protected-resource"));
+    let metadata = config.oauth.is_some().then(|| format!("{public}/.well-known/oauth-protected-resource"));
     let mcp = mcp::Settings {
         hosts: hosts.clone(),
         origins: config.server.allowed_origins.clone(),
@@ -180,7 +179,10 @@ impl Running {
         .await
         .is_ok();
         if !ended {
-            tracing::warn!(under_way = self.app.gate().under_way(), "stopping before every call has finished");
+            tracing::warn!(
+                under_way = self.app.gate().under_way(),
+                "stopping before every call has finished"
+            );
         }
         self.systems.stop().await;
         self.app.store().close().await;
@@ -267,9 +269,11 @@ async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
     }
     match tokio::time::timeout(guard.timeout, next.run(request)).await {
         Ok(response) => response,
-        Err(_late) => refuse(StatusCode::GATEWAY_TIMEOUT, "the request took too long; a call may still be under way")
-            .help("look at the call or its request before you repeat it")
-            .into_response(),
+        Err(_late) => {
+            refuse(StatusCode::GATEWAY_TIMEOUT, "the request took too long; a call may still be under way")
+                .help("look at the call or its request before you repeat it")
+                .into_response()
+        }
     }
 }
 
@@ -296,7 +300,6 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     tracing::error!(%what, "a request failed");
     Problem::from(Refusal::new(Code::Internal, "the request failed inside the server")).into_response()
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -246,14 +246,17 @@ pub(crate) async fn list(
     AsAnybody(who): AsAnybody,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<RequestsBody>, Problem> {
-    let states: Vec<ApprovalState> = match query.state.as_deref() {
-        None => vec![ApprovalState::Waiting],
-        Some("all") => Vec::new(),
-        Some(word) => {
-            let known = STATES.into_iter().find(|state| state.as_str() == word);
-            vec![known.ok_or_else(|| Problem::new(Code::Malformed, format!("`{word}` is no state of a request")))?]
-        }
-    };
+    let states: Vec<ApprovalState> =
+        match query.state.as_deref() {
+            None => vec![ApprovalState::Waiting],
+            Some("all") => Vec::new(),
+            Some(word) => {
+                let known = STATES.into_iter().find(|state| state.as_str() == word);
+                vec![known.ok_or_else(|| {
+                    Problem::new(Code::Malformed, format!("`{word}` is no state of a request"))
+                })?]
+            }
+        };
     let limit = query.limit.unwrap_or(100).clamp(1, 1_000);
     let records = api.app.store().approvals(&states, 10_000).await?;
     let limit = usize::try_from(limit).unwrap_or(1_000);

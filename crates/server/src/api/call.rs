@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Api, Problem, ProblemBody, problem, request::{AsAgent, AsAnybody, AsOperator, Strict}};
+use super::{
+    Api, Problem, ProblemBody, problem,
+    request::{AsAgent, AsAnybody, AsOperator, Strict},
+};
 use crate::{
     answer::{answer_json, timestamp},
     auth::Principal,

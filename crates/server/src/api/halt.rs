@@ -79,9 +79,7 @@ fn scope(agent: Option<&str>, all: bool) -> Result<HaltScope, Problem> {
             .map(HaltScope::Agent)
             .map_err(|why| Problem::new(Code::Malformed, format!("`{agent}` is no agent: {why}"))),
         (None, true) => Ok(HaltScope::All),
-        (None, false) | (Some(_), true) => {
-            Err(Problem::new(Code::Malformed, "say either `agent` or `all`"))
-        }
+        (None, false) | (Some(_), true) => Err(Problem::new(Code::Malformed, "say either `agent` or `all`")),
     }
 }
 

@@ -36,10 +36,14 @@ impl<T: DeserializeOwned> FromRequest<Api> for Strict<T> {
         }
         let bytes = Bytes::from_request(request, state).await.map_err(|why| {
             let status = why.status();
-            Problem::new(Code::Malformed, format!("the body cannot be read: {}", why.body_text().to_lowercase()))
-                .status(status)
+            Problem::new(
+                Code::Malformed,
+                format!("the body cannot be read: {}", why.body_text().to_lowercase()),
+            )
+            .status(status)
         })?;
-        let value = from_slice_strict(&bytes).map_err(|why| Problem::new(Code::Malformed, why.to_string()))?;
+        let value =
+            from_slice_strict(&bytes).map_err(|why| Problem::new(Code::Malformed, why.to_string()))?;
         serde_json::from_value(value).map(Self).map_err(|why| Problem::new(Code::Malformed, why.to_string()))
     }
 }
@@ -116,7 +120,8 @@ pub(crate) fn challenge_value(resource_metadata: Option<&str>) -> HeaderValue {
     resource_metadata.map_or_else(
         || plain.clone(),
         |url| {
-            HeaderValue::try_from(format!("Bearer resource_metadata=\"{url}\"")).unwrap_or_else(|_| plain.clone())
+            HeaderValue::try_from(format!("Bearer resource_metadata=\"{url}\""))
+                .unwrap_or_else(|_| plain.clone())
         },
     )
 }

@@ -58,8 +58,7 @@ async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse, Problem> {
         under_way: app.gate().under_way(),
         tools: app.tools().iter().map(|(name, offer)| (name.to_string(), offer.off().is_none())).collect(),
     };
-    let text =
-        app.metrics().render(&levels).map_err(|why| Problem::new(Code::Internal, why.to_string()))?;
+    let text = app.metrics().render(&levels).map_err(|why| Problem::new(Code::Internal, why.to_string()))?;
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
 }
 

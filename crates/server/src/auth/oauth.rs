@@ -121,7 +121,10 @@ impl std::fmt::Debug for Tokens {
 
 impl Tokens {
     /// For one issuer. Keys are fetched when the first token comes.
-    #[expect(clippy::disallowed_methods, reason = "the one client that reads an issuer's keys: one fixed URL")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one client that reads an issuer's keys: one fixed URL"
+    )]
     pub(crate) fn new(config: OauthConfig, clock: Arc<dyn Clock>) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())

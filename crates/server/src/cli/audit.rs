@@ -82,7 +82,9 @@ pub(super) enum Audit {
         folder: FolderOption,
     },
     /// Verify the ledger's log against its key, and against checkpoints that you kept
-    #[command(after_help = "An exported log is verified by `countersign-verify`, which depends on nothing else.")]
+    #[command(
+        after_help = "An exported log is verified by `countersign-verify`, which depends on nothing else."
+    )]
     Verify {
         /// A signed checkpoint that you kept; may be repeated
         #[arg(long = "checkpoint", value_name = "FILE")]
@@ -133,7 +135,9 @@ impl Audit {
                 match (to, json_lines) {
                     (Some(to), _) => {
                         let head = store.export(&to).await?;
-                        out.value(&json!({ "entries": head.size, "folder": to, "root": head.root.to_base64() }));
+                        out.value(
+                            &json!({ "entries": head.size, "folder": to, "root": head.root.to_base64() }),
+                        );
                         out.line(format!(
                             "{} entries in `{}`; verify them with\n   countersign-verify log --key '{}' {}",
                             head.size,
@@ -230,7 +234,12 @@ fn print(stored: &StoredEntry, out: &Output) {
         "answered" => {
             let approved = entry.pointer("/body/approved").and_then(Value::as_bool) == Some(true);
             let what = if approved { "approved" } else { "refused" };
-            format!("{what} by {} ({}): {}", text("/body/person"), text("/body/channel"), text("/body/comment"))
+            format!(
+                "{what} by {} ({}): {}",
+                text("/body/person"),
+                text("/body/channel"),
+                text("/body/comment")
+            )
         }
         "reach_measured" => entry.pointer("/body/reach").map(Value::to_string).unwrap_or_default(),
         "outcome" => {
@@ -279,13 +288,15 @@ async fn verify(config: &Config, vkey: Option<&str>, kept: &[PathBuf], out: &Out
     let store = open_to_read(config).await?;
     let head = store.log_head().await?;
     let earlier = store.checkpoints(0, countersign_store::ENTRIES_MAX).await?;
-    let kept: Vec<(String, Vec<u8>)> =
-        kept.iter().map(|path| Ok((path.display().to_string(), fs::read(path)?))).collect::<Result<_, Failure>>()?;
+    let kept: Vec<(String, Vec<u8>)> = kept
+        .iter()
+        .map(|path| Ok((path.display().to_string(), fs::read(path)?)))
+        .collect::<Result<_, Failure>>()?;
     let report = tokio::task::spawn_blocking(move || {
-        let mut verification =
-            Verification::new(&key, head.checkpoint.as_bytes()).without_upper_tiles();
+        let mut verification = Verification::new(&key, head.checkpoint.as_bytes()).without_upper_tiles();
         for (size, note) in &earlier {
-            verification = verification.with_checkpoint(format!("the ledger's checkpoint of {size}"), note.as_bytes());
+            verification =
+                verification.with_checkpoint(format!("the ledger's checkpoint of {size}"), note.as_bytes());
         }
         for (source, note) in &kept {
             verification = verification.with_checkpoint(source.as_str(), note);

@@ -10,8 +10,10 @@ use crate::{bundle::Bundle, config::Config, log_key, vault::ConfigVault};
 
 /// `countersign check`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Reads the folder, checks tools against systems and policies against tools, and judges the scenarios.\n\
-                        Opens no secret, no database and no connection.")]
+#[command(
+    after_help = "Reads the folder, checks tools against systems and policies against tools, and judges the scenarios.\n\
+                        Opens no secret, no database and no connection."
+)]
 pub(super) struct Check {
     #[command(flatten)]
     folder: Folder,

@@ -45,7 +45,10 @@ pub(super) struct Reply {
 
 impl Connect {
     /// A client for the server that is meant.
-    #[expect(clippy::disallowed_methods, reason = "the command line's one client, for the one server it is told")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the command line's one client, for the one server it is told"
+    )]
     pub(super) fn client(&self) -> Result<Client, Failure> {
         let server = self.server()?;
         guarded(&server)?;
@@ -77,7 +80,9 @@ impl Connect {
         match config.server.public_url {
             Some(url) => Ok(url),
             // An address that means every address is reached at this machine's own.
-            None if listen.ip().is_unspecified() => Ok(format!("http://127.0.0.1:{}", listen.port()).parse()?),
+            None if listen.ip().is_unspecified() => {
+                Ok(format!("http://127.0.0.1:{}", listen.port()).parse()?)
+            }
             None => Ok(format!("http://{listen}").parse()?),
         }
     }
@@ -111,7 +116,12 @@ fn guarded(server: &Url) -> Result<(), Failure> {
 
 impl Client {
     /// Asks, and takes anything but success as a refusal.
-    pub(super) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
         let reply = self.reply(method, path, body).await?;
         if reply.status.is_success() {
             return Ok(reply.body);

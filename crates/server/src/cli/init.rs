@@ -58,7 +58,9 @@ impl Init {
         for (name, _) in FILES.iter().chain([&("log.key", ""), &("billing.db", "")]) {
             let path = dir.join(name);
             if path.exists() && *name != ".gitignore" {
-                return Err(anyhow::anyhow!("`{}` exists already; nothing was written", path.display()).into());
+                return Err(
+                    anyhow::anyhow!("`{}` exists already; nothing was written", path.display()).into()
+                );
             }
         }
         for (name, text) in FILES {

@@ -78,7 +78,10 @@ impl Keys {
                 out.value(&value);
                 out.line(presented);
                 if !out.json() {
-                    out.note(format!("key `{}` is printed this once: keep it where only its owner can read it", record.id));
+                    out.note(format!(
+                        "key `{}` is printed this once: keep it where only its owner can read it",
+                        record.id
+                    ));
                 }
             }
             Self::List { folder } => {

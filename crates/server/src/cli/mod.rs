@@ -10,6 +10,7 @@ mod budgets;
 mod calls;
 mod check;
 mod client;
+mod demo;
 mod halts;
 mod init;
 mod keys;
@@ -54,6 +55,8 @@ pub struct Cli {
 enum Command {
     /// Write a working, commented configuration folder with a sample database
     Init(init::Init),
+    /// Play the incident this program exists for, with a real database, server and agent
+    Demo(demo::Demo),
     /// Check a configuration folder without touching any system
     Check(check::Check),
     /// Serve agents and people: MCP at /mcp, REST at /v1
@@ -164,6 +167,7 @@ fn dispatch(command: Command, out: &mut Output) -> Outcome {
     match command {
         Command::Init(init) => init.run(out),
         Command::Check(check) => check.run(out),
+        Command::Demo(demo) => wait(demo.run()),
         Command::Sql(sql) => sql.run(out),
         Command::Policy(policy) => policy.run(out),
         Command::Completions { shell } => {

@@ -25,8 +25,10 @@ pub(super) enum Policy {
         folder: FolderOption,
     },
     /// Say why a call would get its answer: every policy, and what it says
-    #[command(after_help = "CALL.json: {\"agent\", \"tool\", \"arguments\", \"facts\"}; the facts are those of a scenario's case, such as\n\
-                            {\"effect\": \"destructive\", \"reach\": {\"rows\": 14200}}. What is not said is as quiet as can be.")]
+    #[command(
+        after_help = "CALL.json: {\"agent\", \"tool\", \"arguments\", \"facts\"}; the facts are those of a scenario's case, such as\n\
+                            {\"effect\": \"destructive\", \"reach\": {\"rows\": 14200}}. What is not said is as quiet as can be."
+    )]
     Explain {
         /// The call, as a JSON file
         call: PathBuf,

@@ -15,9 +15,11 @@ const LINE_BYTES_MAX: u64 = 1024 * 1024;
 #[derive(Debug, Subcommand)]
 pub(super) enum Sql {
     /// Classify a statement, or JSON Lines `{"id","sql"}` from standard input
-    #[command(after_help = "With --json and no STATEMENT, standard input is JSON Lines: each line {\"id\", \"sql\"} yields one line\n\
+    #[command(
+        after_help = "With --json and no STATEMENT, standard input is JSON Lines: each line {\"id\", \"sql\"} yields one line\n\
                             {\"id\", \"effect\", \"categories\", \"statements\", \"tables\", \"functions\", \"reasons\"} or {\"id\", \"error\"}.\n\
-                            Otherwise the whole of standard input is one statement.")]
+                            Otherwise the whole of standard input is one statement."
+    )]
     Explain {
         /// Whose SQL it is
         #[arg(long)]

@@ -24,12 +24,14 @@ pub(super) fn budgets(reading: &mut Reading<'_>) -> Vec<Budget> {
         let scope = section.required(
             "per",
             "say who shares it: `session`, `agent` or `all`",
-            word(&[("session", BudgetScope::Session), ("agent", BudgetScope::Agent), ("all", BudgetScope::All)]),
+            word(&[
+                ("session", BudgetScope::Session),
+                ("agent", BudgetScope::Agent),
+                ("all", BudgetScope::All),
+            ]),
         );
-        let window = section.defaulted(
-            "window",
-            word(&[("forever", BudgetWindow::Forever), ("day", BudgetWindow::Day)]),
-        );
+        let window = section
+            .defaulted("window", word(&[("forever", BudgetWindow::Forever), ("day", BudgetWindow::Day)]));
         let unit = section.required("unit", "say what is counted: `calls`, `rows` or `money`", text);
         let currency = section.optional("currency", parsed(str::parse::<Currency>));
         let limit = section.required(

@@ -25,9 +25,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use countersign_rules::{
-    AgentId, PersonId, SystemName, ToolName, budget::Budget, source::PolicySource,
-};
+use countersign_rules::{AgentId, PersonId, SystemName, ToolName, budget::Budget, source::PolicySource};
 use serde_json::{Value as Json, json};
 use toml::{
     Spanned,
@@ -219,10 +217,8 @@ impl Config {
     pub fn load(folder: &Path) -> Result<Self, Problems> {
         let found = Found::default();
         let config = read(folder, &found);
-        let fail = |found: Found| Problems {
-            folder: folder.display().to_string(),
-            problems: found.into_inner(),
-        };
+        let fail =
+            |found: Found| Problems { folder: folder.display().to_string(), problems: found.into_inner() };
         match config {
             Some(config) if found.is_empty() => Ok(config),
             Some(_) => Err(fail(found)),
@@ -429,7 +425,11 @@ fn files(folder: &Path, under: &str, extension: &str, found: &Found) -> Vec<Sour
         }
         Err(why) if why.kind() == std::io::ErrorKind::NotFound => {}
         Err(why) => {
-            found.push(Source::new(under, "").problem(None, format!("`{under}` cannot be read: {why}"), None));
+            found.push(Source::new(under, "").problem(
+                None,
+                format!("`{under}` cannot be read: {why}"),
+                None,
+            ));
         }
     }
     names.sort();

@@ -277,15 +277,20 @@ pub(crate) fn flag(value: &DeValue<'_>) -> Result<bool, Complaint> {
 }
 
 /// A whole number within bounds.
-pub(crate) fn integer(range: std::ops::RangeInclusive<u64>) -> impl FnOnce(&DeValue<'_>) -> Result<u64, Complaint> {
+pub(crate) fn integer(
+    range: std::ops::RangeInclusive<u64>,
+) -> impl FnOnce(&DeValue<'_>) -> Result<u64, Complaint> {
     move |value| {
         let written = value.as_integer().ok_or_else(|| not(value, "a whole number"))?;
         u64::from_str_radix(written.as_str(), written.radix())
             .ok()
             .filter(|number| range.contains(number))
             .ok_or_else(|| {
-                Complaint::new(format!("`{written}` is out of bounds"))
-                    .help(format!("write a whole number from {} to {}", range.start(), range.end()))
+                Complaint::new(format!("`{written}` is out of bounds")).help(format!(
+                    "write a whole number from {} to {}",
+                    range.start(),
+                    range.end()
+                ))
             })
     }
 }

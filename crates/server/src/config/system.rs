@@ -231,7 +231,11 @@ fn mcp(
                 secrets.insert("token".to_owned(), source);
                 "token".to_owned()
             });
-            url.zip(allow_private).map(|(url, allow_private)| McpTransport::Http { url, bearer, allow_private })
+            url.zip(allow_private).map(|(url, allow_private)| McpTransport::Http {
+                url,
+                bearer,
+                allow_private,
+            })
         }
         (false, false) | (true, true) => {
             let complaint = Complaint::new("a system of kind `mcp` is reached in one way");
@@ -262,9 +266,9 @@ fn child(
     let mut env = BTreeMap::new();
     let mut secret_env = BTreeMap::new();
     let variables = section.optional("env", |value| {
-        let table = value.as_table().ok_or_else(|| {
-            Complaint::new(format!("must be a table of variables, not {}", kind(value)))
-        })?;
+        let table = value
+            .as_table()
+            .ok_or_else(|| Complaint::new(format!("must be a table of variables, not {}", kind(value))))?;
         for (name, value) in table {
             let name = name.get_ref().to_string();
             match value.get_ref() {
@@ -290,7 +294,11 @@ fn child(
     Some(McpTransport::Child { command, args, env, secret_env, cwd })
 }
 
-fn size(section: &mut Section<'_, '_>, key: &'static str, range: std::ops::RangeInclusive<u64>) -> Option<usize> {
+fn size(
+    section: &mut Section<'_, '_>,
+    key: &'static str,
+    range: std::ops::RangeInclusive<u64>,
+) -> Option<usize> {
     usize::try_from(section.defaulted(key, integer(range))?).ok()
 }
 

@@ -132,7 +132,8 @@ fn sql(
     fixed: bool,
 ) -> Option<AnyDefinition> {
     let sql = section.optional("sql", text);
-    let set = |words: Option<Vec<String>>| -> BTreeSet<String> { words.unwrap_or_default().into_iter().collect() };
+    let set =
+        |words: Option<Vec<String>>| -> BTreeSet<String> { words.unwrap_or_default().into_iter().collect() };
     let names = |section: &mut Section<'_, '_>, key| section.defaulted(key, list(|name| Ok(name.to_owned())));
     let tables = set(names(section, "tables"));
     let functions = set(names(section, "functions"));
@@ -144,8 +145,10 @@ fn sql(
             SqlText::FromAgent { length_max: u32::try_from(length_max?).ok()? }
         }
         (DeclaredEffect::FromStatement, _) => {
-            let complaint = Complaint::new("where the agent writes the statement, the tool has none of its own");
-            section.report(section.place("sql"), complaint.help("leave `sql` out, or declare another `effect`"));
+            let complaint =
+                Complaint::new("where the agent writes the statement, the tool has none of its own");
+            section
+                .report(section.place("sql"), complaint.help("leave `sql` out, or declare another `effect`"));
             return None;
         }
         (DeclaredEffect::Read | DeclaredEffect::Write | DeclaredEffect::Destructive, Some(sql)) => {
@@ -202,9 +205,12 @@ fn request_of_preview(section: Section<'_, '_>) -> Option<HttpRequest> {
 fn request_with(mut section: Section<'_, '_>, method_default: Option<&str>) -> Option<HttpRequest> {
     let method = match method_default {
         Some(default) if !section.says("method") => Some(default.to_owned()),
-        Some(_) | None => section.required("method", "write one of `GET`, `POST`, `PUT`, `PATCH`, `DELETE`", text),
+        Some(_) | None => {
+            section.required("method", "write one of `GET`, `POST`, `PUT`, `PATCH`, `DELETE`", text)
+        }
     };
-    let path = section.required("path", "say the path below the system's `base_url`, starting with `/`", text);
+    let path =
+        section.required("path", "say the path below the system's `base_url`, starting with `/`", text);
     let query = section.optional("query", |value| {
         let table = value
             .as_table()
@@ -249,8 +255,10 @@ fn amount(mut section: Section<'_, '_>) -> Option<AmountDefinition> {
         |value| match origin(value)? {
             Origin::Argument(name) => Ok(AmountSource::Argument(name)),
             Origin::Preview(pointer) => Ok(AmountSource::Preview(pointer)),
-            Origin::Fixed(_) => Err(Complaint::new("an amount that is always the same is no amount of the call")
-                .help("write `\"$argument\"` or `{ preview = \"/pointer\" }`")),
+            Origin::Fixed(_) => {
+                Err(Complaint::new("an amount that is always the same is no amount of the call")
+                    .help("write `\"$argument\"` or `{ preview = \"/pointer\" }`"))
+            }
         },
     );
     let currency = section.required(

@@ -1,0 +1,153 @@
+//! Measures the gateway and prints its figures beside their targets. Ratios are taken in one interleaved run
+//! on one machine; absolute figures say nothing elsewhere.
+//!
+//! `bench/run` builds what is needed and starts this. Traffic stays on loopback.
+
+mod calls;
+mod decisions;
+mod gateway;
+mod hop;
+mod load;
+mod log;
+mod process;
+mod report;
+mod toml;
+mod upstream;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, bail};
+use report::Target;
+
+const HELP: &str = "\
+usage: countersign-bench --binary PATH [--postgres URL] [--turns N] [--seconds S]
+       countersign-bench upstream | hop URL      (what it starts for itself)
+
+Calls the same tool server directly, through a no-op hop and through Countersign, in turns, at 1, 16 and 64
+concurrent callers, and prints ratios beside their targets. --turns defaults to 5, --seconds to 2.";
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["upstream"] => upstream::serve().await,
+        ["hop", to] => hop::serve((*to).to_owned()).await,
+        [] | ["--help" | "-h"] => {
+            println(HELP);
+            Ok(())
+        }
+        options => run(options).await,
+    }
+}
+
+async fn run(options: &[&str]) -> anyhow::Result<()> {
+    let (mut binary, mut postgres, mut turns, mut seconds) = (None, None, 5, 2.0);
+    for pair in options.chunks(2) {
+        match pair {
+            ["--binary", path] => binary = Some(PathBuf::from(path)),
+            ["--postgres", url] => postgres = Some((*url).to_owned()),
+            ["--turns", n] => turns = n.parse()?,
+            ["--seconds", s] => seconds = s.parse()?,
+            _ => bail!("{HELP}"),
+        }
+    }
+    let binary = binary.context(HELP)?;
+    let folder = tempfile::tempdir()?;
+
+    progress("decisions …");
+    let decisions = decisions::measure()?;
+    progress("log …");
+    let appends = log::measure(folder.path()).await?;
+    progress("calls …");
+    let calls =
+        calls::measure(&binary, folder.path(), postgres.as_deref(), turns, Duration::from_secs_f64(seconds))
+            .await?;
+
+    println("## Calls\n");
+    println(&calls::table(&calls.rows));
+    println("## Beside the targets (durable intent and outcome for writes, durable intent for reads)\n");
+    println(&report::targets(&beside(&calls, &decisions, &appends)));
+    println(&format!(
+        "Absolute figures of this run: decision {:.1} µs with 20 policies (bare Cedar {:.1} µs), {:.1} µs with 1,000; \
+         statement {:.0} µs (parser alone {:.0} µs); log {:.0} and {:.0} entries/s with 1 and 64 writers \
+         (raw disk {:.0} and {:.0}); memory {:.0} MiB at rest, {:.0} MiB after load.",
+        decisions.ours_20 / 1e3,
+        decisions.bare_20 / 1e3,
+        decisions.ours_1000 / 1e3,
+        decisions.parse_ours / 1e3,
+        decisions.parse_bare / 1e3,
+        appends.ledger_1,
+        appends.ledger_64,
+        appends.raw_1,
+        appends.raw_64,
+        calls.memory.0,
+        calls.memory.1,
+    ));
+    Ok(())
+}
+
+/// Targets 1 to 12 of the performance notes, as far as they are measured here.
+fn beside(calls: &calls::Calls, decisions: &decisions::Decisions, appends: &log::Appends) -> Vec<Target> {
+    let row = |name: &str, callers: usize| {
+        calls.rows.iter().find(|r| r.name == name && r.callers == callers).cloned().unwrap_or_default()
+    };
+    let more = |what: &str, measured, acceptable, excellent| Target {
+        what: what.into(),
+        measured,
+        acceptable,
+        excellent,
+        more: true,
+    };
+    let less = |what: &str, measured, acceptable, excellent| Target {
+        what: what.into(),
+        measured,
+        acceptable,
+        excellent,
+        more: false,
+    };
+    let (write, read) = ("countersign, SQLite, write", "countersign, SQLite, read");
+    let hop_cpu = row("no-op hop", 64).cpu_us;
+    let added = |name: &str| row(name, 1).p50_us - row("direct", 1).p50_us;
+    let sync_us = 1e6 / appends.raw_1;
+    vec![
+        more("1: write, 64 callers, calls/s of direct", row(write, 64).of_direct, 0.25, 0.30),
+        more("2: read (durable intent), 64 callers, calls/s of direct", row(read, 64).of_direct, 0.30, 0.37),
+        less("4: CPU per write at 64 callers, × hop", row(write, 64).cpu_us / hop_cpu, 7.2, 5.0),
+        less(
+            "6: added p50 of a write at 1 caller, × (2 syncs + 3 × what the hop adds)",
+            added(write) / (2.4 * sync_us + 3.0 * added("no-op hop")),
+            1.5,
+            1.0,
+        ),
+        less(
+            "6: added p50 of a read at 1 caller, × (1 sync + 3 × what the hop adds)",
+            added(read) / (1.2 * sync_us + 3.0 * added("no-op hop")),
+            1.5,
+            1.0,
+        ),
+        less("7: p99 of a write at 64 callers, × direct", row(write, 64).p99_x, 3.1, 2.5),
+        more("8: log, 1 writer, × raw append and sync", appends.ledger_1 / appends.raw_1, 0.7, 0.9),
+        more("8: log, 64 writers, × raw group commit", appends.ledger_64 / appends.raw_64, 0.5, 0.8),
+        more("8: log, 64 writers, × one writer", appends.ledger_64 / appends.ledger_1, 30.0, 60.0),
+        less("10: decision with 20 policies, × bare Cedar", decisions.ours_20 / decisions.bare_20, 2.0, 1.3),
+        less("11: decision with 1,000 policies, × 20", decisions.ours_1000 / decisions.ours_20, 5.0, 2.0),
+        less(
+            "12: statement classified, × parser alone",
+            decisions.parse_ours / decisions.parse_bare,
+            2.0,
+            1.2,
+        ),
+        less("memory at rest, MiB", calls.memory.0, 100.0, 50.0),
+    ]
+}
+
+#[expect(clippy::print_stdout, reason = "the figures are this program's output")]
+fn println(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "progress of a long run")]
+fn progress(text: &str) {
+    eprintln!("{text}");
+}

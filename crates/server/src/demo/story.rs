@@ -1,0 +1,245 @@
+//! What the demo prints, as a person would tell it.
+
+use std::{
+    io::{BufRead as _, Write as _},
+    path::Path,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::people::Person;
+
+/// How long a newcomer may think before the demo ends.
+const PATIENCE: Duration = Duration::from_secs(14 * 60);
+
+/// The narrator.
+pub(crate) struct Story {
+    /// Whether a newcomer sits at a terminal.
+    interactive: bool,
+}
+
+/// How a request was answered.
+pub(crate) enum Asked {
+    /// By somebody, in whichever way: it is settled already.
+    Answered(bool),
+    /// By the newcomer here: it must be passed on.
+    Said(bool),
+    /// Nobody is there to ask.
+    Nobody,
+}
+
+impl Story {
+    pub(crate) const fn new(interactive: bool) -> Self {
+        Self { interactive }
+    }
+
+    pub(crate) fn opening(&self, folder: &Path, records: u64) {
+        say(&format!(
+            "\nA billing database stands in {}: {} records of production data.\n\
+             An agent may use it, through Countersign only. It was told:\n\n\
+             \x20   \"Clean up the test billing records from last month.\"\n",
+            folder.join("billing.db").display(),
+            thousands(records)
+        ));
+    }
+
+    pub(crate) fn connected(&self, tools: &[String]) {
+        say(&format!(
+            "The agent connects over MCP, with its own key, and is offered {}.\n",
+            tools.join(", ")
+        ));
+    }
+
+    pub(crate) fn read(&self, summary: &Value) {
+        let row = find(summary, "rows").and_then(|rows| rows.get(0)).cloned().unwrap_or_default();
+        let records = row.get("records").map_or_else(|| "some".into(), ToString::to_string);
+        say(&format!(
+            "1. It looks around: get_customer_billing_summary(\"Alder Ltd\")\n\
+             \x20  allowed (a read), {records} records. Nobody had to be asked.\n"
+        ));
+    }
+
+    pub(crate) fn blocked(&self, sql: &str, answer: &Value, reach: &Value, left: u64) {
+        say(&format!(
+            "2. It reasons its way to\n\n\x20     {sql}\n\n\
+             \x20  Parsed: destructive. Measured, without touching anything: {}.\n\
+             \x20  BLOCKED before anything ran. The agent is told:\n\
+             \x20    {}\n\
+             \x20    ({})\n\
+             \x20  Records in the table: {}. Nothing is gone, and nobody was woken up for it.\n",
+            shown(reach),
+            text(answer, "message"),
+            policies(answer),
+            thousands(left)
+        ));
+    }
+
+    pub(crate) fn held(&self, step: u8, sql: &str, request: &Value, left: u64) {
+        let reach = request.get("reach").map_or_else(|| "nothing".into(), shown);
+        let because = request.pointer("/of/0/because").and_then(Value::as_str).unwrap_or("a policy asks");
+        let group = request.pointer("/of/0/group").and_then(Value::as_str).unwrap_or("?");
+        say(&format!(
+            "{step}. It proposes\n\n\x20     {sql}\n\n\
+             \x20  HELD as request {}: somebody of `{group}` must approve, because {because}.\n\
+             \x20  Measured, without touching anything: {reach}.\n\
+             \x20  The agent claims: \"{}\"\n\
+             \x20  Records in the table: {}.\n",
+            text(request, "approval"),
+            text(request, "reason_claimed"),
+            thousands(left)
+        ));
+    }
+
+    /// Asks the newcomer, who may as well answer in a second terminal.
+    pub(crate) async fn ask(&self, ana: &Person, approval: &str, folder: &Path) -> anyhow::Result<Asked> {
+        if !self.interactive {
+            return Ok(Asked::Nobody);
+        }
+        say(&format!(
+            "   You are ana. Type a (approve) or r (refuse) and Enter, or in a second terminal, in {}:\n\
+             \x20     export COUNTERSIGN_KEY=$(cat ana.key)\n\
+             \x20     countersign approvals show {approval}\n\
+             \x20     countersign approvals approve {approval}      (or refuse {approval} --reason \"why\")",
+            folder.display()
+        ));
+        let (send, mut typed) = tokio::sync::mpsc::channel(1);
+        std::thread::spawn(move || {
+            for line in std::io::stdin().lock().lines() {
+                let Ok(line) = line else { return };
+                let said = match line.trim() {
+                    "a" | "approve" => true,
+                    "r" | "refuse" => false,
+                    _ => {
+                        say("   a to approve, r to refuse");
+                        continue;
+                    }
+                };
+                if send.blocking_send(said).is_err() {
+                    // A second terminal was quicker, and the demo has gone on.
+                }
+                return;
+            }
+        });
+        let mut looks = tokio::time::interval(Duration::from_millis(500));
+        let patience = tokio::time::sleep(PATIENCE);
+        tokio::pin!(patience);
+        let mut listening = true;
+        loop {
+            tokio::select! {
+                said = typed.recv(), if listening => match said {
+                    Some(approve) => return Ok(Asked::Said(approve)),
+                    None => listening = false,
+                },
+                _ = looks.tick() => {
+                    match text(&ana.request(approval).await?, "state").as_str() {
+                        "waiting" => {}
+                        "refused" | "expired" => return Ok(Asked::Answered(false)),
+                        _ => return Ok(Asked::Answered(true)),
+                    }
+                }
+                () = &mut patience => anyhow::bail!("nobody answered; the folder stays, and so does the request"),
+            }
+        }
+    }
+
+    pub(crate) fn answered(&self, approve: bool, comment: &str) {
+        let word = if approve { "APPROVES" } else { "REFUSES" };
+        say(&format!("   ana {word}: \"{comment}\""));
+    }
+
+    pub(crate) fn told(&self, answer: &Value) {
+        let status = text(answer, "status");
+        let more = match status.as_str() {
+            "done" | "" => {
+                let rows = find(answer, "row_count").and_then(Value::as_u64).unwrap_or_default();
+                format!("{} rows touched, cascades included", thousands(rows))
+            }
+            _ => text(answer, "message"),
+        };
+        say(&format!(
+            "   The agent is told: {} — {more}.\n",
+            if status.is_empty() { "done" } else { &status }
+        ));
+    }
+
+    pub(crate) fn counted(&self, before: u64, after: u64) {
+        say(&format!("   Records in the table: {} before, {} after.\n", thousands(before), thousands(after)));
+    }
+
+    pub(crate) fn closing(&self, folder: &Path, log: &str) {
+        say(&format!(
+            "5. The log, checked from its first entry to its signed checkpoint:\n{}\n\n\
+             The folder is yours to go on with:\n\
+             \x20  cd {}\n\
+             \x20  countersign serve                 the same server (MCP at /mcp, REST at /v1)\n\
+             \x20  countersign audit query           what happened, entry by entry\n\
+             \x20  countersign audit verify          check it again\n\
+             \x20  $EDITOR policies/billing.cedar    change a rule, then: countersign check\n\
+             agent.key and ana.key hold the two keys. README.md explains the folder.\n\
+             (`countersign` is target/debug/countersign of the checkout you built.)",
+            indent(log),
+            folder.display()
+        ));
+    }
+}
+
+/// A reach in words: all rows, and which of them where.
+fn shown(reach: &Value) -> String {
+    let number = |value: &Value| value.as_u64().map_or_else(|| "?".into(), thousands);
+    let tables: Vec<String> = reach
+        .get("tables")
+        .and_then(Value::as_object)
+        .map(|tables| tables.iter().map(|(table, rows)| format!("{} of {table}", number(rows))).collect())
+        .unwrap_or_default();
+    let rows = reach.get("rows").map_or_else(|| "?".into(), number);
+    match tables.as_slice() {
+        [] => format!("{rows} rows"),
+        tables => format!("{rows} rows ({})", tables.join(", ")),
+    }
+}
+
+fn policies(answer: &Value) -> String {
+    let names: Vec<&str> = answer
+        .get("policies")
+        .and_then(Value::as_array)
+        .map(|all| all.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default();
+    match names.as_slice() {
+        [] => text(answer, "help"),
+        names => format!("Rule: {}. {}", names.join(", "), text(answer, "help")),
+    }
+}
+
+/// A field of an answer, or of the result in it.
+fn find<'a>(answer: &'a Value, field: &str) -> Option<&'a Value> {
+    answer.get(field).or_else(|| answer.get("result").and_then(|result| result.get(field)))
+}
+
+fn text(value: &Value, field: &str) -> String {
+    value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn indent(lines: &str) -> String {
+    lines.lines().map(|line| format!("   {line}")).collect::<Vec<_>>().join("\n")
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        let left = digits.len().saturating_sub(place);
+        if place > 0 && left.is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[expect(clippy::print_stdout, reason = "the story is the output")]
+fn say(text: &str) {
+    println!("{text}");
+    // A closed pipe ends the telling, not the demo.
+    drop(std::io::stdout().flush());
+}
