@@ -53,8 +53,7 @@ impl Offer {
     #[must_use]
     pub fn off(&self) -> Option<Refusal> {
         match self.tool.status() {
-            // One whose upstream is away stays listed: a call waits for it, and says so.
-            ToolStatus::Ready | ToolStatus::Away(_) => None,
+            ToolStatus::Ready => None,
             ToolStatus::Off(refusal) => Some(refusal),
         }
     }

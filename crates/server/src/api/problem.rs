@@ -35,7 +35,7 @@ pub(crate) struct ProblemBody {
 /// A refusal on its way out.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
-    pub(crate) refusal: Refusal,
+    pub(crate) refusal: Box<Refusal>,
     /// The value of `WWW-Authenticate`, with a 401.
     pub(crate) challenge: Option<HeaderValue>,
     /// Overrides the status of the code, where HTTP has a better one.
@@ -60,7 +60,7 @@ impl Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, challenge: None, status: None }
+        Self { refusal: Box::new(refusal), challenge: None, status: None }
     }
 }
 
@@ -79,9 +79,9 @@ impl IntoResponse for Problem {
             kind: format!("urn:countersign:error:{}", refusal.code.as_str()),
             title: refusal.code.status(),
             status: status.as_u16(),
-            detail: refusal.message,
+            detail: refusal.message.clone(),
             code: refusal.code.as_str(),
-            help: refusal.help,
+            help: refusal.help.clone(),
             policies: refusal.policies.iter().map(ToString::to_string).collect(),
             retry_after_ms: retry,
         };

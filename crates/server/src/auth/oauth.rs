@@ -11,6 +11,7 @@ use std::{
 use countersign_gate::Clock;
 use jsonwebtoken::{
     Algorithm, DecodingKey, TokenData, Validation, decode, decode_header,
+    errors::ErrorKind,
     jwk::{Jwk, JwkSet, KeyAlgorithm, PublicKeyUse},
 };
 use serde::Deserialize;
@@ -153,11 +154,11 @@ impl Tokens {
         }
         let key = self.key(header.kid.as_deref(), header.alg).await?;
         let claims = verify(token, &key, header.alg)?;
-        self.judge(claims)
+        self.judge(&claims)
     }
 
     /// Everything about the token but its signature.
-    fn judge(&self, claims: Claims) -> Result<Accepted, TokenError> {
+    fn judge(&self, claims: &Claims) -> Result<Accepted, TokenError> {
         let config = &self.config;
         if claims.iss != config.issuer {
             return Err(TokenError::Issuer);
@@ -252,11 +253,14 @@ fn key_set(bytes: &[u8]) -> Result<JwkSet, TokenError> {
 fn choose(set: &JwkSet, kid: Option<&str>, algorithm: Algorithm) -> Option<Jwk> {
     let fits = |jwk: &&Jwk| {
         let use_fits = !matches!(&jwk.common.public_key_use, Some(PublicKeyUse::Encryption));
-        let wanted = match algorithm {
-            Algorithm::RS256 => KeyAlgorithm::RS256,
-            Algorithm::ES256 => KeyAlgorithm::ES256,
-            Algorithm::EdDSA => KeyAlgorithm::EdDSA,
-            _ => return false,
+        let wanted = if algorithm == Algorithm::RS256 {
+            KeyAlgorithm::RS256
+        } else if algorithm == Algorithm::ES256 {
+            KeyAlgorithm::ES256
+        } else if algorithm == Algorithm::EdDSA {
+            KeyAlgorithm::EdDSA
+        } else {
+            return false;
         };
         use_fits && jwk.common.key_algorithm.is_none_or(|named| named == wanted)
     };
@@ -276,11 +280,12 @@ fn verify(token: &str, jwk: &Jwk, algorithm: Algorithm) -> Result<Claims, TokenE
     validation.validate_nbf = false;
     validation.validate_aud = false;
     let TokenData { claims, .. } = decode::<Claims>(token, &key, &validation).map_err(|why| {
-        use jsonwebtoken::errors::ErrorKind;
-        match why.kind() {
-            ErrorKind::InvalidSignature => TokenError::Signature,
-            ErrorKind::InvalidAlgorithm => TokenError::Algorithm,
-            _ => TokenError::Form,
+        if matches!(why.kind(), ErrorKind::InvalidSignature) {
+            TokenError::Signature
+        } else if matches!(why.kind(), ErrorKind::InvalidAlgorithm) {
+            TokenError::Algorithm
+        } else {
+            TokenError::Form
         }
     })?;
     Ok(claims)

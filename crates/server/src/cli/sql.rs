@@ -79,14 +79,9 @@ fn one(dialect: Dialect, statement: &str, out: &Output) -> Outcome {
 
 fn human(explained: &Explained) -> String {
     let Ok(Value::Object(members)) = serde_json::to_value(explained) else { return String::new() };
-    let list = |value: &Value| match value {
-        Value::Array(items) => items
-            .iter()
-            .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
-            .collect::<Vec<_>>()
-            .join(", "),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let list = |value: &Value| {
+        value.as_array().map_or_else(|| word(value), |items| items.iter().map(word).collect::<Vec<_>>().join(", "))
     };
     let mut lines = Vec::new();
     for key in ["effect", "categories", "tables", "functions"] {

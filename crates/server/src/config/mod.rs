@@ -343,7 +343,7 @@ fn read(folder: &Path, found: &Found) -> Option<Config> {
         }
         reading.root.finish();
     }
-    let policies = files(folder, "policies", "cedar", found).into_iter().map(policy).collect();
+    let policies = files(folder, "policies", "cedar", found).iter().map(policy).collect();
     let scenarios = files(folder, "scenarios", "toml", found)
         .into_iter()
         .map(|source| (source.name, source.text.to_string()))
@@ -367,7 +367,7 @@ fn read(folder: &Path, found: &Found) -> Option<Config> {
 }
 
 /// A policy file. One that says word for word what the default pack says is the default pack.
-fn policy(source: Source) -> PolicySource {
+fn policy(source: &Source) -> PolicySource {
     let name = source.name.trim_start_matches("policies/").trim_end_matches(".cedar").to_owned();
     let pack = PolicySource::default_pack();
     if name == pack.name && *source.text == *pack.text {

@@ -174,17 +174,17 @@ impl<'i, 'c> Section<'i, 'c> {
     }
 
     /// A table in this table.
-    pub(crate) fn section(&mut self, key: &'static str) -> Option<Section<'i, 'c>> {
+    pub(crate) fn section(&mut self, key: &'static str) -> Option<Self> {
         let value = self.take(key)?;
         let title = format!("{} {key}", self.title);
-        Some(Section::new(title, Some(value), None, (self.source, self.found)))
+        Some(Self::new(title, Some(value), None, (self.source, self.found)))
     }
 
     /// A table at the top of a file, there or not, with the defaults of its namesake in the reference file.
-    pub(crate) fn top(&mut self, key: &'static str) -> Section<'i, 'c> {
+    pub(crate) fn top(&mut self, key: &'static str) -> Self {
         let value = self.take(key);
         let defaults = reference(key, None);
-        Section::new(format!("[{key}]"), value, defaults, (self.source, self.found))
+        Self::new(format!("[{key}]"), value, defaults, (self.source, self.found))
     }
 
     /// Every key with its value, for tables whose keys are names.
@@ -312,7 +312,9 @@ pub(crate) fn reference(section: &str, member: Option<&str>) -> Option<&'static 
     let value = TABLE.as_ref()?.get_ref().get(section)?.get_ref();
     match (value, member) {
         (DeValue::Table(table), None) => Some(table),
-        (DeValue::Table(family), Some(member)) => family.get(member)?.get_ref().as_table(),
+        (DeValue::Table(family), Some(member)) => {
+            family.get(member).or_else(|| family.values().next())?.get_ref().as_table()
+        }
         (DeValue::Array(items), _) => items.iter().next()?.get_ref().as_table(),
         (
             DeValue::String(_)

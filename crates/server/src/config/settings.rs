@@ -153,6 +153,8 @@ pub(super) fn store(mut section: Section<'_, '_>, folder: &Path) -> Option<Store
     }
     let timeout = section.defaulted("timeout_ms", integer(100..=600_000));
     let kind = section.defaulted("kind", word(&[("sqlite", Kind::Sqlite), ("postgres", Kind::Postgres)]));
+    // Read whatever the kind, so that switching it needs no other change.
+    let connections = section.defaulted("connections_max", integer(2..=1_000));
     let place = match kind? {
         Kind::Sqlite => section.defaulted("path", text).map(|path| StorePlace::Sqlite(folder.join(path))),
         Kind::Postgres => {
@@ -161,7 +163,6 @@ pub(super) fn store(mut section: Section<'_, '_>, folder: &Path) -> Option<Store
                 "say where its connection string is kept, such as `url = { env = \"COUNTERSIGN_DATABASE_URL\" }`",
                 secret(folder),
             );
-            let connections = section.defaulted("connections_max", integer(2..=1_000));
             url.zip(connections).and_then(|(url, most)| {
                 Some(StorePlace::Postgres { url, connections_max: usize::try_from(most).ok()? })
             })

@@ -221,12 +221,12 @@ fn mcp(
     let connect_timeout_ms = section.defaulted("connect_timeout_ms", integer(MS));
     let call_timeout_ms = section.defaulted("call_timeout_ms", integer(MS));
     let result_bytes_max = size(section, "result_bytes_max", BYTES);
+    let allow_private = section.defaulted("allow_private", flag);
     let transport = match (section.says("command"), section.says("url")) {
         (true, false) => child(section, folder, secrets),
         (false, true) => {
             let url = section.optional("url", parsed(http_url));
             let bearer = section.optional("bearer", secret(folder));
-            let allow_private = section.defaulted("allow_private", flag);
             let bearer = bearer.map(|source| {
                 secrets.insert("token".to_owned(), source);
                 "token".to_owned()
@@ -263,6 +263,7 @@ fn child(
     let command = section.optional("command", text);
     let args = section.optional("args", list(|arg| Ok(arg.to_owned()))).unwrap_or_default();
     let cwd = section.optional("cwd", text).map(|path| folder.join(path));
+    let written = section.says("env");
     let mut env = BTreeMap::new();
     let mut secret_env = BTreeMap::new();
     let variables = section.optional("env", |value| {
@@ -271,21 +272,18 @@ fn child(
             .ok_or_else(|| Complaint::new(format!("must be a table of variables, not {}", kind(value))))?;
         for (name, value) in table {
             let name = name.get_ref().to_string();
-            match value.get_ref() {
-                DeValue::String(text) => {
-                    env.insert(name, text.to_string());
-                }
-                other => {
-                    let known = format!("env.{name}");
-                    secrets.insert(known.clone(), secret(folder)(other)?);
-                    secret_env.insert(name, known);
-                }
+            if let Some(text) = value.get_ref().as_str() {
+                env.insert(name, text.to_owned());
+            } else {
+                let known = format!("env.{name}");
+                secrets.insert(known.clone(), secret(folder)(value.get_ref())?);
+                secret_env.insert(name, known);
             }
         }
         Ok(())
     });
     // A variable that could not be read was reported; nothing is started with half an environment.
-    if variables.is_none() && !env.is_empty() {
+    if written && variables.is_none() {
         return None;
     }
     let command = command?;

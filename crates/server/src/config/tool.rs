@@ -139,7 +139,7 @@ fn sql(
     let functions = set(names(section, "functions"));
     let mask = set(names(section, "mask"));
     let length_max = section.defaulted("statement_length_max", integer(64..=65_536));
-    let declared = declared?;
+    let mut declared = declared?;
     let statement = match (declared.effect, sql) {
         (DeclaredEffect::FromStatement, None) if !fixed => {
             SqlText::FromAgent { length_max: u32::try_from(length_max?).ok()? }
@@ -152,6 +152,7 @@ fn sql(
             return None;
         }
         (DeclaredEffect::Read | DeclaredEffect::Write | DeclaredEffect::Destructive, Some(sql)) => {
+            none_if_unsaid(&mut declared);
             SqlText::Fixed(sql)
         }
         (DeclaredEffect::Read | DeclaredEffect::Write | DeclaredEffect::Destructive, None) => {
@@ -170,13 +171,22 @@ fn sql(
     Some(AnyDefinition::Sql(SqlDefinition { tool: declared, statement, tables, functions, mask }))
 }
 
+/// A tool that says nothing about arguments has none.
+fn none_if_unsaid(declared: &mut ToolDefinition) {
+    if declared.arguments.is_null() {
+        declared.arguments = Json::Object(serde_json::Map::new());
+    }
+}
+
 fn http(section: &mut Section<'_, '_>, declared: Option<ToolDefinition>) -> Option<AnyDefinition> {
     let request = section.section("request").map(request);
     let preview = section.section("preview").map(request_of_preview);
     let amount = section.section("amount").map(amount);
     let objects = section.optional("objects", text);
+    let mut declared = declared?;
+    none_if_unsaid(&mut declared);
     Some(AnyDefinition::Http(HttpDefinition {
-        tool: declared?,
+        tool: declared,
         request: request??,
         preview: transpose(preview)?,
         amount: transpose(amount)?,
