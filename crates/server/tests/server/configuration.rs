@@ -1,0 +1,170 @@
+//! Every mistake of a configuration is reported where it stands, with what would be right.
+
+use std::{collections::BTreeSet, path::Path};
+
+use countersign::config::{Config, Problems, REFERENCE};
+
+use crate::rig::MAIN;
+
+fn load(main: &str, more: &[(&str, &str)]) -> Result<Config, Problems> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("countersign.toml"), main).unwrap();
+    for (name, text) in more {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    Config::load(folder.path())
+}
+
+/// The one mistake of a configuration, as `file:line `text`: message (help)`.
+fn mistakes(main: &str, more: &[(&str, &str)]) -> Vec<String> {
+    let problems = load(main, more).map(|_| ()).unwrap_err().problems;
+    problems
+        .iter()
+        .map(|p| {
+            let text = p.text().unwrap_or_default().lines().next().unwrap_or_default();
+            let line = p.line().map(|line| line.to_string()).unwrap_or_default();
+            format!("{}:{line} `{text}` {} ({})", p.file, p.message, p.help.as_deref().unwrap_or("-"))
+        })
+        .collect()
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_where_they_stand() {
+    let main = r#"
+[server]
+lsten = "127.0.0.1:1"
+wait_ms = "5s"
+allowed_origins = ["https://a.example/x"]
+[store]
+kind = "mysql"
+[log]
+[system.shop]
+kind = "sqlite"
+environment = "production"
+password = "hunter2"
+[system.pg]
+kind = "postgres"
+url = "postgres://me:secret@db/x"
+environment = "production"
+account = "acme"
+[agent.clerk]
+teams = "sales"
+accounts = []
+[person.clerk]
+groups = ["a b"]
+[[budget]]
+name = "b"
+per = "agent"
+unit = "money"
+limit = -1
+halt_at = "120%"
+[sytem.x]
+"#;
+    let found = mistakes(main, &[("tools/a.toml", "[tool.t]\nsystem = \"shop\"\ndescription = \"x\"\nrate = \"10/week\"\n")]);
+    let expected = [
+        "countersign.toml:4 `\"5s\"` `wait_ms` in `[server]`: must be a whole number, not a text (-)",
+        "countersign.toml:5 `[\"https://a.example/x\"]` `allowed_origins` in `[server]`: `https://a.example/x` is no origin (write `https://a.example`)",
+        "countersign.toml:3 `lsten` `lsten` is no key of `[server]` (did you mean `listen`?)",
+        "countersign.toml:7 `\"mysql\"` `kind` in `[store]`: `mysql` is not known (write one of `sqlite`, `postgres`)",
+        "countersign.toml:8 `[log]` `[log]` has no `origin` (name the log as nobody else names theirs, such as `origin = \"acme.example/countersign\"`)",
+        "countersign.toml:9 `[system.shop]` `[system.shop]` has no `account` (say which account it belongs to; agents act only in accounts they were given)",
+        "countersign.toml:9 `[system.shop]` `[system.shop]` has no `path` (say which file, such as `path = \"billing.db\"`)",
+        "countersign.toml:15 `\"postgres://me:secret@db/x\"` `url` in `[system.pg]`: a secret does not stand in the configuration (write `{ env = \"NAME\" }` or `{ file = \"path\" }`, and keep the secret there)",
+        "countersign.toml:19 `\"sales\"` `teams` in `[agent.clerk]`: must be a list of texts, not a text (-)",
+        "countersign.toml:27 `-1` `limit` in `[[budget]]`: `-1` is out of bounds (write a whole number from 0 to 9007199254740991)",
+        "countersign.toml:28 `\"120%\"` `halt_at` in `[[budget]]`: `120%` is no threshold (write an amount such as `80`, or a part of the limit such as `\"80%\"`)",
+        "countersign.toml:29 `sytem` `sytem` is no key of `countersign.toml` (did you mean `system`?)",
+    ];
+    for line in expected {
+        assert!(found.iter().any(|f| f == line), "missing: {line}\nfound:\n{}", found.join("\n"));
+    }
+    let has = |words: &[&str]| found.iter().any(|f| words.iter().all(|word| f.contains(word)));
+    assert!(has(&["12", "`password` is no key of `[system.shop]`"]), "{found:#?}");
+    assert!(has(&["`groups` in `[person.clerk]`", "may not stand in a name"]), "{found:#?}");
+    assert!(has(&["a budget of money has no `currency`"]), "{found:#?}");
+    assert!(has(&["tools/a.toml:1", "has no `effect`", "`read`, `write`, `destructive`"]), "{found:#?}");
+    assert!(has(&["tools/a.toml:4", "`10/week` is not a rate"]), "{found:#?}");
+}
+
+#[test]
+fn syntax_is_reported_where_it_breaks() {
+    let found = mistakes("[server\nlisten = 1", &[]);
+    assert!(found[0].starts_with("countersign.toml:1"), "{found:?}");
+    let found = mistakes(MAIN, &[("tools/a.toml", "[tool.a]\nsystem = \"x\nkind = 1")]);
+    assert!(found[0].starts_with("tools/a.toml:2"), "{found:?}");
+}
+
+#[test]
+fn an_agent_and_a_person_cannot_share_a_name() {
+    let found = mistakes(&MAIN.replace("[person.alice]", "[person.other]"), &[]);
+    assert!(found[0].contains("`other` is the name of an agent and of a person"), "{found:?}");
+}
+
+#[test]
+fn a_tool_acts_in_one_way_and_has_a_class() {
+    let tool = |more: &str| format!("[tool.t]\nsystem = \"shop\"\ndescription = \"x\"\n{more}");
+    for (more, words) in [
+        ("sql = \"select 1\"", "has no `effect`"),
+        ("effect = \"harmless\"\nsql = \"select 1\"", "`harmless` is not known"),
+        ("effect = \"read\"", "does not say how it acts"),
+        ("effect = \"read\"\nsql = \"select 1\"\nupstream = \"x\"", "acts in one way"),
+        ("effect = \"from_statement\"\nsql = \"select 1\"", "has none of its own"),
+    ] {
+        let found = mistakes(MAIN, &[("tools/a.toml", &tool(more))]);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains(words), "{words}: {found:#?}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_its_system_or_the_tools_is_reported_where_it_stands() {
+    use countersign::{bundle::Bundle, vault::ConfigVault};
+    let bundle = |tools: &str, policies: &str| {
+        let config = load(MAIN, &[("tools/a.toml", tools), ("policies/p.cedar", policies)]).unwrap();
+        let vault: std::sync::Arc<dyn countersign_gate::Vault> = std::sync::Arc::new(ConfigVault::new(&config));
+        Bundle::new(&config, &vault).map(|_| ()).unwrap_err().problems
+    };
+    let tools = "[tool.t]\nsystem = \"shop\"\ndescription = \"x\"\neffect = \"read\"\nsql = \"delete from item where id = 1\"\n\
+                 [tool.u]\nsystem = \"nowhere\"\ndescription = \"x\"\neffect = \"read\"\nsql = \"select 1\"";
+    let found = bundle(tools, "");
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert_eq!((found[0].line(), found[0].text()), (Some(4), Some("\"read\"")), "{found:#?}");
+    assert_eq!((found[1].line(), found[1].text()), (Some(7), Some("\"nowhere\"")), "{found:#?}");
+
+    let good = "[tool.t]\nsystem = \"shop\"\ndescription = \"x\"\neffect = \"read\"\nsql = \"select 1 as one\"";
+    let found = bundle(good, "permit (principal, action, resource)\nwhen { context.nothing == 1 };");
+    assert_eq!(found[0].file, "policies/p.cedar");
+    assert!(found[0].line().is_some_and(|line| line <= 2), "{found:#?}");
+}
+
+#[test]
+fn the_reference_is_a_configuration_itself() {
+    let config = load(REFERENCE, &[]).unwrap();
+    assert_eq!(config.systems.len(), 4);
+    assert_eq!(config.tools.len(), 1);
+    assert!(config.oauth.is_some());
+}
+
+/// Every key that the reader asks for stands in the reference file and in the documentation.
+#[test]
+fn every_key_is_documented() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut keys = BTreeSet::new();
+    for file in std::fs::read_dir(root.join("src/config")).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        for verb in [".optional(", ".required(", ".defaulted(", ".section(", "size(section, ", "names(section, "] {
+            for after in text.split(verb).skip(1) {
+                let key = after.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"'));
+                keys.extend(key.map(|(key, _)| key.to_owned()));
+            }
+        }
+    }
+    assert!(keys.len() > 60, "{}", keys.len());
+    let manual = std::fs::read_to_string(root.join("../../docs/configuration.md")).unwrap();
+    for key in keys {
+        assert!(REFERENCE.contains(&key), "`{key}` is not in the reference file");
+        assert!(manual.contains(&format!("`{key}`")), "`{key}` is not in docs/configuration.md");
+    }
+}

@@ -1,0 +1,176 @@
+//! ALLOW acts exactly once, DENY never, ASK not until people have approved and then once.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::rig::{Rig, read};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_allowed_happens_once() {
+    let rig = Rig::new().await;
+    let (status, body) = rig.call("add_note", json!({ "text": "a", "_reason": "to remember" })).await;
+    assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("done")), "{body}");
+    assert_eq!(rig.count("select count(*) from note"), 1);
+
+    let (status, body) = rig.call("items", json!({})).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(body["result"]["rows"].as_array().unwrap().len(), 3, "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_denied_never_happens_and_says_by_which_policy() {
+    let rig = Rig::new().await;
+    let (status, body) = rig.call("rename_item", json!({ "id": 1, "name": "x" })).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert_eq!((&body["status"], &body["code"]), (&json!("blocked"), &json!("R004")));
+    assert_eq!(body["policies"], json!(["shop:never"]));
+    assert!(body["message"].as_str().unwrap().contains("items keep their names"), "{body}");
+    assert_eq!(rig.count("select count(*) from item where name = 'x'"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_happens_once_after_approval_and_not_before() {
+    let rig = Rig::new().await;
+    let arguments = json!({ "name": "quince" });
+    let approval = rig.ask("add_item", arguments.clone()).await;
+    assert_eq!(rig.ask("add_item", arguments).await, approval, "a retry finds the same request");
+    assert_eq!(rig.count("select count(*) from item"), 3);
+
+    let (status, body) = rig.post("alice", &format!("/v1/approvals/{approval}/approve"), json!({})).await;
+    assert_eq!((status, &body["state"]), (StatusCode::OK, &json!("approved")), "{body}");
+    let (status, body) = rig.result(&approval).await;
+    assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("done")), "{body}");
+    assert_eq!(body["approval"], json!(approval));
+    let (_, again) = rig.result(&approval).await;
+    assert_eq!(again, body, "the result can be fetched again");
+    let (status, body) = rig.post("alice", &format!("/v1/approvals/{approval}/approve"), json!({})).await;
+    assert_eq!((status, &body["code"]), (StatusCode::FORBIDDEN, &json!("R019")), "{body}");
+    assert_eq!(rig.count("select count(*) from item"), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_can_wait_for_its_approval() {
+    let rig = Rig::new().await;
+    let body = json!({ "tool": "delete_item", "arguments": { "id": 2 }, "wait_ms": 5000 });
+    let waiting = rig.post("clerk", "/v1/calls", body);
+    let approving = async {
+        loop {
+            let (_, list) = rig.get("alice", "/v1/approvals").await;
+            if let Some(id) = list["approvals"][0]["approval"].as_str() {
+                return rig.post("alice", &format!("/v1/approvals/{id}/approve"), json!({})).await;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let ((status, body), _) = tokio::join!(waiting, approving);
+    assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("done")), "{body}");
+    assert_eq!(rig.count("select count(*) from item where id = 2"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_and_its_reason_reach_the_agent() {
+    let rig = Rig::new().await;
+    let approval = rig.ask("delete_item", json!({ "id": 1 })).await;
+    let path = format!("/v1/approvals/{approval}/refuse");
+    let (status, _) = rig.post("alice", &path, json!({ "reason": " " })).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "a refusal has a reason");
+    let (status, _) = rig.post("alice", &path, json!({ "reason": "apples sell well" })).await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, body) = rig.result(&approval).await;
+    assert_eq!((status, &body["status"]), (StatusCode::FORBIDDEN, &json!("refused")));
+    assert!(body["message"].as_str().unwrap().contains("apples sell well"), "{body}");
+    let (_, body) = rig.call("delete_item", json!({ "id": 1 })).await;
+    assert_eq!(body["status"], "refused", "asking again is no way around: {body}");
+    assert_eq!(rig.count("select count(*) from item"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approver_sees_what_would_be_done_and_whose_claim_is_what() {
+    let rig = Rig::new().await;
+    let approval = rig.ask("delete_item", json!({ "id": 1, "_reason": "it is \u{1b}[31mrotten" })).await;
+    let (status, body) = rig.get("alice", &format!("/v1/approvals/{approval}")).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(body["arguments"], r#"{"id":1}"#);
+    assert_eq!(body["reach"]["rows"], 1);
+    assert_eq!(body["sample"]["rows"][0][1], "apple", "{body}");
+    assert_eq!(body["of"][0]["because"], "it changes what is sold");
+    assert_eq!(body["reason_claimed"], "it is \u{1b}[31mrotten");
+    assert_eq!(body["session_so_far"][0]["decision"], "ask");
+    let (_, own) = rig.get("clerk", &format!("/v1/approvals/{approval}")).await;
+    assert_eq!(own["sample"], Value::Null, "the rows are for the approver: {own}");
+
+    let wrong = json!({ "digest": "0".repeat(64) });
+    let (status, _) = rig.post("alice", &format!("/v1/approvals/{approval}/approve"), wrong).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "what was looked at is another call");
+    let right = json!({ "digest": body["digest"] });
+    let (status, _) = rig.post("alice", &format!("/v1/approvals/{approval}/approve"), right).await;
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_call_survives_a_restart() {
+    let mut rig = Rig::new().await;
+    let approval = rig.ask("add_item", json!({ "name": "medlar" })).await;
+    rig.stop().await;
+    rig.start().await;
+    assert_eq!(rig.count("select count(*) from item"), 3);
+    let (_, list) = rig.get("alice", "/v1/approvals").await;
+    assert_eq!(list["approvals"][0]["approval"], json!(approval));
+    rig.post("alice", &format!("/v1/approvals/{approval}/approve"), json!({})).await;
+    let (status, body) = rig.result(&approval).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    rig.stop().await;
+    rig.start().await;
+    assert_eq!(rig.result(&approval).await.1["status"], "done");
+    assert_eq!(rig.count("select count(*) from item where name = 'medlar'"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_does_not_outlive_a_change_of_policies() {
+    let mut rig = Rig::new().await;
+    let approval = rig.ask("add_item", json!({ "name": "medlar" })).await;
+    rig.stop().await;
+    let path = rig.folder.path().join("policies/more.cedar");
+    std::fs::write(path, "permit (principal, action == Action::\"items\", resource);").unwrap();
+    rig.start().await;
+    rig.post("alice", &format!("/v1/approvals/{approval}/approve"), json!({})).await;
+    let (status, body) = rig.result(&approval).await;
+    assert_eq!((status, &body["status"]), (StatusCode::CONFLICT, &json!("superseded")), "{body}");
+    assert_eq!(rig.count("select count(*) from item"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_equal_calls_at_once_open_one_request() {
+    let rig = Rig::new().await;
+    let calls = (0..50).map(|_| rig.ask("add_item", json!({ "name": "fig" })));
+    let requests = futures::future::join_all(calls).await;
+    assert!(requests.iter().all(|id| *id == requests[0]));
+    rig.post("alice", &format!("/v1/approvals/{}/approve", requests[0]), json!({})).await;
+    assert_eq!(rig.result(&requests[0]).await.0, StatusCode::OK);
+    assert_eq!(rig.count("select count(*) from item where name = 'fig'"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halt_stops_the_next_decision_and_only_operators_resume() {
+    let rig = Rig::new().await;
+    let halt = json!({ "agent": "clerk", "why": "it runs wild" });
+    assert_eq!(rig.post("bob", "/v1/halts", halt).await.0, StatusCode::OK);
+    let (status, body) = rig.call("items", json!({})).await;
+    assert_eq!((status, &body["status"]), (StatusCode::FORBIDDEN, &json!("halted")));
+    assert!(body["message"].as_str().unwrap().contains("it runs wild"), "{body}");
+    let resume = |who| rig.request(who, Method::DELETE, "/v1/halts?agent=clerk").send();
+    let (status, body) = read(resume("bob").await.unwrap()).await;
+    assert_eq!((status, &body["code"]), (StatusCode::FORBIDDEN, &json!("R016")));
+    assert_eq!(resume("alice").await.unwrap().status(), StatusCode::OK);
+    assert_eq!(resume("alice").await.unwrap().status(), StatusCode::NOT_FOUND);
+    assert_eq!(rig.call("items", json!({})).await.0, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_server_takes_no_calls() {
+    let rig = Rig::new().await;
+    rig.running().stopping().cancel();
+    rig.running().app.identify(&http::HeaderMap::new()).await.unwrap_err();
+    let refused = rig.request("", Method::GET, "/readyz").send().await;
+    assert!(refused.is_err() || refused.unwrap().status() == StatusCode::SERVICE_UNAVAILABLE);
+}

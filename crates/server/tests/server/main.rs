@@ -1,0 +1,13 @@
+//! The real server, in this process, with a real ledger and a real database, over real connections.
+#![expect(clippy::disallowed_methods, reason = "tests look at the database and the server from outside")]
+#![expect(clippy::arithmetic_side_effects, reason = "tests")]
+
+mod bad_input;
+mod binary;
+mod configuration;
+mod effects;
+mod identity;
+mod log;
+mod oauth;
+mod openapi;
+mod rig;
