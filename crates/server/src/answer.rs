@@ -99,7 +99,7 @@ mod tests {
         let approval = ApprovalId::parse("apr-1").unwrap();
         let pending = answer_json(&Answer::Pending(Pending {
             call: call(),
-            approval: approval.clone(),
+            approval,
             state: ApprovalState::Waiting,
             of: vec![AskOf {
                 group: GroupName::parse("dba").unwrap(),

@@ -331,7 +331,7 @@ mod tests {
         assert!(odd.as_str().starts_with("session-"));
         assert_eq!(odd, id(Some("drop table\n'; --")));
         let long = "x".repeat(10_000);
-        assert_ne!(id(Some(&long)), id(Some(&long[1..])));
+        assert_ne!(id(Some(&long)), id(Some(&"x".repeat(9_999))));
     }
 
     #[test]

@@ -81,7 +81,9 @@ fn human(explained: &Explained) -> String {
     let Ok(Value::Object(members)) = serde_json::to_value(explained) else { return String::new() };
     let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let list = |value: &Value| {
-        value.as_array().map_or_else(|| word(value), |items| items.iter().map(word).collect::<Vec<_>>().join(", "))
+        value
+            .as_array()
+            .map_or_else(|| word(value), |items| items.iter().map(word).collect::<Vec<_>>().join(", "))
     };
     let mut lines = Vec::new();
     for key in ["effect", "categories", "tables", "functions"] {

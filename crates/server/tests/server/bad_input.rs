@@ -13,11 +13,8 @@ async fn send(rig: &Rig, body: impl Into<reqwest::Body>) -> (StatusCode, Value) 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_two_readers_could_read_differently_are_refused() {
     let rig = Rig::new().await;
-    let deep = format!(
-        r#"{{"tool":"add_note","arguments":{{"text":{}{}}}}}"#,
-        "[".repeat(200),
-        "]".repeat(200)
-    );
+    let deep =
+        format!(r#"{{"tool":"add_note","arguments":{{"text":{}{}}}}}"#, "[".repeat(200), "]".repeat(200));
     let bodies: Vec<(Vec<u8>, &str)> = vec![
         (b"".to_vec(), "invalid JSON"),
         (b"{".to_vec(), "invalid JSON"),
@@ -110,6 +107,7 @@ async fn paths_queries_and_ids_that_do_not_fit_are_refused() {
     assert_eq!((status, &body["code"]), (StatusCode::METHOD_NOT_ALLOWED, &json!("R020")));
     let (status, _) = rig.post("alice", "/v1/halts", json!({ "why": "x" })).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "whom?");
-    let (status, _) = rig.post("alice", "/v1/halts", json!({ "why": "x", "all": true, "agent": "clerk" })).await;
+    let (status, _) =
+        rig.post("alice", "/v1/halts", json!({ "why": "x", "all": true, "agent": "clerk" })).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "one or all?");
 }

@@ -24,7 +24,8 @@ fn run(code: i32, arguments: &[&str]) -> String {
 
 fn json(code: i32, arguments: &[&str]) -> Value {
     let text = run(code, &[arguments, &["--json"]].concat());
-    serde_json::from_str(text.lines().next().unwrap_or_default()).unwrap_or_else(|why| panic!("{why}: {text}"))
+    serde_json::from_str(text.lines().next().unwrap_or_default())
+        .unwrap_or_else(|why| panic!("{why}: {text}"))
 }
 
 /// A server as a child process, ended when dropped.
@@ -83,7 +84,8 @@ fn from_init_to_a_verified_log() {
 
     let read = go(0, as_agent(&["call", "customer_invoices", r#"{"customer":7}"#]));
     assert_eq!(read["rows"], 10, "{read}");
-    let asked = go(0, as_agent(&["call", "delete_test_invoices", r#"{"customer":7}"#, "--reason", "clean up"]));
+    let asked =
+        go(0, as_agent(&["call", "delete_test_invoices", r#"{"customer":7}"#, "--reason", "clean up"]));
     assert_eq!(asked["status"], "pending");
     let id = asked["approval"].as_str().unwrap();
     let listed = go(0, as_person(&["approvals", "list"]));
@@ -144,7 +146,10 @@ fn a_key_is_not_sent_where_others_can_read_it() {
     let temp = tempfile::tempdir().unwrap();
     let folder = init(temp.path());
     let key = format!("{folder}/keys/alice.key");
-    let out = run(2, &["approvals", "list", "--server", "http://countersign.example", "--key-file", &key, "--json"]);
+    let out = run(
+        2,
+        &["approvals", "list", "--server", "http://countersign.example", "--key-file", &key, "--json"],
+    );
     assert!(out.contains("not encrypted"), "{out}");
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();

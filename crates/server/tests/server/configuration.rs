@@ -62,7 +62,10 @@ limit = -1
 halt_at = "120%"
 [sytem.x]
 "#;
-    let found = mistakes(main, &[("tools/a.toml", "[tool.t]\nsystem = \"shop\"\ndescription = \"x\"\nrate = \"10/week\"\n")]);
+    let found = mistakes(
+        main,
+        &[("tools/a.toml", "[tool.t]\nsystem = \"shop\"\ndescription = \"x\"\nrate = \"10/week\"\n")],
+    );
     let expected = [
         "countersign.toml:4 `\"5s\"` `wait_ms` in `[server]`: must be a whole number, not a text (-)",
         "countersign.toml:5 `[\"https://a.example/x\"]` `allowed_origins` in `[server]`: `https://a.example/x` is no origin (write `https://a.example`)",
@@ -123,7 +126,8 @@ fn what_does_not_fit_its_system_or_the_tools_is_reported_where_it_stands() {
     use countersign::{bundle::Bundle, vault::ConfigVault};
     let bundle = |tools: &str, policies: &str| {
         let config = load(MAIN, &[("tools/a.toml", tools), ("policies/p.cedar", policies)]).unwrap();
-        let vault: std::sync::Arc<dyn countersign_gate::Vault> = std::sync::Arc::new(ConfigVault::new(&config));
+        let vault: std::sync::Arc<dyn countersign_gate::Vault> =
+            std::sync::Arc::new(ConfigVault::new(&config));
         Bundle::new(&config, &vault).map(|_| ()).unwrap_err().problems
     };
     let tools = "[tool.t]\nsystem = \"shop\"\ndescription = \"x\"\neffect = \"read\"\nsql = \"delete from item where id = 1\"\n\
@@ -133,7 +137,8 @@ fn what_does_not_fit_its_system_or_the_tools_is_reported_where_it_stands() {
     assert_eq!((found[0].line(), found[0].text()), (Some(4), Some("\"read\"")), "{found:#?}");
     assert_eq!((found[1].line(), found[1].text()), (Some(7), Some("\"nowhere\"")), "{found:#?}");
 
-    let good = "[tool.t]\nsystem = \"shop\"\ndescription = \"x\"\neffect = \"read\"\nsql = \"select 1 as one\"";
+    let good =
+        "[tool.t]\nsystem = \"shop\"\ndescription = \"x\"\neffect = \"read\"\nsql = \"select 1 as one\"";
     let found = bundle(good, "permit (principal, action, resource)\nwhen { context.nothing == 1 };");
     assert_eq!(found[0].file, "policies/p.cedar");
     assert!(found[0].line().is_some_and(|line| line <= 2), "{found:#?}");
@@ -154,7 +159,9 @@ fn every_key_is_documented() {
     let mut keys = BTreeSet::new();
     for file in std::fs::read_dir(root.join("src/config")).unwrap() {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
-        for verb in [".optional(", ".required(", ".defaulted(", ".section(", "size(section, ", "names(section, "] {
+        for verb in
+            [".optional(", ".required(", ".defaulted(", ".section(", "size(section, ", "names(section, "]
+        {
             for after in text.split(verb).skip(1) {
                 let key = after.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"'));
                 keys.extend(key.map(|(key, _)| key.to_owned()));
