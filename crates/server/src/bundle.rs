@@ -53,7 +53,8 @@ impl Offer {
     #[must_use]
     pub fn off(&self) -> Option<Refusal> {
         match self.tool.status() {
-            ToolStatus::Ready => None,
+            // One whose upstream is away stays listed: a call waits for it, and says so.
+            ToolStatus::Ready | ToolStatus::Away(_) => None,
             ToolStatus::Off(refusal) => Some(refusal),
         }
     }

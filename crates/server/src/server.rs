@@ -12,6 +12,7 @@ use countersign_audit::{canonical::canonical_digest, sha256};
 use countersign_gate::{Clock, Entropy, Entry, Gate, Ledger as _, Settings, Vault, ledger::LedgerFault};
 use countersign_rules::{Code, Refusal};
 use countersign_store::{Options, Store, StoreError};
+use countersign_tools::Systems;
 use http::{StatusCode, header};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
@@ -72,6 +73,7 @@ pub struct Running {
     pub address: SocketAddr,
     /// How the MCP front door behaves.
     pub mcp: mcp::Settings,
+    systems: Systems,
     stopping: CancellationToken,
     shutdown: Duration,
     listening: JoinHandle<std::io::Result<()>>,
@@ -141,6 +143,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         origins: config.server.allowed_origins.iter().cloned().chain([origin(&public)]).collect(),
         timeout: config.server.request_timeout.saturating_add(config.server.wait),
     };
+    // Upstream MCP servers are connected in the background: one that is away keeps nobody from starting.
+    Systems::start(bundle.tools.values().map(|offer| &offer.tool), |spec| gate.upkeep(spec));
+    let systems = bundle.systems.clone();
     let app = App::new(gate, bundle, auth, Arc::new(config), clock);
     let challenge = challenge_value(metadata.as_deref());
     let api = Api { app: Arc::clone(&app), stopping: stopping.clone(), challenge };
@@ -149,7 +154,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let serving = axum::serve(listener, router).with_graceful_shutdown(stopping.clone().cancelled_owned());
     let listening = tokio::spawn(async move { serving.await });
     tracing::info!(%address, "listening");
-    Ok(Running { app, address, mcp, stopping, shutdown, listening, working })
+    Ok(Running { app, address, mcp, systems, stopping, shutdown, listening, working })
 }
 
 impl Running {
@@ -185,6 +190,7 @@ impl Running {
                 "stopping before every call has finished"
             );
         }
+        self.systems.stop().await;
         self.app.store().close().await;
         ended
     }

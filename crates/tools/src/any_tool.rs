@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use countersign_gate::{Answer, Gate, Ledger, Vault, ledger::ApprovalRecord};
+use countersign_gate::{Answer, Gate, Ledger, Tool as _, Upkeep, Vault, ledger::ApprovalRecord};
 use countersign_rules::{RawCall, Refusal, Requester, SystemName, ToolSpec};
 use serde_json::Value;
 
 use crate::{
     definition::{AnyDefinition, DefinitionError, SystemDefinition, Target},
     http::{HttpSystem, HttpTool},
+    mcp::{McpSystem, McpTool, Reviewable},
     sql::{SqlSystem, SqlTool},
 };
 
@@ -21,6 +22,7 @@ pub struct Systems(BTreeMap<SystemName, AnySystem>);
 enum AnySystem {
     Sql(Arc<SqlSystem>),
     Http(Arc<HttpSystem>),
+    Mcp(Arc<McpSystem>),
 }
 
 impl Systems {
@@ -46,7 +48,7 @@ impl Systems {
                     SqlSystem::new(definition, vault).map(AnySystem::Sql)
                 }
                 Target::Http(_) => HttpSystem::new(definition, vault).map(AnySystem::Http),
-                Target::Mcp(_) => Err(DefinitionError::system(&name, "kind", "is not supported yet")),
+                Target::Mcp(_) => McpSystem::new(definition, vault).map(AnySystem::Mcp),
             };
             match system {
                 Ok(system) => {
@@ -59,6 +61,52 @@ impl Systems {
     }
 }
 
+impl Systems {
+    /// Connects upstream MCP servers in the background, and keeps them connected. `upkeep` gives the
+    /// authority: [`Gate::upkeep`] of any tool on the system; a system without tools is not connected.
+    pub fn start<'t>(tools: impl IntoIterator<Item = &'t AnyTool>, upkeep: impl Fn(&ToolSpec) -> Upkeep) {
+        for tool in tools {
+            if let AnyTool::Mcp(tool) = tool {
+                tool.system().start(upkeep(tool.spec()));
+            }
+        }
+    }
+
+    /// Resolves when every upstream that was started is connected or has failed to be, once.
+    pub async fn settled<'t>(tools: impl IntoIterator<Item = &'t AnyTool>) {
+        for tool in tools {
+            if let AnyTool::Mcp(tool) = tool {
+                tool.system().settled().await;
+            }
+        }
+    }
+
+    /// Closes every upstream; child processes end.
+    pub async fn stop(&self) {
+        futures::future::join_all(self.0.values().map(|system| async move {
+            match system {
+                AnySystem::Mcp(system) => system.stop().await,
+                AnySystem::Sql(_) | AnySystem::Http(_) => {}
+            }
+        }))
+        .await;
+    }
+
+    /// Everything that an upstream MCP server offers right now, for people to review.
+    ///
+    /// # Errors
+    /// When there is no such upstream, or it cannot be reached.
+    pub async fn definitions(&self, system: &SystemName, upkeep: Upkeep) -> Result<Vec<Reviewable>, String> {
+        match self.0.get(system) {
+            Some(AnySystem::Mcp(upstream)) => upstream.definitions(upkeep).await,
+            Some(AnySystem::Sql(_) | AnySystem::Http(_)) => {
+                Err(format!("system `{system}` is no MCP server"))
+            }
+            None => Err(format!("system `{system}` is not configured")),
+        }
+    }
+}
+
 /// Any tool.
 #[derive(Debug, Clone)]
 pub enum AnyTool {
@@ -66,6 +114,8 @@ pub enum AnyTool {
     Sql(Arc<SqlTool>),
     /// A request to an HTTP API.
     Http(Arc<HttpTool>),
+    /// A tool of an upstream MCP server.
+    Mcp(Arc<McpTool>),
 }
 
 /// Whether a tool may be called at all.
@@ -75,6 +125,8 @@ pub enum ToolStatus {
     Ready,
     /// It is switched off: the refusal that a call would get.
     Off(Refusal),
+    /// Its upstream is not connected, so it is not known whether it may; a call waits for the connection.
+    Away(String),
 }
 
 impl AnyTool {
@@ -97,6 +149,9 @@ impl AnyTool {
             (AnyDefinition::Http(definition), AnySystem::Http(system)) => {
                 HttpTool::new(definition, Arc::clone(system)).map(Self::Http)
             }
+            (AnyDefinition::Mcp(definition), AnySystem::Mcp(system)) => {
+                McpTool::new(definition, Arc::clone(system)).map(Self::Mcp)
+            }
             (AnyDefinition::Sql(_) | AnyDefinition::Http(_) | AnyDefinition::Mcp(_), _) => {
                 Err(DefinitionError::tool(&tool.name, "system", "is of another kind than the tool"))
             }
@@ -106,10 +161,10 @@ impl AnyTool {
     /// What the tool is declared to be.
     #[must_use]
     pub fn spec(&self) -> &Arc<ToolSpec> {
-        use countersign_gate::Tool as _;
         match self {
             Self::Sql(tool) => tool.spec(),
             Self::Http(tool) => tool.spec(),
+            Self::Mcp(tool) => tool.spec(),
         }
     }
 
@@ -119,6 +174,7 @@ impl AnyTool {
         match self {
             Self::Sql(tool) => tool.advertised(),
             Self::Http(tool) => tool.advertised(),
+            Self::Mcp(tool) => tool.advertised(),
         }
     }
 
@@ -127,6 +183,7 @@ impl AnyTool {
     pub fn status(&self) -> ToolStatus {
         match self {
             Self::Sql(_) | Self::Http(_) => ToolStatus::Ready,
+            Self::Mcp(tool) => tool.status(),
         }
     }
 
@@ -140,6 +197,7 @@ impl AnyTool {
         match self {
             Self::Sql(tool) => gate.submit(tool, requester, raw).await,
             Self::Http(tool) => gate.submit(tool, requester, raw).await,
+            Self::Mcp(tool) => gate.submit(tool, requester, raw).await,
         }
     }
 
@@ -148,6 +206,7 @@ impl AnyTool {
         match self {
             Self::Sql(tool) => gate.perform_granted(tool, record).await,
             Self::Http(tool) => gate.perform_granted(tool, record).await,
+            Self::Mcp(tool) => gate.perform_granted(tool, record).await,
         }
     }
 }

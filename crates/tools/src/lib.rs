@@ -7,10 +7,12 @@ mod any_tool;
 mod declared;
 pub mod definition;
 pub mod http;
+pub mod mcp;
 mod secret;
 pub mod sql;
 
 pub use any_tool::{AnyTool, Systems, ToolStatus};
 pub use definition::{AnyDefinition, DefinitionError};
 pub use http::{HttpSystem, HttpTool};
+pub use mcp::{McpSystem, McpTool};
 pub use sql::{SqlSystem, SqlTool};

@@ -289,10 +289,10 @@ impl Scope {
             // Dropping a column or changing its type rewrites every row.
             Verb::Alter if statement.categories.contains(&Category::Data) => Sizing::Whole(writes()),
             Verb::Alter => Sizing::None,
-            Verb::Insert | Verb::Update | Verb::Delete | Verb::Truncate => {
+            Verb::Truncate => Sizing::Whole(writes()),
+            Verb::Insert | Verb::Update | Verb::Delete => {
                 match reach_query(self.dialect, text, self.catalog.as_ref()) {
                     Ok(query) => Sizing::Query(Box::new(query)),
-                    Err(_) if statement.verb == Verb::Truncate => Sizing::Whole(writes()),
                     Err(NotCountable::Kind) => unknown(),
                     Err(why) => Sizing::Unknown(why.to_string()),
                 }

@@ -229,7 +229,6 @@ async fn agents_reach_only_the_tables_of_the_tool() {
         "do 'begin end'",
         "select current_setting('x'), set_config('search_path', 'hidden', false)",
         "select * from billing where id = $1",
-        "create temp table billing as select 1",
         "select lo_create(1)",
         "listen x",
         "drop table billing cascade",
@@ -458,7 +457,7 @@ async fn losing_the_answer_to_commit(url: &str) -> String {
                         read = near.read(&mut up) => {
                             let Ok(n @ 1..) = read else { return };
                             far.write_all(&up[..n]).await.unwrap();
-                            if up[..n].windows(6).any(|w| w == b"COMMIT") {
+                            if up[..n].windows(7).any(|w| w == b"COMMIT\0") {
                                 // The server has answered: it has committed. Nobody here hears of it.
                                 far.read(&mut down).await.unwrap();
                                 return;

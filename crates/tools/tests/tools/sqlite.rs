@@ -247,7 +247,7 @@ async fn rows_beyond_the_warrant_are_rolled_back_triggers_and_cascades_included(
     // One row and its two lines.
     assert_eq!(world.done("delete", json!({"id": 1})).await.rows, 3);
     connection
-        .execute_batch("create trigger log after delete on line begin insert into other default values; end")
+        .execute_batch("create trigger log after delete on line begin insert into other values (null); end")
         .unwrap();
     // Measured as three again, because what a trigger does cannot be counted; really five.
     let refusal = world.refusal("delete", json!({"id": 2})).await;

@@ -1,0 +1,77 @@
+//! What was reviewed of an upstream tool, as a digest.
+
+use countersign_audit::canonical::canonical_digest;
+use rmcp::model::Tool;
+use serde_json::{Map, Value, json};
+
+/// A definition as an upstream offers it, for people to review.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reviewable {
+    /// The upstream's name for the tool.
+    pub name: String,
+    /// [`definition_digest`] of it; an error where it has no canonical form.
+    pub digest: Result<String, String>,
+    /// What the digest covers.
+    pub definition: Value,
+}
+
+impl Reviewable {
+    pub(super) fn new(tool: &Tool) -> Self {
+        let definition = covered(tool);
+        Self { name: tool.name.to_string(), digest: definition_digest(&definition), definition }
+    }
+}
+
+/// `sha256:` and the SHA-256 of a definition's canonical JSON (RFC 8785), in hexadecimal.
+///
+/// # Errors
+/// When the definition holds a number that canonical JSON cannot write.
+pub fn definition_digest(definition: &Value) -> Result<String, String> {
+    canonical_digest(definition).map(|digest| format!("sha256:{digest}")).map_err(|error| error.to_string())
+}
+
+/// The members of a definition that tell what it does: all that is not there is left out, so that an upstream
+/// that begins to write `null` changes nothing.
+fn covered(tool: &Tool) -> Value {
+    let mut members = Map::new();
+    members.insert("name".into(), json!(tool.name));
+    members.insert("inputSchema".into(), Value::Object((*tool.input_schema).clone()));
+    if let Some(description) = &tool.description {
+        members.insert("description".into(), json!(description));
+    }
+    if let Some(schema) = &tool.output_schema {
+        members.insert("outputSchema".into(), Value::Object((**schema).clone()));
+    }
+    if let Some(annotations) = tool.annotations.as_ref().and_then(|a| serde_json::to_value(a).ok()) {
+        members.insert("annotations".into(), annotations);
+    }
+    Value::Object(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(text: &str) -> String {
+        let tool: Tool = serde_json::from_str(text).unwrap();
+        Reviewable::new(&tool).digest.unwrap()
+    }
+
+    #[test]
+    fn covers_what_a_tool_does_and_nothing_else() {
+        let base = digest(r#"{"name":"t","description":"d","inputSchema":{"type":"object"}}"#);
+        assert_eq!(
+            base,
+            digest(r#"{"inputSchema":{"type":"object"},"description":"d","name":"t","_meta":{"a":1}}"#)
+        );
+        for changed in [
+            r#"{"name":"u","description":"d","inputSchema":{"type":"object"}}"#,
+            r#"{"name":"t","description":"D","inputSchema":{"type":"object"}}"#,
+            r#"{"name":"t","description":"d","inputSchema":{"type":"object","properties":{}}}"#,
+            r#"{"name":"t","description":"d","inputSchema":{"type":"object"},"outputSchema":{"type":"object"}}"#,
+            r#"{"name":"t","description":"d","inputSchema":{"type":"object"},"annotations":{"readOnlyHint":true}}"#,
+        ] {
+            assert_ne!(base, digest(changed), "{changed}");
+        }
+    }
+}

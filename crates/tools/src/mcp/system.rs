@@ -1,0 +1,332 @@
+//! A connection to an upstream that is kept, lost and made again.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use countersign_gate::{Credential, Upkeep, Vault};
+use countersign_rules::SystemSpec;
+use rmcp::{Peer, RoleClient};
+use secrecy::ExposeSecret as _;
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{
+    client::{Connection, Listener, connect},
+    digest::Reviewable,
+};
+use crate::{
+    declared::check_kind,
+    definition::{DefinitionError, McpTarget, McpTransport, SystemDefinition, Target},
+    http::client::check_base,
+};
+
+/// The first pause before connecting again; doubled each time, up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How old a list of definitions may grow: not every upstream says when it changes.
+const LIST_AGE_MAX: Duration = Duration::from_secs(60);
+/// How long an upstream may take to end before it is killed.
+const CLOSE_MAX: Duration = Duration::from_secs(8);
+/// The most tools that one upstream may list.
+const TOOLS_MAX: usize = 2_000;
+
+/// An upstream MCP server with its connection, shared by the tools on it.
+pub struct McpSystem {
+    spec: SystemSpec,
+    target: McpTarget,
+    vault: Arc<dyn Vault>,
+    state: watch::Sender<State>,
+    /// Wakes the keeper: look again, or stop.
+    wake: Arc<Notify>,
+    keeper: Mutex<Option<JoinHandle<()>>>,
+    stopping: watch::Sender<bool>,
+}
+
+/// Where the connection stands.
+#[derive(Clone, Default)]
+pub(super) enum State {
+    /// Nobody has started it.
+    #[default]
+    Idle,
+    /// There is none, and why.
+    Away(String),
+    /// There is one.
+    Up(Up),
+}
+
+/// A connection that works, and what its upstream offers.
+#[derive(Clone)]
+pub(super) struct Up {
+    pub(super) peer: Peer<RoleClient>,
+    pub(super) definitions: Arc<BTreeMap<String, Reviewable>>,
+    /// The credential it was made with.
+    credential: Credential,
+}
+
+impl std::fmt::Debug for McpSystem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("McpSystem").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
+impl McpSystem {
+    /// Prepares an upstream. Nothing is started or connected yet.
+    ///
+    /// # Errors
+    /// [`DefinitionError`] when the definition is of no upstream or contradicts itself.
+    pub fn new(definition: &SystemDefinition, vault: Arc<dyn Vault>) -> Result<Arc<Self>, DefinitionError> {
+        check_kind(definition)?;
+        let spec = definition.spec.clone();
+        let bad = |key: &str, why: &str| DefinitionError::system(&spec.name, key, why);
+        let Target::Mcp(target) = &definition.target else {
+            return Err(bad("kind", "is no MCP server"));
+        };
+        match &target.transport {
+            McpTransport::Child { command, .. } if command.as_os_str().is_empty() => {
+                return Err(bad("command", "is empty"));
+            }
+            McpTransport::Child { env, secret_env, .. } => {
+                if let Some(twice) = env.keys().find(|variable| secret_env.contains_key(*variable)) {
+                    return Err(bad("env", &format!("`{twice}` is set twice")));
+                }
+            }
+            McpTransport::Http { url, allow_private, .. } => {
+                let mut base = url.clone();
+                base.set_query(None);
+                check_base(&base, *allow_private).map_err(|why| bad("url", why))?;
+            }
+        }
+        Ok(Arc::new(Self {
+            spec,
+            target: target.clone(),
+            vault,
+            state: watch::Sender::new(State::Idle),
+            wake: Arc::default(),
+            keeper: Mutex::new(None),
+            stopping: watch::Sender::new(false),
+        }))
+    }
+
+    /// What it is declared to be.
+    #[must_use]
+    pub const fn spec(&self) -> &SystemSpec {
+        &self.spec
+    }
+
+    pub(super) const fn target(&self) -> &McpTarget {
+        &self.target
+    }
+
+    pub(super) fn vault(&self) -> &dyn Vault {
+        &*self.vault
+    }
+
+    /// Connects, and keeps connected, in the background, until [`McpSystem::stop`]. Once is enough.
+    pub fn start(self: &Arc<Self>, upkeep: Upkeep) {
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if keeper.is_none() {
+            *keeper = Some(tokio::spawn(Arc::clone(self).keep(upkeep)));
+        }
+    }
+
+    /// Closes the connection; a child process ends, with all it has started.
+    pub async fn stop(&self) {
+        self.stopping.send_replace(true);
+        self.wake.notify_one();
+        let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(keeper) = keeper
+            && let Err(error) = keeper.await
+        {
+            tracing::warn!(system = %self.spec.name, %error, "the upstream's keeper failed");
+        }
+    }
+
+    /// Whether it has ever been tried to connect, and then resolves: for whoever lists tools at the start.
+    pub async fn settled(&self) {
+        let mut state = self.state.subscribe();
+        // The sender lives as long as this system does.
+        if state.wait_for(|state| !matches!(state, State::Idle)).await.is_err() {}
+    }
+
+    /// Everything that the upstream offers right now, for people to review.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn definitions(self: &Arc<Self>, upkeep: Upkeep) -> Result<Vec<Reviewable>, String> {
+        self.start(upkeep);
+        self.settled().await;
+        match &*self.state.borrow() {
+            State::Up(up) => Ok(up.definitions.values().cloned().collect()),
+            State::Away(why) => Err(why.clone()),
+            State::Idle => Err("it was not started".into()),
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    /// The connection for a call, made with this very credential; waits for one that is being made.
+    pub(super) async fn connection(&self, credential: &Credential) -> Result<Up, String> {
+        let wait = Duration::from_millis(self.target.limits.connect_timeout_ms);
+        let fits = |state: &State| match state {
+            State::Up(up) => !up.peer.is_transport_closed() && same(&up.credential, credential),
+            State::Idle | State::Away(_) => false,
+        };
+        let mut state = self.state.subscribe();
+        if !fits(&state.borrow()) {
+            // A connection that died unseen, or a credential that was changed: look again.
+            self.wake.notify_one();
+        }
+        let found = timeout(wait, state.wait_for(fits)).await;
+        match found {
+            Ok(Ok(found)) => match &*found {
+                State::Up(up) => Ok(up.clone()),
+                State::Idle | State::Away(_) => Err("it is away".into()),
+            },
+            Ok(Err(_)) => Err("it is being shut down".into()),
+            Err(_elapsed) => Err(match &*self.state.borrow() {
+                State::Away(why) => why.clone(),
+                State::Idle => "nobody has started it".into(),
+                State::Up(_) => "its credential has changed, and it is not connected anew yet".into(),
+            }),
+        }
+    }
+
+    async fn keep(self: Arc<Self>, upkeep: Upkeep) {
+        let mut pause = PAUSE;
+        while !*self.stopping.borrow() {
+            match self.connected(&upkeep).await {
+                Ok((mut connection, credential, definitions)) => {
+                    tracing::info!(system = %self.spec.name, tools = definitions.len(), "an upstream is connected");
+                    pause = PAUSE;
+                    let why = self.watch(&connection, credential, definitions, &upkeep).await;
+                    tracing::warn!(system = %self.spec.name, %why, "an upstream is away");
+                    self.state.send_replace(State::Away(why));
+                    if let Err(error) = connection.close_with_timeout(CLOSE_MAX).await {
+                        tracing::warn!(system = %self.spec.name, %error, "closing an upstream failed");
+                    }
+                }
+                Err(why) => {
+                    tracing::warn!(system = %self.spec.name, %why, "an upstream cannot be connected");
+                    self.state.send_replace(State::Away(why));
+                }
+            }
+            let mut stopping = self.stopping.subscribe();
+            // Calls wait for a connection: they do not make it be tried more often.
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _stopped = stopping.wait_for(|stop| *stop) => {}
+            }
+            pause = pause.saturating_mul(2).min(PAUSE_MAX);
+        }
+        self.state.send_replace(State::Away("it was shut down".into()));
+    }
+
+    async fn connected(
+        &self,
+        upkeep: &Upkeep,
+    ) -> Result<(Connection, Credential, BTreeMap<String, Reviewable>), String> {
+        let credential = self.vault.open(upkeep).map_err(|fault| fault.to_string())?;
+        let listener = Listener { changed: Arc::clone(&self.wake) };
+        let mut stopping = self.stopping.subscribe();
+        let connection = tokio::select! {
+            connection = connect(&self.target.transport, &self.target.limits, &credential, listener) => connection?,
+            _stopped = stopping.wait_for(|stop| *stop) => return Err("it was shut down".into()),
+        };
+        let definitions = self.listed(connection.peer()).await?;
+        Ok((connection, credential, definitions))
+    }
+
+    /// Looks after a connection until it is lost, and says why it was.
+    async fn watch(
+        &self,
+        connection: &Connection,
+        credential: Credential,
+        definitions: BTreeMap<String, Reviewable>,
+        upkeep: &Upkeep,
+    ) -> String {
+        let peer = connection.peer().clone();
+        let mut definitions = Arc::new(definitions);
+        loop {
+            let up = Up {
+                peer: peer.clone(),
+                definitions: Arc::clone(&definitions),
+                credential: credential.clone(),
+            };
+            self.state.send_replace(State::Up(up));
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = closed(&peer) => return "the connection was lost".into(),
+                () = tokio::time::sleep(LIST_AGE_MAX) => {}
+            }
+            if *self.stopping.borrow() {
+                return "it was shut down".into();
+            }
+            if peer.is_transport_closed() {
+                return "the connection was lost".into();
+            }
+            match self.vault.open(upkeep) {
+                Ok(now) if same(&now, &credential) => {}
+                Ok(_) => return "its credential has changed".into(),
+                Err(fault) => return fault.to_string(),
+            }
+            match self.listed(&peer).await {
+                Ok(now) => {
+                    for (name, was) in definitions.iter() {
+                        if now.get(name).is_none_or(|now| now.digest != was.digest) {
+                            tracing::warn!(system = %self.spec.name, tool = %name, "an upstream definition has changed");
+                        }
+                    }
+                    definitions = Arc::new(now);
+                }
+                Err(why) => return why,
+            }
+        }
+    }
+
+    async fn listed(&self, peer: &Peer<RoleClient>) -> Result<BTreeMap<String, Reviewable>, String> {
+        let wait = Duration::from_millis(self.target.limits.connect_timeout_ms);
+        let tools = match timeout(wait, peer.list_all_tools()).await {
+            Ok(Ok(tools)) => tools,
+            Ok(Err(error)) => return Err(format!("it did not list its tools: {error}")),
+            Err(_elapsed) => return Err("it did not list its tools in time".into()),
+        };
+        if tools.len() > TOOLS_MAX {
+            return Err(format!("it lists {} tools, more than {TOOLS_MAX}", tools.len()));
+        }
+        let mut definitions = BTreeMap::new();
+        for tool in &tools {
+            let reviewable = Reviewable::new(tool);
+            let name = reviewable.name.clone();
+            // Two of one name would let the second answer for the first.
+            if definitions.insert(name.clone(), reviewable).is_some() {
+                return Err(format!("it lists the tool `{name}` twice"));
+            }
+        }
+        Ok(definitions)
+    }
+}
+
+/// Resolves when the transport is closed. There is no event for it, so it is looked at.
+async fn closed(peer: &Peer<RoleClient>) {
+    let mut often = tokio::time::interval(Duration::from_millis(200));
+    loop {
+        often.tick().await;
+        if peer.is_transport_closed() {
+            return;
+        }
+    }
+}
+
+fn same(one: &Credential, other: &Credential) -> bool {
+    one.secrets()
+        .map(|(name, secret)| (name, secret.expose_secret()))
+        .eq(other.secrets().map(|(name, secret)| (name, secret.expose_secret())))
+}

@@ -1,0 +1,314 @@
+//! A tool of an upstream as a tool of ours.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use countersign_gate::{MeasureError, Measured, Parsed, Performed, Probe, Tool, ToolError, Warrant};
+use countersign_rules::{Code, Currency, DeclaredEffect, Effect, Money, Reach, Refusal, ToolSpec};
+use rmcp::{
+    ServiceError,
+    model::{CallToolRequestParams, CallToolResponse, CallToolResult, ErrorCode},
+};
+use serde_json::{Map, Value, json};
+
+use super::system::{McpSystem, State, Up};
+use crate::{
+    any_tool::ToolStatus,
+    declared::{Declared, required},
+    definition::{
+        AmountDefinition, AmountSource, CurrencySource, DefinitionError, McpDefinition, McpTransport,
+    },
+    secret::Scrubber,
+};
+
+/// How much of an upstream's error is repeated, in characters.
+const EXCERPT_CHARS: usize = 300;
+
+/// A tool of an upstream as a tool of ours.
+#[derive(Debug)]
+pub struct McpTool {
+    declared: Declared,
+    system: Arc<McpSystem>,
+    upstream_tool: String,
+    reviewed: String,
+    amount: Option<AmountDefinition>,
+}
+
+/// How an upstream definition stands to the reviewed one.
+enum Review {
+    Same,
+    Missing,
+    Changed(String),
+}
+
+impl McpTool {
+    /// Checks a definition against its system. Whether upstream still offers what was reviewed shows only
+    /// when it is connected: see [`McpTool::status`].
+    ///
+    /// # Errors
+    /// [`DefinitionError`] when the schema does not compile or the digest is none.
+    pub fn new(definition: &McpDefinition, system: Arc<McpSystem>) -> Result<Arc<Self>, DefinitionError> {
+        let tool = &definition.tool;
+        let bad = |key: &str, why: String| DefinitionError::tool(&tool.name, key, why);
+        if tool.system != system.spec().name {
+            return Err(bad(
+                "system",
+                format!("is `{}`, and `{}` was given", tool.system, system.spec().name),
+            ));
+        }
+        if tool.effect == DeclaredEffect::FromStatement {
+            return Err(bad("effect", "`from_statement` is for databases".into())
+                .help("declare `read`, `write` or `destructive`"));
+        }
+        if definition.upstream_tool.is_empty() {
+            return Err(bad("upstream_tool", "is empty".into()));
+        }
+        let digits = definition.definition_digest.strip_prefix("sha256:").unwrap_or_default();
+        if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            return Err(bad("definition_digest", "is not `sha256:` and 64 hexadecimal digits".into())
+                .help("review the upstream definition, and take the digest that is printed with it"));
+        }
+        let template = json!({
+            "kind": "mcp",
+            "upstream": match &system.target().transport {
+                McpTransport::Child { command, args, env, secret_env, .. } => json!({
+                    "command": command, "args": args, "env": env, "secret_env": secret_env,
+                }),
+                McpTransport::Http { url, .. } => json!({ "url": url.as_str() }),
+            },
+            "tool": definition.upstream_tool,
+            "definition": definition.definition_digest,
+            "amount": definition.amount.as_ref().map(|amount| format!("{amount:?}")),
+        });
+        let measurable = definition.amount.is_some() && tool.effect.ceiling() >= Effect::Write;
+        let declared = Declared::new(tool, system.spec(), &template, measurable)?;
+        if let Some(AmountDefinition { minor, currency }) = &definition.amount {
+            let AmountSource::Argument(minor) = minor else {
+                return Err(bad("amount", "an upstream tool has no preview to take it from".into()));
+            };
+            let currency = match currency {
+                CurrencySource::Fixed(_) => None,
+                CurrencySource::Argument(name) => Some(name),
+                CurrencySource::Preview(_) => {
+                    return Err(bad("amount", "an upstream tool has no preview to take it from".into()));
+                }
+            };
+            for name in [Some(minor), currency].into_iter().flatten() {
+                if !required(&declared.spec.arguments, name) {
+                    return Err(bad("amount", format!("needs `{name}`, which is no required argument")));
+                }
+            }
+        }
+        Ok(Arc::new(Self {
+            declared,
+            system,
+            upstream_tool: definition.upstream_tool.clone(),
+            reviewed: definition.definition_digest.clone(),
+            amount: definition.amount.clone(),
+        }))
+    }
+
+    /// The schema of the arguments as agents see it.
+    #[must_use]
+    pub fn advertised(&self) -> Value {
+        self.declared.advertised()
+    }
+
+    /// The upstream it belongs to.
+    #[must_use]
+    pub const fn system(&self) -> &Arc<McpSystem> {
+        &self.system
+    }
+
+    /// Whether upstream offers what was reviewed.
+    #[must_use]
+    pub fn status(&self) -> ToolStatus {
+        match self.system.state() {
+            State::Up(up) => match self.review(&up) {
+                Review::Same => ToolStatus::Ready,
+                changed @ (Review::Missing | Review::Changed(_)) => {
+                    ToolStatus::Off(self.switched_off(&changed))
+                }
+            },
+            State::Idle => ToolStatus::Away("its upstream is not connected yet".into()),
+            State::Away(why) => ToolStatus::Away(why),
+        }
+    }
+
+    fn review(&self, up: &Up) -> Review {
+        match up.definitions.get(&self.upstream_tool).map(|found| &found.digest) {
+            None => Review::Missing,
+            Some(Ok(digest)) if *digest == self.reviewed => Review::Same,
+            Some(Ok(digest)) => Review::Changed(digest.clone()),
+            Some(Err(why)) => Review::Changed(format!("none: {why}")),
+        }
+    }
+
+    fn switched_off(&self, review: &Review) -> Refusal {
+        let name = &self.declared.spec.name;
+        let system = &self.system.spec().name;
+        let why = match review {
+            Review::Missing => format!("system `{system}` no longer offers `{}`", self.upstream_tool),
+            Review::Changed(actual) => format!(
+                "the definition of `{}` at system `{system}` has changed since it was reviewed (reviewed {}, now {actual})",
+                self.upstream_tool, self.reviewed
+            ),
+            Review::Same => "it is as it was reviewed".into(),
+        };
+        Refusal::new(Code::ToolSwitchedOff, format!("tool `{name}` is switched off: {why}"))
+            .help("people must review the upstream definition and write its digest into the tool")
+    }
+
+    fn money(&self, arguments: &Map<String, Value>) -> Result<Option<Money>, String> {
+        let Some(AmountDefinition { minor, currency }) = &self.amount else { return Ok(None) };
+        let minor = match minor {
+            AmountSource::Argument(name) => arguments.get(name).and_then(Value::as_u64),
+            AmountSource::Preview(_) => None,
+        };
+        let currency: Option<Currency> = match currency {
+            CurrencySource::Fixed(currency) => Some(*currency),
+            CurrencySource::Argument(name) => {
+                arguments.get(name).and_then(Value::as_str).and_then(|text| text.parse().ok())
+            }
+            CurrencySource::Preview(_) => None,
+        };
+        match (minor, currency) {
+            (Some(minor), Some(currency)) => Ok(Some(Money { currency, minor })),
+            _ => Err("the amount is not told".into()),
+        }
+    }
+
+    async fn call(
+        &self,
+        up: &Up,
+        arguments: Map<String, Value>,
+        scrubber: &Scrubber,
+    ) -> Result<Value, ToolError> {
+        let read = self.declared.spec.effect == DeclaredEffect::Read;
+        // What is not known of a read is that it has failed.
+        let unknown = |message: String| {
+            let message = scrubber.clean(&message);
+            if read { ToolError::Unavailable { message } } else { ToolError::InDoubt { message } }
+        };
+        let failed = |message: String| ToolError::Failed { message: scrubber.clean(&message) };
+        let params = CallToolRequestParams::new(self.upstream_tool.clone()).with_arguments(arguments);
+        let wait = Duration::from_millis(self.system.target().limits.call_timeout_ms);
+        // Giving up sends a cancellation, which the upstream may heed or not.
+        let Ok(answered) = tokio::time::timeout(wait, up.peer.call_tool_once(params)).await else {
+            return Err(unknown(format!("the upstream did not answer within {} ms", wait.as_millis())));
+        };
+        match answered {
+            Ok(CallToolResponse::Complete(result)) if result.is_error == Some(true) => {
+                Err(failed(format!("the upstream says that it failed: {}", text(&result))))
+            }
+            Ok(CallToolResponse::Complete(result)) => self.reply(result, scrubber, read),
+            Ok(_) => {
+                Err(unknown("the upstream asks for more, or answers later: both are not supported".into()))
+            }
+            Err(ServiceError::McpError(error))
+                if matches!(
+                    error.code,
+                    ErrorCode::INVALID_PARAMS
+                        | ErrorCode::METHOD_NOT_FOUND
+                        | ErrorCode::INVALID_REQUEST
+                        | ErrorCode::PARSE_ERROR
+                ) =>
+            {
+                Err(failed(format!("the upstream refuses it: {}", error.message)))
+            }
+            Err(error) => Err(unknown(format!("the upstream did not answer: {error}"))),
+        }
+    }
+
+    fn reply(&self, result: CallToolResult, scrubber: &Scrubber, read: bool) -> Result<Value, ToolError> {
+        let unfit = |message: String| {
+            if read {
+                ToolError::Failed { message }
+            } else {
+                ToolError::ResultRejected { message, rows: 1, amount: None }
+            }
+        };
+        let reply = match result.structured_content {
+            Some(object @ Value::Object(_)) => object,
+            Some(other) => json!({ "body": other }),
+            None => json!({ "content": result.content }),
+        };
+        let written = reply.to_string();
+        let bytes_max = self.system.target().limits.result_bytes_max;
+        if written.len() > bytes_max {
+            return Err(unfit(format!("the result has {} bytes, more than {bytes_max}", written.len())));
+        }
+        let redacted = scrubber.redact(&written);
+        let reply = serde_json::from_str(&redacted)
+            .map_err(|error| unfit(format!("the result is no JSON: {error}")))?;
+        self.declared.fits(&reply).map_err(unfit)?;
+        Ok(reply)
+    }
+}
+
+/// What a failed call says, in short.
+fn text(result: &CallToolResult) -> String {
+    let texts = result.content.iter().filter_map(|block| block.as_text()).map(|text| text.text.as_str());
+    let said = texts.collect::<Vec<_>>().join(" ");
+    said.chars().take(EXCERPT_CHARS).collect()
+}
+
+impl Tool for McpTool {
+    type Args = Map<String, Value>;
+
+    fn spec(&self) -> &Arc<ToolSpec> {
+        &self.declared.spec
+    }
+
+    fn parse(&self, arguments: &Value) -> Result<Parsed<Self::Args>, Refusal> {
+        // Nobody is asked about a tool that is switched off.
+        if let ToolStatus::Off(refusal) = self.status() {
+            return Err(refusal);
+        }
+        self.declared.check(arguments)?;
+        let arguments = arguments.as_object().cloned().unwrap_or_default();
+        Ok(Parsed {
+            args: arguments,
+            effect: self.declared.spec.effect.floor(),
+            categories: BTreeSet::new(),
+            statement: None,
+            reversible: true,
+        })
+    }
+
+    fn measurable(&self, _args: &Self::Args) -> bool {
+        self.declared.spec.measurable
+    }
+
+    async fn measure(&self, probe: Probe<'_, Self::Args>) -> Result<Measured, MeasureError> {
+        let amount = self.money(probe.args()).map_err(MeasureError::NotMeasurable)?;
+        Ok(Measured { reach: Reach { rows: 1, exact: true, amount, ..Reach::default() }, sample: None })
+    }
+
+    async fn perform(&self, warrant: Warrant<Self::Args>) -> Result<Performed, ToolError> {
+        let unavailable = |message: String| ToolError::Unavailable { message };
+        let credential =
+            self.system.vault().open(&warrant).map_err(|fault| unavailable(fault.to_string()))?;
+        let scrubber = Scrubber::new(&credential);
+        let amount = self.money(warrant.args()).map_err(|message| ToolError::Failed { message })?;
+        let up = self.system.connection(&credential).await.map_err(|why| {
+            unavailable(scrubber.clean(&format!("system `{}`: {why}", self.system.spec().name)))
+        })?;
+        // Once more, at the last moment: it may have changed while people were asked.
+        match self.review(&up) {
+            Review::Same => {}
+            changed @ (Review::Missing | Review::Changed(_)) => {
+                return Err(ToolError::Failed { message: self.switched_off(&changed).message });
+            }
+        }
+        let reply = self.call(&up, warrant.args().clone(), &scrubber).await.map_err(|error| match error {
+            ToolError::ResultRejected { message, rows, .. } => {
+                ToolError::ResultRejected { message, rows, amount }
+            }
+            ToolError::Failed { .. }
+            | ToolError::Unavailable { .. }
+            | ToolError::Exceeded { .. }
+            | ToolError::InDoubt { .. } => error,
+        })?;
+        Ok(Performed { reply, rows: 1, amount })
+    }
+}
