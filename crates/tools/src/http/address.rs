@@ -44,10 +44,7 @@ fn public_v6(address: Ipv6Addr) -> bool {
     // Global unicast only, without protocol assignments and Teredo (2001::/23), documentation and 6to4,
     // which can lead anywhere.
     let global = (0x2000..=0x3fff).contains(&a);
-    let special = (a == 0x2001 && b < 0x200)
-        || (a == 0x2001 && b == 0xdb8)
-        || a == 0x2002
-        || (a == 0x3fff && b < 0x1000);
+    let special = (a == 0x2001 && (b < 0x200 || b == 0xdb8)) || a == 0x2002 || (a == 0x3fff && b < 0x1000);
     global && !special
 }
 

@@ -29,8 +29,8 @@ enum Piece {
 enum Place {
     Fixed(Value),
     Argument(String),
-    List(Vec<Place>),
-    Object(Vec<(String, Place)>),
+    List(Vec<Self>),
+    Object(Vec<(String, Self)>),
 }
 
 /// Why a template cannot be used: the key and what is wrong.
