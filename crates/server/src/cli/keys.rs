@@ -45,6 +45,14 @@ pub(super) enum Keys {
         #[command(flatten)]
         folder: FolderOption,
     },
+    /// Print the log's public key, by which others verify it
+    Log {
+        /// Make the signing key first; one that is there is never replaced
+        #[arg(long)]
+        create: bool,
+        #[command(flatten)]
+        folder: FolderOption,
+    },
     /// Revoke a key
     Revoke {
         /// The key's id, as `list` prints it
@@ -104,6 +112,14 @@ impl Keys {
                         ]
                     }),
                 );
+            }
+            Self::Log { create, folder } => {
+                let config = load(&folder.dir)?;
+                let (path, origin) = (&config.log.key, &config.log.origin);
+                let key = if create { log_key::create(path, origin) } else { log_key::read(path, origin) };
+                let key = key.map_err(StartError::from)?.signing.verifier();
+                out.value(&json!({ "key": key.to_string(), "log": origin }));
+                out.line(key.to_string());
             }
             Self::Revoke { id, folder } => {
                 let config = load(&folder.dir)?;

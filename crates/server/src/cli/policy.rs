@@ -35,11 +35,19 @@ pub(super) enum Policy {
         #[command(flatten)]
         folder: FolderOption,
     },
+    /// Print the Cedar schema that policies are checked against: everything they can look at
+    Schema {
+        #[command(flatten)]
+        folder: FolderOption,
+    },
     /// Print what each agent gets from each tool, before any call is known
     Matrix {
         /// Compare with this file, and fail when it differs
         #[arg(long, value_name = "FILE")]
         expect: Option<PathBuf>,
+        /// Write it to this file, to be reviewed and committed
+        #[arg(long, value_name = "FILE", conflicts_with = "expect")]
+        write: Option<PathBuf>,
         #[command(flatten)]
         folder: FolderOption,
     },
@@ -85,12 +93,21 @@ impl Policy {
                 if judged.mismatches() == 0 { Ok(()) } else { Err(Failure::No) }
             }
             Self::Explain { call, folder } => explain_call(&call, &load(&folder.dir)?, out),
-            Self::Matrix { expect, folder } => {
+            Self::Schema { folder } => {
+                let schema = check::bundle(&load(&folder.dir)?)?.policies.schema_text();
+                out.value(&serde_json::json!({ "schema": schema }));
+                out.line(schema.trim_end());
+                Ok(())
+            }
+            Self::Matrix { expect, write, folder } => {
                 let config = load(&folder.dir)?;
                 let bundle = check::bundle(&config)?;
                 let table = matrix(&bundle.policies);
                 out.value(&table);
                 out.line(table.to_string().trim_end());
+                if let Some(file) = write {
+                    std::fs::write(file, table.to_string())?;
+                }
                 expect.map_or(Ok(()), |file| compare(&table, &file, out))
             }
         }

@@ -1,25 +1,27 @@
 //! `countersign sql`: what statements do, without any database.
 
-use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Write};
 
 use clap::{Subcommand, ValueEnum};
-use countersign_audit::from_slice_strict;
-use countersign_sql::{Dialect, Explained, SqlError, explain};
-use serde_json::{Value, json};
+use countersign_audit::{StrictError, from_slice_strict};
+use countersign_sql::{Dialect, Explained, LENGTH_MAX, SqlError, explain};
+use serde::Serialize;
+use serde_json::Value;
 
-use super::{Failure, Outcome, Output};
+use super::{Failure as Ended, Outcome, Output, output::visible};
 
-/// Longest line that is read, in bytes: a statement of the longest kind, escaped.
-const LINE_BYTES_MAX: u64 = 1024 * 1024;
+/// Longest line of JSON Lines that is read, in bytes: a statement of the longest kind, escaped.
+const LINE_BYTES_MAX: usize = 1024 * 1024;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Sql {
     /// Classify a statement, or JSON Lines `{"id","sql"}` from standard input
-    #[command(
-        after_help = "With --json and no STATEMENT, standard input is JSON Lines: each line {\"id\", \"sql\"} yields one line\n\
-                            {\"id\", \"effect\", \"categories\", \"statements\", \"tables\", \"functions\", \"reasons\"} or {\"id\", \"error\"}.\n\
-                            Otherwise the whole of standard input is one statement."
-    )]
+    #[command(after_help = "With --json, standard input is one statement or JSON Lines: objects with `sql` and, if you like, `id`.\n\
+                            Each line is answered by one line, in order and at once:\n\
+                            {\"id\", \"effect\", \"categories\", \"statements\", \"tables\", \"functions\", \"reasons\"} or\n\
+                            {\"id\", \"error\": {\"code\", \"message\", \"position\"}}; a line that is no such object has the id null.\n\n\
+                            Exit codes: 0 when it was classified, 1 when it cannot be, 2 when it cannot be read or answered.\n\
+                            Of JSON Lines errors are answers: 0 when every line was answered.")]
     Explain {
         /// Whose SQL it is
         #[arg(long)]
@@ -48,103 +50,260 @@ impl Sql {
     pub(super) fn run(self, out: &Output) -> Outcome {
         let Self::Explain { dialect, statement } = self;
         let dialect = dialect.into();
-        match statement {
-            Some(statement) => one(dialect, &statement, out),
-            None if out.json() => lines(dialect),
-            None => {
-                let mut statement = String::new();
-                io::stdin().lock().take(LINE_BYTES_MAX).read_to_string(&mut statement)?;
-                one(dialect, &statement, out)
+        let mut to = BufWriter::new(io::stdout().lock());
+        let good = match (statement, out.json()) {
+            (Some(statement), json) => one(dialect, statement.as_bytes(), json, &mut to)?,
+            (None, false) => {
+                let mut text = Vec::new();
+                // One byte more than is examined, so that a longer text is seen to be too long.
+                let limit = u64::try_from(LENGTH_MAX).unwrap_or(u64::MAX).saturating_add(1);
+                io::stdin().lock().take(limit).read_to_end(&mut text)?;
+                one(dialect, &text, false, &mut to)?
+            }
+            (None, true) => stream(dialect, &mut BufReader::new(io::stdin().lock()), &mut to)?,
+        };
+        to.flush()?;
+        match good {
+            None => Ok(()),
+            Some(failure) => {
+                if !out.json() {
+                    out.note(failure);
+                }
+                Err(Ended::No)
             }
         }
     }
 }
 
-fn one(dialect: Dialect, statement: &str, out: &Output) -> Outcome {
-    let explained = match explain(dialect, statement, None) {
-        Ok(explained) => explained,
-        Err(why) => {
-            out.value(&json!({ "error": error(&why) }));
-            if !out.json() {
-                let place = why.position().map(|at| format!(" (byte {at})")).unwrap_or_default();
-                out.note(format!("refused: {why}{place}\n   code: {}", why.code()));
-            }
-            return Err(Failure::No);
-        }
-    };
-    out.value(&explained);
-    out.line(human(&explained));
-    Ok(())
-}
-
-fn human(explained: &Explained) -> String {
-    let Ok(Value::Object(members)) = serde_json::to_value(explained) else { return String::new() };
-    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let list = |value: &Value| {
-        value
-            .as_array()
-            .map_or_else(|| word(value), |items| items.iter().map(word).collect::<Vec<_>>().join(", "))
-    };
-    let mut lines = Vec::new();
-    for key in ["effect", "categories", "tables", "functions"] {
-        if let Some(value) = members.get(key) {
-            let text = list(value);
-            lines.push(format!("{key:<11} {}", if text.is_empty() { "-" } else { &text }));
-        }
+/// Answers one text. `Some` says to people why it cannot be classified.
+fn one(dialect: Dialect, text: &[u8], json: bool, out: &mut impl Write) -> io::Result<Option<String>> {
+    let answer = std::str::from_utf8(text)
+        .map_err(|why| Failure {
+            code: "sql_utf8",
+            message: "the text is not UTF-8".into(),
+            position: Some(why.valid_up_to()),
+        })
+        .and_then(|sql| explain(dialect, sql, None).map_err(Failure::from));
+    let told = answer.as_ref().err().map(|failure| failure.told(std::str::from_utf8(text).unwrap_or_default()));
+    match answer {
+        answer if json => write_json(&Value::Null, answer, out)?,
+        Ok(explained) => describe(&explained, out)?,
+        Err(_told) => {}
     }
-    for reason in members.get("reasons").and_then(Value::as_array).into_iter().flatten() {
-        let text = reason.get("text").and_then(Value::as_str).unwrap_or_default();
-        lines.push(format!("because     {text}"));
-    }
-    lines.join("\n")
+    Ok(told)
 }
 
-fn error(why: &SqlError) -> Value {
-    json!({ "code": why.code(), "message": why.to_string(), "position": why.position() })
-}
-
-/// One line out for each line in, in order, whatever the lines hold.
-fn lines(dialect: Dialect) -> Outcome {
-    let mut input = io::stdin().lock();
-    let mut output = io::BufWriter::new(io::stdout().lock());
+/// Answers JSON Lines as they come, or one statement when there is no line of them.
+fn stream(dialect: Dialect, input: &mut BufReader<impl Read>, out: &mut impl Write) -> io::Result<Option<String>> {
     let mut line = Vec::new();
-    loop {
-        line.clear();
-        let read = (&mut input).take(LINE_BYTES_MAX.saturating_add(1)).read_until(b'\n', &mut line)?;
-        if read == 0 {
-            output.flush()?;
-            return Ok(());
-        }
-        if u64::try_from(read).unwrap_or(u64::MAX) > LINE_BYTES_MAX {
-            input.skip_until(b'\n')?;
-            let message = format!("the line has more than {LINE_BYTES_MAX} bytes");
-            let too_long = json!({ "code": "line_too_long", "message": message, "position": null });
-            writeln!(output, "{}", json!({ "id": null, "error": too_long }))?;
+    // What came before the first line of JSON: a statement, unless such a line follows.
+    let mut before = Before::default();
+    let mut is_lines = false;
+    while let Some(read) = read_line(input, &mut line)? {
+        let question = match read {
+            Line::Whole => Question::parse(&line),
+            Line::TooLong => Err(Unanswered::anonymous(Failure {
+                code: "line_too_long",
+                message: format!("the line has more than {LINE_BYTES_MAX} bytes"),
+                position: None,
+            })),
+        };
+        if !is_lines && question.is_err() && !looks_like_json(&line) {
+            before.push(&line, question.err());
             continue;
         }
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
+        if !is_lines {
+            is_lines = true;
+            for failure in before.failures.drain(..) {
+                write_json(&Value::Null, Err(failure), out)?;
+            }
+            for _line in 0..before.more {
+                write_json(&Value::Null, Err(Failure::line("the line is not JSON")), out)?;
+            }
         }
-        writeln!(output, "{}", answer(dialect, &line))?;
+        match question {
+            _ if line.trim_ascii().is_empty() => {}
+            Ok(question) => {
+                let answer = explain(dialect, &question.sql, None).map_err(Failure::from);
+                write_json(&question.id, answer, out)?;
+            }
+            Err(unanswered) => write_json(&unanswered.id, Err(unanswered.failure), out)?,
+        }
+        // Nothing more to read yet: whoever asks line by line gets the answer now.
+        if input.buffer().is_empty() {
+            out.flush()?;
+        }
+    }
+    if is_lines { Ok(None) } else { one(dialect, &before.text, true, out) }
+}
+
+/// Lines before the first line of JSON. Beyond what can be a statement only their number counts.
+#[derive(Default)]
+struct Before {
+    text: Vec<u8>,
+    failures: Vec<Failure>,
+    /// Lines after the text was too long for a statement.
+    more: u64,
+}
+
+impl Before {
+    fn push(&mut self, line: &[u8], unanswered: Option<Box<Unanswered>>) {
+        let room = LENGTH_MAX.saturating_add(1).saturating_sub(self.text.len());
+        self.text.extend(line.iter().take(room));
+        if line.trim_ascii().is_empty() {
+            return;
+        }
+        if room == 0 {
+            self.more = self.more.saturating_add(1);
+        } else {
+            self.failures.extend(unanswered.map(|unanswered| unanswered.failure));
+        }
     }
 }
 
-fn answer(dialect: Dialect, line: &[u8]) -> Value {
-    let malformed = |id: Value, code: &str, message: String| json!({ "id": id, "error": { "code": code, "message": message, "position": null } });
-    let value = match from_slice_strict(line) {
-        Ok(value) => value,
-        Err(why) => return malformed(Value::Null, why.code(), why.to_string()),
-    };
-    let id = value.get("id").cloned().unwrap_or(Value::Null);
-    let Some(sql) = value.get("sql").and_then(Value::as_str) else {
-        return malformed(id, "line_without_sql", "the line has no text `sql`".into());
-    };
-    match explain(dialect, sql, None).map(serde_json::to_value) {
-        Ok(Ok(Value::Object(mut members))) => {
-            members.insert("id".into(), id);
-            Value::Object(members)
-        }
-        Ok(_) => malformed(id, "internal", "the answer cannot be written".into()),
-        Err(why) => json!({ "id": id, "error": error(&why) }),
+/// No statement begins so.
+fn looks_like_json(line: &[u8]) -> bool {
+    line.trim_ascii_start().starts_with(b"{")
+}
+
+enum Line {
+    Whole,
+    /// What is kept of it is its beginning.
+    TooLong,
+}
+
+/// Reads one line with its end, at most [`LINE_BYTES_MAX`] of it; the rest is skipped. `None` at the end.
+fn read_line(input: &mut BufReader<impl Read>, line: &mut Vec<u8>) -> io::Result<Option<Line>> {
+    line.clear();
+    let limit = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    if input.by_ref().take(limit).read_until(b'\n', line)? == 0 {
+        return Ok(None);
     }
+    if line.len() <= LINE_BYTES_MAX || line.ends_with(b"\n") {
+        return Ok(Some(Line::Whole));
+    }
+    input.skip_until(b'\n')?;
+    Ok(Some(Line::TooLong))
+}
+
+/// One line of input.
+struct Question {
+    id: Value,
+    sql: String,
+}
+
+impl Question {
+    /// Reads a line.
+    fn parse(line: &[u8]) -> Result<Self, Box<Unanswered>> {
+        let value = from_slice_strict(line).map_err(|why| Unanswered::anonymous(Failure::from(&why)))?;
+        let Value::Object(mut members) = value else {
+            return Err(Unanswered::anonymous(Failure::line("the line is not an object with `sql`")));
+        };
+        let id = members.remove("id").unwrap_or_default();
+        let unanswered = |id, why| Box::new(Unanswered { id, failure: Failure::line(why) });
+        match members.remove("sql") {
+            Some(Value::String(sql)) => Ok(Self { id, sql }),
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                Err(unanswered(id, "`sql` is not a string"))
+            }
+            None => Err(unanswered(id, "the line has no `sql`")),
+        }
+    }
+}
+
+/// A line without an answer.
+#[derive(Debug)]
+struct Unanswered {
+    /// Null where the line has none, or could not be read.
+    id: Value,
+    failure: Failure,
+}
+
+impl Unanswered {
+    fn anonymous(failure: Failure) -> Box<Self> {
+        Box::new(Self { id: Value::Null, failure })
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Serialize)]
+struct Failure {
+    code: &'static str,
+    message: String,
+    /// In bytes: of the statement, for codes with `sql_`; of the line otherwise.
+    position: Option<usize>,
+}
+
+impl Failure {
+    fn line(message: &str) -> Self {
+        Self { code: "line_form", message: message.into(), position: None }
+    }
+
+    fn told(&self, sql: &str) -> String {
+        let place = self.position.and_then(|at| sql.get(..at)).map(|before| {
+            let line = before.bytes().filter(|byte| *byte == b'\n').count().saturating_add(1);
+            let column = before.chars().rev().take_while(|c| *c != '\n').count().saturating_add(1);
+            format!(" (line {line}, column {column})")
+        });
+        visible(&format!("refused: {}{}\n   code: {}", self.message, place.unwrap_or_default(), self.code))
+    }
+}
+
+impl From<SqlError> for Failure {
+    fn from(error: SqlError) -> Self {
+        Self { code: error.code(), message: error.to_string(), position: error.position() }
+    }
+}
+
+impl From<&StrictError> for Failure {
+    fn from(error: &StrictError) -> Self {
+        Self { code: error.code(), message: error.to_string(), position: Some(error.at()) }
+    }
+}
+
+/// One line of output.
+#[derive(Serialize)]
+struct Answer<'a> {
+    id: &'a Value,
+    #[serde(flatten)]
+    explained: Option<Explained>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Failure>,
+}
+
+fn write_json(id: &Value, answer: Result<Explained, Failure>, out: &mut impl Write) -> io::Result<()> {
+    let (explained, error) = match answer {
+        Ok(explained) => (Some(explained), None),
+        Err(failure) => (None, Some(failure)),
+    };
+    serde_json::to_writer(&mut *out, &Answer { id, explained, error })?;
+    out.write_all(b"\n")
+}
+
+/// The answer as a person reads it.
+fn describe(explained: &Explained, out: &mut impl Write) -> io::Result<()> {
+    let list = |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { visible(&items.join(", ")) };
+    let several = explained.statements.len() > 1;
+    if several {
+        writeln!(out, "{} statements, together: {}", explained.statements.len(), explained.effect)?;
+    }
+    for (statement, number) in explained.statements.iter().zip(1_u32..) {
+        if several {
+            writeln!(out, "\nstatement {number}")?;
+        }
+        writeln!(out, "effect      {}", statement.effect)?;
+        writeln!(
+            out,
+            "about       {}",
+            list(statement.categories.iter().map(ToString::to_string).collect())
+        )?;
+        writeln!(out, "reads       {}", list(statement.reads.iter().map(ToString::to_string).collect()))?;
+        writeln!(out, "writes      {}", list(statement.writes.iter().map(ToString::to_string).collect()))?;
+        writeln!(out, "functions   {}", list(statement.functions.iter().map(ToString::to_string).collect()))?;
+        for (reason, at) in statement.reasons.iter().zip(0_u32..) {
+            let head = if at == 0 { "because" } else { "" };
+            writeln!(out, "{head:<11} {} ({})", visible(&reason.text), reason.code)?;
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,58 @@
+//! A server of the binary on a folder, as another process.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    path::Path,
+    process::{Child, Stdio},
+    thread::JoinHandle,
+};
+
+use crate::binary::{Ran, command, ran};
+
+/// A running server; killed when it is dropped.
+pub(crate) struct Served {
+    child: Child,
+    pub(crate) url: String,
+    noise: Option<JoinHandle<String>>,
+}
+
+impl Served {
+    /// Serves a folder, with variables of its environment.
+    pub(crate) fn start(folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut command = command(&["serve", "--print-url"]);
+        command.arg(folder).envs(variables.iter().copied());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let noise = std::thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).unwrap();
+            text
+        });
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        let mut served = Self { child, url: url.trim().to_owned(), noise: Some(noise) };
+        assert!(served.url.starts_with("http://"), "not served: {}", served.kill());
+        served
+    }
+
+    /// Runs a command against this server with a key.
+    pub(crate) fn run(&self, key: &str, arguments: &[&str]) -> Ran {
+        let mut command = command(arguments);
+        command.arg("--json").env("COUNTERSIGN_URL", &self.url).env("COUNTERSIGN_KEY", key);
+        ran(&command.stdin(Stdio::null()).output().unwrap())
+    }
+
+    /// Ends it without any warning, and answers what it wrote to standard error.
+    pub(crate) fn kill(&mut self) -> String {
+        // It may have ended by itself.
+        self.child.kill().ok();
+        self.child.wait().unwrap();
+        self.noise.take().map(|noise| noise.join().unwrap()).unwrap_or_default()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
