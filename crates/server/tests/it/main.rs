@@ -5,6 +5,8 @@ mod audit;
 #[cfg(test)]
 mod binary;
 #[cfg(test)]
+mod payments;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod served;
