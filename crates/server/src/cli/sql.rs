@@ -16,12 +16,14 @@ const LINE_BYTES_MAX: usize = 1024 * 1024;
 #[derive(Debug, Subcommand)]
 pub(super) enum Sql {
     /// Classify a statement, or JSON Lines `{"id","sql"}` from standard input
-    #[command(after_help = "With --json, standard input is one statement or JSON Lines: objects with `sql` and, if you like, `id`.\n\
+    #[command(
+        after_help = "With --json, standard input is one statement or JSON Lines: objects with `sql` and, if you like, `id`.\n\
                             Each line is answered by one line, in order and at once:\n\
                             {\"id\", \"effect\", \"categories\", \"statements\", \"tables\", \"functions\", \"reasons\"} or\n\
                             {\"id\", \"error\": {\"code\", \"message\", \"position\"}}; a line that is no such object has the id null.\n\n\
                             Exit codes: 0 when it was classified, 1 when it cannot be, 2 when it cannot be read or answered.\n\
-                            Of JSON Lines errors are answers: 0 when every line was answered.")]
+                            Of JSON Lines errors are answers: 0 when every line was answered."
+    )]
     Explain {
         /// Whose SQL it is
         #[arg(long)]
@@ -84,7 +86,8 @@ fn one(dialect: Dialect, text: &[u8], json: bool, out: &mut impl Write) -> io::R
             position: Some(why.valid_up_to()),
         })
         .and_then(|sql| explain(dialect, sql, None).map_err(Failure::from));
-    let told = answer.as_ref().err().map(|failure| failure.told(std::str::from_utf8(text).unwrap_or_default()));
+    let told =
+        answer.as_ref().err().map(|failure| failure.told(std::str::from_utf8(text).unwrap_or_default()));
     match answer {
         answer if json => write_json(&Value::Null, answer, out)?,
         Ok(explained) => describe(&explained, out)?,
@@ -94,7 +97,11 @@ fn one(dialect: Dialect, text: &[u8], json: bool, out: &mut impl Write) -> io::R
 }
 
 /// Answers JSON Lines as they come, or one statement when there is no line of them.
-fn stream(dialect: Dialect, input: &mut BufReader<impl Read>, out: &mut impl Write) -> io::Result<Option<String>> {
+fn stream(
+    dialect: Dialect,
+    input: &mut BufReader<impl Read>,
+    out: &mut impl Write,
+) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     // What came before the first line of JSON: a statement, unless such a line follows.
     let mut before = Before::default();
@@ -282,7 +289,8 @@ fn write_json(id: &Value, answer: Result<Explained, Failure>, out: &mut impl Wri
 
 /// The answer as a person reads it.
 fn describe(explained: &Explained, out: &mut impl Write) -> io::Result<()> {
-    let list = |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { visible(&items.join(", ")) };
+    let list =
+        |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { visible(&items.join(", ")) };
     let several = explained.statements.len() > 1;
     if several {
         writeln!(out, "{} statements, together: {}", explained.statements.len(), explained.effect)?;

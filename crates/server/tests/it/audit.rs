@@ -61,16 +61,30 @@ fn the_story_of_a_call_is_told_while_the_server_runs() {
     for subject in [&story.call, &story.approval] {
         let shown = story.audit(&["show", subject]);
         assert_eq!(shown.code, 0, "{}", shown.err);
-        for part in
-            ["delete_test_invoices", "clean up", "claim", "3 rows", "default:deletes", "approved", "alice", "only tests", "done"]
-        {
+        for part in [
+            "delete_test_invoices",
+            "clean up",
+            "claim",
+            "3 rows",
+            "default:deletes",
+            "approved",
+            "alice",
+            "only tests",
+            "done",
+        ] {
             assert!(shown.out.contains(part), "lacks `{part}`:\n{}", shown.out);
         }
         assert!(!shown.out.contains('\u{1b}'), "what an agent wrote reaches the terminal: {}", shown.out);
     }
-    let kinds: Vec<Value> =
-        story.audit(&["show", &story.call, "--json"]).lines().iter().map(|l| l["entry"]["kind"].clone()).collect();
-    for kind in ["call_proposed", "reach_measured", "decided", "asked", "answered", "warrant_issued", "outcome"] {
+    let kinds: Vec<Value> = story
+        .audit(&["show", &story.call, "--json"])
+        .lines()
+        .iter()
+        .map(|l| l["entry"]["kind"].clone())
+        .collect();
+    for kind in
+        ["call_proposed", "reach_measured", "decided", "asked", "answered", "warrant_issued", "outcome"]
+    {
         assert!(kinds.contains(&Value::from(kind)), "{kind} in {kinds:?}");
     }
     assert_eq!(story.audit(&["show", "call-none"]).code, 1);
@@ -141,7 +155,10 @@ fn an_untouched_log_verifies_and_a_tampered_one_does_not() {
     let report = verified.value();
     assert_eq!(report["verified"], false);
     let finding = &report["findings"][0];
-    assert_eq!((finding["code"].as_str(), finding["entry"].as_i64()), (Some("log_entry_changed"), Some(index)));
+    assert_eq!(
+        (finding["code"].as_str(), finding["entry"].as_i64()),
+        (Some("log_entry_changed"), Some(index))
+    );
     let people = story.audit(&kept);
     assert!(people.code == 1 && people.out.contains("NOT VERIFIED"), "{}", people.out);
 }
@@ -152,7 +169,8 @@ fn a_log_that_was_cut_off_is_found_by_a_checkpoint_that_was_kept() {
     story.audit(&["export", "kept"]);
     story.server.kill();
     let place = story.folder.path().join("countersign.db");
-    let last: i64 = tamper(&place, "DELETE FROM entry WHERE idx = (SELECT max(idx) FROM entry) RETURNING idx");
+    let last: i64 =
+        tamper(&place, "DELETE FROM entry WHERE idx = (SELECT max(idx) FROM entry) RETURNING idx");
     assert!(last > 0);
     let verified = story.audit(&["verify", "--checkpoint", "kept/checkpoint"]);
     assert_eq!(verified.code, 1, "{}{}", verified.out, verified.err);

@@ -30,7 +30,12 @@ impl Ran {
 #[expect(clippy::disallowed_methods, reason = "the binary under test is started here")]
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-    command.args(arguments).env("NO_COLOR", "1").env("COLUMNS", "200").env_remove("COUNTERSIGN_KEY").env_remove("COUNTERSIGN_URL");
+    command
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .env("COLUMNS", "200")
+        .env_remove("COUNTERSIGN_KEY")
+        .env_remove("COUNTERSIGN_URL");
     command
 }
 

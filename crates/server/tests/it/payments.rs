@@ -57,8 +57,7 @@ impl Shop {
         fs::write(folder.path().join("people"), people.join("\n")).unwrap();
         let api = Payments::new(TOKEN, Behaviour::default());
         let server = Served::start(folder.path(), &[("PAYMENTS_TOKEN", TOKEN)]);
-        let mut shop =
-            Self { folder, api, address, serving: None, server, agent, seen: String::new() };
+        let mut shop = Self { folder, api, address, serving: None, server, agent, seen: String::new() };
         shop.serve(listener);
         shop
     }
@@ -99,7 +98,9 @@ impl Shop {
 
     /// Ends the server and looks for the token wherever somebody could read it.
     fn close(mut self) {
-        for arguments in [&["audit", "query"][..], &["audit", "query", "--json"], &["check"], &["audit", "verify"]] {
+        for arguments in
+            [&["audit", "query"][..], &["audit", "query", "--json"], &["check"], &["audit", "verify"]]
+        {
             let ran = run_in(self.folder.path(), arguments);
             assert_eq!(ran.code, 0, "{arguments:?}: {}{}", ran.out, ran.err);
             self.seen.push_str(&ran.out);
@@ -142,7 +143,11 @@ fn the_rules_are_those_that_the_scenarios_say() {
 fn refunds_are_asked_for_made_once_and_bounded() {
     let mut shop = Shop::open();
     let charge = shop.agent(&["call", "get_charge", r#"{"charge": "ch_1001"}"#]);
-    assert_eq!((&charge["status"], &charge["result"]["refundable"]), (&json!("done"), &json!(1900)), "{charge}");
+    assert_eq!(
+        (&charge["status"], &charge["result"]["refundable"]),
+        (&json!("done"), &json!(1900)),
+        "{charge}"
+    );
 
     // A small one: asked, found again by the same call, approved, made once.
     let asked = shop.refund("ch_1001");

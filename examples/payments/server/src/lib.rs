@@ -102,8 +102,7 @@ impl Payments {
     pub fn new(token: &str, behaviour: Behaviour) -> Self {
         let charges = CHARGES
             .map(|(id, customer, amount, currency)| (id, Charge { customer, amount, refunded: 0, currency }));
-        let books =
-            Books { charges: charges.into(), refunds: Vec::new(), keys: BTreeMap::new(), behaviour };
+        let books = Books { charges: charges.into(), refunds: Vec::new(), keys: BTreeMap::new(), behaviour };
         Self(Arc::new(Inner { token: token.to_owned(), books: Mutex::new(books), crash: Notify::new() }))
     }
 
@@ -204,7 +203,10 @@ impl Books {
             if *before == order {
                 return Ok(refund.clone());
             }
-            return Err((StatusCode::UNPROCESSABLE_ENTITY, "the idempotency key was used for another refund"));
+            return Err((
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "the idempotency key was used for another refund",
+            ));
         }
         let missing = (StatusCode::NOT_FOUND, "there is no such charge");
         let charge = self.charges.get_mut(order.charge.as_str()).ok_or(missing)?;
