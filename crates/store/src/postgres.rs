@@ -622,7 +622,10 @@ fn is_refusal(code: &SqlState) -> bool {
 /// What a database error means. The words are ours: PostgreSQL's may quote what was written.
 fn failure(why: &tokio_postgres::Error) -> Failure {
     let Some(code) = why.code() else {
-        return if why.is_closed() {
+        // The one kind of error that only its words tell.
+        return if why.to_string().starts_with("error performing TLS handshake") {
+            Failure::Unavailable("PostgreSQL offers no TLS, or a certificate that is not trusted".into())
+        } else if why.is_closed() {
             Failure::Unavailable("the connection to PostgreSQL broke".into())
         } else if std::error::Error::source(why).is_some_and(|source| source.is::<std::io::Error>()) {
             Failure::Unavailable("PostgreSQL cannot be reached".into())

@@ -113,15 +113,14 @@ impl Backend for Writer {
     }
 
     async fn commit(&mut self, _watched: bool) -> Result<(), Failure> {
-        let connection = self.connect()?;
         // A crash before the sync leaves the state before this batch; after it, the batch.
-        connection.execute_batch("COMMIT").map_err(|why| {
-            if why.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
-                Failure::Unknown("the disk failed while the ledger was synced".into())
-            } else {
-                failure(&why)
-            }
-        })
+        let Err(why) = self.connect()?.execute_batch("COMMIT") else { return Ok(()) };
+        if why.sqlite_error_code() != Some(ErrorCode::SystemIoFailure) {
+            return Err(failure(&why));
+        }
+        // What is in the file now only a new connection finds out.
+        self.connection = None;
+        Err(Failure::Unknown("the disk failed while the ledger was synced".into()))
     }
 
     async fn roll_back(&mut self) {

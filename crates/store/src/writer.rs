@@ -256,11 +256,21 @@ impl<B: Backend> Writer<B> {
 
     fn answer(&self, batch: Vec<Box<dyn Message>>, result: Result<bool, Failure>) -> Vec<Box<dyn Message>> {
         let watched = matches!(result, Ok(true));
+        // What the database refuses today it refuses tomorrow; only an absent one may come back.
+        let passing = matches!(result, Err(Failure::Unavailable(_) | Failure::Unknown(_)));
         let fault = result.err().map(LedgerFault::from);
         if let Some(fault) = &fault {
             tracing::warn!(%fault, operations = batch.len(), "a batch was not recorded");
         }
-        let kept = batch.into_iter().filter_map(|message| message.answer(fault.as_ref())).collect();
+        let mut kept: Vec<_> =
+            batch.into_iter().filter_map(|message| message.answer(fault.as_ref())).collect();
+        if !passing && !kept.is_empty() {
+            tracing::error!(
+                calls = kept.len(),
+                "outcomes of reads could not be recorded; they stay in doubt"
+            );
+            kept.clear();
+        }
         if watched {
             self.changes.send_modify(|version| *version = version.wrapping_add(1));
         }

@@ -295,7 +295,7 @@ fn run(place: impl Future<Output = Place>, events: &[Event]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn sqlite_answers_as_the_model(events in prop::collection::vec(event(), 1..80)) {
         run(async { Place::sqlite() }, &events);
