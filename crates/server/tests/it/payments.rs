@@ -67,7 +67,7 @@ impl Shop {
         self.serving = Some(std::thread::spawn(move || serve(listener, &api).unwrap()));
     }
 
-    fn keep(&mut self, ran: Ran) -> Value {
+    fn keep(&mut self, ran: &Ran) -> Value {
         self.seen.push_str(&ran.out);
         self.seen.push_str(&ran.err);
         ran.value()
@@ -75,7 +75,7 @@ impl Shop {
 
     fn agent(&mut self, arguments: &[&str]) -> Value {
         let ran = self.server.run(&self.agent, arguments);
-        self.keep(ran)
+        self.keep(&ran)
     }
 
     fn refund(&mut self, charge: &str) -> Value {
@@ -91,9 +91,9 @@ impl Shop {
     fn approve(&mut self, person: usize, approval: &str) -> Value {
         let keys = fs::read_to_string(self.folder.path().join("people")).unwrap();
         let shown = self.server.run(keys.lines().nth(person).unwrap(), &["approvals", "show", approval]);
-        self.keep(shown);
+        self.keep(&shown);
         let ran = self.server.run(keys.lines().nth(person).unwrap(), &["approvals", "approve", approval]);
-        self.keep(ran)
+        self.keep(&ran)
     }
 
     /// Ends the server and looks for the token wherever somebody could read it.
@@ -225,7 +225,7 @@ fn a_refund_is_in_doubt_when_the_api_dies_with_it_and_is_never_sent_again() {
     assert_eq!(refused.code, 1, "omar is no operator: {}", refused.out);
     let settled = shop.server.run(keys.lines().next().unwrap(), &settle);
     assert_eq!(settled.code, 0, "{}{}", settled.out, settled.err);
-    shop.keep(settled);
+    shop.keep(&settled);
     assert_eq!(shop.api.refunds().len(), 1);
     shop.close();
 }
