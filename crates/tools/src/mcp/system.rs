@@ -174,6 +174,9 @@ impl McpSystem {
 
     /// The connection for a call, made with this very credential; waits for one that is being made.
     pub(super) async fn connection(&self, credential: &Credential) -> Result<Up, String> {
+        if *self.stopping.borrow() {
+            return Err("it was shut down".into());
+        }
         let wait = Duration::from_millis(self.target.limits.connect_timeout_ms);
         let fits = |state: &State| match state {
             State::Up(up) => !up.peer.is_transport_closed() && same(&up.credential, credential),

@@ -2,5 +2,8 @@
 
 mod harness;
 mod http;
+mod mcp;
 mod postgres;
+mod reach;
 mod sqlite;
+mod upstream;
