@@ -55,11 +55,7 @@ impl ServerHandler for Upstream {
         Ok(ListToolsResult::with_all_items(self.tools()))
     }
 
-    #[expect(
-        clippy::exit,
-        clippy::disallowed_methods,
-        reason = "crashing and showing its environment is what it is for"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "showing its environment is what one of the tools is for")]
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
