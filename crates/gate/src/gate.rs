@@ -784,7 +784,8 @@ impl<L: Ledger> Gate<L> {
     ) -> Answer {
         let recorded = match granted {
             Some(record) => {
-                let why = refusal.to_string();
+                // The code goes first, so that the agent is told the same when it fetches the answer later.
+                let why = format!("{} {refusal}", refusal.code.as_str());
                 let now_ms = self.clock.now_ms();
                 entries.push(Entry::request_ended(now_ms, &record.request, ApprovalState::Blocked, &why));
                 self.ledger
@@ -1061,10 +1062,7 @@ impl<L: Ledger> Gate<L> {
             .help("do not repeat the same call; change what was objected to, or ask the people"),
             ApprovalState::Expired => expired(),
             ApprovalState::Superseded => superseded(why.as_deref().unwrap_or("it changed since")),
-            ApprovalState::Blocked => Refusal::new(
-                Code::DeniedByPolicy,
-                format!("it was approved and then refused: {}", why.as_deref().unwrap_or("by a rule")),
-            ),
+            ApprovalState::Blocked => blocked(why.as_deref().unwrap_or_default()),
         };
         refused_request(record, refusal)
     }
@@ -1266,6 +1264,16 @@ fn denial<A>(call: &Call<A>, facts: &Facts, deny: &Deny) -> Refusal {
 
 fn halted(halt: &HaltRecord) -> Refusal {
     Refusal::new(Code::Halted, halt.to_string()).help("wait until a person resumes; nothing was done")
+}
+
+/// A request that was granted and then refused, told by the code its reason begins with.
+fn blocked(why: &str) -> Refusal {
+    let (first, rest) = why.split_once(' ').unwrap_or(("", why));
+    match Code::ALL.iter().find(|code| code.as_str() == first) {
+        Some(code) => Refusal::new(*code, format!("it was approved and then refused: {rest}")),
+        None => Refusal::new(Code::DeniedByPolicy, format!("it was approved and then refused: {why}")),
+    }
+    .help("nothing was done; repeat the same call to have it decided anew")
 }
 
 fn expired() -> Refusal {

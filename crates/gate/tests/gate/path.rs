@@ -272,6 +272,17 @@ async fn a_refused_or_failed_call_consumes_nothing() {
 }
 
 #[tokio::test]
+async fn a_granted_call_without_room_is_told_so_when_it_is_fetched() {
+    let world = World::new(1, 100, vec![budget(Unit::Rows, 15, None)]);
+    let pending = world.call(&world.update, 0, 10).await;
+    assert_eq!(world.call(&world.note, 20, 30).await.status(), "done");
+    world.answer(&pending, "ana", true).await;
+    assert_eq!(world.work().await[0].status(), "budget_exhausted");
+    let fetched = world.gate.fetch(&requester("bot", "s1").agent, &approval(&pending)).await;
+    assert_eq!(fetched.status(), "budget_exhausted");
+}
+
+#[tokio::test]
 async fn reaching_the_threshold_halts_the_agent() {
     let world = World::new(1, 100, vec![budget(Unit::Calls, 10, Some(2))]);
     assert_eq!(world.call(&world.note, 0, 1).await.status(), "done");
