@@ -11,7 +11,8 @@ use std::{
 use countersign_rules::{
     AgentId, Allow, ApprovalFact, ApprovalId, ApprovalRequest, ApprovalState, Ask, BundleDigest, Call,
     CallDigest, CallId, Code, Decision, DecisionId, Deny, DenyReason, Effect, Facts, GroupName, Money,
-    PersonId, RawCall, Reach, Refusal, Requester, Signature, StatementFacts, StoredCall, ToolSpec,
+    PersonId, RawCall, Reach, Refusal, Requester, Signature, StatementFacts, StoredCall, SystemName,
+    ToolSpec,
     approval::AnswerRefusal,
     arguments::split_reason,
     budget::{Budget, HoldRequest, Unit},
@@ -130,6 +131,12 @@ impl<L: Ledger> Gate<L> {
     #[must_use]
     pub fn upkeep(&self, spec: &ToolSpec) -> Upkeep {
         Upkeep::new(spec.system.name.clone())
+    }
+
+    /// Authority to look at what a system offers before there is a tool on it.
+    #[must_use]
+    pub fn review(&self, system: &SystemName) -> Upkeep {
+        Upkeep::new(system.clone())
     }
 
     /// Takes no new calls; those under way go on. See [`Gate::idle`].

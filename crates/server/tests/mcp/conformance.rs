@@ -7,16 +7,6 @@ use tokio::process::Command;
 
 use crate::program::{Program, http};
 
-/// The scenarios of the extension for tasks that a gateway can take part in.
-const TASKS: &[&str] = &[
-    "tasks-capability-negotiation",
-    "tasks-dispatch-and-envelope",
-    "tasks-lifecycle",
-    "tasks-request-headers",
-    "tasks-request-state-removal",
-    "tasks-wire-fields",
-];
-
 #[tokio::test]
 async fn revision_2025_06_18() {
     revision("2025-06-18").await;
@@ -30,24 +20,6 @@ async fn revision_2025_11_25() {
 #[tokio::test]
 async fn revision_2026_07_28() {
     revision("2026-07-28").await;
-}
-
-#[tokio::test]
-async fn extension_for_tasks() {
-    let suite = Suite::start().await;
-    let _approver = suite.approver(|tool| tool != "confirm_delete");
-    let mut failed = String::new();
-    for scenario in TASKS {
-        let expected = home().join(format!("not-applicable-{scenario}.yaml"));
-        let mut arguments = vec!["--scenario", scenario];
-        if expected.exists() {
-            arguments.extend(["--expected-failures", expected.to_str().unwrap()]);
-        }
-        if let Err(output) = suite.run(&arguments).await {
-            failed.push_str(&output);
-        }
-    }
-    assert!(failed.is_empty(), "{failed}");
 }
 
 async fn revision(revision: &str) {
