@@ -82,7 +82,8 @@ impl Tools {
                     .map_err(anyhow::Error::msg)?
                     .into_iter()
                     .map(|tool| {
-                        let (digest, why) = tool.digest.map_or_else(|why| (None, Some(why)), |d| (Some(d), None));
+                        let (digest, why) =
+                            tool.digest.map_or_else(|why| (None, Some(why)), |d| (Some(d), None));
                         json!({
                             "definition": tool.definition,
                             "digest": digest,
