@@ -101,6 +101,22 @@ pub fn read(path: &Path, origin: &str) -> Result<LogKey, LogKeyError> {
     Ok(LogKey::new(key, seed))
 }
 
+/// Reads the key of the log `origin`, and makes one when there is no such file. A ledger whose log was begun
+/// with another key refuses the new one.
+///
+/// # Errors
+/// [`LogKeyError`].
+pub fn read_or_create(path: &Path, origin: &str) -> Result<LogKey, LogKeyError> {
+    match create(path, origin) {
+        Err(LogKeyError::Write(why)) if why.kind() == std::io::ErrorKind::AlreadyExists => read(path, origin),
+        Ok(key) => {
+            tracing::warn!(path = %path.display(), "made a new key for the log; keep a copy of it somewhere safe");
+            Ok(key)
+        }
+        Err(why) => Err(why),
+    }
+}
+
 /// Makes a key for the log `origin` in a new file that only its owner may read.
 ///
 /// # Errors

@@ -108,7 +108,7 @@ pub async fn open_store(config: &Config, key: LogKey) -> Result<Store, StartErro
 pub async fn start(config: Config) -> Result<Running, StartError> {
     let vault: Arc<dyn Vault> = Arc::new(ConfigVault::new(&config));
     let bundle = Bundle::new(&config, &vault).map_err(|why| StartError::Config(Box::new(why)))?;
-    let key = log_key::read(&config.log.key, &config.log.origin)?;
+    let key = log_key::read_or_create(&config.log.key, &config.log.origin)?;
     let seal = mcp::Seal::derive(key.shared_secret());
     let store = Arc::new(open_store(&config, key).await?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

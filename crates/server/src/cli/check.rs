@@ -24,7 +24,9 @@ impl Check {
         let config = load(&self.folder.dir)?;
         let bundle = bundle(&config)?;
         let mut warnings = bundle.warnings.clone();
-        if let Err(why) = log_key::read(&config.log.key, &config.log.origin) {
+        if config.log.key.exists()
+            && let Err(why) = log_key::read(&config.log.key, &config.log.origin)
+        {
             warnings.push(format!("the server would not start: {why}"));
         }
         let judged = policy::judge(&config, &bundle)?;

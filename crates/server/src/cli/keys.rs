@@ -178,7 +178,7 @@ pub(super) async fn issue(
 
 /// Opens the ledger to write.
 pub(super) async fn open(config: &Config) -> Result<Store, Failure> {
-    let key = log_key::read(&config.log.key, &config.log.origin).map_err(StartError::from)?;
+    let key = log_key::read_or_create(&config.log.key, &config.log.origin).map_err(StartError::from)?;
     Ok(open_store(config, key).await?)
 }
 

@@ -3,12 +3,19 @@
 use std::sync::Arc;
 
 use clap::Subcommand;
-use countersign_gate::{Gate, Settings};
-use countersign_rules::SystemName;
+use countersign_gate::{Gate, Settings, Upkeep, Vault};
+use countersign_rules::{Policies, SystemName};
+use countersign_tools::Systems;
 use serde_json::{Value, json};
 
-use super::{FolderOption, Outcome, Output, check, keys, load};
-use crate::clock::{OsEntropy, SystemClock};
+use super::{
+    Failure, FolderOption, Outcome, Output, audit, check, client::text, keys, load, output::visible,
+};
+use crate::{
+    clock::{OsEntropy, SystemClock},
+    config::{Config, StorePlace},
+    vault::ConfigVault,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Tools {
@@ -17,10 +24,10 @@ pub(super) enum Tools {
         #[command(flatten)]
         folder: FolderOption,
     },
-    /// Connect to an upstream MCP server, and print what it offers with the digest to write into a tool
+    /// Connect to an upstream MCP server and print what it offers, for review
     #[command(
-        after_help = "Read the definition before you write its digest: what is declared with it may be called.\n\
-                      With a ledger on SQLite, stop the server first: it alone writes to the file."
+        after_help = "Read each definition before you declare its tool: what stands in a tool's `digest` is what you reviewed.\n\
+                            A definition that changes later switches its tool off."
     )]
     Digest {
         /// The system, of kind `mcp`
@@ -57,49 +64,69 @@ impl Tools {
                     &["tool", "effect", "system", "environment", "version"],
                     tools.iter().map(|tool| {
                         ["/name", "/effect", "/system", "/environment", "/version"]
-                            .map(|pointer| super::client::text(tool, pointer))
+                            .map(|pointer| text(tool, pointer))
                             .to_vec()
                     }),
                 );
                 Ok(())
             }
-            Self::Digest { system, folder } => {
-                let config = load(&folder.dir)?;
-                let bundle = check::bundle(&config)?;
-                let store = Arc::new(keys::open(&config).await?);
-                let gate = Gate::new(
-                    Arc::clone(&store),
-                    Arc::new(SystemClock),
-                    Arc::new(OsEntropy),
-                    Arc::clone(&bundle.policies),
-                    Settings::default(),
-                );
-                let system = SystemName::parse(&system)?;
-                let found = bundle.systems.definitions(&system, gate.review(&system)).await;
-                bundle.systems.stop().await;
-                store.close().await;
-                let found: Vec<Value> = found
-                    .map_err(anyhow::Error::msg)?
-                    .into_iter()
-                    .map(|tool| {
-                        let (digest, why) =
-                            tool.digest.map_or_else(|why| (None, Some(why)), |d| (Some(d), None));
-                        json!({
-                            "definition": tool.definition,
-                            "digest": digest,
-                            "name": tool.name,
-                            "why": why,
-                        })
-                    })
-                    .collect();
-                for tool in &found {
-                    let part = |name: &str| tool.get(name).unwrap_or(&Value::Null);
-                    out.line(format!("{:#}", part("definition")));
-                    out.line(format!("upstream = {}\ndigest   = {}\n", part("name"), part("digest")));
-                }
-                out.value(&Value::from(found));
-                Ok(())
-            }
+            Self::Digest { system, folder } => digest(&system, &load(&folder.dir)?, out).await,
         }
     }
+}
+
+async fn digest(system: &str, config: &Config, out: &Output) -> Outcome {
+    let name = SystemName::parse(system)?;
+    let Some(configured) = config.systems.get(&name) else {
+        return Err(anyhow::anyhow!("there is no `[system.{name}]` in the configuration").into());
+    };
+    let vault: Arc<dyn Vault> = Arc::new(ConfigVault::new(config));
+    // Without tools: theirs may have no digest yet.
+    let definitions = [configured.definition.clone()];
+    let systems = Systems::new(&definitions, &vault).map_err(|errors| {
+        let first = errors.into_iter().next();
+        first.map_or_else(|| anyhow::anyhow!("the system cannot be used"), anyhow::Error::new)
+    })?;
+    let upkeep = upkeep(config, &name).await?;
+    let offered = systems.definitions(&name, upkeep).await.map_err(anyhow::Error::msg);
+    systems.stop().await;
+    let list: Vec<Value> = offered?
+        .into_iter()
+        .map(|one| match one.digest {
+            Ok(digest) => json!({ "definition": one.definition, "digest": digest, "name": one.name }),
+            // Such a tool cannot be declared: nobody could tell whether it changed.
+            Err(why) => json!({ "definition": one.definition, "digest": null, "name": one.name, "why": why }),
+        })
+        .collect();
+    out.value(&list);
+    for one in &list {
+        let definition = serde_json::to_string_pretty(one.get("definition").unwrap_or(&Value::Null))?;
+        out.line(visible(&format!(
+            "{}\n   digest = \"{}\"\n{definition}\n",
+            text(one, "/name"),
+            text(one, "/digest")
+        )));
+    }
+    Ok(())
+}
+
+/// The authority to look at what an upstream offers. Only a gate gives it, so there is one, which decides
+/// nothing: it has no policies and no tools.
+async fn upkeep(config: &Config, system: &SystemName) -> Result<Upkeep, Failure> {
+    let readable = match &config.store.place {
+        StorePlace::Sqlite(path) => path.exists(),
+        StorePlace::Postgres { .. } => true,
+    };
+    let store = if readable { audit::open_to_read(config).await? } else { keys::open(config).await? };
+    let policies = Policies::load(&[], &[], &[]).map_err(|why| anyhow::anyhow!("{why}"))?;
+    let gate = Gate::new(
+        Arc::new(store),
+        Arc::new(SystemClock),
+        Arc::new(OsEntropy),
+        Arc::new(policies),
+        Settings::default(),
+    );
+    let upkeep = gate.review(system);
+    gate.ledger().close().await;
+    Ok(upkeep)
 }
