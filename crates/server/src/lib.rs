@@ -7,6 +7,7 @@ pub mod answer;
 pub mod api;
 pub mod app;
 pub mod auth;
+mod body;
 pub mod bundle;
 pub mod cli;
 pub mod clock;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, FromRequestParts},
+    extract::FromRequestParts,
     http::{HeaderValue, request::Parts},
 };
 use countersign_rules::Code;
@@ -106,7 +106,6 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 /// Every route under `/v1`, the log's tiles, and the server's own state.
 pub(crate) fn router(api: Api) -> Router {
-    let limit = api.app.config().server.body_bytes_max;
     let (routes, document) = described().split_for_parts();
     let document = Arc::new(document);
     routes
@@ -124,7 +123,6 @@ pub(crate) fn router(api: Api) -> Router {
             Problem::new(Code::Malformed, "this path does not answer this method")
                 .status(http::StatusCode::METHOD_NOT_ALLOWED)
         })
-        .layer(DefaultBodyLimit::max(limit))
         .with_state(api)
 }
 

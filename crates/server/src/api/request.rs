@@ -1,7 +1,6 @@
 //! What comes in: credentials and strict JSON.
 
 use axum::{
-    body::Bytes,
     extract::{FromRequest, FromRequestParts, Request},
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
 };
@@ -13,6 +12,7 @@ use super::{Api, Problem};
 use crate::{
     app::Identity,
     auth::{Person, Principal},
+    body::read,
 };
 
 /// A JSON body that every reader reads the same way, as a type that knows all of its fields.
@@ -34,14 +34,17 @@ impl<T: DeserializeOwned> FromRequest<Api> for Strict<T> {
                 .help("send `Content-Type: application/json`")
                 .status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|why| {
-            let status = why.status();
-            Problem::new(
-                Code::Malformed,
-                format!("the body cannot be read: {}", why.body_text().to_lowercase()),
-            )
-            .status(status)
-        })?;
+        let limit = state.app.config().server.body_bytes_max;
+        let bytes = read(request.into_body(), limit)
+            .await
+            .map_err(|why| {
+                let why = why.to_string().to_lowercase();
+                Problem::new(Code::Malformed, format!("the body cannot be read: {why}"))
+            })?
+            .ok_or_else(|| {
+                Problem::new(Code::Malformed, format!("the body has more than {limit} bytes"))
+                    .status(StatusCode::PAYLOAD_TOO_LARGE)
+            })?;
         let value =
             from_slice_strict(&bytes).map_err(|why| Problem::new(Code::Malformed, why.to_string()))?;
         serde_json::from_value(value).map(Self).map_err(|why| Problem::new(Code::Malformed, why.to_string()))

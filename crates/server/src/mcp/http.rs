@@ -10,7 +10,6 @@ use axum::{
     routing::any,
 };
 use countersign_rules::{Code, Refusal};
-use futures::StreamExt as _;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use rmcp::{
     model::ErrorCode,
@@ -26,13 +25,10 @@ use super::{
     frame::{BadFrame, Frame},
     session::{MCP_SESSION_HEADER, NoSession, SessionKey},
 };
-use crate::app::App;
+use crate::{app::App, body::read};
 
 /// How long a client may take to send a message.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How much of a message that is too large is read after all, in limits.
-const OVERRUN: usize = 8;
 
 /// The protocol's header for the revision.
 const VERSION_HEADER: &str = "mcp-protocol-version";
@@ -131,25 +127,6 @@ async fn serve(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Respo
         response.headers_mut().insert(MCP_SESSION_HEADER, id);
     }
     response
-}
-
-/// Reads a message; `None` when it is too large. Of such a one some more is read and thrown away, because a
-/// client that still sends when the connection closes may never see the answer.
-async fn read(body: Body, limit: usize) -> Result<Option<Vec<u8>>, axum::Error> {
-    let mut chunks = body.into_data_stream();
-    let (mut bytes, mut thrown_away) = (Vec::new(), 0_usize);
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk?;
-        if thrown_away == 0 && chunk.len() <= limit.saturating_sub(bytes.len()) {
-            bytes.extend_from_slice(&chunk);
-        } else {
-            thrown_away = thrown_away.saturating_add(chunk.len().max(1));
-            if thrown_away > limit.saturating_mul(OVERRUN) {
-                return Ok(None);
-            }
-        }
-    }
-    Ok((thrown_away == 0).then_some(bytes))
 }
 
 impl Endpoint {
