@@ -29,6 +29,7 @@ pub(crate) fn start(binary: &Path, folder: &Path, upstream: &str, store: &str) -
          [system.upstream]\nkind = \"mcp\"\nenvironment = \"production\"\naccount = \"acme\"\nurl = \"{upstream}\"\nallow_private = true\n"
     );
     std::fs::write(folder.join("countersign.toml"), config)?;
+    run(binary, folder, &["keys", "log", "--create"])?;
     let digests = run(binary, folder, &["tools", "digest", "upstream", "--json"])?;
     let digests: serde_json::Value = serde_json::from_str(&digests).context("the digests")?;
     let mut tools = String::new();

@@ -62,7 +62,9 @@ contract! {
         assert_eq!((report.entries_verified, report.checkpoints_verified), (600, 2));
         let kept = ledger.checkpoints(0, 100).await.unwrap();
         assert_eq!(kept.last().unwrap(), &(600, second.checkpoint));
-        assert!(kept.len() >= 3 && kept.is_sorted());
+        // One is kept whenever a commit passes a multiple of 256 entries, and the head: where the last commit is the
+        // one that passes 512, these two are the same.
+        assert!(kept.len() >= 2 && kept.is_sorted());
         let notes = kept.into_iter().map(|(size, note)| (size.to_string(), note.into_bytes())).collect();
         assert!(ledger.verify(&key, notes).await.unwrap().verified());
     }
