@@ -52,7 +52,7 @@ async fn run(options: &[&str]) -> anyhow::Result<()> {
             _ => bail!("{HELP}"),
         }
     }
-    let binary = binary.context(HELP)?;
+    let binary = binary.context(HELP)?.canonicalize()?;
     let folder = tempfile::tempdir()?;
 
     progress("decisions …");
