@@ -1,11 +1,20 @@
 //! The binary, as people and scripts use it.
 
 #[cfg(test)]
+mod acting;
+#[cfg(test)]
 mod audit;
 #[cfg(test)]
 mod binary;
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
+mod kills;
+#[cfg(test)]
 mod payments;
+#[cfg(test)]
+#[path = "../place/mod.rs"]
+mod place;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]

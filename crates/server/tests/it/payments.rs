@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     binary::{Ran, run_in},
+    place::{Place, on_either_store},
     served::Served,
 };
 
@@ -27,10 +28,11 @@ struct Shop {
     agent: String,
     /// Everything that anybody was shown.
     seen: String,
+    _place: Place,
 }
 
 impl Shop {
-    fn open() -> Self {
+    fn open(place: Place) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/payments");
         for name in
@@ -47,6 +49,7 @@ impl Shop {
             .unwrap()
             .replace("127.0.0.1:7780", "127.0.0.1:0")
             .replace("127.0.0.1:7790", &address.to_string())
+            .replace("[store]\npath = \"countersign.db\"\n", &place.section(folder.path()))
             // An answer that is lost is noticed soon.
             .replace("allow_private = true", "allow_private = true\ntimeout_ms = 1000");
         fs::write(main, text).unwrap();
@@ -57,7 +60,8 @@ impl Shop {
         fs::write(folder.path().join("people"), people.join("\n")).unwrap();
         let api = Payments::new(TOKEN, Behaviour::default());
         let server = Served::start(folder.path(), &[("PAYMENTS_TOKEN", TOKEN)]);
-        let mut shop = Self { folder, api, address, serving: None, server, agent, seen: String::new() };
+        let mut shop =
+            Self { folder, api, address, serving: None, server, agent, seen: String::new(), _place: place };
         shop.serve(listener);
         shop
     }
@@ -139,9 +143,13 @@ fn the_rules_are_those_that_the_scenarios_say() {
     assert_eq!(tested.code, 0, "{}{}", tested.out, tested.err);
 }
 
-#[test]
-fn refunds_are_asked_for_made_once_and_bounded() {
-    let mut shop = Shop::open();
+on_either_store!(
+    refunds_are_asked_for_made_once_and_bounded,
+    a_refund_is_in_doubt_when_the_api_dies_with_it_and_is_never_sent_again,
+);
+
+fn refunds_are_asked_for_made_once_and_bounded(place: Place) {
+    let mut shop = Shop::open(place);
     let charge = shop.agent(&["call", "get_charge", r#"{"charge": "ch_1001"}"#]);
     assert_eq!(
         (&charge["status"], &charge["result"]["refundable"]),
@@ -200,9 +208,8 @@ fn refunds_are_asked_for_made_once_and_bounded() {
     shop.close();
 }
 
-#[test]
-fn a_refund_is_in_doubt_when_the_api_dies_with_it_and_is_never_sent_again() {
-    let mut shop = Shop::open();
+fn a_refund_is_in_doubt_when_the_api_dies_with_it_and_is_never_sent_again(place: Place) {
+    let mut shop = Shop::open(place);
     shop.api.behave(Behaviour { lose_answers: 0, crash_at_refund: true });
     let request = approval(&shop.refund("ch_1001"));
     shop.approve(0, &request);

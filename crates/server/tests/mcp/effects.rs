@@ -4,11 +4,23 @@
 use rmcp::model::{CallToolResponse, ProtocolVersion};
 use serde_json::{Value, json};
 
-use crate::world::{self, Agent, World, params, pending, text};
+use crate::{
+    place::{Place, on_either_store},
+    world::{self, Agent, World, params, pending, text},
+};
 
-#[tokio::test]
-async fn in_each_revision() {
-    let world = World::start().await;
+on_either_store!(async
+    in_each_revision,
+    a_person_s_refusal_reaches_the_agent_with_its_reason,
+    a_round_s_state_is_good_on_a_new_connection_and_for_nothing_else,
+    in_parallel,
+    a_client_that_hangs_up_loses_the_answer_and_nothing_else,
+    a_killed_server_goes_on_where_it_was,
+    a_wait_reports_progress_to_whoever_asks_for_it,
+);
+
+async fn in_each_revision(place: Place) {
+    let world = World::on(place).await;
     for (n, revision) in world::REVISIONS.iter().enumerate() {
         let client = world.client(Agent::Ada, revision).await;
         let n = i64::try_from(n).unwrap();
@@ -38,9 +50,8 @@ async fn in_each_revision() {
     }
 }
 
-#[tokio::test]
-async fn a_person_s_refusal_reaches_the_agent_with_its_reason() {
-    let world = World::start().await;
+async fn a_person_s_refusal_reaches_the_agent_with_its_reason(place: Place) {
+    let world = World::on(place).await;
     let client = world.client(Agent::Ada, &ProtocolVersion::V_2025_11_25).await;
     let approval = pending(&client.call_tool(params("asked", 1)).await.unwrap());
     world.refuse(&approval, "not on a Friday").await;
@@ -52,9 +63,8 @@ async fn a_person_s_refusal_reaches_the_agent_with_its_reason() {
     assert_eq!(world.effects("asked", 1), 0);
 }
 
-#[tokio::test]
-async fn a_round_s_state_is_good_on_a_new_connection_and_for_nothing_else() {
-    let world = World::start().await;
+async fn a_round_s_state_is_good_on_a_new_connection_and_for_nothing_else(place: Place) {
+    let world = World::on(place).await;
     let modern = ProtocolVersion::V_2026_07_28;
     let client = world.client(Agent::Ada, &modern).await;
     let CallToolResponse::InputRequired(round) = client.call_tool_once(params("asked", 1)).await.unwrap()
@@ -87,9 +97,8 @@ async fn a_round_s_state_is_good_on_a_new_connection_and_for_nothing_else() {
     assert_eq!(world.requests().await.len(), 0);
 }
 
-#[tokio::test]
-async fn in_parallel() {
-    let world = World::start().await;
+async fn in_parallel(place: Place) {
+    let world = World::on(place).await;
     let client = world.client(Agent::Ada, &ProtocolVersion::V_2025_11_25).await;
     let calls = (0..16).map(|n| client.call_tool(params("allowed", n)));
     for result in futures::future::join_all(calls).await {
@@ -107,9 +116,8 @@ async fn in_parallel() {
     world.until_effects("asked", 1, 1).await;
 }
 
-#[tokio::test]
-async fn a_client_that_hangs_up_loses_the_answer_and_nothing_else() {
-    let world = World::start().await;
+async fn a_client_that_hangs_up_loses_the_answer_and_nothing_else(place: Place) {
+    let world = World::on(place).await;
     // Some are heard before the connection is gone, and some perhaps not: what was issued is finished.
     for n in 0..20 {
         drop(world.send_only(Agent::Ada, &world::call("allowed", n)).await);
@@ -138,9 +146,8 @@ async fn a_client_that_hangs_up_loses_the_answer_and_nothing_else() {
     assert_eq!(world.effects("asked", 2), 1);
 }
 
-#[tokio::test]
-async fn a_killed_server_goes_on_where_it_was() {
-    let mut world = World::start().await;
+async fn a_killed_server_goes_on_where_it_was(place: Place) {
+    let mut world = World::on(place).await;
     let client = world.client(Agent::Ada, &ProtocolVersion::V_2025_11_25).await;
     assert_eq!(client.call_tool(params("allowed", 1)).await.unwrap().is_error, Some(false));
     let waiting = pending(&client.call_tool(params("asked", 2)).await.unwrap());
@@ -156,9 +163,8 @@ async fn a_killed_server_goes_on_where_it_was() {
     assert_eq!((world.effects("allowed", 1), world.effects("asked", 2)), (1, 1));
 }
 
-#[tokio::test]
-async fn a_wait_reports_progress_to_whoever_asks_for_it() {
-    let world = World::start().await;
+async fn a_wait_reports_progress_to_whoever_asks_for_it(place: Place) {
+    let world = World::on(place).await;
     let mut call = world::call("asked", 1);
     call["params"]["_meta"] = json!({ "progressToken": "p" });
     let (kind, body) = world.send(Agent::Ada, &call).await;

@@ -9,6 +9,9 @@ mod effects;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+#[path = "../place/mod.rs"]
+mod place;
+#[cfg(test)]
 mod program;
 #[cfg(test)]
 mod sessions;

@@ -4,11 +4,18 @@ use http::StatusCode;
 use rmcp::model::ProtocolVersion;
 use serde_json::{Value, json};
 
-use crate::world::{self, Agent, World, params, pending};
+use crate::{
+    place::{Place, on_either_store},
+    world::{self, Agent, World, params, pending},
+};
 
-#[tokio::test]
-async fn agents_cannot_enter_each_other_s_sessions_or_requests() {
-    let mut world = World::start().await;
+on_either_store!(async
+    agents_cannot_enter_each_other_s_sessions_or_requests,
+    a_named_session_outlives_its_connection,
+);
+
+async fn agents_cannot_enter_each_other_s_sessions_or_requests(place: Place) {
+    let mut world = World::on(place).await;
     let id = world.initialize(Agent::Ada).await;
     let list = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" });
     let with = |id: &str| vec![("mcp-session-id", id.to_owned())];
@@ -32,9 +39,8 @@ async fn agents_cannot_enter_each_other_s_sessions_or_requests() {
     assert_eq!(none.structured_content.unwrap()["code"], "R018");
 }
 
-#[tokio::test]
-async fn a_named_session_outlives_its_connection() {
-    let world = World::start().await;
+async fn a_named_session_outlives_its_connection(place: Place) {
+    let world = World::on(place).await;
     let named = |name: &str| vec![("countersign-session", name.to_owned())];
     let ask = |answer: Value| answer["result"]["structuredContent"]["approval"].as_str().unwrap().to_owned();
     let call = world::call("asked", 1);

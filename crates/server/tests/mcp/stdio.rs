@@ -3,11 +3,18 @@
 use rmcp::model::ProtocolVersion;
 use serde_json::{Value, json};
 
-use crate::world::{self, Agent, World, params, pending};
+use crate::{
+    place::{Place, on_either_store},
+    world::{self, Agent, World, params, pending},
+};
 
-#[tokio::test]
-async fn in_each_revision() {
-    let world = World::prepare().await;
+on_either_store!(async
+    in_each_revision,
+    a_request_outlives_the_process_it_came_in_by,
+);
+
+async fn in_each_revision(place: Place) {
+    let world = World::prepare_on(place).await;
     for (n, revision) in world::REVISIONS.iter().enumerate() {
         let client = world.stdio_client(Agent::Ada, revision).await;
         let n = i64::try_from(n).unwrap();
@@ -26,9 +33,8 @@ async fn in_each_revision() {
     }
 }
 
-#[tokio::test]
-async fn a_request_outlives_the_process_it_came_in_by() {
-    let world = World::prepare().await;
+async fn a_request_outlives_the_process_it_came_in_by(place: Place) {
+    let world = World::prepare_on(place).await;
     let client = world.stdio_client(Agent::Ada, &ProtocolVersion::V_2025_11_25).await;
     let approval = pending(&client.call_tool(params("asked", 1)).await.unwrap());
     client.cancel().await.unwrap();

@@ -4,11 +4,19 @@ use rmcp::model::{
     CallToolResponse, CancelTaskParams, GetTaskParams, ProtocolVersion, TaskPayload, TaskStatus,
 };
 
-use crate::world::{self, Agent, World, params};
+use crate::{
+    place::{Place, on_either_store},
+    world::{self, Agent, World, params},
+};
 
-#[tokio::test]
-async fn a_task_is_the_request_in_every_session_of_its_agent_and_after_a_kill() {
-    let mut world = World::start().await;
+on_either_store!(async
+    a_task_is_the_request_in_every_session_of_its_agent_and_after_a_kill,
+    a_refused_task_is_completed_with_the_refusal,
+    without_the_capability_there_are_no_tasks,
+);
+
+async fn a_task_is_the_request_in_every_session_of_its_agent_and_after_a_kill(place: Place) {
+    let mut world = World::on(place).await;
     let client = world.client_with_tasks(Agent::Ada).await;
 
     let CallToolResponse::Complete(result) = client.call_tool_once(params("allowed", 1)).await.unwrap()
@@ -54,9 +62,8 @@ async fn a_task_is_the_request_in_every_session_of_its_agent_and_after_a_kill() 
     assert_eq!(world.effects("asked", 1), 1);
 }
 
-#[tokio::test]
-async fn a_refused_task_is_completed_with_the_refusal() {
-    let world = World::start().await;
+async fn a_refused_task_is_completed_with_the_refusal(place: Place) {
+    let world = World::on(place).await;
     let client = world.client_with_tasks(Agent::Ada).await;
     let CallToolResponse::Task(task) = client.call_tool_once(params("asked", 1)).await.unwrap() else {
         panic!("what waits is a task");
@@ -69,9 +76,8 @@ async fn a_refused_task_is_completed_with_the_refusal() {
     assert_eq!(world.effects("asked", 1), 0);
 }
 
-#[tokio::test]
-async fn without_the_capability_there_are_no_tasks() {
-    let world = World::start().await;
+async fn without_the_capability_there_are_no_tasks(place: Place) {
+    let world = World::on(place).await;
     let client = world.client(Agent::Ada, &ProtocolVersion::V_2026_07_28).await;
     let answer = client.call_tool_once(params("asked", 1)).await.unwrap();
     assert!(matches!(answer, CallToolResponse::InputRequired(_)));

@@ -27,7 +27,10 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::program::{PATIENCE, Program, http};
+use crate::{
+    place::Place,
+    program::{PATIENCE, Program, http},
+};
 
 /// The revisions that are served.
 pub(crate) const REVISIONS: &[ProtocolVersion] = countersign::mcp::REVISIONS;
@@ -123,6 +126,7 @@ pub(crate) struct World {
     carol: String,
     server: Option<Child>,
     http: reqwest::Client,
+    _place: Place,
 }
 
 /// An answer to a request made by hand.
@@ -145,10 +149,16 @@ impl Answer {
 impl World {
     /// The folder alone.
     pub(crate) async fn prepare() -> Self {
+        Self::prepare_on(Place::sqlite()).await
+    }
+
+    /// The folder alone, with its ledger in a place.
+    pub(crate) async fn prepare_on(place: Place) -> Self {
         let program = Program::new("test.example/mcp").await;
         // Taken again at once by the server; a fixed port is what lets clients find it after a restart.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        program.write("countersign.toml", &CONFIG.replace("PORT", &port.to_string()));
+        let config = CONFIG.replace("PORT", &port.to_string());
+        program.write("countersign.toml", &format!("{config}{}", place.section(&program.at(""))));
         program.write("policies/test.cedar", POLICIES);
         let table = "create table effect (kind text not null, n integer not null)";
         open(program.at("effects.db")).execute_batch(table).unwrap();
@@ -161,12 +171,17 @@ impl World {
             keys.push((agent, program.key(&arguments).await));
         }
         let carol = program.key(&["--person", "carol"]).await;
-        Self { program, port, keys, carol, server: None, http: http() }
+        Self { program, port, keys, carol, server: None, http: http(), _place: place }
     }
 
     /// The folder with the server over it.
     pub(crate) async fn start() -> Self {
-        let mut world = Self::prepare().await;
+        Self::on(Place::sqlite()).await
+    }
+
+    /// The same with its ledger in a place.
+    pub(crate) async fn on(place: Place) -> Self {
+        let mut world = Self::prepare_on(place).await;
         world.serve().await;
         world
     }

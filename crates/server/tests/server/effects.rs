@@ -3,11 +3,27 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, read};
+use crate::{
+    place::{Place, on_either_store},
+    rig::{Rig, read},
+};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_allowed_happens_once() {
-    let rig = Rig::new().await;
+on_either_store!(async
+    what_is_allowed_happens_once,
+    what_is_denied_never_happens_and_says_by_which_policy,
+    what_is_asked_happens_once_after_approval_and_not_before,
+    a_call_can_wait_for_its_approval,
+    a_refusal_and_its_reason_reach_the_agent,
+    an_approver_sees_what_would_be_done_and_whose_claim_is_what,
+    a_parked_call_survives_a_restart,
+    an_approval_does_not_outlive_a_change_of_policies,
+    fifty_equal_calls_at_once_open_one_request,
+    a_halt_stops_the_next_decision_and_only_operators_resume,
+    a_stopping_server_takes_no_calls,
+);
+
+async fn what_is_allowed_happens_once(place: Place) {
+    let rig = Rig::on(place).await;
     let (status, body) = rig.call("add_note", json!({ "text": "a", "_reason": "to remember" })).await;
     assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("done")), "{body}");
     assert_eq!(rig.count("select count(*) from note"), 1);
@@ -17,9 +33,8 @@ async fn what_is_allowed_happens_once() {
     assert_eq!(body["result"]["rows"].as_array().unwrap().len(), 3, "{body}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_denied_never_happens_and_says_by_which_policy() {
-    let rig = Rig::new().await;
+async fn what_is_denied_never_happens_and_says_by_which_policy(place: Place) {
+    let rig = Rig::on(place).await;
     let (status, body) = rig.call("rename_item", json!({ "id": 1, "name": "x" })).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert_eq!((&body["status"], &body["code"]), (&json!("blocked"), &json!("R004")));
@@ -28,9 +43,8 @@ async fn what_is_denied_never_happens_and_says_by_which_policy() {
     assert_eq!(rig.count("select count(*) from item where name = 'x'"), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_asked_happens_once_after_approval_and_not_before() {
-    let rig = Rig::new().await;
+async fn what_is_asked_happens_once_after_approval_and_not_before(place: Place) {
+    let rig = Rig::on(place).await;
     let arguments = json!({ "name": "quince" });
     let approval = rig.ask("add_item", arguments.clone()).await;
     assert_eq!(rig.ask("add_item", arguments).await, approval, "a retry finds the same request");
@@ -48,9 +62,8 @@ async fn what_is_asked_happens_once_after_approval_and_not_before() {
     assert_eq!(rig.count("select count(*) from item"), 4);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_call_can_wait_for_its_approval() {
-    let rig = Rig::new().await;
+async fn a_call_can_wait_for_its_approval(place: Place) {
+    let rig = Rig::on(place).await;
     let body = json!({ "tool": "delete_item", "arguments": { "id": 2 }, "wait_ms": 5000 });
     let waiting = rig.post("clerk", "/v1/calls", body);
     let approving = async {
@@ -67,9 +80,8 @@ async fn a_call_can_wait_for_its_approval() {
     assert_eq!(rig.count("select count(*) from item where id = 2"), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_and_its_reason_reach_the_agent() {
-    let rig = Rig::new().await;
+async fn a_refusal_and_its_reason_reach_the_agent(place: Place) {
+    let rig = Rig::on(place).await;
     let approval = rig.ask("delete_item", json!({ "id": 1 })).await;
     let path = format!("/v1/approvals/{approval}/refuse");
     let (status, _) = rig.post("alice", &path, json!({ "reason": " " })).await;
@@ -84,9 +96,8 @@ async fn a_refusal_and_its_reason_reach_the_agent() {
     assert_eq!(rig.count("select count(*) from item"), 3);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_approver_sees_what_would_be_done_and_whose_claim_is_what() {
-    let rig = Rig::new().await;
+async fn an_approver_sees_what_would_be_done_and_whose_claim_is_what(place: Place) {
+    let rig = Rig::on(place).await;
     let approval = rig.ask("delete_item", json!({ "id": 1, "_reason": "it is \u{1b}[31mrotten" })).await;
     let (status, body) = rig.get("alice", &format!("/v1/approvals/{approval}")).await;
     assert_eq!(status, StatusCode::OK);
@@ -107,9 +118,8 @@ async fn an_approver_sees_what_would_be_done_and_whose_claim_is_what() {
     assert_eq!(status, StatusCode::OK);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_parked_call_survives_a_restart() {
-    let mut rig = Rig::new().await;
+async fn a_parked_call_survives_a_restart(place: Place) {
+    let mut rig = Rig::on(place).await;
     let approval = rig.ask("add_item", json!({ "name": "medlar" })).await;
     rig.stop().await;
     rig.start().await;
@@ -125,9 +135,8 @@ async fn a_parked_call_survives_a_restart() {
     assert_eq!(rig.count("select count(*) from item where name = 'medlar'"), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_approval_does_not_outlive_a_change_of_policies() {
-    let mut rig = Rig::new().await;
+async fn an_approval_does_not_outlive_a_change_of_policies(place: Place) {
+    let mut rig = Rig::on(place).await;
     let approval = rig.ask("add_item", json!({ "name": "medlar" })).await;
     rig.stop().await;
     let path = rig.folder.path().join("policies/more.cedar");
@@ -139,9 +148,8 @@ async fn an_approval_does_not_outlive_a_change_of_policies() {
     assert_eq!(rig.count("select count(*) from item"), 3);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn fifty_equal_calls_at_once_open_one_request() {
-    let rig = Rig::new().await;
+async fn fifty_equal_calls_at_once_open_one_request(place: Place) {
+    let rig = Rig::on(place).await;
     let calls = (0..50).map(|_| rig.ask("add_item", json!({ "name": "fig" })));
     let requests = futures::future::join_all(calls).await;
     assert!(requests.iter().all(|id| *id == requests[0]));
@@ -150,9 +158,8 @@ async fn fifty_equal_calls_at_once_open_one_request() {
     assert_eq!(rig.count("select count(*) from item where name = 'fig'"), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_halt_stops_the_next_decision_and_only_operators_resume() {
-    let rig = Rig::new().await;
+async fn a_halt_stops_the_next_decision_and_only_operators_resume(place: Place) {
+    let rig = Rig::on(place).await;
     let halt = json!({ "agent": "clerk", "why": "it runs wild" });
     assert_eq!(rig.post("bob", "/v1/halts", halt).await.0, StatusCode::OK);
     let (status, body) = rig.call("items", json!({})).await;
@@ -166,9 +173,8 @@ async fn a_halt_stops_the_next_decision_and_only_operators_resume() {
     assert_eq!(rig.call("items", json!({})).await.0, StatusCode::OK);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stopping_server_takes_no_calls() {
-    let rig = Rig::new().await;
+async fn a_stopping_server_takes_no_calls(place: Place) {
+    let rig = Rig::on(place).await;
     rig.running().stopping().cancel();
     rig.running().app.identify(&http::HeaderMap::new()).await.unwrap_err();
     let refused = rig.request("", Method::GET, "/readyz").send().await;

@@ -6,11 +6,19 @@ use countersign_audit::{
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::rig::Rig;
+use crate::{
+    place::{Place, on_either_store},
+    rig::Rig,
+};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn foreign_tools_can_verify_it() {
-    let rig = Rig::new().await;
+on_either_store!(async
+    foreign_tools_can_verify_it,
+    it_says_what_was_proposed_decided_and_done_and_who_started,
+    the_servers_own_state_can_be_read,
+);
+
+async fn foreign_tools_can_verify_it(place: Place) {
+    let rig = Rig::on(place).await;
     rig.call("add_note", json!({ "text": "a" })).await;
     rig.call("rename_item", json!({ "id": 1, "name": "x" })).await;
     let key: VerifierKey = rig.running().log_key();
@@ -36,9 +44,8 @@ async fn foreign_tools_can_verify_it() {
     assert_eq!(receipt.index, 3);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn it_says_what_was_proposed_decided_and_done_and_who_started() {
-    let rig = Rig::new().await;
+async fn it_says_what_was_proposed_decided_and_done_and_who_started(place: Place) {
+    let rig = Rig::on(place).await;
     let (_, done) = rig.call("add_note", json!({ "text": "a", "_reason": "to remember" })).await;
     let call = done["call"].as_str().unwrap();
     let (_, body) = rig.get("alice", &format!("/v1/log/entries?call={call}")).await;
@@ -57,9 +64,8 @@ async fn it_says_what_was_proposed_decided_and_done_and_who_started() {
     assert!(configured["tools"]["add_note"].as_str().unwrap().starts_with("sha256:"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_servers_own_state_can_be_read() {
-    let rig = Rig::new().await;
+async fn the_servers_own_state_can_be_read(place: Place) {
+    let rig = Rig::on(place).await;
     rig.call("add_note", json!({ "text": "a" })).await;
     rig.call("made up", json!({})).await;
     assert_eq!(rig.request("", Method::GET, "/healthz").send().await.unwrap().status(), StatusCode::OK);

@@ -19,4 +19,7 @@ mod oauth;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]
+#[path = "../place/mod.rs"]
+mod place;
+#[cfg(test)]
 mod rig;

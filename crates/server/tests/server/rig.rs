@@ -10,10 +10,12 @@ use countersign::{
 };
 use countersign_gate::{Clock as _, Entropy as _};
 use countersign_rules::{AgentId, PersonId};
-use countersign_store::{KeyOwner, NewKey, Store};
+use countersign_store::{KeyOwner, NewKey};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::place::Place;
 
 pub(crate) const MAIN: &str = r#"
 [server]
@@ -88,20 +90,31 @@ pub(crate) struct Rig {
     running: Option<Running>,
     keys: BTreeMap<String, String>,
     http: reqwest::Client,
+    _place: Place,
 }
 
 impl Rig {
     pub(crate) async fn new() -> Self {
-        Self::with(MAIN).await
+        Self::on(Place::sqlite()).await
+    }
+
+    /// With its ledger in a place.
+    pub(crate) async fn on(place: Place) -> Self {
+        Self::made(place, MAIN).await
     }
 
     /// With another main file.
     pub(crate) async fn with(main: &str) -> Self {
+        Self::made(Place::sqlite(), main).await
+    }
+
+    async fn made(place: Place, main: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         for sub in ["tools", "policies"] {
             std::fs::create_dir(path.join(sub)).unwrap();
         }
+        let main = format!("{main}{}", place.section(path));
         std::fs::write(path.join("countersign.toml"), main).unwrap();
         std::fs::write(path.join("tools/shop.toml"), TOOLS).unwrap();
         std::fs::write(path.join("policies/shop.cedar"), POLICIES).unwrap();
@@ -113,9 +126,10 @@ impl Rig {
                  insert into item (name) values ('apple'), ('pear'), ('plum');",
             )
             .unwrap();
-        let keys = keys(path).await;
-        let running = server::start(Config::load(path).unwrap()).await.unwrap();
-        Self { folder, running: Some(running), keys, http: reqwest::Client::new() }
+        let config = Config::load(path).unwrap();
+        let keys = keys(&config).await;
+        let running = server::start(config).await.unwrap();
+        Self { folder, running: Some(running), keys, http: reqwest::Client::new(), _place: place }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -186,10 +200,9 @@ fn database(folder: &Path) -> rusqlite::Connection {
     rusqlite::Connection::open(folder.join("shop.db")).unwrap()
 }
 
-async fn keys(folder: &Path) -> BTreeMap<String, String> {
-    let key = log_key::read(&folder.join("log.key"), "test.example/log").unwrap();
-    let options = countersign_store::Options::default();
-    let store = Store::open_sqlite(&folder.join("countersign.db"), key.signing, &options).unwrap();
+async fn keys(config: &Config) -> BTreeMap<String, String> {
+    let key = log_key::read(&config.log.key, &config.log.origin).unwrap();
+    let store = server::open_store(config, key).await.unwrap();
     let now_ms = SystemClock.now_ms();
     let agent = |name| KeyOwner::Agent(AgentId::parse(name).unwrap());
     let person = |name| KeyOwner::Person(PersonId::parse(name).unwrap());
