@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     Outcome, Output,
     client::{Client, Connect, text},
-    output::visible,
+    output::one_line,
 };
 
 /// How often a watch looks.
@@ -97,7 +97,7 @@ async fn answer(client: &Client, id: &str, what: &str, body: &Value, out: &Outpu
     let path = format!("/v1/approvals/{}/{what}", segment(id));
     let body = client.ask(Method::POST, &path, Some(body)).await?;
     out.value(&body);
-    out.line(format!("request `{}` is {}", text(&body, "/approval"), text(&body, "/state")));
+    out.line(format!("request `{}` is {}", shown(&body, "/approval"), shown(&body, "/state")));
     Ok(())
 }
 
@@ -142,24 +142,24 @@ fn asks(request: &Value) -> impl Iterator<Item = &Value> {
 /// A request as a person reads it.
 fn detail(body: &Value) -> String {
     let mut lines = vec![
-        format!("request    {} ({})", text(body, "/approval"), text(body, "/state")),
-        format!("agent      {} in session {}", text(body, "/agent"), text(body, "/session")),
+        format!("request    {} ({})", shown(body, "/approval"), shown(body, "/state")),
+        format!("agent      {} in session {}", shown(body, "/agent"), shown(body, "/session")),
         format!(
             "tool       {} on {} ({}): {}",
-            text(body, "/tool"),
-            text(body, "/system"),
-            text(body, "/environment"),
-            text(body, "/description")
+            shown(body, "/tool"),
+            shown(body, "/system"),
+            shown(body, "/environment"),
+            shown(body, "/description")
         ),
-        format!("effect     {}", text(body, "/effect")),
-        format!("arguments  {}", text(body, "/arguments")),
-        format!("digest     {}", text(body, "/digest")),
+        format!("effect     {}", shown(body, "/effect")),
+        format!("arguments  {}", shown(body, "/arguments")),
+        format!("digest     {}", shown(body, "/digest")),
     ];
     if body.pointer("/reach").is_some_and(|reach| !reach.is_null()) {
         lines.push(format!("reach      {}", reach(body)));
     }
     if let Some(sample) = body.get("sample").filter(|sample| !sample.is_null()) {
-        lines.push(format!("sample     of `{}`", text(sample, "/table")));
+        lines.push(format!("sample     of `{}`", shown(sample, "/table")));
         lines.push(format!("             {}", cells(sample.get("columns"))));
         for row in sample.get("rows").and_then(Value::as_array).into_iter().flatten() {
             lines.push(format!("             {}", cells(Some(row))));
@@ -168,17 +168,17 @@ fn detail(body: &Value) -> String {
     for ask in asks(body) {
         lines.push(format!(
             "asked of   {} of group `{}`: {} (policy `{}`)",
-            text(ask, "/quorum"),
-            text(ask, "/group"),
-            text(ask, "/because"),
-            text(ask, "/policy")
+            shown(ask, "/quorum"),
+            shown(ask, "/group"),
+            shown(ask, "/because"),
+            shown(ask, "/policy")
         ));
     }
-    lines.push(format!("the agent claims: {}", text(body, "/reason_claimed")));
+    lines.push(format!("the agent claims: {}", shown(body, "/reason_claimed")));
     for signature in body.get("signatures").and_then(Value::as_array).into_iter().flatten() {
         let approved = signature.get("approved").and_then(Value::as_bool) == Some(true);
         let what = if approved { "approved" } else { "refused" };
-        lines.push(format!("{what}   by {}: {}", text(signature, "/person"), text(signature, "/comment")));
+        lines.push(format!("{what}   by {}: {}", shown(signature, "/person"), shown(signature, "/comment")));
     }
     let deeds: Vec<&Value> =
         body.get("session_so_far").and_then(Value::as_array).into_iter().flatten().collect();
@@ -186,34 +186,44 @@ fn detail(body: &Value) -> String {
     for deed in deeds.iter().rev().take(10).rev() {
         lines.push(format!(
             "             {} {} {} {}",
-            text(deed, "/at"),
-            text(deed, "/tool"),
-            text(deed, "/decision"),
-            text(deed, "/status")
+            shown(deed, "/at"),
+            shown(deed, "/tool"),
+            shown(deed, "/decision"),
+            shown(deed, "/status")
         ));
     }
-    lines.push(format!("expires    {}", text(body, "/expires_at")));
-    visible(&lines.join("\n"))
+    lines.push(format!("expires    {}", shown(body, "/expires_at")));
+    lines.join("\n")
 }
 
 fn reach(body: &Value) -> String {
     let exact = body.pointer("/reach/exact").and_then(Value::as_bool) == Some(true);
-    let mut words = format!("{}{} rows", if exact { "" } else { "at least " }, text(body, "/reach/rows"));
+    let mut words = format!("{}{} rows", if exact { "" } else { "at least " }, shown(body, "/reach/rows"));
     for (table, rows) in body.pointer("/reach/tables").and_then(Value::as_object).into_iter().flatten() {
-        words.push_str(&format!(", {rows} in `{table}`"));
+        words.push_str(&format!(", {rows} in `{}`", one_line(table)));
     }
     if let Some(amount) = body.pointer("/reach/amount") {
-        words.push_str(&format!(", {} {} (minor units)", text(amount, "/minor"), text(amount, "/currency")));
+        words.push_str(&format!(
+            ", {} {} (minor units)",
+            shown(amount, "/minor"),
+            shown(amount, "/currency")
+        ));
     }
     for trigger in body.pointer("/reach/triggers").and_then(Value::as_array).into_iter().flatten() {
-        words.push_str(&format!(", trigger {trigger}"));
+        words.push_str(&format!(", trigger {}", one_line(&trigger.to_string())));
     }
     words
 }
 
+/// A text of an answer, which others may have written: on one line, so that a claim of several cannot look like
+/// lines of ours.
+fn shown(value: &Value, pointer: &str) -> String {
+    one_line(&text(value, pointer))
+}
+
 fn cells(row: Option<&Value>) -> String {
     let cells = row.and_then(Value::as_array).into_iter().flatten();
-    cells.map(|cell| cell.as_str().unwrap_or("NULL").to_owned()).collect::<Vec<_>>().join(" | ")
+    cells.map(|cell| one_line(cell.as_str().unwrap_or("NULL"))).collect::<Vec<_>>().join(" | ")
 }
 
 /// One segment of a path.

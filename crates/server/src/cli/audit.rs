@@ -1,7 +1,11 @@
 //! `countersign audit`: reading, exporting, proving and verifying the log, from the ledger itself and also while
 //! a server writes to it.
 
-use std::{fs, io::Write as _, path::PathBuf};
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 use clap::Subcommand;
 use countersign_audit::{
@@ -15,7 +19,11 @@ use countersign_store::{EntryFilter, Options, Store, StoredEntry};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::{Failure, FolderOption, Outcome, Output, load, output::visible};
+use super::{
+    Failure, FolderOption, Outcome, Output, load,
+    output::{one_line, visible},
+    story,
+};
 use crate::{
     config::{Config, StorePlace},
     log_key,
@@ -24,10 +32,20 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Audit {
-    /// Show everything about one call, request or session, in order
+    /// Tell the story of a call or of a session: who asked, which rule decided, who answered, what was done
     Show {
-        /// A call, a request or a session
-        id: String,
+        /// A call, or the request that it waited in
+        #[arg(required_unless_present = "session", value_name = "CALL")]
+        id: Option<String>,
+        /// A session instead, call by call
+        #[arg(long, conflicts_with = "id")]
+        session: Option<String>,
+        /// With `--session`: of this agent alone, as two agents may give theirs the same name
+        #[arg(long, requires = "session")]
+        agent: Option<String>,
+        /// The entries themselves instead of the story
+        #[arg(long)]
+        entries: bool,
         #[command(flatten)]
         folder: FolderOption,
     },
@@ -74,10 +92,18 @@ pub(super) enum Audit {
         #[command(flatten)]
         folder: FolderOption,
     },
-    /// Print a receipt for one entry: proof for whoever has the log's key
+    /// Prove that an entry, or everything about a call, is in the log: for whoever has the log's key
+    #[command(
+        after_help = "One entry's proof is printed; those of a call are files, one per entry, in a folder that is made.\n\
+                            Each is checked by: countersign-verify --proof FILE --key VKEY"
+    )]
     Prove {
-        /// The entry's index
-        index: u64,
+        /// An entry's index, or a call
+        #[arg(value_name = "INDEX|CALL")]
+        subject: String,
+        /// The folder for the proofs of a call [default: `CALL.proofs`]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
         #[command(flatten)]
         folder: FolderOption,
     },
@@ -113,7 +139,15 @@ pub(super) async fn open_to_read(config: &Config) -> Result<Store, Failure> {
 impl Audit {
     pub(super) async fn run(self, out: &Output) -> Outcome {
         match self {
-            Self::Show { id, folder } => show(&id, &load(&folder.dir)?, out).await,
+            Self::Show { id, session, agent, entries, folder } => {
+                let store = open_to_read(&load(&folder.dir)?).await?;
+                let subject = match (id, session) {
+                    (Some(id), _) => Subject::call(&id, &store).await?,
+                    (None, Some(session)) => Subject::session(&session, agent.as_deref())?,
+                    (None, None) => return Err(anyhow::anyhow!("say which call or session").into()),
+                };
+                show(&subject, &store, entries, out).await
+            }
             Self::Query { agent, session, call, approval, kind, since, until, from, limit, folder } => {
                 let filter = EntryFilter {
                     agent: agent.as_deref().map(AgentId::parse).transpose()?,
@@ -151,23 +185,11 @@ impl Audit {
                     (None, None) => Err(anyhow::anyhow!("say where to").into()),
                 }
             }
-            Self::Prove { index, folder } => {
+            Self::Prove { subject, out: to, folder } => {
                 let store = open_to_read(&load(&folder.dir)?).await?;
-                match store.receipt(index).await? {
-                    Some(receipt) => {
-                        out.value(&json!({ "index": index, "receipt": receipt.encode() }));
-                        if !out.json() {
-                            out.raw(receipt.encode().as_bytes());
-                        }
-                        Ok(())
-                    }
-                    None => {
-                        out.value(&json!({ "index": index, "receipt": null }));
-                        if !out.json() {
-                            out.note(format!("the log has no entry {index}"));
-                        }
-                        Err(Failure::No)
-                    }
+                match subject.parse::<u64>() {
+                    Ok(index) => prove_entry(index, to.as_deref(), &store, out).await,
+                    Err(_no_index) => prove_call(&subject, to, &store, out).await,
                 }
             }
             Self::Verify { checkpoints, vkey, folder } => {
@@ -183,34 +205,169 @@ fn instant(text: &str) -> Result<i64, Failure> {
     Ok(instant.as_millisecond())
 }
 
-async fn show(id: &str, config: &Config, out: &Output) -> Outcome {
-    let store = open_to_read(config).await?;
-    let mut filter = EntryFilter::default();
-    if id.starts_with("call-") {
-        filter.call = Some(CallId::parse(id)?);
-    } else if id.starts_with("apr-") {
-        // Everything about the request's call, also what came before anybody was asked.
-        let asked = EntryFilter { approval: Some(ApprovalId::parse(id)?), ..EntryFilter::default() };
-        let entries = store.find_entries(&asked, 1).await?;
-        let call = entries.first().and_then(|entry| {
-            let value: Value = serde_json::from_slice(&entry.bytes).ok()?;
-            value.get("call")?.as_str().map(str::to_owned)
-        });
-        match call {
-            Some(call) => filter.call = Some(CallId::parse(&call)?),
-            None => filter = asked,
+/// What a story is about.
+enum Subject {
+    /// One call.
+    Call { name: String, filter: EntryFilter },
+    /// One session, or those of that name.
+    Session { name: String, filter: EntryFilter },
+}
+
+impl Subject {
+    /// A call, by its id or by that of its request; a session that is not named as one still is one.
+    async fn call(id: &str, store: &Store) -> Result<Self, Failure> {
+        let mut filter = EntryFilter::default();
+        if id.starts_with("call-") {
+            filter.call = Some(CallId::parse(id)?);
+        } else if id.starts_with("apr-") {
+            // Everything about the request's call, also what came before anybody was asked.
+            let asked = EntryFilter { approval: Some(ApprovalId::parse(id)?), ..EntryFilter::default() };
+            let entries = store.find_entries(&asked, 1).await?;
+            let call = entries.first().and_then(|entry| {
+                let value: Value = serde_json::from_slice(&entry.bytes).ok()?;
+                value.get("call")?.as_str().map(str::to_owned)
+            });
+            match call {
+                Some(call) => filter.call = Some(CallId::parse(&call)?),
+                None => filter = asked,
+            }
+        } else {
+            return Self::session(id, None);
         }
-    } else {
-        filter.session = Some(SessionId::parse(id)?);
+        Ok(Self::Call { name: id.to_owned(), filter })
     }
-    let entries = store.find_entries(&filter, countersign_store::ENTRIES_MAX).await?;
+
+    fn session(session: &str, agent: Option<&str>) -> Result<Self, Failure> {
+        let filter = EntryFilter {
+            session: Some(SessionId::parse(session)?),
+            agent: agent.map(AgentId::parse).transpose()?,
+            ..EntryFilter::default()
+        };
+        Ok(Self::Session { name: session.to_owned(), filter })
+    }
+
+    const fn name(&self) -> &String {
+        match self {
+            Self::Call { name, .. } | Self::Session { name, .. } => name,
+        }
+    }
+
+    const fn filter(&self) -> &EntryFilter {
+        match self {
+            Self::Call { filter, .. } | Self::Session { filter, .. } => filter,
+        }
+    }
+}
+
+async fn show(subject: &Subject, store: &Store, raw: bool, out: &Output) -> Outcome {
+    let entries = everything(store, subject.filter().clone()).await?;
     if entries.is_empty() {
+        return nothing(subject.name(), out);
+    }
+    if raw {
+        entries.iter().for_each(|entry| print(entry, out));
+        return Ok(());
+    }
+    match subject {
+        Subject::Call { .. } => {
+            for story in story::calls(&entries) {
+                out.value(&story);
+                out.line(story.told());
+            }
+        }
+        Subject::Session { .. } => {
+            for (number, session) in story::sessions(&entries).iter().enumerate() {
+                if number > 0 {
+                    out.line("");
+                }
+                out.value(session);
+                out.line(session.told());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn nothing(name: &str, out: &Output) -> Outcome {
+    if !out.json() {
+        out.note(one_line(&format!("the log has nothing about `{name}`")));
+    }
+    Err(Failure::No)
+}
+
+/// Every entry that fits, however many there are.
+async fn everything(store: &Store, mut filter: EntryFilter) -> Result<Vec<StoredEntry>, Failure> {
+    let mut all = Vec::new();
+    loop {
+        let some = store.find_entries(&filter, countersign_store::ENTRIES_MAX).await?;
+        let Some(last) = some.last().map(|entry| entry.index) else { return Ok(all) };
+        all.extend(some);
+        filter.from = last.saturating_add(1);
+    }
+}
+
+/// One entry's proof: printed, or as a file in a folder.
+async fn prove_entry(index: u64, to: Option<&Path>, store: &Store, out: &Output) -> Outcome {
+    let Some(receipt) = store.receipt(index).await? else {
+        out.value(&json!({ "index": index, "receipt": null }));
         if !out.json() {
-            out.note(format!("the log has nothing about `{id}`"));
+            out.note(format!("the log has no entry {index}"));
         }
         return Err(Failure::No);
+    };
+    out.value(&json!({ "index": index, "receipt": receipt.encode() }));
+    match to {
+        Some(to) => {
+            fs::create_dir_all(to)?;
+            let file = to.join(format!("{index}.tlog-proof"));
+            fs::write(&file, receipt.encode())?;
+            out.line(format!("`{}`", file.display()));
+        }
+        None if !out.json() => out.raw(receipt.encode().as_bytes()),
+        None => {}
     }
-    entries.iter().for_each(|entry| print(entry, out));
+    Ok(())
+}
+
+/// The proofs of everything about a call.
+async fn prove_call(id: &str, to: Option<PathBuf>, store: &Store, out: &Output) -> Outcome {
+    let subject = match Subject::call(id, store).await {
+        Ok(subject @ Subject::Call { .. }) => subject,
+        Ok(Subject::Session { .. }) | Err(_) => {
+            return Err(anyhow::anyhow!("`{}` is neither an entry's index nor a call", one_line(id)).into());
+        }
+    };
+    let entries = everything(store, subject.filter().clone()).await?;
+    if entries.is_empty() {
+        return nothing(id, out);
+    }
+    // With JSON the proofs are on standard output, and files are written only where it is said.
+    let to = match to {
+        None if out.json() => None,
+        None => Some(PathBuf::from(format!("{id}.proofs"))),
+        Some(to) => Some(to),
+    };
+    if let Some(to) = &to {
+        fs::create_dir_all(to)?;
+    }
+    for entry in &entries {
+        let index = entry.index;
+        let Some(receipt) = store.receipt(index).await? else {
+            return Err(anyhow::anyhow!("entry {index} is gone").into());
+        };
+        out.value(&json!({ "index": index, "receipt": receipt.encode() }));
+        if let Some(to) = &to {
+            fs::write(to.join(format!("{index}.tlog-proof")), receipt.encode())?;
+        }
+    }
+    if let Some(to) = to {
+        out.line(format!(
+            "{} proofs in `{}`, one per entry; each is checked by\n   countersign-verify --proof FILE --key '{}'",
+            entries.len(),
+            to.display(),
+            store.verifier()
+        ));
+    }
     Ok(())
 }
 
@@ -249,7 +406,7 @@ fn print(stored: &StoredEntry, out: &Output) {
         "refused" | "call_rejected" => format!("{} {}", text("/body/code"), text("/body/message")),
         _ => entry.get("body").map(Value::to_string).unwrap_or_default(),
     };
-    out.line(visible(&format!(
+    out.line(one_line(&format!(
         "{:>6} {} {:<15} {} {} {gist}",
         stored.index,
         text("/at"),
@@ -259,7 +416,7 @@ fn print(stored: &StoredEntry, out: &Output) {
     )));
 }
 
-async fn write_lines(store: &Store, file: &std::path::Path, out: &Output) -> Outcome {
+async fn write_lines(store: &Store, file: &Path, out: &Output) -> Outcome {
     let mut to = std::io::BufWriter::new(fs::File::create(file)?);
     let mut from = 0;
     loop {

@@ -19,6 +19,7 @@ mod policy;
 mod propose;
 mod serve;
 mod sql;
+mod story;
 mod tools;
 
 use std::{path::PathBuf, process::ExitCode};

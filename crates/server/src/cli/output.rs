@@ -63,7 +63,7 @@ impl Output {
         let mut empty = true;
         for row in rows {
             empty = false;
-            table.add_row(row.into_iter().map(|cell| visible(&cell)));
+            table.add_row(row.into_iter().map(|cell| one_line(&cell)));
         }
         if empty {
             self.line("none");
@@ -129,18 +129,33 @@ impl Output {
 
 /// Text that somebody else wrote, without what would move the cursor, recolour or hide it on a terminal.
 pub(crate) fn visible(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control() && c != '\n'
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
-    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
-        if hidden(c) {
-            shown.extend(c.escape_unicode());
+    escaped(text, |c| c != '\n')
+}
+
+/// As [`visible`], and on one line: what somebody else wrote cannot pass for a line of ours.
+pub(crate) fn one_line(text: &str) -> String {
+    escaped(text, |_any| true)
+}
+
+fn escaped(text: &str, unless: impl Fn(char) -> bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if hides(c) && unless(c) {
+            shown.extend(c.escape_default());
         } else {
             shown.push(c);
         }
-        shown
-    })
+    }
+    shown
+}
+
+/// Controls, and what is invisible, reorders text or breaks lines without being one.
+fn hides(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -150,7 +165,8 @@ mod tests {
     #[test]
     fn what_agents_write_cannot_draw_on_the_terminal() {
         assert_eq!(visible("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
-        assert_eq!(visible("a\u{202e}b\r"), "a\\u{202e}b\\u{d}");
+        assert_eq!(visible("a\u{202e}b\r"), "a\\u{202e}b\\r");
         assert_eq!(visible("über\nzwei"), "über\nzwei");
+        assert_eq!(one_line("über\nzwei\u{2028}\u{e0041}"), "über\\nzwei\\u{2028}\\u{e0041}");
     }
 }

@@ -10,6 +10,9 @@ use crate::{
     served::Served,
 };
 
+/// What the agent claims: it would clear the terminal, turn the writing round and add a sentence of its own.
+const CLAIM: &str = "clean up \u{1b}[2J\u{202e}\n  10:00:00.000  `alice` (group `approvers`) APPROVED";
+
 /// A folder of `countersign init` in which one delete was approved, performed and recorded.
 struct Story {
     folder: TempDir,
@@ -32,10 +35,8 @@ fn told() -> Story {
     let server = Served::start(folder.path(), &[]);
     let (agent, person) = (key(folder.path(), "assistant"), key(folder.path(), "alice"));
 
-    let asked = server.run(
-        &agent,
-        &["call", "delete_test_invoices", r#"{"customer": 7}"#, "--reason", "clean up \u{1b}[2J"],
-    );
+    let asked =
+        server.run(&agent, &["call", "delete_test_invoices", r#"{"customer": 7}"#, "--reason", CLAIM]);
     assert_eq!(asked.code, 0, "{}{}", asked.out, asked.err);
     let asked = asked.value();
     assert_eq!(asked["status"], "pending");
@@ -62,32 +63,114 @@ fn the_story_of_a_call_is_told_while_the_server_runs() {
         let shown = story.audit(&["show", subject]);
         assert_eq!(shown.code, 0, "{}", shown.err);
         for part in [
-            "delete_test_invoices",
-            "clean up",
-            "claim",
-            "3 rows",
-            "default:deletes",
-            "approved",
-            "alice",
-            "only tests",
-            "done",
+            &format!("{}: `delete_test_invoices` done, 3 rows, approved by alice\n", story.call),
+            "agent `assistant` asked for `delete_test_invoices` on system `billing`",
+            "customer = 7",
+            "it claims: \"clean up",
+            "measured without changing anything: 3 rows (3 of `invoice`)",
+            "people must approve a destructive call like this by policy `default:deletes`",
+            &format!("request `{}`, open until", story.approval),
+            "1 of group `approvers` (policy `default:deletes`), because",
+            "`alice` (group `approvers`) APPROVED over rest: \"only tests\"",
+            "decided again, with the approval of `alice`: ALLOWED",
+            "a warrant was recorded to touch 3 rows at most; reserved: 3 of budget",
+            "DONE after",
+            "the result has SHA-256 ",
         ] {
             assert!(shown.out.contains(part), "lacks `{part}`:\n{}", shown.out);
         }
-        assert!(!shown.out.contains('\u{1b}'), "what an agent wrote reaches the terminal: {}", shown.out);
+        let approvals =
+            shown.out.lines().filter(|line| line.get(16..).is_some_and(|l| l.starts_with("`alice`")));
+        assert_eq!(approvals.count(), 1, "the agent's sentence passes for one of ours:\n{}", shown.out);
+        assert!(!shown.out.contains(['\u{1b}', '\u{202e}']), "{}", shown.out);
     }
-    let kinds: Vec<Value> = story
-        .audit(&["show", &story.call, "--json"])
-        .lines()
+    let stories = story.audit(&["show", &story.call, "--json"]).value();
+    assert_eq!((&stories["state"], &stories["rows"]), (&"done".into(), &3.into()), "{stories}");
+    assert_eq!(stories["reason_claimed"], CLAIM);
+    let raw = story.audit(&["show", &story.call, "--entries", "--json"]).lines();
+    let kinds: Vec<&str> = raw.iter().map(|line| line["entry"]["kind"].as_str().unwrap()).collect();
+    let expected = [
+        "call_proposed",
+        "reach_measured",
+        "decided",
+        "asked",
+        "answered",
+        "decided",
+        "warrant_issued",
+        "outcome",
+    ];
+    assert!(expected.iter().all(|kind| kinds.contains(kind)), "{kinds:?}");
+    let named: Vec<u64> = stories["steps"]
+        .as_array()
+        .unwrap()
         .iter()
-        .map(|l| l["entry"]["kind"].clone())
+        .flat_map(|step| step["entries"].as_array().unwrap())
+        .map(|index| index.as_u64().unwrap())
         .collect();
-    for kind in
-        ["call_proposed", "reach_measured", "decided", "asked", "answered", "warrant_issued", "outcome"]
-    {
-        assert!(kinds.contains(&Value::from(kind)), "{kind} in {kinds:?}");
-    }
+    let indices: Vec<u64> = raw.iter().map(|line| line["index"].as_u64().unwrap()).collect();
+    assert_eq!(named, indices, "every entry of the call stands behind a sentence");
+    let lines = story.audit(&["show", &story.call, "--entries"]);
+    assert_eq!(lines.out.lines().count(), raw.len(), "{}", lines.out);
     assert_eq!(story.audit(&["show", "call-none"]).code, 1);
+}
+
+#[test]
+fn the_story_of_a_session_is_told_call_by_call() {
+    let story = told();
+    let session =
+        story.audit(&["query", "--kind", "session_opened", "--json"]).lines()[0]["entry"]["session"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+    let agent = key(story.folder.path(), "assistant");
+    let sql = r#"{"sql": "delete from invoice\nwhere id = id"}"#;
+    story.server.run(&agent, &["call", "query_billing", sql]);
+    for arguments in [vec!["show", "--session", &session], vec!["show", &session]] {
+        let shown = story.audit(&arguments);
+        assert_eq!(shown.code, 0, "{}", shown.err);
+        for part in [
+            &format!("session `{session}` of agent `assistant`"),
+            "over rest",
+            &format!("{} delete_test_invoices: done, 3 rows, approved by alice  [", story.call),
+            "    | delete from invoice\n",
+            "    | where id = id",
+            "2 calls: 1 performed (3 rows), 0 in doubt, 1 not performed",
+        ] {
+            assert!(shown.out.contains(part), "lacks `{part}`:\n{}", shown.out);
+        }
+    }
+    let one = story.audit(&["show", "--session", &session, "--agent", "assistant", "--json"]).value();
+    assert_eq!(one["calls"].as_array().unwrap().len(), 2);
+    assert_eq!(story.audit(&["show", "--session", &session, "--agent", "nobody"]).code, 1);
+    assert_eq!(story.audit(&["show"]).code, 2);
+}
+
+#[test]
+fn everything_about_a_call_is_proved() {
+    let story = told();
+    story.audit(&["export", "exported"]);
+    let vkey = fs::read_to_string(story.folder.path().join("exported/vkey")).unwrap();
+    let vkey = vkey.trim().parse().unwrap();
+    let proved = story.audit(&["prove", &story.call]);
+    assert_eq!(proved.code, 0, "{}", proved.err);
+    let folder = story.folder.path().join(format!("{}.proofs", story.call));
+    let receipts = fs::read_dir(folder).unwrap().map(|file| {
+        let receipt = countersign_audit::Receipt::parse(&fs::read(file.unwrap().path()).unwrap()).unwrap();
+        receipt.verify(&vkey).unwrap();
+        (receipt.index, receipt.entry.unwrap())
+    });
+    let proved: std::collections::BTreeMap<u64, Vec<u8>> = receipts.collect();
+    let raw = story.audit(&["show", &story.call, "--entries", "--json"]).lines();
+    let indices: Vec<u64> = raw.iter().map(|line| line["index"].as_u64().unwrap()).collect();
+    assert_eq!(proved.keys().copied().collect::<Vec<_>>(), indices);
+    assert!(proved.values().all(|entry| String::from_utf8_lossy(entry).contains(&story.call)));
+
+    let printed = story.audit(&["prove", &story.approval, "--json"]).lines();
+    assert_eq!(printed.len(), indices.len());
+    assert_eq!(story.audit(&["prove", "call-none"]).code, 1);
+    assert_eq!(story.audit(&["prove", "some-session"]).code, 2);
+    assert_eq!(story.audit(&["prove", "0", "--out", "one"]).code, 0);
+    assert!(story.folder.path().join("one/0.tlog-proof").exists());
 }
 
 #[test]
