@@ -19,6 +19,7 @@ use crate::{
     bundle::{Bundle, Offer},
     config::Config,
     metrics::Metrics,
+    stream::Streams,
 };
 
 /// Longest session key that is used as it stands; longer ones are hashed.
@@ -36,6 +37,7 @@ pub struct App {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     opened: Mutex<BTreeSet<(AgentId, SessionId)>>,
+    streams: Streams,
 }
 
 impl std::fmt::Debug for App {
@@ -101,7 +103,9 @@ impl App {
         config: Arc<Config>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
+        let streams = Streams::new(config.server.streams_max, config.server.stream);
         Arc::new(Self {
+            streams,
             gate,
             tools: bundle.tools,
             auth,
@@ -280,6 +284,10 @@ impl App {
 
     pub(crate) const fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
+    }
+
+    pub(crate) const fn streams(&self) -> &Streams {
+        &self.streams
     }
 
     pub(crate) const fn metrics(&self) -> &Metrics {

@@ -27,6 +27,7 @@ use crate::{
     bundle::Bundle,
     clock::{OsEntropy, SystemClock},
     config::{Config, Problems, SecretFault, StorePlace},
+    listener,
     log_key::{self, LogKey, LogKeyError},
     mcp,
     vault::ConfigVault,
@@ -52,8 +53,8 @@ pub enum StartError {
     #[error("the start cannot be recorded")]
     Ledger(#[from] LedgerFault),
     /// The client for the issuer's keys cannot be made.
-    #[error("the client for the issuer's keys cannot be made")]
-    Client(#[from] reqwest::Error),
+    #[error("the client for the issuer's keys cannot be made: {0}")]
+    Client(String),
     /// The address cannot be listened on.
     #[error("cannot listen on `{address}`")]
     Listen {
@@ -76,7 +77,7 @@ pub struct Running {
     systems: Systems,
     stopping: CancellationToken,
     shutdown: Duration,
-    listening: JoinHandle<std::io::Result<()>>,
+    listening: JoinHandle<()>,
     working: JoinHandle<()>,
 }
 
@@ -93,9 +94,9 @@ pub async fn open_store(config: &Config, key: LogKey) -> Result<Store, StartErro
     };
     match &config.store.place {
         StorePlace::Sqlite(path) => Ok(Store::open_sqlite(path, key.signing, &options)?),
-        StorePlace::Postgres { url, connections_max } => {
+        StorePlace::Postgres { url, connections_max, ca } => {
             let url = url.read()?;
-            let options = Options { readers: *connections_max, ..options };
+            let options = Options { readers: *connections_max, postgres_ca: ca.clone(), ..options };
             Ok(Store::open_postgres(url.expose_secret(), key.signing, &options).await?)
         }
     }
@@ -117,7 +118,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     store.record(vec![Entry::configured(clock.now_ms(), configured(&config, &bundle))]).await?;
     let gate =
         Gate::new(Arc::clone(&store), Arc::clone(&clock), entropy, Arc::clone(&bundle.policies), settings);
-    let auth = Authenticator::new(&config, store, Arc::clone(&clock))?;
+    let auth = Authenticator::new(&config, store, Arc::clone(&clock)).map_err(StartError::Client)?;
 
     let listen = config.server.listen;
     let listener =
@@ -133,11 +134,17 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         origins: config.server.allowed_origins.clone(),
         wait: config.server.wait,
         message_bytes_max: config.server.body_bytes_max,
+        message_timeout: config.server.request_timeout,
         resource_metadata: metadata.clone(),
         stopping: stopping.clone(),
         ..mcp::Settings::new(seal)
     };
     let shutdown = config.server.shutdown;
+    let limits = listener::Limits {
+        connections_max: config.server.connections_max,
+        header: config.server.header_timeout,
+        write: config.server.write_timeout,
+    };
     let guard = Guard {
         hosts: hosts.into(),
         origins: config.server.allowed_origins.iter().cloned().chain([origin(&public)]).collect(),
@@ -151,8 +158,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let api = Api { app: Arc::clone(&app), stopping: stopping.clone(), challenge };
     let router = router(api, guard, mcp.clone());
     let working = tokio::spawn(Worker::new(Arc::clone(&app)).run(stopping.clone()));
-    let serving = axum::serve(listener, router).with_graceful_shutdown(stopping.clone().cancelled_owned());
-    let listening = tokio::spawn(async move { serving.await });
+    let listening = tokio::spawn(listener::serve(listener, router, limits, stopping.clone()));
     tracing::info!(%address, "listening");
     Ok(Running { app, address, mcp, systems, stopping, shutdown, listening, working })
 }
@@ -177,9 +183,7 @@ impl Running {
         self.stopping.cancel();
         let ended = tokio::time::timeout(self.shutdown, async {
             self.app.gate().idle().await;
-            if let Ok(Err(why)) = self.listening.await {
-                tracing::warn!(%why, "listening ended with an error");
-            }
+            drop(self.listening.await);
             drop(self.working.await);
         })
         .await

@@ -91,13 +91,11 @@ impl Connector {
                 "it must have the form `postgres://user:password@host:port/database?sslmode=…`".into(),
             )
         })?;
-        // Without a word about it, only what stays on this machine may go without TLS.
+        // Without a word about it, only what stays on this machine may go without TLS, and not even that where the
+        // certificates to trust are given.
         if config.get_ssl_mode() == SslMode::Prefer {
-            config.ssl_mode(if config.get_hosts().iter().all(is_local) {
-                SslMode::Disable
-            } else {
-                SslMode::Require
-            });
+            let plain = options.postgres_ca.is_none() && config.get_hosts().iter().all(is_local);
+            config.ssl_mode(if plain { SslMode::Disable } else { SslMode::Require });
         }
         let tls = match config.get_ssl_mode() == SslMode::Disable {
             true => None,

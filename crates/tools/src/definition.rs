@@ -63,12 +63,14 @@ pub struct SqliteTarget {
 /// A PostgreSQL database. Its credential's secret `url` is a connection string
 /// (`postgres://user:password@host/database`).
 ///
-/// TLS with a verified certificate is required for every host but loopback and sockets, unless the
-/// connection string says `sslmode=disable`.
+/// TLS with a verified certificate is required for every host but loopback and sockets, and for these as well
+/// where `ca` is given, unless the connection string says `sslmode=disable`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresTarget {
     /// Schemas in which names without one are looked up, in this order. Pinned in every transaction.
     pub search_path: Vec<String>,
+    /// A PEM file with the certificates that are trusted; those that the machine trusts if not said.
+    pub ca: Option<PathBuf>,
     /// Most connections at a time.
     pub connections_max: usize,
     /// How long connecting may take, in milliseconds.
@@ -81,6 +83,7 @@ impl Default for PostgresTarget {
     fn default() -> Self {
         Self {
             search_path: vec!["public".into()],
+            ca: None,
             connections_max: 8,
             connect_timeout_ms: 5_000,
             limits: SqlLimits::default(),
@@ -134,6 +137,8 @@ pub struct HttpTarget {
     /// Whether addresses that are not on the public internet (loopback, private, link-local, …) may be
     /// connected to.
     pub allow_private: bool,
+    /// A PEM file with the certificates that are trusted; those that the machine trusts if not said.
+    pub ca: Option<PathBuf>,
     /// Whether redirects are followed, within the same origin only, by reads only.
     pub follow_redirects: bool,
     /// Limits of every request.
@@ -233,6 +238,8 @@ pub enum McpTransport {
         bearer: Option<String>,
         /// Whether addresses that are not on the public internet may be connected to.
         allow_private: bool,
+        /// A PEM file with the certificates that are trusted; those that the machine trusts if not said.
+        ca: Option<PathBuf>,
     },
 }
 

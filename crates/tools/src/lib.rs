@@ -10,6 +10,7 @@ pub mod http;
 pub mod mcp;
 mod secret;
 pub mod sql;
+pub mod tls;
 
 pub use any_tool::{AnyTool, Systems, ToolStatus};
 pub use definition::{AnyDefinition, DefinitionError};

@@ -11,32 +11,42 @@ use axum::{
 use countersign_gate::Ledger as _;
 use futures::{Stream, stream};
 
-use super::{Api, request::AsAnybody};
+use super::{Api, Problem, ProblemBody, request::AsAnybody};
 
 /// The shortest time between two events.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How often a stream on which nothing happens says that it is there, to clients and proxies.
+const BEAT: Duration = Duration::from_secs(15);
 
-/// `changed` whenever an approval, a call or a halt changed.
+/// `changed` whenever an approval, a call or a halt changed. The stream ends after the server's `stream_ms`; connect
+/// again.
 #[utoipa::path(
     get, path = "/v1/events", tag = "events", operation_id = "events",
-    responses((status = 200, description = "A stream of `changed` events", content_type = "text/event-stream")),
+    responses(
+        (status = 200, description = "A stream of `changed` events", content_type = "text/event-stream"),
+        (status = 429, description = "Enough streams are open", body = ProblemBody, content_type = "application/problem+json"),
+    ),
     security(("bearer" = [])),
 )]
 pub(crate) async fn events(
     State(api): State<Api>,
-    AsAnybody(_who): AsAnybody,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    AsAnybody(who): AsAnybody,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    let streams = api.app.streams();
+    let (open, until) = (streams.open(&who)?, streams.until());
     let changes = api.app.store().changes();
-    let events = stream::unfold((changes, api.stopping), |(mut changes, stopping)| async move {
-        tokio::select! {
-            changed = changes.changed() => changed.ok()?,
-            () = stopping.cancelled() => return None,
-        }
-        // Whatever changes meanwhile is in the same event.
-        tokio::time::sleep(PAUSE).await;
-        let number = *changes.borrow_and_update();
-        let event = Event::default().event("changed").id(number.to_string()).data(number.to_string());
-        Some((Ok(event), (changes, stopping)))
-    });
-    Sse::new(events).keep_alive(KeepAlive::default())
+    let events =
+        stream::unfold((changes, api.stopping, open), move |(mut changes, stopping, open)| async move {
+            tokio::select! {
+                changed = changes.changed() => changed.ok()?,
+                () = stopping.cancelled() => return None,
+                () = tokio::time::sleep_until(until) => return None,
+            }
+            // Whatever changes meanwhile is in the same event.
+            tokio::time::sleep(PAUSE).await;
+            let number = *changes.borrow_and_update();
+            let event = Event::default().event("changed").id(number.to_string()).data(number.to_string());
+            Some((Ok(event), (changes, stopping, open)))
+        });
+    Ok(Sse::new(events).keep_alive(KeepAlive::default().interval(BEAT)))
 }

@@ -65,7 +65,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// When the client that reads the issuer's keys cannot be made.
-    pub fn new(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Result<Self, reqwest::Error> {
+    pub fn new(config: &Config, store: Arc<Store>, clock: Arc<dyn Clock>) -> Result<Self, String> {
         let tokens = match &config.oauth {
             Some(oauth) => Some(oauth::Tokens::new(oauth.clone(), Arc::clone(&clock))?),
             None => None,

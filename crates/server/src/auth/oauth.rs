@@ -29,10 +29,6 @@ const TOKEN_BYTES_MAX: usize = 16 * 1024;
 const JWKS_BYTES_MAX: usize = 256 * 1024;
 /// How long fetching the keys may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long fetched keys are used before they are fetched again, so that a withdrawn key goes out of use.
-const KEYS_AGE_MAX: Duration = Duration::from_secs(600);
-/// How often an unknown key id may make us fetch again: tokens are free to make up.
-const REFETCH_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why a token is not accepted. Says nothing that helps to forge one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -126,12 +122,20 @@ impl Tokens {
         clippy::disallowed_methods,
         reason = "the one client that reads an issuer's keys: one fixed URL"
     )]
-    pub(crate) fn new(config: OauthConfig, clock: Arc<dyn Clock>) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
+    pub(crate) fn new(config: OauthConfig, clock: Arc<dyn Clock>) -> Result<Self, String> {
+        let mut builder = reqwest::Client::builder();
+        if let Some(ca) = &config.ca {
+            let trusted = countersign_tools::tls::authorities(ca)?;
+            let trusted = trusted.iter().map(|certificate| reqwest::Certificate::from_der(certificate));
+            let trusted: Vec<_> = trusted.collect::<Result<_, _>>().map_err(|why| why.to_string())?;
+            builder = builder.tls_certs_only(trusted);
+        }
+        let client = builder
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .timeout(FETCH_TIMEOUT)
-            .build()?;
+            .build()
+            .map_err(|why| why.to_string())?;
         Ok(Self { config, clock, client, keys: RwLock::new(None), fetching: Mutex::new(None) })
     }
 
@@ -187,7 +191,7 @@ impl Tokens {
     async fn key(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Jwk, TokenError> {
         let known = self.keys.read().await.clone();
         if let Some(keys) = &known
-            && keys.since.elapsed() < KEYS_AGE_MAX
+            && keys.since.elapsed() < self.config.keys_age_max
             && let Some(jwk) = choose(&keys.set, kid, algorithm)
         {
             return Ok(jwk);
@@ -205,10 +209,10 @@ impl Tokens {
         {
             return Ok(keys.set);
         }
-        if last.is_some_and(|last| last.elapsed() < REFETCH_PAUSE) {
+        if last.is_some_and(|last| last.elapsed() < self.config.refetch_pause) {
             // Too soon: what is known counts as long as it is fresh.
             return match seen {
-                Some(keys) if keys.since.elapsed() < KEYS_AGE_MAX => Ok(Arc::clone(&keys.set)),
+                Some(keys) if keys.since.elapsed() < self.config.keys_age_max => Ok(Arc::clone(&keys.set)),
                 Some(_) | None => Err(TokenError::Keys("trying again in a moment".into())),
             };
         }

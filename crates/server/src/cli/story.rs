@@ -574,14 +574,14 @@ mod tests {
             .collect()
     }
 
-    fn entry(kind: &str, body: Value) -> Value {
+    fn entry(kind: &str, body: &Value) -> Value {
         json!({ "v": 1, "at": "2026-03-01T10:00:00.000Z", "kind": kind, "agent": "a", "session": "s",
                 "call": "call-1", "body": body })
     }
 
-    fn proposed(arguments: Value, reason: &str) -> Value {
+    fn proposed(arguments: &Value, reason: &str) -> Value {
         let body = json!({ "arguments": arguments, "reason": reason, "system": "shop", "tool": "sql" });
-        entry("call_proposed", body)
+        entry("call_proposed", &body)
     }
 
     #[test]
@@ -591,7 +591,7 @@ mod tests {
         let refusal = json!({ "person": "bob", "approved": false, "channel": "rest", "groups": ["dba"],
                               "comment": "no\nand DONE" });
         let entries =
-            stored(&[proposed(json!({ "sql": sql, "n\nm": 1 }), reason), entry("answered", refusal)]);
+            stored(&[proposed(&json!({ "sql": sql, "n\nm": 1 }), reason), entry("answered", &refusal)]);
         let stories = calls(&entries);
         let sessions = sessions(&entries);
         for told in [stories[0].told(), sessions[0].told()] {
@@ -608,7 +608,7 @@ mod tests {
     fn a_refusal_names_who_and_why() {
         let body = json!({ "person": "bob", "approved": false, "channel": "rest", "groups": ["dba"],
                            "comment": "real invoices" });
-        let stories = calls(&stored(&[proposed(json!({ "n": 1 }), "r"), entry("answered", body)]));
+        let stories = calls(&stored(&[proposed(&json!({ "n": 1 }), "r"), entry("answered", &body)]));
         let told = stories[0].told();
         assert!(told.starts_with("call-1: `sql` refused by bob\n"), "{told}");
         assert!(told.contains(r#"`bob` (group `dba`) REFUSED over rest: "real invoices"  [11]"#), "{told}");
@@ -620,10 +620,10 @@ mod tests {
             json!({ "facts": { "effect": "write" }, "decision": { "answer": "ask", "policies": ["p"] } });
         let asked = json!({ "approval": "apr-1", "of": [{ "group": "g", "quorum": 2, "policy": "p", "because": "b" }] });
         let entries = stored(&[
-            proposed(json!({}), "r"),
-            entry("decided", ask),
-            entry("asked", asked),
-            entry("foreseen_later", json!({ "x": "\u{1b}" })),
+            proposed(&json!({}), "r"),
+            entry("decided", &ask),
+            entry("asked", &asked),
+            entry("foreseen_later", &json!({ "x": "\u{1b}" })),
         ]);
         let story = &calls(&entries)[0];
         let steps: Vec<&[u64]> = story.steps.iter().map(|step| step.entries.as_slice()).collect();
@@ -635,10 +635,10 @@ mod tests {
 
     #[test]
     fn sessions_of_the_same_name_are_told_apart() {
-        let mut other = proposed(json!({}), "r");
+        let mut other = proposed(&json!({}), "r");
         other["agent"] = json!("b");
         other["call"] = json!("call-2");
-        let sessions = sessions(&stored(&[proposed(json!({}), "r"), other]));
+        let sessions = sessions(&stored(&[proposed(&json!({}), "r"), other]));
         let agents: Vec<(&str, usize)> =
             sessions.iter().map(|session| (session.agent.as_str(), session.calls.len())).collect();
         assert_eq!(agents, [("a", 1), ("b", 1)]);

@@ -13,6 +13,7 @@ use super::{
     SecretSource,
     secret::secret,
     section::{Complaint, Section, integer, list, parsed, text, word},
+    system::ca,
 };
 
 /// The longest time that any setting may say: 30 days.
@@ -37,6 +38,16 @@ pub struct ServerConfig {
     pub request_timeout: Duration,
     /// The longest that stopping waits for calls under way.
     pub shutdown: Duration,
+    /// The most connections at once.
+    pub connections_max: usize,
+    /// The longest that the headers of a request may take, and a connection may be idle.
+    pub header_timeout: Duration,
+    /// The longest that a client may take nothing of its answer.
+    pub write_timeout: Duration,
+    /// The most streams of one principal at once.
+    pub streams_max: usize,
+    /// The longest that a stream lasts.
+    pub stream: Duration,
 }
 
 /// `[store]`
@@ -59,6 +70,8 @@ pub enum StorePlace {
         url: SecretSource,
         /// The most connections of this server.
         connections_max: usize,
+        /// A PEM file with the certificates that are trusted; those that the machine trusts if not said.
+        ca: Option<PathBuf>,
     },
 }
 
@@ -93,6 +106,12 @@ pub struct OauthConfig {
     pub scope: Option<String>,
     /// How far clocks may differ.
     pub leeway: Duration,
+    /// A PEM file with the certificates that `jwks_url` is trusted by; those that the machine trusts if not said.
+    pub ca: Option<PathBuf>,
+    /// How long keys are used before they are read again, so that a withdrawn one goes out of use.
+    pub keys_age_max: Duration,
+    /// How often a token with an unknown key makes us read the keys again: tokens are free to make up.
+    pub refetch_pause: Duration,
 }
 
 /// Where an issuer's keys are.
@@ -132,6 +151,11 @@ pub(super) fn server(mut section: Section<'_, '_>) -> Option<ServerConfig> {
     let wait = section.defaulted("wait_ms", integer(0..=600_000));
     let request_timeout = section.defaulted("request_timeout_ms", integer(100..=600_000));
     let shutdown = section.defaulted("shutdown_ms", integer(0..=600_000));
+    let connections_max = section.defaulted("connections_max", integer(1..=1_000_000));
+    let header_timeout = section.defaulted("header_timeout_ms", integer(100..=600_000));
+    let write_timeout = section.defaulted("write_timeout_ms", integer(100..=600_000));
+    let streams_max = section.defaulted("streams_max", integer(0..=1_000_000));
+    let stream = section.defaulted("stream_ms", integer(100..=MS_MAX));
     section.finish();
     Some(ServerConfig {
         listen: listen?,
@@ -142,6 +166,11 @@ pub(super) fn server(mut section: Section<'_, '_>) -> Option<ServerConfig> {
         wait: Duration::from_millis(wait?),
         request_timeout: Duration::from_millis(request_timeout?),
         shutdown: Duration::from_millis(shutdown?),
+        connections_max: usize::try_from(connections_max?).ok()?,
+        header_timeout: Duration::from_millis(header_timeout?),
+        write_timeout: Duration::from_millis(write_timeout?),
+        streams_max: usize::try_from(streams_max?).ok()?,
+        stream: Duration::from_millis(stream?),
     })
 }
 
@@ -155,6 +184,7 @@ pub(super) fn store(mut section: Section<'_, '_>, folder: &Path) -> Option<Store
     let kind = section.defaulted("kind", word(&[("sqlite", Kind::Sqlite), ("postgres", Kind::Postgres)]));
     // Read whatever the kind, so that switching it needs no other change.
     let connections = section.defaulted("connections_max", integer(2..=1_000));
+    let ca = section.optional("ca", ca(folder));
     let place = match kind? {
         Kind::Sqlite => section.defaulted("path", text).map(|path| StorePlace::Sqlite(folder.join(path))),
         Kind::Postgres => {
@@ -164,7 +194,7 @@ pub(super) fn store(mut section: Section<'_, '_>, folder: &Path) -> Option<Store
                 secret(folder),
             );
             url.zip(connections).and_then(|(url, most)| {
-                Some(StorePlace::Postgres { url, connections_max: usize::try_from(most).ok()? })
+                Some(StorePlace::Postgres { url, connections_max: usize::try_from(most).ok()?, ca })
             })
         }
     };
@@ -207,6 +237,9 @@ pub(super) fn oauth(mut section: Section<'_, '_>, folder: &Path) -> Option<Oauth
     let agent_claim = section.defaulted("agent_claim", text);
     let scope = section.optional("scope", text);
     let leeway = section.defaulted("leeway_ms", integer(0..=300_000));
+    let ca = section.optional("ca", ca(folder));
+    let keys_age_max = section.defaulted("keys_age_max_ms", integer(1..=MS_MAX));
+    let refetch_pause = section.defaulted("refetch_pause_ms", integer(1..=MS_MAX));
     let jwks = match (url, file) {
         (Some(url), None) => Some(JwksPlace::Url(url)),
         (None, Some(file)) => Some(JwksPlace::File(folder.join(file))),
@@ -224,6 +257,9 @@ pub(super) fn oauth(mut section: Section<'_, '_>, folder: &Path) -> Option<Oauth
         agent_claim: agent_claim?,
         scope,
         leeway: Duration::from_millis(leeway?),
+        ca,
+        keys_age_max: Duration::from_millis(keys_age_max?),
+        refetch_pause: Duration::from_millis(refetch_pause?),
     })
 }
 

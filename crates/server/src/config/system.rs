@@ -102,6 +102,7 @@ fn postgres(
         "say where its connection string is kept, such as `url = { env = \"BILLING_DATABASE_URL\" }`",
         secret(folder),
     );
+    let ca = section.optional("ca", ca(folder));
     let search_path = section.defaulted("search_path", list(|name| Ok(name.to_owned())));
     let connections_max = size(section, "connections_max", 1..=1_000);
     let connect_timeout_ms = section.defaulted("connect_timeout_ms", integer(MS));
@@ -109,6 +110,7 @@ fn postgres(
     secrets.insert("url".to_owned(), url?);
     Some(Target::Postgres(PostgresTarget {
         search_path: search_path?,
+        ca,
         connections_max: connections_max?,
         connect_timeout_ms: connect_timeout_ms?,
         limits: limits?,
@@ -148,6 +150,7 @@ fn http(
     let auth = auth(section, folder, secrets);
     let headers = section.optional("headers", texts).unwrap_or_default();
     let allow_private = section.defaulted("allow_private", flag);
+    let ca = section.optional("ca", ca(folder));
     let follow_redirects = section.defaulted("follow_redirects", flag);
     let connect_timeout_ms = section.defaulted("connect_timeout_ms", integer(MS));
     let timeout_ms = section.defaulted("timeout_ms", integer(MS));
@@ -158,6 +161,7 @@ fn http(
         auth: auth?,
         headers,
         allow_private: allow_private?,
+        ca,
         follow_redirects: follow_redirects?,
         limits: HttpLimits {
             connect_timeout_ms: connect_timeout_ms?,
@@ -227,6 +231,7 @@ fn mcp(
         (false, true) => {
             let url = section.optional("url", parsed(http_url));
             let bearer = section.optional("bearer", secret(folder));
+            let ca = section.optional("ca", ca(folder));
             let bearer = bearer.map(|source| {
                 secrets.insert("token".to_owned(), source);
                 "token".to_owned()
@@ -235,6 +240,7 @@ fn mcp(
                 url,
                 bearer,
                 allow_private,
+                ca,
             })
         }
         (false, false) | (true, true) => {
@@ -298,6 +304,18 @@ fn size(
     range: std::ops::RangeInclusive<u64>,
 ) -> Option<usize> {
     usize::try_from(section.defaulted(key, integer(range))?).ok()
+}
+
+/// A PEM file with certificates to trust.
+pub(super) fn ca(folder: &Path) -> impl FnOnce(&DeValue<'_>) -> Result<PathBuf, Complaint> {
+    let folder = folder.to_owned();
+    move |value| {
+        let path = folder.join(text(value)?);
+        countersign_tools::tls::authorities(&path).map(|_certificates| path).map_err(|why| {
+            Complaint::new(format!("the certificates cannot be read: {why}"))
+                .help("name a PEM file with the certificates of the authorities to trust")
+        })
+    }
 }
 
 /// A table of texts.

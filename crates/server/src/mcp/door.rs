@@ -22,7 +22,10 @@ use super::{
     task, tools,
     waiting::{self, Round},
 };
-use crate::app::{App, Identity};
+use crate::{
+    app::{App, Identity},
+    auth::Principal,
+};
 
 /// How often the list of tools is compared for clients that want to hear of changes.
 const LIST_POLL: Duration = Duration::from_secs(1);
@@ -188,12 +191,18 @@ impl ServerHandler for Door {
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let streams = self.app.streams();
+        let until = streams.until();
+        let _open = streams.open(&Principal::Agent(self.who.clone())).map_err(|refusal| {
+            ErrorData::invalid_request(refusal.message.clone(), serde_json::to_value(&refusal).ok())
+        })?;
         let mut known = self.listed();
         let mut poll = tokio::time::interval(LIST_POLL);
         loop {
             tokio::select! {
                 () = context.cancelled() => return Ok(()),
                 () = self.settings.stopping.cancelled() => return Ok(()),
+                () = tokio::time::sleep_until(until) => return Ok(()),
                 _ = poll.tick() => {
                     let now = self.listed();
                     if now != known

@@ -1,6 +1,6 @@
 //! Streamable HTTP: what is checked before the SDK sees a request.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -26,9 +26,6 @@ use super::{
     session::{MCP_SESSION_HEADER, NoSession, SessionKey},
 };
 use crate::{app::App, body::read};
-
-/// How long a client may take to send a message.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The protocol's header for the revision.
 const VERSION_HEADER: &str = "mcp-protocol-version";
@@ -79,8 +76,8 @@ async fn serve(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Respo
     if is_own_origin(&parts.headers) {
         parts.headers.remove(header::ORIGIN);
     }
-    let limit = endpoint.settings.message_bytes_max;
-    let bytes = match tokio::time::timeout(BODY_TIMEOUT, read(body, limit)).await {
+    let Settings { message_bytes_max: limit, message_timeout, .. } = *endpoint.settings;
+    let bytes = match tokio::time::timeout(message_timeout, read(body, limit)).await {
         Ok(Ok(Some(bytes))) => bytes,
         Ok(Err(_cut_off)) => {
             return error(StatusCode::BAD_REQUEST, &invalid(Value::Null, "the message was cut off"));

@@ -80,6 +80,8 @@ pub struct Settings {
     pub beat: Duration,
     /// The largest message, in bytes.
     pub message_bytes_max: usize,
+    /// How long a client may take to send a message.
+    pub message_timeout: Duration,
     /// Seals what clients carry for us.
     pub seal: Seal,
     /// Where the metadata of the protected resource stands (RFC 9728), when OAuth tokens are accepted.
@@ -98,6 +100,7 @@ impl Settings {
             wait: Duration::from_secs(20),
             beat: Duration::from_secs(1),
             message_bytes_max: 256 * 1024,
+            message_timeout: Duration::from_secs(30),
             seal,
             resource_metadata: None,
             stopping: CancellationToken::new(),

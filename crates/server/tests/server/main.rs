@@ -9,6 +9,8 @@ mod binary;
 #[cfg(test)]
 mod configuration;
 #[cfg(test)]
+mod connections;
+#[cfg(test)]
 mod effects;
 #[cfg(test)]
 mod identity;

@@ -1,11 +1,12 @@
 //! The one place that makes HTTP clients.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, path::Path, time::Duration};
 
 use reqwest::{Client, redirect};
 use url::{Host, Url};
 
 use super::address::{GuardedResolver, is_public};
+use crate::tls::authorities;
 
 /// How many redirects a read follows.
 const REDIRECTS_MAX: usize = 3;
@@ -39,16 +40,26 @@ pub(crate) fn check_base(url: &Url, allow_private: bool) -> Result<(), &'static 
     Ok(())
 }
 
-/// A client that connects only where it may. Proxies of the environment are not used, cookies not kept.
+/// A client that connects only where it may, and trusts the certificates of `ca` alone where that is given. Proxies of the environment are not used, cookies not kept.
 #[expect(clippy::disallowed_methods, reason = "the one place that makes HTTP clients")]
 pub(crate) fn client(
     connect_timeout: Duration,
     allow_private: bool,
     follow_redirects: bool,
-) -> Result<Client, reqwest::Error> {
+    ca: Option<&Path>,
+) -> Result<Client, String> {
     let redirects =
         if follow_redirects { redirect::Policy::custom(same_origin) } else { redirect::Policy::none() };
-    Client::builder()
+    let builder = match ca {
+        None => Client::builder(),
+        Some(ca) => {
+            let trusted = authorities(ca)?;
+            let trusted = trusted.iter().map(|certificate| reqwest::Certificate::from_der(certificate));
+            let trusted: Vec<_> = trusted.collect::<Result<_, _>>().map_err(|why| why.to_string())?;
+            Client::builder().tls_certs_only(trusted)
+        }
+    };
+    builder
         .no_proxy()
         .redirect(redirects)
         .referer(false)
@@ -57,6 +68,7 @@ pub(crate) fn client(
         .dns_resolver(GuardedResolver { allow_private })
         .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")))
         .build()
+        .map_err(|why| why.to_string())
 }
 
 /// Follows a few redirects, and only to where the credential may go anyway.

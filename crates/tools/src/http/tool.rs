@@ -92,7 +92,7 @@ impl HttpSystem {
         }
         let timeout = Duration::from_millis(target.limits.connect_timeout_ms);
         let make = |follow| {
-            client(timeout, target.allow_private, follow)
+            client(timeout, target.allow_private, follow, target.ca.as_deref())
                 .map_err(|e| bad("base_url", format!("no client: {e}")))
         };
         Ok(Arc::new(Self {

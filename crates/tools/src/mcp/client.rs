@@ -64,8 +64,8 @@ pub(super) async fn connect(
                 let child = start(transport, credential, &scrubber)?;
                 listener.serve(child).await.map_err(|error| error.to_string())
             }
-            McpTransport::Http { url, bearer, allow_private } => {
-                let client = client(wait, *allow_private, false).map_err(|error| error.to_string())?;
+            McpTransport::Http { url, bearer, allow_private, ca } => {
+                let client = client(wait, *allow_private, false, ca.as_deref())?;
                 let mut config = StreamableHttpClientTransportConfig::with_uri(url.as_str());
                 config.max_json_response_size = bytes_max(limits);
                 config.max_sse_event_size = bytes_max(limits);

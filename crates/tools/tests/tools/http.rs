@@ -117,6 +117,7 @@ fn api(base_url: Url) -> HttpTarget {
         auth: Some(HttpAuth::Bearer { secret: "token".into() }),
         headers: BTreeMap::from([("x-version".into(), "7".into())]),
         allow_private: true,
+        ca: None,
         follow_redirects: false,
         limits: HttpLimits { timeout_ms: 300, response_bytes_max: 20_000, ..HttpLimits::default() },
     }

@@ -54,7 +54,7 @@ async fn http() -> (SystemDefinition, Upstream) {
     let url = format!("http://{}/mcp", listener.local_addr().unwrap()).parse().unwrap();
     let app = axum::Router::new().nest_service("/mcp", service);
     tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    let transport = McpTransport::Http { url, bearer: Some("token".into()), allow_private: true };
+    let transport = McpTransport::Http { url, bearer: Some("token".into()), allow_private: true, ca: None };
     (system("upstream", Target::Mcp(McpTarget { transport, limits: McpLimits::default() })), upstream)
 }
 
@@ -288,6 +288,7 @@ fn definitions_that_do_not_hold_are_refused() {
         url: "http://10.0.0.1/mcp".parse().unwrap(),
         bearer: None,
         allow_private: false,
+        ca: None,
     };
     let target = Target::Mcp(McpTarget { transport: plain, limits: McpLimits::default() });
     assert!(Systems::new(&[system("upstream", target)], &vault).unwrap_err()[0].to_string().contains("url"));

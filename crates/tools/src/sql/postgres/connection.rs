@@ -1,7 +1,7 @@
 //! Connections to one PostgreSQL database.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -9,12 +9,11 @@ use countersign_gate::{Credential, MeasureError, ToolError};
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
-use rustls_platform_verifier::BuilderVerifierExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::{definition::PostgresTarget, secret::Scrubber};
+use crate::{definition::PostgresTarget, secret::Scrubber, tls};
 
 /// The name of the secret that is the connection string.
 const URL: &str = "url";
@@ -91,6 +90,10 @@ impl Connections {
 
     fn build(&self, url: &str) -> Result<Pool, NotConnected> {
         // The error of the parser may repeat parts of the text: it is not passed on.
+        // Every certificate is checked in full, so the stricter words of `libpq` mean the same here.
+        let url = url
+            .replace("sslmode=verify-full", "sslmode=require")
+            .replace("sslmode=verify-ca", "sslmode=require");
         let mut config: tokio_postgres::Config = url.parse().map_err(|_unsaid| {
             NotConnected(format!("the secret `{URL}` is no PostgreSQL connection string"))
         })?;
@@ -103,17 +106,14 @@ impl Connections {
             Host::Unix(_) => true,
         });
         // `prefer`, the driver's default, would fall back to plain text when somebody in the way asks for it.
-        if !local && config.get_ssl_mode() == SslMode::Prefer {
-            config.ssl_mode(SslMode::Require);
+        if config.get_ssl_mode() == SslMode::Prefer {
+            let plain = local && self.target.ca.is_none();
+            config.ssl_mode(if plain { SslMode::Disable } else { SslMode::Require });
         }
         let timeout = Duration::from_millis(self.target.connect_timeout_ms);
         config.connect_timeout(timeout).application_name("countersign");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.with_platform_verifier())
-            .map_err(|error| NotConnected(format!("TLS cannot be set up: {error}")))?
-            .with_no_client_auth();
+        let tls = tls::config(self.target.ca.as_deref())
+            .map_err(|why| NotConnected(format!("TLS cannot be set up: {why}")))?;
         let manager = Manager::from_config(
             config,
             MakeRustlsConnect::new(tls),
