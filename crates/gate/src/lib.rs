@@ -27,6 +27,6 @@ pub use clock::{Clock, Entropy};
 pub use entry::Entry;
 pub use gate::{Gate, Settings};
 pub use ledger::Ledger;
-pub use tool::{Evidence, MeasureError, Measured, Parsed, Performed, Sample, Tool, ToolError};
+pub use tool::{Evidence, MeasureError, Measured, Parsed, Performed, Recalled, Sample, Tool, ToolError};
 pub use vault::{Authority, Credential, Upkeep, Vault, VaultFault};
 pub use warrant::{Probe, Warrant};

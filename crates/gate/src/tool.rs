@@ -3,11 +3,14 @@
 use std::{collections::BTreeSet, future::Future, sync::Arc};
 
 use countersign_audit::{Commitment, Hash, commitment::Salt};
-use countersign_rules::{Effect, Money, Reach, Refusal, StatementFacts, ToolSpec};
+use countersign_rules::{CallId, Effect, Money, Reach, Refusal, StatementFacts, ToolSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::warrant::{Probe, Warrant};
+use crate::{
+    vault::Upkeep,
+    warrant::{Probe, Warrant},
+};
 
 /// One narrow, typed operation on one system.
 ///
@@ -41,6 +44,35 @@ pub trait Tool: Send + Sync + 'static {
         &self,
         warrant: Warrant<Self::Args>,
     ) -> impl Future<Output = Result<Performed, ToolError>> + Send;
+
+    /// Asks the system what became of a call whose outcome was lost. Where the answer is
+    /// [`Recalled::Never`], the system itself sees to it that the call cannot take effect any more.
+    ///
+    /// # Errors
+    /// [`MeasureError`] when the system could not be asked; the call then stays in doubt.
+    fn recall(
+        &self,
+        _upkeep: &Upkeep,
+        _call: &CallId,
+    ) -> impl Future<Output = Result<Recalled, MeasureError>> + Send {
+        std::future::ready(Ok(Recalled::Unknown))
+    }
+}
+
+/// What a system knows of a call whose outcome was lost.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Recalled {
+    /// It keeps no record of calls.
+    Unknown,
+    /// It happened.
+    Happened {
+        /// Rows touched.
+        rows: u64,
+        /// Money moved.
+        amount: Option<Money>,
+    },
+    /// It did not happen, and the system refuses it from now on.
+    Never,
 }
 
 /// A call's arguments as the tool understands them, and what it is seen to do.

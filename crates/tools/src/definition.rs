@@ -58,6 +58,23 @@ pub struct SqliteTarget {
     pub path: PathBuf,
     /// Limits of every statement.
     pub limits: SqlLimits,
+    /// Whether and how calls are kept in the file, so that they can be undone.
+    pub journal: Option<JournalSettings>,
+}
+
+/// How calls are kept in the target's own database: which ones took effect, and what rows were before them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournalSettings {
+    /// How long rows are kept for undo, in milliseconds.
+    pub retention_ms: u64,
+    /// The most bytes of rows that one call may keep; a call that would keep more is rolled back.
+    pub bytes_max: u64,
+}
+
+impl Default for JournalSettings {
+    fn default() -> Self {
+        Self { retention_ms: 30 * 24 * 3_600_000, bytes_max: 256 * 1024 * 1024 }
+    }
 }
 
 /// A PostgreSQL database. Its credential's secret `url` is a connection string
@@ -77,6 +94,8 @@ pub struct PostgresTarget {
     pub connect_timeout_ms: u64,
     /// Limits of every statement.
     pub limits: SqlLimits,
+    /// Whether and how calls are kept in the database, so that they can be undone.
+    pub journal: Option<JournalSettings>,
 }
 
 impl Default for PostgresTarget {
@@ -87,6 +106,7 @@ impl Default for PostgresTarget {
             connections_max: 8,
             connect_timeout_ms: 5_000,
             limits: SqlLimits::default(),
+            journal: None,
         }
     }
 }

@@ -88,7 +88,7 @@ fn sqlite(section: &mut Section<'_, '_>, folder: &Path) -> Option<Target> {
     section.set_defaults(reference("system", Some("sqlite")));
     let path = section.required("path", "say which file, such as `path = \"billing.db\"`", text);
     let limits = sql_limits(section);
-    Some(Target::Sqlite(SqliteTarget { path: folder.join(path?), limits: limits? }))
+    Some(Target::Sqlite(SqliteTarget { path: folder.join(path?), limits: limits?, journal: None }))
 }
 
 fn postgres(
@@ -114,6 +114,7 @@ fn postgres(
         connections_max: connections_max?,
         connect_timeout_ms: connect_timeout_ms?,
         limits: limits?,
+        journal: None,
     }))
 }
 

@@ -12,6 +12,7 @@
 //! decimals are text, so that no reader rounds them.
 
 mod cascade;
+mod journal;
 mod placeholder;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;

@@ -182,7 +182,10 @@ pub(crate) fn system(name: &str, target: Target) -> SystemDefinition {
 }
 
 pub(crate) fn sqlite(path: &Path) -> SystemDefinition {
-    system("billing", Target::Sqlite(SqliteTarget { path: path.into(), limits: SqlLimits::default() }))
+    system(
+        "billing",
+        Target::Sqlite(SqliteTarget { path: path.into(), limits: SqlLimits::default(), journal: None }),
+    )
 }
 
 pub(crate) fn tool(name: &str, system: &str, effect: DeclaredEffect, arguments: Value) -> ToolDefinition {

@@ -132,7 +132,7 @@ async fn results_stop_at_the_row_cap_and_at_the_byte_cap() {
     assert_eq!((done.rows, &done.reply["truncated"]), (5, &json!(true)));
 
     let limits = SqlLimits { result_bytes_max: 100, ..SqlLimits::default() };
-    let target = SqliteTarget { path: folder.path().join("billing.db"), limits };
+    let target = SqliteTarget { path: folder.path().join("billing.db"), limits, journal: None };
     let all = AnyDefinition::Sql(from_agent("all", &["billing"]));
     let world = World::new(&[system("billing", Target::Sqlite(target))], TestVault::default(), &[all], ALLOW);
     let done = world.done("all", json!({"sql": "select id from billing"})).await;
@@ -147,7 +147,7 @@ async fn results_stop_at_the_row_cap_and_at_the_byte_cap() {
 async fn a_read_that_takes_too_long_is_stopped() {
     let (folder, _connection) = database(1);
     let limits = SqlLimits { statement_timeout_ms: 50, ..SqlLimits::default() };
-    let target = SqliteTarget { path: folder.path().join("billing.db"), limits };
+    let target = SqliteTarget { path: folder.path().join("billing.db"), limits, journal: None };
     let any = AnyDefinition::Sql(from_agent("any", &["billing"]));
     let world = World::new(&[system("billing", Target::Sqlite(target))], TestVault::default(), &[any], ALLOW);
     let endless = "with recursive n(x) as (select 1 union all select x + 1 from n) select max(x) from n";
@@ -277,7 +277,7 @@ async fn a_table_that_refers_to_itself_is_counted_to_the_end() {
 async fn counting_stops_at_its_limit_and_says_so() {
     let (folder, _connection) = database(30);
     let limits = SqlLimits { measure_rows_max: 10, ..SqlLimits::default() };
-    let target = SqliteTarget { path: folder.path().join("billing.db"), limits };
+    let target = SqliteTarget { path: folder.path().join("billing.db"), limits, journal: None };
     let any = AnyDefinition::Sql(from_agent("any", &["line"]));
     let world = World::new(&[system("billing", Target::Sqlite(target))], TestVault::default(), &[any], ASK);
     let reach = world.measured("any", json!({"sql": "delete from line"})).await;
@@ -323,7 +323,7 @@ async fn a_write_that_fails_changes_nothing_and_says_why() {
 async fn a_locked_missing_or_broken_file_is_an_answer() {
     let (folder, connection) = database(2);
     let limits = SqlLimits { lock_timeout_ms: 20, ..SqlLimits::default() };
-    let target = SqliteTarget { path: folder.path().join("billing.db"), limits };
+    let target = SqliteTarget { path: folder.path().join("billing.db"), limits, journal: None };
     let any = || AnyDefinition::Sql(from_agent("any", &["line"]));
     let world =
         World::new(&[system("billing", Target::Sqlite(target))], TestVault::default(), &[any()], ALLOW);
