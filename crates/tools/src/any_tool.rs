@@ -1,16 +1,21 @@
 //! Any tool on any system, so that whoever holds a table of tools need not know their kinds.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use countersign_gate::{Answer, Gate, Ledger, Tool as _, Upkeep, Vault, ledger::ApprovalRecord};
-use countersign_rules::{RawCall, Refusal, Requester, SystemName, ToolSpec};
+use countersign_gate::{
+    Answer, Gate, Ledger, MeasureError, Recalled, Tool as _, Upkeep, Vault, ledger::ApprovalRecord,
+};
+use countersign_rules::{CallId, RawCall, Refusal, Requester, SystemName, ToolSpec};
 use serde_json::Value;
 
 use crate::{
     definition::{AnyDefinition, DefinitionError, SystemDefinition, Target},
     http::{HttpSystem, HttpTool},
     mcp::{McpSystem, McpTool, Reviewable},
-    sql::{SqlSystem, SqlTool},
+    sql::{SqlSystem, SqlTool, UndoTool},
 };
 
 /// Every configured system, by name. Nothing is connected before the first call needs it, but for upstream
@@ -92,6 +97,44 @@ impl Systems {
         .await;
     }
 
+    /// The tools that take back calls: one for each database that keeps a journal. Columns that any tool of
+    /// the system hides from approvers are hidden by it as well.
+    ///
+    /// # Errors
+    /// [`DefinitionError`] when a system's name leaves no room for the tool's.
+    pub fn undo_tools(&self, definitions: &[AnyDefinition]) -> Result<Vec<AnyTool>, DefinitionError> {
+        let mut tools = Vec::new();
+        for (name, system) in &self.0 {
+            let AnySystem::Sql(system) = system else { continue };
+            if !system.keeps_journal() {
+                continue;
+            }
+            let mut mask = BTreeSet::new();
+            for definition in definitions {
+                if let AnyDefinition::Sql(definition) = definition
+                    && definition.tool.system == *name
+                {
+                    mask.extend(definition.mask.iter().cloned());
+                }
+            }
+            tools.push(AnyTool::Undo(UndoTool::new(Arc::clone(system), &mask)?));
+        }
+        Ok(tools)
+    }
+
+    /// A database that is configured to keep a journal: to prepare it, and to prune what it keeps.
+    ///
+    /// # Errors
+    /// A message when there is no such database, or it keeps no journal.
+    pub fn journal(&self, system: &SystemName) -> Result<&SqlSystem, String> {
+        match self.0.get(system) {
+            Some(AnySystem::Sql(database)) if database.keeps_journal() => Ok(database),
+            Some(AnySystem::Sql(_)) => Err(format!("system `{system}` keeps no journal")),
+            Some(AnySystem::Http(_) | AnySystem::Mcp(_)) => Err(format!("system `{system}` is no database")),
+            None => Err(format!("system `{system}` is not configured")),
+        }
+    }
+
     /// Everything that an upstream MCP server offers right now, for people to review.
     ///
     /// # Errors
@@ -116,6 +159,8 @@ pub enum AnyTool {
     Http(Arc<HttpTool>),
     /// A tool of an upstream MCP server.
     Mcp(Arc<McpTool>),
+    /// Takes back calls on a database; built in.
+    Undo(Arc<UndoTool>),
 }
 
 /// Whether a tool may be called at all.
@@ -165,6 +210,7 @@ impl AnyTool {
             Self::Sql(tool) => tool.spec(),
             Self::Http(tool) => tool.spec(),
             Self::Mcp(tool) => tool.spec(),
+            Self::Undo(tool) => tool.spec(),
         }
     }
 
@@ -175,6 +221,7 @@ impl AnyTool {
             Self::Sql(tool) => tool.advertised(),
             Self::Http(tool) => tool.advertised(),
             Self::Mcp(tool) => tool.advertised(),
+            Self::Undo(tool) => tool.advertised(),
         }
     }
 
@@ -182,7 +229,7 @@ impl AnyTool {
     #[must_use]
     pub fn status(&self) -> ToolStatus {
         match self {
-            Self::Sql(_) | Self::Http(_) => ToolStatus::Ready,
+            Self::Sql(_) | Self::Http(_) | Self::Undo(_) => ToolStatus::Ready,
             Self::Mcp(tool) => tool.status(),
         }
     }
@@ -198,6 +245,7 @@ impl AnyTool {
             Self::Sql(tool) => gate.submit(tool, requester, raw).await,
             Self::Http(tool) => gate.submit(tool, requester, raw).await,
             Self::Mcp(tool) => gate.submit(tool, requester, raw).await,
+            Self::Undo(tool) => gate.submit(tool, requester, raw).await,
         }
     }
 
@@ -207,6 +255,20 @@ impl AnyTool {
             Self::Sql(tool) => gate.perform_granted(tool, record).await,
             Self::Http(tool) => gate.perform_granted(tool, record).await,
             Self::Mcp(tool) => gate.perform_granted(tool, record).await,
+            Self::Undo(tool) => gate.perform_granted(tool, record).await,
+        }
+    }
+
+    /// Asks the system what became of a call: [`countersign_gate::Tool::recall`].
+    ///
+    /// # Errors
+    /// [`MeasureError`] when the system could not be asked.
+    pub async fn recall(&self, upkeep: &Upkeep, call: &CallId) -> Result<Recalled, MeasureError> {
+        match self {
+            Self::Sql(tool) => tool.recall(upkeep, call).await,
+            Self::Http(tool) => tool.recall(upkeep, call).await,
+            Self::Mcp(tool) => tool.recall(upkeep, call).await,
+            Self::Undo(tool) => tool.recall(upkeep, call).await,
         }
     }
 }

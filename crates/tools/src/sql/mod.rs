@@ -18,6 +18,8 @@ pub(crate) mod postgres;
 pub(crate) mod sqlite;
 mod statement;
 mod tool;
+mod undo;
 mod value;
 
 pub use tool::{SqlSystem, SqlTool, Work};
+pub use undo::{UndoArgs, UndoTool};

@@ -303,6 +303,19 @@ impl Scope {
 }
 
 impl Statement {
+    /// Whether it changes rows of tables, and nothing else that would have to be undone.
+    pub(crate) fn changes_rows_only(&self) -> bool {
+        const BEYOND_ROWS: [Category; 5] =
+            [Category::Schema, Category::Iam, Category::Admin, Category::LargeObject, Category::Notify];
+        let verb = match self.verb {
+            Verb::Insert | Verb::Update | Verb::Delete | Verb::Merge => true,
+            // A query around a change of rows: `WITH gone AS (DELETE …) SELECT …`.
+            Verb::Select => !self.writes.is_empty(),
+            _ => false,
+        };
+        verb && !self.writes.is_empty() && !BEYOND_ROWS.iter().any(|c| self.categories.contains(c))
+    }
+
     /// What the categories mean to the rules.
     pub(crate) fn category_names(&self) -> BTreeSet<String> {
         self.categories.iter().map(|category| category.as_str().to_owned()).collect()

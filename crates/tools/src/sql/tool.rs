@@ -3,13 +3,16 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_gate::{
-    Authority, MeasureError, Measured, Parsed, Performed, Probe, Tool, ToolError, Vault, Warrant,
+    Authority, Credential, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Tool, ToolError,
+    Upkeep, Vault, Warrant,
 };
-use countersign_rules::{Code, DeclaredEffect, Effect, Refusal, SystemSpec, ToolSpec};
+use countersign_rules::{CallId, Code, DeclaredEffect, Effect, Refusal, SystemSpec, ToolSpec};
 use countersign_sql::Dialect;
+use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use super::{
+    journal::{Mark, NO_JOURNAL, OnChange, Undone},
     postgres::PostgresDatabase,
     sqlite::SqliteDatabase,
     statement::{Outside, Scope, Sizing, Statement, Writer},
@@ -28,6 +31,7 @@ pub struct SqlSystem {
     spec: SystemSpec,
     vault: Arc<dyn Vault>,
     database: Database,
+    journal: bool,
 }
 
 #[derive(Debug)]
@@ -50,6 +54,11 @@ impl SqlSystem {
     pub fn new(definition: &SystemDefinition, vault: Arc<dyn Vault>) -> Result<Arc<Self>, DefinitionError> {
         check_kind(definition)?;
         let spec = definition.spec.clone();
+        let journal = match &definition.target {
+            Target::Sqlite(target) => target.journal.is_some(),
+            Target::Postgres(target) => target.journal.is_some(),
+            Target::Http(_) | Target::Mcp(_) => false,
+        };
         let database = match &definition.target {
             Target::Sqlite(target) => {
                 Database::Sqlite(SqliteDatabase::new(target.path.clone(), target.limits))
@@ -65,13 +74,125 @@ impl SqlSystem {
                 return Err(DefinitionError::system(&spec.name, "kind", "is no database"));
             }
         };
-        Ok(Arc::new(Self { spec, vault, database }))
+        Ok(Arc::new(Self { spec, vault, database, journal }))
     }
 
     /// What it is declared to be.
     #[must_use]
     pub const fn spec(&self) -> &SystemSpec {
         &self.spec
+    }
+
+    /// Whether calls are kept in the database, so that their outcome is known there and they can be undone.
+    #[must_use]
+    pub const fn keeps_journal(&self) -> bool {
+        self.journal
+    }
+
+    fn credential(&self, authority: &dyn Authority) -> Result<Credential, String> {
+        self.vault.open(authority).map_err(|fault| fault.to_string())
+    }
+
+    /// What the journal says of a call; one that has left no trace there is fenced off.
+    pub(crate) async fn recall(&self, upkeep: &Upkeep, call: &CallId) -> Result<Recalled, MeasureError> {
+        if !self.journal {
+            return Ok(Recalled::Unknown);
+        }
+        match &self.database {
+            Database::Sqlite(database) => database.recall(call).await,
+            Database::Postgres(database) => {
+                let credential = self.credential(upkeep).map_err(MeasureError::System)?;
+                database.recall(&credential, call).await
+            }
+        }
+    }
+
+    /// What undoing a call would touch.
+    pub(crate) async fn undo_measure(
+        &self,
+        authority: &dyn Authority,
+        call: &CallId,
+        on_change: OnChange,
+        mask: &Mask,
+    ) -> Result<Measured, MeasureError> {
+        match &self.database {
+            Database::Sqlite(database) => database.undo_measure(call, on_change, mask).await,
+            Database::Postgres(database) => {
+                let credential = self.credential(authority).map_err(MeasureError::System)?;
+                database.undo_measure(&credential, call, on_change, mask).await
+            }
+        }
+    }
+
+    /// Undoes a call within the warrant, or not at all. Returns the rows touched as well.
+    pub(crate) async fn undo(
+        &self,
+        authority: &dyn Authority,
+        mark: Mark,
+        call: &CallId,
+        on_change: OnChange,
+        rows_max: u64,
+    ) -> Result<(Undone, u64), ToolError> {
+        match &self.database {
+            Database::Sqlite(database) => database.undo(mark, call, on_change, rows_max).await,
+            Database::Postgres(database) => {
+                let credential =
+                    self.credential(authority).map_err(|message| ToolError::Unavailable { message })?;
+                database.undo(&credential, mark, call, on_change, rows_max).await
+            }
+        }
+    }
+
+    /// The statements that prepare the database to keep the rows of these tables, for its administrator to
+    /// read and to run.
+    ///
+    /// # Errors
+    /// A message when the system keeps no journal, or its credential cannot be opened.
+    pub fn prepare_sql(&self, upkeep: &Upkeep, tables: &[String]) -> Result<String, String> {
+        if !self.journal {
+            return Err(NO_JOURNAL.into());
+        }
+        match &self.database {
+            Database::Sqlite(database) => database.prepare_sql(tables),
+            Database::Postgres(database) => database.prepare_sql(&self.credential(upkeep)?, tables),
+        }
+    }
+
+    /// Prepares the database to keep the rows of these tables. PostgreSQL needs `admin`, an administrator's
+    /// connection string: the account of the tools must not own what it is held to. Says what is kept.
+    ///
+    /// # Errors
+    /// A message when the system keeps no journal, or the database refuses.
+    pub async fn prepare(
+        &self,
+        upkeep: &Upkeep,
+        admin: Option<&SecretString>,
+        tables: &[String],
+    ) -> Result<Vec<String>, String> {
+        if !self.journal {
+            return Err(NO_JOURNAL.into());
+        }
+        match (&self.database, admin) {
+            (Database::Sqlite(database), _) => database.prepare(tables).await,
+            (Database::Postgres(database), Some(admin)) => {
+                database.prepare(&self.credential(upkeep)?, admin, tables).await
+            }
+            (Database::Postgres(_), None) => Err("an administrator's connection string is needed".into()),
+        }
+    }
+
+    /// Forgets rows that were kept longer than the retention; returns how many.
+    ///
+    /// # Errors
+    /// A message when the system keeps no journal, or the database refuses.
+    pub async fn prune(&self, upkeep: &Upkeep) -> Result<u64, String> {
+        if !self.journal {
+            return Err(NO_JOURNAL.into());
+        }
+        match &self.database {
+            Database::Sqlite(database) => database.prune().await,
+            Database::Postgres(database) => database.prune(&self.credential(upkeep)?).await,
+        }
     }
 
     const fn dialect(&self) -> Dialect {
@@ -107,6 +228,8 @@ pub struct Work {
     pub(crate) arguments: Map<String, Value>,
     declared: Arc<Declared>,
     fixed: bool,
+    /// Whether the rows it changes are kept for undo: it can be undone, and is declared so.
+    images: bool,
 }
 
 impl Work {
@@ -135,6 +258,10 @@ impl Work {
 pub(crate) struct Mask(BTreeSet<String>);
 
 impl Mask {
+    pub(crate) fn new(columns: &BTreeSet<String>) -> Self {
+        Self(columns.iter().map(|column| column.to_ascii_lowercase()).collect())
+    }
+
     pub(crate) fn hides(&self, table: &str, column: &str) -> bool {
         let (table, column) = (table.to_ascii_lowercase(), column.to_ascii_lowercase());
         self.0.contains(&format!("{table}.{column}")) || self.0.contains(&column)
@@ -222,7 +349,7 @@ impl SqlTool {
             }
             None => true,
         };
-        let template = json!({
+        let mut template = json!({
             "kind": "sql",
             "statement": match &definition.statement {
                 SqlText::Fixed(text) => json!(text),
@@ -233,6 +360,13 @@ impl SqlTool {
             "mask": definition.mask,
             "search_path": system.search_path(),
         });
+        // Another version: a call of the one without a journal has left no trace, and asking the journal
+        // about it would tell that it never happened.
+        if system.journal
+            && let Some(template) = template.as_object_mut()
+        {
+            template.insert("journal".into(), json!(true));
+        }
         let declared = Declared::new(&written, &system.spec, &template, measurable)?;
         if let Some(statement) = &fixed {
             let used: BTreeSet<&str> = statement.parameters.iter().map(String::as_str).collect();
@@ -246,7 +380,7 @@ impl SqlTool {
                     .help(format!("write `:{unused}` where it belongs, or leave it out")));
             }
         }
-        let mask = Mask(definition.mask.iter().map(|column| column.to_ascii_lowercase()).collect());
+        let mask = Mask::new(&definition.mask);
         Ok(Arc::new(Self { declared: Arc::new(declared), system, scope, fixed, mask }))
     }
 
@@ -260,12 +394,14 @@ impl SqlTool {
         &self,
         authority: &dyn Authority,
         work: Arc<Work>,
+        mark: Mark,
         rows_max: u64,
     ) -> Result<Performed, ToolError> {
+        let mark = self.system.journal.then_some(mark);
         let read = work.statement.effect == Effect::Read;
         match (&self.system.database, read) {
             (Database::Sqlite(database), true) => database.read(work, rows_max).await,
-            (Database::Sqlite(database), false) => database.write(work, rows_max).await,
+            (Database::Sqlite(database), false) => database.write(work, rows_max, mark).await,
             (Database::Postgres(database), read) => {
                 let credential = self
                     .system
@@ -275,7 +411,7 @@ impl SqlTool {
                 if read {
                     database.read(&credential, &self.scope, work, rows_max).await
                 } else {
-                    database.write(&credential, &self.scope, work, rows_max).await
+                    database.write(&credential, &self.scope, work, rows_max, mark).await
                 }
             }
         }
@@ -303,17 +439,20 @@ impl Tool for SqlTool {
                 (statement, Some(facts), categories)
             }
         };
+        let reversible = self.system.journal && statement.changes_rows_only();
         Ok(Parsed {
             effect: statement.effect,
             categories,
             statement: facts,
-            // What an author calls reversible was written to be; nothing is known so of an agent's statement.
-            reversible: self.fixed.is_some(),
+            // The rows are kept with the call, or the call is rolled back: so it holds for an agent's
+            // statement as well.
+            reversible,
             args: Arc::new(Work {
                 statement,
                 arguments,
                 declared: Arc::clone(&self.declared),
                 fixed: self.fixed.is_some(),
+                images: reversible && self.declared.spec.reversible,
             }),
         })
     }
@@ -339,6 +478,11 @@ impl Tool for SqlTool {
 
     async fn perform(&self, warrant: Warrant<Self::Args>) -> Result<Performed, ToolError> {
         let work = Arc::clone(warrant.args());
-        self.run(&warrant, work, warrant.rows_max()).await
+        let mark = Mark::new(warrant.call(), work.images);
+        self.run(&warrant, work, mark, warrant.rows_max()).await
+    }
+
+    async fn recall(&self, upkeep: &Upkeep, call: &CallId) -> Result<Recalled, MeasureError> {
+        self.system.recall(upkeep, call).await
     }
 }

@@ -11,6 +11,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the verbs of SQL: those not named are treated alike")]
 
 mod connection;
+mod journal;
 mod schema;
 pub(crate) mod value;
 
@@ -27,6 +28,7 @@ use tokio_postgres::{Client, Error, IsolationLevel, Row, Statement, Transaction,
 
 use super::{
     cascade::{ActingKey, CascadeQuery, Change, cascade_query, named, quoted},
+    journal::Mark,
     statement::{Scope, Sizing, sum},
     tool::{Mask, Work},
     value::{BadRow, Room, Rows, shown},
@@ -145,6 +147,7 @@ impl PostgresDatabase {
         scope: &Scope,
         work: Arc<Work>,
         rows_max: u64,
+        _mark: Option<Mark>,
     ) -> Result<Performed, ToolError> {
         let scrubber = Scrubber::new(credential);
         let client = self.connections.connect(credential).await?;

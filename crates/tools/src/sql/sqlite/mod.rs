@@ -6,6 +6,7 @@
 )]
 
 mod connection;
+mod journal;
 mod schema;
 mod value;
 
@@ -25,6 +26,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     cascade::{Change, cascade_query, named, touched},
+    journal::Mark,
     statement::{Sizing, Statement, sum},
     tool::{Mask, Work},
     value::{BadRow, Room, Rows, shown},
@@ -104,7 +106,12 @@ impl SqliteDatabase {
     }
 
     /// Writes, within the warrant or not at all.
-    pub(super) async fn write(&self, work: Arc<Work>, rows_max: u64) -> Result<Performed, ToolError> {
+    pub(super) async fn write(
+        &self,
+        work: Arc<Work>,
+        rows_max: u64,
+        _mark: Option<Mark>,
+    ) -> Result<Performed, ToolError> {
         let Some(mut writer) = self.connections.writer().await else {
             return Err(ToolError::Unavailable { message: "the database is busy with another write".into() });
         };
