@@ -12,10 +12,7 @@ use countersign_rules::{
 };
 use serde_json::{Value, json};
 
-use crate::{
-    ledger::{CallOutcome, CallRecord, HaltRecord, HaltScope},
-    warrant::Limits,
-};
+use crate::ledger::{CallOutcome, HaltRecord, HaltScope};
 
 /// An entry before it has its place in the log.
 #[derive(Debug, Clone, PartialEq)]
@@ -194,7 +191,7 @@ impl Entry {
         call: &Call<A>,
         decision: &DecisionId,
         approval: Option<&ApprovalId>,
-        limits: &Limits,
+        rows_max: u64,
         holds: &[(String, u64)],
     ) -> Self {
         let holds: Vec<Value> =
@@ -203,7 +200,7 @@ impl Entry {
             "decision": decision,
             "digest": call.digest,
             "holds": holds,
-            "limits": limits,
+            "rows_max": rows_max,
             "system": call.tool.system.name,
         });
         Self::new(at_ms, "warrant_issued", body).about(&call.requester, &call.id).under(approval)
@@ -257,26 +254,8 @@ impl Entry {
         happened: bool,
         comment: &str,
     ) -> Self {
-        let body =
-            json!({ "comment": comment, "evidence": "person", "happened": happened, "person": person });
+        let body = json!({ "comment": comment, "happened": happened, "person": person });
         Self::new(at_ms, "doubt_resolved", body).about(&call.requester, &call.id)
-    }
-
-    /// The system's own record told what became of a call in doubt: `used` when it happened, and nothing
-    /// when it did not and cannot any more.
-    #[must_use]
-    pub fn doubt_recalled(at_ms: i64, record: &CallRecord, used: Option<(u64, Option<Money>)>) -> Self {
-        let (rows, amount) = used.map_or((None, None), |(rows, amount)| (Some(rows), amount));
-        let body = json!({
-            "amount": amount,
-            "evidence": "system_record",
-            "happened": used.is_some(),
-            "rows": rows,
-            "system": record.system,
-        });
-        Self::new(at_ms, "doubt_resolved", body)
-            .about(&record.call.requester, &record.call.id)
-            .under(record.approval.as_ref())
     }
 
     /// An agent, or every agent, was halted.

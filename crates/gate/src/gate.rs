@@ -9,9 +9,10 @@ use std::{
 };
 
 use countersign_rules::{
-    AgentId, ApprovalFact, ApprovalId, ApprovalRequest, ApprovalState, Ask, BundleDigest, Call, CallDigest,
-    CallId, Code, Decision, DecisionId, Deny, DenyReason, Effect, Facts, GroupName, Money, PersonId, RawCall,
-    Reach, Refusal, Requester, Signature, StatementFacts, StoredCall, SystemName, ToolSpec,
+    AgentId, Allow, ApprovalFact, ApprovalId, ApprovalRequest, ApprovalState, Ask, BundleDigest, Call,
+    CallDigest, CallId, Code, Decision, DecisionId, Deny, DenyReason, Effect, Facts, GroupName, Money,
+    PersonId, RawCall, Reach, Refusal, Requester, Signature, StatementFacts, StoredCall, SystemName,
+    ToolSpec,
     approval::AnswerRefusal,
     arguments::split_reason,
     budget::{Budget, HoldRequest, Unit},
@@ -29,12 +30,12 @@ use crate::{
     clock::{BadId, Clock, Entropy, approval_id, call_id, decision_id},
     entry::Entry,
     ledger::{
-        ApprovalRecord, CallOutcome, CallRecord, CallState, Closing, HaltRecord, HaltScope, Intent, Issued,
-        Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Settlement, Standing, Wait,
+        ApprovalRecord, CallOutcome, CallRecord, Closing, HaltRecord, HaltScope, Intent, Issued, Ledger,
+        LedgerFault, NotAnswered, NotIssued, Parking, Settlement, Standing, Wait,
     },
-    tool::{Evidence, MeasureError, Performed, Recalled, Tool, ToolError},
+    tool::{Evidence, MeasureError, Performed, Tool, ToolError},
     vault::Upkeep,
-    warrant::{Limits, Permitted, Probe, Warrant},
+    warrant::{Permitted, Probe, Warrant},
 };
 
 /// Longest canonical arguments of a call, in bytes: they stand in one log entry.
@@ -416,10 +417,9 @@ impl<L: Ledger> Gate<L> {
             }
             Decision::Allow(ref allow) => {
                 entries.push(Entry::decided(now_ms, &call, &id, policies.bundle(), &facts, &decision));
-                let amount = facts.reach.as_ref().and_then(|reach| reach.amount);
-                let limits = Limits::new(allow, &call.tool, seen.effect, amount);
+                let rows_max = allowed_rows(allow, &call.tool, seen.effect);
                 let history = policies.uses_history(&call.tool.name).then_some(standing.history);
-                let permitted = Permitted { call, decision: id, limits };
+                let permitted = Permitted { call, decision: id, rows_max };
                 self.act(tool, permitted, &facts, granted, history, entries).await
             }
         }
@@ -553,7 +553,7 @@ impl<L: Ledger> Gate<L> {
         let now_ms = facts.now_ms;
         let amount = facts.reach.as_ref().and_then(|r| r.amount);
         let call = &permitted.call;
-        let holds = match self.holds(call, facts.effect, permitted.limits.rows_max, amount, now_ms) {
+        let holds = match self.holds(call, facts.effect, permitted.rows_max, amount, now_ms) {
             Ok(holds) => holds,
             Err(refusal) => return Round::Answer(self.refuse(call, granted, entries, refusal).await),
         };
@@ -565,7 +565,7 @@ impl<L: Ledger> Gate<L> {
             call,
             &permitted.decision,
             approval.as_ref(),
-            &permitted.limits,
+            permitted.rows_max,
             &named,
         ));
         let stored = call.stored();
@@ -1127,64 +1127,6 @@ impl<L: Ledger> Gate<L> {
     pub async fn sweep(&self) -> Result<Vec<CallRecord>, LedgerFault> {
         self.ledger.sweep(self.clock.now_ms()).await
     }
-
-    /// Asks the system of a call in doubt for its own record of it, and settles the call by that. What the
-    /// system does not know stays in doubt, and so does a call of another version of the tool: where that
-    /// one kept its records is not known. Nothing is ever performed here. May be repeated, and run in
-    /// several replicas at once: the answer is the same, and the ledger takes it once.
-    ///
-    /// # Errors
-    /// [`NotRecalled`]: the call stays in doubt; try again later.
-    pub async fn recall<T: Tool>(&self, tool: &T, record: &CallRecord) -> Result<Recalled, NotRecalled> {
-        let spec = tool.spec();
-        let same = spec.version == record.call.version && spec.system.name == record.system;
-        // A read leaves no record of itself.
-        if record.state != CallState::InDoubt || record.effect < Effect::Write || !same {
-            return Ok(Recalled::Unknown);
-        }
-        let upkeep = self.upkeep(spec);
-        let asked = AssertUnwindSafe(tool.recall(&upkeep, &record.call.id)).catch_unwind().await;
-        let recalled = asked.unwrap_or_else(|_| Err(MeasureError::System("the tool failed".into())))?;
-        let now_ms = self.clock.now_ms();
-        let (outcome, settlement, used) = match &recalled {
-            Recalled::Unknown => return Ok(Recalled::Unknown),
-            Recalled::Happened { rows, amount } => {
-                let message = format!(
-                    "the record of system `{}` shows that it happened; its answer was lost",
-                    record.system
-                );
-                let used = (*rows, *amount);
-                let settlement = Settlement::Used { rows: used.0, amount: used.1 };
-                (CallOutcome::DoneWithoutResult { message }, settlement, Some(used))
-            }
-            Recalled::Never => {
-                let message = format!(
-                    "the record of system `{}` shows that it never happened and no longer can; propose it again if it is still wanted",
-                    record.system
-                );
-                let outcome = CallOutcome::Failed { code: Code::ToolFailed, message, superseded: false };
-                (outcome, Settlement::Released, None)
-            }
-        };
-        let entry = Entry::doubt_recalled(now_ms, record, used);
-        // A crash here leaves the call in doubt, and the system's record answers the same again.
-        let settled = self.ledger.resolve(&record.call.id, outcome, settlement, entry).await?;
-        if settled {
-            tracing::info!(call = %record.call.id, happened = used.is_some(), "a doubt was settled by the system's record");
-        }
-        Ok(recalled)
-    }
-}
-
-/// Why a system was not asked about a call in doubt, or its answer not kept.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum NotRecalled {
-    /// The system could not be asked.
-    #[error(transparent)]
-    System(#[from] MeasureError),
-    /// The answer could not be recorded.
-    #[error(transparent)]
-    Ledger(#[from] LedgerFault),
 }
 
 /// The rates of a call, each with the key its instant is stored under.
@@ -1203,6 +1145,15 @@ fn rate_keys<A>(call: &Call<A>) -> Vec<(String, countersign_rules::rate::Rate)> 
             (format!("{tool}|{rate}|{subject}"), *rate)
         })
         .collect()
+}
+
+/// The most rows a call may touch. What a write was approved or measured for binds it; a read is bound by
+/// the tool's cap.
+fn allowed_rows(allow: &Allow, spec: &ToolSpec, effect: Effect) -> u64 {
+    match effect {
+        Effect::Read => spec.rows_max,
+        Effect::Write | Effect::Destructive => allow.rows_max.unwrap_or(spec.rows_max),
+    }
 }
 
 /// What a tool's answer means for the record and for the holds.

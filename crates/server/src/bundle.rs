@@ -5,18 +5,24 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::Read as _,
+    path::Path,
     sync::Arc,
 };
 
 use countersign_gate::Vault;
 use countersign_rules::{AgentSpec, GroupName, Policies, Refusal, ToolName, ToolSpec};
+use countersign_sql::Snapshot;
 use countersign_tools::{
     AnyTool, Systems, ToolStatus,
     definition::{DefinitionError, Subject, SystemDefinition},
 };
 use serde_json::Value;
 
-use crate::config::{Config, Found, Problems, Source};
+use crate::config::{Config, Found, Problems, Source, SystemConfig};
+
+/// The largest catalog snapshot that is read, in bytes.
+const CATALOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Tools and policies, checked against each other.
 #[derive(Debug)]
@@ -72,7 +78,10 @@ impl Bundle {
             problems: found.into_inner(),
         };
         let definitions: Vec<SystemDefinition> =
-            config.systems.values().map(|system| system.definition.clone()).collect();
+            config.systems.values().map(|system| with_catalog(system, &found)).collect();
+        if !found.is_empty() {
+            return Err(fail(found));
+        }
         let systems = match Systems::new(&definitions, vault) {
             Ok(systems) => systems,
             Err(errors) => {
@@ -127,6 +136,36 @@ impl Bundle {
         }
         Ok(Self { tools, policies: Arc::new(policies), systems, warnings })
     }
+}
+
+/// The definition of a system with the catalog it names.
+fn with_catalog(system: &SystemConfig, found: &Found) -> SystemDefinition {
+    let mut definition = system.definition.clone();
+    if let Some(path) = &system.catalog {
+        let name = &definition.spec.name;
+        match catalog(path) {
+            Ok(snapshot) => definition.catalog = Some(Arc::new(snapshot)),
+            Err(why) => {
+                let place = system.place.of("catalog", None);
+                let help = format!("`countersign system inspect {name} --out FILE` writes one");
+                let message = format!("the catalog of system `{name}` cannot be used: {why}");
+                found.push(system.place.source.problem(place, message, Some(help)));
+            }
+        }
+    }
+    definition
+}
+
+/// Reads a snapshot.
+pub(crate) fn catalog(path: &Path) -> Result<Snapshot, String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|why| format!("`{}`: {why}", path.display()))?;
+    let read = file.take(CATALOG_BYTES_MAX.saturating_add(1)).read_to_string(&mut text);
+    let length = read.map_err(|why| format!("`{}`: {why}", path.display()))?;
+    if u64::try_from(length).unwrap_or(u64::MAX) > CATALOG_BYTES_MAX {
+        return Err(format!("`{}` is larger than {CATALOG_BYTES_MAX} bytes", path.display()));
+    }
+    Snapshot::parse(&text).map_err(|why| format!("`{}`: {why}", path.display()))
 }
 
 /// The agents as the rules know them.

@@ -1,8 +1,8 @@
 //! A snapshot of what a database holds, which sharpens the answer.
 //!
-//! Optional everywhere. It may show that a view, a trigger, a cascade or a function does more than the text says, and
-//! that a function of the user's own is declared stable or immutable, which the database itself holds it to. A snapshot
-//! ages: what it does not mention is treated as if there were none.
+//! Optional everywhere. It may show that a view, a trigger, a cascade or a function does more than the text says. It makes
+//! a statement a read only where the database itself would refuse everything else *and* the snapshot shows why: see
+//! [`Routine`]. A snapshot ages: what it does not mention is treated as if there were none.
 
 use std::collections::BTreeSet;
 
@@ -19,17 +19,24 @@ pub struct Catalog {
     /// Tables and views.
     pub relations: Vec<Relation>,
     /// Functions and procedures that are not PostgreSQL's own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routines: Vec<Routine>,
-    /// Names of operators the user defined, without schema. They may stand in front of PostgreSQL's own.
-    pub operators: BTreeSet<String>,
-    /// Types whose conversions run no user code: enums, arrays of them, row types. `name` or `schema.name`.
-    pub types: BTreeSet<String>,
+    /// Operators that are not PostgreSQL's own. They may stand in front of PostgreSQL's own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub operators: Vec<Operator>,
+    /// Types that are not PostgreSQL's own, row types of relations excepted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<Type>,
+    /// Conversions that are not PostgreSQL's own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub casts: Vec<Cast>,
     /// SQLite: the texts of `sqlite_schema.sql`, in the order of their `rowid`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub schema: Vec<String>,
 }
 
 /// A table or view.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Relation {
     /// Its schema.
@@ -40,27 +47,39 @@ pub struct Relation {
     #[serde(default)]
     pub kind: RelationKind,
     /// Its columns.
-    #[serde(default)]
-    pub columns: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<Column>,
+    /// The columns of its primary key, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub primary_key: Vec<String>,
     /// The query of a view.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
+    /// A view that is read with the privileges of whoever asks, not of its owner.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub security_invoker: bool,
     /// Foreign keys of *this* table.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub foreign_keys: Vec<ForeignKey>,
     /// Enabled triggers, those of foreign keys excepted.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<Trigger>,
-    /// Names of rewrite rules, that of a view excepted.
-    #[serde(default)]
-    pub rules: Vec<String>,
+    /// Enabled rewrite rules, that of a view excepted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
     /// Whether row security applies: what a statement sees or touches is then decided by policies.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub row_security: bool,
+    /// The policies, whether row security applies or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Policy>,
+    /// The tables it is a partition or a child of: reading or changing those reads or changes this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inherits: Vec<Name>,
 }
 
 /// Kinds of relations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RelationKind {
     /// An ordinary or partitioned table.
@@ -72,16 +91,54 @@ pub enum RelationKind {
     MaterializedView,
     /// A table of another server.
     ForeignTable,
+    /// SQLite: a table that a module answers for.
+    VirtualTable,
+}
+
+/// A name with its schema.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Name {
+    /// Its schema.
+    pub schema: String,
+    /// The name, as the database stores it.
+    pub name: String,
+}
+
+/// A column.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type, as the database writes it.
+    #[serde(default, rename = "type")]
+    pub data_type: String,
+    /// The text of its default or, when it is generated, of its expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expression: Option<String>,
+    /// Computed from other columns; `expression` says how, where the database tells.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub generated: bool,
+    /// Numbered by the database (`GENERATED … AS IDENTITY`, `AUTOINCREMENT`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub identity: bool,
 }
 
 /// A foreign key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForeignKey {
+    /// Its columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
     /// Schema of the table it points to.
     pub schema: String,
     /// The table it points to.
     pub table: String,
+    /// The columns it points to, in the same order; empty means the primary key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<String>,
     /// What deleting there does here.
     #[serde(default)]
     pub on_delete: Action,
@@ -91,7 +148,7 @@ pub struct ForeignKey {
 }
 
 /// The referential action of a foreign key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// `NO ACTION` and `RESTRICT`: the statement fails instead.
@@ -106,32 +163,105 @@ pub enum Action {
 }
 
 /// A trigger.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trigger {
     /// Its name.
     pub name: String,
     /// `insert`, `update`, `delete`, `truncate`.
     pub events: BTreeSet<String>,
+    /// It acts in place of the change (`INSTEAD OF`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub instead: bool,
+    /// The function it calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<Name>,
 }
 
-/// A function or procedure.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A rewrite rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Its name.
+    pub name: String,
+    /// `insert`, `update`, `delete`.
+    pub events: BTreeSet<String>,
+    /// Its text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+}
+
+/// A policy of row security. Its expressions run with every statement it applies to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Its name.
+    pub name: String,
+    /// `select`, `insert`, `update`, `delete`.
+    pub events: BTreeSet<String>,
+    /// Which rows are seen (`USING`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub using: Option<String>,
+    /// Which rows may be written (`WITH CHECK`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
+}
+
+/// A function, procedure or aggregate.
+///
+/// PostgreSQL itself refuses changes in a function declared `STABLE` or `IMMUTABLE`, but not in a volatile function that
+/// it calls. So a declaration alone proves nothing: a routine is a read when it is declared so **and** all that it runs
+/// can be seen and is a read, or it is native code, or the tool's author vouches for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Routine {
     /// Its schema.
     pub schema: String,
     /// Its name, as the database stores it.
     pub name: String,
+    /// The types of its arguments: they tell functions of one name apart.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub arguments: String,
+    /// What it is.
+    #[serde(default)]
+    pub kind: RoutineKind,
     /// What it was declared to be. Several functions of one name count as the strictest.
     pub volatility: Volatility,
     /// Runs with its owner's privileges.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub security_definer: bool,
+    /// The language it is written in: `sql`, `plpgsql`, `c`, `internal`, …
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub language: String,
+    /// Where it looks up unqualified names, when it says so itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search_path: Option<String>,
+    /// Its text, of a function that is not volatile and written in `sql` or `plpgsql`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// The functions an aggregate is made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Name>,
+    /// A person vouches that it changes nothing. Never part of a snapshot.
+    #[serde(skip)]
+    pub vouched: bool,
+}
+
+/// Kinds of routines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoutineKind {
+    /// A function, window functions included.
+    #[default]
+    Function,
+    /// A procedure, which only `CALL` runs.
+    Procedure,
+    /// An aggregate. PostgreSQL calls each of them immutable, whatever its functions are.
+    Aggregate,
 }
 
 /// What a function was declared to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Volatility {
     /// Depends on nothing but its arguments.
@@ -139,18 +269,76 @@ pub enum Volatility {
     /// Reads, and may not change the database.
     Stable,
     /// May do anything.
+    #[default]
     Volatile,
 }
 
-impl Routine {
-    /// Whether the database refuses data changes in it.
-    #[must_use]
-    pub fn reads_only(&self) -> bool {
-        self.volatility != Volatility::Volatile
-    }
+/// An operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operator {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// The function it calls.
+    pub function: Name,
+}
+
+/// A type.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Type {
+    /// Its schema.
+    pub schema: String,
+    /// Its name, as the database stores it.
+    pub name: String,
+    /// The types it is made of: columns of a row type, the base of a domain, the element of a range.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub of: Vec<Name>,
+    /// The conditions of a domain, which run with every conversion.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<String>,
+    /// Functions that convert it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Name>,
+}
+
+/// A conversion.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cast {
+    /// The type it starts from.
+    pub source: Name,
+    /// The type it ends in.
+    pub target: Name,
+    /// The function it calls.
+    pub function: Name,
+    /// It happens where no text asks for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub implicit: bool,
 }
 
 impl Catalog {
+    /// Puts everything in its one order, so that equal databases have equal snapshots.
+    pub fn settle(&mut self) {
+        for relation in &mut self.relations {
+            relation.foreign_keys.sort();
+            relation.triggers.sort();
+            relation.rules.sort();
+            relation.policies.sort();
+            relation.inherits.sort();
+        }
+        self.relations.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+        self.routines.sort_by(|a, b| {
+            (&a.schema, &a.name, &a.arguments, a.kind).cmp(&(&b.schema, &b.name, &b.arguments, b.kind))
+        });
+        self.operators.sort();
+        self.operators.dedup();
+        self.types.sort();
+        self.casts.sort();
+    }
+
     /// The relation a name means, following the search path.
     #[must_use]
     pub fn relation(&self, table: &TableRef) -> Option<&Relation> {
@@ -159,14 +347,38 @@ impl Catalog {
         })
     }
 
-    /// The strictest routine a name may mean.
-    #[must_use]
-    pub fn routine(&self, schema: Option<&str>, name: &str) -> Option<&Routine> {
-        let schemas: Vec<_> = self.schemas(schema).collect();
+    /// Every routine a name may mean. `anywhere`: whatever the search path is when it is called.
+    pub(crate) fn routines<'c>(
+        &'c self,
+        schema: Option<&'c str>,
+        name: &'c str,
+        anywhere: bool,
+    ) -> impl Iterator<Item = &'c Routine> {
         self.routines
             .iter()
-            .filter(|routine| routine.name == name && schemas.contains(&routine.schema.as_str()))
-            .max_by_key(|routine| routine.volatility)
+            .filter(move |routine| routine.name == name && self.meant(schema, &routine.schema, anywhere))
+    }
+
+    /// Every operator a name may mean.
+    pub(crate) fn operators<'c>(
+        &'c self,
+        schema: Option<&'c str>,
+        name: &'c str,
+        anywhere: bool,
+    ) -> impl Iterator<Item = &'c Operator> {
+        self.operators
+            .iter()
+            .filter(move |operator| operator.name == name && self.meant(schema, &operator.schema, anywhere))
+    }
+
+    /// Every type a name may mean.
+    pub(crate) fn types<'c>(
+        &'c self,
+        schema: Option<&'c str>,
+        name: &'c str,
+        anywhere: bool,
+    ) -> impl Iterator<Item = &'c Type> {
+        self.types.iter().filter(move |one| one.name == name && self.meant(schema, &one.schema, anywhere))
     }
 
     /// Tables with a foreign key on `table`, and those keys.
@@ -183,14 +395,31 @@ impl Catalog {
         })
     }
 
+    /// Partitions and children of `table`.
+    pub(crate) fn children<'c>(&'c self, table: &'c Relation) -> impl Iterator<Item = &'c Relation> {
+        self.relations.iter().filter(move |relation| {
+            relation.inherits.iter().any(|parent| parent.schema == table.schema && parent.name == table.name)
+        })
+    }
+
     pub(crate) fn has_column(&self, name: &str) -> bool {
-        self.relations.iter().any(|relation| relation.columns.iter().any(|column| column == name))
+        self.relations.iter().any(|relation| relation.columns.iter().any(|column| column.name == name))
+    }
+
+    fn meant(&self, schema: Option<&str>, of: &str, anywhere: bool) -> bool {
+        match schema {
+            Some(schema) => schema == of,
+            None => anywhere || self.schemas(None).any(|searched| searched == of),
+        }
     }
 
     fn schemas<'c>(&'c self, schema: Option<&'c str>) -> impl Iterator<Item = &'c str> {
         let path = self.search_path.iter().map(String::as_str);
         let default = (self.search_path.is_empty()).then_some("public");
         let searched = schema.is_none();
-        schema.into_iter().chain(path.chain(default).filter(move |_| searched))
+        // PostgreSQL looks into its own schema first, whether the path names it or not.
+        schema
+            .into_iter()
+            .chain(["pg_catalog"].into_iter().chain(path).chain(default).filter(move |_| searched))
     }
 }

@@ -10,6 +10,10 @@ pub(crate) struct Findings {
     pub(crate) categories: BTreeSet<Category>,
     pub(crate) reads: BTreeSet<TableRef>,
     pub(crate) writes: BTreeSet<TableRef>,
+    /// Relations that the text does not name: read through views, policies and partitions.
+    pub(crate) reads_through: BTreeSet<TableRef>,
+    /// The same, written: through views, cascades and partitions.
+    pub(crate) writes_through: BTreeSet<TableRef>,
     pub(crate) functions: BTreeSet<FunctionRef>,
     pub(crate) bounded: Bound,
     pub(crate) parameters: BTreeSet<String>,
@@ -43,8 +47,12 @@ impl Findings {
         self.bounded = self.bounded.max(bound);
     }
 
-    pub(crate) fn into_statement(self, verb: Verb) -> Statement {
+    pub(crate) fn into_statement(mut self, verb: Verb) -> Statement {
+        let named = self.reads.union(&self.writes).cloned().collect();
+        self.reads.append(&mut self.reads_through);
+        self.writes.append(&mut self.writes_through);
         Statement {
+            named,
             effect: self.effect,
             locks: self.categories.contains(&Category::Lock),
             categories: self.categories,

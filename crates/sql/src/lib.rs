@@ -17,7 +17,7 @@
 //!
 //! # Codes of reasons
 //!
-//! - rows: `inserts`, `upserts`, `updates`, `deletes`, `merges`, `truncates`, `replaces`, `unbounded`, `refreshes`
+//! - rows: `inserts`, `upserts`, `updates`, `deletes`, `merges`, `truncates`, `truncates_cascade`, `replaces`, `unbounded`, `refreshes`
 //! - objects: `creates`, `creates_table`, `creates_view`, `creates_code`, `virtual_table`, `alters`, `drops`, `rewrites`,
 //!   `disables`, `unlogged`, `writes_catalog`
 //! - people: `privileges`, `roles`, `ownership`, `row_security`
@@ -27,7 +27,8 @@
 //! - what cannot be seen: `runs_code`, `calls_procedure`, `executes_prepared`, `unknown_function`, `unknown_operator`,
 //!   `unknown_type`, `unknown_node`, `unknown_statement`, `compiled_write` (SQLite's compiler saw more than the grammar)
 //! - functions: `function` (one that is known to do more than compute), `volatile_function`, `declared_function`
-//! - from a catalog: `cascades`, `trigger`, `rule`, `writes_view`, `unseen_view`, `foreign_table`
+//! - from a catalog: `cascades`, `trigger`, `rule`, `row_security`, `writes_view`, `unseen_view`, `foreign_table`,
+//!   `unseen_function`, `native_function`, `definer_function`
 //! - notes: `explain_analyze`
 //!
 //! What is deliberately not here: no connection, no clock, no files, no decision. The answer is about the text; objects
@@ -40,6 +41,7 @@ mod findings;
 mod postgres;
 mod predicate;
 mod reach;
+mod snapshot;
 mod sqlite;
 mod statement;
 
@@ -48,9 +50,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use catalog::{Action, Catalog, ForeignKey, Relation, RelationKind, Routine, Trigger, Volatility};
+pub use catalog::{
+    Action, Cast, Catalog, Column, ForeignKey, Name, Operator, Policy, Relation, RelationKind, Routine,
+    RoutineKind, Rule, Trigger, Type, Volatility,
+};
 pub use error::SqlError;
 pub use reach::{NotCountable, Query, ReachQuery, RowSource, reach_query};
+pub use snapshot::{Change, Difference, Snapshot, SnapshotError};
 pub use statement::{Bound, Category, Effect, Explained, FunctionRef, Reason, Statement, TableRef, Verb};
 
 /// Longest text that is examined, in bytes.
@@ -107,6 +113,14 @@ pub fn explain(dialect: Dialect, sql: &str, catalog: Option<&Catalog>) -> Result
         Dialect::Sqlite => with_stack(|| sqlite::explain(sql, catalog))?,
     };
     if statements.is_empty() { Err(SqlError::Empty) } else { Ok(Explained::of(statements)) }
+}
+
+/// Of the text of a SQLite trigger: the events it answers to, and whether it acts in place of them. None when the text is
+/// not that of a trigger.
+#[must_use]
+pub fn sqlite_trigger(sql: &str) -> Option<Trigger> {
+    examined(sql).ok()?;
+    with_stack(|| sqlite::trigger(sql))
 }
 
 /// A short hash that texts of one shape share: constants do not count.

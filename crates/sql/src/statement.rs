@@ -258,9 +258,14 @@ pub struct Statement {
     pub categories: BTreeSet<Category>,
     /// Its leading word. `WITH` counts as what follows it, `VALUES` and `TABLE` as `SELECT`.
     pub verb: Verb,
-    /// Relations it reads, through CTEs, subqueries and joins; through views where a catalog tells.
+    /// Relations that its text names, and those of the functions it calls that could be looked into. What it touches only
+    /// through views, cascades, partitions and policies is in `reads` and `writes` alone.
+    #[serde(skip)]
+    pub named: BTreeSet<TableRef>,
+    /// Relations it reads, through CTEs, subqueries and joins; through views and functions where a catalog tells.
     pub reads: BTreeSet<TableRef>,
-    /// Relations it writes, creates, alters or drops, and those it writes by cascade where a catalog tells.
+    /// Relations it writes, creates, alters or drops, and those it writes through views and by cascade where a
+    /// catalog tells.
     pub writes: BTreeSet<TableRef>,
     /// Functions, aggregates and procedures it calls by name.
     pub functions: BTreeSet<FunctionRef>,

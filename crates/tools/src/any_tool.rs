@@ -6,10 +6,9 @@ use std::{
 };
 
 use countersign_gate::{
-    Answer, Gate, Ledger, NotRecalled, Recalled, Tool as _, Upkeep, Vault,
-    ledger::{ApprovalRecord, CallRecord},
+    Answer, Gate, Ledger, MeasureError, Recalled, Tool as _, Upkeep, Vault, ledger::ApprovalRecord,
 };
-use countersign_rules::{RawCall, Refusal, Requester, SystemName, ToolSpec};
+use countersign_rules::{CallId, RawCall, Refusal, Requester, SystemName, ToolSpec};
 use serde_json::Value;
 
 use crate::{
@@ -149,6 +148,18 @@ impl Systems {
             None => Err(format!("system `{system}` is not configured")),
         }
     }
+
+    /// A database, for what is done to it apart from any call.
+    ///
+    /// # Errors
+    /// When there is no such system, or it is no database.
+    pub fn database(&self, system: &SystemName) -> Result<&Arc<SqlSystem>, String> {
+        match self.0.get(system) {
+            Some(AnySystem::Sql(database)) => Ok(database),
+            Some(AnySystem::Http(_) | AnySystem::Mcp(_)) => Err(format!("system `{system}` is no database")),
+            None => Err(format!("system `{system}` is not configured")),
+        }
+    }
 }
 
 /// Any tool.
@@ -250,23 +261,6 @@ impl AnyTool {
         }
     }
 
-    /// Asks the system of this tool what became of a call in doubt: [`Gate::recall`].
-    ///
-    /// # Errors
-    /// [`NotRecalled`], and then the call stays in doubt.
-    pub async fn recall<L: Ledger>(
-        &self,
-        gate: &Gate<L>,
-        record: &CallRecord,
-    ) -> Result<Recalled, NotRecalled> {
-        match self {
-            Self::Sql(tool) => gate.recall(&**tool, record).await,
-            Self::Http(tool) => gate.recall(&**tool, record).await,
-            Self::Mcp(tool) => gate.recall(&**tool, record).await,
-            Self::Undo(tool) => gate.recall(&**tool, record).await,
-        }
-    }
-
     /// Performs a granted call of this tool: [`Gate::perform_granted`].
     pub async fn perform_granted<L: Ledger>(&self, gate: &Arc<Gate<L>>, record: ApprovalRecord) -> Answer {
         match self {
@@ -274,6 +268,19 @@ impl AnyTool {
             Self::Http(tool) => gate.perform_granted(tool, record).await,
             Self::Mcp(tool) => gate.perform_granted(tool, record).await,
             Self::Undo(tool) => gate.perform_granted(tool, record).await,
+        }
+    }
+
+    /// Asks the system what became of a call: [`countersign_gate::Tool::recall`].
+    ///
+    /// # Errors
+    /// [`MeasureError`] when the system could not be asked.
+    pub async fn recall(&self, upkeep: &Upkeep, call: &CallId) -> Result<Recalled, MeasureError> {
+        match self {
+            Self::Sql(tool) => tool.recall(upkeep, call).await,
+            Self::Http(tool) => tool.recall(upkeep, call).await,
+            Self::Mcp(tool) => tool.recall(upkeep, call).await,
+            Self::Undo(tool) => tool.recall(upkeep, call).await,
         }
     }
 }

@@ -8,11 +8,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     path::PathBuf,
+    sync::Arc,
 };
 
 use countersign_rules::{
     DeclaredEffect, SystemName, ToolName, money::Currency, rate::Rate, tool::SystemSpec,
 };
+use countersign_sql::Snapshot;
 use serde_json::Value;
 use url::Url;
 
@@ -23,6 +25,8 @@ pub struct SystemDefinition {
     pub spec: SystemSpec,
     /// How it is reached.
     pub target: Target,
+    /// What a database holds, as it was reviewed. Sharpens what is said of statements on it.
+    pub catalog: Option<Arc<Snapshot>>,
 }
 
 /// How a system is reached.

@@ -8,6 +8,5 @@
 )]
 
 mod path;
-mod recall;
 mod simulation;
 mod world;

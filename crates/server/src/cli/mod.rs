@@ -20,6 +20,7 @@ mod propose;
 mod serve;
 mod sql;
 mod story;
+mod system;
 mod tools;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -88,6 +89,9 @@ enum Command {
     Calls(calls::Calls),
     /// See what is spent and held of each budget
     Budgets(budgets::Budgets),
+    /// Inspect the databases that agents reach
+    #[command(subcommand)]
+    System(system::System),
     /// List tools, and digest upstream definitions for review
     #[command(subcommand)]
     Tools(tools::Tools),
@@ -186,6 +190,7 @@ fn dispatch(command: Command, out: &mut Output) -> Outcome {
         Command::Resume(resume) => wait(resume.run(out)),
         Command::Calls(calls) => wait(calls.run(out)),
         Command::Budgets(budgets) => wait(budgets.run(out)),
+        Command::System(system) => wait(system.run(out)),
         Command::Tools(tools) => wait(tools.run(out)),
     }
 }

@@ -1,12 +1,15 @@
 //! `countersign sql`: what statements do, without any database.
 
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 use countersign_audit::{StrictError, from_slice_strict};
-use countersign_sql::{Dialect, Explained, LENGTH_MAX, SqlError, explain};
+use countersign_sql::{Dialect, Explained, LENGTH_MAX, Snapshot, SqlError, explain};
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::bundle;
 
 use super::{Failure as Ended, Outcome, Output, output::visible};
 
@@ -28,6 +31,9 @@ pub(super) enum Sql {
         /// Whose SQL it is
         #[arg(long)]
         dialect: DialectWord,
+        /// A catalog snapshot of the database (`countersign system inspect SYSTEM --out FILE`)
+        #[arg(long, value_name = "FILE")]
+        catalog: Option<PathBuf>,
         /// The statement; standard input if not given
         statement: Option<String>,
     },
@@ -50,19 +56,23 @@ impl From<DialectWord> for Dialect {
 
 impl Sql {
     pub(super) fn run(self, out: &Output) -> Outcome {
-        let Self::Explain { dialect, statement } = self;
-        let dialect = dialect.into();
+        let Self::Explain { dialect, catalog, statement } = self;
+        let asked = Asked { dialect: dialect.into(), catalog: catalog.as_deref().map(known).transpose()? };
+        if let Some(snapshot) = asked.catalog.as_ref().filter(|snapshot| snapshot.dialect != asked.dialect) {
+            let why = format!("the snapshot is of a database of kind `{}`", snapshot.dialect);
+            return Err(anyhow::anyhow!(why).into());
+        }
         let mut to = BufWriter::new(io::stdout().lock());
         let good = match (statement, out.json()) {
-            (Some(statement), json) => one(dialect, statement.as_bytes(), json, &mut to)?,
+            (Some(statement), json) => one(&asked, statement.as_bytes(), json, &mut to)?,
             (None, false) => {
                 let mut text = Vec::new();
                 // One byte more than is examined, so that a longer text is seen to be too long.
                 let limit = u64::try_from(LENGTH_MAX).unwrap_or(u64::MAX).saturating_add(1);
                 io::stdin().lock().take(limit).read_to_end(&mut text)?;
-                one(dialect, &text, false, &mut to)?
+                one(&asked, &text, false, &mut to)?
             }
-            (None, true) => stream(dialect, &mut BufReader::new(io::stdin().lock()), &mut to)?,
+            (None, true) => stream(&asked, &mut BufReader::new(io::stdin().lock()), &mut to)?,
         };
         to.flush()?;
         match good {
@@ -77,15 +87,32 @@ impl Sql {
     }
 }
 
+/// Whose SQL it is, and what is known of the database.
+struct Asked {
+    dialect: Dialect,
+    catalog: Option<Snapshot>,
+}
+
+impl Asked {
+    fn explain(&self, sql: &str) -> Result<Explained, Failure> {
+        let catalog = self.catalog.as_ref().map(|snapshot| &snapshot.catalog);
+        explain(self.dialect, sql, catalog).map_err(Failure::from)
+    }
+}
+
+fn known(path: &Path) -> anyhow::Result<Snapshot> {
+    bundle::catalog(path).map_err(anyhow::Error::msg)
+}
+
 /// Answers one text. `Some` says to people why it cannot be classified.
-fn one(dialect: Dialect, text: &[u8], json: bool, out: &mut impl Write) -> io::Result<Option<String>> {
+fn one(asked: &Asked, text: &[u8], json: bool, out: &mut impl Write) -> io::Result<Option<String>> {
     let answer = std::str::from_utf8(text)
         .map_err(|why| Failure {
             code: "sql_utf8",
             message: "the text is not UTF-8".into(),
             position: Some(why.valid_up_to()),
         })
-        .and_then(|sql| explain(dialect, sql, None).map_err(Failure::from));
+        .and_then(|sql| asked.explain(sql));
     let told =
         answer.as_ref().err().map(|failure| failure.told(std::str::from_utf8(text).unwrap_or_default()));
     match answer {
@@ -98,7 +125,7 @@ fn one(dialect: Dialect, text: &[u8], json: bool, out: &mut impl Write) -> io::R
 
 /// Answers JSON Lines as they come, or one statement when there is no line of them.
 fn stream(
-    dialect: Dialect,
+    asked: &Asked,
     input: &mut BufReader<impl Read>,
     out: &mut impl Write,
 ) -> io::Result<Option<String>> {
@@ -131,7 +158,7 @@ fn stream(
         match question {
             _ if line.trim_ascii().is_empty() => {}
             Ok(question) => {
-                let answer = explain(dialect, &question.sql, None).map_err(Failure::from);
+                let answer = asked.explain(&question.sql);
                 write_json(&question.id, answer, out)?;
             }
             Err(unanswered) => write_json(&unanswered.id, Err(unanswered.failure), out)?,
@@ -141,7 +168,7 @@ fn stream(
             out.flush()?;
         }
     }
-    if is_lines { Ok(None) } else { one(dialect, &before.text, true, out) }
+    if is_lines { Ok(None) } else { one(asked, &before.text, true, out) }
 }
 
 /// Lines before the first line of JSON. Beyond what can be a statement only their number counts.

@@ -112,7 +112,7 @@ async fn digest(system: &str, config: &Config, out: &Output) -> Outcome {
 
 /// The authority to look at what an upstream offers. Only a gate gives it, so there is one, which decides
 /// nothing: it has no policies and no tools.
-async fn upkeep(config: &Config, system: &SystemName) -> Result<Upkeep, Failure> {
+pub(super) async fn upkeep(config: &Config, system: &SystemName) -> Result<Upkeep, Failure> {
     let readable = match &config.store.place {
         StorePlace::Sqlite(path) => path.exists(),
         StorePlace::Postgres { .. } => true,

@@ -26,6 +26,8 @@ pub struct SystemConfig {
     pub definition: SystemDefinition,
     /// The secrets of its credential, by the names that the definition uses.
     pub secrets: BTreeMap<String, SecretSource>,
+    /// Of a database: the file with its catalog snapshot, when one is named. Read by [`crate::bundle`].
+    pub catalog: Option<PathBuf>,
     pub(crate) place: Place,
 }
 
@@ -61,7 +63,12 @@ pub(super) fn systems(reading: &mut Reading<'_>) -> BTreeMap<SystemName, SystemC
             text,
         );
         let mut secrets = BTreeMap::new();
-        let target = match kind? {
+        let kind = kind?;
+        let catalog = match kind {
+            Kind::Sqlite | Kind::Postgres => section.optional("catalog", text).map(|file| folder.join(file)),
+            Kind::Http | Kind::Mcp => None,
+        };
+        let target = match kind {
             Kind::Sqlite => sqlite(section, &folder),
             Kind::Postgres => postgres(section, &folder, &mut secrets),
             Kind::Http => http(section, &folder, &mut secrets),
@@ -76,7 +83,12 @@ pub(super) fn systems(reading: &mut Reading<'_>) -> BTreeMap<SystemName, SystemC
             environment: environment?,
             account: account?,
         };
-        Some(SystemConfig { definition: SystemDefinition { spec, target }, secrets, place })
+        Some(SystemConfig {
+            definition: SystemDefinition { spec, target, catalog: None },
+            secrets,
+            catalog,
+            place,
+        })
     });
     for (name, system) in &mut systems {
         system.definition.spec.name = name.clone();

@@ -1,34 +1,76 @@
-//! What a catalog adds: views, triggers, rules, cascades.
+//! What a catalog adds: views, partitions, row security, triggers, rules, cascades.
 
 use std::collections::BTreeSet;
 
+use pg_query::NodeEnum;
+use pg_query::protobuf as pb;
+
 use super::walk::{Event, Walk};
-use crate::catalog::{Action, Relation, RelationKind};
+use crate::catalog::{Action, Catalog, Relation, RelationKind};
 use crate::statement::{Category, Effect, TableRef};
 
 /// Views that use views: deeper than this is not a read.
 const VIEW_DEPTH_MAX: usize = 16;
 
 impl Walk<'_> {
-    /// Looks through a view: what its query does, the name of the view does.
+    /// Looks at what stands behind a relation that is read.
     pub(super) fn view(&mut self, table: &TableRef) {
-        let Some(relation) = self.catalog.and_then(|catalog| catalog.relation(table)) else { return };
+        let Some(catalog) = self.catalog else { return };
+        if self.anywhere && table.schema.is_none() {
+            for relation in catalog.relations.iter().filter(|relation| relation.name == table.name) {
+                self.behind(&named(relation), relation);
+            }
+        } else if let Some(relation) = catalog.relation(table) {
+            self.behind(table, relation);
+        }
+    }
+
+    fn behind(&mut self, table: &TableRef, relation: &Relation) {
+        // A table that refers to itself by its policies or its partitions is looked at once.
+        if relation.kind != RelationKind::View && !self.followed.insert(named(relation)) {
+            return;
+        }
         match relation.kind {
-            RelationKind::Table | RelationKind::MaterializedView => {}
+            RelationKind::Table | RelationKind::MaterializedView | RelationKind::VirtualTable => {}
             RelationKind::ForeignTable => {
                 self.found.categories.insert(Category::Network);
                 self.found.note("foreign_table", format!("`{table}` is a table of another server"));
             }
             RelationKind::View => self.through(table, relation),
         }
-        if relation.row_security {
-            self.found
-                .note("row_security", format!("`{table}` shows only the rows its policies let through"));
+        self.policies(table, relation, Event::Select);
+        for column in relation.columns.iter().filter(|column| column.generated) {
+            if let Some(expression) = &column.expression {
+                self.expression_text(expression, &format!("column `{}` of `{table}`", column.name));
+            }
+        }
+        let Some(catalog) = self.catalog else { return };
+        let outer = self.hidden;
+        self.hidden = self.hidden.saturating_add(1);
+        for child in catalog.children(relation) {
+            let name = named(child);
+            self.behind(&name, child);
+            self.found.reads_through.insert(name);
+        }
+        self.hidden = outer;
+    }
+
+    /// The expressions of row security run with the statement.
+    fn policies(&mut self, table: &TableRef, relation: &Relation, event: Event) {
+        if !relation.row_security {
+            return;
+        }
+        self.found.note("row_security", format!("`{table}` shows only the rows its policies let through"));
+        for policy in relation.policies.iter().filter(|policy| policy.events.contains(event.word())) {
+            for text in policy.using.iter().chain(&policy.check) {
+                self.expression_text(text, &format!("policy `{}` on `{table}`", policy.name));
+            }
         }
     }
 
     fn through(&mut self, table: &TableRef, relation: &Relation) {
-        if self.views.contains(table) {
+        let name = named(relation);
+        if self.views.contains(&name) {
             return;
         }
         if self.views.len() >= VIEW_DEPTH_MAX {
@@ -50,7 +92,9 @@ impl Walk<'_> {
             );
             return;
         };
-        self.views.push(table.clone());
+        self.views.push(name);
+        let outer = self.hidden;
+        self.hidden = self.hidden.saturating_add(1);
         self.within(|walk| {
             for statement in &statements {
                 if let Some(node) = &statement.stmt {
@@ -58,6 +102,7 @@ impl Walk<'_> {
                 }
             }
         });
+        self.hidden = outer;
         self.views.pop();
     }
 
@@ -65,33 +110,44 @@ impl Walk<'_> {
     pub(super) fn consequences(&mut self, table: &TableRef, event: Event) {
         let Some(catalog) = self.catalog else { return };
         let Some(start) = catalog.relation(table) else { return };
-        if start.kind == RelationKind::View {
-            self.found.note("writes_view", format!("`{table}` is a view: the rows of its tables change"));
-            self.through(table, start);
-        }
-        if start.kind == RelationKind::ForeignTable {
-            self.raise(
-                Effect::Write,
-                &[Category::Network],
-                "foreign_table",
-                format!("`{table}` is a table of another server"),
-            );
-        }
         let mut seen = BTreeSet::new();
         let mut open = vec![(start, event)];
         while let Some((relation, event)) = open.pop() {
-            let name = TableRef::new(&relation.schema, relation.name.clone());
-            if !seen.insert((name.clone(), event.word())) {
+            let name = named(relation);
+            if !seen.insert((name.clone(), event)) {
                 continue;
             }
             self.fired(relation, &name, event);
+            self.policies(&name, relation, event);
+            match relation.kind {
+                RelationKind::Table | RelationKind::MaterializedView | RelationKind::VirtualTable => {}
+                RelationKind::ForeignTable => self.raise(
+                    Effect::Write,
+                    &[Category::Network],
+                    "foreign_table",
+                    format!("`{name}` is a table of another server"),
+                ),
+                RelationKind::View => {
+                    self.found
+                        .note("writes_view", format!("`{name}` is a view: the rows of its tables change"));
+                    self.through(&name, relation);
+                    if let Some(base) = base(catalog, relation) {
+                        self.found.writes_through.insert(named(base));
+                        open.push((base, event));
+                    }
+                }
+            }
+            for child in catalog.children(relation) {
+                self.found.writes_through.insert(named(child));
+                open.push((child, event));
+            }
             for (child, key) in catalog.referencing(relation) {
                 let action = match event {
                     Event::Delete => key.on_delete,
                     Event::Update => key.on_update,
-                    Event::Insert | Event::Truncate => continue,
+                    Event::Insert | Event::Truncate | Event::Select => continue,
                 };
-                let child_name = TableRef::new(&child.schema, child.name.clone());
+                let child_name = named(child);
                 let (effect, next, words) = match (action, event) {
                     (Action::Refuse, _) => continue,
                     (Action::Cascade, Event::Delete) => {
@@ -107,7 +163,7 @@ impl Walk<'_> {
                     "cascades",
                     format!("a foreign key on `{name}` {words} `{child_name}` too"),
                 );
-                self.found.writes.insert(child_name);
+                self.found.writes_through.insert(child_name);
                 open.push((child, next));
             }
         }
@@ -123,9 +179,9 @@ impl Walk<'_> {
                 continue;
             }
             for (child, _) in catalog.referencing(relation) {
-                let name = TableRef::new(&child.schema, child.name.clone());
+                let name = named(child);
                 self.fired(child, &name, Event::Truncate);
-                self.found.writes.insert(name);
+                self.found.writes_through.insert(name);
                 open.push(child);
             }
         }
@@ -140,15 +196,36 @@ impl Walk<'_> {
                 format!("fires trigger `{}` on `{name}`, whose effects are not counted", trigger.name),
             );
         }
-        for rule in &relation.rules {
+        for rule in relation.rules.iter().filter(|rule| rule.events.contains(event.word())) {
             self.raise(
                 Effect::Write,
                 &[Category::Opaque],
                 "rule",
-                format!("rule `{rule}` on `{name}` may put another statement in its place"),
+                format!("rule `{}` on `{name}` may put another statement in its place", rule.name),
             );
         }
     }
+}
+
+/// The one relation whose rows a view that PostgreSQL updates by itself shows. A view with a trigger in place of the change
+/// goes wherever that trigger goes; any other cannot be written.
+fn base<'c>(catalog: &'c Catalog, view: &Relation) -> Option<&'c Relation> {
+    if view.triggers.iter().any(|trigger| trigger.instead) {
+        return None;
+    }
+    let statements = super::parse(view.definition.as_deref()?).ok()?;
+    let [pb::RawStmt { stmt: Some(statement), .. }] = statements.as_slice() else { return None };
+    let Some(NodeEnum::SelectStmt(select)) = &statement.node else { return None };
+    match select.from_clause.as_slice() {
+        [pb::Node { node: Some(NodeEnum::RangeVar(range)) }] => {
+            catalog.relation(&super::walk::relation(range))
+        }
+        _ => None,
+    }
+}
+
+fn named(relation: &Relation) -> TableRef {
+    TableRef::new(&relation.schema, relation.name.clone())
 }
 
 impl Event {
@@ -158,6 +235,7 @@ impl Event {
             Self::Update => "update",
             Self::Delete => "delete",
             Self::Truncate => "truncate",
+            Self::Select => "select",
         }
     }
 }

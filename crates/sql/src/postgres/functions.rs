@@ -8,69 +8,29 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use crate::catalog::Catalog;
 use crate::statement::{Category, Effect, TableRef};
 
 static HARMLESS: LazyLock<BTreeSet<&'static str>> =
     LazyLock::new(|| include_str!("functions.txt").lines().collect());
 
-/// What calling a function means.
-pub(super) struct Verdict {
-    pub(super) effect: Effect,
-    pub(super) categories: &'static [Category],
-    /// Code and text; the caller puts the name in front.
-    pub(super) reason: Option<(&'static str, &'static str)>,
-    /// PostgreSQL's own, so that planning does not run it.
-    pub(super) built_in: bool,
+/// What PostgreSQL itself says a function of its own does.
+pub(super) enum BuiltIn {
+    Harmless,
+    Harmful(Harm),
+    /// It has none of that name.
+    Unknown,
 }
 
-pub(super) fn function(catalog: Option<&Catalog>, schema: Option<&str>, name: &str) -> Verdict {
-    let routine = catalog.and_then(|catalog| catalog.routine(schema, name));
-    if matches!(schema, None | Some("pg_catalog")) {
-        if let Some((effect, categories, text)) = harmful(name) {
-            return Verdict { effect, categories, reason: Some(("function", text)), built_in: true };
-        }
-        if HARMLESS.contains(name) {
-            let shadowed = schema.is_none() && routine.is_some_and(|routine| !routine.reads_only());
-            return if shadowed {
-                unseen(
-                    "unknown_function",
-                    "has a volatile namesake in the search path, which may run in its place",
-                )
-            } else {
-                Verdict { effect: Effect::Read, categories: &[], reason: None, built_in: true }
-            };
-        }
-    }
-    match routine {
-        Some(routine) if routine.reads_only() => Verdict {
-            effect: Effect::Read,
-            categories: &[Category::Opaque],
-            reason: Some((
-                "declared_function",
-                if routine.security_definer {
-                    "may read, with its owner's privileges, tables that are not shown here"
-                } else {
-                    "may read tables that are not shown here"
-                },
-            )),
-            built_in: false,
-        },
-        Some(_) => unseen("volatile_function", "is declared volatile: it may do anything"),
-        None => unseen("unknown_function", "is not known to change nothing"),
+/// What the functions of PostgreSQL that have this name do.
+pub(super) fn built_in(name: &str) -> BuiltIn {
+    match harmful(name) {
+        Some(harm) => BuiltIn::Harmful(harm),
+        None if HARMLESS.contains(name) => BuiltIn::Harmless,
+        None => BuiltIn::Unknown,
     }
 }
 
-fn unseen(code: &'static str, text: &'static str) -> Verdict {
-    Verdict {
-        effect: Effect::Write,
-        categories: &[Category::Opaque],
-        reason: Some((code, text)),
-        built_in: false,
-    }
-}
-
-type Harm = (Effect, &'static [Category], &'static str);
+pub(super) type Harm = (Effect, &'static [Category], &'static str);
 
 /// PostgreSQL's own functions, and those of its bundled extensions, that do more than compute.
 fn harmful(name: &str) -> Option<Harm> {

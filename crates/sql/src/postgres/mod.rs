@@ -4,6 +4,7 @@ mod boundary;
 mod consequences;
 mod functions;
 mod reach;
+mod routine;
 mod utility;
 mod walk;
 

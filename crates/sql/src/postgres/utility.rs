@@ -21,6 +21,7 @@ use crate::statement::{
 pub(super) fn statement(node: &pb::Node, catalog: Option<&Catalog>) -> Statement {
     let mut walk = Walk::new(catalog);
     let verb = walk.statement(node);
+    walk.implicit_casts();
     walk.found.into_statement(verb)
 }
 
@@ -169,7 +170,7 @@ impl Walk<'_> {
             self.raise(
                 Destructive,
                 &[Opaque],
-                "cascades",
+                "truncates_cascade",
                 "removes all rows of every table that refers to it, too",
             );
         }

@@ -3,6 +3,8 @@
 //! Every field of every node is named, so that a new release of the grammar does not compile until it has been
 //! looked at. A node kind that is not listed is not a read.
 
+use std::collections::BTreeSet;
+
 use pg_query::NodeEnum;
 use pg_query::protobuf as pb;
 
@@ -20,6 +22,15 @@ pub(super) struct Walk<'c> {
     pub(super) planned_only: bool,
     /// Views being looked through, against views that name each other.
     pub(super) views: Vec<TableRef>,
+    /// Above zero while it walks what the text does not name.
+    pub(super) hidden: usize,
+    /// Unqualified names may mean anything of that name: the search path is not ours.
+    pub(super) anywhere: bool,
+    /// Routines being looked into, against those that call each other, and how deep.
+    pub(super) routines: BTreeSet<String>,
+    pub(super) routine_depth: usize,
+    /// Reading relations and policies that were followed already.
+    pub(super) followed: BTreeSet<TableRef>,
 }
 
 impl<'c> Walk<'c> {
@@ -30,6 +41,11 @@ impl<'c> Walk<'c> {
             scope: Vec::new(),
             planned_only: false,
             views: Vec::new(),
+            hidden: 0,
+            anywhere: false,
+            routines: BTreeSet::new(),
+            routine_depth: 0,
+            followed: BTreeSet::new(),
         }
     }
 
@@ -44,7 +60,7 @@ impl<'c> Walk<'c> {
     }
 
     /// What only happens when the statement is executed.
-    fn raise_executed(
+    pub(super) fn raise_executed(
         &mut self,
         effect: Effect,
         categories: &[Category],
@@ -62,7 +78,7 @@ impl<'c> Walk<'c> {
         }
     }
 
-    fn opt(&mut self, node: Option<&pb::Node>) {
+    pub(super) fn opt(&mut self, node: Option<&pb::Node>) {
         if let Some(node) = node {
             self.node(node);
         }
@@ -141,6 +157,9 @@ impl<'c> Walk<'c> {
                 self.opt(xpr.as_deref());
                 self.opt(testexpr.as_deref());
                 self.operator(oper_name);
+                if testexpr.is_some() && oper_name.is_empty() {
+                    self.implied_operators(&["="]);
+                }
                 self.opt(subselect.as_deref());
             }
             NodeEnum::TypeCast(x) => {
@@ -170,6 +189,9 @@ impl<'c> Walk<'c> {
                     x.as_ref();
                 self.opt(xpr.as_deref());
                 self.opt(arg.as_deref());
+                if arg.is_some() {
+                    self.implied_operators(&["="]);
+                }
                 self.list(args);
                 self.opt(defresult.as_deref());
             }
@@ -300,7 +322,7 @@ impl<'c> Walk<'c> {
             NodeEnum::JoinExpr(x) => {
                 let pb::JoinExpr {
                     jointype: _,
-                    is_natural: _,
+                    is_natural,
                     larg,
                     rarg,
                     using_clause,
@@ -312,6 +334,9 @@ impl<'c> Walk<'c> {
                 self.opt(larg.as_deref());
                 self.opt(rarg.as_deref());
                 self.list(using_clause);
+                if *is_natural || !using_clause.is_empty() {
+                    self.implied_operators(&["="]);
+                }
                 self.opt(quals.as_deref());
             }
             NodeEnum::RangeSubselect(x) => {
@@ -591,21 +616,6 @@ impl<'c> Walk<'c> {
         }
     }
 
-    /// `t.f` calls the function `f(t)` when `t` has no column `f`. Only a catalog can tell.
-    fn attribute(&mut self, name: &str) {
-        let Some(catalog) = self.catalog else { return };
-        if !catalog.has_column(name)
-            && catalog.routine(None, name).is_some_and(|routine| !routine.reads_only())
-        {
-            self.raise(
-                Effect::Write,
-                &[Category::Opaque],
-                "unknown_function",
-                format!("`{name}` may be a call of the function of that name"),
-            );
-        }
-    }
-
     fn parameter(&mut self, number: i32) {
         self.found.parameters.insert(if number == 0 { "?".to_owned() } else { format!("${number}") });
     }
@@ -619,25 +629,19 @@ impl<'c> Walk<'c> {
     }
 
     fn operator(&mut self, name: &[pb::Node]) {
-        let parts = names(name);
-        let known = match parts.as_slice() {
-            [] => true,
-            [operator] => {
-                functions::operator(operator)
-                    && !self.catalog.is_some_and(|c| c.operators.contains(*operator))
+        match names(name).as_slice() {
+            [] => {}
+            // `BETWEEN`, `DISTINCT` and their like carry a word in place of the operators they stand for.
+            [word] if word.chars().all(|c| c.is_ascii_alphabetic() || c == ' ') => {
+                let stands_for: &[&str] = match *word {
+                    "BETWEEN" | "BETWEEN SYMMETRIC" => &["<=", ">="],
+                    "NOT BETWEEN" | "NOT BETWEEN SYMMETRIC" => &["<", ">"],
+                    _ => &["="],
+                };
+                self.implied_operators(stands_for);
             }
-            [schema, operator] => *schema == "pg_catalog" && functions::operator(operator),
-            _ => false,
-        };
-        // `BETWEEN`, `DISTINCT` and their like carry a word in place of an operator.
-        let word = parts.last().is_some_and(|name| name.chars().all(|c| c.is_ascii_alphabetic() || c == ' '));
-        if !(known || word && parts.len() == 1) {
-            self.raise(
-                Effect::Write,
-                &[Category::Opaque],
-                "unknown_operator",
-                format!("operator `{}` is not one of PostgreSQL's own", parts.join(".")),
-            );
+            [operator] => self.operates(None, operator),
+            [.., schema, operator] => self.operates(Some(schema), operator),
         }
     }
 
@@ -654,25 +658,10 @@ impl<'c> Walk<'c> {
         } = name;
         self.list(typmods);
         self.list(array_bounds);
-        let parts = names(parts);
-        let known = match parts.as_slice() {
-            _ if *pct_type => false,
-            [] => true,
-            [name] => functions::type_name(name) || self.catalog.is_some_and(|c| c.types.contains(*name)),
-            ["pg_catalog", name] => functions::type_name(name),
-            [schema, name] => self.catalog.is_some_and(|c| c.types.contains(&format!("{schema}.{name}"))),
-            _ => false,
-        };
-        if !known {
-            self.raise(
-                Effect::Write,
-                &[Category::Opaque],
-                "unknown_type",
-                format!(
-                    "a conversion to type `{}`, which is not one of PostgreSQL's own, may run code",
-                    parts.join(".")
-                ),
-            );
+        match names(parts).as_slice() {
+            [] => {}
+            [.., schema, name] => self.converts(Some(schema), name, *pct_type),
+            [name] => self.converts(None, name, *pct_type),
         }
     }
 
@@ -707,17 +696,12 @@ impl<'c> Walk<'c> {
             [.., schema, name] => (Some(*schema), *name),
             [] => return,
         };
-        let function = FunctionRef { schema: schema.map(str::to_owned), name: name.to_owned() };
-        let verdict = functions::function(self.catalog, schema, name);
-        let planned = self.planned_only && verdict.built_in;
-        if !planned {
-            self.found.effect = self.found.effect.max(verdict.effect);
-            self.found.categories.extend(verdict.categories);
-            if let Some((code, text)) = verdict.reason {
-                self.found.note(code, format!("function `{function}` {text}"));
-            }
+        self.calls(schema, name);
+        if self.hidden == 0 {
+            self.found
+                .functions
+                .insert(FunctionRef { schema: schema.map(str::to_owned), name: name.to_owned() });
         }
-        self.found.functions.insert(function);
     }
 
     fn with(&mut self, with: Option<&pb::WithClause>) {
@@ -1028,7 +1012,8 @@ impl<'c> Walk<'c> {
             self.found.categories.insert(Category::Catalog);
         }
         self.view(&table);
-        self.found.reads.insert(table);
+        let reads = if self.hidden == 0 { &mut self.found.reads } else { &mut self.found.reads_through };
+        reads.insert(table);
     }
 
     /// The target of a data-modifying statement; never a CTE.
@@ -1047,7 +1032,9 @@ impl<'c> Walk<'c> {
             self.read(table);
         } else {
             self.consequences(&table, event);
-            self.found.writes.insert(table);
+            let writes =
+                if self.hidden == 0 { &mut self.found.writes } else { &mut self.found.writes_through };
+            writes.insert(table);
         }
     }
 
@@ -1061,12 +1048,14 @@ impl<'c> Walk<'c> {
 }
 
 /// What a data-modifying statement does to its target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Event {
     Insert,
     Update,
     Delete,
     Truncate,
+    /// Only policies and rules ask.
+    Select,
 }
 
 pub(super) fn relation(range: &pb::RangeVar) -> TableRef {

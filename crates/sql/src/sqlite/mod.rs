@@ -13,11 +13,11 @@ mod walk;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sqlite3_parser::ast::Cmd;
+use sqlite3_parser::ast::{Cmd, CreateTableBody, Stmt, TriggerEvent, TriggerTime};
 use sqlite3_parser::lexer::sql::Parser;
 use sqlite3_parser::{Bump, FallibleIterator, Vec as ArenaVec};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Trigger};
 use crate::error::SqlError;
 use crate::statement::{Category, Effect, FunctionRef, Statement, TableRef, Verb};
 use observe::{Event, Observed, Trouble};
@@ -80,6 +80,44 @@ pub(crate) fn explain(sql: &str, catalog: Option<&Catalog>) -> Result<Vec<Statem
     Ok(walks.into_iter().map(|(walk, verb)| walk.found.into_statement(verb)).collect())
 }
 
+/// Whether a text is one definition of a table, index, view or trigger, as `sqlite_schema` keeps them.
+pub(crate) fn is_definition(sql: &str) -> bool {
+    let definition = |commands: &[Cmd<'_>]| {
+        matches!(
+            commands,
+            [Cmd::Stmt(
+                Stmt::CreateTable { body: CreateTableBody::ColumnsAndConstraints { .. }, .. }
+                    | Stmt::CreateIndex { .. }
+                    | Stmt::CreateView { .. }
+                    | Stmt::CreateTrigger { .. }
+                    | Stmt::CreateVirtualTable { .. }
+            )]
+        )
+    };
+    crate::examined(sql).is_ok() && crate::with_stack(|| parsed(sql, definition)).unwrap_or(false)
+}
+
+/// What the text of a trigger says of it.
+pub(crate) fn trigger(sql: &str) -> Option<Trigger> {
+    parsed(sql, |commands| {
+        let [Cmd::Stmt(Stmt::CreateTrigger { trigger_name, time, event, .. })] = commands else {
+            return None;
+        };
+        let event = match event {
+            TriggerEvent::Delete => "delete",
+            TriggerEvent::Insert => "insert",
+            TriggerEvent::Update | TriggerEvent::UpdateOf(_) => "update",
+        };
+        Some(Trigger {
+            name: walk::folded(trigger_name.name.0),
+            events: [event.to_owned()].into(),
+            instead: matches!(time, Some(TriggerTime::InsteadOf)),
+            function: None,
+        })
+    })
+    .ok()?
+}
+
 /// Parses the text and hands its commands on. The port of the grammar is young: a panic in it refuses the text.
 fn parsed<T>(sql: &str, then: impl FnOnce(&[Cmd<'_>]) -> T) -> Result<T, SqlError> {
     let attempt = catch_unwind(AssertUnwindSafe(|| {
@@ -105,7 +143,10 @@ fn join(walk: &mut Walk, verb: Verb, seen: &Observed, schema_known: bool) {
     let found = &mut walk.found;
     let explained = verb == Verb::Explain;
     let schema_change = found.categories.contains(&Category::Schema);
+    // What a view or trigger touches is not named by the text. Whether one acts is heard before each event.
+    let mut through = false;
     for event in &seen.events {
+        let hidden = std::mem::take(&mut through);
         match event {
             Event::Plain => {}
             Event::Function(name) => {
@@ -134,7 +175,12 @@ fn join(walk: &mut Walk, verb: Verb, seen: &Observed, schema_known: bool) {
                 if system {
                     found.categories.insert(Category::Catalog);
                 }
-                found.reads.insert(table.clone());
+                // A change looks into the tables its foreign keys link to; a read names what it reads.
+                if schema_known && (hidden || found.effect > Effect::Read) {
+                    found.reads_through.insert(table.clone());
+                } else {
+                    found.reads.insert(table.clone());
+                }
             }
             Event::Write(table) | Event::Delete(table) if explained => {
                 if !known(found.reads.iter(), table) {
@@ -167,10 +213,15 @@ fn join(walk: &mut Walk, verb: Verb, seen: &Observed, schema_known: bool) {
                             format!("a foreign key, view or trigger {word} rows of `{table}` too"),
                         );
                     }
-                    found.writes.insert(table.clone());
+                    if schema_known {
+                        found.writes_through.insert(table.clone());
+                    } else {
+                        found.writes.insert(table.clone());
+                    }
                 }
             }
             Event::Through(name) => {
+                through = true;
                 if found.effect > Effect::Read && schema_known {
                     found.categories.insert(Category::Opaque);
                     found.note("trigger", format!("acts through the trigger or view `{name}`"));

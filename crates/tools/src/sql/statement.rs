@@ -4,12 +4,15 @@
     reason = "the verbs and categories of SQL: a verb not named cannot be sized"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use countersign_rules::{Code, Effect, Refusal, StatementFacts};
 use countersign_sql::{
-    Bound, Catalog, Category, Dialect, Explained, NotCountable, ReachQuery, Routine, TableRef, Verb,
-    Volatility, explain, reach_query,
+    Bound, Catalog, Category, Dialect, Explained, NotCountable, ReachQuery, Routine, Snapshot, TableRef,
+    Verb, Volatility, explain, reach_query,
 };
 
 use super::placeholder::numbered;
@@ -58,7 +61,7 @@ pub(crate) struct Scope {
     search_path: Vec<String>,
     /// None: what the author's own statement names.
     tables: Option<BTreeSet<TableRef>>,
-    catalog: Option<Catalog>,
+    catalog: Option<Arc<Catalog>>,
 }
 
 /// Who wrote a statement. An author's is part of the reviewed configuration; an agent's is hostile input.
@@ -133,14 +136,40 @@ impl Scope {
                     name,
                     // Vouched for by the author, and held to it by the read-only transaction it runs in.
                     volatility: Volatility::Stable,
-                    security_definer: false,
+                    vouched: true,
+                    ..Routine::default()
                 }
             });
             let routines = routines.collect();
             scope.catalog =
-                Some(Catalog { search_path: search_path.to_vec(), routines, ..Catalog::default() });
+                Some(Arc::new(Catalog { search_path: search_path.to_vec(), routines, ..Catalog::default() }));
         }
         scope
+    }
+
+    /// With what is known of the database. What the author vouches for stands beside it: where both speak of a function,
+    /// the stricter counts.
+    pub(crate) fn knowing(mut self, snapshot: Option<&Snapshot>) -> Self {
+        if let Some(snapshot) = snapshot {
+            let mut catalog = snapshot.catalog.clone();
+            let vouched =
+                self.catalog.as_deref().map(|vouched| vouched.routines.as_slice()).unwrap_or_default();
+            for routine in vouched {
+                let known =
+                    |other: &&mut Routine| (&other.schema, &other.name) == (&routine.schema, &routine.name);
+                let mut unknown = true;
+                for other in catalog.routines.iter_mut().filter(known) {
+                    // A volatile one stays what the database says it is.
+                    other.vouched = true;
+                    unknown = false;
+                }
+                if unknown {
+                    catalog.routines.push(routine.clone());
+                }
+            }
+            self.catalog = Some(Arc::new(catalog));
+        }
+        self
     }
 
     /// One spelling for one table: without the schema where it is the only one that is searched.
@@ -166,7 +195,7 @@ impl Scope {
             }
             (Dialect::Postgres, Writer::Agent) | (Dialect::Sqlite, _) => (sql.to_owned(), Vec::new()),
         };
-        let explained = explain(self.dialect, &text, self.catalog.as_ref()).map_err(|e| Outside {
+        let explained = explain(self.dialect, &text, self.catalog.as_deref()).map_err(|e| Outside {
             message: e.to_string(),
             help: None,
             offset: e.position().filter(|_| text == sql),
@@ -210,6 +239,10 @@ impl Scope {
         let sizing = if effect == Effect::Read { Sizing::None } else { self.sizing(&text, &explained) };
         let shown =
             |tables: &BTreeSet<TableRef>| tables.iter().map(|t| self.settled(t).to_string()).collect();
+        // What it touches through views and cascades is for the rules to see; the rest deals with what it names.
+        let named = |tables: &BTreeSet<TableRef>| {
+            tables.intersection(&statement.named).map(|table| self.settled(table)).collect()
+        };
         Ok(Statement {
             facts: StatementFacts {
                 verb: word(statement.verb),
@@ -218,8 +251,8 @@ impl Scope {
                 functions: statement.functions.iter().map(ToString::to_string).collect(),
                 bounded: matches!(statement.bounded, Bound::NotApplicable | Bound::Predicate),
             },
-            reads: statement.reads.iter().map(|table| self.settled(table)).collect(),
-            writes: statement.writes.iter().map(|table| self.settled(table)).collect(),
+            reads: named(&statement.reads),
+            writes: named(&statement.writes),
             verb: statement.verb,
             categories: explained.categories.clone(),
             text,
@@ -258,7 +291,9 @@ impl Scope {
                 Writer::Agent => Err(Outside::new("the tool declares no tables")),
             };
         };
-        for table in explained.tables.iter().map(|table| self.settled(table)) {
+        // A view that the tool lists may show what it stands on: that is what it is for.
+        let named = explained.statements.iter().flat_map(|statement| &statement.named);
+        for table in named.map(|table| self.settled(table)) {
             if !tables.contains(&table) {
                 let listed: Vec<String> = tables.iter().map(|t| format!("`{t}`")).collect();
                 return Err(Outside::new(format!("table `{table}` is not one of the tool's tables"))
@@ -291,7 +326,7 @@ impl Scope {
             Verb::Alter => Sizing::None,
             Verb::Truncate => Sizing::Whole(writes()),
             Verb::Insert | Verb::Update | Verb::Delete => {
-                match reach_query(self.dialect, text, self.catalog.as_ref()) {
+                match reach_query(self.dialect, text, self.catalog.as_deref()) {
                     Ok(query) => Sizing::Query(Box::new(query)),
                     Err(NotCountable::Kind) => unknown(),
                     Err(why) => Sizing::Unknown(why.to_string()),
@@ -373,6 +408,11 @@ fn transparent(code: &str) -> bool {
             | "truncates"
             | "row_locks"
             | "row_security"
+            | "cascades"
+            | "trigger"
+            | "rule"
+            | "writes_view"
+            | "definer_function"
     )
 }
 

@@ -7,7 +7,7 @@ use countersign_gate::{
     Upkeep, Vault, Warrant,
 };
 use countersign_rules::{CallId, Code, DeclaredEffect, Effect, Refusal, SystemSpec, ToolSpec};
-use countersign_sql::Dialect;
+use countersign_sql::{Dialect, Snapshot};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
@@ -32,6 +32,7 @@ pub struct SqlSystem {
     vault: Arc<dyn Vault>,
     database: Database,
     journal: bool,
+    catalog: Option<Arc<Snapshot>>,
 }
 
 #[derive(Debug)]
@@ -74,7 +75,26 @@ impl SqlSystem {
                 return Err(DefinitionError::system(&spec.name, "kind", "is no database"));
             }
         };
-        Ok(Arc::new(Self { spec, vault, database, journal }))
+        let system = Self { spec, vault, database, journal, catalog: definition.catalog.clone() };
+        system.check_catalog()?;
+        Ok(Arc::new(system))
+    }
+
+    /// A snapshot of another database would say wrong things of this one.
+    fn check_catalog(&self) -> Result<(), DefinitionError> {
+        let Some(snapshot) = self.catalog.as_deref() else { return Ok(()) };
+        let bad = |message: String| {
+            let error = DefinitionError::system(&self.spec.name, "catalog", message);
+            Err(error
+                .help(format!("write it again: `countersign system inspect {} --out FILE`", self.spec.name)))
+        };
+        if snapshot.dialect != self.dialect() {
+            return bad(format!("is of a database of kind `{}`", snapshot.dialect));
+        }
+        if snapshot.catalog.search_path != self.search_path() {
+            return bad(format!("was taken with the search path {:?}", snapshot.catalog.search_path));
+        }
+        Ok(())
     }
 
     /// What it is declared to be.
@@ -195,6 +215,21 @@ impl SqlSystem {
         }
     }
 
+    /// Reads what the database holds: the catalog that sharpens what is said of statements on it.
+    ///
+    /// # Errors
+    /// A text without secrets, when the database cannot be reached or read.
+    pub async fn inspect(&self, upkeep: &Upkeep) -> Result<Snapshot, String> {
+        let catalog = match &self.database {
+            Database::Sqlite(database) => database.inspect().await?,
+            Database::Postgres(database) => {
+                let credential = self.vault.open(upkeep).map_err(|fault| fault.to_string())?;
+                database.inspect(&credential).await?
+            }
+        };
+        Ok(Snapshot::new(self.dialect(), catalog))
+    }
+
     const fn dialect(&self) -> Dialect {
         match self.database {
             Database::Sqlite(_) => Dialect::Sqlite,
@@ -281,7 +316,8 @@ impl SqlTool {
             return Err(bad("system", format!("is `{}`, and `{}` was given", tool.system, system.spec.name)));
         }
         let scope =
-            Scope::new(system.dialect(), system.search_path(), &definition.tables, &definition.functions);
+            Scope::new(system.dialect(), system.search_path(), &definition.tables, &definition.functions)
+                .knowing(system.catalog.as_deref());
         let mut written = tool.clone();
         let fixed = match &definition.statement {
             SqlText::Fixed(text) => {
@@ -366,6 +402,10 @@ impl SqlTool {
             && let Some(template) = template.as_object_mut()
         {
             template.insert("journal".into(), json!(true));
+        }
+        // Another catalog may say other things of the same statement: that is another tool to an approval.
+        if let (Some(template), Some(snapshot)) = (template.as_object_mut(), system.catalog.as_deref()) {
+            template.insert("catalog".into(), json!(snapshot));
         }
         let declared = Declared::new(&written, &system.spec, &template, measurable)?;
         if let Some(statement) = &fixed {

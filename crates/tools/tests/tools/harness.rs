@@ -178,6 +178,7 @@ pub(crate) fn system(name: &str, target: Target) -> SystemDefinition {
             account: "acme".into(),
         },
         target,
+        catalog: None,
     }
 }
 

@@ -11,6 +11,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the verbs of SQL: those not named are treated alike")]
 
 mod connection;
+mod inspect;
 mod journal;
 mod schema;
 pub(crate) mod value;
@@ -19,7 +20,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use countersign_gate::{Credential, MeasureError, Measured, Performed, Sample, ToolError};
 use countersign_rules::Reach;
-use countersign_sql::{Dialect, Query, RowSource, TableRef, Verb};
+use countersign_sql::{Catalog, Dialect, Query, RowSource, TableRef, Verb};
 use deadpool_postgres::Object;
 use futures::{TryStreamExt as _, pin_mut};
 use serde_json::Value;
@@ -88,6 +89,39 @@ impl PostgresDatabase {
 
     pub(super) fn search_path(&self) -> &[String] {
         &self.target.search_path
+    }
+
+    /// Reads what the database holds, in one snapshot.
+    pub(super) async fn inspect(&self, credential: &Credential) -> Result<Catalog, String> {
+        let scrubber = Scrubber::new(credential);
+        let mut client = self.connections.connect(credential).await.map_err(|why| why.0)?;
+        let wait = Duration::from_millis(self.target.limits.statement_timeout_ms);
+        let reading = async {
+            let tx = client
+                .build_transaction()
+                .isolation_level(IsolationLevel::RepeatableRead)
+                .read_only(true)
+                .start()
+                .await?;
+            tx.batch_execute(&format!(
+                "SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = {}",
+                wait.as_millis()
+            ))
+            .await?;
+            let catalog = inspect::catalog(&tx, &self.target.search_path).await?;
+            tx.rollback().await?;
+            Ok::<_, inspect::InspectError>(catalog)
+        };
+        // Each of a handful of statements has the timeout to itself; the whole has a little more than all of them.
+        let outcome = tokio::time::timeout(wait.saturating_mul(6).saturating_add(GRACE), reading).await;
+        // Settings of this session end with it.
+        drop(Object::take(client));
+        match outcome {
+            Ok(Ok(catalog)) => Ok(catalog),
+            Ok(Err(inspect::InspectError::Database(error))) => Err(scrubber.clean(&told(&error))),
+            Ok(Err(why @ inspect::InspectError::Form(..))) => Err(why.to_string()),
+            Err(_elapsed) => Err("the database did not answer in time".into()),
+        }
     }
 
     /// Reads, in a transaction in which the server refuses every change.

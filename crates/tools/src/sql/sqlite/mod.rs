@@ -6,6 +6,7 @@
 )]
 
 mod connection;
+mod inspect;
 mod journal;
 mod schema;
 mod value;
@@ -19,7 +20,7 @@ use std::{
 
 use countersign_gate::{MeasureError, Measured, Performed, Sample, ToolError};
 use countersign_rules::Reach;
-use countersign_sql::{Action, Category, Dialect, RowSource, TableRef, Verb};
+use countersign_sql::{Action, Catalog, Category, Dialect, RowSource, TableRef, Verb};
 use rusqlite::{Connection, ErrorCode, hooks::AuthAction, hooks::AuthContext, hooks::Authorization};
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
@@ -69,6 +70,19 @@ impl SqliteDatabase {
     pub(super) fn new(path: PathBuf, limits: SqlLimits) -> Self {
         let measuring = Arc::new(Semaphore::new(limits.measure_parallel.max(1)));
         Self { connections: Connections::new(path, limits), limits, measuring }
+    }
+
+    /// Reads what the database holds.
+    pub(super) async fn inspect(&self) -> Result<Catalog, String> {
+        let Some(reader) = self.connections.reader().await else {
+            return Err("the database is busy with other reads".into());
+        };
+        let task = tokio::task::spawn_blocking(move || reader.run(|connection| inspect::catalog(connection)));
+        match task.await {
+            Ok(Ok(catalog)) => Ok(catalog),
+            Ok(Err(error)) => Err(told(&Trouble::Sqlite(error))),
+            Err(_panicked) => Err("reading the schema failed".into()),
+        }
     }
 
     /// Reads. Nothing is changed whatever the statement says: the file is open for reading only.

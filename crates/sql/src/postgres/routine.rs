@@ -1,0 +1,300 @@
+//! Code that a statement runs: functions, operators, conversions, and what a catalog shows of those that are not
+//! PostgreSQL's own.
+//!
+//! PostgreSQL resolves all of them by name along the search path. Whatever *may* be meant counts: the strictest of the
+//! candidates decides.
+
+use super::functions::{self, BuiltIn};
+use super::walk::Walk;
+use crate::catalog::{Name, Routine, RoutineKind, Volatility};
+use crate::statement::{Category, Effect, FunctionRef};
+
+/// Functions that call functions: deeper than this is not a read.
+const ROUTINE_DEPTH_MAX: usize = 16;
+
+/// Functions looked into for one statement: more than this are not reads.
+const ROUTINES_MAX: usize = 256;
+
+impl Walk<'_> {
+    /// A call of a function by its name.
+    pub(super) fn calls(&mut self, schema: Option<&str>, name: &str) {
+        let shown = FunctionRef { schema: schema.map(str::to_owned), name: name.to_owned() };
+        let own = matches!(schema, None | Some("pg_catalog"));
+        let built_in = if own { functions::built_in(name) } else { BuiltIn::Unknown };
+        if let BuiltIn::Harmful((effect, categories, text)) = built_in {
+            // Planning does not run it: none of them is immutable or stable.
+            self.raise_executed(effect, categories, "function", format!("function `{shown}` {text}"));
+        }
+        let known = !matches!(built_in, BuiltIn::Unknown);
+        let Some(catalog) = self.catalog else {
+            if !known {
+                self.unseen(
+                    "unknown_function",
+                    &format!("function `{shown}` is not known to change nothing"),
+                );
+            }
+            return;
+        };
+        let mut candidates = catalog.routines(schema, name, self.anywhere).peekable();
+        if candidates.peek().is_none() && !known {
+            self.unseen("unknown_function", &format!("function `{shown}` is not known to change nothing"));
+        }
+        for routine in candidates {
+            self.runs(routine, &shown.to_string(), known);
+        }
+    }
+
+    /// `t.f` and `(expression).f`: a call of `f` with one argument, unless there is a column of that name.
+    pub(super) fn attribute(&mut self, name: &str) {
+        if let BuiltIn::Harmful((effect, categories, text)) = functions::built_in(name) {
+            self.raise_executed(
+                effect,
+                categories,
+                "function",
+                format!("`{name}` may be a call of the function of that name, which {text}"),
+            );
+            self.found.functions.insert(FunctionRef { schema: None, name: name.to_owned() });
+        }
+        let Some(catalog) = self.catalog else { return };
+        let column = catalog.has_column(name);
+        for routine in catalog.routines(None, name, self.anywhere) {
+            // One that is known to take an argument may be meant even where another table has such a column.
+            if !column || !routine.arguments.is_empty() {
+                let shown =
+                    format!("{name}` as an attribute, which may be a call of `{}.{name}", routine.schema);
+                self.runs(routine, &shown, column);
+            }
+        }
+    }
+
+    /// A use of an operator by its name.
+    pub(super) fn operates(&mut self, schema: Option<&str>, name: &str) {
+        let known = matches!(schema, None | Some("pg_catalog")) && functions::operator(name);
+        let unknown = |walk: &mut Self| {
+            walk.unseen("unknown_operator", &format!("operator `{name}` is not one of PostgreSQL's own"));
+        };
+        let Some(catalog) = self.catalog else {
+            if !known {
+                unknown(self);
+            }
+            return;
+        };
+        let mut candidates = catalog.operators(schema, name, self.anywhere).peekable();
+        if candidates.peek().is_none() && !known {
+            unknown(self);
+        }
+        for operator in candidates {
+            let shown = format!("operator `{}.{name}`", operator.schema);
+            self.runs_named(&operator.function, &shown);
+        }
+    }
+
+    /// Operators that a piece of syntax stands for, without a catalog known to be PostgreSQL's own.
+    pub(super) fn implied_operators(&mut self, names: &[&str]) {
+        for name in names {
+            self.operates(None, name);
+        }
+    }
+
+    /// A conversion to a type by its name. `like_column`: the type of a column (`t.c%TYPE`).
+    pub(super) fn converts(&mut self, schema: Option<&str>, name: &str, like_column: bool) {
+        let own = matches!(schema, None | Some("pg_catalog")) && functions::type_name(name) && !like_column;
+        let base = name.strip_prefix('_').unwrap_or(name);
+        if !self.type_is_known(schema, base, own, 0) || like_column {
+            let shown = FunctionRef { schema: schema.map(str::to_owned), name: name.to_owned() };
+            self.unseen(
+                "unknown_type",
+                &format!(
+                    "a conversion to type `{shown}`, which is not one of PostgreSQL's own, may run code"
+                ),
+            );
+        }
+        let Some(catalog) = self.catalog else { return };
+        for cast in catalog.casts.iter().filter(|cast| cast.target.name == base) {
+            let shown = format!("the conversion of `{}` to `{}`", cast.source.name, cast.target.name);
+            self.runs_named(&cast.function, &shown);
+        }
+    }
+
+    /// Conversions that happen where no text asks for them: each statement may run them.
+    pub(super) fn implicit_casts(&mut self) {
+        let Some(catalog) = self.catalog else { return };
+        for cast in catalog.casts.iter().filter(|cast| cast.implicit) {
+            let shown =
+                format!("the implicit conversion of `{}` to `{}`", cast.source.name, cast.target.name);
+            self.runs_named(&cast.function, &shown);
+        }
+    }
+
+    fn type_is_known(&mut self, schema: Option<&str>, name: &str, own: bool, depth: usize) -> bool {
+        let Some(catalog) = self.catalog else { return own };
+        if depth > ROUTINE_DEPTH_MAX {
+            return false;
+        }
+        let mut known = own;
+        for candidate in catalog.types(schema, name, self.anywhere) {
+            for part in &candidate.of {
+                let own = part.schema == "pg_catalog" && functions::type_name(&part.name);
+                let schema = Some(part.schema.as_str());
+                let base = part.name.strip_prefix('_').unwrap_or(&part.name);
+                if !self.type_is_known(schema, base, own, depth.saturating_add(1)) {
+                    return false;
+                }
+            }
+            let shown = format!("a conversion to type `{}.{}`", candidate.schema, candidate.name);
+            for function in &candidate.calls {
+                self.runs_named(function, &shown);
+            }
+            for check in &candidate.checks {
+                self.expression_text(check, &format!("the condition of type `{}`", candidate.name));
+            }
+            known = true;
+        }
+        known
+    }
+
+    /// A function that an object names: by its schema, so that no search path has a say.
+    fn runs_named(&mut self, function: &Name, by: &str) {
+        if function.schema == "pg_catalog" && matches!(functions::built_in(&function.name), BuiltIn::Harmless)
+        {
+            return;
+        }
+        let Some(catalog) = self.catalog else { return };
+        let mut candidates = catalog.routines(Some(&function.schema), &function.name, false).peekable();
+        if candidates.peek().is_none() {
+            let Name { schema, name } = function;
+            self.unseen("unknown_function", &format!("{by} runs `{schema}.{name}`, which is not known"));
+        }
+        for routine in candidates {
+            self.runs(routine, &format!("{}` of {by} `", routine.name), false);
+        }
+    }
+
+    /// Runs one routine that may be meant. `namesake`: PostgreSQL, or a table, has something of the same name.
+    fn runs(&mut self, routine: &Routine, shown: &str, namesake: bool) {
+        let Some(why) = self.not_proved(routine) else {
+            self.vouch(routine, shown);
+            return;
+        };
+        let code =
+            if routine.volatility == Volatility::Volatile { "volatile_function" } else { "unseen_function" };
+        let namesake = if namesake { "has a namesake in the search path, which " } else { "" };
+        self.unseen(code, &format!("function `{shown}` {namesake}{why}"));
+    }
+
+    /// Says of a routine that is proved to change nothing what it may still do.
+    fn vouch(&mut self, routine: &Routine, shown: &str) {
+        let owner = if routine.security_definer { ", with its owner's privileges," } else { "" };
+        let seen = routine.body.is_some() || routine.kind == RoutineKind::Aggregate;
+        if !routine.vouched && (seen || routine.volatility == Volatility::Immutable) {
+            if routine.security_definer {
+                self.found
+                    .note("definer_function", format!("function `{shown}` runs with its owner's privileges"));
+            }
+            return;
+        }
+        let code = if routine.vouched { "declared_function" } else { "native_function" };
+        self.found.categories.insert(Category::Opaque);
+        self.found.note(code, format!("function `{shown}` may read{owner} tables that are not shown here"));
+    }
+
+    /// Why a routine is not proved to change nothing. What its text does is found while it is walked.
+    fn not_proved(&mut self, routine: &Routine) -> Option<&'static str> {
+        if routine.kind == RoutineKind::Procedure {
+            return Some("is a procedure: it may do anything");
+        }
+        if routine.volatility == Volatility::Volatile {
+            return Some("is declared volatile: it may do anything");
+        }
+        if routine.vouched {
+            return None;
+        }
+        let identity = format!("{}.{}({})", routine.schema, routine.name, routine.arguments);
+        if self.routines.contains(&identity) {
+            // Being looked into, or looked into before: what was found then counts already.
+            return None;
+        }
+        if self.routine_depth >= ROUTINE_DEPTH_MAX || self.routines.len() >= ROUTINES_MAX {
+            return Some("calls too many others to be looked into");
+        }
+        self.routines.insert(identity);
+        if routine.kind == RoutineKind::Aggregate {
+            for part in &routine.calls {
+                self.runs_named(part, &format!("aggregate `{}`", routine.name));
+            }
+            return None;
+        }
+        match (routine.language.as_str(), routine.body.as_deref()) {
+            // Native code is put there by the superuser, who says what it does.
+            ("c" | "internal", _) => None,
+            ("sql", Some(body)) => {
+                if self.body(routine, body) {
+                    None
+                } else {
+                    Some("has a text that is not understood")
+                }
+            }
+            _ => Some(
+                "promises to change nothing, but may call functions that do: its text is not seen through",
+            ),
+        }
+    }
+
+    /// Walks the text of a function in SQL. Whether it could be.
+    fn body(&mut self, routine: &Routine, body: &str) -> bool {
+        let Some(statements) = parsed(body) else { return false };
+        let (anywhere, planned) = (self.anywhere, self.planned_only);
+        let parameters = std::mem::take(&mut self.found.parameters);
+        self.anywhere |= routine.search_path.is_some();
+        self.planned_only = false;
+        self.routine_depth = self.routine_depth.saturating_add(1);
+        self.within(|walk| {
+            for statement in &statements {
+                if let Some(node) = &statement.stmt {
+                    walk.node(node);
+                }
+            }
+        });
+        self.routine_depth = self.routine_depth.saturating_sub(1);
+        self.planned_only = planned;
+        self.anywhere = anywhere;
+        self.found.parameters = parameters;
+        true
+    }
+
+    /// Walks an expression that the database keeps: of a policy, of a domain.
+    pub(super) fn expression_text(&mut self, text: &str, of: &str) {
+        let Ok(statements) = super::parse(&format!("SELECT {text}")) else {
+            self.unseen("unknown_node", &format!("{of} is not understood"));
+            return;
+        };
+        let outer = self.hidden;
+        self.hidden = self.hidden.saturating_add(1);
+        self.within(|walk| {
+            for statement in &statements {
+                if let Some(node) = &statement.stmt {
+                    walk.node(node);
+                }
+            }
+        });
+        self.hidden = outer;
+    }
+
+    /// What cannot be seen is not a read, even when it is only planned: planning may run it.
+    fn unseen(&mut self, code: &'static str, text: &str) {
+        self.raise(Effect::Write, &[Category::Opaque], code, text);
+    }
+}
+
+/// The statements of a function in SQL: of its text, or of the form that PostgreSQL shows of one that was parsed when it
+/// was created (`RETURN …`, `BEGIN ATOMIC … END`).
+fn parsed(body: &str) -> Option<Vec<pg_query::protobuf::RawStmt>> {
+    let text = body.trim();
+    if let Some(expression) = text.strip_prefix("RETURN ") {
+        return super::parse(&format!("SELECT {expression}")).ok();
+    }
+    match text.strip_prefix("BEGIN ATOMIC").and_then(|rest| rest.trim_end().strip_suffix("END")) {
+        Some(inner) => super::parse(inner).ok(),
+        None => super::parse(text).ok(),
+    }
+}
