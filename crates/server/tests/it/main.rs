@@ -21,3 +21,5 @@ mod policy;
 mod served;
 #[cfg(test)]
 mod sql;
+#[cfg(test)]
+mod telemetry;

@@ -42,6 +42,19 @@ impl Served {
         ran(&command.stdin(Stdio::null()).output().unwrap())
     }
 
+    /// The process, for those who do something to it from outside.
+    pub(crate) fn id(&self) -> String {
+        self.child.id().to_string()
+    }
+
+    /// Ends it as an operator would, and answers its exit code.
+    #[expect(clippy::disallowed_methods, reason = "a signal is sent by the system's own program")]
+    pub(crate) fn terminate(mut self) -> Option<i32> {
+        let sent = std::process::Command::new("kill").arg(self.id()).status().unwrap();
+        assert!(sent.success());
+        self.child.wait().unwrap().code()
+    }
+
     /// Ends it without any warning, and answers what it wrote to standard error.
     pub(crate) fn kill(&mut self) -> String {
         // It may have ended by itself.

@@ -175,3 +175,22 @@ fn every_key_is_documented() {
         assert!(manual.contains(&format!("`{key}`")), "`{key}` is not in docs/configuration.md");
     }
 }
+
+#[test]
+fn certificates_that_cannot_be_read_are_reported_where_they_are_named() {
+    let http = format!(
+        "{MAIN}[system.api]\nkind = \"http\"\nenvironment = \"e\"\naccount = \"a\"\nbase_url = \"https://api.test\"\nca = \"ca.pem\"\n"
+    );
+    assert!(
+        mistakes(&http, &[])[0].contains("the certificates cannot be read"),
+        "{:?}",
+        mistakes(&http, &[])
+    );
+    for (text, words) in [
+        ("", "there is no certificate in it"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "cannot be read"),
+    ] {
+        let found = mistakes(&http, &[("ca.pem", text)]);
+        assert!(found.len() == 1 && found[0].contains(words), "{found:?}");
+    }
+}

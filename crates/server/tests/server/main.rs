@@ -15,6 +15,8 @@ mod effects;
 #[cfg(test)]
 mod identity;
 #[cfg(test)]
+mod jwks;
+#[cfg(test)]
 mod log;
 #[cfg(test)]
 mod oauth;
@@ -24,4 +26,8 @@ mod openapi;
 #[path = "../place/mod.rs"]
 mod place;
 #[cfg(test)]
+mod postgres_tls;
+#[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod tls;
