@@ -1,6 +1,10 @@
 //! A server: everything wired together, listening, and stopping without losing anything.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicI64},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -154,8 +158,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     Systems::start(bundle.tools.values().map(|offer| &offer.tool), |spec| gate.upkeep(spec));
     let systems = bundle.systems.clone();
     let app = App::new(gate, bundle, auth, Arc::new(config), clock);
+    let written_ms = Arc::new(AtomicI64::new(i64::MIN));
     let challenge = challenge_value(metadata.as_deref());
-    let api = Api { app: Arc::clone(&app), stopping: stopping.clone(), challenge };
+    let api = Api { app: Arc::clone(&app), stopping: stopping.clone(), written_ms, challenge };
     let router = router(api, guard, mcp.clone());
     let working = tokio::spawn(Worker::new(Arc::clone(&app)).run(stopping.clone()));
     let listening = tokio::spawn(listener::serve(listener, router, limits, stopping.clone()));

@@ -152,6 +152,8 @@ pub(crate) struct Changes {
     pub(crate) statements: Vec<Query>,
     /// Appended to the log, in this order.
     pub(crate) entries: Vec<Entry>,
+    /// Whether the head of the log is written even where nothing else is.
+    pub(crate) touch: bool,
 }
 
 impl Changes {
@@ -172,6 +174,7 @@ impl Changes {
             credentials,
             statements,
             entries,
+            touch,
         } = self;
         halts.is_empty()
             && sessions.is_empty()
@@ -184,6 +187,7 @@ impl Changes {
             && credentials.is_empty()
             && statements.is_empty()
             && entries.is_empty()
+            && !touch
     }
 }
 

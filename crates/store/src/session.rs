@@ -36,6 +36,19 @@ impl Operation for OpenSession {
     }
 }
 
+/// Writes the head of the log as it is: what could not be written now could not be recorded either.
+pub(crate) struct Touch;
+
+impl Operation for Touch {
+    type Output = ();
+
+    fn needs(&self, _image: &Image, _needs: &mut Needs) {}
+
+    fn apply(&self, _image: &Image) -> Result<((), Changes), LedgerFault> {
+        Ok(((), Changes { touch: true, ..Changes::default() }))
+    }
+}
+
 /// Appends entries that change nothing else.
 pub(crate) struct Record {
     pub(crate) entries: Vec<Entry>,

@@ -341,6 +341,14 @@ impl Store {
         }
     }
 
+    /// Proves that the ledger can be written, durably, by doing so. Nothing in it changes.
+    ///
+    /// # Errors
+    /// [`LedgerFault`]: a call would not be recorded either.
+    pub async fn prove_writable(&self) -> Result<(), LedgerFault> {
+        self.submit(session::Touch).await
+    }
+
     /// Erases the evidence that was shown with a request, for good. The log keeps its commitment and stays
     /// verifiable. `entry` is appended with it. Answers whether there was any.
     ///

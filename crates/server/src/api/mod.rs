@@ -16,7 +16,7 @@ mod request;
 mod status;
 mod tool;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicI64};
 
 use axum::{
     Router,
@@ -41,6 +41,8 @@ use crate::app::App;
 pub(crate) struct Api {
     pub(crate) app: Arc<App>,
     pub(crate) stopping: CancellationToken,
+    /// When the ledger was last seen to commit, in Unix milliseconds UTC.
+    pub(crate) written_ms: Arc<AtomicI64>,
     /// The value of `WWW-Authenticate`.
     pub(crate) challenge: HeaderValue,
 }

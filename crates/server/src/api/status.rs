@@ -1,6 +1,6 @@
 //! The server's own state: whether it lives, whether it is ready, what it counts, how to get a token for it.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 
 use axum::{
     Json, Router,
@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use countersign_gate::{Entry, Ledger as _, ledger::CallState};
+use countersign_gate::{Ledger as _, ledger::CallState};
 use countersign_rules::{ApprovalState, Code};
 use serde_json::json;
 
@@ -28,21 +28,19 @@ pub(super) fn routes() -> Router<Api> {
         .route("/.well-known/oauth-protected-resource/mcp", get(resource))
 }
 
-/// Ready means: calls would be decided and recorded. Proved by having the ledger commit nothing.
+/// Ready means: calls would be decided and recorded. Proved by having the ledger commit its head as it is.
 async fn ready(State(api): State<Api>) -> Response {
-    static WRITTEN_MS: AtomicI64 = AtomicI64::new(i64::MIN);
     let not = |why: String| (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "why": why })));
     if api.stopping.is_cancelled() {
         return not("the server is stopping".into()).into_response();
     }
     let now_ms = api.app.clock().now_ms();
-    let since = WRITTEN_MS.load(Ordering::Relaxed);
+    let since = api.written_ms.load(Ordering::Relaxed);
     if now_ms.saturating_sub(since).unsigned_abs() > WRITABLE_MS.unsigned_abs() {
-        let nothing: Vec<Entry> = Vec::new();
-        if let Err(fault) = api.app.store().record(nothing).await {
+        if let Err(fault) = api.app.store().prove_writable().await {
             return not(fault.to_string()).into_response();
         }
-        WRITTEN_MS.store(now_ms, Ordering::Relaxed);
+        api.written_ms.store(now_ms, Ordering::Relaxed);
     }
     Json(json!({ "ready": true, "bundle": api.app.gate().policies().bundle() })).into_response()
 }

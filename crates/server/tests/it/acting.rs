@@ -233,6 +233,22 @@ impl Folder {
         Served::start(self.folder.path(), &[])
     }
 
+    /// On a disk that can fill up.
+    pub(crate) fn serve_on_a_disk_with_limits(&self) -> Served {
+        Served::start_on_a_disk_with_limits(self.folder.path())
+    }
+
+    /// The status code of a request by carol.
+    pub(crate) async fn status(&self, url: &str) -> u16 {
+        self.http.get(url).bearer_auth(&self.carol).send().await.unwrap().status().as_u16()
+    }
+
+    /// Posts something as carol; the status code and the answer.
+    pub(crate) async fn post(&self, url: &str, body: Value) -> (u16, Value) {
+        let sent = self.http.post(url).bearer_auth(&self.carol).json(&body).send().await.unwrap();
+        (sent.status().as_u16(), sent.json().await.unwrap_or_default())
+    }
+
     /// Proposes a call as ada. `None` when the server is gone.
     pub(crate) async fn call(&self, url: &str, tool: &str, n: i64) -> Option<Value> {
         let body = json!({ "tool": tool, "arguments": { "n": n } });

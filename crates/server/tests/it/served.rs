@@ -21,6 +21,32 @@ impl Served {
     pub(crate) fn start(folder: &Path, variables: &[(&str, &str)]) -> Self {
         let mut command = command(&["serve", "--print-url"]);
         command.arg(folder).envs(variables.iter().copied());
+        Self::spawn(command)
+    }
+
+    /// Serves a folder on a disk that can fill up: what the system does to a process beyond its limit on files,
+    /// it is told as an error, as on a full disk, and not killed.
+    #[expect(clippy::disallowed_methods, reason = "the shell sets what the server inherits")]
+    pub(crate) fn start_on_a_disk_with_limits(folder: &Path) -> Self {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", r#"trap '' XFSZ; exec "$0" serve --print-url "$1""#]);
+        command.arg(env!("CARGO_BIN_EXE_countersign")).arg(folder);
+        Self::spawn(command)
+    }
+
+    /// Lets no file of the server grow beyond so many bytes, or lifts that.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "limits of another process are set by the system's own program"
+    )]
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
+        let most = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let mut prlimit = std::process::Command::new("prlimit");
+        let set = prlimit.args(["--pid", &self.id(), &format!("--fsize={most}:")]).status().unwrap();
+        assert!(set.success());
+    }
+
+    fn spawn(mut command: std::process::Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         let noise = std::thread::spawn(move || {
