@@ -12,7 +12,10 @@ use countersign_rules::{
 };
 use serde_json::{Value, json};
 
-use crate::ledger::{CallOutcome, HaltRecord, HaltScope};
+use crate::{
+    ledger::{CallOutcome, CallRecord, HaltRecord, HaltScope},
+    warrant::Limits,
+};
 
 /// An entry before it has its place in the log.
 #[derive(Debug, Clone, PartialEq)]
@@ -191,7 +194,7 @@ impl Entry {
         call: &Call<A>,
         decision: &DecisionId,
         approval: Option<&ApprovalId>,
-        rows_max: u64,
+        limits: &Limits,
         holds: &[(String, u64)],
     ) -> Self {
         let holds: Vec<Value> =
@@ -200,7 +203,7 @@ impl Entry {
             "decision": decision,
             "digest": call.digest,
             "holds": holds,
-            "rows_max": rows_max,
+            "limits": limits,
             "system": call.tool.system.name,
         });
         Self::new(at_ms, "warrant_issued", body).about(&call.requester, &call.id).under(approval)
@@ -254,8 +257,33 @@ impl Entry {
         happened: bool,
         comment: &str,
     ) -> Self {
-        let body = json!({ "comment": comment, "happened": happened, "person": person });
+        let body =
+            json!({ "comment": comment, "evidence": "person", "happened": happened, "person": person });
         Self::new(at_ms, "doubt_resolved", body).about(&call.requester, &call.id)
+    }
+
+    /// The system's own record told what became of a call in doubt: `used` when it happened, and nothing
+    /// when it did not and cannot any more.
+    #[must_use]
+    pub fn doubt_recalled(at_ms: i64, record: &CallRecord, used: Option<(u64, Option<Money>)>) -> Self {
+        let (rows, amount) = used.map_or((None, None), |(rows, amount)| (Some(rows), amount));
+        let body = json!({
+            "amount": amount,
+            "evidence": "system_record",
+            "happened": used.is_some(),
+            "rows": rows,
+            "system": record.system,
+        });
+        Self::new(at_ms, "doubt_resolved", body)
+            .about(&record.call.requester, &record.call.id)
+            .under(record.approval.as_ref())
+    }
+
+    /// An earlier call was taken back by another one. Stands under the earlier one's id.
+    #[must_use]
+    pub fn undone(at_ms: i64, undone: &CallId, by: &StoredCall) -> Self {
+        let body = json!({ "by": by.id, "on_behalf_of": by.requester.on_behalf_of });
+        Self::new(at_ms, "undone", body).about(&by.requester, undone)
     }
 
     /// An agent, or every agent, was halted.

@@ -9,10 +9,9 @@ use std::{
 };
 
 use countersign_rules::{
-    AgentId, Allow, ApprovalFact, ApprovalId, ApprovalRequest, ApprovalState, Ask, BundleDigest, Call,
-    CallDigest, CallId, Code, Decision, DecisionId, Deny, DenyReason, Effect, Facts, GroupName, Money,
-    PersonId, RawCall, Reach, Refusal, Requester, Signature, StatementFacts, StoredCall, SystemName,
-    ToolSpec,
+    AgentId, ApprovalFact, ApprovalId, ApprovalRequest, ApprovalState, Ask, BundleDigest, Call, CallDigest,
+    CallId, Code, Decision, DecisionId, Deny, DenyReason, Effect, Facts, GroupName, Money, PersonId, RawCall,
+    Reach, Refusal, Requester, Signature, StatementFacts, StoredCall, SystemName, ToolSpec,
     approval::AnswerRefusal,
     arguments::split_reason,
     budget::{Budget, HoldRequest, Unit},
@@ -30,12 +29,12 @@ use crate::{
     clock::{BadId, Clock, Entropy, approval_id, call_id, decision_id},
     entry::Entry,
     ledger::{
-        ApprovalRecord, CallOutcome, CallRecord, Closing, HaltRecord, HaltScope, Intent, Issued, Ledger,
-        LedgerFault, NotAnswered, NotIssued, Parking, Settlement, Standing, Wait,
+        ApprovalRecord, CallOutcome, CallRecord, CallState, Closing, HaltRecord, HaltScope, Intent, Issued,
+        Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Settlement, Standing, Wait,
     },
-    tool::{Evidence, MeasureError, Performed, Tool, ToolError},
+    tool::{Evidence, MeasureError, Performed, Recalled, Tool, ToolError},
     vault::Upkeep,
-    warrant::{Permitted, Probe, Warrant},
+    warrant::{Limits, Permitted, Probe, Warrant},
 };
 
 /// Longest canonical arguments of a call, in bytes: they stand in one log entry.
@@ -417,9 +416,10 @@ impl<L: Ledger> Gate<L> {
             }
             Decision::Allow(ref allow) => {
                 entries.push(Entry::decided(now_ms, &call, &id, policies.bundle(), &facts, &decision));
-                let rows_max = allowed_rows(allow, &call.tool, seen.effect);
+                let amount = facts.reach.as_ref().and_then(|reach| reach.amount);
+                let limits = Limits::new(allow, &call.tool, seen.effect, amount);
                 let history = policies.uses_history(&call.tool.name).then_some(standing.history);
-                let permitted = Permitted { call, decision: id, rows_max };
+                let permitted = Permitted { call, decision: id, limits };
                 self.act(tool, permitted, &facts, granted, history, entries).await
             }
         }
@@ -553,7 +553,7 @@ impl<L: Ledger> Gate<L> {
         let now_ms = facts.now_ms;
         let amount = facts.reach.as_ref().and_then(|r| r.amount);
         let call = &permitted.call;
-        let holds = match self.holds(call, facts.effect, permitted.rows_max, amount, now_ms) {
+        let holds = match self.holds(call, facts.effect, permitted.limits.rows_max, amount, now_ms) {
             Ok(holds) => holds,
             Err(refusal) => return Round::Answer(self.refuse(call, granted, entries, refusal).await),
         };
@@ -565,10 +565,11 @@ impl<L: Ledger> Gate<L> {
             call,
             &permitted.decision,
             approval.as_ref(),
-            permitted.rows_max,
+            &permitted.limits,
             &named,
         ));
         let stored = call.stored();
+        let undoes = tool.undoes(&call.parsed);
         let intent = Intent {
             call: stored.clone(),
             system: call.tool.system.name.clone(),
@@ -622,7 +623,10 @@ impl<L: Ledger> Gate<L> {
         // Reads may join the next commit: a crash leaves only a read in doubt.
         let wait =
             if facts.effect == Effect::Read && approval.is_none() { Wait::Queued } else { Wait::Durable };
-        let closing = open.closing(outcome.clone(), settlement, entry, ended_ms);
+        let mut closing = open.closing(outcome.clone(), settlement, entry, ended_ms);
+        if let Some(undone) = undoes.filter(|_| outcome.state() == CallState::Done) {
+            closing.entries.push(Entry::undone(ended_ms, &undone, &stored));
+        }
         if let Err(fault) = self.close_call(closing, wait).await {
             let refusal = Refusal::new(
                 Code::InDoubt,
@@ -841,7 +845,8 @@ impl<L: Ledger> Gate<L> {
         self.refuse(call, granted, entries, refusal).await
     }
 
-    async fn reject(&self, requester: &Requester, tool: &str, refusal: Refusal) -> Answer {
+    /// Refuses a proposal before it is a call, and records that.
+    pub async fn reject(&self, requester: &Requester, tool: &str, refusal: Refusal) -> Answer {
         let now_ms = self.clock.now_ms();
         let id = match call_id(now_ms, &*self.entropy) {
             Ok(id) => id,
@@ -1127,6 +1132,72 @@ impl<L: Ledger> Gate<L> {
     pub async fn sweep(&self) -> Result<Vec<CallRecord>, LedgerFault> {
         self.ledger.sweep(self.clock.now_ms()).await
     }
+
+    /// Asks the system of a call in doubt for its own record of it, and settles the call by that. What the
+    /// system does not know stays in doubt, and so does a call of another version of the tool: where that
+    /// one kept its records is not known. Nothing is ever performed here. May be repeated, and run in
+    /// several replicas at once: the answer is the same, and the ledger takes it once.
+    ///
+    /// # Errors
+    /// [`NotRecalled`]: the call stays in doubt; try again later.
+    pub async fn recall<T: Tool>(&self, tool: &T, record: &CallRecord) -> Result<Recalled, NotRecalled> {
+        let spec = tool.spec();
+        let same = spec.version == record.call.version && spec.system.name == record.system;
+        // A read leaves no record of itself.
+        if record.state != CallState::InDoubt || record.effect < Effect::Write || !same {
+            return Ok(Recalled::Unknown);
+        }
+        let upkeep = self.upkeep(spec);
+        let asked = AssertUnwindSafe(tool.recall(&upkeep, &record.call.id)).catch_unwind().await;
+        let recalled = asked.unwrap_or_else(|_| Err(MeasureError::System("the tool failed".into())))?;
+        let now_ms = self.clock.now_ms();
+        let (outcome, settlement, used) = match &recalled {
+            Recalled::Unknown => return Ok(Recalled::Unknown),
+            Recalled::Happened { rows, amount } => {
+                let message = format!(
+                    "the record of system `{}` shows that it happened; its answer was lost",
+                    record.system
+                );
+                let used = (*rows, *amount);
+                let settlement = Settlement::Used { rows: used.0, amount: used.1 };
+                (CallOutcome::DoneWithoutResult { message }, settlement, Some(used))
+            }
+            Recalled::Never => {
+                let message = format!(
+                    "the record of system `{}` shows that it never happened and no longer can; propose it again if it is still wanted",
+                    record.system
+                );
+                let outcome = CallOutcome::Failed { code: Code::ToolFailed, message, superseded: false };
+                (outcome, Settlement::Released, None)
+            }
+        };
+        let entry = Entry::doubt_recalled(now_ms, record, used);
+        let happened = outcome.state() == CallState::Done;
+        // A crash here leaves the call in doubt, and the system's record answers the same again.
+        let settled = self.ledger.resolve(&record.call.id, outcome, settlement, entry).await?;
+        if settled {
+            // A crash here keeps the log from saying so of the earlier call; what it says of this one stands.
+            if happened
+                && let Ok(parsed) = tool.parse(&record.call.arguments)
+                && let Some(undone) = tool.undoes(&parsed.args)
+            {
+                self.ledger.record(vec![Entry::undone(now_ms, &undone, &record.call)]).await?;
+            }
+            tracing::info!(call = %record.call.id, happened = used.is_some(), "a doubt was settled by the system's record");
+        }
+        Ok(recalled)
+    }
+}
+
+/// Why a system was not asked about a call in doubt, or its answer not kept.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum NotRecalled {
+    /// The system could not be asked.
+    #[error(transparent)]
+    System(#[from] MeasureError),
+    /// The answer could not be recorded.
+    #[error(transparent)]
+    Ledger(#[from] LedgerFault),
 }
 
 /// The rates of a call, each with the key its instant is stored under.
@@ -1145,15 +1216,6 @@ fn rate_keys<A>(call: &Call<A>) -> Vec<(String, countersign_rules::rate::Rate)> 
             (format!("{tool}|{rate}|{subject}"), *rate)
         })
         .collect()
-}
-
-/// The most rows a call may touch. What a write was approved or measured for binds it; a read is bound by
-/// the tool's cap.
-fn allowed_rows(allow: &Allow, spec: &ToolSpec, effect: Effect) -> u64 {
-    match effect {
-        Effect::Read => spec.rows_max,
-        Effect::Write | Effect::Destructive => allow.rows_max.unwrap_or(spec.rows_max),
-    }
 }
 
 /// What a tool's answer means for the record and for the holds.

@@ -45,6 +45,11 @@ pub trait Tool: Send + Sync + 'static {
         warrant: Warrant<Self::Args>,
     ) -> impl Future<Output = Result<Performed, ToolError>> + Send;
 
+    /// The earlier call that such a call takes back, if that is what it does. The log says so of that one.
+    fn undoes(&self, _args: &Self::Args) -> Option<CallId> {
+        None
+    }
+
     /// Asks the system what became of a call whose outcome was lost. Where the answer is
     /// [`Recalled::Never`], the system itself sees to it that the call cannot take effect any more.
     ///

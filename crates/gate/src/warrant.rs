@@ -1,6 +1,9 @@
 //! The token that lets one call become one effect.
 
-use countersign_rules::{Call, DecisionId};
+use std::collections::BTreeMap;
+
+use countersign_rules::{Allow, Call, DecisionId, Effect, Money, Reach, ToolSpec};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     entry::Entry,
@@ -13,7 +16,49 @@ use crate::{
 pub(crate) struct Permitted<A> {
     pub(crate) call: Call<A>,
     pub(crate) decision: DecisionId,
-    pub(crate) rows_max: u64,
+    pub(crate) limits: Limits,
+}
+
+/// How far a call may go: what was approved or measured for it, or its tool's own cap. A tool holds to it
+/// in its own transaction: beyond any of it, everything is rolled back ([`crate::ToolError::Exceeded`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The most rows, in all tables together.
+    pub rows_max: u64,
+    /// The most rows in each table; in a table that is not named, none. `None`: only the sum counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tables: Option<BTreeMap<String, u64>>,
+    /// The most money, where it was told before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount_max: Option<Money>,
+}
+
+impl Limits {
+    /// What binds a call: a write, what was approved or measured for it; a read, its tool's cap.
+    pub(crate) fn new(allow: &Allow, spec: &ToolSpec, effect: Effect, amount_max: Option<Money>) -> Self {
+        match effect {
+            Effect::Read => Self { rows_max: spec.rows_max, tables: None, amount_max: None },
+            Effect::Write | Effect::Destructive => Self {
+                rows_max: allow.rows_max.unwrap_or(spec.rows_max),
+                tables: allow.tables.clone(),
+                amount_max,
+            },
+        }
+    }
+
+    /// Whether something that was done, or would be, goes beyond: in all, in one table, or in money.
+    #[must_use]
+    pub fn exceeded_by(&self, reach: &Reach) -> bool {
+        let beyond = |most: &BTreeMap<String, u64>| {
+            reach.tables.iter().any(|(table, rows)| *rows > most.get(table).copied().unwrap_or(0))
+        };
+        let money = |most: &Money| {
+            reach.amount.is_some_and(|now| now.currency != most.currency || now.minor > most.minor)
+        };
+        reach.rows > self.rows_max
+            || self.tables.as_ref().is_some_and(beyond)
+            || self.amount_max.as_ref().is_some_and(money)
+    }
 }
 
 /// Authority to perform one call, once.
@@ -25,7 +70,7 @@ pub(crate) struct Permitted<A> {
 pub struct Warrant<A> {
     call: Call<A>,
     decision: DecisionId,
-    rows_max: u64,
+    limits: Limits,
 }
 
 impl<A> Warrant<A> {
@@ -43,8 +88,8 @@ impl<A> Warrant<A> {
         match ledger.issue(intent).await {
             // A crash here leaves an intent without outcome: the call is in doubt, although nothing was done.
             Ok(issued) => {
-                let Permitted { call, decision, rows_max } = permitted;
-                Ok((Self { call, decision, rows_max }, open, issued))
+                let Permitted { call, decision, limits } = permitted;
+                Ok((Self { call, decision, limits }, open, issued))
             }
             Err(why) => Err((permitted.call, why)),
         }
@@ -65,10 +110,14 @@ impl<A> Warrant<A> {
         &self.decision
     }
 
-    /// The most rows the call may touch or return. The tool enforces it in its own transaction: beyond it,
-    /// everything is rolled back.
+    /// How far the call may go.
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The most rows the call may touch or return: [`Limits::rows_max`].
     pub const fn rows_max(&self) -> u64 {
-        self.rows_max
+        self.limits.rows_max
     }
 
     /// What the system may use to recognise a repeated call.

@@ -1,6 +1,6 @@
 //! The three answers, with what made them.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,10 @@ pub struct Allow {
     /// The most rows it may touch: the approved reach, or the measured one where it was measured. Enforced
     /// in the tool's own transaction.
     pub rows_max: Option<u64>,
+    /// The most rows it may touch in each table, where that was approved or measured; in a table that is
+    /// not named, none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tables: Option<BTreeMap<String, u64>>,
 }
 
 /// People must approve first.

@@ -189,6 +189,11 @@ impl App {
             self.metrics.called("", &answer, since.elapsed());
             return answer;
         };
+        if let Some(refusal) = self.refuse_undo(requester, &offer.tool, &arguments).await {
+            let answer = self.gate.reject(requester, tool, refusal).await;
+            self.metrics.called(name.as_str(), &answer, since.elapsed());
+            return answer;
+        }
         let raw = RawCall { tool: name.to_string(), arguments };
         let answer = offer.tool.submit(&self.gate, requester, raw).await;
         self.metrics.called(name.as_str(), &answer, since.elapsed());

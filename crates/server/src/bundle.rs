@@ -15,11 +15,14 @@ use countersign_rules::{AgentSpec, GroupName, Policies, Refusal, ToolName, ToolS
 use countersign_sql::Snapshot;
 use countersign_tools::{
     AnyTool, Systems, ToolStatus,
-    definition::{DefinitionError, Subject, SystemDefinition},
+    definition::{AnyDefinition, DefinitionError, Subject, SystemDefinition, Target},
 };
 use serde_json::Value;
 
-use crate::config::{Config, Found, Problems, Source, SystemConfig};
+use crate::{
+    config::{Config, Found, Problems, Source, SystemConfig},
+    undo,
+};
 
 /// The largest catalog snapshot that is read, in bytes.
 const CATALOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -49,6 +52,14 @@ pub struct Offer {
 }
 
 impl Offer {
+    fn new(tool: AnyTool) -> Self {
+        Self {
+            input_schema: Arc::new(tool.advertised()),
+            output_schema: tool.spec().result.clone().map(Arc::new),
+            tool,
+        }
+    }
+
     /// What the tool is declared to be.
     #[must_use]
     pub fn spec(&self) -> &Arc<ToolSpec> {
@@ -93,22 +104,21 @@ impl Bundle {
         for (name, written) in &config.tools {
             match AnyTool::new(&written.definition, &systems) {
                 Ok(tool) => {
-                    let spec = tool.spec();
-                    let offer = Offer {
-                        input_schema: Arc::new(tool.advertised()),
-                        output_schema: spec.result.clone().map(Arc::new),
-                        tool,
-                    };
-                    tools.insert(name.clone(), offer);
+                    tools.insert(name.clone(), Offer::new(tool));
                 }
                 Err(error) => report(config, &error, &found),
             }
+        }
+        let written: Vec<AnyDefinition> = config.tools.values().map(|tool| tool.definition.clone()).collect();
+        match systems.undo_tools(&written) {
+            Ok(undo) => undo.into_iter().for_each(|tool| built_in(config, tool, &mut tools, &found)),
+            Err(error) => report(config, &error, &found),
         }
         for (budget, tool) in config
             .budgets
             .iter()
             .flat_map(|budget| budget.tools.iter().flatten().map(move |tool| (budget, tool)))
-            .filter(|(_, tool)| !config.tools.contains_key(*tool))
+            .filter(|(_, tool)| !tools.contains_key(*tool) && !config.tools.contains_key(*tool))
         {
             let message = format!("budget `{}` names tool `{tool}`, and there is none", budget.name);
             found.push(Source::new(crate::config::MAIN, "").problem(None, message, None));
@@ -168,17 +178,38 @@ pub(crate) fn catalog(path: &Path) -> Result<Snapshot, String> {
     Snapshot::parse(&text).map_err(|why| format!("`{}`: {why}", path.display()))
 }
 
-/// The agents as the rules know them.
+/// Adds a tool that nobody wrote.
+fn built_in(config: &Config, tool: AnyTool, tools: &mut BTreeMap<ToolName, Offer>, found: &Found) {
+    let name = tool.spec().name.clone();
+    if let Some(written) = config.tools.get(&name) {
+        let message = format!("tool `{name}` has the name of the tool that undoes calls on its system");
+        let help = Some("give it another name".to_owned());
+        found.push(written.place.source.problem(written.place.of("", None), message, help));
+        return;
+    }
+    tools.insert(name, Offer::new(tool));
+}
+
+/// The agents as the rules know them. People undo as one of their own, on every system that can.
 pub(crate) fn agents(config: &Config) -> Vec<AgentSpec> {
-    config
-        .agents
-        .iter()
-        .map(|(id, agent)| AgentSpec {
-            id: id.clone(),
-            teams: agent.teams.clone(),
-            accounts: agent.accounts.clone(),
+    let written = config.agents.iter().map(|(id, agent)| AgentSpec {
+        id: id.clone(),
+        teams: agent.teams.clone(),
+        accounts: agent.accounts.clone(),
+    });
+    let accounts: BTreeSet<String> = config
+        .systems
+        .values()
+        .map(|system| &system.definition)
+        .filter(|definition| match &definition.target {
+            Target::Sqlite(target) => target.journal.is_some(),
+            Target::Postgres(target) => target.journal.is_some(),
+            Target::Http(_) | Target::Mcp(_) => false,
         })
-        .collect()
+        .map(|definition| definition.spec.account.clone())
+        .collect();
+    let undo = undo::agent().ok().filter(|_| !accounts.is_empty());
+    written.chain(undo.map(|id| AgentSpec { id, teams: BTreeSet::new(), accounts })).collect()
 }
 
 /// Groups that are asked and have too few people: such requests can only expire.

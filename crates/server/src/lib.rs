@@ -20,5 +20,6 @@ pub mod metrics;
 pub mod server;
 mod stream;
 pub mod telemetry;
+pub mod undo;
 pub mod vault;
 pub mod worker;

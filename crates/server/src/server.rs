@@ -162,7 +162,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let challenge = challenge_value(metadata.as_deref());
     let api = Api { app: Arc::clone(&app), stopping: stopping.clone(), written_ms, challenge };
     let router = router(api, guard, mcp.clone());
-    let working = tokio::spawn(Worker::new(Arc::clone(&app)).run(stopping.clone()));
+    let working = tokio::spawn(Worker::new(Arc::clone(&app), systems.clone()).run(stopping.clone()));
     let listening = tokio::spawn(listener::serve(listener, router, limits, stopping.clone()));
     tracing::info!(%address, "listening");
     Ok(Running { app, address, mcp, systems, stopping, shutdown, listening, working })

@@ -4,13 +4,17 @@
 //! Safe in several replicas at once: the ledger spends an approval once, whoever comes first.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use countersign_gate::{Answer, Ledger as _, ledger::ApprovalRecord};
-use countersign_rules::ApprovalId;
+use countersign_gate::{
+    Answer, Ledger as _, Recalled,
+    ledger::{ApprovalRecord, CallRecord, CallState},
+};
+use countersign_rules::{ApprovalId, CallId, Effect};
+use countersign_tools::Systems;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -25,31 +29,77 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How many granted calls are performed at a time.
 const AT_ONCE: usize = 16;
 
-/// Performs, expires and sweeps.
+/// How often the calls in doubt are looked through.
+const DOUBTS_TICK: Duration = Duration::from_secs(2);
+
+/// How many of them, newest first.
+const DOUBTS_MAX: u32 = 1_000;
+
+/// How often journals are pruned.
+const PRUNE_TICK: Duration = Duration::from_secs(3_600);
+
+/// The first pause before a system is asked again about the same call; doubled each time.
+const RECALL_PAUSE: Duration = Duration::from_secs(2);
+
+/// The longest such pause.
+const RECALL_PAUSE_MAX: Duration = Duration::from_secs(300);
+
+/// How many systems are asked at a time.
+const RECALLS_AT_ONCE: usize = 4;
+
+/// Performs, expires, sweeps, and asks systems what became of calls in doubt.
 #[derive(Debug)]
 pub struct Worker {
     app: Arc<App>,
+    systems: Systems,
     /// Requests that this process is performing: a slow one must not be tried again at each look.
     under_way: Arc<Mutex<BTreeSet<ApprovalId>>>,
     places: Arc<Semaphore>,
+    doubts: Arc<Mutex<BTreeMap<CallId, Doubt>>>,
+    recalls: Arc<Semaphore>,
+}
+
+/// A call in doubt whose system was asked.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    /// When it may be asked again; `None` while it is being asked.
+    next: Option<Instant>,
+    pause: Duration,
 }
 
 impl Worker {
     /// A worker for an application.
     #[must_use]
-    pub fn new(app: Arc<App>) -> Self {
-        Self { app, under_way: Arc::default(), places: Arc::new(Semaphore::new(AT_ONCE)) }
+    pub fn new(app: Arc<App>, systems: Systems) -> Self {
+        Self {
+            app,
+            systems,
+            under_way: Arc::default(),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            doubts: Arc::default(),
+            recalls: Arc::new(Semaphore::new(RECALLS_AT_ONCE)),
+        }
     }
 
     /// Works until it is stopped. Calls under way then are the gate's to finish.
     pub async fn run(self, stopping: CancellationToken) {
         let mut changes = self.app.gate().ledger().changes();
         let mut tended: Option<Instant> = None;
+        let mut doubted: Option<Instant> = None;
+        let mut pruned: Option<Instant> = None;
         loop {
             changes.borrow_and_update();
             if tended.is_none_or(|at| at.elapsed() >= TICK) {
                 tended = Some(Instant::now());
                 self.tend().await;
+            }
+            if doubted.is_none_or(|at| at.elapsed() >= DOUBTS_TICK) {
+                doubted = Some(Instant::now());
+                self.recall().await;
+            }
+            if pruned.is_none_or(|at| at.elapsed() >= PRUNE_TICK) {
+                pruned = Some(Instant::now());
+                self.prune();
             }
             self.perform_granted().await;
             tokio::select! {
@@ -77,6 +127,68 @@ impl Worker {
         }
     }
 
+    /// Begins to let journals forget rows past their retention. The first time also tells whether they are there.
+    fn prune(&self) {
+        let (app, systems) = (Arc::clone(&self.app), self.systems.clone());
+        tokio::spawn(async move {
+            for (name, database) in systems.journals() {
+                match database.prune(&app.gate().review(name)).await {
+                    Ok(0) => {}
+                    Ok(rows) => {
+                        tracing::info!(system = %name, rows, "kept rows were past their time and are gone")
+                    }
+                    Err(why) => tracing::warn!(
+                        system = %name,
+                        %why,
+                        "the journal cannot be used: until it can, writes there are refused; see `countersign system prepare {name}`"
+                    ),
+                }
+            }
+        });
+    }
+
+    /// Begins to ask systems about calls in doubt: in the background, for a system may be slow to answer.
+    async fn recall(&self) {
+        let found = match self.app.gate().ledger().calls(Some(CallState::InDoubt), DOUBTS_MAX).await {
+            Ok(found) => found,
+            Err(fault) => {
+                tracing::warn!(%fault, "calls in doubt cannot be read");
+                return;
+            }
+        };
+        let due = {
+            let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+            let still: BTreeSet<&CallId> = found.iter().map(|record| &record.call.id).collect();
+            doubts.retain(|call, _| still.contains(call));
+            let now = Instant::now();
+            let mut due = Vec::new();
+            for record in &found {
+                let doubt = doubts
+                    .entry(record.call.id.clone())
+                    .or_insert(Doubt { next: Some(now), pause: RECALL_PAUSE });
+                if record.effect >= Effect::Write && doubt.next.is_some_and(|at| at <= now) {
+                    doubt.next = None;
+                    due.push(record.clone());
+                }
+            }
+            due
+        };
+        for record in due {
+            let (app, doubts, places) =
+                (Arc::clone(&self.app), Arc::clone(&self.doubts), Arc::clone(&self.recalls));
+            tokio::spawn(async move {
+                if let Ok(_place) = places.acquire().await {
+                    recall(&app, &record).await;
+                }
+                let mut doubts = doubts.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(doubt) = doubts.get_mut(&record.call.id) {
+                    doubt.next = Instant::now().checked_add(doubt.pause);
+                    doubt.pause = doubt.pause.saturating_mul(2).min(RECALL_PAUSE_MAX);
+                }
+            });
+        }
+    }
+
     /// Begins to perform what people have granted.
     async fn perform_granted(&self) {
         let granted = match self.app.gate().granted().await {
@@ -101,6 +213,18 @@ impl Worker {
                 under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&approval);
             });
         }
+    }
+}
+
+async fn recall(app: &App, record: &CallRecord) {
+    let call = &record.call.id;
+    let Some(offer) = app.tool(&record.call.tool) else { return };
+    match offer.tool.recall(app.gate(), record).await {
+        Ok(Recalled::Unknown) => {
+            tracing::debug!(%call, "the system keeps no record of the call; a person has to look");
+        }
+        Ok(Recalled::Happened { .. } | Recalled::Never) => {}
+        Err(why) => tracing::warn!(%call, %why, "the system cannot be asked what became of a call"),
     }
 }
 

@@ -6,9 +6,10 @@ use std::{
 };
 
 use countersign_gate::{
-    Answer, Gate, Ledger, MeasureError, Recalled, Tool as _, Upkeep, Vault, ledger::ApprovalRecord,
+    Answer, Gate, Ledger, NotRecalled, Recalled, Tool as _, Upkeep, Vault,
+    ledger::{ApprovalRecord, CallRecord},
 };
-use countersign_rules::{CallId, RawCall, Refusal, Requester, SystemName, ToolSpec};
+use countersign_rules::{RawCall, Refusal, Requester, SystemName, ToolSpec};
 use serde_json::Value;
 
 use crate::{
@@ -120,6 +121,14 @@ impl Systems {
             tools.push(AnyTool::Undo(UndoTool::new(Arc::clone(system), &mask)?));
         }
         Ok(tools)
+    }
+
+    /// The databases that are configured to keep a journal.
+    pub fn journals(&self) -> impl Iterator<Item = (&SystemName, &SqlSystem)> {
+        self.0.iter().filter_map(|(name, system)| match system {
+            AnySystem::Sql(database) if database.keeps_journal() => Some((name, &**database)),
+            AnySystem::Sql(_) | AnySystem::Http(_) | AnySystem::Mcp(_) => None,
+        })
     }
 
     /// A database that is configured to keep a journal: to prepare it, and to prune what it keeps.
@@ -261,6 +270,23 @@ impl AnyTool {
         }
     }
 
+    /// Asks the system of this tool what became of a call in doubt: [`Gate::recall`].
+    ///
+    /// # Errors
+    /// [`NotRecalled`], and then the call stays in doubt.
+    pub async fn recall<L: Ledger>(
+        &self,
+        gate: &Gate<L>,
+        record: &CallRecord,
+    ) -> Result<Recalled, NotRecalled> {
+        match self {
+            Self::Sql(tool) => gate.recall(&**tool, record).await,
+            Self::Http(tool) => gate.recall(&**tool, record).await,
+            Self::Mcp(tool) => gate.recall(&**tool, record).await,
+            Self::Undo(tool) => gate.recall(&**tool, record).await,
+        }
+    }
+
     /// Performs a granted call of this tool: [`Gate::perform_granted`].
     pub async fn perform_granted<L: Ledger>(&self, gate: &Arc<Gate<L>>, record: ApprovalRecord) -> Answer {
         match self {
@@ -268,19 +294,6 @@ impl AnyTool {
             Self::Http(tool) => gate.perform_granted(tool, record).await,
             Self::Mcp(tool) => gate.perform_granted(tool, record).await,
             Self::Undo(tool) => gate.perform_granted(tool, record).await,
-        }
-    }
-
-    /// Asks the system what became of a call: [`countersign_gate::Tool::recall`].
-    ///
-    /// # Errors
-    /// [`MeasureError`] when the system could not be asked.
-    pub async fn recall(&self, upkeep: &Upkeep, call: &CallId) -> Result<Recalled, MeasureError> {
-        match self {
-            Self::Sql(tool) => tool.recall(upkeep, call).await,
-            Self::Http(tool) => tool.recall(upkeep, call).await,
-            Self::Mcp(tool) => tool.recall(upkeep, call).await,
-            Self::Undo(tool) => tool.recall(upkeep, call).await,
         }
     }
 }

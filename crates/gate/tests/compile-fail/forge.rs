@@ -1,9 +1,9 @@
 //! A warrant has one source, inside the gate.
-use countersign_gate::Warrant;
+use countersign_gate::{Limits, Warrant};
 use countersign_rules::{Call, DecisionId};
 
-fn forge(call: Call<()>, decision: DecisionId) -> Warrant<()> {
-    Warrant { call, decision, rows_max: 1_000_000 }
+fn forge(call: Call<()>, decision: DecisionId, limits: Limits) -> Warrant<()> {
+    Warrant { call, decision, limits }
 }
 
 fn main() {}

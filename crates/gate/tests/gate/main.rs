@@ -8,5 +8,6 @@
 )]
 
 mod path;
+mod recall;
 mod simulation;
 mod world;

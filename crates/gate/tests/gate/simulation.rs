@@ -5,19 +5,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::world::{World, budget};
+use crate::world::{Forgetful, Trouble, World, budget};
 use countersign_gate::{
-    Answer,
+    Answer, Entry,
     ledger::{CallState, Ledger as _},
     simulation::{Fault, SimEntropy},
 };
-use countersign_rules::budget::Unit;
+use countersign_rules::{Effect, budget::Unit};
 
 const SEEDS: u64 = 100;
 const STEPS: u64 = 60;
 const LIMIT: u64 = 40;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_failure_and_no_kill_breaks_an_invariant() {
     let mut reached: BTreeMap<&'static str, u64> = BTreeMap::new();
     for seed in 0..SEEDS {
@@ -26,7 +26,8 @@ async fn no_failure_and_no_kill_breaks_an_invariant() {
         }
     }
     // The simulation is worth something only when it gets everywhere.
-    for status in ["done", "pending", "failed", "in_doubt", "budget_exhausted", "superseded"] {
+    let statuses = ["done", "pending", "failed", "in_doubt", "budget_exhausted", "superseded"];
+    for status in statuses.into_iter().chain(["recalled_happened", "recalled_never", "fenced_late"]) {
         assert!(reached.contains_key(status), "{status} was never reached: {reached:?}");
     }
 }
@@ -50,6 +51,14 @@ async fn run(seed: u64) -> BTreeMap<&'static str, u64> {
             2 => &world.update,
             _ => &world.delete,
         };
+        let trouble = match chance.next() % 12 {
+            0 => Some(Trouble::Vanishes),
+            1 => Some(Trouble::Dies),
+            2 => Some(Trouble::Lingers),
+            3 => Some(Trouble::Panics),
+            _ => None,
+        };
+        world.system.trouble.lock().unwrap().extend(trouble);
         let session = format!("s{}", chance.next() % 3);
         let answer = world.call_as("bot", &session, tool, from, from + rows).await;
         *reached.entry(answer.status()).or_default() += 1;
@@ -80,9 +89,38 @@ async fn run(seed: u64) -> BTreeMap<&'static str, u64> {
             world.ledger.restart();
             world.gate.sweep().await.unwrap();
         }
+        if chance.next().is_multiple_of(4) {
+            finish_late(&world, &mut reached);
+        }
+        if chance.next().is_multiple_of(3) {
+            let forgetful = (chance.next().is_multiple_of(3)).then_some(Forgetful::Down);
+            world.system.forgetful.lock().unwrap().extend(forgetful);
+            world.recall().await;
+            world.system.forgetful.lock().unwrap().clear();
+        }
         check(&world, seed).await;
     }
+    // In the end everything is heard of again, and no doubt about a write is left.
+    world.ledger.restart();
+    world.gate.sweep().await.unwrap();
+    world.recall().await;
+    finish_late(&world, &mut reached);
+    check(&world, seed).await;
+    let doubts = world.ledger.calls(Some(CallState::InDoubt), 10_000).await.unwrap();
+    assert!(
+        doubts.iter().all(|record| record.effect == Effect::Read),
+        "seed {seed}: a doubt about a write is left"
+    );
+    for (name, happened) in [("recalled_happened", true), ("recalled_never", false)] {
+        let recalled = |entry: &&Entry| entry.kind == "doubt_resolved" && entry.body["happened"] == happened;
+        *reached.entry(name).or_default() += world.ledger.log().iter().filter(recalled).count() as u64;
+    }
     reached
+}
+
+fn finish_late(world: &World, reached: &mut BTreeMap<&'static str, u64>) {
+    let (late, done) = (world.system.late(), world.system.finish_late());
+    *reached.entry("fenced_late").or_default() += (late - done) as u64;
 }
 
 async fn check(world: &World, seed: u64) {
@@ -108,6 +146,19 @@ async fn check(world: &World, seed: u64) {
         }
     }
     assert!(spent.values().all(|times| *times == 1), "seed {seed}: an approval was used twice");
+    // What the system's record said stays true, whatever came to its end since.
+    let recalled = log.iter().filter(|e| e.kind == "doubt_resolved");
+    let mut settled = BTreeSet::new();
+    for entry in recalled {
+        let call = entry.call.as_ref().unwrap().as_str();
+        assert!(settled.insert(call), "seed {seed}: a doubt was settled twice");
+        assert_eq!(entry.body["evidence"], "system_record");
+        assert_eq!(entry.body["happened"], distinct.contains(call), "seed {seed}: a recall was false");
+    }
+    for record in world.ledger.calls(Some(CallState::Failed), 10_000).await.unwrap() {
+        let call = record.call.id.as_str();
+        assert!(!distinct.contains(call), "seed {seed}: an effect of a call that is told to have failed");
+    }
     let outcomes = log.iter().filter(|e| e.kind == "outcome").count();
     let doubt = log.iter().filter(|e| e.kind == "in_doubt").count();
     assert!(intents.len() <= outcomes + open + doubt, "seed {seed}: an intent without outcome or doubt");

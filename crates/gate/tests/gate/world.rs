@@ -6,14 +6,15 @@ use std::{
 };
 
 use countersign_gate::{
-    Answer, Gate, MeasureError, Measured, Parsed, Performed, Probe, Sample, Settings, Tool, ToolError,
-    Warrant,
+    Answer, Gate, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Sample, Settings, Tool,
+    ToolError, Upkeep, Warrant,
+    ledger::{CallState, Ledger as _},
     simulation::{SimClock, SimLedger, ports},
 };
 use countersign_rules::{
-    AgentId, AgentSpec, Arguments, DeclaredEffect, Effect, GroupName, PersonId, Policies, PolicySource,
-    RawCall, Reach, Refusal, Requester, SessionId, SystemName, SystemSpec, TeamName, ToolName, ToolSpec,
-    ToolVersion,
+    AgentId, AgentSpec, Arguments, CallId, DeclaredEffect, Effect, GroupName, PersonId, Policies,
+    PolicySource, RawCall, Reach, Refusal, Requester, SessionId, SystemName, SystemSpec, TeamName, ToolName,
+    ToolSpec, ToolVersion,
     budget::{Budget, BudgetScope, BudgetWindow, Unit},
 };
 use serde_json::{Value, json};
@@ -51,7 +52,16 @@ pub(crate) struct Range {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
     Fails,
+    /// It takes effect, and the answer is lost.
     Vanishes,
+    /// It never reaches the system, and nobody knows.
+    Dies,
+    /// It is still under way at the system when the connection is lost; see [`System::finish_late`].
+    Lingers,
+    /// It waits for [`System::go_on`] before it commits.
+    Waits,
+    /// One of the rows is another table's.
+    Elsewhere,
     Panics,
     BadResult,
 }
@@ -64,11 +74,68 @@ pub(crate) struct System {
     pub(crate) trouble: Mutex<Vec<Trouble>>,
     /// Rows inserted by somebody else between measuring and acting.
     pub(crate) intruder: Mutex<Vec<u64>>,
+    /// What the system keeps of calls: rows touched, or `None` for one that is fenced off.
+    pub(crate) journal: Mutex<BTreeMap<String, Option<u64>>>,
+    /// How often it was asked about a call.
+    pub(crate) recalls: Mutex<u64>,
+    /// How the next answers about calls go wrong.
+    pub(crate) forgetful: Mutex<Vec<Forgetful>>,
+    pub(crate) waiting: tokio::sync::Notify,
+    pub(crate) go_on: tokio::sync::Notify,
+    late: Mutex<Vec<Transaction>>,
+}
+
+/// How asking the system about a call goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Forgetful {
+    Down,
+    Panics,
+    KeepsNothing,
+}
+
+/// An effect with its record, which take place together or not at all.
+#[derive(Debug)]
+struct Transaction {
+    call: String,
+    ids: Vec<u64>,
+    effect: Effect,
 }
 
 impl System {
     pub(crate) fn effects(&self) -> usize {
         self.effects.lock().unwrap().len()
+    }
+
+    /// Whether it took effect; not when its record is there already.
+    fn commit(&self, transaction: Transaction) -> bool {
+        let mut journal = self.journal.lock().unwrap();
+        if journal.contains_key(&transaction.call) {
+            return false;
+        }
+        journal.insert(transaction.call.clone(), Some(transaction.ids.len() as u64));
+        self.effects.lock().unwrap().push(transaction.call);
+        let mut rows = self.rows.lock().unwrap();
+        for id in transaction.ids {
+            match transaction.effect {
+                Effect::Read => {}
+                Effect::Write => *rows.entry(id).or_default() += 1,
+                Effect::Destructive => {
+                    rows.remove(&id);
+                }
+            }
+        }
+        true
+    }
+
+    /// How many are still under way at the system.
+    pub(crate) fn late(&self) -> usize {
+        self.late.lock().unwrap().len()
+    }
+
+    /// What was still under way at the system comes to its end. Returns how many took effect.
+    pub(crate) fn finish_late(&self) -> usize {
+        let late = std::mem::take(&mut *self.late.lock().unwrap());
+        late.into_iter().map(|transaction| self.commit(transaction)).filter(|done| *done).count()
     }
 }
 
@@ -157,15 +224,32 @@ impl Tool for RowTool {
     async fn perform(&self, warrant: Warrant<Range>) -> Result<Performed, ToolError> {
         let ids = self.count(warrant.args());
         let touched = ids.len() as u64;
-        match self.system.trouble.lock().unwrap().pop() {
+        let call = warrant.idempotency_key().to_owned();
+        let transaction = Transaction { call, ids, effect: self.spec.effect.floor() };
+        let lost = Err(ToolError::InDoubt { message: "the connection was lost".into() });
+        let mut tables = BTreeMap::from([("rows".into(), touched)]);
+        let trouble = self.system.trouble.lock().unwrap().pop();
+        match trouble {
             Some(Trouble::Fails) => return Err(ToolError::Failed { message: "no".into() }),
             Some(Trouble::Vanishes) => {
-                self.system.effects.lock().unwrap().push(warrant.idempotency_key().into());
-                return Err(ToolError::InDoubt { message: "the connection was lost".into() });
+                self.system.commit(transaction);
+                return lost;
+            }
+            Some(Trouble::Dies) => return lost,
+            Some(Trouble::Lingers) => {
+                self.system.late.lock().unwrap().push(transaction);
+                return lost;
+            }
+            Some(Trouble::Waits) => {
+                self.system.waiting.notify_one();
+                self.system.go_on.notified().await;
+            }
+            Some(Trouble::Elsewhere) => {
+                tables = BTreeMap::from([("rows".into(), touched - 1), ("audit".into(), 1)]);
             }
             Some(Trouble::Panics) => panic!("the tool fails while it acts"),
             Some(Trouble::BadResult) => {
-                self.system.effects.lock().unwrap().push(warrant.idempotency_key().into());
+                self.system.commit(transaction);
                 return Err(ToolError::ResultRejected {
                     message: "not what was declared".into(),
                     rows: touched,
@@ -174,27 +258,30 @@ impl Tool for RowTool {
             }
             None => {}
         }
-        if self.spec.effect != DeclaredEffect::Read && touched > warrant.rows_max() {
-            let reach = Reach {
-                rows: touched,
-                exact: true,
-                tables: BTreeMap::from([("rows".into(), touched)]),
-                ..Reach::default()
-            };
+        let reach = Reach { rows: touched, exact: true, tables, ..Reach::default() };
+        if self.spec.effect != DeclaredEffect::Read && warrant.limits().exceeded_by(&reach) {
             return Err(ToolError::Exceeded { reach: Box::new(reach) });
         }
-        self.system.effects.lock().unwrap().push(warrant.idempotency_key().into());
-        let mut rows = self.system.rows.lock().unwrap();
-        for id in ids {
-            match self.spec.effect.floor() {
-                Effect::Read => {}
-                Effect::Write => *rows.entry(id).or_default() += 1,
-                Effect::Destructive => {
-                    rows.remove(&id);
-                }
-            }
+        if !self.system.commit(transaction) {
+            return Err(ToolError::Failed { message: "the call is fenced off".into() });
         }
         Ok(Performed { reply: json!({ "rows": touched }), rows: touched, amount: None })
+    }
+
+    async fn recall(&self, _: &Upkeep, call: &CallId) -> Result<Recalled, MeasureError> {
+        *self.system.recalls.lock().unwrap() += 1;
+        let forgetful = self.system.forgetful.lock().unwrap().pop();
+        match forgetful {
+            Some(Forgetful::Down) => return Err(MeasureError::System("the system is away".into())),
+            Some(Forgetful::Panics) => panic!("the tool fails while it asks"),
+            Some(Forgetful::KeepsNothing) => return Ok(Recalled::Unknown),
+            None => {}
+        }
+        let mut journal = self.system.journal.lock().unwrap();
+        Ok(match journal.entry(call.to_string()).or_insert(None) {
+            Some(rows) => Recalled::Happened { rows: *rows, amount: None },
+            None => Recalled::Never,
+        })
     }
 }
 
@@ -265,6 +352,21 @@ impl World {
             answers.push(self.gate.perform_granted(tool, record).await);
         }
         answers
+    }
+
+    /// Asks the system about every call in doubt, as the server's worker does.
+    pub(crate) async fn recall(&self) {
+        for record in self.ledger.calls(Some(CallState::InDoubt), 1_000).await.unwrap() {
+            let tool = match record.call.tool.as_str() {
+                "read" => &self.read,
+                "note" => &self.note,
+                "update" => &self.update,
+                "delete" => &self.delete,
+                other => panic!("no tool {other}"),
+            };
+            // What fails is asked again later.
+            let _again = self.gate.recall(&**tool, &record).await;
+        }
     }
 
     /// How many entries of a kind the log has.

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     answer::{answer_json, timestamp},
     auth::Principal,
+    undo::Undo,
 };
 
 /// A proposed call. Who proposes it is what the credential says.
@@ -305,6 +306,70 @@ pub(crate) async fn resolve(
     }
     let record = store.call(&id).await?.ok_or_else(none)?;
     Ok(Json(CallBody::new(record, false)))
+}
+
+/// What to do about rows that changed since.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnChange {
+    /// Undo nothing.
+    #[default]
+    Refuse,
+    /// Leave those rows as they are now, and undo the others.
+    Skip,
+}
+
+/// How a call is to be undone. Who undoes it is what the credential says.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Undoing {
+    /// What to do about rows that changed since; `refuse` if not said.
+    #[serde(default)]
+    on_change: OnChange,
+    /// Why, for the record and the approver.
+    reason: Option<String>,
+    /// A key that names the session. The credential's own session if not said.
+    session: Option<String>,
+    /// How long to wait for people before the answer is `pending`, in milliseconds; at most the server's
+    /// `wait_ms`. Not at all if not said.
+    wait_ms: Option<u64>,
+}
+
+/// Proposes to undo a call, which is a call itself: decided, measured, approved where a policy asks, and
+/// undoable. Agents undo their own calls; people any, which other people approve. After an approval, the
+/// same request gives the result.
+#[utoipa::path(
+    post, path = "/v1/calls/{id}/undo", tag = "calls", operation_id = "undo_call",
+    params(("id" = String, Path, description = "The call to undo")),
+    request_body = Undoing,
+    responses(
+        (status = 200, description = "Undone", body = AnswerBody),
+        (status = 202, description = "People are asked; nothing was done yet", body = AnswerBody),
+        (status = "4XX", description = "Not undone; `status` and `code` say why", body = AnswerBody),
+        (status = "5XX", description = "Not undone, or not known; `status` and `code` say which", body = AnswerBody),
+        (status = 400, description = "The request is malformed", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No good credential", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "No such call that the caller may undo", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn undo(
+    State(api): State<Api>,
+    AsAnybody(who): AsAnybody,
+    Path(id): Path<String>,
+    Strict(undoing): Strict<Undoing>,
+) -> Result<Response, Problem> {
+    let call =
+        CallId::parse(&id).map_err(|_no_name| Problem::new(Code::NotFound, "there is no such call"))?;
+    let wait = std::time::Duration::from_millis(undoing.wait_ms.unwrap_or(0));
+    let undo = Undo {
+        call,
+        skip_changed: undoing.on_change == OnChange::Skip,
+        reason: undoing.reason,
+        session: undoing.session,
+        wait: wait.min(api.app.config().server.wait),
+    };
+    Ok(respond(&api.app.undo(who, undo).await?))
 }
 
 /// Nobody settles what they or their agent did.

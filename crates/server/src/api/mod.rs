@@ -86,6 +86,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(call::propose, call::list))
         .routes(routes!(call::show))
         .routes(routes!(call::resolve))
+        .routes(routes!(call::undo))
         .routes(routes!(approval::list))
         .routes(routes!(approval::show))
         .routes(routes!(approval::approve))

@@ -49,6 +49,11 @@ impl Check {
             config.people.len(),
             config.policies.len(),
         ));
+        for (name, _) in bundle.systems.journals() {
+            out.line(format!(
+                "system `{name}` keeps a journal: `countersign system prepare {name}` must have been run"
+            ));
+        }
         policy::print(&judged, out);
         for warning in &warnings {
             out.line(format!("warning: {warning}"));

@@ -13,6 +13,7 @@ mod client;
 mod demo;
 mod halts;
 mod init;
+mod journal;
 mod keys;
 mod output;
 mod policy;
@@ -22,6 +23,7 @@ mod sql;
 mod story;
 mod system;
 mod tools;
+mod undo;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -87,9 +89,11 @@ enum Command {
     /// See issued calls, and settle those in doubt
     #[command(subcommand)]
     Calls(calls::Calls),
+    /// Take back what a call did
+    Undo(undo::Undo),
     /// See what is spent and held of each budget
     Budgets(budgets::Budgets),
-    /// Inspect the databases that agents reach
+    /// Look after the databases that agents reach: inspect, prepare for undo, prune
     #[command(subcommand)]
     System(system::System),
     /// List tools, and digest upstream definitions for review
@@ -189,6 +193,7 @@ fn dispatch(command: Command, out: &mut Output) -> Outcome {
         Command::Halt(halt) => wait(halt.run(out)),
         Command::Resume(resume) => wait(resume.run(out)),
         Command::Calls(calls) => wait(calls.run(out)),
+        Command::Undo(undo) => wait(undo.run(out)),
         Command::Budgets(budgets) => wait(budgets.run(out)),
         Command::System(system) => wait(system.run(out)),
         Command::Tools(tools) => wait(tools.run(out)),

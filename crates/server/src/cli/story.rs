@@ -35,6 +35,8 @@ pub(super) struct Story {
     /// Rows touched or returned.
     rows: Option<u64>,
     approved_by: Vec<String>,
+    /// The call that took it back.
+    undone_by: Option<String>,
     /// In order.
     steps: Vec<Step>,
 }
@@ -186,8 +188,24 @@ impl Story {
                 let happened = entry.at("/body/happened").and_then(Value::as_bool) == Some(true);
                 self.state = if happened { "done_without_result" } else { "failed" }.into();
                 let found = if happened { "it happened" } else { "it did not happen" };
-                let (person, how) = (entry.word("/body/person"), said(entry.at("/body/comment")));
-                vec![format!("`{person}` found that {found}: {how}")]
+                if entry.text("/body/evidence") == Some("system_record") {
+                    let rows = entry.number("/body/rows");
+                    self.rows = rows.or(self.rows);
+                    let rows = rows.map(|rows| format!(", {}", counted(rows))).unwrap_or_default();
+                    let system = entry.word("/body/system");
+                    vec![format!("the record of system `{system}` itself shows that {found}{rows}")]
+                } else {
+                    let (person, how) = (entry.word("/body/person"), said(entry.at("/body/comment")));
+                    vec![format!("`{person}` found that {found}: {how}")]
+                }
+            }
+            "undone" => {
+                let by = entry.word("/body/by");
+                let person = entry.text("/body/on_behalf_of");
+                let person = person.map(|id| format!(", for `{}`", one_line(id))).unwrap_or_default();
+                let text = format!("UNDONE by call `{by}` of agent `{}`{person}", entry.word("/agent"));
+                self.undone_by = Some(by);
+                vec![text]
             }
             // A kind of a later version: what it says, in its own words.
             other => {
@@ -317,7 +335,16 @@ impl Story {
 
     fn issued(&mut self, entry: &Read) -> Vec<String> {
         self.state = "issued".into();
-        let most = entry.number("/body/rows_max").map(|rows| format!(" to touch {rows} rows at most"));
+        let most = entry.number("/body/limits/rows_max").map(|rows| {
+            let tables = entry.at("/body/limits/tables").and_then(Value::as_object);
+            let tables: Vec<String> = tables
+                .into_iter()
+                .flatten()
+                .map(|(table, rows)| format!("{rows} in `{}`", one_line(table)))
+                .collect();
+            let tables = if tables.is_empty() { String::new() } else { format!(" ({})", tables.join(", ")) };
+            format!(" to touch {rows} rows at most{tables}")
+        });
         let holds: Vec<String> = entry
             .at("/body/holds")
             .and_then(Value::as_array)
@@ -368,6 +395,9 @@ impl Story {
         }
         if !self.approved_by.is_empty() {
             end.push_str(&format!(", approved by {}", self.approved_by.join(", ")));
+        }
+        if let Some(by) = &self.undone_by {
+            end.push_str(&format!(", undone by {by}"));
         }
         end
     }

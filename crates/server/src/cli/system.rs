@@ -16,7 +16,13 @@ use countersign_sql::{
 use countersign_tools::Systems;
 use serde_json::json;
 
-use super::{Failure, FolderOption, Outcome, Output, load, output::visible, tools};
+use super::{
+    Failure, FolderOption, Outcome, Output,
+    journal::{Prepare, Prune},
+    load,
+    output::visible,
+    tools,
+};
 use crate::{bundle, config::Config, vault::ConfigVault};
 
 #[derive(Debug, Subcommand)]
@@ -28,6 +34,10 @@ pub(super) enum System {
                             Exit codes: 0 done, or nothing differs · 1 --check found differences · 2 it could not be read."
     )]
     Inspect(Inspect),
+    /// Prepare a database to record calls and keep the rows they change, so that calls can be undone
+    Prepare(Prepare),
+    /// Forget rows that were kept longer than the journal's retention
+    Prune(Prune),
 }
 
 #[derive(Debug, clap::Args)]
@@ -48,6 +58,8 @@ impl System {
     pub(super) async fn run(self, out: &Output) -> Outcome {
         match self {
             Self::Inspect(inspect) => inspect.run(out).await,
+            Self::Prepare(prepare) => prepare.run(out).await,
+            Self::Prune(prune) => prune.run(out).await,
         }
     }
 }

@@ -153,7 +153,7 @@ impl<'c> Reading<'c> {
     }
 
     /// A family of tables by name, such as `[system.*]`.
-    fn named<K: Ord + Clone, E: std::error::Error, T>(
+    fn named<K: Ord + Clone, E: Into<Complaint>, T>(
         &mut self,
         family: &'static str,
         parse: impl Fn(&str) -> Result<K, E>,
@@ -175,8 +175,7 @@ impl<'c> Reading<'c> {
                     }
                 }
                 Err(why) => {
-                    let complaint = Complaint::new(format!("`{title}`: {why}"));
-                    members.report(Some(name.span()), complaint);
+                    members.report(Some(name.span()), why.into().about(&title));
                 }
             }
         }

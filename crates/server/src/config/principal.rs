@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_rules::{AgentId, GroupName, PersonId, TeamName};
 
+use crate::undo::UNDO_AGENT;
+
 use super::{
     Reading,
     section::{Complaint, flag, list, parsed},
@@ -30,7 +32,7 @@ pub struct PersonConfig {
 }
 
 pub(super) fn agents(reading: &mut Reading<'_>) -> BTreeMap<AgentId, AgentConfig> {
-    reading.named("agent", AgentId::parse, |section| {
+    reading.named("agent", agent_id, |section| {
         let teams = section.defaulted("teams", list(|t| Ok(TeamName::parse(t)?)))?;
         let accounts = section.required(
             "accounts",
@@ -44,6 +46,15 @@ pub(super) fn agents(reading: &mut Reading<'_>) -> BTreeMap<AgentId, AgentConfig
             on_behalf_of,
         })
     })
+}
+
+/// An agent's name. One is reserved: people undo as it, and whoever had its credential could undo anything.
+fn agent_id(text: &str) -> Result<AgentId, Complaint> {
+    if text == UNDO_AGENT {
+        let complaint = Complaint::new(format!("`{text}` is the name as which people undo"));
+        return Err(complaint.help("give the agent another name"));
+    }
+    Ok(AgentId::parse(text)?)
 }
 
 pub(super) fn people(reading: &mut Reading<'_>) -> BTreeMap<PersonId, PersonConfig> {

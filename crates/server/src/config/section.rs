@@ -22,6 +22,12 @@ impl Complaint {
         Self { message: message.into(), help: None }
     }
 
+    /// Says what it is about.
+    pub(crate) fn about(mut self, what: &str) -> Self {
+        self.message = format!("`{what}`: {}", self.message);
+        self
+    }
+
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self

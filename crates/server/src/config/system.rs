@@ -7,8 +7,8 @@ use std::{
 
 use countersign_rules::{SystemName, SystemSpec};
 use countersign_tools::definition::{
-    HttpAuth, HttpLimits, HttpTarget, McpLimits, McpTarget, McpTransport, PostgresTarget, SqlLimits,
-    SqliteTarget, SystemDefinition, Target,
+    HttpAuth, HttpLimits, HttpTarget, JournalSettings, McpLimits, McpTarget, McpTransport, PostgresTarget,
+    SqlLimits, SqliteTarget, SystemDefinition, Target,
 };
 use toml::de::DeValue;
 
@@ -43,6 +43,8 @@ const KINDS: &[(&str, Kind)] =
     &[("sqlite", Kind::Sqlite), ("postgres", Kind::Postgres), ("http", Kind::Http), ("mcp", Kind::Mcp)];
 
 const MS: std::ops::RangeInclusive<u64> = 1..=3_600_000;
+/// Ten years.
+const RETENTION_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 const BYTES: std::ops::RangeInclusive<u64> = 1_024..=256 * 1024 * 1024;
 
 pub(super) fn systems(reading: &mut Reading<'_>) -> BTreeMap<SystemName, SystemConfig> {
@@ -100,7 +102,8 @@ fn sqlite(section: &mut Section<'_, '_>, folder: &Path) -> Option<Target> {
     section.set_defaults(reference("system", Some("sqlite")));
     let path = section.required("path", "say which file, such as `path = \"billing.db\"`", text);
     let limits = sql_limits(section);
-    Some(Target::Sqlite(SqliteTarget { path: folder.join(path?), limits: limits?, journal: None }))
+    let journal = journal(section, "sqlite");
+    Some(Target::Sqlite(SqliteTarget { path: folder.join(path?), limits: limits?, journal: journal? }))
 }
 
 fn postgres(
@@ -119,6 +122,7 @@ fn postgres(
     let connections_max = size(section, "connections_max", 1..=1_000);
     let connect_timeout_ms = section.defaulted("connect_timeout_ms", integer(MS));
     let limits = sql_limits(section);
+    let journal = journal(section, "postgres");
     secrets.insert("url".to_owned(), url?);
     Some(Target::Postgres(PostgresTarget {
         search_path: search_path?,
@@ -126,8 +130,19 @@ fn postgres(
         connections_max: connections_max?,
         connect_timeout_ms: connect_timeout_ms?,
         limits: limits?,
-        journal: None,
+        journal: journal?,
     }))
+}
+
+/// `[system.NAME.journal]`: there, or not. `None` when there was a mistake.
+fn journal(section: &mut Section<'_, '_>, kind: &str) -> Option<Option<JournalSettings>> {
+    let Some(mut journal) = section.section("journal") else { return Some(None) };
+    let defaults = reference("system", Some(kind)).and_then(|system| system.get("journal"));
+    journal.set_defaults(defaults.and_then(|journal| journal.get_ref().as_table()));
+    let retention_ms = journal.defaulted("retention_ms", integer(60_000..=RETENTION_MS_MAX));
+    let bytes_max = journal.defaulted("bytes_max", integer(1_024..=64 * 1024 * 1024 * 1024));
+    journal.finish();
+    Some(Some(JournalSettings { retention_ms: retention_ms?, bytes_max: bytes_max? }))
 }
 
 fn sql_limits(section: &mut Section<'_, '_>) -> Option<SqlLimits> {

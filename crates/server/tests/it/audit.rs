@@ -73,7 +73,7 @@ fn the_story_of_a_call_is_told_while_the_server_runs() {
             "1 of group `approvers` (policy `default:deletes`), because",
             "`alice` (group `approvers`) APPROVED over rest: \"only tests\"",
             "decided again, with the approval of `alice`: ALLOWED",
-            "a warrant was recorded to touch 3 rows at most; reserved: 3 of budget",
+            "a warrant was recorded to touch 3 rows at most (3 in `invoice`); reserved: 3 of budget",
             "DONE after",
             "the result has SHA-256 ",
         ] {

@@ -172,6 +172,11 @@ impl Scope {
         self
     }
 
+    /// The tables it is about, where they are listed.
+    pub(crate) fn tables(&self) -> BTreeSet<String> {
+        self.tables.iter().flatten().map(ToString::to_string).collect()
+    }
+
     /// One spelling for one table: without the schema where it is the only one that is searched.
     pub(crate) fn settled(&self, table: &TableRef) -> TableRef {
         let implied = match self.dialect {

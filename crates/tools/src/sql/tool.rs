@@ -315,6 +315,13 @@ impl SqlTool {
         if tool.system != system.spec.name {
             return Err(bad("system", format!("is `{}`, and `{}` was given", tool.system, system.spec.name)));
         }
+        if tool.reversible && !system.journal {
+            let message = format!("is `true`, and system `{}` keeps no journal to undo it with", tool.system);
+            return Err(bad("reversible", message).help(format!(
+                "give it one with `[system.{}.journal]`, or leave `reversible` out",
+                tool.system
+            )));
+        }
         let scope =
             Scope::new(system.dialect(), system.search_path(), &definition.tables, &definition.functions)
                 .knowing(system.catalog.as_deref());
@@ -428,6 +435,15 @@ impl SqlTool {
     #[must_use]
     pub fn advertised(&self) -> Value {
         self.declared.advertised()
+    }
+
+    /// The tables that its calls may write, as far as their statements name them.
+    #[must_use]
+    pub fn tables_written(&self) -> BTreeSet<String> {
+        match &self.fixed {
+            Some(statement) => statement.facts.writes.clone(),
+            None => self.scope.tables(),
+        }
     }
 
     async fn run(

@@ -138,6 +138,10 @@ impl Tool for UndoTool {
         Ok(Performed { reply: undone.reply(call), rows, amount: None })
     }
 
+    fn undoes(&self, args: &UndoArgs) -> Option<CallId> {
+        Some(args.call.clone())
+    }
+
     async fn recall(&self, upkeep: &Upkeep, call: &CallId) -> Result<Recalled, MeasureError> {
         self.system.recall(upkeep, call).await
     }

@@ -1,0 +1,86 @@
+//! `countersign undo`: taking back what a call did, through the gate.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{
+    Failure, Outcome, Output,
+    approvals::segment,
+    client::{Connect, refusal, text},
+    output::{one_line, visible},
+};
+
+/// `countersign undo`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Undoing is a call itself: the policies decide, and where they ask, another person approves. Give the same\n\
+                        command again to see what became of it. Rows that changed since the call are reported; nothing is\n\
+                        undone then, unless --skip-changed leaves those rows as they are and undoes the others."
+)]
+pub(super) struct Undo {
+    /// The call to undo
+    call: String,
+    /// Leave rows as they are that changed since, and undo the others
+    #[arg(long)]
+    skip_changed: bool,
+    /// Why, for the record and the approver
+    #[arg(long)]
+    reason: Option<String>,
+    /// How long to wait for people, in milliseconds
+    #[arg(long, default_value_t = 0)]
+    wait_ms: u64,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+impl Undo {
+    pub(super) async fn run(self, out: &Output) -> Outcome {
+        let path = format!("/v1/calls/{}/undo", segment(&self.call));
+        let body = json!({
+            "on_change": if self.skip_changed { "skip" } else { "refuse" },
+            "reason": self.reason,
+            "wait_ms": self.wait_ms,
+        });
+        let reply = self.connect.client()?.reply(Method::POST, &path, Some(&body)).await?;
+        out.value(&reply.body);
+        match reply.status {
+            StatusCode::OK => {
+                out.line(told(&self.call, &reply.body));
+                Ok(())
+            }
+            StatusCode::ACCEPTED => {
+                let next = one_line(&text(&reply.body, "/next"));
+                let request = one_line(&text(&reply.body, "/approval"));
+                out.line(format!("pending: request `{request}`\n   {next}"));
+                Ok(())
+            }
+            _ if out.json() => Err(Failure::No),
+            _ => Err(Failure::Refused(Box::new(refusal(&reply)))),
+        }
+    }
+}
+
+/// What was put back, and what was not.
+fn told(call: &str, answer: &Value) -> String {
+    let tables = |pointer: &str| -> Vec<String> {
+        let tables = answer.pointer(pointer).and_then(Value::as_object);
+        tables.into_iter().flatten().map(|(table, rows)| format!("{rows} in `{}`", one_line(table))).collect()
+    };
+    let restored = tables("/result/restored");
+    let restored = if restored.is_empty() {
+        "nothing had to be put back".into()
+    } else {
+        format!("put back {}", restored.join(", "))
+    };
+    let mut lines = vec![format!("call `{}` is undone: {restored}", one_line(call))];
+    let changed = tables("/result/changed_since");
+    if !changed.is_empty() {
+        lines.push(format!("   changed since, and left as they are: {}", changed.join(", ")));
+        let examples = answer.pointer("/result/examples").and_then(Value::as_array).into_iter().flatten();
+        lines
+            .extend(examples.filter_map(Value::as_str).map(|example| format!("      {}", one_line(example))));
+    }
+    let undo = one_line(&text(answer, "/call"));
+    lines.push(format!("   this was call `{undo}`, which can be undone as well"));
+    visible(&lines.join("\n"))
+}
