@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test of the built program starts it")]
 
 use std::{
+    io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Command, Stdio},
 };
@@ -44,4 +45,49 @@ fn countersign(folder: &Path, words: &[&str]) -> (Option<i32>, String, String) {
         .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn at_a_terminal_a_second_one_may_answer_first_and_what_is_typed_then_counts() {
+    let place = tempfile::tempdir().unwrap();
+    // `script` gives the program a terminal of its own.
+    let mut child = Command::new("script")
+        .args(["-qefc", &format!("'{}' demo", env!("CARGO_BIN_EXE_countersign")), "/dev/null"])
+        .current_dir(place.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut typing = child.stdin.take().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut told = String::new();
+    let mut until = |part: &str| -> String {
+        for line in lines.by_ref() {
+            let line = line.unwrap();
+            told.push_str(&line);
+            told.push('\n');
+            if line.contains(part) {
+                return line;
+            }
+        }
+        panic!("`{part}` is missing in\n{told}");
+    };
+
+    let asked = until("countersign approvals approve apr-");
+    let request = asked.split_whitespace().find(|word| word.starts_with("apr-")).unwrap();
+    let folder = place.path().join("countersign-demo");
+    let refuse = ["approvals", "refuse", request, "--reason", "not these", "--key-file", "ana.key"];
+    assert_eq!(countersign(&folder, &refuse).0, Some(0));
+    until("REFUSED in the second terminal");
+
+    until("countersign approvals approve apr-");
+    typing.write_all(b"what?\n").unwrap();
+    until("Type a to approve or r to refuse");
+    typing.write_all(b"a\n").unwrap();
+    for part in ["ana APPROVES", "72 rows touched", "20,000 before, 19,964 after", "VERIFIED"] {
+        until(part);
+    }
+    drop(until);
+    for _rest in lines {}
+    assert!(child.wait().unwrap().success());
 }

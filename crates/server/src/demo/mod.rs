@@ -54,7 +54,7 @@ pub(crate) const FOLDER: &str = "countersign-demo";
 pub(crate) async fn run(folder: &Path) -> anyhow::Result<()> {
     let folder = prepare(folder)?;
     let database = folder.join("billing.db");
-    let story = Story::new(std::io::stdin().is_terminal());
+    let mut story = Story::new(std::io::stdin().is_terminal());
     story.opening(&folder, database::records(&database)?);
 
     let server = server::start(&folder).await?;
@@ -80,7 +80,8 @@ pub(crate) async fn run(folder: &Path) -> anyhow::Result<()> {
     expect(&held, "pending")?;
     let request = ana.request(approval(&held)?).await?;
     story.held(3, NARROWER, &request, unchanged(&database)?);
-    let first = answer(&story, &ana, approval(&held)?, &folder, (false, "these are real invoices")).await?;
+    let first =
+        answer(&mut story, &ana, approval(&held)?, &folder, (false, "these are real invoices")).await?;
     let told = agent.call("countersign_await", &json!({ "approval": approval(&held)? })).await?;
     expect(&told, if first { "done" } else { "refused" })?;
     story.told(&told);
@@ -94,7 +95,8 @@ pub(crate) async fn run(folder: &Path) -> anyhow::Result<()> {
     let request = ana.request(approval(&held)?).await?;
     story.held(4, MEANT, &request, database::records(&database)?);
     let second =
-        answer(&story, &ana, approval(&held)?, &folder, (true, "yes, these are the test records")).await?;
+        answer(&mut story, &ana, approval(&held)?, &folder, (true, "yes, these are the test records"))
+            .await?;
     let told =
         agent.call("countersign_await", &json!({ "approval": approval(&held)?, "wait_seconds": 20 })).await?;
     expect(&told, if second { "done" } else { "refused" })?;
@@ -139,7 +141,7 @@ fn free_address() -> anyhow::Result<String> {
 
 /// A person's answer: the newcomer's at a terminal, else the one of the story. Returns whether it was a yes.
 async fn answer(
-    story: &Story,
+    story: &mut Story,
     ana: &Person,
     approval: &str,
     folder: &Path,
@@ -147,6 +149,9 @@ async fn answer(
 ) -> anyhow::Result<bool> {
     let approve = match story.ask(ana, approval, folder).await? {
         story::Asked::Answered(approve) => return Ok(approve),
+        story::Asked::Expired => {
+            anyhow::bail!("a request has expired; the folder stays: go on with `countersign serve`")
+        }
         story::Asked::Said(approve) => approve,
         story::Asked::Nobody => planned,
     };

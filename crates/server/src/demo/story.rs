@@ -7,16 +7,23 @@ use std::{
 };
 
 use serde_json::Value;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::people::Person;
 
 /// How long a newcomer may think before the demo ends.
 const PATIENCE: Duration = Duration::from_secs(14 * 60);
 
+/// How often it is looked whether somebody has answered elsewhere.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// The narrator.
 pub(crate) struct Story {
     /// Whether a newcomer sits at a terminal.
     interactive: bool,
+    /// What they type, line by line, from the first question on. One reader for the whole story: one per question
+    /// would go on reading after another terminal has answered, and take the answer to the next.
+    typed: Option<UnboundedReceiver<String>>,
 }
 
 /// How a request was answered.
@@ -25,13 +32,15 @@ pub(crate) enum Asked {
     Answered(bool),
     /// By the newcomer here: it must be passed on.
     Said(bool),
+    /// By nobody in time.
+    Expired,
     /// Nobody is there to ask.
     Nobody,
 }
 
 impl Story {
     pub(crate) const fn new(interactive: bool) -> Self {
-        Self { interactive }
+        Self { interactive, typed: None }
     }
 
     pub(crate) fn opening(&self, folder: &Path, records: u64) {
@@ -92,7 +101,7 @@ impl Story {
     }
 
     /// Asks the newcomer, who may as well answer in a second terminal.
-    pub(crate) async fn ask(&self, ana: &Person, approval: &str, folder: &Path) -> anyhow::Result<Asked> {
+    pub(crate) async fn ask(&mut self, ana: &Person, approval: &str, folder: &Path) -> anyhow::Result<Asked> {
         if !self.interactive {
             return Ok(Asked::Nobody);
         }
@@ -103,40 +112,39 @@ impl Story {
              \x20     countersign approvals approve {approval}      (or refuse {approval} --reason \"why\")",
             folder.display()
         ));
-        let (send, mut typed) = tokio::sync::mpsc::channel(1);
-        std::thread::spawn(move || {
-            for line in std::io::stdin().lock().lines() {
-                let Ok(line) = line else { return };
-                let said = match line.trim() {
-                    "a" | "approve" => true,
-                    "r" | "refuse" => false,
-                    _ => {
-                        say("   a to approve, r to refuse");
-                        continue;
-                    }
-                };
-                if send.blocking_send(said).is_err() {
-                    // A second terminal was quicker, and the demo has gone on.
-                }
-                return;
-            }
-        });
-        let mut looks = tokio::time::interval(Duration::from_millis(500));
+        let typed = self.typed.get_or_insert_with(lines);
+        // What was typed before the question is no answer to it.
+        while typed.try_recv().is_ok() {}
+        prompt();
+        let mut looks = tokio::time::interval(LOOK);
         let patience = tokio::time::sleep(PATIENCE);
         tokio::pin!(patience);
         let mut listening = true;
         loop {
             tokio::select! {
-                said = typed.recv(), if listening => match said {
-                    Some(approve) => return Ok(Asked::Said(approve)),
+                line = typed.recv(), if listening => match line.as_deref().map(str::trim) {
+                    Some("a" | "approve") => return Ok(Asked::Said(true)),
+                    Some("r" | "refuse") => return Ok(Asked::Said(false)),
+                    Some(_) => {
+                        say("   Type a to approve or r to refuse.");
+                        prompt();
+                    }
+                    // The terminal is closed; somebody may still answer in another one.
                     None => listening = false,
                 },
                 _ = looks.tick() => {
-                    match text(&ana.request(approval).await?, "state").as_str() {
-                        "waiting" => {}
-                        "refused" | "expired" => return Ok(Asked::Answered(false)),
-                        _ => return Ok(Asked::Answered(true)),
-                    }
+                    let approve = match text(&ana.request(approval).await?, "state").as_str() {
+                        "waiting" => continue,
+                        "expired" => {
+                            say("\n   Nobody answered in time: the request has expired.");
+                            return Ok(Asked::Expired);
+                        }
+                        "refused" => false,
+                        _ => true,
+                    };
+                    let word = if approve { "APPROVED" } else { "REFUSED" };
+                    say(&format!("\n   {word} in the second terminal."));
+                    return Ok(Asked::Answered(approve));
                 }
                 () = &mut patience => anyhow::bail!("nobody answered; the folder stays, and so does the request"),
             }
@@ -235,6 +243,26 @@ fn thousands(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// The lines of standard input as they come, read by a thread that ends with the process.
+fn lines() -> UnboundedReceiver<String> {
+    let (send, typed) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            let Ok(line) = line else { return };
+            if send.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    typed
+}
+
+#[expect(clippy::print_stdout, reason = "the story is the output")]
+fn prompt() {
+    print!("   > ");
+    drop(std::io::stdout().flush());
 }
 
 #[expect(clippy::print_stdout, reason = "the story is the output")]

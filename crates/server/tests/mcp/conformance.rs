@@ -22,10 +22,39 @@ async fn revision_2026_07_28() {
     revision("2026-07-28").await;
 }
 
+/// SEP-2663, which is no part of a revision and is run scenario by scenario.
+#[tokio::test]
+async fn extension_tasks() {
+    let suite = Suite::start().await;
+    // Here tasks are what people are asked about, and these are approved before long.
+    let _approver =
+        suite.approver(2, |tool| matches!(tool, "slow_compute" | "failing_job" | "confirm_delete"));
+    let expected = home().join("not-applicable-tasks.yaml");
+    for scenario in [
+        "capability-negotiation",
+        "dispatch-and-envelope",
+        "lifecycle",
+        "mrtr-composition",
+        "mrtr-input",
+        "request-headers",
+        "request-state-removal",
+        "required-task-error",
+        "status-notifications",
+        "wire-fields",
+    ] {
+        let scenario = format!("tasks-{scenario}");
+        let arguments = ["--scenario", &scenario, "--expected-failures", expected.to_str().unwrap()];
+        if let Err(output) = suite.run(&arguments).await {
+            panic!("{scenario}: {output}");
+        }
+    }
+}
+
 async fn revision(revision: &str) {
     let suite = Suite::start().await;
-    // One tool is approved, so that its progress is the progress of waiting; the others wait.
-    let _approver = suite.approver(|tool| tool == "test_tool_with_progress");
+    // One tool is approved, so that its progress is the progress of waiting; the others wait. Long enough for a
+    // wait to report progress, and shorter than it lasts.
+    let _approver = suite.approver(4, |tool| tool == "test_tool_with_progress");
     let expected = home().join(format!("not-applicable-{revision}.yaml"));
     let arguments =
         ["--suite", "all", "--spec-version", revision, "--expected-failures", expected.to_str().unwrap()];
@@ -66,8 +95,12 @@ impl Suite {
         Self { program, url, agent, approver, _server: server }
     }
 
-    /// A person who approves some tools a while after they are asked.
-    fn approver(&self, approves: impl Fn(&str) -> bool + Send + 'static) -> tokio::task::JoinHandle<()> {
+    /// A person who approves some tools once they have looked at a request so many times.
+    fn approver(
+        &self,
+        looks_needed: u32,
+        approves: impl Fn(&str) -> bool + Send + 'static,
+    ) -> tokio::task::JoinHandle<()> {
         let (url, key) = (self.url.clone(), Arc::clone(&self.approver));
         tokio::spawn(async move {
             let http = http();
@@ -81,11 +114,10 @@ impl Suite {
                 };
                 let waiting: Value = answer.json().await.unwrap();
                 for request in waiting["approvals"].as_array().unwrap() {
-                    let approval = request["id"].as_str().unwrap();
+                    let approval = request["approval"].as_str().unwrap();
                     let looks = seen.entry(approval.to_owned()).or_default();
                     *looks = looks.saturating_add(1);
-                    // Long enough for a wait to report progress, and shorter than it lasts.
-                    if *looks == 4 && approves(request["tool"].as_str().unwrap()) {
+                    if *looks == looks_needed && approves(request["tool"].as_str().unwrap()) {
                         let url = format!("{url}/v1/approvals/{approval}/approve");
                         http.post(url).bearer_auth(&*key).json(&json!({})).send().await.unwrap();
                     }
