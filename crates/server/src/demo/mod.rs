@@ -54,7 +54,8 @@ pub(crate) const FOLDER: &str = "countersign-demo";
 pub(crate) async fn run(folder: &Path) -> anyhow::Result<()> {
     let folder = prepare(folder)?;
     let database = folder.join("billing.db");
-    let mut story = Story::new(std::io::stdin().is_terminal());
+    let program = std::env::current_exe().context("the place of this program")?;
+    let mut story = Story::new(std::io::stdin().is_terminal(), program);
     story.opening(&folder, database::records(&database)?);
 
     let server = server::start(&folder).await?;
@@ -107,7 +108,7 @@ pub(crate) async fn run(folder: &Path) -> anyhow::Result<()> {
 
     agent.leave().await?;
     let log = server.verify(&folder).await?;
-    story.closing(&folder, &log);
+    story.closing(&folder, approval(&held)?, &log);
     Ok(())
 }
 
@@ -147,17 +148,17 @@ async fn answer(
     folder: &Path,
     (planned, comment): (bool, &str),
 ) -> anyhow::Result<bool> {
-    let approve = match story.ask(ana, approval, folder).await? {
+    let (approve, said) = match story.ask(ana, approval, folder).await? {
         story::Asked::Answered(approve) => return Ok(approve),
         story::Asked::Expired => {
             anyhow::bail!("a request has expired; the folder stays: go on with `countersign serve`")
         }
-        story::Asked::Said(approve) => approve,
-        story::Asked::Nobody => planned,
+        story::Asked::Said(approve, remark) => (approve, remark),
+        story::Asked::Nobody => (planned, Some(comment.to_owned())),
     };
-    let comment = if approve == planned { comment } else { "said in the demo" };
-    ana.answer(approval, approve, comment).await?;
-    story.answered(approve, comment);
+    let said = said.unwrap_or_else(|| "said in the demo".to_owned());
+    ana.answer(approval, approve, &said).await?;
+    story.answered(approve, &said);
     Ok(approve)
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(crate) struct Story {
     /// Whether a newcomer sits at a terminal.
     interactive: bool,
+    /// This program, for those who type its commands.
+    program: PathBuf,
     /// What they type, line by line, from the first question on. One reader for the whole story: one per question
     /// would go on reading after another terminal has answered, and take the answer to the next.
     typed: Option<UnboundedReceiver<String>>,
@@ -30,8 +32,8 @@ pub(crate) struct Story {
 pub(crate) enum Asked {
     /// By somebody, in whichever way: it is settled already.
     Answered(bool),
-    /// By the newcomer here: it must be passed on.
-    Said(bool),
+    /// By the newcomer here, perhaps with a remark: it must be passed on.
+    Said(bool, Option<String>),
     /// By nobody in time.
     Expired,
     /// Nobody is there to ask.
@@ -39,8 +41,8 @@ pub(crate) enum Asked {
 }
 
 impl Story {
-    pub(crate) const fn new(interactive: bool) -> Self {
-        Self { interactive, typed: None }
+    pub(crate) const fn new(interactive: bool, program: PathBuf) -> Self {
+        Self { interactive, program, typed: None }
     }
 
     pub(crate) fn opening(&self, folder: &Path, records: u64) {
@@ -62,7 +64,7 @@ impl Story {
 
     pub(crate) fn read(&self, summary: &Value) {
         let row = find(summary, "rows").and_then(|rows| rows.get(0)).cloned().unwrap_or_default();
-        let records = row.get("records").map_or_else(|| "some".into(), ToString::to_string);
+        let records = row.get("records").and_then(Value::as_u64).map_or_else(|| "some".into(), thousands);
         say(&format!(
             "1. It looks around: get_customer_billing_summary(\"Alder Ltd\")\n\
              \x20  allowed (a read), {records} records. Nobody had to be asked.\n"
@@ -106,11 +108,14 @@ impl Story {
             return Ok(Asked::Nobody);
         }
         say(&format!(
-            "   You are ana. Type a (approve) or r (refuse) and Enter, or in a second terminal, in {}:\n\
+            "   You are ana. Type a to approve or r to refuse, and after it why if you like. Or open a second terminal:\n\
+             \x20     cd {}\n\
+             \x20     alias countersign={}\n\
              \x20     export COUNTERSIGN_KEY=$(cat ana.key)\n\
              \x20     countersign approvals show {approval}\n\
-             \x20     countersign approvals approve {approval}      (or refuse {approval} --reason \"why\")",
-            folder.display()
+             \x20     countersign approvals approve {approval}      (or: refuse {approval} --reason \"why\")",
+            folder.display(),
+            self.program.display()
         ));
         let typed = self.typed.get_or_insert_with(lines);
         // What was typed before the question is no answer to it.
@@ -122,10 +127,9 @@ impl Story {
         let mut listening = true;
         loop {
             tokio::select! {
-                line = typed.recv(), if listening => match line.as_deref().map(str::trim) {
-                    Some("a" | "approve") => return Ok(Asked::Said(true)),
-                    Some("r" | "refuse") => return Ok(Asked::Said(false)),
-                    Some(_) => {
+                line = typed.recv(), if listening => match line.as_deref().map(answer) {
+                    Some(Some((approve, remark))) => return Ok(Asked::Said(approve, remark)),
+                    Some(None) => {
                         say("   Type a to approve or r to refuse.");
                         prompt();
                     }
@@ -175,19 +179,20 @@ impl Story {
         say(&format!("   Records in the table: {} before, {} after.\n", thousands(before), thousands(after)));
     }
 
-    pub(crate) fn closing(&self, folder: &Path, log: &str) {
+    pub(crate) fn closing(&self, folder: &Path, request: &str, log: &str) {
         say(&format!(
             "5. The log, checked from its first entry to its signed checkpoint:\n{}\n\n\
              The folder is yours to go on with:\n\
              \x20  cd {}\n\
-             \x20  countersign serve                 the same server (MCP at /mcp, REST at /v1)\n\
-             \x20  countersign audit query           what happened, entry by entry\n\
-             \x20  countersign audit verify          check it again\n\
-             \x20  $EDITOR policies/billing.cedar    change a rule, then: countersign check\n\
-             agent.key and ana.key hold the two keys. README.md explains the folder.\n\
-             (`countersign` is target/debug/countersign of the checkout you built.)",
+             \x20  alias countersign={}\n\
+             \x20  countersign serve                         the same server (MCP at /mcp, REST at /v1)\n\
+             \x20  countersign audit show {request}   the last request, told from the log\n\
+             \x20  countersign audit verify                  check it again\n\
+             \x20  $EDITOR policies/billing.cedar            change a rule, then: countersign check\n\
+             agent.key and ana.key hold the two keys. README.md explains the folder.",
             indent(log),
-            folder.display()
+            folder.display(),
+            self.program.display()
         ));
     }
 }
@@ -243,6 +248,19 @@ fn thousands(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// What a typed line answers: whether it approves, and what is said with it.
+fn answer(line: &str) -> Option<(bool, Option<String>)> {
+    let line = line.trim();
+    let (word, remark) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let approve = match word.to_ascii_lowercase().as_str() {
+        "a" | "approve" => true,
+        "r" | "refuse" => false,
+        _ => return None,
+    };
+    let remark = remark.trim();
+    Some((approve, (!remark.is_empty()).then(|| remark.to_owned())))
 }
 
 /// The lines of standard input as they come, read by a thread that ends with the process.
