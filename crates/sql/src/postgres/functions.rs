@@ -77,6 +77,9 @@ fn harmful(name: &str) -> Option<Harm> {
         | "crosstab4"
         | "crosstab_hash"
         | "xpath_table" => (Write, &[Opaque], "runs a text as SQL or reads tables named by a text"),
+        "pg_input_is_valid" | "pg_input_error_info" => {
+            (Write, &[Opaque], "converts to a type named by a text, whose conditions may run code")
+        }
         "pg_terminate_backend" | "pg_cancel_backend" => {
             (Destructive, &[Admin], "stops the work of another session")
         }
@@ -160,6 +163,24 @@ fn harmful(name: &str) -> Option<Harm> {
         _ => return None,
     };
     Some(harm)
+}
+
+/// Whether a function converts to the types of columns it is given no name of.
+pub(super) fn populates(name: &str) -> bool {
+    matches!(
+        name,
+        "json_populate_record"
+            | "json_populate_recordset"
+            | "jsonb_populate_record"
+            | "jsonb_populate_recordset"
+            | "populate_record"
+    )
+}
+
+/// Whether planning leaves the harmful functions of these categories alone: all of them are volatile. Stable ones, such as
+/// `pg_current_xact_id` and `table_to_xml`, it may run to estimate.
+pub(super) fn never_planned(categories: &[Category]) -> bool {
+    matches!(categories, [Category::Sequence] | [Category::Lock] | [Category::Notify])
 }
 
 /// Whether an operator of this name is PostgreSQL's own.

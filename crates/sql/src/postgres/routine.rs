@@ -22,8 +22,9 @@ impl Walk<'_> {
         let own = matches!(schema, None | Some("pg_catalog"));
         let built_in = if own { functions::built_in(name) } else { BuiltIn::Unknown };
         if let BuiltIn::Harmful((effect, categories, text)) = built_in {
-            // Planning does not run it: none of them is immutable or stable.
-            self.raise_executed(effect, categories, "function", format!("function `{shown}` {text}"));
+            if !(self.planned_only && functions::never_planned(categories)) {
+                self.raise(effect, categories, "function", format!("function `{shown}` {text}"));
+            }
         }
         let known = !matches!(built_in, BuiltIn::Unknown);
         let Some(catalog) = self.catalog else {
@@ -35,6 +36,11 @@ impl Walk<'_> {
             }
             return;
         };
+        if functions::populates(name) {
+            for one in &catalog.types {
+                self.converts(Some(&one.schema), &one.name, false);
+            }
+        }
         let mut candidates = catalog.routines(schema, name, self.anywhere).peekable();
         if candidates.peek().is_none() && !known {
             self.unseen("unknown_function", &format!("function `{shown}` is not known to change nothing"));
@@ -47,12 +53,14 @@ impl Walk<'_> {
     /// `t.f` and `(expression).f`: a call of `f` with one argument, unless there is a column of that name.
     pub(super) fn attribute(&mut self, name: &str) {
         if let BuiltIn::Harmful((effect, categories, text)) = functions::built_in(name) {
-            self.raise_executed(
-                effect,
-                categories,
-                "function",
-                format!("`{name}` may be a call of the function of that name, which {text}"),
-            );
+            if !(self.planned_only && functions::never_planned(categories)) {
+                self.raise(
+                    effect,
+                    categories,
+                    "function",
+                    format!("`{name}` may be a call of the function of that name, which {text}"),
+                );
+            }
             self.found.functions.insert(FunctionRef { schema: None, name: name.to_owned() });
         }
         let Some(catalog) = self.catalog else { return };

@@ -200,8 +200,19 @@ fn term(expr: &Expr<'_>) -> Term {
 }
 
 fn described(expr: &Expr<'_>) -> Term {
-    let text = expr.to_string();
+    let text = same_case(&expr.to_string());
     if constant(expr, 0) { Term::Constant(text) } else { Term::Rows(text) }
+}
+
+/// Names in one case, for SQLite compares them so; strings stay as they are.
+fn same_case(text: &str) -> String {
+    let mut quoted = false;
+    text.chars()
+        .map(|letter| {
+            quoted ^= letter == '\'';
+            if quoted { letter } else { letter.to_ascii_lowercase() }
+        })
+        .collect()
 }
 
 /// Whether an expression looks at no row: it is built of literals, parameters and functions of them.

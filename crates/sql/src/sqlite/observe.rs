@@ -115,7 +115,7 @@ impl Sketch {
         }
         if let Some(column) = message.strip_prefix("ambiguous column name: ") {
             let column = column.rsplit_once('.').map_or(column, |(_, column)| column).to_ascii_lowercase();
-            return trials.contains_key(&column) && self.try_tables(&column, trials);
+            return self.try_tables(&column, trials);
         }
         if let Some((table, wanted)) = supplied(message) {
             let Some(table) = self.named(&table) else { return false };

@@ -253,6 +253,11 @@ fn conversions_run_what_is_attached_to_them() {
     for sql in ["select 5::checked", "select '(5)'::pair", "select 'x'::none_such"] {
         assert_eq!(seen(sql).effect, Effect::Write, "{sql}");
     }
+    assert_eq!(
+        seen("select json_populate_record(c, '{}') from customer c").effect,
+        Effect::Write,
+        "the types of the columns are not in the text"
+    );
     let cast = |implicit| Cast {
         source: Name { schema: "pg_catalog".to_owned(), name: "int4".to_owned() },
         target: qualified("status"),

@@ -2,7 +2,15 @@
 
 use countersign_sql::{Dialect, Effect, explain};
 
-const CALLS: [&str; 44] = [
+const CALLS: [&str; 52] = [
+    "('numbers'::regclass).nextval",
+    "('/etc/passwd'::text).pg_read_file",
+    "(1).pg_terminate_backend",
+    "(0.5::float8).pg_sleep",
+    "(array[1::bigint])[1].pg_advisory_lock",
+    "(select k.nextval from cast('numbers' as regclass) k)",
+    "(select k.pg_terminate_backend from generate_series(1, 99999) k limit 1)",
+    "pg_input_is_valid('1', 'positive')",
     "nextval('numbers')",
     "setval('numbers', 1)",
     "set_config('role', 'postgres', false)",

@@ -7,15 +7,19 @@
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::arithmetic_side_effects,
+    clippy::print_stdout,
     reason = "a test fails by panicking"
 )]
 
 mod cases;
 mod catalog;
+mod chance;
 mod corpus;
 mod described;
+mod differential;
 mod generated;
 mod hidden_calls;
 mod hostile;
 mod postgres_server;
 mod sqlite_server;
+mod statements;

@@ -10,7 +10,7 @@ const CORPUS: &str = include_str!("../corpus/postgres.txt");
 const SCHEMA: &str = include_str!("../corpus/postgres-schema.sql");
 
 /// A database of this test's own, dropped at its end.
-struct Scratch {
+pub(crate) struct Scratch {
     admin: Client,
     client: Client,
     name: String,
@@ -30,7 +30,7 @@ async fn connect(database: Option<&str>) -> Client {
 }
 
 impl Scratch {
-    async fn new(label: &str) -> Self {
+    pub(crate) async fn new(label: &str) -> Self {
         let admin = connect(None).await;
         let name = format!("countersign_sql_{label}_{}", std::process::id());
         admin.batch_execute(&format!("drop database if exists {name}")).await.unwrap();
@@ -40,24 +40,26 @@ impl Scratch {
         Self { admin, client, name }
     }
 
-    async fn drop(self) {
+    pub(crate) async fn drop(self) {
         drop(self.client);
         self.admin.batch_execute(&format!("drop database {} with (force)", self.name)).await.unwrap();
     }
 
     /// Whether a read-only transaction accepts the text; the server's code otherwise.
-    async fn accepted(&self, sql: &str) -> Result<(), String> {
+    pub(crate) async fn accepted(&self, sql: &str) -> Result<(), String> {
         self.within("begin read only", sql, "").await.map(|_| ())
     }
 
     /// What the text leaves behind in a transaction that may write: a transaction number, locks beyond those of a
     /// read, another value of a setting.
-    async fn traces(&self, sql: &str) -> Result<String, String> {
+    pub(crate) async fn traces(&self, sql: &str) -> Result<String, String> {
         let ask = "select coalesce(pg_current_xact_id_if_assigned()::text, '') || coalesce((select string_agg(mode, ',') from \
                    pg_locks where pid = pg_backend_pid() and locktype in ('relation', 'tuple', 'advisory', 'object', 'page') and mode <> \
                    'AccessShareLock'), '') || coalesce((select string_agg(name, ',') from pg_settings where source = 'session' and \
                    name not in ('client_encoding', 'TimeZone', 'DateStyle', 'extra_float_digits', 'application_name', 'transaction_isolation', \
-                   'transaction_read_only', 'transaction_deferrable')), '')";
+                   'transaction_read_only', 'transaction_deferrable')), '') || coalesce((select string_agg(name, ',') from (select name \
+                   from pg_cursors where name <> '' union all select name from pg_prepared_statements where name not like 's%' \
+                   union all select * from pg_listening_channels()) kept), '')";
         self.within("begin", sql, ask).await
     }
 
@@ -136,7 +138,7 @@ async fn what_is_called_a_read_is_one_and_nearly_every_read_is_called_one() {
     assert!(proved * 100 >= accepted * 95, "{proved} of {accepted}");
 }
 
-fn only(traces: &str, word: &str) -> bool {
+pub(crate) fn only(traces: &str, word: &str) -> bool {
     traces.split(',').all(|trace| trace == word)
 }
 

@@ -2,6 +2,7 @@
 //! such a connection accepts is called a read.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::cases::cases;
 use countersign_sql::{Catalog, Dialect, Effect, explain};
@@ -16,8 +17,10 @@ struct Scratch(PathBuf);
 impl Scratch {
     #[expect(clippy::disallowed_methods, reason = "the test needs a real database file")]
     fn new() -> Self {
-        let path =
-            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("sqlite-{}.db", std::process::id()));
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("sqlite-{}-{number}.db", std::process::id()));
         std::fs::remove_file(&path).ok();
         Connection::open(&path).unwrap().execute_batch(SCHEMA).unwrap();
         Self(path)
@@ -47,6 +50,30 @@ fn run(connection: &Connection, sql: &str) -> rusqlite::Result<bool> {
         while rows.next()?.is_some() {}
     }
     Ok(readonly)
+}
+
+/// A database that can only be read, for statements that may be anything.
+pub(crate) struct Readable {
+    scratch: Scratch,
+    connection: Connection,
+    before: Vec<u8>,
+}
+
+impl Readable {
+    pub(crate) fn new() -> Self {
+        let scratch = Scratch::new();
+        let (connection, before) = (scratch.open(), std::fs::read(&scratch.0).unwrap());
+        Self { scratch, connection, before }
+    }
+
+    /// Whether SQLite calls the text read-only; what it says when it does not take it.
+    pub(crate) fn run(&self, sql: &str) -> Result<bool, String> {
+        run(&self.connection, sql).map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn untouched(&self) -> bool {
+        std::fs::read(&self.scratch.0).unwrap() == self.before
+    }
 }
 
 #[test]
