@@ -7,7 +7,7 @@
 
 use countersign_audit::{Entry as LogEntry, EntryError, EntryKind, entry::Reference};
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalState, BundleDigest, Call, CallId, Decision, DecisionId, Facts, Money,
+    AgentId, ApprovalId, ApprovalState, BundleDigest, Call, CallId, Code, Decision, DecisionId, Facts, Money,
     PersonId, Reach, Refusal, Requester, SessionId, Signature, StoredCall, approval::ApprovalRequest,
 };
 use serde_json::{Value, json};
@@ -179,10 +179,16 @@ impl Entry {
             .under(Some(&request.id))
     }
 
-    /// A request ended without being performed.
+    /// A request ended without being performed. `code` is that of the refusal that ended it, if one did.
     #[must_use]
-    pub fn request_ended(at_ms: i64, request: &ApprovalRequest, state: ApprovalState, why: &str) -> Self {
-        Self::new(at_ms, "request_ended", json!({ "state": state, "why": why }))
+    pub fn request_ended(
+        at_ms: i64,
+        request: &ApprovalRequest,
+        state: ApprovalState,
+        code: Option<Code>,
+        why: &str,
+    ) -> Self {
+        Self::new(at_ms, "request_ended", json!({ "code": code, "state": state, "why": why }))
             .about(&request.call.requester, &request.call.id)
             .under(Some(&request.id))
     }

@@ -9,9 +9,9 @@ use std::{
 };
 
 use countersign_rules::{
-    AgentId, ApprovalFact, ApprovalId, ApprovalRequest, ApprovalState, Ask, BundleDigest, Call, CallDigest,
-    CallId, Code, Decision, DecisionId, Deny, DenyReason, Effect, Facts, GroupName, Money, PersonId, RawCall,
-    Reach, Refusal, Requester, Signature, StatementFacts, StoredCall, SystemName, ToolSpec,
+    AgentId, Allow, ApprovalFact, ApprovalId, ApprovalRequest, ApprovalState, Ask, BundleDigest, Call,
+    CallDigest, CallId, Code, Decision, DecisionId, Deny, DenyReason, Effect, Facts, GroupName, PersonId,
+    RawCall, Reach, Refusal, Requester, Signature, StatementFacts, StoredCall, SystemName, ToolSpec,
     approval::AnswerRefusal,
     arguments::split_reason,
     budget::{Budget, HoldRequest, Unit},
@@ -317,7 +317,7 @@ impl<L: Ledger> Gate<L> {
                     proposed = true;
                 }
                 Round::Exceeded(same, reach) => {
-                    let message = format!("the call touches more than was allowed ({} rows)", reach.rows);
+                    let message = format!("the call reaches further than was allowed: {}", extent(&reach));
                     let refusal = Refusal::new(Code::ReachExceeded, message)
                         .help("what it touches grows while it is decided; narrow the call and try again");
                     return self.refuse(&same, granted, Vec::new(), refusal).await;
@@ -353,7 +353,7 @@ impl<L: Ledger> Gate<L> {
         }
         if granted.is_none()
             && exceeded.is_none()
-            && let Some(answer) = self.known(&standing, now_ms).await
+            && let Some(answer) = self.known(&standing, &call.requester, policies.bundle(), now_ms).await
         {
             return Round::Answer(answer);
         }
@@ -375,6 +375,11 @@ impl<L: Ledger> Gate<L> {
         let needed = seen.effect >= Effect::Write
             && (policies.reach_decides(&call, &facts) || self.charges_measured(&call.tool, seen.effect));
         if facts.reach.is_none() && needed {
+            // Nor is a system asked to measure what is over its limits whatever it reaches.
+            let counted = self.counted(&call, seen.effect, now_ms);
+            if let Err(why) = self.room(&call, &counted, now_ms).await {
+                return Round::Answer(self.not_issued(&call, granted, entries, why).await);
+            }
             match self.measure(tool, &call, now_ms, &mut entries).await {
                 Ok((reach, found)) => (facts.reach, evidence) = (reach, found),
                 Err(refusal) => return Round::Answer(self.refuse(&call, granted, entries, refusal).await),
@@ -411,13 +416,18 @@ impl<L: Ledger> Gate<L> {
                     Some(record) => {
                         self.superseded(record, "it would now reach further than was approved", entries).await
                     }
-                    None => self.park(&call, ask, (id, policies.bundle(), &facts), evidence, entries).await,
+                    None => match self.room_to_ask(&call, &facts).await {
+                        Ok(()) => {
+                            self.park(&call, ask, (id, policies.bundle(), &facts), evidence, entries).await
+                        }
+                        Err(NoRoom::Limit(why)) => self.not_issued(&call, None, entries, why).await,
+                        Err(NoRoom::Unmeasured(refusal)) => self.refuse(&call, None, entries, refusal).await,
+                    },
                 })
             }
             Decision::Allow(ref allow) => {
                 entries.push(Entry::decided(now_ms, &call, &id, policies.bundle(), &facts, &decision));
-                let amount = facts.reach.as_ref().and_then(|reach| reach.amount);
-                let limits = Limits::new(allow, &call.tool, seen.effect, amount);
+                let limits = Limits::new(allow, &call.tool, seen.effect);
                 let history = policies.uses_history(&call.tool.name).then_some(standing.history);
                 let permitted = Permitted { call, decision: id, limits };
                 self.act(tool, permitted, &facts, granted, history, entries).await
@@ -426,18 +436,30 @@ impl<L: Ledger> Gate<L> {
     }
 
     /// An answer that is known already: a retry of the same call finds the same request.
-    async fn known(&self, standing: &Standing, now_ms: i64) -> Option<Answer> {
+    async fn known(
+        &self,
+        standing: &Standing,
+        requester: &Requester,
+        bundle: &BundleDigest,
+        now_ms: i64,
+    ) -> Option<Answer> {
         let record = standing.request.as_ref()?;
+        let overdue = record.request.expires_ms <= now_ms;
         match record.state {
-            ApprovalState::Waiting if record.request.expires_ms <= now_ms => {
+            ApprovalState::Waiting if overdue => {
                 self.expire_one(record, now_ms).await;
+                None
+            }
+            // Its approval would be good for nothing: people are asked under the policies that hold now.
+            ApprovalState::Waiting if record.request.bundle != *bundle => {
+                self.superseded(record, "the policies have changed since it was asked", Vec::new()).await;
                 None
             }
             ApprovalState::Waiting | ApprovalState::Approved | ApprovalState::Executing => {
                 Some(pending(record))
             }
             // A refusal stays one until the request would have expired: asking again is not a way around.
-            ApprovalState::Refused if now_ms < record.request.expires_ms => Some(self.settled(record).await),
+            ApprovalState::Refused if !overdue => Some(self.settled(record).await),
             ApprovalState::Refused
             | ApprovalState::Expired
             | ApprovalState::Superseded
@@ -445,7 +467,10 @@ impl<L: Ledger> Gate<L> {
             | ApprovalState::Failed
             | ApprovalState::InDoubt
             | ApprovalState::Blocked => {
-                if record.delivered {
+                // What came of another connection's call is news for a retry, and not for a call that happens
+                // to be equal long after.
+                let elsewhere = record.request.call.requester.session != requester.session;
+                if record.delivered || (elsewhere && overdue) {
                     return None;
                 }
                 let answer = self.settled(record).await;
@@ -553,7 +578,7 @@ impl<L: Ledger> Gate<L> {
         let now_ms = facts.now_ms;
         let amount = facts.reach.as_ref().and_then(|r| r.amount);
         let call = &permitted.call;
-        let holds = match self.holds(call, facts.effect, permitted.limits.rows_max, amount, now_ms) {
+        let holds = match self.holds(call, facts.effect, &permitted.limits, now_ms) {
             Ok(holds) => holds,
             Err(refusal) => return Round::Answer(self.refuse(call, granted, entries, refusal).await),
         };
@@ -691,17 +716,15 @@ impl<L: Ledger> Gate<L> {
         &self,
         call: &Call<A>,
         effect: Effect,
-        rows_max: u64,
-        amount: Option<Money>,
+        limits: &Limits,
         now_ms: i64,
     ) -> Result<Vec<HoldRequest>, Refusal> {
-        let covering = self.settings.budgets.iter().filter(|b| b.covers(&call.tool.name, effect));
         let mut holds = Vec::new();
-        for budget in covering {
+        for budget in self.covering(call, effect) {
             let need = match budget.unit {
                 Unit::Calls => 1,
-                Unit::Rows => rows_max,
-                Unit::Money(currency) => match amount {
+                Unit::Rows => limits.rows_max,
+                Unit::Money(currency) => match limits.amount_max {
                     Some(money) if money.currency == currency => money.minor,
                     Some(_) => continue,
                     // Money under a budget, and nobody knows how much: no.
@@ -715,15 +738,40 @@ impl<L: Ledger> Gate<L> {
                     }
                 },
             };
-            holds.push(HoldRequest {
-                account: budget.account(&call.requester.agent, &call.requester.session, now_ms),
-                unit: budget.unit,
-                amount: need,
-                limit: budget.limit,
-                halt_at: budget.halt_at,
-            });
+            holds.push(hold(budget, call, need, now_ms));
         }
         Ok(holds)
+    }
+
+    fn covering<A>(&self, call: &Call<A>, effect: Effect) -> impl Iterator<Item = &Budget> {
+        self.settings.budgets.iter().filter(move |budget| budget.covers(&call.tool.name, effect))
+    }
+
+    /// What a call reserves whatever it reaches.
+    fn counted<A>(&self, call: &Call<A>, effect: Effect, now_ms: i64) -> Vec<HoldRequest> {
+        self.covering(call, effect)
+            .filter(|budget| budget.unit == Unit::Calls)
+            .map(|budget| hold(budget, call, 1, now_ms))
+            .collect()
+    }
+
+    /// Looks whether rates and holds have room now. Issuing looks again, and takes it.
+    async fn room<A>(&self, call: &Call<A>, holds: &[HoldRequest], now_ms: i64) -> Result<(), NotIssued> {
+        let rates = rate_keys(call);
+        if rates.is_empty() && holds.is_empty() {
+            return Ok(());
+        }
+        self.ledger.room(&rates, holds, now_ms).await
+    }
+
+    /// Whether the call would find room if people approved it now: they are not asked about what will be
+    /// refused anyway. What waits reserves nothing.
+    async fn room_to_ask<A>(&self, call: &Call<A>, facts: &Facts) -> Result<(), NoRoom> {
+        // An approval will bind it to what was measured.
+        let allow = Allow::within(Vec::new(), facts.reach.as_ref());
+        let limits = Limits::new(&allow, &call.tool, facts.effect);
+        let holds = self.holds(call, facts.effect, &limits, facts.now_ms).map_err(NoRoom::Unmeasured)?;
+        self.room(call, &holds, facts.now_ms).await.map_err(NoRoom::Limit)
     }
 
     async fn park<A>(
@@ -795,14 +843,10 @@ impl<L: Ledger> Gate<L> {
     ) -> Answer {
         let recorded = match granted {
             Some(record) => {
-                // The code goes first, so that the agent is told the same when it fetches the answer later.
-                let why = format!("{} {refusal}", refusal.code.as_str());
-                let now_ms = self.clock.now_ms();
-                entries.push(Entry::request_ended(now_ms, &record.request, ApprovalState::Blocked, &why));
-                self.ledger
-                    .end(&record.request.id, ApprovalState::Blocked, &why, entries)
-                    .await
-                    .map(|_moved_on| ())
+                let (why, code) = (refusal.to_string(), Some(refusal.code));
+                let (now_ms, state) = (self.clock.now_ms(), ApprovalState::Blocked);
+                entries.push(Entry::request_ended(now_ms, &record.request, state, code, &why));
+                self.ledger.end(&record.request.id, state, code, &why, entries).await.map(|_moved_on| ())
             }
             None => self.ledger.record(entries).await,
         };
@@ -929,10 +973,9 @@ impl<L: Ledger> Gate<L> {
             | ApprovalState::InDoubt
             | ApprovalState::Blocked => "it was granted, and not performed in time",
         };
-        let entry = Entry::request_ended(now_ms, &record.request, ApprovalState::Expired, why);
-        if let Err(fault) =
-            self.ledger.end(&record.request.id, ApprovalState::Expired, why, vec![entry]).await
-        {
+        let state = ApprovalState::Expired;
+        let entry = Entry::request_ended(now_ms, &record.request, state, None, why);
+        if let Err(fault) = self.ledger.end(&record.request.id, state, None, why, vec![entry]).await {
             tracing::warn!(%fault, approval = %record.request.id, "an overdue request could not be ended");
         }
     }
@@ -954,12 +997,9 @@ impl<L: Ledger> Gate<L> {
         record: &ApprovalRecord,
         why: &str,
     ) -> Result<(), LedgerFault> {
-        let entry =
-            Entry::request_ended(self.clock.now_ms(), &record.request, ApprovalState::Superseded, why);
-        self.ledger
-            .end(&record.request.id, ApprovalState::Superseded, why, vec![entry])
-            .await
-            .map(|_moved_on| ())
+        let state = ApprovalState::Superseded;
+        let entry = Entry::request_ended(self.clock.now_ms(), &record.request, state, None, why);
+        self.ledger.end(&record.request.id, state, None, why, vec![entry]).await.map(|_moved_on| ())
     }
 
     async fn grant<T: Tool>(&self, tool: &T, record: ApprovalRecord) -> Answer {
@@ -999,9 +1039,9 @@ impl<L: Ledger> Gate<L> {
 
     async fn superseded(&self, record: &ApprovalRecord, why: &str, mut entries: Vec<Entry>) -> Answer {
         let now_ms = self.clock.now_ms();
-        entries.push(Entry::request_ended(now_ms, &record.request, ApprovalState::Superseded, why));
-        let refusal = match self.ledger.end(&record.request.id, ApprovalState::Superseded, why, entries).await
-        {
+        let state = ApprovalState::Superseded;
+        entries.push(Entry::request_ended(now_ms, &record.request, state, None, why));
+        let refusal = match self.ledger.end(&record.request.id, state, None, why, entries).await {
             Ok(_) => superseded(why),
             Err(fault) => unavailable(&fault),
         };
@@ -1074,14 +1114,15 @@ impl<L: Ledger> Gate<L> {
             .help("do not repeat the same call; change what was objected to, or ask the people"),
             ApprovalState::Expired => expired(),
             ApprovalState::Superseded => superseded(why.as_deref().unwrap_or("it changed since")),
-            ApprovalState::Blocked => blocked(why.as_deref().unwrap_or_default()),
+            ApprovalState::Blocked => blocked(record.code, why.as_deref().unwrap_or_default()),
         };
         refused_request(record, refusal)
     }
 
     // ── halts and doubts ────────────────────────────────────────────────────────────────────────────
 
-    /// Halts an agent, or all, from the next decision on.
+    /// Halts an agent, or all, from the next decision on. Returns the halt in force, which is an earlier one
+    /// where there is one.
     ///
     /// # Errors
     /// [`LedgerFault`], and then nothing is halted.
@@ -1089,7 +1130,7 @@ impl<L: Ledger> Gate<L> {
         let halt =
             HaltRecord { scope, why: why.to_owned(), by: by.to_owned(), since_ms: self.clock.now_ms() };
         let entry = Entry::halted(&halt);
-        self.ledger.halt(halt.clone(), entry).await.map(|()| halt)
+        self.ledger.halt(halt, entry).await
     }
 
     /// Ends a halt. Returns whether there was one.
@@ -1200,6 +1241,24 @@ pub enum NotRecalled {
     Ledger(#[from] LedgerFault),
 }
 
+/// Why people are not asked.
+enum NoRoom {
+    /// A limit refuses.
+    Limit(NotIssued),
+    /// A budget counts what nobody knows.
+    Unmeasured(Refusal),
+}
+
+fn hold<A>(budget: &Budget, call: &Call<A>, amount: u64, now_ms: i64) -> HoldRequest {
+    HoldRequest {
+        account: budget.account(&call.requester.agent, &call.requester.session, now_ms),
+        unit: budget.unit,
+        amount,
+        limit: budget.limit,
+        halt_at: budget.halt_at,
+    }
+}
+
 /// The rates of a call, each with the key its instant is stored under.
 fn rate_keys<A>(call: &Call<A>) -> Vec<(String, countersign_rules::rate::Rate)> {
     let tool = &call.tool.name;
@@ -1218,6 +1277,15 @@ fn rate_keys<A>(call: &Call<A>) -> Vec<(String, countersign_rules::rate::Rate)> 
         .collect()
 }
 
+/// How far something reaches, in words.
+fn extent(reach: &Reach) -> String {
+    let more = if reach.exact { "" } else { "at least " };
+    match reach.amount {
+        Some(amount) => format!("{more}{} rows and {amount}", reach.rows),
+        None => format!("{more}{} rows", reach.rows),
+    }
+}
+
 /// What a tool's answer means for the record and for the holds.
 fn outcome_of(performed: Result<Performed, ToolError>) -> (CallOutcome, Settlement) {
     let failed = |code, message| CallOutcome::Failed { code, message, superseded: false };
@@ -1230,8 +1298,7 @@ fn outcome_of(performed: Result<Performed, ToolError>) -> (CallOutcome, Settleme
             (failed(Code::SystemUnavailable, message), Settlement::Released)
         }
         Err(ToolError::Exceeded { reach }) => {
-            let more = if reach.exact { "" } else { "at least " };
-            let message = format!("it would have touched {more}{} rows, and was rolled back", reach.rows);
+            let message = format!("it would have reached {}; nothing was changed", extent(&reach));
             (
                 CallOutcome::Failed { code: Code::ReachExceeded, message, superseded: true },
                 Settlement::Released,
@@ -1335,14 +1402,11 @@ fn halted(halt: &HaltRecord) -> Refusal {
     Refusal::new(Code::Halted, halt.to_string()).help("wait until a person resumes; nothing was done")
 }
 
-/// A request that was granted and then refused, told by the code its reason begins with.
-fn blocked(why: &str) -> Refusal {
-    let (first, rest) = why.split_once(' ').unwrap_or(("", why));
-    match Code::ALL.iter().find(|code| code.as_str() == first) {
-        Some(code) => Refusal::new(*code, format!("it was approved and then refused: {rest}")),
-        None => Refusal::new(Code::DeniedByPolicy, format!("it was approved and then refused: {why}")),
-    }
-    .help("nothing was done; repeat the same call to have it decided anew")
+/// A request that was granted and then refused, told by the code of that refusal.
+fn blocked(code: Option<Code>, why: &str) -> Refusal {
+    let message = format!("it was approved and then refused: {why}");
+    Refusal::new(code.unwrap_or(Code::DeniedByPolicy), message)
+        .help("nothing was done; repeat the same call to have it decided anew")
 }
 
 fn expired() -> Refusal {

@@ -1,11 +1,11 @@
 //! The port to the store: calls, holds, approvals, counters, halts and the log, kept together so that
 //! each step of the path is one transaction.
 
-use std::future::Future;
+use std::{collections::BTreeMap, future::Future};
 
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalRequest, ApprovalState, CallDigest, CallId, Counters, DecisionId, Effect,
-    Money, Requester, SessionId, Signature, StoredCall, SystemName, ToolName,
+    AgentId, ApprovalId, ApprovalRequest, ApprovalState, CallDigest, CallId, Code, Counters, DecisionId,
+    Effect, Money, Requester, SessionId, Signature, StoredCall, SystemName, ToolName,
     approval::AnswerRefusal,
     budget::{Balance, BudgetAccount, Exhausted, HoldRequest},
     rate::{Rate, TooOften},
@@ -47,9 +47,18 @@ pub trait Ledger: Send + Sync + 'static {
     /// Appends entries that change nothing else: refusals, configuration, policies.
     fn record(&self, entries: Vec<Entry>) -> impl Future<Output = Result<(), LedgerFault>> + Send;
 
-    /// Parks a call until people answer. When the same requester (agent and session) has a request for the
-    /// same digest that is not final, that one is returned and nothing is appended.
+    /// Parks a call until people answer. When the call is a retry ([`Requester::retries`]) of one whose
+    /// request for the same digest is not final, that one is returned and nothing is appended.
     fn park(&self, parking: Parking) -> impl Future<Output = Result<ApprovalRecord, LedgerFault>> + Send;
+
+    /// Whether an intent would find room now. Rates and holds are looked at as [`Ledger::issue`] does, and
+    /// nothing is taken: the answer may be out of date at once, and issuing decides.
+    fn room(
+        &self,
+        rates: &[(String, Rate)],
+        holds: &[HoldRequest],
+        now_ms: i64,
+    ) -> impl Future<Output = Result<(), NotIssued>> + Send;
 
     /// Records an intent, takes its rates and holds, counts it, spends its approval (approved → executing).
     fn issue(&self, intent: Intent) -> impl Future<Output = Result<Issued, NotIssued>> + Send;
@@ -68,12 +77,13 @@ pub trait Ledger: Send + Sync + 'static {
         entry: Entry,
     ) -> impl Future<Output = Result<ApprovalRecord, NotAnswered>> + Send;
 
-    /// Ends a request that is not final and not executing: expired, superseded or blocked. Returns whether
-    /// it did; when the request has moved on meanwhile, nothing is appended and the answer is `false`.
+    /// Ends a request that is not final and not executing: expired, superseded or blocked, and then with the
+    /// code of the refusal. Returns whether it did; when the request has moved on meanwhile, nothing is appended and the answer is `false`.
     fn end(
         &self,
         approval: &ApprovalId,
         state: ApprovalState,
+        code: Option<Code>,
         why: &str,
         entries: Vec<Entry>,
     ) -> impl Future<Output = Result<bool, LedgerFault>> + Send;
@@ -81,8 +91,13 @@ pub trait Ledger: Send + Sync + 'static {
     /// Marks a final request as fetched by its agent, so that the next equal call opens a new one.
     fn deliver(&self, approval: &ApprovalId) -> impl Future<Output = Result<(), LedgerFault>> + Send;
 
-    /// Halts one agent, or all.
-    fn halt(&self, halt: HaltRecord, entry: Entry) -> impl Future<Output = Result<(), LedgerFault>> + Send;
+    /// Halts one agent, or all. Returns the halt in force: one that is there already stays as it is, and
+    /// nothing is appended.
+    fn halt(
+        &self,
+        halt: HaltRecord,
+        entry: Entry,
+    ) -> impl Future<Output = Result<HaltRecord, LedgerFault>> + Send;
 
     /// Ends a halt. Returns whether there was one.
     fn resume(
@@ -152,7 +167,8 @@ pub struct Standing {
     pub agent_today: Counters,
     /// Moves whenever `session` or `agent_today` do; see [`Intent::if_history`].
     pub history: u64,
-    /// The newest request by this agent and session for this digest, final or not.
+    /// The newest request for this digest that this call is a retry of ([`Requester::retries`]), final or
+    /// not.
     pub request: Option<ApprovalRecord>,
 }
 
@@ -184,6 +200,9 @@ pub struct ApprovalRecord {
     pub evidence: Option<Evidence>,
     /// Why it ended, in words for the agent: the refusal's comment, what superseded it.
     pub why: Option<String>,
+    /// The code of the refusal that ended it after it was granted: what the agent is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
     /// Whether the agent has fetched the final answer.
     pub delivered: bool,
 }
@@ -248,6 +267,70 @@ pub enum NotIssued {
     Fault(#[from] LedgerFault),
 }
 
+/// What an intent takes from the limits: what the accounts and instants it names become.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Charge<'a> {
+    /// The instants of its rates, by key.
+    pub due: BTreeMap<&'a str, i64>,
+    /// The balances of its holds.
+    pub balances: BTreeMap<&'a BudgetAccount, Balance>,
+    /// The holds that take their account over its threshold, with what it holds then.
+    pub crossed: Vec<(&'a HoldRequest, Balance)>,
+}
+
+impl<'a> Charge<'a> {
+    /// Takes rates and reserves holds. `due` and `balance` tell what is stored.
+    ///
+    /// # Errors
+    /// [`NotIssued::RateLimited`] or [`NotIssued::Exhausted`] for the first that has no room.
+    pub fn new(
+        (rates, holds): (&'a [(String, Rate)], &'a [HoldRequest]),
+        now_ms: i64,
+        due: impl Fn(&str) -> Result<Option<i64>, LedgerFault>,
+        balance: impl Fn(&BudgetAccount) -> Result<Balance, LedgerFault>,
+    ) -> Result<Self, NotIssued> {
+        let mut charge = Self::default();
+        for (key, rate) in rates {
+            let stored = match charge.due.get(key.as_str()) {
+                Some(due) => Some(*due),
+                None => due(key)?,
+            };
+            charge.due.insert(key, rate.take(stored, now_ms).map_err(NotIssued::RateLimited)?);
+        }
+        for hold in holds {
+            let before = match charge.balances.get(&hold.account) {
+                Some(balance) => *balance,
+                None => balance(&hold.account)?,
+            };
+            let after = before.reserve(hold).map_err(NotIssued::Exhausted)?;
+            charge.balances.insert(&hold.account, after);
+            if hold.crosses(before, after) {
+                charge.crossed.push((hold, after));
+            }
+        }
+        Ok(charge)
+    }
+
+    /// The halts that it sets off, one for each scope.
+    #[must_use]
+    pub fn halts(&self, agent: &AgentId, now_ms: i64) -> Vec<HaltRecord> {
+        let mut halts: BTreeMap<HaltScope, HaltRecord> = BTreeMap::new();
+        for (hold, after) in &self.crossed {
+            let scope = match hold.account.subject.as_str() {
+                "all" => HaltScope::All,
+                _one => HaltScope::Agent(agent.clone()),
+            };
+            halts.entry(scope.clone()).or_insert_with(|| HaltRecord {
+                scope,
+                why: format!("{} of {} {} are used", after.used(), hold.limit, hold.unit),
+                by: format!("budget `{}`", hold.account.budget),
+                since_ms: now_ms,
+            });
+        }
+        halts.into_values().collect()
+    }
+}
+
 /// Whether closing waits for its commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
@@ -286,7 +369,7 @@ pub enum CallOutcome {
     /// Not performed, or rolled back: no effect. `superseded` says that it exceeded its approval.
     Failed {
         /// Stable code.
-        code: countersign_rules::Code,
+        code: Code,
         /// Why.
         message: String,
         /// Whether the approval it spent is superseded by that.

@@ -13,8 +13,9 @@ use std::{
 };
 
 use countersign_rules::{
-    ApprovalId, ApprovalState, CallDigest, CallId, Counters, Requester, Signature,
+    ApprovalId, ApprovalState, CallDigest, CallId, Code, Counters, Requester, Signature,
     budget::{Balance, BudgetAccount, HoldRequest, Unit, day},
+    rate::Rate,
 };
 use tokio::sync::watch;
 
@@ -22,8 +23,8 @@ use crate::{
     clock::{Clock, Entropy},
     entry::Entry,
     ledger::{
-        ApprovalRecord, CallOutcome, CallRecord, CallState, Closing, Count, HaltRecord, HaltScope, Intent,
-        Issued, Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Settlement, Standing, Wait,
+        ApprovalRecord, CallOutcome, CallRecord, CallState, Charge, Closing, Count, HaltRecord, HaltScope,
+        Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Settlement, Standing, Wait,
         session_key,
     },
 };
@@ -198,11 +199,24 @@ impl State {
             .cloned()
     }
 
-    fn add_halt(&mut self, halt: HaltRecord, entry: Entry) {
-        if !self.halts.iter().any(|h| h.scope == halt.scope) {
-            self.halts.push(halt);
+    fn add_halt(&mut self, halt: HaltRecord, entry: Entry) -> HaltRecord {
+        if let Some(there) = self.halts.iter().find(|there| there.scope == halt.scope) {
+            return there.clone();
         }
+        self.halts.push(halt.clone());
         self.log.push(entry);
+        halt
+    }
+
+    fn charge<'a>(
+        &self,
+        rates: &'a [(String, Rate)],
+        holds: &'a [HoldRequest],
+        now_ms: i64,
+    ) -> Result<Charge<'a>, NotIssued> {
+        let due = |key: &str| Ok(self.rates.get(key).copied());
+        let balance = |account: &BudgetAccount| Ok(self.balances.get(account).copied().unwrap_or_default());
+        Charge::new((rates, holds), now_ms, due, balance)
     }
 
     fn count(&mut self, requester: &Requester, now_ms: i64, change: impl Fn(&mut Counters)) {
@@ -271,9 +285,7 @@ impl Ledger for SimLedger {
                 .iter()
                 .rev()
                 .filter_map(|id| state.approvals.get(id))
-                .find(|r| {
-                    r.request.call.digest == digest && same_requester(&r.request.call.requester, requester)
-                })
+                .find(|r| r.request.call.digest == digest && r.request.call.requester.retries(requester))
                 .cloned(),
         })
     }
@@ -302,7 +314,7 @@ impl Ledger for SimLedger {
             if let Some(open) = state.approvals.values().find(|r| {
                 !r.state.is_final()
                     && r.request.call.digest == call.digest
-                    && same_requester(&r.request.call.requester, &call.requester)
+                    && r.request.call.requester.retries(&call.requester)
             }) {
                 return Ok(open.clone());
             }
@@ -312,6 +324,7 @@ impl Ledger for SimLedger {
                 signatures: Vec::new(),
                 evidence: parking.evidence,
                 why: None,
+                code: None,
                 delivered: false,
                 request: parking.request,
             };
@@ -320,6 +333,15 @@ impl Ledger for SimLedger {
             state.approvals.insert(record.request.id.clone(), record.clone());
             Ok(record)
         })
+    }
+
+    async fn room(
+        &self,
+        rates: &[(String, Rate)],
+        holds: &[HoldRequest],
+        now_ms: i64,
+    ) -> Result<(), NotIssued> {
+        self.state().charge(rates, holds, now_ms).map(|_taken| ())
     }
 
     async fn issue(&self, intent: Intent) -> Result<Issued, NotIssued> {
@@ -339,34 +361,11 @@ impl Ledger for SimLedger {
             if intent.if_history.is_some_and(|seen| seen != history) {
                 return Err(NotIssued::HistoryMoved);
             }
-            let mut rates = Vec::new();
-            for (key, rate) in &intent.rates {
-                let due = state.rates.get(key).copied();
-                rates.push((key.clone(), rate.take(due, intent.now_ms).map_err(NotIssued::RateLimited)?));
-            }
-            let mut balances: BTreeMap<BudgetAccount, Balance> = BTreeMap::new();
-            let mut halted = None;
-            for hold in &intent.holds {
-                let now = balances
-                    .get(&hold.account)
-                    .or_else(|| state.balances.get(&hold.account))
-                    .copied()
-                    .unwrap_or_default();
-                let after = now.reserve(hold).map_err(NotIssued::Exhausted)?;
-                if hold.halt_at.is_some_and(|at| after.used() >= at) {
-                    halted = Some(HaltRecord {
-                        scope: if hold.account.subject == "all" {
-                            HaltScope::All
-                        } else {
-                            HaltScope::Agent(requester.agent.clone())
-                        },
-                        why: format!("{} of {} used", after.used(), hold.limit),
-                        by: format!("budget `{}`", hold.account.budget),
-                        since_ms: intent.now_ms,
-                    });
-                }
-                balances.insert(hold.account.clone(), after);
-            }
+            let charge = state.charge(&intent.rates, &intent.holds, intent.now_ms)?;
+            let halts = charge.halts(&requester.agent, intent.now_ms);
+            let rates: Vec<_> = charge.due.iter().map(|(key, due)| ((*key).to_owned(), *due)).collect();
+            let balances: Vec<_> =
+                charge.balances.iter().map(|(account, after)| ((*account).clone(), *after)).collect();
             let requester = requester.clone();
             state.rates.extend(rates);
             state.balances.extend(balances);
@@ -382,7 +381,7 @@ impl Ledger for SimLedger {
             state.count(&requester, intent.now_ms, |c| count.add(c));
             let process = state.process;
             state.log.extend(intent.entries);
-            if let Some(halt) = &halted {
+            for halt in &halts {
                 state.add_halt(halt.clone(), Entry::halted(halt));
             }
             let record = CallRecord {
@@ -400,7 +399,8 @@ impl Ledger for SimLedger {
             let open =
                 Open { process, holds: intent.holds, rows: intent.rows, amount: intent.amount, record };
             state.calls.insert(open.record.call.id.clone(), open);
-            Ok(Issued { halted })
+            // The widest says most.
+            Ok(Issued { halted: halts.into_iter().max_by(|a, b| a.scope.cmp(&b.scope)) })
         })
     }
 
@@ -454,6 +454,7 @@ impl Ledger for SimLedger {
         &self,
         approval: &ApprovalId,
         to: ApprovalState,
+        code: Option<Code>,
         why: &str,
         entries: Vec<Entry>,
     ) -> Result<bool, LedgerFault> {
@@ -463,6 +464,7 @@ impl Ledger for SimLedger {
                 return Ok(false);
             }
             record.state = to;
+            record.code = code;
             record.why = Some(why.to_owned());
             state.log.extend(entries);
             Ok(true)
@@ -478,11 +480,8 @@ impl Ledger for SimLedger {
         })
     }
 
-    async fn halt(&self, halt: HaltRecord, entry: Entry) -> Result<(), LedgerFault> {
-        self.step("halt", |state| {
-            state.add_halt(halt, entry);
-            Ok(())
-        })
+    async fn halt(&self, halt: HaltRecord, entry: Entry) -> Result<HaltRecord, LedgerFault> {
+        self.step("halt", |state| Ok(state.add_halt(halt, entry)))
     }
 
     async fn resume(&self, scope: &HaltScope, entry: Entry) -> Result<bool, LedgerFault> {
@@ -597,10 +596,6 @@ impl Ledger for SimLedger {
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
-}
-
-fn same_requester(a: &Requester, b: &Requester) -> bool {
-    a.agent == b.agent && a.session == b.session
 }
 
 /// The three ports of a simulated process.

@@ -16,7 +16,8 @@ use crate::{
 ///
 /// Contract: `parse` and `spec` are pure. `measure` reads and leaves no trace. `perform` is the only
 /// method with an effect, and it has that effect at most once per warrant; it never touches more than
-/// [`Warrant::rows_max`] rows, or touches nothing. All may run concurrently.
+/// [`Warrant::rows_max`] rows and never moves more than [`Warrant::amount_max`], or does nothing. All may run
+/// concurrently.
 pub trait Tool: Send + Sync + 'static {
     /// What the tool makes of the arguments.
     type Args: Send + Sync + 'static;
@@ -179,7 +180,7 @@ pub enum ToolError {
         /// What failed, without secrets.
         message: String,
     },
-    /// It touched more than the warrant allows, and was rolled back.
+    /// It would touch more rows or move more money than the warrant allows, and nothing was changed.
     #[error("the call touches more than was allowed")]
     Exceeded {
         /// What it would have touched; a lower bound unless exact.

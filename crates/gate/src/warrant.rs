@@ -28,32 +28,33 @@ pub struct Limits {
     /// The most rows in each table; in a table that is not named, none. `None`: only the sum counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tables: Option<BTreeMap<String, u64>>,
-    /// The most money, where it was told before.
+    /// The most money it may move, where an amount was approved or measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount_max: Option<Money>,
 }
 
 impl Limits {
     /// What binds a call: a write, what was approved or measured for it; a read, its tool's cap.
-    pub(crate) fn new(allow: &Allow, spec: &ToolSpec, effect: Effect, amount_max: Option<Money>) -> Self {
+    pub(crate) fn new(allow: &Allow, spec: &ToolSpec, effect: Effect) -> Self {
         match effect {
             Effect::Read => Self { rows_max: spec.rows_max, tables: None, amount_max: None },
             Effect::Write | Effect::Destructive => Self {
                 rows_max: allow.rows_max.unwrap_or(spec.rows_max),
                 tables: allow.tables.clone(),
-                amount_max,
+                amount_max: allow.amount_max,
             },
         }
     }
 
-    /// Whether something that was done, or would be, goes beyond: in all, in one table, or in money.
+    /// Whether something that was done, or would be, goes beyond: in all, in one table, or in money. An
+    /// amount that was decided on has to be told again; one that was not is not bound.
     #[must_use]
     pub fn exceeded_by(&self, reach: &Reach) -> bool {
         let beyond = |most: &BTreeMap<String, u64>| {
             reach.tables.iter().any(|(table, rows)| *rows > most.get(table).copied().unwrap_or(0))
         };
         let money = |most: &Money| {
-            reach.amount.is_some_and(|now| now.currency != most.currency || now.minor > most.minor)
+            reach.amount.is_none_or(|now| now.currency != most.currency || now.minor > most.minor)
         };
         reach.rows > self.rows_max
             || self.tables.as_ref().is_some_and(beyond)

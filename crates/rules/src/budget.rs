@@ -161,6 +161,15 @@ pub struct Exhausted {
     pub limit: u64,
 }
 
+impl HoldRequest {
+    /// Whether reserving this takes its account over the threshold. An account that is beyond it already
+    /// crosses nothing: a person who resumed the agent has decided that it goes on.
+    #[must_use]
+    pub fn crosses(&self, before: Balance, after: Balance) -> bool {
+        self.halt_at.is_some_and(|at| before.used() < at && at <= after.used())
+    }
+}
+
 impl Balance {
     /// What is spent or held.
     #[must_use]
@@ -214,6 +223,15 @@ mod tests {
         let refused = balance.reserve(&request(4)).unwrap_err();
         assert_eq!((refused.left, refused.limit), (3, 10));
         assert!(Balance::default().reserve(&request(u64::MAX)).is_err());
+    }
+
+    #[test]
+    fn a_threshold_is_crossed_once() {
+        let request = HoldRequest { halt_at: Some(5), ..request(3) };
+        let of = |held| Balance { spent: 0, held };
+        assert!(request.crosses(of(2), of(5)));
+        assert!(!request.crosses(of(1), of(4)));
+        assert!(!request.crosses(of(5), of(8)));
     }
 
     #[test]

@@ -25,7 +25,6 @@ use crate::{
     id::{AgentId, GroupName, PersonId, PolicyId, ToolName},
     mentions::Mentions,
     policy::Policies,
-    reach::Reach,
     slice::{Judged, Slice},
     source::Rule,
 };
@@ -255,12 +254,12 @@ impl<'a> Judge<'a> {
         }
         let asking: Vec<&Rule> = matched.iter().copied().filter(|r| r.ask.is_some()).collect();
         if asking.is_empty() {
-            return Decision::Allow(allow(ids(&matched), self.facts.reach.as_ref()));
+            return Decision::Allow(Allow::within(ids(&matched), self.facts.reach.as_ref()));
         }
         let of = merge(&asking);
         match &self.approval {
             Some(approval) if is_met(approval, &of) => {
-                Decision::Allow(allow(ids(&matched), approval.reach.as_ref()))
+                Decision::Allow(Allow::within(ids(&matched), approval.reach.as_ref()))
             }
             Some(_) | None => Decision::Ask(Ask { policies: ids(&asking), of }),
         }
@@ -272,15 +271,6 @@ impl<'a> Judge<'a> {
         let mut rules: Vec<&Rule> = ids.iter().filter_map(|id| self.policies.rules.get(*id)).collect();
         rules.sort_by_key(|rule| rule.position);
         rules
-    }
-}
-
-/// What was approved or measured binds what is done, in all and in each table.
-fn allow(policies: Vec<PolicyId>, reach: Option<&Reach>) -> Allow {
-    Allow {
-        policies,
-        rows_max: reach.map(|reach| reach.rows),
-        tables: reach.map(|reach| reach.tables.clone()).filter(|tables| !tables.is_empty()),
     }
 }
 

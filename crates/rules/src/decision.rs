@@ -5,7 +5,11 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{GroupName, PolicyId};
+use crate::{
+    id::{GroupName, PolicyId},
+    money::Money,
+    reach::Reach,
+};
 
 /// What the rules say about one call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +47,24 @@ pub struct Allow {
     /// not named, none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tables: Option<BTreeMap<String, u64>>,
+    /// The most money it may move: the approved amount, or the measured one where it was measured. Enforced
+    /// by the tool when it acts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount_max: Option<Money>,
+}
+
+impl Allow {
+    /// A permission that goes no further than what was approved or measured, in all, in each table and in
+    /// money.
+    #[must_use]
+    pub fn within(policies: Vec<PolicyId>, reach: Option<&Reach>) -> Self {
+        Self {
+            policies,
+            rows_max: reach.map(|reach| reach.rows),
+            tables: reach.map(|reach| reach.tables.clone()).filter(|tables| !tables.is_empty()),
+            amount_max: reach.and_then(|reach| reach.amount),
+        }
+    }
 }
 
 /// People must approve first.

@@ -116,3 +116,23 @@ names! {
     /// The digest of the policies in force.
     BundleDigest,
 }
+
+/// What the id of a session begins with that its client did not name.
+const UNNAMED: &str = "unnamed-";
+
+impl SessionId {
+    /// The id of a session that its client did not name: a connection, a credential.
+    ///
+    /// # Errors
+    /// [`BadName`] as for [`SessionId::parse`].
+    pub fn unnamed(what: &str) -> Result<Self, BadName> {
+        Self::parse(&alloc::format!("{UNNAMED}{what}"))
+    }
+
+    /// Whether its client named it. One that nobody named says nothing about which conversation it
+    /// belongs to: a client that reconnects has another.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        !self.0.starts_with(UNNAMED)
+    }
+}

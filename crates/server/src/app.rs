@@ -307,7 +307,7 @@ fn session_id(
     session_key: Option<&str>,
 ) -> Result<SessionId, countersign_rules::id::BadName> {
     match session_key.filter(|key| !key.is_empty()) {
-        None => SessionId::parse(&format!("default-{}", digest(&who.credential))),
+        None => SessionId::unnamed(&digest(&who.credential)),
         Some(key) if key.len() <= SESSION_KEY_BYTES_MAX => {
             SessionId::parse(key).or_else(|_no_name| SessionId::parse(&format!("session-{}", digest(key))))
         }
@@ -337,6 +337,7 @@ mod tests {
     fn any_key_names_a_session_and_equal_keys_name_the_same() {
         let id = |key| session_id(&who("k1"), key).unwrap();
         assert_eq!(id(Some("main")).as_str(), "main");
+        assert!(id(Some("main")).is_named() && !id(None).is_named());
         assert_eq!(id(None), id(None));
         assert_eq!(id(None), id(Some("")));
         assert_ne!(id(None), session_id(&who("k2"), None).unwrap());

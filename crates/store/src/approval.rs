@@ -5,7 +5,7 @@ use countersign_gate::{
     ledger::{ApprovalRecord, LedgerFault, NotAnswered, Parking},
 };
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalState, CallDigest, Requester, SessionId, Signature, StoredCall,
+    AgentId, ApprovalId, ApprovalState, CallDigest, Code, Requester, SessionId, Signature, StoredCall,
 };
 use serde::{Deserialize, Serialize};
 
@@ -23,17 +23,19 @@ pub(crate) struct ApprovalRow {
     pub(crate) order: u64,
 }
 
-/// What makes two requests the same: who asks, and for which digest.
+/// What makes two requests the same: who asks, and for which digest. See [`Requester::retries`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RequestKey {
     agent: AgentId,
-    session: SessionId,
+    /// `None` for all sessions that nobody named.
+    session: Option<SessionId>,
     digest: CallDigest,
 }
 
 impl RequestKey {
     pub(crate) fn new(requester: &Requester, digest: CallDigest) -> Self {
-        Self { agent: requester.agent.clone(), session: requester.session.clone(), digest }
+        let session = Some(&requester.session).filter(|session| session.is_named()).cloned();
+        Self { agent: requester.agent.clone(), session, digest }
     }
 
     pub(crate) fn of(call: &StoredCall) -> Self {
@@ -70,6 +72,7 @@ impl Operation for Park {
             signatures: Vec::new(),
             evidence: evidence.clone(),
             why: None,
+            code: None,
             delivered: false,
         };
         let mut changes = Changes::entries(entries.clone());
@@ -124,6 +127,7 @@ impl Operation for Answer {
 pub(crate) struct End {
     pub(crate) approval: ApprovalId,
     pub(crate) state: ApprovalState,
+    pub(crate) code: Option<Code>,
     pub(crate) why: String,
     pub(crate) entries: Vec<Entry>,
 }
@@ -144,6 +148,7 @@ impl Operation for End {
         let mut row = row.clone();
         row.record.state = self.state;
         row.record.why = Some(self.why.clone());
+        row.record.code = self.code;
         let mut changes = Changes::entries(self.entries.clone());
         changes.approvals.push((self.approval.clone(), row));
         Ok((true, changes))
@@ -219,7 +224,8 @@ impl ApprovalRow {
             request: row.json(4)?,
             signatures,
             why,
-            evidence: row.optional_json::<Evidence>(6)?,
+            code: row.optional_text(6)?.map(code).transpose()?,
+            evidence: row.optional_json::<Evidence>(7)?,
         };
         Ok(Self { order: row.count(0)?, record })
     }
@@ -233,7 +239,7 @@ impl ApprovalRow {
 macro_rules! select_approvals {
     ($rest:literal) => {
         concat!(
-            "SELECT a.place, a.state, a.effect, a.delivered, a.request, a.answers, e.body ",
+            "SELECT a.place, a.state, a.effect, a.delivered, a.request, a.answers, a.code, e.body ",
             "FROM approval a LEFT JOIN evidence e ON e.approval = a.id ",
             $rest
         )
@@ -245,11 +251,21 @@ pub(crate) fn select(id: &ApprovalId) -> Query {
 }
 
 pub(crate) fn select_newest(key: &RequestKey) -> Query {
+    let mut params = vec![key.digest.to_string().into(), key.agent.as_str().into()];
+    let Some(session) = &key.session else {
+        return Query::new(
+            select_approvals!(
+                "WHERE a.digest = $1 AND a.agent = $2 AND a.session LIKE 'unnamed-%' ORDER BY a.place DESC LIMIT 1"
+            ),
+            params,
+        );
+    };
+    params.push(session.as_str().into());
     Query::new(
         select_approvals!(
             "WHERE a.digest = $1 AND a.agent = $2 AND a.session = $3 ORDER BY a.place DESC LIMIT 1"
         ),
-        vec![key.digest.to_string().into(), key.agent.as_str().into(), key.session.as_str().into()],
+        params,
     )
 }
 
@@ -292,11 +308,12 @@ pub(crate) fn insert(id: &ApprovalId, row: &ApprovalRow) -> Result<Query, Ledger
 
 pub(crate) fn update(id: &ApprovalId, row: &ApprovalRow) -> Result<Query, LedgerFault> {
     Ok(Query::one(
-        "UPDATE approval SET state = $1, delivered = $2, answers = $3 WHERE id = $4",
+        "UPDATE approval SET state = $1, delivered = $2, answers = $3, code = $4 WHERE id = $5",
         vec![
             row.record.state.as_str().into(),
             i64::from(row.record.delivered).into(),
             row.answers()?,
+            row.record.code.map(Code::as_str).into(),
             id.as_str().into(),
         ],
     ))
@@ -314,6 +331,14 @@ const ALL_STATES: [ApprovalState; 10] = [
     ApprovalState::InDoubt,
     ApprovalState::Blocked,
 ];
+
+fn code(text: &str) -> Result<Code, Damage> {
+    Code::ALL
+        .iter()
+        .find(|code| code.as_str() == text)
+        .copied()
+        .ok_or_else(|| Damage("a request was ended by an unknown code".into()))
+}
 
 fn state(text: &str) -> Result<ApprovalState, Damage> {
     ALL_STATES

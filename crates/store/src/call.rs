@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use countersign_gate::{
     Entry,
     ledger::{
-        CallOutcome, CallRecord, CallState, Closing, Count, HaltRecord, HaltScope, Intent, Issued,
-        LedgerFault, NotIssued, Settlement,
+        CallOutcome, CallRecord, CallState, Charge, Closing, Count, Intent, Issued, LedgerFault, NotIssued,
+        Settlement,
     },
 };
 use countersign_rules::{
@@ -30,13 +30,13 @@ use crate::{
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CallRow {
     pub(crate) record: CallRecord,
-    charge: Charge,
+    charge: Charged,
     process: i64,
 }
 
 /// What a call is charged: what was counted and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Charge {
+struct Charged {
     /// Rows that were counted.
     rows: u64,
     /// Money that was counted.
@@ -93,16 +93,16 @@ impl Issue {
         if intent.if_history.is_some_and(|seen| seen != history) {
             return Err(NotIssued::HistoryMoved);
         }
-        let mut due: BTreeMap<&str, i64> = BTreeMap::new();
-        for (key, rate) in &intent.rates {
-            let stored = match due.get(key.as_str()) {
-                Some(due) => Some(*due),
-                None => image.rates.find(key)?.copied(),
-            };
-            due.insert(key, rate.take(stored, intent.now_ms).map_err(NotIssued::RateLimited)?);
-        }
-        let halts = self.reserve(image, &mut changes)?;
-        changes.rates = due.into_iter().map(|(key, due)| (key.to_owned(), due)).collect();
+        let charge = Charge::new(
+            (&intent.rates, &intent.holds),
+            intent.now_ms,
+            |key| Ok(image.rates.find(&key.to_owned())?.copied()),
+            |account| Ok(image.balances.find(account)?.copied().unwrap_or_default()),
+        )?;
+        let halts = charge.halts(&requester.agent, intent.now_ms);
+        changes.rates = charge.due.into_iter().map(|(key, due)| (key.to_owned(), due)).collect();
+        changes.balances =
+            charge.balances.into_iter().map(|(account, after)| (account.clone(), after)).collect();
         let count = self.count();
         session::count(image, requester, intent.now_ms, |counters| count.add(counters), &mut changes)?;
         changes.calls.push((intent.call.id.clone(), self.row(image.process)));
@@ -130,35 +130,6 @@ impl Issue {
         Ok(spent)
     }
 
-    /// Reserves the holds. Answers the halts that this sets off.
-    fn reserve(&self, image: &Image, changes: &mut Changes) -> Result<Vec<HaltRecord>, NotIssued> {
-        let intent = &self.0;
-        let mut balances: BTreeMap<&BudgetAccount, Balance> = BTreeMap::new();
-        let mut halts: BTreeMap<HaltScope, HaltRecord> = BTreeMap::new();
-        for hold in &intent.holds {
-            let before = match balances.get(&hold.account) {
-                Some(balance) => *balance,
-                None => image.balances.find(&hold.account)?.copied().unwrap_or_default(),
-            };
-            let after = before.reserve(hold).map_err(NotIssued::Exhausted)?;
-            balances.insert(&hold.account, after);
-            if hold.halt_at.is_some_and(|at| after.used() >= at) {
-                let scope = match hold.account.subject.as_str() {
-                    "all" => HaltScope::All,
-                    _one => HaltScope::Agent(intent.call.requester.agent.clone()),
-                };
-                halts.entry(scope.clone()).or_insert_with(|| HaltRecord {
-                    scope,
-                    why: format!("{} of {} {} are used", after.used(), hold.limit, hold.unit),
-                    by: format!("budget `{}`", hold.account.budget),
-                    since_ms: intent.now_ms,
-                });
-            }
-        }
-        changes.balances = balances.into_iter().map(|(account, after)| (account.clone(), after)).collect();
-        Ok(halts.into_values().collect())
-    }
-
     const fn count(&self) -> Count<'_> {
         let Intent { call, effect, rows, amount, .. } = &self.0;
         Count { tool: &call.tool, effect: *effect, rows: *rows, amount: *amount }
@@ -179,7 +150,7 @@ impl Issue {
                 closed_ms: None,
                 rows: intent.rows,
             },
-            charge: Charge {
+            charge: Charged {
                 rows: intent.rows,
                 amount: intent.amount,
                 holds: intent.holds.iter().map(Hold::of).collect(),

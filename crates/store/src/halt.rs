@@ -12,25 +12,26 @@ use crate::{
     writer::Operation,
 };
 
-/// Halts an agent, or all. A halt that is in force already stays as it is; the entry is appended.
+/// Halts an agent, or all. Answers the halt in force: one that is there already stays as it is.
 pub(crate) struct Halt {
     pub(crate) record: HaltRecord,
     pub(crate) entry: Entry,
 }
 
 impl Operation for Halt {
-    type Output = ();
+    type Output = HaltRecord;
 
     fn needs(&self, _image: &Image, needs: &mut Needs) {
         needs.insert(Key::Halt(self.record.scope.clone()));
     }
 
-    fn apply(&self, image: &Image) -> Result<((), Changes), LedgerFault> {
-        let mut changes = Changes::entries(vec![self.entry.clone()]);
-        if image.halts.find(&self.record.scope)?.is_none() {
-            changes.halts.push((self.record.scope.clone(), Some(self.record.clone())));
+    fn apply(&self, image: &Image) -> Result<(HaltRecord, Changes), LedgerFault> {
+        if let Some(there) = image.halts.find(&self.record.scope)? {
+            return Ok((there.clone(), Changes::default()));
         }
-        Ok(((), changes))
+        let mut changes = Changes::entries(vec![self.entry.clone()]);
+        changes.halts.push((self.record.scope.clone(), Some(self.record.clone())));
+        Ok((self.record.clone(), changes))
     }
 }
 

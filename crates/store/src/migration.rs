@@ -4,7 +4,7 @@
 //! is dropped for PostgreSQL, which needs no telling.
 
 /// Every step, in order; the first is number 1.
-pub(crate) const STEPS: &[&str] = &[FIRST];
+pub(crate) const STEPS: &[&str] = &[FIRST, CODES];
 
 /// The number of the newest schema this program knows.
 pub(crate) fn newest() -> i64 {
@@ -144,6 +144,18 @@ CREATE TABLE api_key (
     revoked_ms BIGINT
 ) STRICT;
 ";
+
+/// A refused grant's code gets a field of its own; it was the first word of the reason before.
+const CODES: &str = r#"
+ALTER TABLE approval ADD COLUMN code TEXT;
+UPDATE approval SET code = 'R004' WHERE state = 'blocked' AND answers LIKE '%"why":"R004 %';
+UPDATE approval SET code = 'R005' WHERE state = 'blocked' AND answers LIKE '%"why":"R005 %';
+UPDATE approval SET code = 'R006' WHERE state = 'blocked' AND answers LIKE '%"why":"R006 %';
+UPDATE approval SET code = 'R007' WHERE state = 'blocked' AND answers LIKE '%"why":"R007 %';
+UPDATE approval SET code = 'R008' WHERE state = 'blocked' AND answers LIKE '%"why":"R008 %';
+UPDATE approval SET code = 'F002' WHERE state = 'blocked' AND answers LIKE '%"why":"F002 %';
+UPDATE approval SET answers = replace(answers, '"why":"' || code || ' ', '"why":"') WHERE code IS NOT NULL;
+"#;
 
 #[cfg(test)]
 mod tests {

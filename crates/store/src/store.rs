@@ -1,6 +1,7 @@
 //! The handle on a ledger: opening, queueing, reading.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -10,13 +11,14 @@ use countersign_audit::{SigningKey, VerifierKey};
 use countersign_gate::{
     Entry,
     ledger::{
-        ApprovalRecord, CallOutcome, CallRecord, CallState, Closing, HaltRecord, HaltScope, Intent, Issued,
-        Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Settlement, Standing, Wait,
+        ApprovalRecord, CallOutcome, CallRecord, CallState, Charge, Closing, HaltRecord, HaltScope, Intent,
+        Issued, Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Settlement, Standing, Wait,
     },
 };
 use countersign_rules::{
-    ApprovalId, ApprovalState, CallDigest, CallId, Requester, Signature,
-    budget::{Balance, BudgetAccount},
+    ApprovalId, ApprovalState, CallDigest, CallId, Code, Requester, Signature,
+    budget::{Balance, BudgetAccount, HoldRequest},
+    rate::Rate,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -24,7 +26,7 @@ use crate::{
     approval::{self, ApprovalRow, RequestKey},
     budget,
     call::{self, CallRow},
-    halt, postgres,
+    halt, postgres, rate,
     row::{Query, Row},
     session,
     session::CounterKey,
@@ -410,6 +412,32 @@ impl Ledger for Store {
         self.submit(approval::Park(parking)).await
     }
 
+    async fn room(
+        &self,
+        rates: &[(String, Rate)],
+        holds: &[HoldRequest],
+        now_ms: i64,
+    ) -> Result<(), NotIssued> {
+        let rate = rates.iter().map(|(key, _rate)| rate::select(key));
+        let balance = holds.iter().map(|hold| budget::select(&hold.account));
+        let answers = self.select_each(rate.chain(balance).collect()).await?;
+        let mut rows = answers.iter().map(|rows| rows.first());
+        let mut due = BTreeMap::new();
+        for (key, _rate) in rates {
+            let stored = rows.next().flatten().map(|row| row.int(0)).transpose();
+            due.insert(key.as_str(), stored.map_err(LedgerFault::from)?);
+        }
+        let mut balances = BTreeMap::new();
+        for hold in holds {
+            let stored = rows.next().flatten().map(budget::read).transpose().map_err(LedgerFault::from)?;
+            balances.insert(&hold.account, stored.unwrap_or_default());
+        }
+        let unread = || LedgerFault::Unavailable("a record was not read".into());
+        let due = |key: &str| due.get(key).copied().ok_or_else(unread);
+        let balance = |account: &BudgetAccount| balances.get(account).copied().ok_or_else(unread);
+        Charge::new((rates, holds), now_ms, due, balance).map(|_taken| ())
+    }
+
     async fn issue(&self, intent: Intent) -> Result<Issued, NotIssued> {
         self.submit(call::Issue(intent)).await?
     }
@@ -434,17 +462,19 @@ impl Ledger for Store {
         &self,
         approval: &ApprovalId,
         state: ApprovalState,
+        code: Option<Code>,
         why: &str,
         entries: Vec<Entry>,
     ) -> Result<bool, LedgerFault> {
-        self.submit(approval::End { approval: approval.clone(), state, why: why.to_owned(), entries }).await
+        let why = why.to_owned();
+        self.submit(approval::End { approval: approval.clone(), state, code, why, entries }).await
     }
 
     async fn deliver(&self, approval: &ApprovalId) -> Result<(), LedgerFault> {
         self.submit(approval::Deliver(approval.clone())).await
     }
 
-    async fn halt(&self, halt: HaltRecord, entry: Entry) -> Result<(), LedgerFault> {
+    async fn halt(&self, halt: HaltRecord, entry: Entry) -> Result<HaltRecord, LedgerFault> {
         self.submit(halt::Halt { record: halt, entry }).await
     }
 

@@ -1,12 +1,17 @@
 //! The path of a call, and attempts to leave it: ALLOW executes exactly once, DENY zero times, ASK zero
 //! times until approved and then once.
 
-use crate::world::{ParsePerson as _, Trouble, World, approval, budget, leads, policies, requester};
+use crate::world::{ParsePerson as _, Trouble, World, approval, budget, euros, leads, policies, requester};
 use countersign_gate::{
     Answer,
     ledger::{CallState, HaltScope, Ledger as _, NotAnswered},
 };
-use countersign_rules::{ApprovalState, Code, PersonId, RawCall, approval::AnswerRefusal, budget::Unit};
+use countersign_rules::{
+    ApprovalState, Code, PersonId, RawCall,
+    approval::AnswerRefusal,
+    budget::Unit,
+    rate::{Rate, RateScope},
+};
 use serde_json::json;
 
 fn code(answer: &Answer) -> Code {
@@ -66,7 +71,62 @@ async fn a_retry_finds_the_same_request() {
     assert_eq!(first, second);
     assert_eq!(world.logged("asked"), 1);
     let elsewhere = world.call_as("bot", "s2", &world.update, 0, 10).await;
-    assert_ne!(first, approval(&elsewhere), "another session has its own request");
+    assert_ne!(first, approval(&elsewhere), "another conversation has its own request");
+}
+
+#[tokio::test]
+async fn a_retry_from_a_new_connection_finds_the_same_request() {
+    let world = World::new(1, 100, vec![]);
+    let unnamed = async |connection: &str, agent: &str| {
+        world.call_as(agent, &format!("unnamed-{connection}"), &world.update, 0, 10).await
+    };
+    let pending = unnamed("1", "bot").await;
+    assert_eq!(approval(&unnamed("2", "bot").await), approval(&pending));
+    assert_ne!(approval(&unnamed("2", "other").await), approval(&pending), "another agent's is its own");
+    assert_ne!(
+        approval(&world.call(&world.update, 0, 10).await),
+        approval(&pending),
+        "so is a named session's"
+    );
+    world.answer(&pending, "ana", true).await;
+    assert_eq!(world.work().await[0].status(), "done");
+    assert_eq!((unnamed("3", "bot").await.status(), world.system.effects()), ("done", 1));
+    // Once it was fetched, an equal call is a new one; and so it is when the request would be over.
+    let pending = unnamed("4", "bot").await;
+    world.answer(&pending, "ana", true).await;
+    assert_eq!(world.work().await[0].status(), "done");
+    world.clock.advance(15 * 60_000);
+    assert_ne!(approval(&unnamed("5", "bot").await), approval(&pending));
+    assert_eq!(world.system.effects(), 2);
+}
+
+#[tokio::test]
+async fn reconnecting_is_no_way_around_a_refusal() {
+    let world = World::new(1, 100, vec![]);
+    let pending = world.call_as("bot", "unnamed-1", &world.update, 0, 10).await;
+    world.answer(&pending, "ana", false).await;
+    for n in 2..4 {
+        let answer = world.call_as("bot", &format!("unnamed-{n}"), &world.update, 0, 10).await;
+        assert_eq!(code(&answer), Code::ApprovalRefused);
+    }
+    assert_eq!(world.logged("asked"), 1);
+}
+
+#[tokio::test]
+async fn a_retry_under_other_policies_asks_anew() {
+    let world = World::new(1, 100, vec![]);
+    let pending = world.call(&world.update, 0, 10).await;
+    let text = format!(
+        "{}\n@id(\"more\") permit (principal, action == Action::\"delete\", resource);",
+        crate::world::POLICIES
+    );
+    world.gate.replace_policies(policies(&text, &[&world.read, &world.note, &world.update, &world.delete]));
+    let anew = world.call(&world.update, 0, 10).await;
+    assert_ne!(approval(&anew), approval(&pending));
+    let fetched = world.gate.fetch(&requester("bot", "s1").agent, &approval(&pending)).await;
+    assert_eq!(code(&fetched), Code::ApprovalSuperseded);
+    world.answer(&anew, "ana", true).await;
+    assert_eq!(world.work().await[0].status(), "done");
 }
 
 #[tokio::test]
@@ -280,6 +340,102 @@ async fn a_granted_call_without_room_is_told_so_when_it_is_fetched() {
     assert_eq!(world.work().await[0].status(), "budget_exhausted");
     let fetched = world.gate.fetch(&requester("bot", "s1").agent, &approval(&pending)).await;
     assert_eq!(fetched.status(), "budget_exhausted");
+}
+
+#[tokio::test]
+async fn nobody_is_asked_about_a_call_that_has_no_room() {
+    let cents = || Unit::Money(euros(0).currency);
+    for (unit, limit) in [(Unit::Rows, 9), (cents(), 99), (Unit::Calls, 0)] {
+        let world = World::new(1, 100, vec![budget(unit, limit, None)]);
+        *world.system.price.lock().unwrap() = Some(10);
+        for _ in 0..2 {
+            let answer = world.call(&world.update, 0, 10).await;
+            assert_eq!(code(&answer), Code::BudgetExhausted, "{unit}");
+        }
+        assert_eq!((world.logged("asked"), world.logged("refused"), world.system.effects()), (0, 2, 0));
+        // What cannot fit however far it reaches is not measured.
+        assert_eq!(world.logged("reach_measured") > 0, unit != Unit::Calls, "{unit}");
+        assert!(world.ledger.balances(10).await.unwrap().is_empty(), "looking takes nothing");
+        if unit != Unit::Calls {
+            assert_eq!(world.call(&world.update, 0, 9).await.status(), "pending", "{unit}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_asked_about_a_call_that_comes_too_often() {
+    let rates = vec![Rate::parse("1/hour", RateScope::Agent).unwrap()];
+    let world = World::rated(1, 100, vec![], rates);
+    let pending = world.call(&world.update, 0, 10).await;
+    // What waits takes no rate: another may be asked about, and one of them has room.
+    let second = world.call(&world.update, 10, 20).await;
+    world.answer(&pending, "ana", true).await;
+    assert_eq!(world.work().await[0].status(), "done");
+    let asked = world.logged("asked");
+    let Answer::Refused(refused) = world.call(&world.update, 20, 30).await else { panic!("no room") };
+    assert_eq!((refused.refusal.code, refused.approval), (Code::RateLimited, None));
+    assert!(refused.refusal.retry_after_ms.is_some());
+    assert_eq!(world.logged("asked"), asked);
+    world.answer(&second, "ana", true).await;
+    assert_eq!(code(&world.work().await[0]), Code::RateLimited);
+    let fetched = world.gate.fetch(&requester("bot", "s1").agent, &approval(&second)).await;
+    assert_eq!(code(&fetched), Code::RateLimited);
+}
+
+#[tokio::test]
+async fn what_waits_for_people_reserves_nothing() {
+    let world = World::new(1, 100, vec![budget(Unit::Rows, 15, None)]);
+    let (first, second) = (world.call(&world.update, 0, 10).await, world.call(&world.update, 10, 20).await);
+    assert_eq!((first.status(), second.status()), ("pending", "pending"));
+    for pending in [&first, &second] {
+        world.answer(pending, "ana", true).await;
+    }
+    let statuses: Vec<&str> = world.work().await.iter().map(Answer::status).collect();
+    assert_eq!(statuses, ["done", "budget_exhausted"]);
+    assert_eq!(world.ledger.balances(10).await.unwrap()[0].1.spent, 10);
+}
+
+#[tokio::test]
+async fn an_amount_that_grew_since_the_decision_is_not_moved() {
+    let world = World::new(1, 100, vec![budget(Unit::Money(euros(0).currency), 1_000, None)]);
+    *world.system.price.lock().unwrap() = Some(10);
+    // Asked about at 100, and again 100 when it is decided again; 200 when it acts.
+    let pending = world.call(&world.update, 0, 10).await;
+    *world.system.raised.lock().unwrap() = Some((1, 20));
+    world.answer(&pending, "ana", true).await;
+    let answers = world.work().await;
+    let Answer::Pending(anew) = &answers[0] else { panic!("{answers:?}") };
+    assert_eq!(anew.reach.as_ref().unwrap().amount, Some(euros(200)));
+    assert_eq!(world.system.effects(), 0);
+    let old = world.ledger.approval(&approval(&pending)).await.unwrap().unwrap();
+    assert_eq!(old.state, ApprovalState::Superseded);
+    // Without a person: decided again with what it costs now, which has to fit as well.
+    *world.system.raised.lock().unwrap() = Some((1, 30));
+    assert_eq!(world.call(&world.note, 0, 10).await.status(), "done");
+    assert_eq!(world.ledger.balances(10).await.unwrap()[0].1.spent, 300);
+    *world.system.raised.lock().unwrap() = Some((1, 90));
+    assert_eq!(code(&world.call(&world.note, 10, 20).await), Code::BudgetExhausted);
+    assert_eq!(world.system.effects(), 1);
+    let balance = world.ledger.balances(10).await.unwrap()[0].1;
+    assert_eq!((balance.spent, balance.held), (300, 0));
+}
+
+#[tokio::test]
+async fn a_resumed_agent_goes_on_above_the_threshold() {
+    let world = World::new(1, 100, vec![budget(Unit::Calls, 5, Some(2))]);
+    for n in 0..2 {
+        assert_eq!(world.call(&world.note, n, n + 1).await.status(), "done");
+    }
+    let scope = HaltScope::Agent(requester("bot", "s1").agent);
+    let there = world.gate.halt(scope.clone(), "ana", "I saw it too").await.unwrap();
+    assert_eq!(there.by, "budget `test`", "the halt in force stays");
+    assert_eq!(world.logged("halted"), 1);
+    assert!(world.gate.resume(&scope, "ana").await.unwrap());
+    for n in 2..5 {
+        assert_eq!(world.call(&world.read, n, n + 1).await.status(), "done");
+    }
+    assert_eq!(world.call(&world.note, 2, 3).await.status(), "done");
+    assert_eq!(world.logged("halted"), 1);
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ async fn no_failure_and_no_kill_breaks_an_invariant() {
         }
     }
     // The simulation is worth something only when it gets everywhere.
-    let statuses = ["done", "pending", "failed", "in_doubt", "budget_exhausted", "superseded"];
+    let statuses = ["done", "pending", "failed", "in_doubt", "budget_exhausted", "not_asked", "superseded"];
     for status in statuses.into_iter().chain(["recalled_happened", "recalled_never", "fenced_late"]) {
         assert!(reached.contains_key(status), "{status} was never reached: {reached:?}");
     }
@@ -60,8 +60,15 @@ async fn run(seed: u64) -> BTreeMap<&'static str, u64> {
         };
         world.system.trouble.lock().unwrap().extend(trouble);
         let session = format!("s{}", chance.next() % 3);
+        let asked = world.logged("asked");
         let answer = world.call_as("bot", &session, tool, from, from + rows).await;
         *reached.entry(answer.status()).or_default() += 1;
+        if world.logged("asked") > asked {
+            room_was_left(&world, seed).await;
+        }
+        if answer.status() == "budget_exhausted" && ["update", "delete"].contains(&tool.name()) {
+            *reached.entry("not_asked").or_default() += 1;
+        }
         if let Answer::Pending(pending) = &answer {
             for person in ["ana", "ben"] {
                 let answer = !chance.next().is_multiple_of(5);
@@ -121,6 +128,15 @@ async fn run(seed: u64) -> BTreeMap<&'static str, u64> {
 fn finish_late(world: &World, reached: &mut BTreeMap<&'static str, u64>) {
     let (late, done) = (world.system.late(), world.system.finish_late());
     *reached.entry("fenced_late").or_default() += (late - done) as u64;
+}
+
+/// People were just asked: what they were asked about had room.
+async fn room_was_left(world: &World, seed: u64) {
+    let log = world.ledger.log();
+    let asked = log.iter().rev().find(|entry| entry.kind == "asked").unwrap();
+    let rows = asked.body.pointer("/reach/rows").and_then(serde_json::Value::as_u64).unwrap();
+    let used: u64 = world.ledger.balances(10).await.unwrap().iter().map(|(_, b)| b.used()).sum();
+    assert!(used + rows <= LIMIT, "seed {seed}: asked about {rows} rows when {used} of {LIMIT} were used");
 }
 
 async fn check(world: &World, seed: u64) {

@@ -12,10 +12,11 @@ use countersign_gate::{
     simulation::{SimClock, SimLedger, ports},
 };
 use countersign_rules::{
-    AgentId, AgentSpec, Arguments, CallId, DeclaredEffect, Effect, GroupName, PersonId, Policies,
+    AgentId, AgentSpec, Arguments, CallId, DeclaredEffect, Effect, GroupName, Money, PersonId, Policies,
     PolicySource, RawCall, Reach, Refusal, Requester, SessionId, SystemName, SystemSpec, TeamName, ToolName,
     ToolSpec, ToolVersion,
     budget::{Budget, BudgetScope, BudgetWindow, Unit},
+    rate::Rate,
 };
 use serde_json::{Value, json};
 
@@ -83,6 +84,10 @@ pub(crate) struct System {
     pub(crate) waiting: tokio::sync::Notify,
     pub(crate) go_on: tokio::sync::Notify,
     late: Mutex<Vec<Transaction>>,
+    /// What each row costs, in euro cents, when anything does.
+    pub(crate) price: Mutex<Option<u64>>,
+    /// What it costs after so many more looks.
+    pub(crate) raised: Mutex<Option<(u32, u64)>>,
 }
 
 /// How asking the system about a call goes wrong.
@@ -137,6 +142,24 @@ impl System {
         let late = std::mem::take(&mut *self.late.lock().unwrap());
         late.into_iter().map(|transaction| self.commit(transaction)).filter(|done| *done).count()
     }
+
+    /// What rows cost now.
+    fn amount(&self, rows: u64) -> Option<Money> {
+        self.price.lock().unwrap().map(|each| euros(each * rows))
+    }
+
+    /// Somebody has looked.
+    fn looked(&self) {
+        let mut raised = self.raised.lock().unwrap();
+        *raised = match *raised {
+            Some((1, price)) => {
+                *self.price.lock().unwrap() = Some(price);
+                None
+            }
+            Some((looks, price)) => Some((looks - 1, price)),
+            None => None,
+        };
+    }
 }
 
 /// A tool on the simulated system.
@@ -149,6 +172,16 @@ pub(crate) struct RowTool {
 
 impl RowTool {
     fn new(name: &str, version: &str, effect: DeclaredEffect, system: &Arc<System>) -> Arc<Self> {
+        Self::with(name, version, effect, system, Vec::new())
+    }
+
+    fn with(
+        name: &str,
+        version: &str,
+        effect: DeclaredEffect,
+        system: &Arc<System>,
+        rates: Vec<Rate>,
+    ) -> Arc<Self> {
         let arguments = Arguments::parse(&json!({
             "from": { "type": "integer", "minimum": 0 },
             "to": { "type": "integer", "minimum": 0 },
@@ -171,10 +204,14 @@ impl RowTool {
             idempotent: false,
             arguments: arguments.schema().clone(),
             result: None,
-            rates: Vec::new(),
+            rates,
             rows_max: 1_000,
         };
         Arc::new(Self { spec: Arc::new(spec), arguments, system: Arc::clone(system) })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.spec.name.as_str()
     }
 
     fn count(&self, range: &Range) -> Vec<u64> {
@@ -216,8 +253,10 @@ impl Tool for RowTool {
         for id in self.system.intruder.lock().unwrap().drain(..) {
             self.system.rows.lock().unwrap().insert(id, 0);
         }
-        let reach =
-            Reach { rows, exact: true, tables: BTreeMap::from([("rows".into(), rows)]), ..Reach::default() };
+        let amount = self.system.amount(rows);
+        self.system.looked();
+        let tables = BTreeMap::from([("rows".into(), rows)]);
+        let reach = Reach { rows, exact: true, tables, amount, ..Reach::default() };
         Ok(Measured { reach, sample: Some(sample) })
     }
 
@@ -258,14 +297,15 @@ impl Tool for RowTool {
             }
             None => {}
         }
-        let reach = Reach { rows: touched, exact: true, tables, ..Reach::default() };
+        let amount = self.system.amount(touched);
+        let reach = Reach { rows: touched, exact: true, tables, amount, ..Reach::default() };
         if self.spec.effect != DeclaredEffect::Read && warrant.limits().exceeded_by(&reach) {
             return Err(ToolError::Exceeded { reach: Box::new(reach) });
         }
         if !self.system.commit(transaction) {
             return Err(ToolError::Failed { message: "the call is fenced off".into() });
         }
-        Ok(Performed { reply: json!({ "rows": touched }), rows: touched, amount: None })
+        Ok(Performed { reply: json!({ "rows": touched }), rows: touched, amount })
     }
 
     async fn recall(&self, _: &Upkeep, call: &CallId) -> Result<Recalled, MeasureError> {
@@ -300,13 +340,18 @@ pub(crate) struct World {
 impl World {
     /// A world with `rows` rows and budgets.
     pub(crate) fn new(seed: u64, rows: u64, budgets: Vec<Budget>) -> Self {
+        Self::rated(seed, rows, budgets, Vec::new())
+    }
+
+    /// The same with rates on `update`.
+    pub(crate) fn rated(seed: u64, rows: u64, budgets: Vec<Budget>, rates: Vec<Rate>) -> Self {
         let (ledger, clock, entropy) = ports(seed, NOW_MS);
         let system = Arc::new(System::default());
         system.rows.lock().unwrap().extend((0..rows).map(|id| (id, 0)));
         let tool = |name, effect| RowTool::new(name, "v1", effect, &system);
         let (read, note) = (tool("read", DeclaredEffect::Read), tool("note", DeclaredEffect::Write));
-        let (update, delete) =
-            (tool("update", DeclaredEffect::Write), tool("delete", DeclaredEffect::Destructive));
+        let update = RowTool::with("update", "v1", DeclaredEffect::Write, &system, rates);
+        let delete = tool("delete", DeclaredEffect::Destructive);
         let policies = policies(POLICIES, &[&read, &note, &update, &delete]);
         let settings = Settings { budgets, grant_ms: 900_000 };
         let gate = Gate::new(Arc::clone(&ledger), Arc::clone(&clock) as _, entropy, policies, settings);
@@ -423,6 +468,10 @@ pub(crate) fn budget(unit: Unit, limit: u64, halt_at: Option<u64>) -> Budget {
         effect_min: Effect::Write,
         halt_at,
     }
+}
+
+pub(crate) fn euros(minor: u64) -> Money {
+    Money { currency: "EUR".parse().unwrap(), minor }
 }
 
 pub(crate) trait ParsePerson {

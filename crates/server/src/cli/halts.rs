@@ -70,7 +70,7 @@ impl Halt {
         };
         let halt = HaltRecord { scope, why: self.why, by: "cli".into(), since_ms: SystemClock.now_ms() };
         let entry = Entry::halted(&halt);
-        store.halt(halt.clone(), entry).await?;
+        let halt = store.halt(halt, entry).await?;
         Store::close(&store).await;
         out.value(&halt);
         out.line(halt.to_string());

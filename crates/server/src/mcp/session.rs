@@ -107,9 +107,14 @@ impl SessionKey {
             frame.parameter("clientInfo").and_then(|info| info.get(name)).and_then(Value::as_str)
         };
         let client = said("name").map(|name| client_text(name, said("version")));
-        let sealed = Sealed { key: format!("mcp-{}", Uuid::new_v4().simple()), client };
+        let sealed = Sealed { key: unnamed(), client };
         seal.close(&sealed, &["session", who.agent.as_str()])
     }
+}
+
+/// The key of a new session that its client has not named.
+pub(super) fn unnamed() -> String {
+    format!("unnamed-{}", Uuid::new_v4().simple())
 }
 
 /// What a client is, for the log: name and version, shortened.
@@ -129,7 +134,7 @@ pub(super) enum NoSession {
 
 #[cfg(test)]
 mod tests {
-    use countersign_rules::AgentId;
+    use countersign_rules::{AgentId, SessionId};
 
     use super::*;
     use crate::app::Scopes;
@@ -162,7 +167,8 @@ mod tests {
         let id = SessionKey::issue(&here, &agent("ada"), &frame(INITIALIZE)).unwrap();
         let sent = headers(&[(MCP_SESSION_HEADER, &id)]);
         let found = SessionKey::find(&there, &agent("ada"), &sent, &frame(LIST)).unwrap();
-        assert!(found.key.as_ref().unwrap().starts_with("mcp-"));
+        let key = SessionId::parse(found.key.as_ref().unwrap()).unwrap();
+        assert!(!key.is_named(), "{key}");
         assert_eq!(found.client.as_deref(), Some("clerk/1.2"));
         for (who, sent) in [
             (agent("bob"), sent),

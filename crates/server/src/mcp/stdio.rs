@@ -16,13 +16,12 @@ use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader},
     sync::mpsc,
 };
-use uuid::Uuid;
 
 use super::{
     Settings,
     door::{self, Door},
     frame::{BadFrame, Frame},
-    session::SessionKey,
+    session::{SessionKey, unnamed},
 };
 use crate::app::{App, Identity};
 
@@ -68,7 +67,7 @@ pub async fn serve_io(
     input: impl AsyncRead + Send + Unpin + 'static,
     output: impl AsyncWrite + Send + Unpin + 'static,
 ) -> Result<(), StdioFault> {
-    let key = session.unwrap_or_else(|| format!("stdio-{}", Uuid::new_v4().simple()));
+    let key = session.unwrap_or_else(unnamed);
     let stopping = settings.stopping.clone();
     let (lines, writer) = Lines::open(input, output, settings.message_bytes_max);
     let door = Door {

@@ -145,6 +145,7 @@ fn the_rules_are_those_that_the_scenarios_say() {
 
 on_either_store!(
     refunds_are_asked_for_made_once_and_bounded,
+    a_refund_that_grew_since_it_was_approved_is_not_made,
     a_refund_is_in_doubt_when_the_api_dies_with_it_and_is_never_sent_again,
 );
 
@@ -191,20 +192,39 @@ fn refunds_are_asked_for_made_once_and_bounded(place: Place) {
     assert_eq!((&done["status"], &done["result"]["charge"]), (&json!("done"), &json!("ch_1004")), "{done}");
 
     // 19 + 125 + 45 EUR are spent of 200.
-    let asked = shop.refund("ch_1006");
-    let exhausted = match asked["approval"].as_str().map(str::to_owned) {
-        Some(request) if asked["status"] == "pending" => {
-            shop.approve(0, &request);
-            shop.result(&request)
-        }
-        _ => asked,
-    };
-    assert_ne!(exhausted["status"], "done", "{exhausted}");
+    let exhausted = shop.refund("ch_1006");
+    assert_eq!(
+        (&exhausted["status"], &exhausted["code"], &exhausted["approval"]),
+        (&json!("budget_exhausted"), &json!("R008"), &Value::Null),
+        "nobody is asked: {exhausted}"
+    );
     let message = exhausted["message"].as_str().unwrap();
     assert!(message.contains("`refunds a day` has 1100 of 20000 EUR"), "{exhausted}");
 
     let charges: Vec<String> = shop.api.refunds().into_iter().map(|refund| refund.charge).collect();
     assert_eq!(charges, ["ch_1001", "ch_1002", "ch_1004"]);
+    shop.close();
+}
+
+fn a_refund_that_grew_since_it_was_approved_is_not_made(place: Place) {
+    let mut shop = Shop::open(place);
+    let request = approval(&shop.refund("ch_1001"));
+    // Somebody else charges more when the refund has been decided again, just before it is sent.
+    shop.api.raise("ch_1001", 1, 1_000);
+    shop.approve(0, &request);
+    let told = shop.result(&request);
+    assert_eq!((&told["status"], &told["code"]), (&json!("superseded"), &json!("R011")), "{told}");
+    assert!(shop.api.refunds().is_empty());
+
+    // It is asked about anew, with what it would move now.
+    let asked = shop.refund("ch_1001");
+    assert_eq!(asked["reach"]["amount"], json!({ "currency": "EUR", "minor": 2900 }), "{asked}");
+    let anew = approval(&asked);
+    assert_ne!(anew, request);
+    shop.approve(0, &anew);
+    assert_eq!(shop.result(&anew)["status"], "done");
+    let made: Vec<u64> = shop.api.refunds().into_iter().map(|refund| refund.amount).collect();
+    assert_eq!(made, [2_900]);
     shop.close();
 }
 

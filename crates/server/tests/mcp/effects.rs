@@ -16,6 +16,7 @@ on_either_store!(async
     in_parallel,
     a_client_that_hangs_up_loses_the_answer_and_nothing_else,
     a_killed_server_goes_on_where_it_was,
+    a_client_that_reconnects_finds_the_request_it_left,
     a_wait_reports_progress_to_whoever_asks_for_it,
 );
 
@@ -161,6 +162,30 @@ async fn a_killed_server_goes_on_where_it_was(place: Place) {
     let result = client.call_tool(world::await_request(&waiting, 50)).await.unwrap();
     assert_eq!(result.is_error, Some(false));
     assert_eq!((world.effects("allowed", 1), world.effects("asked", 2)), (1, 1));
+}
+
+async fn a_client_that_reconnects_finds_the_request_it_left(place: Place) {
+    let world = World::on(place).await;
+    let mut waiting = Vec::new();
+    // Each initialises anew, or has no handshake: none of them has the session of the one before.
+    for revision in world::REVISIONS {
+        let client = world.client(Agent::Ada, revision).await;
+        waiting.push(pending(&client.call_tool(params("asked", 1)).await.unwrap()));
+        client.cancel().await.unwrap();
+    }
+    waiting.dedup();
+    assert_eq!(waiting.len(), 1, "{waiting:?}");
+    assert_eq!(world.requests().await, waiting);
+    world.approve(&waiting[0]).await;
+    world.until_effects("asked", 1, 1).await;
+    // The next one is told what became of it, and nobody is asked again.
+    let client = world.client(Agent::Ada, &ProtocolVersion::V_2025_11_25).await;
+    let result = client.call_tool(params("asked", 1)).await.unwrap();
+    assert_eq!(result.is_error, Some(false), "{result:?}");
+    assert_ne!(result.structured_content.unwrap()["status"], "pending");
+    assert_eq!((world.effects("asked", 1), world.requests().await.len()), (1, 0));
+    let bob = world.client(Agent::Bob, &ProtocolVersion::V_2025_11_25).await;
+    assert_ne!(pending(&bob.call_tool(params("asked", 1)).await.unwrap()), waiting[0]);
 }
 
 async fn a_wait_reports_progress_to_whoever_asks_for_it(place: Place) {

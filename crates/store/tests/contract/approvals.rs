@@ -4,7 +4,7 @@ use countersign_gate::{
     Entry,
     ledger::{CallOutcome, CallState, Ledger, NotAnswered, NotIssued, Settlement, Wait},
 };
-use countersign_rules::{ApprovalState, Code, GroupName, approval::AnswerRefusal};
+use countersign_rules::{ApprovalState, Code, GroupName, Requester, approval::AnswerRefusal};
 use serde_json::json;
 
 use crate::{
@@ -14,6 +14,9 @@ use crate::{
     },
     place::{Place, contract},
 };
+
+/// Makes a ledger what the first schema had.
+const SCHEMA_1: &str = "DELETE FROM migration WHERE version > 1; ALTER TABLE approval DROP COLUMN code;";
 
 contract! {
     async fn a_granted_request_is_performed_once(place) {
@@ -38,7 +41,7 @@ contract! {
         let mut second = with_approval("c9", "a1");
         second.call.digest = call.digest;
         assert_eq!(ledger.issue(second).await.unwrap_err(), NotIssued::ApprovalSpent(ApprovalState::Executing));
-        assert!(!ledger.end(&approval_id("a1"), ApprovalState::Expired, "late", Vec::new()).await.unwrap());
+        assert!(!ledger.end(&approval_id("a1"), ApprovalState::Expired, None, "late", Vec::new()).await.unwrap());
 
         let mut outcome = done("c1", 3);
         outcome.approval = Some(approval_id("a1"));
@@ -52,6 +55,27 @@ contract! {
         // The next equal call opens a new one, which is then the newest.
         ledger.park(parking("a4", stored("c4", &who, "x"))).await.unwrap();
         assert_eq!(ledger.standing(&who, call.digest, NOW).await.unwrap().request.unwrap().request.id, approval_id("a4"));
+    }
+
+    async fn sessions_that_nobody_named_share_their_requests(place) {
+        let ledger = place.open().await;
+        let (one, other, named) = (requester("bot", "unnamed-1"), requester("bot", "unnamed-2"), requester("bot", "s1"));
+        let park = async |id: &str, who: &Requester| {
+            ledger.park(parking(id, stored(&format!("c{id}"), who, "x"))).await.unwrap().request.id
+        };
+        let request = async |who: &Requester| {
+            let standing = ledger.standing(who, stored("c", who, "x").digest, NOW).await.unwrap();
+            standing.request.map(|record| record.request.id)
+        };
+        let first = park("a1", &one).await;
+        assert_eq!(park("a2", &other).await, first);
+        let (theirs, own) = (park("a3", &requester("eve", "unnamed-1")).await, park("a4", &named).await);
+        assert_eq!((theirs, own), (approval_id("a3"), approval_id("a4")));
+        assert_eq!((request(&other).await, request(&named).await), (Some(first.clone()), Some(approval_id("a4"))));
+        assert!(ledger.end(&first, ApprovalState::Expired, None, "late", Vec::new()).await.unwrap());
+        assert_eq!(request(&other).await, Some(first), "final or not");
+        assert_eq!(park("a5", &other).await, approval_id("a5"));
+        assert_eq!(request(&one).await, Some(approval_id("a5")));
     }
 
     async fn an_answer_that_does_not_count_changes_nothing(place) {
@@ -92,12 +116,49 @@ contract! {
         assert_eq!((refused.state, refused.why.as_deref()), (ApprovalState::Refused, Some("because")));
         let end = async |id: &str| {
             let entry = note("request_ended", &call_id("c2"));
-            ledger.end(&approval_id(id), ApprovalState::Expired, "nobody answered", vec![entry]).await.unwrap()
+            ledger.end(&approval_id(id), ApprovalState::Expired, None, "nobody answered", vec![entry]).await.unwrap()
         };
         assert_eq!((end("a1").await, end("a2").await, end("a2").await, end("a9").await), (false, true, false, false));
         let ended = ledger.approval(&approval_id("a2")).await.unwrap().unwrap();
         assert_eq!((ended.state, ended.why.as_deref()), (ApprovalState::Expired, Some("nobody answered")));
         assert_eq!(kinds(&ledger).await, ["asked", "asked", "answered", "request_ended"]);
+    }
+
+    async fn a_refused_grant_keeps_the_code_of_its_refusal(place) {
+        let ledger = place.open().await;
+        let who = requester("bot", "s1");
+        for id in ["1", "2"] {
+            ledger.park(parking(&format!("a{id}"), stored(&format!("c{id}"), &who, id))).await.unwrap();
+            let answered = note("answered", &call_id(&format!("c{id}")));
+            ledger.answer(&approval_id(&format!("a{id}")), signature("lea", true), answered).await.unwrap();
+        }
+        let end = async |id: &str, code| {
+            ledger.end(&approval_id(id), ApprovalState::Blocked, code, "R007 is no word of it", Vec::new()).await.unwrap()
+        };
+        assert!(end("a1", Some(Code::BudgetExhausted)).await && end("a2", None).await);
+        ledger.close().await;
+        let ledger = place.open().await;
+        let code = async |id: &str| ledger.approval(&approval_id(id)).await.unwrap().unwrap().code;
+        assert_eq!((code("a1").await, code("a2").await), (Some(Code::BudgetExhausted), None));
+    }
+
+    async fn a_ledger_of_schema_1_is_brought_up_to_date(place) {
+        let who = requester("bot", "s1");
+        let ledger = place.open().await;
+        for id in ["1", "2"] {
+            ledger.park(parking(&format!("a{id}"), stored(&format!("c{id}"), &who, id))).await.unwrap();
+            ledger.end(&approval_id(&format!("a{id}")), ApprovalState::Blocked, None, "R008 no `room` left", Vec::new()).await.unwrap();
+        }
+        ledger.issue(intent_of(stored("c3", &who, "3"))).await.unwrap();
+        ledger.close().await;
+        place.execute(SCHEMA_1).await;
+        let ledger = place.open().await;
+        let record = ledger.approval(&approval_id("a1")).await.unwrap().unwrap();
+        assert_eq!((record.code, record.why.as_deref()), (Some(Code::BudgetExhausted), Some("no `room` left")));
+        assert_eq!(ledger.standing(&who, stored("c4", &who, "4").digest, NOW).await.unwrap().session.calls, 1);
+        ledger.issue(intent_of(stored("c5", &who, "5"))).await.unwrap();
+        ledger.close().await;
+        place.open().await;
     }
 
     async fn a_grant_is_good_for_its_own_call_only(place) {

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use countersign_gate::ledger::{HaltScope, Ledger, NotIssued, Wait};
+use countersign_gate::{
+    Entry,
+    ledger::{CallOutcome, HaltScope, Ledger, NotIssued, Settlement, Wait},
+};
 use countersign_rules::{
+    Code,
     budget::Unit,
     rate::{Rate, RateScope},
 };
 
 use crate::{
-    make::{NOW, balances, done, hold, intent, intent_of, kinds, requester, stored},
+    make::{NOW, balances, closing, done, hold, intent, intent_of, kinds, requester, stored},
     place::contract,
 };
 
@@ -91,6 +95,55 @@ contract! {
         assert!(matches!(ledger.issue(with("c2", NOW - day)).await, Err(NotIssued::RateLimited(e)) if e.retry_after_ms <= 60_000));
         ledger.issue(with("c3", NOW + 30 * day)).await.unwrap();
         ledger.issue(with("c4", NOW - day + 60_000)).await.unwrap_err();
+    }
+
+    async fn looking_for_room_takes_none(place) {
+        let ledger = place.open().await;
+        let rates = [("r".to_owned(), Rate::parse("1/day", RateScope::Agent).unwrap())];
+        let holds = [hold("rows", Unit::Rows, 4, 10), hold("rows", Unit::Rows, 4, 10)];
+        for _ in 0..3 {
+            ledger.room(&rates, &holds, NOW).await.unwrap();
+        }
+        assert_eq!((kinds(&ledger).await, balances(&ledger).await), (Vec::<String>::new(), Vec::new()));
+        let mut call = intent("c1");
+        call.holds = vec![hold("rows", Unit::Rows, 3, 10)];
+        ledger.issue(call.clone()).await.unwrap();
+        let refused = ledger.room(&rates, &holds, NOW).await.unwrap_err();
+        assert!(matches!(refused, NotIssued::Exhausted(ref e) if e.left == 3 && e.amount == 4), "holds of one account add up: {refused:?}");
+        ledger.room(&rates, &holds[1..], NOW).await.unwrap();
+        (call.call, call.holds, call.rates) = (stored("c2", &requester("bot", "s1"), "c2"), Vec::new(), rates.to_vec());
+        ledger.issue(call).await.unwrap();
+        assert!(matches!(ledger.room(&rates, &[], NOW).await.unwrap_err(), NotIssued::RateLimited(_)));
+        ledger.room(&rates, &[], NOW + 86_400_000).await.unwrap();
+    }
+
+    async fn a_halt_is_recorded_once_and_a_threshold_halts_once(place) {
+        let ledger = place.open().await;
+        let spend = async |id: &str| {
+            let mut call = intent(id);
+            let mut hold = hold("spend", Unit::Calls, 1, 10);
+            hold.halt_at = Some(2);
+            call.holds = vec![hold];
+            ledger.issue(call).await.map(|issued| issued.halted.is_some())
+        };
+        assert!(!spend("c1").await.unwrap());
+        assert!(spend("c2").await.unwrap());
+        let there = ledger.halts().await.unwrap().remove(0);
+        let mut again = there.clone();
+        again.by = "lea".into();
+        assert_eq!(ledger.halt(again.clone(), Entry::halted(&again)).await.unwrap(), there);
+        assert_eq!(ledger.halts().await.unwrap(), std::slice::from_ref(&there));
+        assert_eq!(kinds(&ledger).await.iter().filter(|kind| *kind == "halted").count(), 1);
+        // Who resumes it above the threshold has decided that it goes on, up to the limit.
+        assert!(ledger.resume(&there.scope, Entry::resumed(NOW, &there.scope, "lea")).await.unwrap());
+        assert!(!spend("c3").await.unwrap() && !spend("c4").await.unwrap());
+        // Another halt, later, is another entry; and so is the threshold when it is reached anew.
+        for id in ["c2", "c3", "c4"] {
+            let failed = CallOutcome::Failed { code: Code::ToolFailed, message: "no".into(), superseded: false };
+            Ledger::close(&*ledger, closing(id, failed, Settlement::Released), Wait::Durable).await.unwrap();
+        }
+        assert!(spend("c5").await.unwrap());
+        assert_eq!(kinds(&ledger).await.iter().filter(|kind| *kind == "halted").count(), 2);
     }
 
     async fn reaching_the_threshold_halts_the_agent(place) {

@@ -64,7 +64,7 @@ async fn work(ledger: &Store, operation: usize) {
             intent.holds = vec![hold("rows", Unit::Rows, 3, 5)];
             drop(ledger.issue(intent).await.unwrap());
         }
-        7 => ledger.halt(halt.clone(), Entry::halted(&halt)).await.unwrap(),
+        7 => drop(ledger.halt(halt.clone(), Entry::halted(&halt)).await.unwrap()),
         8 => assert!(ledger.resume(&halt.scope, Entry::resumed(NOW, &halt.scope, "lea")).await.unwrap()),
         9 => {
             let owner = KeyOwner::Agent(AgentId::parse("bot").unwrap());

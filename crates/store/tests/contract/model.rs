@@ -68,7 +68,7 @@ enum Event {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let who = || (0..2_u8, 0..2_u8);
+    let who = || (0..2_u8, 0..3_u8);
     prop_oneof![
         1 => who().prop_map(|(a, s)| Event::OpenSession(a, s)),
         3 => (who(), 0..3_u8).prop_map(|(who, what)| Event::Park { who, what }),
@@ -89,9 +89,13 @@ fn scope(n: u8) -> HaltScope {
     if n == 2 { HaltScope::All } else { HaltScope::Agent(requester(&format!("agent{n}"), "s").agent) }
 }
 
+/// One that its client has named, and two that nobody has.
+const SESSIONS: [&str; 3] = ["s0", "unnamed-1", "unnamed-2"];
+
 /// Lets one thing happen. Answers what the ledger said.
 async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
-    let who = |(agent, session): (u8, u8)| requester(&format!("agent{agent}"), &format!("s{session}"));
+    let who =
+        |(agent, session): (u8, u8)| requester(&format!("agent{agent}"), SESSIONS[usize::from(session)]);
     let request = |n: u8| approval_id(&format!("a{n}"));
     match event {
         Event::OpenSession(agent, session) => {
@@ -114,7 +118,12 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
         }
         Event::End { request: n } => {
             let entry = note("request_ended", &call_id("x"));
-            format!("{:?}", ledger.end(&request(*n), ApprovalState::Expired, "late", vec![entry]).await)
+            format!(
+                "{:?}",
+                ledger
+                    .end(&request(*n), ApprovalState::Blocked, Some(Code::Halted), "late", vec![entry])
+                    .await
+            )
         }
         Event::Deliver { request: n } => format!("{:?}", ledger.deliver(&request(*n)).await),
         Event::Issue { who: by, what, effect, rows, money, approval, stale, day } => {
@@ -223,9 +232,9 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
 /// What can be seen of a ledger, in an order of its own, without what the two may tell differently.
 async fn seen(ledger: &impl Ledger) -> String {
     let mut all = String::new();
-    for (agent, session) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+    for (agent, session) in (0..2).flat_map(|agent| SESSIONS.map(|session| (agent, session))) {
         for day in 0..2 {
-            let who = requester(&format!("agent{agent}"), &format!("s{session}"));
+            let who = requester(&format!("agent{agent}"), session);
             let digest = stored("x", &who, "0").digest;
             let mut standing = ledger.standing(&who, digest, NOW + day * 86_400_000).await.unwrap();
             standing.history = 0;

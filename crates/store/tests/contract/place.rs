@@ -121,6 +121,14 @@ impl Place {
         assert_eq!(changed, 1);
     }
 
+    /// Executes statements behind the ledger's back.
+    pub(crate) async fn execute(&self, sql: &str) {
+        match self {
+            Self::Sqlite(_) => rusqlite::Connection::open(self.path()).unwrap().execute_batch(sql).unwrap(),
+            Self::Postgres(database) => database.connect().await.batch_execute(sql).await.unwrap(),
+        }
+    }
+
     /// The file of a ledger on SQLite.
     pub(crate) fn path(&self) -> PathBuf {
         match self {

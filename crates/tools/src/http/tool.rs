@@ -477,8 +477,8 @@ impl Tool for HttpTool {
         } else {
             Facts { objects: 1, amount: None }
         };
-        if facts.objects > warrant.rows_max() {
-            let reach = Reach { rows: facts.objects, exact: true, amount: facts.amount, ..Reach::default() };
+        let reach = Reach { rows: facts.objects, exact: true, amount: facts.amount, ..Reach::default() };
+        if warrant.limits().exceeded_by(&reach) {
             return Err(ToolError::Exceeded { reach: Box::new(reach) });
         }
         self.performed_write(self.write(&credential, call, warrant.idempotency_key()).await, &facts)

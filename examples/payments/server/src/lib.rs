@@ -55,6 +55,15 @@ struct Books {
     /// What was asked under an idempotency key, and the refund that it made.
     keys: BTreeMap<String, (Order, Refund)>,
     behaviour: Behaviour,
+    raise: Option<Raise>,
+}
+
+/// A charge that grows when it has been looked at so many more times.
+#[derive(Clone, Copy, Debug)]
+struct Raise {
+    charge: &'static str,
+    looks: u32,
+    by: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +111,13 @@ impl Payments {
     pub fn new(token: &str, behaviour: Behaviour) -> Self {
         let charges = CHARGES
             .map(|(id, customer, amount, currency)| (id, Charge { customer, amount, refunded: 0, currency }));
-        let books = Books { charges: charges.into(), refunds: Vec::new(), keys: BTreeMap::new(), behaviour };
+        let books = Books {
+            charges: charges.into(),
+            refunds: Vec::new(),
+            keys: BTreeMap::new(),
+            behaviour,
+            raise: None,
+        };
         Self(Arc::new(Inner { token: token.to_owned(), books: Mutex::new(books), crash: Notify::new() }))
     }
 
@@ -115,6 +130,11 @@ impl Payments {
     /// Changes how it misbehaves.
     pub fn behave(&self, behaviour: Behaviour) {
         self.books().behaviour = behaviour;
+    }
+
+    /// Lets a charge grow once it has been looked at `looks` more times.
+    pub fn raise(&self, charge: &'static str, looks: u32, by: u64) {
+        self.books().raise = Some(Raise { charge, looks, by });
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -153,7 +173,7 @@ async fn authenticate(State(payments): State<Payments>, request: Request, next: 
 }
 
 async fn charge(State(payments): State<Payments>, Path(id): Path<String>) -> Response {
-    match payments.books().charges.get(id.as_str()) {
+    match payments.books().look(&id) {
         None => refused(StatusCode::NOT_FOUND, "there is no such charge"),
         Some(charge) => Json(json!({
             "id": id,
@@ -198,6 +218,21 @@ async fn refund(State(payments): State<Payments>, headers: HeaderMap, Json(order
 }
 
 impl Books {
+    /// A charge as it is now.
+    fn look(&mut self, id: &str) -> Option<Charge> {
+        let seen = self.charges.get(id).copied();
+        if let Some(raise) = self.raise.as_mut().filter(|raise| raise.charge == id) {
+            raise.looks = raise.looks.saturating_sub(1);
+            if raise.looks == 0
+                && let Some(charge) = self.charges.get_mut(id)
+            {
+                charge.amount = charge.amount.saturating_add(raise.by);
+                self.raise = None;
+            }
+        }
+        seen
+    }
+
     fn refund(&mut self, order: Order, key: Option<String>) -> Result<Refund, (StatusCode, &'static str)> {
         if let Some((before, refund)) = key.as_ref().and_then(|key| self.keys.get(key)) {
             if *before == order {
