@@ -15,7 +15,7 @@ use countersign_sql::{
     Verb, Volatility, explain, reach_query,
 };
 
-use super::placeholder::numbered;
+use super::{placeholder::numbered, postgres::JOURNAL_SCHEMA};
 
 /// A statement that lies within its tool.
 #[derive(Debug, Clone)]
@@ -288,6 +288,16 @@ impl Scope {
         {
             return Err(Outside::new(format!("what the statement does cannot be seen: {}", reason.text))
                 .help("use tables, and functions that are the database's own or declared by the tool"));
+        }
+        if self.dialect == Dialect::Postgres {
+            let ours = |schema: Option<&str>| schema == Some(JOURNAL_SCHEMA);
+            let table = explained.tables.iter().find(|table| ours(table.schema.as_deref()));
+            let function = explained.functions.iter().find(|function| ours(function.schema.as_deref()));
+            let name = table.map(ToString::to_string).or_else(|| function.map(ToString::to_string));
+            if let Some(name) = name {
+                let message = format!("`{name}` belongs to the journal of calls, which no tool may touch");
+                return Err(Outside::new(message));
+            }
         }
         let Some(tables) = &self.tables else {
             return match writer {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     journal::{Mark, NO_JOURNAL, OnChange, Undone},
-    postgres::PostgresDatabase,
+    postgres::{JOURNAL_SCHEMA, PostgresDatabase},
     sqlite::SqliteDatabase,
     statement::{Outside, Scope, Sizing, Statement, Writer},
     value::Rows,
@@ -68,6 +68,10 @@ impl SqlSystem {
                 if target.search_path.is_empty() || target.search_path.iter().any(String::is_empty) {
                     let error = DefinitionError::system(&spec.name, "search_path", "names no schema");
                     return Err(error.help("list at least one schema, such as `public`"));
+                }
+                if target.search_path.iter().any(|schema| schema == JOURNAL_SCHEMA) {
+                    let message = format!("names `{JOURNAL_SCHEMA}`, where calls are kept");
+                    return Err(DefinitionError::system(&spec.name, "search_path", message));
                 }
                 Database::Postgres(PostgresDatabase::new(target.clone()))
             }

@@ -72,6 +72,24 @@ impl Connections {
         })
     }
 
+    /// A connection of its own, which nobody uses again: an administrator's.
+    pub(super) async fn connect_once(&self, credential: &Credential) -> Result<Object, NotConnected> {
+        Self::new(PostgresTarget { connections_max: 1, ..self.target.clone() }).connect(credential).await
+    }
+
+    /// The account that a credential names.
+    pub(super) fn account(&self, credential: &Credential) -> Result<String, String> {
+        let url = credential.secret(URL).ok_or_else(|| format!("the credential has no secret `{URL}`"))?;
+        let config: tokio_postgres::Config = url
+            .expose_secret()
+            .parse()
+            .map_err(|_unsaid| format!("the secret `{URL}` is no PostgreSQL connection string"))?;
+        config
+            .get_user()
+            .map(ToOwned::to_owned)
+            .ok_or_else(|| format!("the connection string of `{URL}` names no account"))
+    }
+
     fn pool(&self, credential: &Credential) -> Result<Pool, NotConnected> {
         let Some(url) = credential.secret(URL) else {
             return Err(NotConnected(format!("the credential has no secret `{URL}`")));

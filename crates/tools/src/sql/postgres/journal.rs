@@ -1,70 +1,280 @@
-//! The journal in a PostgreSQL database.
+//! The journal in a PostgreSQL database: schema `countersign`, made by its administrator with `prepare.sql`.
+//!
+//! Every write begins by writing its own id to `countersign.call`, in its own transaction. That row is what
+//! makes the effect happen at most once and its outcome known: it is there exactly when the transaction
+//! committed, and nobody can write it a second time. Changed rows are kept by triggers that the administrator
+//! owns, so that whatever changes a row (a cascade, another trigger, an upsert) is kept alike, and our own
+//! account can neither add to what is kept nor take from it.
 
-use countersign_gate::{Credential, MeasureError, Measured, Recalled, ToolError};
+use std::{collections::BTreeMap, time::Duration};
+
+use countersign_gate::{Credential, MeasureError, Recalled};
 use countersign_rules::CallId;
-use secrecy::SecretString;
+use countersign_sql::TableRef;
+use deadpool_postgres::Object;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio_postgres::{Client, Error, SimpleQueryMessage, error::SqlState};
 
-use super::PostgresDatabase;
-use crate::sql::{
-    journal::{Mark, NO_JOURNAL, OnChange, Undone},
-    tool::Mask,
+use super::{GRACE, PostgresDatabase, Trouble, failed, roll_back, told};
+use crate::{
+    definition::JournalSettings,
+    secret::Scrubber,
+    sql::{
+        cascade::{named, quoted},
+        journal::{Mark, NO_JOURNAL},
+    },
 };
 
-#[expect(clippy::unused_async, reason = "the server is not asked yet")]
+/// The schema of the journal.
+pub(in crate::sql) const SCHEMA: &str = "countersign";
+/// What an administrator runs once, and again after new tables came.
+const PREPARE: &str = include_str!("prepare.sql");
+const NOT_PREPARED: &str =
+    "the database is not prepared to keep calls: its administrator runs `countersign system prepare`";
+
 impl PostgresDatabase {
     /// The statements that prepare the database for an account, for its administrator to read and run.
     pub(in crate::sql) fn prepare_sql(
         &self,
-        _credential: &Credential,
-        _tables: &[String],
+        credential: &Credential,
+        tables: &[String],
     ) -> Result<String, String> {
-        Err(NO_JOURNAL.into())
+        let settings = self.target.journal.ok_or(NO_JOURNAL)?;
+        let account = self.connections.account(credential)?;
+        let mut script = PREPARE
+            .replace("{account}", &quoted(&account))
+            .replace("{retention_ms}", &settings.retention_ms.to_string());
+        let path: Vec<String> = self.target.search_path.iter().map(|schema| quoted(schema)).collect();
+        script.push_str(&format!("SET LOCAL search_path = {};\n", path.join(", ")));
+        for table in tables {
+            let table = match table.split_once('.') {
+                Some((schema, name)) => TableRef { schema: Some(schema.into()), name: name.into() },
+                None => TableRef::bare(table.clone()),
+            };
+            let name = named(&table).replace('\'', "''");
+            script.push_str(&format!("SELECT countersign.cover('{name}'::regclass);\n"));
+        }
+        script.push_str("COMMIT;\n");
+        Ok(script)
     }
 
-    /// Prepares the database with an administrator's connection string; says what is kept from now on.
+    /// Prepares the database with an administrator's connection string; says what is kept from now on, and
+    /// what would let our account around it.
     pub(in crate::sql) async fn prepare(
         &self,
-        _credential: &Credential,
-        _admin: &SecretString,
-        _tables: &[String],
+        credential: &Credential,
+        admin: &SecretString,
+        tables: &[String],
     ) -> Result<Vec<String>, String> {
-        Err(NO_JOURNAL.into())
+        let script = self.prepare_sql(credential, tables)?;
+        let account = self.connections.account(credential)?;
+        let admin = Credential::new(BTreeMap::from([(
+            "url".to_owned(),
+            SecretString::from(admin.expose_secret().to_owned()),
+        )]));
+        let scrubber = Scrubber::new(&admin);
+        let client = self.connections.connect_once(&admin).await.map_err(|why| why.0)?;
+        let said = client.simple_query(&script).await;
+        let rows = match said {
+            Ok(rows) => rows,
+            Err(error) => {
+                drop(Object::take(client));
+                return Err(scrubber.clean(&told(&error)));
+            }
+        };
+        let mut kept: Vec<String> = rows
+            .iter()
+            .filter_map(|message| match message {
+                SimpleQueryMessage::Row(row) => row.get(0).map(|table| format!("keeps rows of {table}")),
+                _ => None,
+            })
+            .collect();
+        kept.sort();
+        kept.dedup();
+        kept.extend(warnings(&client, &account).await.map_err(|error| scrubber.clean(&told(&error)))?);
+        drop(Object::take(client));
+        Ok(kept)
     }
 
     /// What became of a call; one that has left no trace is fenced off.
+    ///
+    /// Taking the id of a call waits for a transaction that has it and is not over: a server process that
+    /// still runs the statement, or commits it. When that takes too long, nothing is known.
     pub(in crate::sql) async fn recall(
         &self,
-        _credential: &Credential,
-        _call: &CallId,
+        credential: &Credential,
+        call: &CallId,
     ) -> Result<Recalled, MeasureError> {
-        Ok(Recalled::Unknown)
+        let scrubber = Scrubber::new(credential);
+        let client = self.connections.connect(credential).await?;
+        let wait = Duration::from_millis(self.target.limits.statement_timeout_ms);
+        let outcome =
+            tokio::time::timeout(wait.saturating_add(GRACE), self.recall_with(&client, call)).await;
+        match outcome {
+            Ok(Ok(recalled)) => Ok(recalled),
+            Ok(Err(trouble)) => {
+                let why = failed(&scrubber, &trouble).to_string();
+                roll_back(client).await;
+                Err(MeasureError::System(why))
+            }
+            Err(_elapsed) => {
+                drop(Object::take(client));
+                Err(MeasureError::System("the database did not say in time".into()))
+            }
+        }
     }
 
-    /// What undoing a call would touch.
-    pub(in crate::sql) async fn undo_measure(
-        &self,
-        _credential: &Credential,
-        _call: &CallId,
-        _on_change: OnChange,
-        _mask: &Mask,
-    ) -> Result<Measured, MeasureError> {
-        Err(MeasureError::NotMeasurable(NO_JOURNAL.into()))
-    }
-
-    /// Undoes a call within the warrant, or not at all. Returns the rows touched as well.
-    pub(in crate::sql) async fn undo(
-        &self,
-        _credential: &Credential,
-        _mark: Mark,
-        _call: &CallId,
-        _on_change: OnChange,
-        _rows_max: u64,
-    ) -> Result<(Undone, u64), ToolError> {
-        Err(ToolError::Failed { message: NO_JOURNAL.into() })
+    async fn recall_with(&self, client: &Object, call: &CallId) -> Result<Recalled, Trouble> {
+        client.batch_execute(&format!("BEGIN; {}", self.pinned(self.target.limits.statement_timeout_ms))).await?;
+        let fence = "INSERT INTO countersign.call (id, tool, digest, state) VALUES ($1, '', '', 'fenced') \
+                     ON CONFLICT (id) DO NOTHING";
+        let fenced = match client.execute(fence, &[&call.as_str()]).await {
+            Ok(fenced) => fenced,
+            // There is no journal, so it cannot know.
+            Err(error) if missing(&error) => {
+                client.batch_execute("ROLLBACK").await?;
+                return Ok(Recalled::Unknown);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let recalled = if fenced > 0 {
+            Recalled::Never
+        } else {
+            let row = client
+                .query_one("SELECT state, rows FROM countersign.call WHERE id = $1", &[&call.as_str()])
+                .await?;
+            match row.try_get::<_, &str>(0)? {
+                "fenced" => Recalled::Never,
+                _ => Recalled::Happened {
+                    rows: u64::try_from(row.try_get::<_, Option<i64>>(1)?.unwrap_or(0)).unwrap_or(0),
+                    amount: None,
+                },
+            }
+        };
+        // A crash before this leaves no fence, and nobody who was told of one.
+        client.batch_execute("COMMIT").await?;
+        Ok(recalled)
     }
 
     /// Forgets rows that were kept longer than the retention; returns how many.
-    pub(in crate::sql) async fn prune(&self, _credential: &Credential) -> Result<u64, String> {
-        Err(NO_JOURNAL.into())
+    pub(in crate::sql) async fn prune(&self, credential: &Credential) -> Result<u64, String> {
+        let settings = self.target.journal.ok_or(NO_JOURNAL)?;
+        let scrubber = Scrubber::new(credential);
+        let client = self.connections.connect(credential).await.map_err(|why| why.0)?;
+        let retention = i64::try_from(settings.retention_ms).unwrap_or(i64::MAX);
+        let pruned = client.query_one("SELECT countersign.prune($1)", &[&retention]).await;
+        pruned
+            .and_then(|row| row.try_get::<_, i64>(0))
+            .map(|rows| u64::try_from(rows).unwrap_or(0))
+            .map_err(|error| if missing(&error) { NOT_PREPARED.into() } else { scrubber.clean(&told(&error)) })
     }
+}
+
+/// What lets an account around what it is held to.
+async fn warnings(client: &Client, account: &str) -> Result<Vec<String>, Error> {
+    let sql = "SELECT pg_catalog.format('warning: account %I is a superuser and could change what is kept', $1) \
+                 FROM pg_catalog.pg_roles WHERE rolname = $1 AND rolsuper \
+               UNION ALL \
+               SELECT pg_catalog.format('warning: account %I owns %s and could stop keeping its rows', $1, t.tgrelid::regclass) \
+                 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
+                 JOIN pg_catalog.pg_roles a ON a.rolname = $1 \
+                WHERE t.tgname = 'zz_countersign_keep' AND NOT a.rolsuper \
+                  AND pg_catalog.pg_has_role(a.oid, c.relowner, 'USAGE')";
+    let account = account.to_owned();
+    client.query(sql, &[&account]).await?.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// Begins the record of a call. First in its transaction: a call that was fenced off stops here, before it
+/// has touched anything.
+pub(super) async fn begin(client: &Object, mark: &Mark, undoes: Option<&CallId>) -> Result<(), Trouble> {
+    let sql = "WITH begun AS (INSERT INTO countersign.call (id, tool, digest, images, undoes) \
+                              VALUES ($1, $2, $3, $4, $5) RETURNING id, images, undoes) \
+               SELECT pg_catalog.set_config('countersign.call', CASE WHEN images THEN id ELSE '' END, true), \
+                      pg_catalog.set_config('countersign.undoes', coalesce(undoes, ''), true) FROM begun";
+    let begun = async {
+        let statement = client.prepare_cached(sql).await?;
+        let undoes = undoes.map(CallId::as_str);
+        client
+            .query(&statement, &[&mark.call.as_str(), &mark.tool, &mark.digest, &mark.images, &undoes])
+            .await
+    };
+    match begun.await {
+        Ok(_) => Ok(()),
+        Err(error) if missing(&error) => Err(Trouble::Other(NOT_PREPARED.into())),
+        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => Err(Trouble::Other(
+            "the database has the call's id already: it was given up, or performed, before".into(),
+        )),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether everything that a call changed was kept: the server's own count of changed rows, table by table,
+/// against the rows kept by the triggers. The locks that the changes took keep the triggers as they are.
+pub(super) async fn complete(
+    client: &Object,
+    mark: &Mark,
+    settings: JournalSettings,
+    moved: &BTreeMap<TableRef, u64>,
+) -> Result<(), Trouble> {
+    let sql = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), m.n, \
+                      EXISTS (SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid \
+                                JOIN pg_catalog.pg_namespace fn ON fn.oid = f.pronamespace \
+                               WHERE t.tgrelid = c.oid AND fn.nspname = 'countersign' AND f.proname = 'keep' \
+                                 AND t.tgenabled IN ('O', 'A') AND t.tgtype = 29), \
+                      EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary), \
+                      (SELECT count(*) FROM countersign.image k WHERE k.call = $1 AND k.relation = c.oid) \
+                 FROM unnest($2::text[], $3::text[], $4::int8[]) AS m (s, r, n) \
+                 JOIN pg_catalog.pg_namespace n ON n.nspname = m.s \
+                 JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = m.r \
+                WHERE c.relpersistence <> 't' AND NOT EXISTS (SELECT FROM countersign.aside a \
+                      WHERE a.relation IN (c.oid, pg_catalog.pg_partition_root(c.oid)))";
+    let statement = client.prepare_cached(sql).await?;
+    let schemas: Vec<&str> = moved.keys().map(|t| t.schema.as_deref().unwrap_or_default()).collect();
+    let names: Vec<&str> = moved.keys().map(|t| t.name.as_str()).collect();
+    let counts: Vec<i64> = moved.values().map(|n| i64::try_from(*n).unwrap_or(i64::MAX)).collect();
+    for row in client.query(&statement, &[&mark.call.as_str(), &schemas, &names, &counts]).await? {
+        let (table, changed, kept): (String, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(4)?);
+        let why = if !row.try_get::<_, bool>(2)? {
+            format!("table `{table}` changes with it and is not prepared (`countersign system prepare`)")
+        } else if !row.try_get::<_, bool>(3)? {
+            format!("table `{table}` changes with it and has no primary key")
+        } else if kept != changed {
+            format!("{changed} changes of table `{table}` were counted and {kept} kept, as when a trigger takes some back")
+        } else {
+            continue;
+        };
+        return Err(Trouble::Other(format!("the call could not be undone, so nothing was changed: {why}")));
+    }
+    let sql = "SELECT coalesce(sum(octet_length(old)), 0)::int8 + coalesce(sum(octet_length(new)), 0)::int8 \
+                 FROM countersign.image WHERE call = $1";
+    let statement = client.prepare_cached(sql).await?;
+    let bytes: i64 = client.query_one(&statement, &[&mark.call.as_str()]).await?.try_get(0)?;
+    if u64::try_from(bytes).unwrap_or(0) > settings.bytes_max {
+        let most = settings.bytes_max;
+        return Err(Trouble::Other(format!(
+            "the rows to keep for undo have {bytes} bytes, more than the {most} of one call; nothing was changed"
+        )));
+    }
+    Ok(())
+}
+
+/// Ends the record of a call.
+pub(super) async fn seal(client: &Object, mark: &Mark, rows: u64) -> Result<(), Trouble> {
+    let statement = client.prepare_cached("SELECT countersign.seal($1, $2)").await?;
+    let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+    client.query(&statement, &[&mark.call.as_str(), &rows]).await?;
+    Ok(())
+}
+
+/// Whether the journal is not there, or not ours to use.
+fn missing(error: &Error) -> bool {
+    error.code().is_some_and(|code| {
+        [
+            SqlState::UNDEFINED_TABLE,
+            SqlState::INVALID_SCHEMA_NAME,
+            SqlState::UNDEFINED_FUNCTION,
+            SqlState::INSUFFICIENT_PRIVILEGE,
+        ]
+        .contains(code)
+    })
 }

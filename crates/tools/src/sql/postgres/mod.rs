@@ -13,10 +13,15 @@
 mod connection;
 mod inspect;
 mod journal;
+mod net;
 mod schema;
+mod undo;
 pub(crate) mod value;
+mod write;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+pub(super) use journal::SCHEMA as JOURNAL_SCHEMA;
+
+use std::{sync::Arc, time::Duration};
 
 use countersign_gate::{Credential, MeasureError, Measured, Performed, Sample, ToolError};
 use countersign_rules::Reach;
@@ -25,12 +30,11 @@ use deadpool_postgres::Object;
 use futures::{TryStreamExt as _, pin_mut};
 use serde_json::Value;
 use tokio::sync::Semaphore;
-use tokio_postgres::{Client, Error, IsolationLevel, Row, Statement, Transaction, error::SqlState};
+use tokio_postgres::{Error, IsolationLevel, Row, Statement, Transaction, error::SqlState};
 
 use super::{
     cascade::{ActingKey, CascadeQuery, Change, cascade_query, named, quoted},
-    journal::Mark,
-    statement::{Scope, Sizing, sum},
+    statement::{Scope, Sizing},
     tool::{Mask, Work},
     value::{BadRow, Room, Rows, shown},
 };
@@ -59,6 +63,8 @@ enum Trouble {
     Database(Error),
     Row(BadRow),
     Other(String),
+    /// Rows moved while they were looked at: nothing was changed, and another try may do better.
+    Moved(String),
 }
 
 impl From<Error> for Trouble {
@@ -71,14 +77,6 @@ impl From<BadRow> for Trouble {
     fn from(error: BadRow) -> Self {
         Self::Row(error)
     }
-}
-
-/// What a write did before its commit.
-enum Done {
-    /// Within the warrant.
-    Within(Rows, u64),
-    /// Beyond it.
-    Beyond(Box<Reach>),
 }
 
 impl PostgresDatabase {
@@ -174,141 +172,6 @@ impl PostgresDatabase {
         Ok(rows)
     }
 
-    /// Writes, within the warrant or not at all.
-    pub(super) async fn write(
-        &self,
-        credential: &Credential,
-        scope: &Scope,
-        work: Arc<Work>,
-        rows_max: u64,
-        _mark: Option<Mark>,
-    ) -> Result<Performed, ToolError> {
-        let scrubber = Scrubber::new(credential);
-        let client = self.connections.connect(credential).await?;
-        let wait = Duration::from_millis(self.target.limits.statement_timeout_ms).saturating_add(GRACE);
-        let outcome = tokio::time::timeout(wait, self.change(&client, scope, &work, rows_max)).await;
-        // Up to here no COMMIT was sent: whatever went wrong, nothing has changed.
-        let (rows, count) = match outcome {
-            Ok(Ok(Done::Within(rows, count))) => (rows, count),
-            Ok(Ok(Done::Beyond(reach))) => {
-                roll_back(client).await;
-                return Err(ToolError::Exceeded { reach });
-            }
-            Ok(Err(trouble)) => {
-                let error = failed(&scrubber, &trouble);
-                roll_back(client).await;
-                return Err(error);
-            }
-            Err(_elapsed) => {
-                // Closing the connection rolls back; asking to cancel frees the server's locks sooner.
-                drop(Object::take(client));
-                return Err(ToolError::Failed {
-                    message: "the database did not answer in time, and nothing was committed".into(),
-                });
-            }
-        };
-        let committed = tokio::time::timeout(wait, client.batch_execute("COMMIT")).await;
-        if work.statement.categories.contains(&countersign_sql::Category::Schema) {
-            // A changed schema outlives plans and temporary objects of this session.
-            drop(Object::take(client));
-        }
-        match committed {
-            // A crash here leaves the effect done and its outcome unrecorded: the gate finds the call in doubt.
-            Ok(Ok(())) => Ok(Performed { reply: rows.reply(count), rows: count, amount: None }),
-            Ok(Err(error)) if rolled_back(&error) => Err(failed(&scrubber, &Trouble::Database(error))),
-            Ok(Err(error)) => {
-                let why = scrubber.clean(&told(&error));
-                Err(ToolError::InDoubt { message: format!("the commit was sent and not confirmed: {why}") })
-            }
-            Err(_elapsed) => {
-                Err(ToolError::InDoubt { message: "the commit was sent and not confirmed in time".into() })
-            }
-        }
-    }
-
-    /// The write without its commit.
-    async fn change(
-        &self,
-        client: &Object,
-        scope: &Scope,
-        work: &Work,
-        rows_max: u64,
-    ) -> Result<Done, Trouble> {
-        let limits = &self.target.limits;
-        // READ COMMITTED is enough: the check is on the rows that the statement really touched, counted by
-        // the server in this very transaction, so a concurrent writer cannot make it touch more unseen.
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}",
-            self.pinned(limits.statement_timeout_ms)
-        );
-        client.batch_execute(&begin).await?;
-        let before = touched(client).await?;
-        let mut whole = BTreeMap::new();
-        if let Sizing::Whole(tables) = &work.statement.sizing {
-            for table in tables {
-                // Nobody may add rows between the count and the end.
-                client
-                    .batch_execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", named(table)))
-                    .await?;
-                let row = client.query_one(&format!("SELECT count(*) FROM {}", named(table)), &[]).await?;
-                let count: i64 = row.try_get(0)?;
-                whole.insert(table.to_string(), u64::try_from(count).unwrap_or(0));
-            }
-        }
-        let statement = if work.is_fixed() {
-            client.prepare_cached(&work.statement.text).await?
-        } else {
-            client.prepare(&work.statement.text).await?
-        };
-        checked(&statement)?;
-        let mut rows = new_rows(&statement, u64::MAX, limits)?;
-        let stream = client.query_raw(&statement, arguments(work)).await?;
-        pin_mut!(stream);
-        let mut full = false;
-        while let Some(row) = stream.try_next().await? {
-            if !full {
-                full = rows.push(cells(&row, rows.columns())?)? == Room::Full;
-            }
-        }
-        let tag = match work.statement.verb {
-            Verb::Insert | Verb::Update | Verb::Delete | Verb::Merge => stream.rows_affected().unwrap_or(0),
-            _ => 0,
-        };
-        work.fits(&rows).map_err(|why| Trouble::Other(format!("{why}; nothing was changed")))?;
-        let after = touched(client).await?;
-        let mut tables: BTreeMap<String, u64> = BTreeMap::new();
-        let mut moved = Vec::new();
-        for (table, count) in after {
-            let more = count.saturating_sub(before.get(&table).copied().unwrap_or(0));
-            if more > 0 {
-                moved.push(table.clone());
-                let name = scope.settled(&table).to_string();
-                let known = tables.entry(name).or_insert(0);
-                *known = known.saturating_add(more);
-            }
-        }
-        for (table, count) in whole {
-            let known = tables.entry(table).or_insert(0);
-            *known = count.max(*known);
-        }
-        // Rows of foreign tables are not in the server's counts; the command's own count has them.
-        let rows_touched = sum(&tables).max(tag);
-        if rows_touched <= rows_max {
-            return Ok(Done::Within(rows, rows_touched));
-        }
-        let named: u64 =
-            work.statement.writes.iter().filter_map(|table| tables.get(&table.to_string())).copied().sum();
-        Ok(Done::Beyond(Box::new(Reach {
-            rows: rows_touched,
-            exact: true,
-            unbounded: false,
-            cascades: if named == 0 { 0 } else { rows_touched.saturating_sub(named) },
-            triggers: all_triggers(client, work, moved).await?,
-            amount: None,
-            tables,
-        })))
-    }
-
     /// Measures what a statement would touch, in a transaction in which the server refuses every change.
     pub(super) async fn measure(
         &self,
@@ -329,12 +192,12 @@ impl PostgresDatabase {
         let outcome = tokio::time::timeout(wait.saturating_add(GRACE), measuring).await;
         match outcome {
             Ok(Ok(measured)) => Ok(measured),
-            Ok(Err(Trouble::Other(why))) => Err(MeasureError::NotMeasurable(why)),
+            Ok(Err(Trouble::Other(why) | Trouble::Moved(why))) => Err(MeasureError::NotMeasurable(why)),
             Ok(Err(Trouble::Row(why))) => Err(MeasureError::NotMeasurable(why.to_string())),
             Ok(Err(trouble @ Trouble::Database(_))) => {
                 let limit = match &trouble {
                     Trouble::Database(error) => too_much(error),
-                    Trouble::Row(_) | Trouble::Other(_) => false,
+                    Trouble::Row(_) | Trouble::Other(_) | Trouble::Moved(_) => false,
                 };
                 let message = match failed(&scrubber, &trouble) {
                     ToolError::Failed { message } | ToolError::Unavailable { message } => message,
@@ -564,49 +427,9 @@ impl Measuring<'_> {
     }
 }
 
-/// Rows touched so far by this transaction, and by earlier ones of this connection that the server has not
-/// reported yet: only differences mean anything.
-async fn touched(client: &Object) -> Result<BTreeMap<TableRef, u64>, Trouble> {
-    let sql = "SELECT pg_catalog.current_setting('track_counts') = 'on', schemaname::text, relname::text, n \
-                 FROM (SELECT schemaname, relname, n_tup_ins + n_tup_upd + n_tup_del AS n \
-                         FROM pg_catalog.pg_stat_xact_user_tables) AS t \
-                WHERE n > 0 \
-               UNION ALL SELECT pg_catalog.current_setting('track_counts') = 'on', NULL, NULL, NULL";
-    let statement = client.prepare_cached(sql).await?;
-    let mut counts = BTreeMap::new();
-    for row in client.query(&statement, &[]).await? {
-        if !row.try_get::<_, bool>(0)? {
-            let why = "the server does not count rows (`track_counts` is off), so the call cannot be held to its limit";
-            return Err(Trouble::Other(why.into()));
-        }
-        let (schema, name): (Option<String>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
-        let count: Option<i64> = row.try_get(3)?;
-        if let (Some(name), Some(count)) = (name, count) {
-            counts.insert(TableRef { schema, name }, u64::try_from(count).unwrap_or(0));
-        }
-    }
-    Ok(counts)
-}
-
 /// A query of ours, without parameters.
 const fn plain(text: String) -> Query {
     Query { text, parameters: Vec::new() }
-}
-
-/// The triggers on every table that was touched or could have been by foreign keys.
-async fn all_triggers(
-    client: &Client,
-    work: &Work,
-    mut tables: Vec<TableRef>,
-) -> Result<Vec<String>, Trouble> {
-    let keys = schema::acting_keys(client).await?;
-    for table in &work.statement.writes {
-        if let Some(found) = schema::resolve(client, table).await? {
-            tables.extend(super::cascade::touched(&found.table, &keys));
-            tables.push(found.table);
-        }
-    }
-    Ok(schema::triggers(client, &tables).await?)
 }
 
 async fn prepare(tx: &deadpool_postgres::Transaction<'_>, work: &Work) -> Result<Statement, Trouble> {
@@ -667,22 +490,9 @@ fn forget(client: Object, trouble: &Trouble) {
     match trouble {
         // The server has answered: the transaction is rolled back by its guard.
         Trouble::Database(error) if error.as_db_error().is_some() => drop(client),
-        Trouble::Row(_) | Trouble::Other(_) => drop(client),
+        Trouble::Row(_) | Trouble::Other(_) | Trouble::Moved(_) => drop(client),
         Trouble::Database(_) => drop(Object::take(client)),
     }
-}
-
-/// Whether an error that answers `COMMIT` says that it was rolled back.
-fn rolled_back(error: &Error) -> bool {
-    error.as_db_error().is_some_and(|said| {
-        let class = said.code().code().get(..2).unwrap_or_default();
-        // 08 connection, 53 resources, 57P shutting down, 58 system error, XX internal; 40003 says of itself
-        // that the statement's completion is unknown.
-        let going_down = said.code().code().starts_with("57P");
-        !going_down
-            && !matches!(class, "08" | "53" | "58" | "XX")
-            && *said.code() != SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
-    })
 }
 
 fn too_much(error: &Error) -> bool {
@@ -718,6 +528,6 @@ fn failed(scrubber: &Scrubber, trouble: &Trouble) -> ToolError {
             }
         }
         Trouble::Row(why) => ToolError::Failed { message: why.to_string() },
-        Trouble::Other(why) => ToolError::Failed { message: scrubber.clean(why) },
+        Trouble::Other(why) | Trouble::Moved(why) => ToolError::Failed { message: scrubber.clean(why) },
     }
 }

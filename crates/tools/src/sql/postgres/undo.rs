@@ -1,0 +1,714 @@
+//! Taking back what a call did to the rows of a PostgreSQL database.
+//!
+//! What was kept of a call is brought down to its net effect, row by row ([`net`]): rows that were there
+//! before, and rows that are there since. A row goes back only when it still is what the call left; each
+//! change says so itself in its condition, which the server looks at again when somebody else has changed the
+//! row in the meantime. So no lock is needed beforehand, and none of the account's rights but those to change
+//! rows.
+//!
+//! All tables change in one statement, so that foreign keys are looked at only when everything is back:
+//! whatever their order or rings. Undoing is kept like any call, and what was kept of it must in the end be
+//! the exact reverse: no row more, none less, and each as it was. Anything else is rolled back.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use countersign_gate::{Credential, MeasureError, Measured, Sample, ToolError};
+use countersign_rules::CallId;
+use countersign_sql::{Dialect, TableRef};
+use deadpool_postgres::Object;
+use tokio_postgres::{Client, IsolationLevel, types::ToSql};
+
+use super::{
+    GRACE, PostgresDatabase, SAMPLE_ROWS, Trouble, failed, forget,
+    net::{Image, Net, State, net},
+    schema, told,
+    value::Cell,
+    write::{Body, Seen},
+};
+use crate::{
+    secret::Scrubber,
+    sql::{
+        cascade::{named, quoted},
+        journal::{EXAMPLES_MAX, Mark, OnChange, Undone},
+        statement::Scope,
+        tool::Mask,
+        value::shown,
+    },
+};
+
+/// The row of a table in our statements; no column can be called so by accident.
+const ROW: &str = "\"countersign row\"";
+/// As texts are kept, so are they read and compared: see `prepare.sql`.
+const AS_KEPT: &str = "SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; \
+    SET LOCAL timezone = 'UTC'; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; \
+    SET LOCAL lc_monetary = 'C'";
+
+impl PostgresDatabase {
+    fn everything(&self) -> Scope {
+        Scope::new(Dialect::Postgres, &self.target.search_path, &BTreeSet::new(), &BTreeSet::new())
+    }
+
+    /// What undoing a call would touch, in a transaction in which the server refuses every change.
+    pub(in crate::sql) async fn undo_measure(
+        &self,
+        credential: &Credential,
+        call: &CallId,
+        on_change: OnChange,
+        mask: &Mask,
+    ) -> Result<Measured, MeasureError> {
+        let scrubber = Scrubber::new(credential);
+        let wait = Duration::from_millis(self.target.limits.measure_timeout_ms);
+        let permit = tokio::time::timeout(wait, self.measuring.acquire()).await;
+        let Ok(Ok(_permit)) = permit else {
+            return Err(MeasureError::Limit("too many measurements of this database run at once".into()));
+        };
+        let mut client = self.connections.connect(credential).await?;
+        let measuring = self.undo_measure_with(&mut client, call, on_change, mask);
+        match tokio::time::timeout(wait.saturating_add(GRACE), measuring).await {
+            Ok(Ok(measured)) => measured,
+            Ok(Err(trouble)) => {
+                let error = failed(&scrubber, &trouble);
+                forget(client, &trouble);
+                Err(match trouble {
+                    Trouble::Database(_) => MeasureError::System(error.to_string()),
+                    Trouble::Row(_) | Trouble::Other(_) | Trouble::Moved(_) => {
+                        MeasureError::NotMeasurable(error.to_string())
+                    }
+                })
+            }
+            Err(_elapsed) => {
+                drop(Object::take(client));
+                Err(MeasureError::Limit(format!("it took longer than {} ms", wait.as_millis())))
+            }
+        }
+    }
+
+    async fn undo_measure_with(
+        &self,
+        client: &mut Object,
+        call: &CallId,
+        on_change: OnChange,
+        mask: &Mask,
+    ) -> Result<Result<Measured, MeasureError>, Trouble> {
+        let tx = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await?;
+        tx.batch_execute(&format!("{}; {AS_KEPT}", self.pinned(self.target.limits.measure_timeout_ms)))
+            .await?;
+        let plan = Plan::new(tx.client(), call).await?;
+        let undone = plan.undone(&self.everything());
+        if undone.restored.is_empty()
+            && let Some(by) = undone_by(tx.client(), call).await?
+        {
+            let why = format!("call `{call}` was undone by call `{by}`");
+            return Ok(Err(MeasureError::NotMeasurable(why)));
+        }
+        let tables: Vec<TableRef> = plan.tables.iter().map(|table| table.name.clone()).collect();
+        let triggers = schema::triggers(tx.client(), &tables).await?;
+        let sample = plan.sample(tx.client(), &self.everything(), mask).await?;
+        tx.rollback().await?;
+        Ok(undone.measured(call, on_change, triggers, sample))
+    }
+
+    /// Undoes a call within the warrant, or not at all. Returns the rows touched as well.
+    pub(in crate::sql) async fn undo(
+        &self,
+        credential: &Credential,
+        mark: Mark,
+        call: &CallId,
+        on_change: OnChange,
+        rows_max: u64,
+    ) -> Result<(Undone, u64), ToolError> {
+        let body = Undo {
+            call,
+            by: &mark.call,
+            on_change,
+            scope: self.everything(),
+            replace: AtomicBool::new(false),
+        };
+        self.perform(credential, &body, rows_max, Some(&mark)).await
+    }
+}
+
+struct Undo<'a> {
+    call: &'a CallId,
+    by: &'a CallId,
+    on_change: OnChange,
+    scope: Scope,
+    /// Whether rows are taken out and put in again instead of updated: what has to be done where values of a
+    /// unique column changed hands.
+    replace: AtomicBool,
+}
+
+impl Body for Undo<'_> {
+    type Made = Undone;
+
+    async fn run(&self, client: &Object) -> Result<(Undone, Seen), Trouble> {
+        client.batch_execute(AS_KEPT).await?;
+        // Two that undo the same call at once take turns.
+        client
+            .query("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))", &[&self
+                .call
+                .as_str()])
+            .await?;
+        let plan = Plan::new(client, self.call).await?;
+        let undone = plan.undone(&self.scope);
+        if let Some(why) = undone.refusal(self.call, self.on_change) {
+            return Err(Trouble::Other(why));
+        }
+        if undone.restored.is_empty() {
+            let call = self.call;
+            return Err(Trouble::Other(match undone_by(client, call).await? {
+                Some(by) => format!("call `{call}` was undone by call `{by}`"),
+                None => format!("nothing is left to undo of call `{call}`"),
+            }));
+        }
+        match plan.apply(client, self.call, self.replace.load(Ordering::Relaxed)).await {
+            Err(Trouble::Database(error))
+                if error.code().is_some_and(|code| code.code().starts_with("23"))
+                    && !self.replace.swap(true, Ordering::Relaxed) =>
+            {
+                return Err(Trouble::Moved(told(&error)));
+            }
+            other => other?,
+        }
+        client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
+        if plan.reversed_by(client, self.by).await?.is_some() {
+            // Triggers ran along, and changed again what was put back. Once more, now that all rows are there.
+            plan.settle(client, self.call).await?;
+            client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
+            if let Some(table) = plan.reversed_by(client, self.by).await? {
+                return Err(Trouble::Other(format!(
+                    "undoing would not bring table `{table}` back to what it was, because a trigger or foreign key changes rows along with it; \
+                     a trigger stands aside with the condition `WHEN (coalesce(current_setting('countersign.undoes', true), '') = '')`; nothing was changed"
+                )));
+            }
+        }
+        let rows = undone.restored.clone();
+        Ok((undone, Seen { rows: Some(rows), ..Seen::default() }))
+    }
+
+    fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    fn writes(&self) -> Vec<TableRef> {
+        Vec::new()
+    }
+
+    fn rewrites(&self) -> bool {
+        false
+    }
+
+    fn undoes(&self) -> Option<&CallId> {
+        Some(self.call)
+    }
+}
+
+/// What has to be done to undo a call.
+struct Plan {
+    call: String,
+    tables: Vec<Table>,
+}
+
+struct Table {
+    name: TableRef,
+    /// What is read of it: without the rows of its children, unless they are partitions.
+    from: String,
+    key: Vec<String>,
+    columns: Vec<Column>,
+    /// Rows that go back.
+    nets: Vec<Net>,
+    /// Rows that changed since.
+    changed: Vec<Net>,
+}
+
+struct Column {
+    name: String,
+    generated: bool,
+    /// `GENERATED ALWAYS AS IDENTITY`: no update changes it.
+    always: bool,
+}
+
+impl Plan {
+    async fn new(client: &Client, call: &CallId) -> Result<Self, Trouble> {
+        let id = call.as_str();
+        let sql = "SELECT state, images, rows FROM countersign.call WHERE id = $1";
+        let Some(row) = client.query_opt(sql, &[&id]).await? else {
+            return Err(Trouble::Other(format!("the database knows no call `{call}`")));
+        };
+        if row.try_get::<_, &str>(0)? == "fenced" {
+            return Err(Trouble::Other(format!("call `{call}` did not happen")));
+        }
+        if !row.try_get::<_, bool>(1)? {
+            let why = format!("no rows were kept of call `{call}`: its tool is not declared `reversible`");
+            return Err(Trouble::Other(why));
+        }
+        let sql = "SELECT DISTINCT l.schema, l.name, \
+                          l.columns = countersign.columns(pg_catalog.to_regclass(pg_catalog.format('%I.%I', l.schema, l.name))::oid) \
+                     FROM countersign.layout l WHERE l.call = $1 ORDER BY 1, 2";
+        let layouts = client.query(sql, &[&id]).await?;
+        if layouts.is_empty() && row.try_get::<_, Option<i64>>(2)?.unwrap_or(0) > 0 {
+            return Err(Trouble::Other(format!("the rows of call `{call}` are no longer kept")));
+        }
+        let mut tables = Vec::new();
+        for layout in layouts {
+            let name = TableRef { schema: Some(layout.try_get(0)?), name: layout.try_get(1)? };
+            if layout.try_get::<_, Option<bool>>(2)? != Some(true) {
+                return Err(Trouble::Other(format!(
+                    "the columns of table `{name}` are not what they were when call `{call}` kept its rows"
+                )));
+            }
+            let mut table = Table::read(client, name).await?;
+            let nets = table.net(client, id).await?;
+            table.sort(client, id, nets).await?;
+            tables.push(table);
+        }
+        Ok(Self { call: id.to_owned(), tables })
+    }
+
+    fn undone(&self, scope: &Scope) -> Undone {
+        let mut undone = Undone::default();
+        for table in &self.tables {
+            let name = scope.settled(&table.name).to_string();
+            let count = |nets: &[Net]| u64::try_from(nets.len()).unwrap_or(u64::MAX);
+            if !table.nets.is_empty() {
+                undone.restored.insert(name.clone(), count(&table.nets));
+            }
+            if !table.changed.is_empty() {
+                undone.changed.insert(name.clone(), count(&table.changed));
+            }
+            for net in &table.changed {
+                if undone.examples.len() < EXAMPLES_MAX
+                    && let Some((_, state)) = net.before.as_ref().or(net.after.as_ref())
+                {
+                    undone.examples.push(format!("{name} {}", state.key));
+                }
+            }
+        }
+        undone
+    }
+
+    /// A few of the rows, as an approver may see them: first those that changed since.
+    async fn sample(&self, client: &Client, scope: &Scope, mask: &Mask) -> Result<Option<Sample>, Trouble> {
+        let changed = self.tables.iter().find(|table| !table.changed.is_empty());
+        let Some(table) = changed.or_else(|| self.tables.iter().find(|table| !table.nets.is_empty())) else {
+            return Ok(None);
+        };
+        let most = usize::try_from(SAMPLE_ROWS).unwrap_or(usize::MAX);
+        let (mut before, mut after, mut words) = (Vec::new(), Vec::new(), Vec::new());
+        let changed = table.changed.iter().map(|net| (net, "changed since, stays"));
+        let goes = table.nets.iter().map(|net| match (&net.before, &net.after) {
+            (None, _) => (net, "goes away"),
+            (Some(_), None) => (net, "comes back"),
+            (Some(_), Some(_)) => (net, "goes back to"),
+        });
+        for (net, word) in changed.take(2).chain(goes).take(most) {
+            before.push(net.before.as_ref().map(|(seq, _)| *seq));
+            after.push(net.after.as_ref().map(|(seq, _)| *seq));
+            words.push(word);
+        }
+        let sql = format!(
+            "SELECT p.word, (coalesce(b.old, a.new)::{row}).* \
+               FROM unnest($2::int8[], $3::int8[], $4::text[]) WITH ORDINALITY AS p (b, a, word, n) \
+               LEFT JOIN countersign.image b ON b.call = $1 AND b.seq = p.b \
+               LEFT JOIN countersign.image a ON a.call = $1 AND a.seq = p.a ORDER BY p.n",
+            row = named(&table.name)
+        );
+        let found = client.query(&sql, &[&self.call, &before, &after, &words]).await?;
+        let columns: Vec<String> = std::iter::once("undo".to_owned())
+            .chain(table.columns.iter().map(|column| column.name.clone()))
+            .collect();
+        let mut rows = Vec::new();
+        for row in found {
+            let values = row.columns().iter().enumerate().map(|(at, column)| {
+                let value = match row.try_get::<_, Cell>(at) {
+                    Ok(Cell(value)) => value,
+                    Err(_) => serde_json::Value::from(format!("({})", column.type_())),
+                };
+                shown(&value, at > 0 && mask.hides(&table.name.name, column.name()))
+            });
+            rows.push(values.collect());
+        }
+        Ok(Some(Sample { table: scope.settled(&table.name).to_string(), columns, rows }))
+    }
+
+    /// Puts the rows back: all tables in one statement, first what goes away, then what changes, then what
+    /// comes back, as unique columns need it.
+    async fn apply(&self, client: &Client, call: &CallId, replace: bool) -> Result<(), Trouble> {
+        let mut statement = Statement::new(self.call.clone());
+        let mut wanted = Vec::new();
+        let (mut removed, mut updated, mut added) = (Vec::new(), Vec::new(), Vec::new());
+        for table in self.tables.iter().filter(|table| !table.nets.is_empty()) {
+            let pairs = |net: &&Net| !replace && net.before.is_some() && net.after.is_some();
+            let (update, rest): (Vec<&Net>, Vec<&Net>) = table.nets.iter().partition(pairs);
+            let gone: Vec<&Net> = rest.iter().copied().filter(|net| net.after.is_some()).collect();
+            let back: Vec<&Net> = rest.into_iter().filter(|net| net.before.is_some()).collect();
+            if !gone.is_empty() {
+                removed.push((table, gone));
+            }
+            if !update.is_empty() {
+                updated.push((table, update));
+            }
+            if !back.is_empty() {
+                added.push((table, back));
+            }
+        }
+        for (table, nets) in &removed {
+            statement.delete(table, nets);
+            wanted.push(nets.len());
+        }
+        for (table, nets) in &updated {
+            let columns = table.differing(client, &self.call, nets).await?;
+            // Only what the database computes differs: it will compute it again.
+            if columns.is_empty() {
+                continue;
+            }
+            statement.update(table, nets, &columns, true);
+            wanted.push(nets.len());
+        }
+        for (table, nets) in &added {
+            statement.insert(table, nets);
+            wanted.push(nets.len());
+        }
+        let row = client.query_one(&statement.text(), &statement.values()).await?;
+        for (at, wanted) in wanted.into_iter().enumerate() {
+            let done: i64 = row.try_get(at)?;
+            if usize::try_from(done).ok() != Some(wanted) {
+                return Err(Trouble::Moved(format!(
+                    "rows of call `{call}` changed while they were put back; nothing was changed"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the old rows once more over what triggers made of them.
+    async fn settle(&self, client: &Client, call: &CallId) -> Result<(), Trouble> {
+        let mut statement = Statement::new(call.to_string());
+        for table in &self.tables {
+            let back: Vec<&Net> = table.nets.iter().filter(|net| net.before.is_some()).collect();
+            let columns: Vec<&Column> =
+                table.columns.iter().filter(|column| !column.generated && !column.always).collect();
+            let columns: Vec<String> = columns.into_iter().map(|column| column.name.clone()).collect();
+            if !back.is_empty() && !columns.is_empty() {
+                statement.update(table, &back, &columns, false);
+            }
+        }
+        if !statement.parts.is_empty() {
+            client.query(&statement.text(), &statement.values()).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether what another call did is the exact reverse of this plan; if not, the table in which it is not.
+    async fn reversed_by(&self, client: &Client, by: &CallId) -> Result<Option<String>, Trouble> {
+        let sql = "SELECT DISTINCT n.nspname::text, c.relname::text FROM countersign.image i \
+                     JOIN pg_catalog.pg_class c ON c.oid = coalesce(pg_catalog.pg_partition_root(i.relation), i.relation) \
+                     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE i.call = $1";
+        let mut touched = BTreeSet::new();
+        for row in client.query(sql, &[&by.as_str()]).await? {
+            touched.insert(TableRef { schema: Some(row.try_get(0)?), name: row.try_get(1)? });
+        }
+        let digests = |nets: &[Net], before: bool| -> BTreeSet<Vec<u8>> {
+            let state = |net: &Net| if before { net.before.clone() } else { net.after.clone() };
+            nets.iter().filter_map(state).map(|(_, state)| state.digest).collect()
+        };
+        for table in &self.tables {
+            touched.remove(&table.name);
+            let done = table.net(client, by.as_str()).await?;
+            if digests(&done, true) != digests(&table.nets, false)
+                || digests(&done, false) != digests(&table.nets, true)
+            {
+                return Ok(Some(table.name.to_string()));
+            }
+        }
+        for name in touched {
+            let table = Table::read(client, name).await?;
+            if !table.net(client, by.as_str()).await?.is_empty() {
+                return Ok(Some(table.name.to_string()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Table {
+    async fn read(client: &Client, name: TableRef) -> Result<Self, Trouble> {
+        let sql = "SELECT a.attname::text, a.attgenerated <> '', a.attidentity = 'a', c.relkind = 'p', \
+                          coalesce(pg_catalog.array_position(i.indkey::int2[], a.attnum), -1) \
+                     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+                     LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary \
+                    WHERE n.nspname = $1 AND c.relname = $2 ORDER BY a.attnum";
+        let mut table = Self {
+            from: named(&name),
+            name,
+            key: Vec::new(),
+            columns: Vec::new(),
+            nets: Vec::new(),
+            changed: Vec::new(),
+        };
+        let mut key = BTreeMap::new();
+        let schema = table.name.schema.clone().unwrap_or_default();
+        for row in client.query(sql, &[&schema, &table.name.name]).await? {
+            let column = Column {
+                name: row.try_get(0)?,
+                generated: row.try_get(1)?,
+                always: row.try_get(2)?,
+            };
+            if !row.try_get::<_, bool>(3)? {
+                table.from = format!("ONLY {}", named(&table.name));
+            }
+            let place: i32 = row.try_get(4)?;
+            if place >= 0 {
+                key.insert(place, column.name.clone());
+            }
+            table.columns.push(column);
+        }
+        table.key = key.into_values().collect();
+        if table.key.is_empty() {
+            return Err(Trouble::Other(format!("table `{}` has no primary key any more", table.name)));
+        }
+        Ok(table)
+    }
+
+    /// The columns of the key in a row.
+    fn key_of(&self, row: &str) -> String {
+        let parts: Vec<String> = self.key.iter().map(|column| format!("{row}.{}", quoted(column))).collect();
+        format!("ROW({})", parts.join(", "))
+    }
+
+    /// That the row of the table has the key of another.
+    fn same_key(&self, row: &str) -> String {
+        let parts: Vec<String> = self
+            .key
+            .iter()
+            .map(|column| format!("{ROW}.{column} = {row}.{column}", column = quoted(column)))
+            .collect();
+        parts.join(" AND ")
+    }
+
+    /// What a call came to in this table.
+    async fn net(&self, client: &Client, call: &str) -> Result<Vec<Net>, Trouble> {
+        let side = |text: &str| {
+            let row = format!("({text}::{})", named(&self.name));
+            format!(
+                "pg_catalog.sha256(pg_catalog.convert_to({text}, 'UTF8')), \
+                 CASE WHEN {text} IS NOT NULL THEN {}::text END",
+                self.key_of(&row)
+            )
+        };
+        let sql = format!(
+            "SELECT i.seq, {}, {} FROM countersign.image i \
+              WHERE i.call = $1 AND i.relation IN (SELECT relid FROM pg_catalog.pg_partition_tree($2::text::regclass) \
+                                                   UNION ALL SELECT $2::text::regclass) ORDER BY i.seq",
+            side("i.old"),
+            side("i.new")
+        );
+        let mut images = Vec::new();
+        for row in client.query(&sql, &[&call, &named(&self.name)]).await? {
+            let state = |digest: Option<Vec<u8>>, key: Option<String>| {
+                digest.zip(key).map(|(digest, key)| State { digest, key })
+            };
+            images.push(Image {
+                seq: row.try_get(0)?,
+                old: state(row.try_get(1)?, row.try_get(2)?),
+                new: state(row.try_get(3)?, row.try_get(4)?),
+            });
+        }
+        net(&images).ok_or_else(|| {
+            Trouble::Other(format!("what was kept of table `{}` contradicts itself", self.name))
+        })
+    }
+
+    /// Tells the rows that still are what the call left from those that changed since.
+    async fn sort(&mut self, client: &Client, call: &str, nets: Vec<Net>) -> Result<(), Trouble> {
+        let seq = |state: &Option<(i64, State)>| state.as_ref().map(|(seq, _)| *seq);
+        let before: Vec<Option<i64>> = nets.iter().map(|net| seq(&net.before)).collect();
+        let after: Vec<Option<i64>> = nets.iter().map(|net| seq(&net.after)).collect();
+        let row = named(&self.name);
+        let (old, new) = (format!("(b.old::{row})"), format!("(a.new::{row})"));
+        let sql = format!(
+            "SELECT EXISTS (SELECT FROM {from} AS {ROW} WHERE {is_new} \
+                               AND ({ROW}::text = a.new OR {ROW} OPERATOR(pg_catalog.*=) {new})), \
+                    EXISTS (SELECT FROM {from} AS {ROW} WHERE {is_old}) \
+               FROM unnest($2::int8[], $3::int8[]) WITH ORDINALITY AS p (b, a, n) \
+               LEFT JOIN countersign.image b ON b.call = $1 AND b.seq = p.b \
+               LEFT JOIN countersign.image a ON a.call = $1 AND a.seq = p.a ORDER BY p.n",
+            from = self.from,
+            is_new = self.same_key(&new),
+            is_old = self.same_key(&old),
+        );
+        let found = client.query(&sql, &[&call, &before, &after]).await?;
+        let leaving: BTreeSet<String> =
+            nets.iter().filter_map(|net| net.after.as_ref()).map(|(_, state)| state.key.clone()).collect();
+        for (net, row) in nets.into_iter().zip(found) {
+            let (as_left, taken): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+            let left = net.after.is_none() || as_left;
+            // Where the old row has to go, there must be no other than one that leaves.
+            let free = net.before.as_ref().is_none_or(|(_, state)| !taken || leaving.contains(&state.key));
+            if left && free {
+                self.nets.push(net);
+            } else {
+                self.changed.push(net);
+            }
+        }
+        Ok(())
+    }
+
+    /// The columns in which old and new rows differ: no others are set, so that no right on them is needed.
+    async fn differing(&self, client: &Client, call: &str, nets: &[&Net]) -> Result<Vec<String>, Trouble> {
+        let row = named(&self.name);
+        let columns: Vec<&Column> = self.columns.iter().filter(|column| !column.generated).collect();
+        let differs: Vec<String> = columns
+            .iter()
+            .map(|column| {
+                let name = quoted(&column.name);
+                format!("coalesce(bool_or((q.b).{name}::text IS DISTINCT FROM (q.a).{name}::text), false)")
+            })
+            .collect();
+        let sql = format!(
+            "SELECT {} FROM (SELECT b.old::{row} AS b, a.new::{row} AS a \
+                               FROM unnest($2::int8[], $3::int8[]) AS p (b, a) \
+                               JOIN countersign.image b ON b.call = $1 AND b.seq = p.b \
+                               JOIN countersign.image a ON a.call = $1 AND a.seq = p.a OFFSET 0) AS q",
+            differs.join(", ")
+        );
+        let found = client.query_one(&sql, &[&call, &before(nets), &after(nets)]).await?;
+        let mut differing = Vec::new();
+        for (at, column) in columns.into_iter().enumerate() {
+            if found.try_get(at)? {
+                differing.push(column.name.clone());
+            }
+        }
+        Ok(differing)
+    }
+}
+
+fn before(nets: &[&Net]) -> Vec<i64> {
+    nets.iter().filter_map(|net| net.before.as_ref()).map(|(seq, _)| *seq).collect()
+}
+
+fn after(nets: &[&Net]) -> Vec<i64> {
+    nets.iter().filter_map(|net| net.after.as_ref()).map(|(seq, _)| *seq).collect()
+}
+
+/// One statement that changes several tables, part by part.
+struct Statement {
+    call: String,
+    parts: Vec<String>,
+    lists: Vec<Vec<i64>>,
+}
+
+impl Statement {
+    const fn new(call: String) -> Self {
+        Self { call, parts: Vec::new(), lists: Vec::new() }
+    }
+
+    /// The placeholder of a list of numbers of images; `$1` is the call.
+    fn list(&mut self, list: Vec<i64>) -> String {
+        self.lists.push(list);
+        format!("${}::int8[]", self.lists.len().saturating_add(1))
+    }
+
+    /// That the row is still what the call left.
+    fn untouched(table: &Table) -> String {
+        format!(
+            "{} AND ({ROW}::text = q.is_now OR {ROW} OPERATOR(pg_catalog.*=) q.now)",
+            table.same_key("(q.now)")
+        )
+    }
+
+    fn delete(&mut self, table: &Table, nets: &[&Net]) {
+        let (from, row, list) = (table.from.clone(), named(&table.name), self.list(after(nets)));
+        self.parts.push(format!(
+            "DELETE FROM {from} AS {ROW} USING (SELECT i.new AS is_now, i.new::{row} AS now FROM unnest({list}) AS p (a) \
+               JOIN countersign.image i ON i.call = $1 AND i.seq = p.a OFFSET 0) AS q \
+              WHERE {} RETURNING 1",
+            Self::untouched(table)
+        ));
+    }
+
+    /// `exact`: only rows that are what the call left; otherwise those that are not yet what they were.
+    fn update(&mut self, table: &Table, nets: &[&Net], columns: &[String], exact: bool) {
+        let set: Vec<String> =
+            columns.iter().map(|column| format!("{c} = (q.was).{c}", c = quoted(column))).collect();
+        let (from, row) = (table.from.clone(), named(&table.name));
+        let old = self.list(before(nets));
+        let source = if exact {
+            let new = self.list(after(nets));
+            format!(
+                "SELECT b.old::{row} AS was, a.new AS is_now, a.new::{row} AS now FROM unnest({old}, {new}) AS p (b, a) \
+                   JOIN countersign.image b ON b.call = $1 AND b.seq = p.b \
+                   JOIN countersign.image a ON a.call = $1 AND a.seq = p.a OFFSET 0"
+            )
+        } else {
+            format!(
+                "SELECT b.old AS is_was, b.old::{row} AS was FROM unnest({old}) AS p (b) \
+                   JOIN countersign.image b ON b.call = $1 AND b.seq = p.b OFFSET 0"
+            )
+        };
+        let condition = if exact {
+            Self::untouched(table)
+        } else {
+            format!("{} AND {ROW}::text <> q.is_was", table.same_key("(q.was)"))
+        };
+        self.parts.push(format!(
+            "UPDATE {from} AS {ROW} SET {} FROM ({source}) AS q WHERE {condition} RETURNING 1",
+            set.join(", ")
+        ));
+    }
+
+    fn insert(&mut self, table: &Table, nets: &[&Net]) {
+        let names: Vec<String> =
+            table.columns.iter().filter(|c| !c.generated).map(|c| quoted(&c.name)).collect();
+        let values: Vec<String> = names.iter().map(|name| format!("(q.was).{name}")).collect();
+        let mut earlier = String::new();
+        for at in 0..self.parts.len() {
+            // Writing to a text cannot fail.
+            let _written = write!(earlier, " AND (SELECT count(*) FROM c{at}) >= 0");
+        }
+        let (row, list) = (named(&table.name), self.list(before(nets)));
+        self.parts.push(format!(
+            "INSERT INTO {row} ({}) OVERRIDING SYSTEM VALUE SELECT {} \
+               FROM (SELECT i.old::{row} AS was FROM unnest({list}) AS p (b) \
+                       JOIN countersign.image i ON i.call = $1 AND i.seq = p.b OFFSET 0) AS q \
+              WHERE true{earlier} RETURNING 1",
+            names.join(", "),
+            values.join(", ")
+        ));
+    }
+
+    /// The parts run in the order in which the last query asks for their counts.
+    fn text(&self) -> String {
+        let parts: Vec<String> =
+            self.parts.iter().enumerate().map(|(at, part)| format!("c{at} AS ({part})")).collect();
+        let counts: Vec<String> =
+            (0..self.parts.len()).map(|at| format!("(SELECT count(*) FROM c{at})")).collect();
+        format!("WITH {} SELECT {}", parts.join(", "), counts.join(", "))
+    }
+
+    fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
+        let mut values: Vec<&(dyn ToSql + Sync)> = vec![&self.call];
+        for list in &self.lists {
+            values.push(list);
+        }
+        values
+    }
+}
+
+/// The call that undid a call.
+async fn undone_by(client: &Client, call: &CallId) -> Result<Option<String>, Trouble> {
+    let sql = "SELECT id FROM countersign.call WHERE undoes = $1 AND state = 'committed' ORDER BY at DESC LIMIT 1";
+    let row = client.query_opt(sql, &[&call.as_str()]).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}

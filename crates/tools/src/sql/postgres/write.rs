@@ -1,0 +1,427 @@
+//! Writing within a warrant, or not at all: one transaction, with the check inside it.
+//!
+//! # Isolation
+//!
+//! READ COMMITTED is enough, and better than more. What is checked is not a forecast but what the server
+//! counted in this very transaction, after the fact: rows inserted, updated and deleted in each table, by the
+//! statement, its cascades and triggers, deferred ones included. A concurrent writer may make the statement
+//! touch other rows than were measured, but none that are not counted; and when they are too many or in
+//! another table, all of it is rolled back. A stricter level would add serialization failures and no safety.
+//!
+//! What the counts cannot see is refused: a trigger that empties or rewrites a table (its lock gives it
+//! away), a server that does not count. Rows counted and then taken back inside (a trigger's exception
+//! handler) stay counted: the count errs to the safe side.
+//!
+//! # Trying again
+//!
+//! A transaction that the server broke off for the sake of others (deadlock, serialization failure) left
+//! nothing behind, so the whole of it is tried again, a few times, with every check. Nothing else is: not a
+//! lost connection, not a timeout, and never anything after `COMMIT` was sent, but for an answer that says
+//! that it was rolled back.
+
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+
+use countersign_gate::{Credential, Performed, Recalled, ToolError};
+use countersign_rules::{CallId, Reach};
+use countersign_sql::{Category, TableRef, Verb};
+use deadpool_postgres::Object;
+use futures::{TryStreamExt as _, pin_mut};
+use tokio_postgres::{Client, Error, error::SqlState};
+
+use super::{
+    GRACE, PostgresDatabase, Trouble, arguments, cells, checked, failed, journal, new_rows, roll_back, schema,
+    told,
+};
+use crate::{
+    definition::SqlLimits,
+    secret::Scrubber,
+    sql::{
+        cascade::{named, touched as reached},
+        journal::Mark,
+        statement::{Scope, Sizing, sum},
+        tool::Work,
+        value::{Room, Rows},
+    },
+};
+
+/// How often a transaction is begun.
+const ATTEMPTS: u32 = 4;
+
+/// What is done inside the transaction.
+pub(super) trait Body: Sync {
+    /// What comes of it.
+    type Made: Send;
+
+    /// Does it.
+    fn run(&self, client: &Object) -> impl Future<Output = Result<(Self::Made, Seen), Trouble>> + Send;
+
+    /// Gives tables the names that the rules know.
+    fn scope(&self) -> &Scope;
+
+    /// The tables that it names.
+    fn writes(&self) -> Vec<TableRef>;
+
+    /// Whether it may change or empty whole tables.
+    fn rewrites(&self) -> bool;
+
+    /// The call that it undoes.
+    fn undoes(&self) -> Option<&CallId>;
+}
+
+/// What the server's counts do not tell.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Rows of tables that go as a whole.
+    pub(super) whole: BTreeMap<String, u64>,
+    /// What the command itself said: rows of foreign tables are not in the server's counts.
+    pub(super) tag: u64,
+    /// The rows of each table, where they are known one by one: a row may be touched more than once on the
+    /// way back to what it was.
+    pub(super) rows: Option<BTreeMap<String, u64>>,
+}
+
+/// What a write did before its commit.
+enum Done<M> {
+    /// Within the warrant.
+    Within(M, u64),
+    /// Beyond it.
+    Beyond(Box<Reach>),
+}
+
+/// How one transaction ended without effect, or with an unknown one.
+struct Ended {
+    error: ToolError,
+    /// Nothing was changed, and another try may do better.
+    again: bool,
+}
+
+impl PostgresDatabase {
+    /// Writes, within the warrant or not at all.
+    pub(in crate::sql) async fn write(
+        &self,
+        credential: &Credential,
+        scope: &Scope,
+        work: Arc<Work>,
+        rows_max: u64,
+        mark: Option<Mark>,
+    ) -> Result<Performed, ToolError> {
+        let body = Statement { scope, work: &work, limits: &self.target.limits };
+        let (rows, count) = self.perform(credential, &body, rows_max, mark.as_ref()).await?;
+        Ok(Performed { reply: rows.reply(count), rows: count, amount: None })
+    }
+
+    /// Performs, and tries again where that is safe.
+    pub(super) async fn perform<B: Body>(
+        &self,
+        credential: &Credential,
+        body: &B,
+        rows_max: u64,
+        mark: Option<&Mark>,
+    ) -> Result<(B::Made, u64), ToolError> {
+        let mut attempt: u32 = 0;
+        loop {
+            match self.attempt(credential, body, rows_max, mark).await {
+                Ok(made) => return Ok(made),
+                Err(Ended { again: true, .. }) if attempt.saturating_add(1) < ATTEMPTS => {
+                    attempt = attempt.saturating_add(1);
+                }
+                Err(Ended { error, .. }) => return Err(error),
+            }
+        }
+    }
+
+    async fn attempt<B: Body>(
+        &self,
+        credential: &Credential,
+        body: &B,
+        rows_max: u64,
+        mark: Option<&Mark>,
+    ) -> Result<(B::Made, u64), Ended> {
+        let last = |error| Ended { error, again: false };
+        let scrubber = Scrubber::new(credential);
+        let client = self.connections.connect(credential).await.map_err(|why| last(why.into()))?;
+        let wait = Duration::from_millis(self.target.limits.statement_timeout_ms).saturating_add(GRACE);
+        let outcome = tokio::time::timeout(wait, self.change(&client, body, rows_max, mark)).await;
+        // Up to here no COMMIT was sent: whatever went wrong, nothing has changed.
+        let (made, count) = match outcome {
+            Ok(Ok(Done::Within(made, count))) => (made, count),
+            Ok(Ok(Done::Beyond(reach))) => {
+                roll_back(client).await;
+                return Err(last(ToolError::Exceeded { reach }));
+            }
+            Ok(Err(trouble)) => {
+                let again = passing(&trouble);
+                let error = failed(&scrubber, &trouble);
+                roll_back(client).await;
+                return Err(Ended { error, again });
+            }
+            Err(_elapsed) => {
+                // Closing the connection rolls back; asking to cancel frees the server's locks sooner.
+                drop(Object::take(client));
+                return Err(last(ToolError::Failed {
+                    message: "the database did not answer in time, and nothing was committed".into(),
+                }));
+            }
+        };
+        let committed = tokio::time::timeout(wait, client.batch_execute("COMMIT")).await;
+        let why = match committed {
+            // A crash here leaves the effect done and its outcome unrecorded: the gate finds the call in
+            // doubt, and the journal, where there is one, knows.
+            Ok(Ok(())) => {
+                if body.rewrites() {
+                    // A changed schema outlives plans and temporary objects of this session.
+                    drop(Object::take(client));
+                }
+                return Ok((made, count));
+            }
+            Ok(Err(error)) if rolled_back(&error) => {
+                drop(Object::take(client));
+                let trouble = Trouble::Database(error);
+                return Err(Ended { error: failed(&scrubber, &trouble), again: passing(&trouble) });
+            }
+            Ok(Err(error)) => scrubber.clean(&told(&error)),
+            Err(_elapsed) => "there was no answer in time".into(),
+        };
+        drop(Object::take(client));
+        let unknown = ToolError::InDoubt { message: format!("the commit was sent and not confirmed: {why}") };
+        let Some(mark) = mark else { return Err(last(unknown)) };
+        match self.recall(credential, &mark.call).await {
+            Ok(Recalled::Happened { .. }) => Ok((made, count)),
+            Ok(Recalled::Never) => Err(last(ToolError::Failed {
+                message: format!("the commit did not arrive, and nothing was changed: {why}"),
+            })),
+            Ok(Recalled::Unknown) | Err(_) => Err(last(unknown)),
+        }
+    }
+
+    /// The transaction without its commit.
+    async fn change<B: Body>(
+        &self,
+        client: &Object,
+        body: &B,
+        rows_max: u64,
+        mark: Option<&Mark>,
+    ) -> Result<Done<B::Made>, Trouble> {
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}",
+            self.pinned(self.target.limits.statement_timeout_ms)
+        );
+        client.batch_execute(&begin).await?;
+        if let Some(mark) = mark {
+            journal::begin(client, mark, body.undoes()).await?;
+        }
+        let before = touched(client).await?;
+        let (made, seen) = body.run(client).await?;
+        // Deferred triggers would otherwise run with the commit, uncounted.
+        client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
+        if !body.rewrites() {
+            undisturbed(client).await?;
+        }
+        let mut moved: BTreeMap<TableRef, u64> = BTreeMap::new();
+        for (table, count) in touched(client).await? {
+            let more = count.saturating_sub(before.get(&table).copied().unwrap_or(0));
+            // What we keep ourselves is no effect of the call; no statement of a tool can name it.
+            let ours = mark.is_some() && table.schema.as_deref() == Some(journal::SCHEMA);
+            if more > 0 && !ours {
+                moved.insert(table, more);
+            }
+        }
+        let mut tables: BTreeMap<String, u64> = BTreeMap::new();
+        for (table, count) in &moved {
+            let known = tables.entry(body.scope().settled(table).to_string()).or_insert(0);
+            *known = known.saturating_add(*count);
+        }
+        let Seen { whole, tag, rows } = seen;
+        for (table, count) in whole {
+            let known = tables.entry(table).or_insert(0);
+            *known = count.max(*known);
+        }
+        let counted = sum(&tables);
+        if let Some(mark) = mark
+            && mark.images
+        {
+            if tag > counted {
+                let why = "it changes rows that are not in tables of this database";
+                return Err(Trouble::Other(format!(
+                    "the call could not be undone, so nothing was changed: {why}"
+                )));
+            }
+            journal::complete(client, mark, self.target.journal.unwrap_or_default(), &moved).await?;
+        }
+        if let Some(rows) = rows {
+            tables = rows;
+        }
+        let rows_touched = sum(&tables).max(tag);
+        // INVARIANT: nothing is committed that touched more than the warrant allows.
+        if rows_touched <= rows_max {
+            if let Some(mark) = mark {
+                journal::seal(client, mark, rows_touched).await?;
+            }
+            return Ok(Done::Within(made, rows_touched));
+        }
+        let writes = body.writes();
+        let named: u64 = writes.iter().filter_map(|table| tables.get(&table.to_string())).copied().sum();
+        Ok(Done::Beyond(Box::new(Reach {
+            rows: rows_touched,
+            exact: true,
+            unbounded: false,
+            cascades: if named == 0 { 0 } else { rows_touched.saturating_sub(named) },
+            triggers: all_triggers(client, &writes, moved.into_keys().collect()).await?,
+            amount: None,
+            tables,
+        })))
+    }
+}
+
+/// A tool's statement.
+struct Statement<'a> {
+    scope: &'a Scope,
+    work: &'a Work,
+    limits: &'a SqlLimits,
+}
+
+impl Body for Statement<'_> {
+    type Made = Rows;
+
+    async fn run(&self, client: &Object) -> Result<(Rows, Seen), Trouble> {
+        let work = self.work;
+        let mut whole = BTreeMap::new();
+        if let Sizing::Whole(tables) = &work.statement.sizing {
+            for table in tables {
+                // Nobody may add rows between the count and the end.
+                client
+                    .batch_execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", named(table)))
+                    .await?;
+                let row = client.query_one(&format!("SELECT count(*) FROM {}", named(table)), &[]).await?;
+                let count: i64 = row.try_get(0)?;
+                whole.insert(table.to_string(), u64::try_from(count).unwrap_or(0));
+            }
+        }
+        let statement = if work.is_fixed() {
+            client.prepare_cached(&work.statement.text).await?
+        } else {
+            client.prepare(&work.statement.text).await?
+        };
+        checked(&statement)?;
+        let mut rows = new_rows(&statement, u64::MAX, self.limits)?;
+        let stream = client.query_raw(&statement, arguments(work)).await?;
+        pin_mut!(stream);
+        let mut full = false;
+        while let Some(row) = stream.try_next().await? {
+            if !full {
+                full = rows.push(cells(&row, rows.columns())?)? == Room::Full;
+            }
+        }
+        let tag = match work.statement.verb {
+            Verb::Insert | Verb::Update | Verb::Delete | Verb::Merge => stream.rows_affected().unwrap_or(0),
+            _ => 0,
+        };
+        work.fits(&rows).map_err(|why| Trouble::Other(format!("{why}; nothing was changed")))?;
+        Ok((rows, Seen { whole, tag, rows: None }))
+    }
+
+    fn scope(&self) -> &Scope {
+        self.scope
+    }
+
+    fn writes(&self) -> Vec<TableRef> {
+        self.work.statement.writes.iter().cloned().collect()
+    }
+
+    fn rewrites(&self) -> bool {
+        let statement = &self.work.statement;
+        matches!(statement.sizing, Sizing::Whole(_))
+            || [Category::Schema, Category::Iam, Category::Admin, Category::Lock]
+                .iter()
+                .any(|category| statement.categories.contains(category))
+    }
+
+    fn undoes(&self) -> Option<&CallId> {
+        None
+    }
+}
+
+/// Rows touched so far by this transaction, and by earlier ones of this connection that the server has not
+/// reported yet: only differences mean anything.
+async fn touched(client: &Object) -> Result<BTreeMap<TableRef, u64>, Trouble> {
+    let sql = "SELECT pg_catalog.current_setting('track_counts') = 'on', schemaname::text, relname::text, n \
+                 FROM (SELECT schemaname, relname, n_tup_ins + n_tup_upd + n_tup_del AS n \
+                         FROM pg_catalog.pg_stat_xact_user_tables) AS t \
+                WHERE n > 0 \
+               UNION ALL SELECT pg_catalog.current_setting('track_counts') = 'on', NULL, NULL, NULL";
+    let statement = client.prepare_cached(sql).await?;
+    let mut counts = BTreeMap::new();
+    for row in client.query(&statement, &[]).await? {
+        if !row.try_get::<_, bool>(0)? {
+            let why = "the server does not count rows (`track_counts` is off), so the call cannot be held to its limit";
+            return Err(Trouble::Other(why.into()));
+        }
+        let (schema, name): (Option<String>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
+        let count: Option<i64> = row.try_get(3)?;
+        if let (Some(name), Some(count)) = (name, count) {
+            counts.insert(TableRef { schema, name }, u64::try_from(count).unwrap_or(0));
+        }
+    }
+    Ok(counts)
+}
+
+/// Refuses a change of rows on whose way a table was emptied or rewritten: the server forgets its counts of
+/// rows then. Doing so takes a lock that lasts to the end of the transaction, and that changing rows does not.
+async fn undisturbed(client: &Object) -> Result<(), Trouble> {
+    let sql = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_locks l \
+                 JOIN pg_catalog.pg_class c ON c.oid = l.relation \
+                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.granted \
+                  AND l.mode = 'AccessExclusiveLock' AND c.relpersistence <> 't' \
+                  AND c.relkind IN ('r', 'p', 'm', 'f') \
+                  AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d \
+                                     WHERE d.datname = pg_catalog.current_database()) LIMIT 1";
+    let statement = client.prepare_cached(sql).await?;
+    match client.query_opt(&statement, &[]).await? {
+        None => Ok(()),
+        Some(row) => Err(Trouble::Other(format!(
+            "a trigger or function locks table `{}` as to empty or rewrite it, and what it touches cannot be counted; nothing was changed",
+            row.try_get::<_, String>(0)?
+        ))),
+    }
+}
+
+/// The triggers on every table that was touched or could have been by foreign keys.
+async fn all_triggers(
+    client: &Client,
+    writes: &[TableRef],
+    mut tables: Vec<TableRef>,
+) -> Result<Vec<String>, Trouble> {
+    let keys = schema::acting_keys(client).await?;
+    for table in writes {
+        if let Some(found) = schema::resolve(client, table).await? {
+            tables.extend(reached(&found.table, &keys));
+            tables.push(found.table);
+        }
+    }
+    Ok(schema::triggers(client, &tables).await?)
+}
+
+/// Whether the server broke off a transaction that may do better another time.
+fn passing(trouble: &Trouble) -> bool {
+    match trouble {
+        Trouble::Database(error) => error.code().is_some_and(|code| {
+            [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code)
+        }),
+        Trouble::Moved(_) => true,
+        Trouble::Row(_) | Trouble::Other(_) => false,
+    }
+}
+
+/// Whether an error that answers `COMMIT` says that it was rolled back.
+fn rolled_back(error: &Error) -> bool {
+    error.as_db_error().is_some_and(|said| {
+        let class = said.code().code().get(..2).unwrap_or_default();
+        // 08 connection, 53 resources, 57P shutting down, 58 system error, XX internal; 40003 says of itself
+        // that the statement's completion is unknown.
+        let going_down = said.code().code().starts_with("57P");
+        !going_down
+            && !matches!(class, "08" | "53" | "58" | "XX")
+            && *said.code() != SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
+    })
+}
