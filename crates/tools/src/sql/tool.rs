@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_gate::{
-    Authority, Credential, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Tool, ToolError,
+    Authority, Credential, Limits, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Tool, ToolError,
     Upkeep, Vault, Warrant,
 };
 use countersign_rules::{CallId, Code, DeclaredEffect, Effect, Refusal, SystemSpec, ToolSpec};
@@ -155,14 +155,14 @@ impl SqlSystem {
         mark: Mark,
         call: &CallId,
         on_change: OnChange,
-        rows_max: u64,
+        limits: &Limits,
     ) -> Result<(Undone, u64), ToolError> {
         match &self.database {
-            Database::Sqlite(database) => database.undo(mark, call, on_change, rows_max).await,
+            Database::Sqlite(database) => database.undo(mark, call, on_change, limits.rows_max).await,
             Database::Postgres(database) => {
                 let credential =
                     self.credential(authority).map_err(|message| ToolError::Unavailable { message })?;
-                database.undo(&credential, mark, call, on_change, rows_max).await
+                database.undo(&credential, mark, call, on_change, limits).await
             }
         }
     }
@@ -455,13 +455,13 @@ impl SqlTool {
         authority: &dyn Authority,
         work: Arc<Work>,
         mark: Mark,
-        rows_max: u64,
+        limits: &Limits,
     ) -> Result<Performed, ToolError> {
         let mark = self.system.journal.then_some(mark);
         let read = work.statement.effect == Effect::Read;
         match (&self.system.database, read) {
-            (Database::Sqlite(database), true) => database.read(work, rows_max).await,
-            (Database::Sqlite(database), false) => database.write(work, rows_max, mark).await,
+            (Database::Sqlite(database), true) => database.read(work, limits.rows_max).await,
+            (Database::Sqlite(database), false) => database.write(work, limits.rows_max, mark).await,
             (Database::Postgres(database), read) => {
                 let credential = self
                     .system
@@ -469,9 +469,9 @@ impl SqlTool {
                     .open(authority)
                     .map_err(|fault| ToolError::Unavailable { message: fault.to_string() })?;
                 if read {
-                    database.read(&credential, &self.scope, work, rows_max).await
+                    database.read(&credential, &self.scope, work, limits.rows_max).await
                 } else {
-                    database.write(&credential, &self.scope, work, rows_max, mark).await
+                    database.write(&credential, &self.scope, work, limits, mark).await
                 }
             }
         }
@@ -539,7 +539,7 @@ impl Tool for SqlTool {
     async fn perform(&self, warrant: Warrant<Self::Args>) -> Result<Performed, ToolError> {
         let work = Arc::clone(warrant.args());
         let mark = Mark::new(warrant.call(), work.images);
-        self.run(&warrant, work, mark, warrant.rows_max()).await
+        self.run(&warrant, work, mark, warrant.limits()).await
     }
 
     async fn recall(&self, upkeep: &Upkeep, call: &CallId) -> Result<Recalled, MeasureError> {

@@ -134,7 +134,7 @@ impl Tool for UndoTool {
     async fn perform(&self, warrant: Warrant<UndoArgs>) -> Result<Performed, ToolError> {
         let UndoArgs { call, on_change } = warrant.args();
         let mark = Mark::new(warrant.call(), true);
-        let (undone, rows) = self.system.undo(&warrant, mark, call, *on_change, warrant.rows_max()).await?;
+        let (undone, rows) = self.system.undo(&warrant, mark, call, *on_change, warrant.limits()).await?;
         Ok(Performed { reply: undone.reply(call), rows, amount: None })
     }
 

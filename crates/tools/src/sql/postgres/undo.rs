@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use countersign_gate::{Credential, MeasureError, Measured, Sample, ToolError};
+use countersign_gate::{Credential, Limits, MeasureError, Measured, Sample, ToolError};
 use countersign_rules::CallId;
 use countersign_sql::{Dialect, TableRef};
 use deadpool_postgres::Object;
@@ -125,7 +125,7 @@ impl PostgresDatabase {
         mark: Mark,
         call: &CallId,
         on_change: OnChange,
-        rows_max: u64,
+        limits: &Limits,
     ) -> Result<(Undone, u64), ToolError> {
         let body = Undo {
             call,
@@ -134,7 +134,7 @@ impl PostgresDatabase {
             scope: self.everything(),
             replace: AtomicBool::new(false),
         };
-        self.perform(credential, &body, rows_max, Some(&mark)).await
+        self.perform(credential, &body, limits, Some(&mark)).await
     }
 }
 

@@ -21,7 +21,7 @@
 
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
-use countersign_gate::{Credential, Performed, Recalled, ToolError};
+use countersign_gate::{Credential, Limits, Performed, Recalled, ToolError};
 use countersign_rules::{CallId, Reach};
 use countersign_sql::{Category, TableRef, Verb};
 use deadpool_postgres::Object;
@@ -102,11 +102,11 @@ impl PostgresDatabase {
         credential: &Credential,
         scope: &Scope,
         work: Arc<Work>,
-        rows_max: u64,
+        limits: &Limits,
         mark: Option<Mark>,
     ) -> Result<Performed, ToolError> {
         let body = Statement { scope, work: &work, limits: &self.target.limits };
-        let (rows, count) = self.perform(credential, &body, rows_max, mark.as_ref()).await?;
+        let (rows, count) = self.perform(credential, &body, limits, mark.as_ref()).await?;
         Ok(Performed { reply: rows.reply(count), rows: count, amount: None })
     }
 
@@ -115,12 +115,12 @@ impl PostgresDatabase {
         &self,
         credential: &Credential,
         body: &B,
-        rows_max: u64,
+        limits: &Limits,
         mark: Option<&Mark>,
     ) -> Result<(B::Made, u64), ToolError> {
         let mut attempt: u32 = 0;
         loop {
-            match self.attempt(credential, body, rows_max, mark).await {
+            match self.attempt(credential, body, limits, mark).await {
                 Ok(made) => return Ok(made),
                 Err(Ended { again: true, .. }) if attempt.saturating_add(1) < ATTEMPTS => {
                     attempt = attempt.saturating_add(1);
@@ -134,14 +134,14 @@ impl PostgresDatabase {
         &self,
         credential: &Credential,
         body: &B,
-        rows_max: u64,
+        limits: &Limits,
         mark: Option<&Mark>,
     ) -> Result<(B::Made, u64), Ended> {
         let last = |error| Ended { error, again: false };
         let scrubber = Scrubber::new(credential);
         let client = self.connections.connect(credential).await.map_err(|why| last(why.into()))?;
         let wait = Duration::from_millis(self.target.limits.statement_timeout_ms).saturating_add(GRACE);
-        let outcome = tokio::time::timeout(wait, self.change(&client, body, rows_max, mark)).await;
+        let outcome = tokio::time::timeout(wait, self.change(&client, body, limits, mark)).await;
         // Up to here no COMMIT was sent: whatever went wrong, nothing has changed.
         let (made, count) = match outcome {
             Ok(Ok(Done::Within(made, count))) => (made, count),
@@ -199,7 +199,7 @@ impl PostgresDatabase {
         &self,
         client: &Object,
         body: &B,
-        rows_max: u64,
+        limits: &Limits,
         mark: Option<&Mark>,
     ) -> Result<Done<B::Made>, Trouble> {
         let begin = format!(
@@ -252,24 +252,26 @@ impl PostgresDatabase {
             tables = rows;
         }
         let rows_touched = sum(&tables).max(tag);
-        // INVARIANT: nothing is committed that touched more than the warrant allows.
-        if rows_touched <= rows_max {
-            if let Some(mark) = mark {
-                journal::seal(client, mark, rows_touched).await?;
-            }
-            return Ok(Done::Within(made, rows_touched));
-        }
         let writes = body.writes();
         let named: u64 = writes.iter().filter_map(|table| tables.get(&table.to_string())).copied().sum();
-        Ok(Done::Beyond(Box::new(Reach {
+        let mut reach = Reach {
             rows: rows_touched,
             exact: true,
             unbounded: false,
             cascades: if named == 0 { 0 } else { rows_touched.saturating_sub(named) },
-            triggers: all_triggers(client, &writes, moved.into_keys().collect()).await?,
+            triggers: Vec::new(),
             amount: None,
             tables,
-        })))
+        };
+        // INVARIANT: nothing is committed that touched more than the warrant allows, in all or in one table.
+        if limits.exceeded_by(&reach) {
+            reach.triggers = all_triggers(client, &writes, moved.into_keys().collect()).await?;
+            return Ok(Done::Beyond(Box::new(reach)));
+        }
+        if let Some(mark) = mark {
+            journal::seal(client, mark, rows_touched).await?;
+        }
+        Ok(Done::Within(made, rows_touched))
     }
 }
 
