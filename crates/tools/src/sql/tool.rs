@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_gate::{
-    Authority, Credential, Limits, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Tool, ToolError,
-    Upkeep, Vault, Warrant,
+    Authority, Credential, Limits, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Tool,
+    ToolError, Upkeep, Vault, Warrant,
 };
 use countersign_rules::{CallId, Code, DeclaredEffect, Effect, Refusal, SystemSpec, ToolSpec};
 use countersign_sql::{Dialect, Snapshot};

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use countersign_gate::{
@@ -72,7 +75,7 @@ impl World {
     ) -> Self {
         let vault: Arc<dyn Vault> = Arc::new(vault);
         let systems = Systems::new(systems, &vault).unwrap();
-        let tools: BTreeMap<String, AnyTool> = definitions
+        let mut tools: BTreeMap<String, AnyTool> = definitions
             .iter()
             .map(|d| {
                 (
@@ -81,6 +84,9 @@ impl World {
                 )
             })
             .collect();
+        for tool in systems.undo_tools(definitions).unwrap() {
+            tools.insert(tool.spec().name.to_string(), tool);
+        }
         let specs: Vec<_> = tools.values().map(|tool| Arc::clone(tool.spec())).collect();
         let agent = AgentId::parse("robot").unwrap();
         let agents = [AgentSpec {
@@ -90,7 +96,10 @@ impl World {
         }];
         let sources = [PolicySource::floor(), PolicySource::user("test", policy)];
         let policies = Policies::load(&sources, &specs, &agents).unwrap();
-        let (ledger, clock, entropy) = ports(7, 1_795_000_000_000);
+        // Two worlds on one database must not give two calls one id.
+        static SEED: AtomicU64 = AtomicU64::new(7);
+        let seed = SEED.fetch_add(1, Ordering::Relaxed);
+        let (ledger, clock, entropy) = ports(seed, 1_795_000_000_000);
         let settings = Settings { budgets: Vec::new(), grant_ms: 900_000 };
         let gate = Gate::new(ledger, clock, entropy, Arc::new(policies), settings);
         let requester = Requester {

@@ -13,6 +13,7 @@ mod harness;
 mod http;
 mod mcp;
 mod postgres;
+mod postgres_undo;
 mod reach;
 mod sqlite;
 mod upstream;

@@ -27,7 +27,7 @@ struct Database {
     client: Client,
 }
 
-async fn connect(url: &str) -> Client {
+pub(crate) async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the test server answers");
     tokio::spawn(connection);
     client

@@ -108,8 +108,7 @@ impl PostgresDatabase {
         let scrubber = Scrubber::new(credential);
         let client = self.connections.connect(credential).await?;
         let wait = Duration::from_millis(self.target.limits.statement_timeout_ms);
-        let outcome =
-            tokio::time::timeout(wait.saturating_add(GRACE), self.recall_with(&client, call)).await;
+        let outcome = tokio::time::timeout(wait.saturating_add(GRACE), self.recall_with(&client, call)).await;
         match outcome {
             Ok(Ok(recalled)) => Ok(recalled),
             Ok(Err(trouble)) => {
@@ -125,7 +124,9 @@ impl PostgresDatabase {
     }
 
     async fn recall_with(&self, client: &Object, call: &CallId) -> Result<Recalled, Trouble> {
-        client.batch_execute(&format!("BEGIN; {}", self.pinned(self.target.limits.statement_timeout_ms))).await?;
+        client
+            .batch_execute(&format!("BEGIN; {}", self.pinned(self.target.limits.statement_timeout_ms)))
+            .await?;
         let fence = "INSERT INTO countersign.call (id, tool, digest, state) VALUES ($1, '', '', 'fenced') \
                      ON CONFLICT (id) DO NOTHING";
         let fenced = match client.execute(fence, &[&call.as_str()]).await {
@@ -163,21 +164,20 @@ impl PostgresDatabase {
         let client = self.connections.connect(credential).await.map_err(|why| why.0)?;
         let retention = i64::try_from(settings.retention_ms).unwrap_or(i64::MAX);
         let pruned = client.query_one("SELECT countersign.prune($1)", &[&retention]).await;
-        pruned
-            .and_then(|row| row.try_get::<_, i64>(0))
-            .map(|rows| u64::try_from(rows).unwrap_or(0))
-            .map_err(|error| if missing(&error) { NOT_PREPARED.into() } else { scrubber.clean(&told(&error)) })
+        pruned.and_then(|row| row.try_get::<_, i64>(0)).map(|rows| u64::try_from(rows).unwrap_or(0)).map_err(
+            |error| if missing(&error) { NOT_PREPARED.into() } else { scrubber.clean(&told(&error)) },
+        )
     }
 }
 
 /// What lets an account around what it is held to.
 async fn warnings(client: &Client, account: &str) -> Result<Vec<String>, Error> {
-    let sql = "SELECT pg_catalog.format('warning: account %I is a superuser and could change what is kept', $1) \
-                 FROM pg_catalog.pg_roles WHERE rolname = $1 AND rolsuper \
+    let sql = "SELECT pg_catalog.format('warning: account %I is a superuser and could change what is kept', $1::text) \
+                 FROM pg_catalog.pg_roles WHERE rolname = $1::text AND rolsuper \
                UNION ALL \
-               SELECT pg_catalog.format('warning: account %I owns %s and could stop keeping its rows', $1, t.tgrelid::regclass) \
+               SELECT pg_catalog.format('warning: account %I owns %s and could stop keeping its rows', $1::text, t.tgrelid::regclass) \
                  FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
-                 JOIN pg_catalog.pg_roles a ON a.rolname = $1 \
+                 JOIN pg_catalog.pg_roles a ON a.rolname = $1::text \
                 WHERE t.tgname = 'zz_countersign_keep' AND NOT a.rolsuper \
                   AND pg_catalog.pg_has_role(a.oid, c.relowner, 'USAGE')";
     let account = account.to_owned();
@@ -239,7 +239,9 @@ pub(super) async fn complete(
         } else if !row.try_get::<_, bool>(3)? {
             format!("table `{table}` changes with it and has no primary key")
         } else if kept != changed {
-            format!("{changed} changes of table `{table}` were counted and {kept} kept, as when a trigger takes some back")
+            format!(
+                "{changed} changes of table `{table}` were counted and {kept} kept, as when a trigger takes some back"
+            )
         } else {
             continue;
         };

@@ -81,12 +81,10 @@ pub(super) fn net(images: &[Image]) -> Option<Vec<Net>> {
         }
     }
     let numbered = |of: &BTreeMap<&State, i64>, state: &State| of.get(state).map(|seq| (*seq, state.clone()));
-    let changed = pairs
-        .into_iter()
-        .map(|(before, after)| Net {
-            before: numbered(&left, before),
-            after: after.and_then(|a| numbered(&reached, a)),
-        });
+    let changed = pairs.into_iter().map(|(before, after)| Net {
+        before: numbered(&left, before),
+        after: after.and_then(|a| numbered(&reached, a)),
+    });
     let inserted = now.iter().map(|after| Net { before: None, after: numbered(&reached, after) });
     Some(changed.chain(inserted).collect())
 }

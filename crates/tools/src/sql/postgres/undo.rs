@@ -155,21 +155,24 @@ impl Body for Undo<'_> {
         client.batch_execute(AS_KEPT).await?;
         // Two that undo the same call at once take turns.
         client
-            .query("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))", &[&self
-                .call
-                .as_str()])
+            .query(
+                "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))",
+                &[&self.call.as_str()],
+            )
             .await?;
         let plan = Plan::new(client, self.call).await?;
         let undone = plan.undone(&self.scope);
-        if let Some(why) = undone.refusal(self.call, self.on_change) {
+        let call = self.call;
+        if undone.restored.is_empty()
+            && let Some(by) = undone_by(client, call).await?
+        {
+            return Err(Trouble::Other(format!("call `{call}` was undone by call `{by}`")));
+        }
+        if let Some(why) = undone.refusal(call, self.on_change) {
             return Err(Trouble::Other(why));
         }
         if undone.restored.is_empty() {
-            let call = self.call;
-            return Err(Trouble::Other(match undone_by(client, call).await? {
-                Some(by) => format!("call `{call}` was undone by call `{by}`"),
-                None => format!("nothing is left to undo of call `{call}`"),
-            }));
+            return Err(Trouble::Other(format!("nothing is left to undo of call `{call}`")));
         }
         match plan.apply(client, self.call, self.replace.load(Ordering::Relaxed)).await {
             Err(Trouble::Database(error))
@@ -460,11 +463,8 @@ impl Table {
         let mut key = BTreeMap::new();
         let schema = table.name.schema.clone().unwrap_or_default();
         for row in client.query(sql, &[&schema, &table.name.name]).await? {
-            let column = Column {
-                name: row.try_get(0)?,
-                generated: row.try_get(1)?,
-                always: row.try_get(2)?,
-            };
+            let column =
+                Column { name: row.try_get(0)?, generated: row.try_get(1)?, always: row.try_get(2)? };
             if !row.try_get::<_, bool>(3)? {
                 table.from = format!("ONLY {}", named(&table.name));
             }
@@ -708,7 +708,8 @@ impl Statement {
 
 /// The call that undid a call.
 async fn undone_by(client: &Client, call: &CallId) -> Result<Option<String>, Trouble> {
-    let sql = "SELECT id FROM countersign.call WHERE undoes = $1 AND state = 'committed' ORDER BY at DESC LIMIT 1";
+    let sql =
+        "SELECT id FROM countersign.call WHERE undoes = $1 AND state = 'committed' ORDER BY at DESC LIMIT 1";
     let row = client.query_opt(sql, &[&call.as_str()]).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }

@@ -29,8 +29,8 @@ use futures::{TryStreamExt as _, pin_mut};
 use tokio_postgres::{Client, Error, error::SqlState};
 
 use super::{
-    GRACE, PostgresDatabase, Trouble, arguments, cells, checked, failed, journal, new_rows, roll_back, schema,
-    told,
+    GRACE, PostgresDatabase, Trouble, arguments, cells, checked, failed, journal, new_rows, roll_back,
+    schema, told,
 };
 use crate::{
     definition::SqlLimits,
