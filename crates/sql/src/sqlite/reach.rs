@@ -31,7 +31,9 @@ fn sized(statement: &Stmt<'_>) -> Result<ReachQuery, NotCountable> {
                 where_clause.as_ref().map(|expr| format!(" WHERE {}", Shown(expr))).unwrap_or_default();
             rows_of(Verb::Delete, tbl_name, with.as_ref(), &clause)
         }
-        Stmt::Update { with, tbl_name, from, where_clause, order_by: None, limit: None, .. } => {
+        Stmt::Update {
+            with, or_conflict, tbl_name, from, where_clause, order_by: None, limit: None, ..
+        } => {
             let clause =
                 where_clause.as_ref().map(|expr| format!(" WHERE {}", Shown(expr))).unwrap_or_default();
             // A row that several rows of FROM match is updated once.
@@ -41,7 +43,9 @@ fn sized(statement: &Stmt<'_>) -> Result<ReachQuery, NotCountable> {
                 }
                 Some(_) | None => clause,
             };
+            // `OR IGNORE` leaves rows out, `OR REPLACE` deletes others.
             rows_of(Verb::Update, tbl_name, with.as_ref(), &clause)
+                .map(|query| ReachQuery { exact: query.exact && or_conflict.is_none(), ..query })
         }
         Stmt::Insert { with, or_conflict, tbl_name, body, .. } => inserted(with.as_ref(), tbl_name, body)
             .map(|query| ReachQuery { exact: query.exact && or_conflict.is_none(), ..query }),

@@ -18,6 +18,8 @@ pub(crate) struct ActingKey {
     pub(crate) parent: TableRef,
     /// Its columns, in the same order.
     pub(crate) parent_columns: Vec<String>,
+    /// The columns that tell its rows apart and are never null: its primary key. Empty where it has none.
+    pub(crate) parent_identity: Vec<String>,
     /// What deleting there does here.
     pub(crate) on_delete: Action,
     /// What changing the key there does here.
@@ -114,6 +116,10 @@ pub(crate) fn cascade_query(
         }
     }
     let self_reference = plan.cascading(target, target).next().is_some() && *change == Change::Delete;
+    // Rows of which the key is null are told apart by nothing else.
+    if plan.order.iter().any(|t| plan.cascading(t, t).any(|key| key.parent_identity.is_empty())) {
+        plan.exact = false;
+    }
     if plan.order.len() <= 1 && updates.is_empty() && !self_reference {
         return None;
     }
@@ -202,8 +208,8 @@ impl Plan<'_> {
             let body = if own.is_empty() {
                 format!("SELECT * FROM ({base}) AS b LIMIT {stop}")
             } else {
-                // UNION ends the recursion on a ring of rows. The columns hold a unique key of the table,
-                // because a foreign key can refer to nothing else; so equal means the same row.
+                // UNION ends the recursion on a ring of rows. The columns hold the primary key; so equal means
+                // the same row.
                 let limit = match dialect {
                     Dialect::Sqlite => format!(" LIMIT {stop}"),
                     Dialect::Postgres => String::new(),
@@ -242,7 +248,8 @@ impl Plan<'_> {
             k.parent == *table && k.on_delete == Action::Cascade && self.order.contains(&k.child)
         });
         let updated = updates.values().flatten().copied().filter(|k| k.parent == *table);
-        deletes.chain(updated).flat_map(|k| k.parent_columns.iter().cloned()).collect()
+        let identity = self.cascading(table, table).flat_map(|k| k.parent_identity.iter().cloned());
+        deletes.chain(updated).flat_map(|k| k.parent_columns.iter().cloned()).chain(identity).collect()
     }
 }
 
@@ -280,6 +287,7 @@ mod tests {
             child_columns: vec![format!("{parent}_id")],
             parent: TableRef::bare(parent),
             parent_columns: vec!["id".into()],
+            parent_identity: vec!["id".into()],
             on_delete,
             on_update: Action::Refuse,
         }
@@ -319,6 +327,16 @@ mod tests {
         let query = query(&keys).unwrap();
         assert!(!query.exact);
         assert_eq!(query.tables, [TableRef::bare("b")]);
+    }
+
+    #[test]
+    fn rows_that_refer_to_their_own_table_are_told_apart_by_its_primary_key() {
+        let mut own = key("a", "a", Action::Cascade);
+        own.parent_columns = vec!["u".into()];
+        let exact = query(std::slice::from_ref(&own)).unwrap();
+        assert!(exact.exact && exact.text.contains(r#"SELECT c."id", c."u""#), "{}", exact.text);
+        own.parent_identity.clear();
+        assert!(!query(&[own]).unwrap().exact);
     }
 
     #[test]

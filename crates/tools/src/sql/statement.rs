@@ -15,7 +15,11 @@ use countersign_sql::{
     Verb, Volatility, explain, reach_query,
 };
 
-use super::{placeholder::numbered, postgres::JOURNAL_SCHEMA};
+use super::{
+    placeholder::numbered,
+    postgres::JOURNAL_SCHEMA,
+    sqlite::journal::{RESERVED, reserved},
+};
 
 /// A statement that lies within its tool.
 #[derive(Debug, Clone)]
@@ -38,6 +42,8 @@ pub(crate) struct Statement {
     pub(crate) writes: BTreeSet<TableRef>,
     /// How far it reaches can be found out so.
     pub(crate) sizing: Sizing,
+    /// Whether it may delete rows that its own are in conflict with (`REPLACE`).
+    pub(crate) replaces: bool,
 }
 
 /// How the reach of a statement is found out.
@@ -264,6 +270,7 @@ impl Scope {
             parameters,
             effect,
             sizing,
+            replaces: explained.reasons.iter().any(|reason| reason.code == "replaces"),
         })
     }
 
@@ -276,11 +283,10 @@ impl Scope {
                 Outside::new(message).help("propose a statement that reads or changes rows of tables")
             );
         }
-        // SQLite counts neither the rows that REPLACE deletes nor calls triggers for them, so that nothing
-        // could hold it to what was approved.
-        if self.dialect == Dialect::Sqlite && explained.reasons.iter().any(|r| r.code == "replaces") {
-            return Err(Outside::new("the rows that `REPLACE` deletes cannot be counted")
-                .help("write `INSERT … ON CONFLICT … DO UPDATE`"));
+        let of_journal = |table: &&TableRef| self.dialect == Dialect::Sqlite && reserved(&table.name);
+        if let Some(table) = explained.tables.iter().find(of_journal) {
+            return Err(Outside::new(format!("table `{table}` belongs to the journal of calls"))
+                .help(format!("no tool reaches names that begin with `{RESERVED}`")));
         }
         if writer == Writer::Agent
             && explained.categories.contains(&Category::Opaque)
@@ -416,6 +422,7 @@ fn transparent(code: &str) -> bool {
         "declared_function"
             | "inserts"
             | "upserts"
+            | "replaces"
             | "updates"
             | "deletes"
             | "merges"

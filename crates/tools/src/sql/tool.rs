@@ -62,7 +62,7 @@ impl SqlSystem {
         };
         let database = match &definition.target {
             Target::Sqlite(target) => {
-                Database::Sqlite(SqliteDatabase::new(target.path.clone(), target.limits))
+                Database::Sqlite(SqliteDatabase::new(target.path.clone(), target.limits, target.journal))
             }
             Target::Postgres(target) => {
                 if target.search_path.is_empty() || target.search_path.iter().any(String::is_empty) {
@@ -158,7 +158,7 @@ impl SqlSystem {
         limits: &Limits,
     ) -> Result<(Undone, u64), ToolError> {
         match &self.database {
-            Database::Sqlite(database) => database.undo(mark, call, on_change, limits.rows_max).await,
+            Database::Sqlite(database) => database.undo(mark, call, on_change, limits).await,
             Database::Postgres(database) => {
                 let credential =
                     self.credential(authority).map_err(|message| ToolError::Unavailable { message })?;
@@ -461,7 +461,7 @@ impl SqlTool {
         let read = work.statement.effect == Effect::Read;
         match (&self.system.database, read) {
             (Database::Sqlite(database), true) => database.read(work, limits.rows_max).await,
-            (Database::Sqlite(database), false) => database.write(work, limits.rows_max, mark).await,
+            (Database::Sqlite(database), false) => database.write(work, limits, mark).await,
             (Database::Postgres(database), read) => {
                 let credential = self
                     .system

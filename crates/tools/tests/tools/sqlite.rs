@@ -173,7 +173,7 @@ async fn agents_reach_only_the_tables_of_the_tool() {
         "delete from other",
         "with x as (select * from customer) select * from x",
         "select (select name from customer limit 1) from billing",
-        "insert or replace into billing values (1,1,'',1,'')",
+        "insert or replace into other values (1)",
         "begin",
         "vacuum into 'copy.db'",
         "select load_extension('x')",
@@ -189,6 +189,70 @@ async fn agents_reach_only_the_tables_of_the_tool() {
         world.done("query", json!({"sql": "select count(*) as n from line"})).await.reply["rows"][0]["n"],
         6
     );
+}
+
+/// The rows that `REPLACE` deletes, and what goes with them, are counted before and held to.
+#[tokio::test]
+async fn rows_that_replace_deletes_are_counted_and_asked_for() {
+    let (folder, connection) = database(3);
+    let world = world(&folder, vec![from_agent("query", &["billing"])], ASK);
+    let sql = "insert or replace into billing values (1, 1, 'new', 7, null), (9, 1, 'new', 7, null)";
+    let pending = world.pending("query", json!({"sql": sql})).await;
+    let reach = pending.reach.clone().unwrap();
+    // Two rows inserted, one replaced, its two lines with it.
+    assert_eq!((reach.rows, reach.exact, reach.cascades), (5, true, 2));
+    assert_eq!(reach.tables, [("billing".into(), 3), ("line".into(), 2)].into());
+    assert_eq!((count(&connection, "billing"), count(&connection, "line")), (3, 6), "nothing has happened");
+    // One more line, and it is asked for anew.
+    connection.execute("insert into line (billing) values (1)", []).unwrap();
+    refused(world.approve(&pending.approval).await, Code::ApprovalSuperseded);
+    // Who asks again is told so once.
+    refused(world.call("query", json!({"sql": sql})).await, Code::ApprovalSuperseded);
+    let again = world.pending("query", json!({"sql": sql})).await;
+    assert_eq!(again.reach.clone().unwrap().rows, 6);
+    let Answer::Done(done) = world.approve(&again.approval).await else { panic!("it was approved") };
+    assert_eq!(done.rows, 6);
+    assert_eq!(count(&connection, "line"), 4);
+}
+
+/// Without a rowid, all rows at once, from another table: each row is told by itself.
+#[tokio::test]
+async fn every_way_to_change_rows_is_counted_by_table() {
+    let (folder, connection) = database(4);
+    connection
+        .execute_batch(
+            "create table label (name text primary key, n integer) without rowid;
+             create table copy (id integer primary key, billing integer, text text);
+             insert into label values ('a', 1), ('b', 2), ('c', 3);",
+        )
+        .unwrap();
+    let tables = ["label", "copy", "line", "other"];
+    let world = world(&folder, vec![from_agent("query", &tables)], ASK);
+    for (sql, table, rows) in [
+        ("delete from label", "label", 3),
+        ("update label set name = name || 'x', n = 0", "label", 3),
+        ("delete from line", "line", 8),
+        ("insert into copy select * from line", "copy", 8),
+        (
+            "insert into label values ('a', 9), ('d', 4), ('e', 5) on conflict (name) do update set n = 0",
+            "label",
+            3,
+        ),
+    ] {
+        let pending = world.pending("query", json!({"sql": sql})).await;
+        let before = pending.reach.clone().unwrap();
+        assert_eq!(before.tables, [(table.to_owned(), rows)].into(), "{sql}");
+        match world.approve(&pending.approval).await {
+            Answer::Done(done) => assert_eq!(done.rows, rows, "{sql}"),
+            other => panic!("{sql}: {other:?}"),
+        }
+        connection
+            .execute_batch("delete from label; insert into label values ('a', 1), ('b', 2), ('c', 3);")
+            .unwrap();
+        if table == "line" {
+            connection.execute_batch("insert into line (billing, text) select 1 + n % 4, 'a' from (with recursive c(n) as (select 1 union all select n + 1 from c where n < 8) select n from c)").unwrap();
+        }
+    }
 }
 
 #[tokio::test]

@@ -33,7 +33,10 @@ pub(super) async fn acting_keys(client: &Client) -> Result<Vec<ActingKey>, Error
                       ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY x (att, at) \
                             JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = x.att ORDER BY x.at), \
                       ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY x (att, at) \
-                            JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = x.att ORDER BY x.at) \
+                            JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = x.att ORDER BY x.at), \
+                      ARRAY(SELECT a.attname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a \
+                              ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) \
+                             WHERE i.indrelid = k.confrelid AND i.indisprimary) \
                  FROM pg_catalog.pg_constraint k \
                  JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace cn ON cn.oid = c.relnamespace \
                  JOIN pg_catalog.pg_class p ON p.oid = k.confrelid JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace \
@@ -51,6 +54,7 @@ pub(super) async fn acting_keys(client: &Client) -> Result<Vec<ActingKey>, Error
                 on_update: action(row.try_get(5)?),
                 child_columns: row.try_get(6)?,
                 parent_columns: row.try_get(7)?,
+                parent_identity: row.try_get(8)?,
             })
         })
         .collect()

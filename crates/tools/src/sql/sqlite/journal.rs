@@ -1,54 +1,416 @@
-//! The journal in a SQLite file.
+//! The journal in a SQLite file: two tables beside those it tells of.
+//!
+//! A write begins with its record, in its own transaction. `BEGIN IMMEDIATE` lets one connection write at a
+//! time, so that whoever asks for a call afterwards either finds its record, or writes one that fences it: then
+//! the call's own record meets it and the call is refused.
 
-use countersign_gate::{MeasureError, Measured, Recalled, ToolError};
-use countersign_rules::CallId;
+use countersign_gate::{Limits, MeasureError, Measured, Recalled, ToolError};
+use countersign_rules::{CallId, Reach};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, limits::Limit};
+use tokio::task::spawn_blocking;
 
-use super::SqliteDatabase;
-use crate::sql::{
-    journal::{Mark, NO_JOURNAL, OnChange, Undone},
-    tool::Mask,
+use super::{
+    SqliteDatabase, Trouble, failed,
+    image::{Change, Images},
+    rolled_back, told,
+    undo::{Orphans, Undo},
+};
+use crate::{
+    definition::JournalSettings,
+    sql::{
+        cascade::ActingKey,
+        journal::{Mark, NO_JOURNAL, OnChange, Undone},
+        statement::sum,
+        tool::Mask,
+    },
 };
 
-#[expect(clippy::unused_async, reason = "the file is not asked yet")]
+/// How the names of the journal's tables begin, in lower case. No statement of a tool may touch such a table.
+pub(in crate::sql) const RESERVED: &str = "countersign_";
+
+/// What `prepare` runs. Times are milliseconds since 1970, by the clock of this machine.
+const PREPARE: &str = "\
+-- One row for each call that wrote, in its own transaction: what became of it. `rows` and `tables` tell what
+-- it touched and what the tables looked like; `fenced` says that it has not happened and never will.
+CREATE TABLE IF NOT EXISTS countersign_call (
+  id TEXT NOT NULL PRIMARY KEY,
+  tool TEXT NOT NULL,
+  digest TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('committed', 'fenced')),
+  at INTEGER NOT NULL,
+  rows INTEGER,
+  tables TEXT,
+  undoes TEXT,
+  undone_by TEXT
+);
+-- The rows that a call changed: as they were before it, and after it. `dangling` says that a row referred to
+-- nothing before it already.
+CREATE TABLE IF NOT EXISTS countersign_image (
+  call TEXT NOT NULL,
+  seq INTEGER NOT NULL,
+  tbl TEXT NOT NULL,
+  old BLOB,
+  new BLOB,
+  dangling INTEGER NOT NULL,
+  PRIMARY KEY (call, seq)
+);
+";
+const COLUMNS: [(&str, &str); 2] = [
+    ("countersign_call", "id,tool,digest,state,at,rows,tables,undoes,undone_by"),
+    ("countersign_image", "call,seq,tbl,old,new,dangling"),
+];
+const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+const NOT_PREPARED: &str =
+    "the journal's tables are missing or not as they should be; run `countersign system prepare`";
+
 impl SqliteDatabase {
-    /// The statements that prepare the file, for people to read.
+    /// The statements that prepare the file. Every table with a primary key is kept; none need be named.
     pub(in crate::sql) fn prepare_sql(&self, _tables: &[String]) -> Result<String, String> {
-        Err(NO_JOURNAL.into())
+        self.journal.map(|_| PREPARE.to_owned()).ok_or_else(|| NO_JOURNAL.into())
     }
 
-    /// Prepares the file; says what is kept from now on.
-    pub(in crate::sql) async fn prepare(&self, _tables: &[String]) -> Result<Vec<String>, String> {
-        Err(NO_JOURNAL.into())
+    /// Prepares the file; says what is kept from now on. Done again it changes nothing.
+    pub(in crate::sql) async fn prepare(&self, tables: &[String]) -> Result<Vec<String>, String> {
+        let named: Vec<String> = tables.iter().map(|table| table.to_ascii_lowercase()).collect();
+        self.on_writer(move |connection| {
+            transaction(connection, |connection| {
+                connection.execute_batch(PREPARE)?;
+                if !prepared(connection)? {
+                    return Err(Trouble::Argument(NOT_PREPARED.into()));
+                }
+                let mut kept = Vec::new();
+                for (name, layout) in super::image::layouts(connection)? {
+                    if reserved(&name) || name.starts_with("sqlite_") {
+                        continue;
+                    }
+                    let has_key = !layout.shape.key.is_empty();
+                    if named.contains(&name) && !has_key {
+                        return Err(Trouble::Argument(format!("table `{name}` has no primary key")));
+                    }
+                    if has_key && (named.is_empty() || named.contains(&name)) {
+                        kept.push(name);
+                    }
+                }
+                match named.iter().find(|name| !kept.contains(name)) {
+                    Some(missing) => Err(Trouble::Argument(format!("there is no table `{missing}`"))),
+                    None => Ok(kept),
+                }
+            })
+        })
+        .await
+        .map_err(|error| error.to_string())
     }
 
     /// What became of a call; one that has left no trace is fenced off.
-    pub(in crate::sql) async fn recall(&self, _call: &CallId) -> Result<Recalled, MeasureError> {
-        Ok(Recalled::Unknown)
+    pub(in crate::sql) async fn recall(&self, call: &CallId) -> Result<Recalled, MeasureError> {
+        if self.journal.is_none() {
+            return Ok(Recalled::Unknown);
+        }
+        let call = call.clone();
+        let recalled = self.on_writer(move |connection| {
+            // A writer refuses to begin where the journal is missing, so nothing it did is missing in it.
+            if !prepared(connection).map_err(|error| failed(&Trouble::Sqlite(error)))? {
+                return Ok(Recalled::Unknown);
+            }
+            transaction(connection, |connection| recall(connection, &call))
+        });
+        recalled.await.map_err(|error| MeasureError::System(error.to_string()))
     }
 
     /// What undoing a call would touch.
     pub(in crate::sql) async fn undo_measure(
         &self,
-        _call: &CallId,
-        _on_change: OnChange,
-        _mask: &Mask,
+        call: &CallId,
+        on_change: OnChange,
+        mask: &Mask,
     ) -> Result<Measured, MeasureError> {
-        Err(MeasureError::NotMeasurable(NO_JOURNAL.into()))
+        let (sought, mask) = (call.clone(), mask.clone());
+        let (undone, sample) = self
+            .measuring(move |connection, _limits| {
+                // What a call may not return it may have changed.
+                let most = connection.limit(Limit::SQLITE_LIMIT_LENGTH)?;
+                connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, i32::MAX)?;
+                let looked = Undo::read(connection, &sought).and_then(|undo| {
+                    let (undone, _) = undo.compared(connection)?;
+                    Ok((undone, undo.sample(&mask)))
+                });
+                connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, most)?;
+                looked
+            })
+            .await?;
+        // Triggers are switched off while rows go back.
+        undone.measured(call, on_change, Vec::new(), sample)
     }
 
     /// Undoes a call within the warrant, or not at all. Returns the rows touched as well.
     pub(in crate::sql) async fn undo(
         &self,
-        _mark: Mark,
-        _call: &CallId,
-        _on_change: OnChange,
-        _rows_max: u64,
+        mark: Mark,
+        call: &CallId,
+        on_change: OnChange,
+        bounds: &Limits,
     ) -> Result<(Undone, u64), ToolError> {
-        Err(ToolError::Failed { message: NO_JOURNAL.into() })
+        let Some(settings) = self.journal else {
+            return Err(ToolError::Failed { message: NO_JOURNAL.into() });
+        };
+        let Some(mut writer) = self.connections.writer().await else {
+            return Err(ToolError::Unavailable { message: "the database is busy with another write".into() });
+        };
+        let (call, bounds, limits) = (call.clone(), bounds.clone(), self.limits);
+        let task = spawn_blocking(move || {
+            let outcome = match writer.connection() {
+                Ok(connection) => undo(connection, &mark, &call, on_change, &bounds, &settings, &limits),
+                Err(error) => Err(failed(&Trouble::Sqlite(error))),
+            };
+            // Triggers and foreign keys are switched off on it.
+            writer.discard();
+            outcome
+        });
+        // A panic may have come after the commit.
+        task.await.unwrap_or_else(|_| Err(ToolError::InDoubt { message: "undoing failed on the way".into() }))
     }
 
-    /// Forgets rows that were kept longer than the retention; returns how many.
+    /// Forgets rows that were kept longer than the retention; returns how many. The records of calls stay:
+    /// a call that is asked for after its record went would be taken for one that never happened.
     pub(in crate::sql) async fn prune(&self) -> Result<u64, String> {
-        Err(NO_JOURNAL.into())
+        let Some(settings) = self.journal else { return Err(NO_JOURNAL.into()) };
+        self.on_writer(move |connection| {
+            transaction(connection, |connection| {
+                if !prepared(connection)? {
+                    return Err(Trouble::Argument(NOT_PREPARED.into()));
+                }
+                let retention = i64::try_from(settings.retention_ms).unwrap_or(i64::MAX);
+                let old =
+                    format!("SELECT id FROM countersign_call WHERE tables IS NOT NULL AND at < {NOW} - ?1");
+                let gone = connection
+                    .execute(&format!("DELETE FROM countersign_image WHERE call IN ({old})"), [retention])?;
+                connection.execute(
+                    &format!("UPDATE countersign_call SET tables = NULL WHERE id IN ({old})"),
+                    [retention],
+                )?;
+                Ok(u64::try_from(gone).unwrap_or(u64::MAX))
+            })
+        })
+        .await
+        .map_err(|error| error.to_string())
+    }
+
+    /// Runs on the connection that writes.
+    async fn on_writer<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, ToolError> + Send + 'static,
+    ) -> Result<T, ToolError> {
+        let Some(mut writer) = self.connections.writer().await else {
+            return Err(ToolError::Unavailable { message: "the database is busy with another write".into() });
+        };
+        let task = spawn_blocking(move || {
+            let connection = writer.connection().map_err(|error| failed(&Trouble::Sqlite(error)))?;
+            let outcome = work(connection);
+            if !connection.is_autocommit() {
+                writer.discard();
+            }
+            outcome
+        });
+        task.await
+            .unwrap_or_else(|_| Err(ToolError::Failed { message: "the journal could not be used".into() }))
+    }
+}
+
+/// Whether a name is that of a table of the journal, or might become one.
+pub(in crate::sql) fn reserved(table: &str) -> bool {
+    table.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED))
+}
+
+/// Whether the journal's tables are there, as this version writes them.
+pub(super) fn prepared(connection: &Connection) -> rusqlite::Result<bool> {
+    for (table, columns) in COLUMNS {
+        let there: Option<String> = connection.query_row(
+            "SELECT group_concat(name) FROM (SELECT name FROM pragma_table_info(?1, 'main') ORDER BY cid)",
+            [table],
+            |row| row.get(0),
+        )?;
+        if there.as_deref() != Some(columns) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What the file holds under the journal's names.
+pub(super) fn tables(connection: &Connection) -> rusqlite::Result<Vec<(String, Option<String>)>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT name, sql FROM main.sqlite_schema WHERE lower(substr(name, 1, 12)) = 'countersign_' OR lower(substr(tbl_name, 1, 12)) = 'countersign_' ORDER BY 1, 2",
+    )?;
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Runs our own statements in one transaction.
+fn transaction<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&mut Connection) -> Result<T, Trouble>,
+) -> Result<T, ToolError> {
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| failed(&Trouble::Sqlite(error)))?;
+    match work(connection) {
+        Ok(value) => match connection.execute_batch("COMMIT") {
+            Ok(()) => Ok(value),
+            Err(error) => Err(rolled_back(connection, failed(&Trouble::Sqlite(error)))),
+        },
+        Err(trouble) => Err(rolled_back(connection, failed(&trouble))),
+    }
+}
+
+/// Writes the record of a call, first of all in its transaction.
+pub(super) fn record(connection: &Connection, mark: &Mark, undoes: Option<&CallId>) -> Result<(), Trouble> {
+    if !prepared(connection)? {
+        return Err(Trouble::Argument(NOT_PREPARED.into()));
+    }
+    let sql = format!(
+        "INSERT INTO countersign_call (id, tool, digest, state, at, undoes) VALUES (?1, ?2, ?3, 'committed', {NOW}, ?4)"
+    );
+    let undoes = undoes.map(CallId::as_str);
+    match connection.execute(&sql, (mark.call.as_str(), &mark.tool, &mark.digest, undoes)) {
+        Ok(_) => Ok(()),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+            let message =
+                format!("call `{}` is in the journal already, and is not performed again", mark.call);
+            Err(Trouble::Argument(message))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Notes what a call touched, last of all in its transaction.
+pub(super) fn complete(connection: &Connection, mark: &Mark, rows: u64) -> Result<(), Trouble> {
+    let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+    connection.execute("UPDATE countersign_call SET rows = ?2 WHERE id = ?1", (mark.call.as_str(), rows))?;
+    Ok(())
+}
+
+/// Keeps the rows that a call changed.
+pub(super) fn keep(connection: &Connection, mark: &Mark, images: &Images) -> Result<(), Trouble> {
+    let mut insert = Insert::new(connection, mark)?;
+    let mut orphans = Orphans::new(connection)?;
+    let shapes = images.shapes();
+    images.each(connection, |table, change| {
+        let stood = |key: &ActingKey| images.stood(&key.parent.name, &key.parent_columns);
+        let dangling = match shapes.get(table) {
+            Some(shape) => orphans.was(table, shape, &change, stood)?,
+            None => false,
+        };
+        insert.row(table, &change, dangling)
+    })?;
+    let shapes = serde_json::to_string(&shapes)
+        .map_err(|error| Trouble::Argument(format!("the layout of the tables cannot be written: {error}")))?;
+    layouts_of(connection, mark, &shapes)
+}
+
+/// Notes what the tables of a call's rows looked like. From now on it can be undone.
+pub(super) fn layouts_of(connection: &Connection, mark: &Mark, shapes: &str) -> Result<(), Trouble> {
+    connection
+        .execute("UPDATE countersign_call SET tables = ?2 WHERE id = ?1", (mark.call.as_str(), shapes))?;
+    Ok(())
+}
+
+/// Inserts the rows that one call changed.
+pub(super) struct Insert<'c> {
+    statement: rusqlite::Statement<'c>,
+    call: String,
+    seq: i64,
+}
+
+impl<'c> Insert<'c> {
+    pub(super) fn new(connection: &'c Connection, mark: &Mark) -> Result<Self, Trouble> {
+        let statement = connection
+            .prepare("INSERT INTO countersign_image (call, seq, tbl, old, new, dangling) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+        Ok(Self { statement, call: mark.call.as_str().to_owned(), seq: 0 })
+    }
+
+    pub(super) fn row(&mut self, table: &str, change: &Change, dangling: bool) -> Result<(), Trouble> {
+        self.seq = self.seq.saturating_add(1);
+        let (old, new) = (change.old.as_ref(), change.new.as_ref());
+        let (old, new) = (old.map(super::image::Row::to_bytes), new.map(super::image::Row::to_bytes));
+        self.statement.execute((&self.call, self.seq, table, old, new, dangling))?;
+        Ok(())
+    }
+}
+
+fn recall(connection: &Connection, call: &CallId) -> Result<Recalled, Trouble> {
+    let found = connection.query_row(
+        "SELECT state, coalesce(rows, 0) FROM countersign_call WHERE id = ?1",
+        [call.as_str()],
+        |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)),
+    );
+    match found.optional()? {
+        Some((state, rows)) if state == "committed" => {
+            Ok(Recalled::Happened { rows: u64::try_from(rows).unwrap_or(0), amount: None })
+        }
+        Some(_) => Ok(Recalled::Never),
+        None => {
+            let sql = format!(
+                "INSERT INTO countersign_call (id, tool, digest, state, at) VALUES (?1, '', '', 'fenced', {NOW})"
+            );
+            connection.execute(&sql, [call.as_str()])?;
+            Ok(Recalled::Never)
+        }
+    }
+}
+
+/// The whole undoing, one transaction.
+fn undo(
+    connection: &mut Connection,
+    mark: &Mark,
+    call: &CallId,
+    on_change: OnChange,
+    bounds: &Limits,
+    settings: &JournalSettings,
+    limits: &crate::definition::SqlLimits,
+) -> Result<(Undone, u64), ToolError> {
+    // Rows go back as they were, not as triggers would have it now; and a foreign key must not take along
+    // what refers to a row that is taken out and put back. What refers to nothing afterwards is looked for.
+    let prepared = super::connection::raw(connection).and_then(|()| {
+        super::connection::limit_time(
+            connection,
+            std::time::Duration::from_millis(limits.statement_timeout_ms),
+        )
+    });
+    if let Err(error) = prepared.and_then(|()| connection.execute_batch("BEGIN IMMEDIATE")) {
+        return Err(failed(&Trouble::Sqlite(error)));
+    }
+    let done = record(connection, mark, Some(call))
+        .and_then(|()| Undo::read(connection, call))
+        .and_then(|undo| undo.apply(connection, mark, on_change, settings.bytes_max));
+    let undone = match done {
+        Ok(undone) => undone,
+        Err(trouble) => return Err(rolled_back(connection, failed(&trouble))),
+    };
+    if let Some(message) = undone.refusal(call, on_change) {
+        return Err(rolled_back(connection, ToolError::Failed { message }));
+    }
+    let rows = sum(&undone.restored);
+    let reach = Reach { rows, exact: true, tables: undone.restored.clone(), ..Reach::default() };
+    // INVARIANT: nothing is committed that touched more than the warrant allows, in all or in one table.
+    if bounds.exceeded_by(&reach) {
+        return Err(rolled_back(connection, ToolError::Exceeded { reach: Box::new(reach) }));
+    }
+    if rows == 0 {
+        let message = format!("nothing is left to undo of call `{call}`");
+        return Err(rolled_back(connection, ToolError::Failed { message }));
+    }
+    if let Err(trouble) = complete(connection, mark, rows) {
+        return Err(rolled_back(connection, failed(&trouble)));
+    }
+    if let Err(error) = super::connection::unlimited(connection) {
+        return Err(rolled_back(connection, failed(&Trouble::Sqlite(error))));
+    }
+    match connection.execute_batch("COMMIT") {
+        Ok(()) => Ok((undone, rows)),
+        Err(error) if !connection.is_autocommit() => {
+            Err(rolled_back(connection, failed(&Trouble::Sqlite(error))))
+        }
+        // See `write`: pages may have reached the log before the disk failed. The journal will tell.
+        Err(error) => {
+            let message = format!("the commit failed on the way: {}", told(&Trouble::Sqlite(error)));
+            Err(ToolError::InDoubt { message })
+        }
     }
 }

@@ -6,9 +6,11 @@
 )]
 
 mod connection;
+mod image;
 mod inspect;
-mod journal;
+pub(super) mod journal;
 mod schema;
+mod undo;
 mod value;
 
 use std::{
@@ -18,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use countersign_gate::{MeasureError, Measured, Performed, Sample, ToolError};
+use countersign_gate::{Limits, MeasureError, Measured, Performed, Sample, ToolError};
 use countersign_rules::Reach;
 use countersign_sql::{Action, Catalog, Category, Dialect, RowSource, TableRef, Verb};
 use rusqlite::{Connection, ErrorCode, hooks::AuthAction, hooks::AuthContext, hooks::Authorization};
@@ -32,8 +34,9 @@ use super::{
     tool::{Mask, Work},
     value::{BadRow, Room, Rows, shown},
 };
-use crate::definition::SqlLimits;
+use crate::definition::{JournalSettings, SqlLimits};
 use connection::{Access, Connections, limit, limit_time, unlimited};
+use image::Recorder;
 
 /// How many rows an approver sees.
 const SAMPLE_ROWS: u64 = 5;
@@ -43,7 +46,15 @@ const SAMPLE_ROWS: u64 = 5;
 pub(super) struct SqliteDatabase {
     connections: Connections,
     limits: SqlLimits,
+    journal: Option<JournalSettings>,
     measuring: Arc<Semaphore>,
+}
+
+/// What counting came to.
+enum Sized {
+    Counted(Measured),
+    /// What the rows of the statement are; which others it deletes is not seen.
+    MayReplace(Measured),
 }
 
 /// Why a statement did not end well.
@@ -67,9 +78,9 @@ impl From<BadRow> for Trouble {
 }
 
 impl SqliteDatabase {
-    pub(super) fn new(path: PathBuf, limits: SqlLimits) -> Self {
+    pub(super) fn new(path: PathBuf, limits: SqlLimits, journal: Option<JournalSettings>) -> Self {
         let measuring = Arc::new(Semaphore::new(limits.measure_parallel.max(1)));
-        Self { connections: Connections::new(path, limits), limits, measuring }
+        Self { connections: Connections::new(path, limits), limits, journal, measuring }
     }
 
     /// Reads what the database holds.
@@ -119,27 +130,27 @@ impl SqliteDatabase {
         task.await.unwrap_or_else(|_| Err(ToolError::Failed { message: "reading failed".into() }))
     }
 
-    /// Writes, within the warrant or not at all.
+    /// Writes, within the warrant or not at all; under this mark where the file keeps a journal.
     pub(super) async fn write(
         &self,
         work: Arc<Work>,
-        rows_max: u64,
-        _mark: Option<Mark>,
+        bounds: &Limits,
+        mark: Option<Mark>,
     ) -> Result<Performed, ToolError> {
         let Some(mut writer) = self.connections.writer().await else {
             return Err(ToolError::Unavailable { message: "the database is busy with another write".into() });
         };
-        let limits = self.limits;
+        let (limits, bounds) = (self.limits, bounds.clone());
+        let kept = self.journal.map(|settings| settings.bytes_max);
         let task = tokio::task::spawn_blocking(move || {
             let connection = match writer.connection() {
                 Ok(connection) => connection,
                 Err(error) => return Err(failed(&Trouble::Sqlite(error))),
             };
-            let outcome = write(connection, &work, rows_max, &limits);
+            let outcome = write(connection, &work, &bounds, &limits, mark.as_ref(), kept);
             // A connection that is not back where it started is closed, which rolls back what is open on it.
-            let clean = unlimited(connection).is_ok()
-                && connection.update_hook(None::<fn(rusqlite::hooks::Action, &str, &str, i64)>).is_ok()
-                && connection.is_autocommit();
+            let clean =
+                unlimited(connection).is_ok() && unheard(connection).is_ok() && connection.is_autocommit();
             if !clean {
                 writer.discard();
             }
@@ -151,6 +162,49 @@ impl SqliteDatabase {
 
     /// Measures what a statement would touch, on a connection that can only read.
     pub(super) async fn measure(&self, work: Arc<Work>, mask: Mask) -> Result<Measured, MeasureError> {
+        let measured = {
+            let work = Arc::clone(&work);
+            self.measuring(move |connection, limits| measure(connection, &work, &mask, limits)).await?
+        };
+        match measured {
+            Sized::Counted(measured) => Ok(measured),
+            Sized::MayReplace(measured) => Ok(Measured { reach: self.rehearse(work).await?, ..measured }),
+        }
+    }
+
+    /// Runs a change and rolls it back. Only so is it seen which rows `REPLACE` deletes, and what goes with
+    /// them. It takes the lock of a writer for as long as measuring may take.
+    async fn rehearse(&self, work: Arc<Work>) -> Result<Reach, MeasureError> {
+        let Some(mut writer) = self.connections.writer().await else {
+            return Err(MeasureError::Limit("the database is busy with another write".into()));
+        };
+        let statement_timeout_ms = self.limits.statement_timeout_ms.min(self.limits.measure_timeout_ms);
+        let limits = SqlLimits { statement_timeout_ms, ..self.limits };
+        let task = tokio::task::spawn_blocking(move || {
+            let system = |error| MeasureError::System(told(&Trouble::Sqlite(error)));
+            let connection = writer.connection().map_err(system)?;
+            connection.execute_batch("BEGIN IMMEDIATE").map_err(system)?;
+            let outcome = change(connection, &work, &limits, Recorder::default());
+            let ended = connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok();
+            if !ended || unlimited(connection).is_err() || unheard(connection).is_err() {
+                writer.discard();
+            }
+            match outcome {
+                Ok((_, reach, _)) => Ok(reach),
+                Err(Trouble::Sqlite(error)) if interrupted(&error) => {
+                    Err(MeasureError::Limit(format!("it took longer than {statement_timeout_ms} ms")))
+                }
+                Err(trouble) => Err(MeasureError::NotMeasurable(told(&trouble))),
+            }
+        });
+        task.await.unwrap_or_else(|_| Err(MeasureError::System("measuring failed".into())))
+    }
+
+    /// Runs something that reads, in one transaction so that all it sees is of the same moment.
+    async fn measuring<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection, &SqlLimits) -> Result<T, Trouble> + Send + 'static,
+    ) -> Result<T, MeasureError> {
         let wait = Duration::from_millis(self.limits.measure_timeout_ms);
         let permit = tokio::time::timeout(wait, Arc::clone(&self.measuring).acquire_owned()).await;
         let Ok(Ok(permit)) = permit else {
@@ -165,9 +219,8 @@ impl SqliteDatabase {
             let mut why = None;
             let measured = reader.run(|connection| {
                 limit_time(connection, wait)?;
-                // One transaction, so that every count is of the same moment.
                 connection.execute_batch("BEGIN")?;
-                let outcome = measure(connection, &work, &mask, &limits);
+                let outcome = work(connection, &limits);
                 let ended = connection.execute_batch("ROLLBACK");
                 unlimited(connection)?;
                 ended?;
@@ -213,30 +266,43 @@ fn read(
     Ok(rows)
 }
 
-/// The whole write, one transaction.
+/// The whole write, one transaction. `bytes_max`: how much of its rows may be kept.
 fn write(
     connection: &mut Connection,
     work: &Work,
-    rows_max: u64,
+    bounds: &Limits,
     limits: &SqlLimits,
+    mark: Option<&Mark>,
+    bytes_max: Option<u64>,
 ) -> Result<Performed, ToolError> {
     if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
         return Err(failed(&Trouble::Sqlite(error)));
     }
-    let touched = change(connection, work, limits);
+    let done = recorded(connection, work, limits, mark, bytes_max);
     // What follows is ours: the statement is done.
     let unlimited = unlimited(connection).map_err(Trouble::Sqlite);
-    let (rows, reach) = match touched.and_then(|touched| unlimited.map(|()| touched)) {
-        Ok(touched) => touched,
+    let (rows, reach, recorder) = match done.and_then(|done| unlimited.map(|()| done)) {
+        Ok(done) => done,
         Err(trouble) => return Err(rolled_back(connection, failed(&trouble))),
     };
-    // INVARIANT: nothing is committed that touched more than the warrant allows.
-    if reach.rows > rows_max {
+    // INVARIANT: nothing is committed that touched more than the warrant allows, in all or in one table.
+    if bounds.exceeded_by(&reach) {
         return Err(rolled_back(connection, ToolError::Exceeded { reach: Box::new(reach) }));
     }
     let count = reach.rows;
+    // INVARIANT: nothing is committed that cannot be undone although its rows were to be kept.
+    let kept = match (mark, recorder.into_images()) {
+        (Some(mark), images) => images
+            .map_or(Ok(()), |images| journal::keep(connection, mark, &images))
+            .and_then(|()| journal::complete(connection, mark, count)),
+        (None, _) => Ok(()),
+    };
+    if let Err(trouble) = kept {
+        return Err(rolled_back(connection, failed(&trouble)));
+    }
     match connection.execute_batch("COMMIT") {
-        // A crash here leaves the effect done and its outcome unrecorded: the gate finds the call in doubt.
+        // A crash here leaves the effect done and its outcome unrecorded: the gate finds the call in doubt, and
+        // the journal, where there is one, tells that it happened.
         Ok(()) => Ok(Performed { reply: rows.reply(count), rows: count, amount: None }),
         // The transaction is still open, so it has not happened: readers kept it from committing, or a
         // deferred foreign key refuses.
@@ -252,6 +318,24 @@ fn write(
     }
 }
 
+/// Writes the call's record, then runs its statement.
+fn recorded(
+    connection: &mut Connection,
+    work: &Work,
+    limits: &SqlLimits,
+    mark: Option<&Mark>,
+    bytes_max: Option<u64>,
+) -> Result<(Rows, Reach, Recorder), Trouble> {
+    let mut recorder = Recorder::default();
+    if let Some(mark) = mark {
+        journal::record(connection, mark, None)?;
+        if mark.images {
+            recorder = Recorder::keeping(connection, bytes_max.unwrap_or(0))?;
+        }
+    }
+    change(connection, work, limits, recorder)
+}
+
 /// Rolls back, and says so unless even that fails.
 fn rolled_back(connection: &Connection, error: ToolError) -> ToolError {
     // SQLite rolls some failures back itself. Where ours fails too, the caller closes the connection, and an
@@ -265,13 +349,18 @@ fn rolled_back(connection: &Connection, error: ToolError) -> ToolError {
 }
 
 /// Runs the statement and counts what it touched, triggers and cascades included.
-fn change(connection: &mut Connection, work: &Work, limits: &SqlLimits) -> Result<(Rows, Reach), Trouble> {
+fn change(
+    connection: &mut Connection,
+    work: &Work,
+    limits: &SqlLimits,
+    recorder: Recorder,
+) -> Result<(Rows, Reach, Recorder), Trouble> {
     let statement = &work.statement;
     let keys = schema::acting_keys(connection)?;
     let cascades: BTreeSet<TableRef> = statement.writes.iter().flat_map(|t| touched(t, &keys)).collect();
     let cascades: BTreeSet<String> = cascades.into_iter().map(|table| table.name).collect();
     let mut tables: BTreeSet<String> = statement.writes.iter().map(|table| table.name.clone()).collect();
-    // Rows that go with their table are not counted by SQLite. They are counted before.
+    // Rows that go with their table are not told. They are counted before.
     let mut whole = BTreeMap::new();
     if let Sizing::Whole(gone) = &statement.sizing {
         for table in gone {
@@ -280,13 +369,6 @@ fn change(connection: &mut Connection, work: &Work, limits: &SqlLimits) -> Resul
             whole.insert(table.to_string(), u64::try_from(rows).unwrap_or(0));
         }
     }
-    let counts: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
-    let counted = Arc::clone(&counts);
-    connection.update_hook(Some(move |_action, _database: &str, table: &str, _row| {
-        let mut counts = counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(table.to_ascii_lowercase()).or_insert(0);
-        *count = count.saturating_add(1);
-    }))?;
     let access = Access {
         tables: work.tables(),
         cascades: cascades.clone(),
@@ -294,7 +376,16 @@ fn change(connection: &mut Connection, work: &Work, limits: &SqlLimits) -> Resul
         write: true,
         schema: statement.categories.contains(&Category::Schema),
     };
+    let journal = journal::tables(connection)?;
     let before = connection.total_changes();
+    let heard = Arc::new(Mutex::new(recorder));
+    let recorder = Arc::clone(&heard);
+    // Set before the statement is compiled: SQLite then deletes all rows of a table one by one as well.
+    connection.preupdate_hook(Some(
+        move |_action, _database: &str, table: &str, case: &rusqlite::hooks::PreUpdateCase| {
+            recorder.lock().unwrap_or_else(PoisonError::into_inner).note(table, case);
+        },
+    ))?;
     limit(connection, access, Duration::from_millis(limits.statement_timeout_ms))?;
     let rows = {
         let mut prepared = connection.prepare(&statement.text)?;
@@ -303,31 +394,39 @@ fn change(connection: &mut Connection, work: &Work, limits: &SqlLimits) -> Resul
     };
     work.fits(&rows).map_err(Trouble::Result)?;
     let total = connection.total_changes().saturating_sub(before);
-    let direct = connection.changes().min(total);
     unlimited(connection)?;
-    connection.update_hook(None::<fn(rusqlite::hooks::Action, &str, &str, i64)>)?;
-    let mut per_table = std::mem::take(&mut *counts.lock().unwrap_or_else(PoisonError::into_inner));
-    // Tables without a rowid, and a DELETE of all rows, are not told one by one: the rest is the target's.
+    unheard(connection)?;
+    let mut recorder = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
+    if journal != journal::tables(connection)? {
+        return Err(Trouble::Argument(format!(
+            "names that begin with `{}` belong to the journal",
+            journal::RESERVED
+        )));
+    }
+    let (mut per_table, direct) = recorder.counts();
+    // Rows of virtual tables are not told one by one: the rest is the target's.
     let rest = total.saturating_sub(sum(&per_table));
     if rest > 0
         && let Some(target) = statement.writes.first()
     {
         let count = per_table.entry(target.name.clone()).or_insert(0);
         *count = count.saturating_add(rest);
+        recorder
+            .incomplete(&format!("the rows of `{target}` cannot be kept for undo: it is no ordinary table"));
     }
-    let (rows_touched, cascading) = if whole.is_empty() {
-        (total.max(sum(&per_table)), total.saturating_sub(direct))
+    let cascading = if whole.is_empty() {
+        sum(&per_table).saturating_sub(rest).saturating_sub(direct)
     } else {
         let along: u64 = per_table.iter().filter(|(t, _)| !whole.contains_key(*t)).map(|(_, n)| *n).sum();
         for (table, count) in whole {
             let known = per_table.entry(table).or_insert(0);
             *known = count.max(*known);
         }
-        (sum(&per_table), along)
+        along
     };
     tables.extend(cascades);
     let reach = Reach {
-        rows: rows_touched,
+        rows: sum(&per_table),
         exact: true,
         unbounded: false,
         tables: per_table,
@@ -335,7 +434,13 @@ fn change(connection: &mut Connection, work: &Work, limits: &SqlLimits) -> Resul
         triggers: schema::triggers(connection, &tables)?,
         amount: None,
     };
-    Ok((rows, reach))
+    Ok((rows, reach, recorder))
+}
+
+/// Stops listening to changes.
+fn unheard(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection
+        .preupdate_hook(None::<fn(rusqlite::hooks::Action, &str, &str, &rusqlite::hooks::PreUpdateCase)>)
 }
 
 fn bind(prepared: &mut rusqlite::Statement<'_>, arguments: &Map<String, Value>) -> Result<(), Trouble> {
@@ -386,8 +491,9 @@ fn measure(
     work: &Work,
     mask: &Mask,
     limits: &SqlLimits,
-) -> Result<Measured, Trouble> {
+) -> Result<Sized, Trouble> {
     let statement = &work.statement;
+    let mut replaces = statement.replaces;
     let keys = schema::acting_keys(connection)?;
     let mut reach = Reach { exact: true, ..Reach::default() };
     let mut sample = None;
@@ -400,6 +506,7 @@ fn measure(
                 return Err(Trouble::Argument(format!("`{}` is a view", query.target)));
             }
             reach.exact = query.exact;
+            replaces |= query.verb != Verb::Delete && schema::may_replace(connection, &query.target.name)?;
             let count = one(connection, &query.count(limits.measure_rows_max).text, &work.arguments)?;
             add(&mut reach, &query.target, count, limits);
             if let RowSource::Query { sample: rows, .. } = &query.source {
@@ -449,7 +556,10 @@ fn measure(
     }
     reach.triggers = schema::triggers(connection, &affected)?;
     reach.exact = reach.exact && !reach.unbounded;
-    Ok(Measured { reach, sample })
+    let measured = Measured { reach, sample };
+    // Beyond the bound the number is too large already, and the whole change need not run for it.
+    let rehearsed = replaces && !measured.reach.unbounded;
+    Ok(if rehearsed { Sized::MayReplace(measured) } else { Sized::Counted(measured) })
 }
 
 /// What happens to the rows: deleted, or which columns change. SQLite's own compiler tells those.
@@ -615,3 +725,6 @@ fn told(trouble: &Trouble) -> String {
         Trouble::Result(why) => format!("{why}; nothing was changed"),
     }
 }
+
+#[cfg(test)]
+mod tests;

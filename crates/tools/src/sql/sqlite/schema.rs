@@ -10,6 +10,13 @@ use crate::sql::cascade::ActingKey;
 /// Every foreign key that acts on the referring rows. Names of tables are in lower case, as SQLite compares
 /// them.
 pub(super) fn acting_keys(connection: &Connection) -> rusqlite::Result<Vec<ActingKey>> {
+    let mut keys = foreign_keys(connection)?;
+    keys.retain(|key| key.on_delete != Action::Refuse || key.on_update != Action::Refuse);
+    Ok(keys)
+}
+
+/// Every foreign key.
+pub(super) fn foreign_keys(connection: &Connection) -> rusqlite::Result<Vec<ActingKey>> {
     let mut statement = connection.prepare_cached(
         "SELECT lower(m.name), k.id, lower(k.\"table\"), k.\"from\", k.\"to\", k.on_delete, k.on_update
            FROM main.sqlite_schema AS m, pragma_foreign_key_list(m.name) AS k
@@ -30,6 +37,7 @@ pub(super) fn acting_keys(connection: &Connection) -> rusqlite::Result<Vec<Actin
                     child_columns: Vec::new(),
                     parent,
                     parent_columns: Vec::new(),
+                    parent_identity: Vec::new(),
                     on_delete: action(&row.get::<_, String>(5)?),
                     on_update: action(&row.get::<_, String>(6)?),
                 };
@@ -45,17 +53,15 @@ pub(super) fn acting_keys(connection: &Connection) -> rusqlite::Result<Vec<Actin
         }
     }
     drop(rows);
-    let mut acting = Vec::new();
+    let mut complete = Vec::with_capacity(keys.len());
     for (_, mut key) in keys {
-        if key.on_delete == Action::Refuse && key.on_update == Action::Refuse {
-            continue;
-        }
         if key.parent_columns.is_empty() {
             key.parent_columns = primary_key(connection, &key.parent.name)?;
         }
-        acting.push(key);
+        key.parent_identity = identity(connection, &key.parent.name)?;
+        complete.push(key);
     }
-    Ok(acting)
+    Ok(complete)
 }
 
 fn action(word: &str) -> Action {
@@ -71,6 +77,18 @@ fn primary_key(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Str
     let mut statement = connection
         .prepare_cached("SELECT lower(name) FROM pragma_table_info(?1) WHERE pk > 0 ORDER BY pk")?;
     statement.query_map([table], |row| row.get(0))?.collect()
+}
+
+/// The primary key, unless it may be null: SQLite lets it, where it is neither the rowid nor the only key.
+fn identity(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT lower(name), \"notnull\" OR (upper(type) = 'INTEGER' AND count(*) OVER () = 1)
+           FROM pragma_table_info(?1, 'main') WHERE pk > 0 ORDER BY pk",
+    )?;
+    let columns = statement.query_map([table], |row| Ok((row.get(0)?, row.get::<_, bool>(1)?)))?;
+    let columns: Vec<(String, bool)> = columns.collect::<rusqlite::Result<_>>()?;
+    let sure = columns.iter().all(|(_, never_null)| *never_null);
+    Ok(if sure { columns.into_iter().map(|(name, _)| name).collect() } else { Vec::new() })
 }
 
 /// Every table that takes part in a foreign key: writing one side makes SQLite read the other.
@@ -97,6 +115,15 @@ pub(super) fn triggers(connection: &Connection, tables: &BTreeSet<String>) -> ru
         }
     }
     Ok(found)
+}
+
+/// Whether a constraint of the table may delete the rows that a new one conflicts with. Read from its text: one
+/// too many makes a count a bound, one too few would be a lie.
+pub(super) fn may_replace(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*) FROM main.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?1) AND lower(sql) LIKE '%replace%'",
+    )?;
+    statement.query_row([table], |row| row.get::<_, i64>(0)).map(|n| n > 0)
 }
 
 /// Whether rows that go from this view go elsewhere: it is a view, and only a trigger can write it.

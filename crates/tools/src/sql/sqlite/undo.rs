@@ -1,0 +1,528 @@
+//! Putting rows back to what they were before a call.
+//!
+//! What a call changed is kept as states, not as steps: each row as it was and as it became. So the rows that
+//! it left are taken out first, and those that were there before are put in afterwards: no order of tables and
+//! no exchange of unique values is in the way. A row that is no longer what the call left has changed since.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_gate::Sample;
+use countersign_rules::CallId;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params_from_iter};
+
+use super::{
+    SAMPLE_ROWS, Trouble,
+    image::{Cell, Change, Row, Shape, layouts},
+    journal::{Insert, layouts_of, prepared},
+    schema, value,
+};
+use crate::sql::{
+    cascade::{ActingKey, named, quoted},
+    journal::{EXAMPLES_MAX, Mark, OnChange, Undone},
+    tool::Mask,
+    value::shown,
+};
+
+/// A call as the journal keeps it.
+pub(super) struct Undo {
+    call: CallId,
+    /// The call that this one undid.
+    undid: Option<String>,
+    shapes: BTreeMap<String, Shape>,
+    entries: Vec<Entry>,
+}
+
+/// Rows that can go back, by their place among the entries, with the hidden rowid they have now.
+type Open = BTreeMap<usize, Option<i64>>;
+
+/// A row that the call changed.
+struct Entry {
+    table: String,
+    change: Change,
+    /// Whether it referred to nothing before the call already.
+    dangling: bool,
+}
+
+impl Undo {
+    /// Reads what is kept of a call.
+    pub(super) fn read(connection: &Connection, call: &CallId) -> Result<Self, Trouble> {
+        let refuse = |why: String| Err(Trouble::Argument(why));
+        if !prepared(connection)? {
+            return refuse("the journal's tables are missing or not as they should be".into());
+        }
+        let record = connection.query_row(
+            "SELECT state, tables, undone_by, undoes FROM countersign_call WHERE id = ?1",
+            [call.as_str()],
+            |row| {
+                Ok((
+                    row.get::<_, String>(0)?,
+                    row.get::<_, Option<String>>(1)?,
+                    row.get::<_, Option<String>>(2)?,
+                    row.get::<_, Option<String>>(3)?,
+                ))
+            },
+        );
+        let Some((state, tables, undone_by, undid)) = record.optional()? else {
+            return refuse(format!("the journal knows no call `{call}`"));
+        };
+        if state != "committed" {
+            return refuse(format!("call `{call}` has not happened"));
+        }
+        if let Some(by) = undone_by {
+            return refuse(format!("call `{call}` has been undone by call `{by}`"));
+        }
+        let Some(tables) = tables else {
+            return refuse(format!(
+                "no rows are kept of call `{call}`: its tool is not reversible, or the retention is over"
+            ));
+        };
+        let shapes: BTreeMap<String, Shape> =
+            serde_json::from_str(&tables).map_err(|_invalid| broken(call))?;
+        let now = layouts(connection)?;
+        for (table, shape) in &shapes {
+            if now.get(table).is_none_or(|layout| layout.shape != *shape) {
+                return refuse(format!("the columns of table `{table}` changed since call `{call}`"));
+            }
+        }
+        let mut statement = connection
+            .prepare("SELECT tbl, old, new, dangling FROM countersign_image WHERE call = ?1 ORDER BY seq")?;
+        let mut rows = statement.query([call.as_str()])?;
+        let mut entries = Vec::new();
+        while let Some(row) = rows.next()? {
+            let table: String = row.get(0)?;
+            let columns = shapes.get(&table).ok_or_else(|| broken(call))?.columns.len();
+            let image = |at: usize| -> Result<Option<Row>, Trouble> {
+                let bytes: Option<Vec<u8>> = row.get(at)?;
+                bytes.map(|b| Row::from_bytes(&b, columns).ok_or_else(|| broken(call))).transpose()
+            };
+            let change = Change { old: image(1)?, new: image(2)? };
+            entries.push(Entry { table, change, dangling: row.get(3)? });
+        }
+        Ok(Self { call: call.clone(), undid, shapes, entries })
+    }
+
+    /// Compares the rows with what the call left. Returns those that can go back as well: by their place, with
+    /// the rowid they have now where no column shows it.
+    pub(super) fn compared(&self, connection: &Connection) -> Result<(Undone, Open), Trouble> {
+        let mut undone = Undone::default();
+        let mut same = Open::new();
+        let mut left: BTreeMap<&str, BTreeSet<&Vec<Cell>>> = BTreeMap::new();
+        for entry in &self.entries {
+            if let Some(new) = &entry.change.new {
+                left.entry(&entry.table).or_default().insert(&new.cells);
+            }
+        }
+        let mut readers = Readers::new(connection);
+        for (at, entry) in self.entries.iter().enumerate() {
+            let Some(shape) = self.shapes.get(&entry.table) else { continue };
+            let there = |row: &Row, readers: &mut Readers<'_>| readers.row(&entry.table, shape, row);
+            let mut rowid = None;
+            let unchanged = match (&entry.change.new, &entry.change.old) {
+                (Some(new), _) => there(new, &mut readers)?.is_some_and(|row| {
+                    rowid = row.rowid;
+                    row.cells == new.cells
+                }),
+                // It was deleted. Where the call put another row with its key, that one is an entry too.
+                (None, Some(old)) => there(old, &mut readers)?.is_none_or(|row| {
+                    left.get(entry.table.as_str()).is_some_and(|rows| rows.contains(&row.cells))
+                }),
+                (None, None) => continue,
+            };
+            let counts = if unchanged { &mut undone.restored } else { &mut undone.changed };
+            let count = counts.entry(entry.table.clone()).or_insert(0);
+            *count = count.saturating_add(1);
+            if unchanged {
+                same.insert(at, rowid);
+            } else {
+                self.example(entry, &mut undone);
+            }
+        }
+        Ok((undone, same))
+    }
+
+    /// Puts the rows back, under the mark of the call that does so. Nothing is left half done but for the
+    /// caller's rollback; rows that changed since are told and left, and where they are to be refused it is
+    /// the caller who rolls back.
+    pub(super) fn apply(
+        &self,
+        connection: &Connection,
+        mark: &Mark,
+        on_change: OnChange,
+        bytes_max: u64,
+    ) -> Result<Undone, Trouble> {
+        let (mut undone, mut open) = self.compared(connection)?;
+        let refused = |undone: &Undone| on_change == OnChange::Refuse && !undone.changed.is_empty();
+        // What stands in the way of a row is only seen when it is put back. Each round has fewer rows.
+        while !refused(&undone) && !open.is_empty() {
+            connection.execute_batch("SAVEPOINT undo")?;
+            let conflicts = self.put_back(connection, &open)?;
+            if conflicts.is_empty() {
+                connection.execute_batch("RELEASE undo")?;
+                self.kept(connection, mark, &open, bytes_max)?;
+                break;
+            }
+            connection.execute_batch("ROLLBACK TO undo; RELEASE undo")?;
+            for entry in conflicts.iter().filter_map(|at| self.entries.get(*at)) {
+                if let Some(count) = undone.restored.get_mut(&entry.table) {
+                    *count = count.saturating_sub(1);
+                }
+                let count = undone.changed.entry(entry.table.clone()).or_insert(0);
+                *count = count.saturating_add(1);
+                self.example(entry, &mut undone);
+            }
+            undone.restored.retain(|_, count| *count > 0);
+            open.retain(|at, _| !conflicts.contains(at));
+        }
+        Ok(undone)
+    }
+
+    /// Takes out what the call left, puts in what was there before, and returns the rows that cannot go back:
+    /// another has their key, or the foreign keys do not hold with them.
+    fn put_back(&self, connection: &Connection, open: &Open) -> Result<BTreeSet<usize>, Trouble> {
+        let entries = || open.keys().filter_map(|at| Some((*at, self.entries.get(*at)?)));
+        let mut statements = Statements::new(connection);
+        for (_, entry) in entries() {
+            let (Some(new), Some(shape)) = (&entry.change.new, self.shapes.get(&entry.table)) else {
+                continue;
+            };
+            let gone = statements
+                .get(&entry.table, "delete", || {
+                    format!("DELETE FROM {} WHERE {}", quoted(&entry.table), shape.by_key())
+                })?
+                .execute(params_from_iter(shape.key_of(new)))?;
+            if gone != 1 {
+                return Err(Trouble::Argument(format!("a row of `{}` could not be taken out", entry.table)));
+            }
+        }
+        let mut conflicts = BTreeSet::new();
+        let mut elsewhere = Vec::new();
+        for (at, entry) in entries() {
+            let (Some(old), Some(shape)) = (&entry.change.old, self.shapes.get(&entry.table)) else {
+                continue;
+            };
+            // Rows of others may have taken the rowid. It means nothing where there is another key.
+            if let (Some(alias), Some(rowid)) = (&shape.rowid, old.rowid) {
+                let taken = statements
+                    .get(&entry.table, "taken", || {
+                        format!("SELECT 1 FROM {} WHERE {alias} = ?1", quoted(&entry.table))
+                    })?
+                    .exists([rowid])?;
+                if taken {
+                    elsewhere.push((at, entry, shape, old));
+                    continue;
+                }
+            }
+            if !insert(&mut statements, &entry.table, shape, old, true)? {
+                conflicts.insert(at);
+            }
+        }
+        for (at, entry, shape, old) in elsewhere {
+            if !insert(&mut statements, &entry.table, shape, old, false)? {
+                conflicts.insert(at);
+            }
+        }
+        if conflicts.is_empty() {
+            let keys = schema::foreign_keys(connection)?;
+            for (at, entry) in entries() {
+                if self.dangling(&mut statements, entry, &keys)? {
+                    conflicts.insert(at);
+                }
+            }
+        }
+        Ok(conflicts)
+    }
+
+    /// Whether the row refers to nothing now that it is back, or others refer to it now that it is gone.
+    fn dangling(
+        &self,
+        statements: &mut Statements<'_>,
+        entry: &Entry,
+        keys: &[ActingKey],
+    ) -> Result<bool, Trouble> {
+        let Some(shape) = self.shapes.get(&entry.table) else { return Ok(false) };
+        let Change { old, new } = &entry.change;
+        for (number, key) in keys.iter().enumerate() {
+            if key.child.name == entry.table
+                && !entry.dangling
+                && let Some(old) = old
+                && !(new.as_ref().is_some_and(|new| same(shape, &key.child_columns, old, new)))
+            {
+                let found = statements
+                    .get(&entry.table, &format!("child {number}"), || {
+                        let own = shape.key.iter().filter_map(|at| shape.columns.get(*at)).enumerate();
+                        let own = own.map(|(n, c)| format!("c.{} = ?{}", quoted(c), n.saturating_add(1)));
+                        without_parent(key, &own.collect::<Vec<_>>().join(" AND "))
+                    })?
+                    .exists(params_from_iter(shape.key_of(old)))?;
+                if found {
+                    return Ok(true);
+                }
+            }
+            if key.parent.name == entry.table
+                && let Some(new) = new
+                && !(old.as_ref().is_some_and(|old| same(shape, &key.parent_columns, old, new)))
+            {
+                let Some(values) = shape.values(&key.parent_columns, new) else {
+                    return Err(Trouble::Argument(format!(
+                        "a foreign key of `{}` refers to a generated column, which undo does not look after",
+                        key.child
+                    )));
+                };
+                let found = statements
+                    .get(&entry.table, &format!("parent {number}"), || {
+                        let own = key.child_columns.iter().enumerate();
+                        let own = own.map(|(n, c)| format!("c.{} = ?{}", quoted(c), n.saturating_add(1)));
+                        without_parent(key, &own.collect::<Vec<_>>().join(" AND "))
+                    })?
+                    .exists(params_from_iter(values))?;
+                if found {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads every row back, and keeps it: undoing can be undone.
+    fn kept(&self, connection: &Connection, mark: &Mark, open: &Open, bytes_max: u64) -> Result<(), Trouble> {
+        let mut readers = Readers::new(connection);
+        let mut insert = Insert::new(connection, mark)?;
+        let mut orphans = Orphans::new(connection)?;
+        let mut bytes = 0_u64;
+        for (at, rowid) in open {
+            let Some(entry) = self.entries.get(*at) else { continue };
+            let Some(shape) = self.shapes.get(&entry.table) else { continue };
+            let new = match &entry.change.old {
+                None => None,
+                Some(old) => {
+                    let back = readers.row(&entry.table, shape, old)?;
+                    // INVARIANT: a row that is said to be restored is what it was.
+                    if back.as_ref().is_none_or(|row| row.cells != old.cells) {
+                        return Err(Trouble::Argument(format!(
+                            "a row of `{}` could not be put back as it was",
+                            entry.table
+                        )));
+                    }
+                    back
+                }
+            };
+            let old = entry.change.new.as_ref().map(|row| Row { rowid: *rowid, cells: row.cells.clone() });
+            let change = Change { old, new };
+            for row in change.old.iter().chain(&change.new) {
+                bytes = bytes.saturating_add(u64::try_from(row.size()).unwrap_or(u64::MAX));
+            }
+            if bytes > bytes_max {
+                return Err(Trouble::Argument(format!(
+                    "the rows kept for undo would take more than {bytes_max} bytes (`bytes_max` of the system's journal)"
+                )));
+            }
+            let stood = |key: &ActingKey| self.stood(open, key);
+            let dangling = orphans.was(&entry.table, shape, &change, stood)?;
+            insert.row(&entry.table, &change, dangling)?;
+        }
+        let shapes = serde_json::to_string(&self.shapes).map_err(|_unwritable| broken(&self.call))?;
+        layouts_of(connection, mark, &shapes)?;
+        connection.execute(
+            "UPDATE countersign_call SET undone_by = ?2 WHERE id = ?1",
+            (self.call.as_str(), mark.call.as_str()),
+        )?;
+        // What this call had undone is done again.
+        if let Some(undid) = &self.undid {
+            connection.execute(
+                "UPDATE countersign_call SET undone_by = NULL WHERE id = ?1 AND undone_by = ?2",
+                (undid, self.call.as_str()),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// What the call left in the columns of a parent.
+    fn stood(&self, open: &Open, key: &ActingKey) -> BTreeSet<Vec<Cell>> {
+        let Some(shape) = self.shapes.get(&key.parent.name) else { return BTreeSet::new() };
+        let entries = open.keys().filter_map(|at| self.entries.get(*at));
+        let rows = entries.filter(|e| e.table == key.parent.name).filter_map(|e| e.change.new.as_ref());
+        rows.filter_map(|row| shape.compared(&key.parent_columns, row)).collect()
+    }
+
+    /// A few of the rows as they would be again, or that would go.
+    pub(super) fn sample(&self, mask: &Mask) -> Option<Sample> {
+        let table = &self.entries.first()?.table;
+        let shape = self.shapes.get(table)?;
+        let entries = self.entries.iter().filter(|entry| entry.table == *table);
+        let most = usize::try_from(SAMPLE_ROWS).unwrap_or(usize::MAX);
+        let rows = entries.take(most).filter_map(|entry| {
+            let row = entry.change.old.as_ref().or(entry.change.new.as_ref())?;
+            let cells = row.cells.iter().zip(&shape.columns);
+            Some(cells.map(|(cell, column)| text(cell, mask.hides(table, column))).collect())
+        });
+        Some(Sample { table: table.clone(), columns: shape.columns.clone(), rows: rows.collect() })
+    }
+
+    /// Names a row that changed since.
+    fn example(&self, entry: &Entry, undone: &mut Undone) {
+        if undone.examples.len() >= EXAMPLES_MAX {
+            return;
+        }
+        let row = entry.change.new.as_ref().or(entry.change.old.as_ref());
+        let (Some(row), Some(shape)) = (row, self.shapes.get(&entry.table)) else { return };
+        let key: Vec<String> =
+            shape.key_of(row).into_iter().map(|cell| text(cell, false).unwrap_or_default()).collect();
+        undone.examples.push(format!("{} ({})", entry.table, key.join(", ")));
+    }
+}
+
+fn broken(call: &CallId) -> Trouble {
+    Trouble::Argument(format!("what is kept of call `{call}` cannot be read"))
+}
+
+fn text(cell: &Cell, masked: bool) -> Option<String> {
+    let value = value::shown(cell.value()).unwrap_or_else(|_| "(not text)".into());
+    shown(&value, masked)
+}
+
+/// A row of a child, by this condition, that refers to nothing.
+fn without_parent(key: &ActingKey, condition: &str) -> String {
+    let refers = key.child_columns.iter().map(|c| format!("c.{} IS NOT NULL", quoted(c)));
+    let pairs = key.child_columns.iter().zip(&key.parent_columns);
+    let meets = pairs.map(|(c, p)| format!("p.{} = c.{}", quoted(p), quoted(c)));
+    format!(
+        "SELECT 1 FROM {} AS c WHERE {condition} AND {} AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {})",
+        named(&key.child),
+        refers.collect::<Vec<_>>().join(" AND "),
+        named(&key.parent),
+        meets.collect::<Vec<_>>().join(" AND "),
+    )
+}
+
+fn same(shape: &Shape, columns: &[String], a: &Row, b: &Row) -> bool {
+    shape.values(columns, a).is_some_and(|a| shape.values(columns, b) == Some(a))
+}
+
+/// Puts a row in. False where another row has a unique value of it.
+fn insert(
+    statements: &mut Statements<'_>,
+    table: &str,
+    shape: &Shape,
+    row: &Row,
+    with_rowid: bool,
+) -> Result<bool, Trouble> {
+    let rowid = with_rowid.then_some(row.rowid).flatten();
+    let what = if rowid.is_some() { "insert with rowid" } else { "insert" };
+    let statement = statements.get(table, what, || {
+        let mut columns: Vec<String> = shape.columns.iter().map(|column| quoted(column)).collect();
+        columns.extend(shape.rowid.clone().filter(|_| rowid.is_some()));
+        let places = vec!["?"; columns.len()].join(", ");
+        // ABORT, whatever the table's own constraints would do about a conflict.
+        format!("INSERT OR ABORT INTO {} ({}) VALUES ({places})", quoted(table), columns.join(", "))
+    })?;
+    let rowid = rowid.map(Cell::Integer);
+    match statement.execute(params_from_iter(row.cells.iter().chain(&rowid))) {
+        Ok(_) => Ok(true),
+        Err(rusqlite::Error::SqliteFailure(code, _))
+            if code.code == ErrorCode::ConstraintViolation && UNIQUE.contains(&code.extended_code) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A unique value, the primary key, the rowid.
+const UNIQUE: [i32; 3] = [
+    rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE,
+    rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY,
+    rusqlite::ffi::SQLITE_CONSTRAINT_ROWID,
+];
+
+/// Tells which rows referred to nothing before they changed. Where other programs write without foreign keys,
+/// as SQLite does unless told otherwise, there are such rows, and they come back as they were.
+pub(super) struct Orphans<'c> {
+    statements: Statements<'c>,
+    keys: Vec<ActingKey>,
+    /// By the key's place: the parents that were there before, as far as they changed. Made when first needed.
+    stood: BTreeMap<usize, BTreeSet<Vec<Cell>>>,
+}
+
+impl<'c> Orphans<'c> {
+    pub(super) fn new(connection: &'c Connection) -> Result<Self, Trouble> {
+        let keys = schema::foreign_keys(connection)?;
+        Ok(Self { statements: Statements::new(connection), keys, stood: BTreeMap::new() })
+    }
+
+    /// Whether a changed row was such a one. `stood` tells the parents that were there before.
+    pub(super) fn was(
+        &mut self,
+        table: &str,
+        shape: &Shape,
+        change: &Change,
+        stood: impl Fn(&ActingKey) -> BTreeSet<Vec<Cell>>,
+    ) -> Result<bool, Trouble> {
+        let Some(old) = &change.old else { return Ok(false) };
+        for (number, key) in self.keys.iter().enumerate().filter(|(_, key)| key.child.name == table) {
+            let Some(values) = shape.values(&key.child_columns, old) else { continue };
+            let kept = change.new.as_ref().is_some_and(|new| same(shape, &key.child_columns, old, new));
+            if kept || values.contains(&&Cell::Null) {
+                continue;
+            }
+            let found = self.statements.get(table, &number.to_string(), || {
+                let on = key.parent_columns.iter().enumerate();
+                let on = on.map(|(n, p)| format!("{} = ?{}", quoted(p), n.saturating_add(1)));
+                let on = on.collect::<Vec<_>>().join(" AND ");
+                format!("SELECT 1 FROM {} WHERE {on}", named(&key.parent))
+            });
+            // A parent that is no table, or has no such columns, is none.
+            let Ok(found) = found else { return Ok(true) };
+            if found.exists(params_from_iter(values))? {
+                continue;
+            }
+            let stood = self.stood.entry(number).or_insert_with(|| stood(key));
+            if !shape.compared(&key.child_columns, old).is_some_and(|values| stood.contains(&values)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Statements on each table, prepared once.
+struct Statements<'c> {
+    connection: &'c Connection,
+    prepared: BTreeMap<(String, String), rusqlite::Statement<'c>>,
+}
+
+impl<'c> Statements<'c> {
+    const fn new(connection: &'c Connection) -> Self {
+        Self { connection, prepared: BTreeMap::new() }
+    }
+
+    fn get(
+        &mut self,
+        table: &str,
+        what: &str,
+        sql: impl FnOnce() -> String,
+    ) -> rusqlite::Result<&mut rusqlite::Statement<'c>> {
+        use std::collections::btree_map::Entry::{Occupied, Vacant};
+        match self.prepared.entry((table.to_owned(), what.to_owned())) {
+            Occupied(known) => Ok(known.into_mut()),
+            Vacant(place) => Ok(place.insert(self.connection.prepare(&sql())?)),
+        }
+    }
+}
+
+/// Reads rows by their primary keys.
+struct Readers<'c>(Statements<'c>);
+
+impl<'c> Readers<'c> {
+    const fn new(connection: &'c Connection) -> Self {
+        Self(Statements::new(connection))
+    }
+
+    /// The row that has the key of this one now.
+    fn row(&mut self, table: &str, shape: &Shape, row: &Row) -> Result<Option<Row>, Trouble> {
+        let statement = self.0.get(table, "read", || {
+            format!("SELECT {} FROM {} WHERE {}", shape.listed(), quoted(table), shape.by_key())
+        })?;
+        let mut found = statement.query(params_from_iter(shape.key_of(row)))?;
+        Ok(found.next()?.map(|row| shape.row(row)).transpose()?)
+    }
+}
