@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Dialect;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Type};
 
 /// The form that is written and read.
 const FORMAT: u32 = 1;
@@ -151,7 +151,10 @@ impl Snapshot {
             let subject = format!("operator {}.{} by {function}", one.schema, one.name);
             subjects.insert(subject, Value::Null);
         }
-        for one in &catalog.types {
+        // Each relation has a row type, which changes with it.
+        let rows =
+            |one: &Type| catalog.relations.iter().any(|r| (&r.schema, &r.name) == (&one.schema, &one.name));
+        for one in catalog.types.iter().filter(|one| !rows(one)) {
             subjects.insert(format!("type {}.{}", one.schema, one.name), value(serde_json::to_value(one)));
         }
         for one in &catalog.casts {

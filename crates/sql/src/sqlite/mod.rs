@@ -144,6 +144,7 @@ fn join(walk: &mut Walk, verb: Verb, seen: &Observed, schema_known: bool) {
     let explained = verb == Verb::Explain;
     let schema_change = found.categories.contains(&Category::Schema);
     // What a view or trigger touches is not named by the text. Whether one acts is heard before each event.
+    let through_any = seen.events.iter().any(|event| matches!(event, Event::Through(_)));
     let mut through = false;
     for event in &seen.events {
         let hidden = std::mem::take(&mut through);
@@ -164,7 +165,7 @@ fn join(walk: &mut Walk, verb: Verb, seen: &Observed, schema_known: bool) {
                 }
                 found.functions.insert(FunctionRef { schema: None, name: name.clone() });
             }
-            Event::Read(table) => {
+            Event::Read(table) | Event::Rows(table) => {
                 let system = walk::system_relation(&table.name);
                 if known(found.reads.iter().chain(&found.writes), table)
                     || functions::table_valued(&table.name)
@@ -176,6 +177,8 @@ fn join(walk: &mut Walk, verb: Verb, seen: &Observed, schema_known: bool) {
                     found.categories.insert(Category::Catalog);
                 }
                 // A change looks into the tables its foreign keys link to; a read names what it reads.
+                // Where it reads no column of a table behind a view, SQLite does not say that the view does.
+                let hidden = hidden || (through_any && matches!(event, Event::Rows(_)));
                 if schema_known && (hidden || found.effect > Effect::Read) {
                     found.reads_through.insert(table.clone());
                 } else {

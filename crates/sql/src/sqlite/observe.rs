@@ -27,6 +27,8 @@ pub(super) struct Observed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Read(TableRef),
+    /// Rows of a table, and none of its columns: to count them, or by their number.
+    Rows(TableRef),
     Write(TableRef),
     Delete(TableRef),
     Function(String),
@@ -238,6 +240,7 @@ fn hear(context: &AuthContext<'_>) -> (Vec<Event>, Authorization) {
     let mut answer = Authorization::Allow;
     let event = match context.action {
         AuthAction::Select | AuthAction::Recursive => Event::Plain,
+        AuthAction::Read { table_name, column_name: "" } => Event::Rows(named(table_name)),
         AuthAction::Read { table_name, .. } => Event::Read(named(table_name)),
         AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. } => {
             Event::Write(named(table_name))

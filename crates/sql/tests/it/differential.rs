@@ -17,8 +17,9 @@ use countersign_sql::{Dialect, Effect, Explained, explain};
 
 use crate::chance::Chance;
 use crate::postgres_server::{Scratch, only};
+use crate::respelled::respelled;
 use crate::sqlite_server::Readable;
-use crate::statements::{Maker, respelled};
+use crate::statements::Maker;
 
 const POSTGRES_STATEMENTS: usize = 4_000;
 const SQLITE_STATEMENTS: usize = 2_000;

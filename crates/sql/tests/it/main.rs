@@ -21,5 +21,6 @@ mod generated;
 mod hidden_calls;
 mod hostile;
 mod postgres_server;
+mod respelled;
 mod sqlite_server;
 mod statements;

@@ -40,6 +40,8 @@ pub(crate) struct Statement {
     pub(crate) reads: BTreeSet<TableRef>,
     /// Tables it writes by name.
     pub(crate) writes: BTreeSet<TableRef>,
+    /// Tables that it touches only through what it names: views, cascades, policies.
+    pub(crate) through: BTreeSet<TableRef>,
     /// How far it reaches can be found out so.
     pub(crate) sizing: Sizing,
     /// Whether it may delete rows that its own are in conflict with (`REPLACE`).
@@ -264,6 +266,7 @@ impl Scope {
             },
             reads: named(&statement.reads),
             writes: named(&statement.writes),
+            through: statement.tables().difference(&statement.named).map(|t| self.settled(t)).collect(),
             verb: statement.verb,
             categories: explained.categories.clone(),
             text,

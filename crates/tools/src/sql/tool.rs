@@ -272,9 +272,9 @@ pub struct Work {
 }
 
 impl Work {
-    /// The names of the tables that the statement names, in lower case.
+    /// The names of the tables that the statement names, and of those that stand behind them, in lower case.
     pub(crate) fn tables(&self) -> BTreeSet<String> {
-        let named = self.statement.reads.iter().chain(&self.statement.writes);
+        let named = self.statement.reads.iter().chain(&self.statement.writes).chain(&self.statement.through);
         named.map(|table| table.name.to_ascii_lowercase()).collect()
     }
 

@@ -9,11 +9,16 @@
     reason = "a panic in a test is a failed test"
 )]
 
+#[path = "../../../sql/tests/it/chance.rs"]
+mod chance;
 mod harness;
 mod http;
+mod inspect;
 mod mcp;
 mod postgres;
 mod postgres_undo;
 mod reach;
 mod sqlite;
+#[path = "../../../sql/tests/it/statements.rs"]
+mod statements;
 mod upstream;

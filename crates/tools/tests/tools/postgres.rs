@@ -22,9 +22,9 @@ const SCHEMA: &str = "
     insert into other default values;
 ";
 
-struct Database {
-    url: String,
-    client: Client,
+pub(crate) struct Database {
+    pub(crate) url: String,
+    pub(crate) client: Client,
 }
 
 pub(crate) async fn connect(url: &str) -> Client {
@@ -34,7 +34,7 @@ pub(crate) async fn connect(url: &str) -> Client {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the server for tests is named by the environment")]
-async fn database(name: &str, rows: i32) -> Database {
+pub(crate) async fn database(name: &str, rows: i32) -> Database {
     let base = std::env::var("COUNTERSIGN_TEST_POSTGRES").expect("COUNTERSIGN_TEST_POSTGRES names a server");
     let admin = connect(&base).await;
     admin.batch_execute(&format!("drop database if exists tools_{name} with (force)")).await.unwrap();
@@ -55,7 +55,7 @@ async fn database(name: &str, rows: i32) -> Database {
 }
 
 impl Database {
-    fn world(&self, definitions: Vec<SqlDefinition>, policy: &str) -> World {
+    pub(crate) fn world(&self, definitions: Vec<SqlDefinition>, policy: &str) -> World {
         self.limited(definitions, policy, SqlLimits::default())
     }
 
@@ -70,7 +70,7 @@ impl Database {
     }
 }
 
-fn postgres(limits: SqlLimits) -> SystemDefinition {
+pub(crate) fn postgres(limits: SqlLimits) -> SystemDefinition {
     system("billing", Target::Postgres(PostgresTarget { limits, ..PostgresTarget::default() }))
 }
 

@@ -1,0 +1,373 @@
+//! What a real database holds, read into a snapshot, and what the snapshot changes in what is said of statements.
+
+use std::sync::Arc;
+
+use countersign_gate::Vault;
+use countersign_rules::{DeclaredEffect, Effect as Declared, SystemName};
+use countersign_sql::{Catalog, Dialect, Effect, Relation, RelationKind, Snapshot, Volatility, explain};
+use countersign_tools::{
+    AnyDefinition, SqlSystem,
+    definition::{SqlLimits, SystemDefinition},
+};
+use serde_json::json;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use crate::harness::{ALLOW, TestVault, World, fixed, from_agent, sqlite};
+use crate::postgres::{Database, database, postgres};
+use crate::statements::Maker;
+
+/// The schema of the corpora, and what hides in databases.
+const SCHEMA: &str = include_str!("../../../sql/tests/corpus/postgres-schema.sql");
+const HIDDEN: &str = "
+    create function hidden_write() returns int language sql stable as 'select volatile_write()';
+    create function atomic_read(int) returns bigint language sql stable begin atomic select count(*) from invoice where id > $1; end;
+    create function returned(int) returns int language sql immutable return $1 + 1;
+    create function procedural() returns int language plpgsql stable as 'begin return volatile_write(); end';
+    create function definer_read() returns bigint language sql stable security definer as 'select count(*) from secrets';
+    create function step(int, int) returns int language sql volatile as 'select volatile_write()';
+    create aggregate sneaky_sum(int) (sfunc = step, stype = int, initcond = '0');
+    create aggregate fair_sum(int) (sfunc = int4pl, stype = int, initcond = '0');
+    create domain guarded as int check (volatile_write() > 0);
+    create type holder as (g guarded);
+    create function mood_of(int) returns status language plpgsql volatile as 'begin perform volatile_write(); return ''active''; end';
+    create cast (int as status) with function mood_of(int);
+    create table parted (id int primary key, at date, total numeric generated always as (id * 2) stored)
+        partition by range (id);
+    create table numbered (id int generated always as identity primary key);
+    create table parted_low partition of parted for values from (0) to (100);
+    create table owned (id int primary key, who text);
+    alter table owned enable row level security;
+    create policy mine on owned for select using (volatile_write() > 0 or who = current_user);
+    create function stamp() returns trigger language plpgsql as 'begin return new; end';
+    create trigger stamped after update or delete on billing for each row execute function stamp();
+    create table ruled (id int);
+    create rule redirect as on insert to ruled do also insert into audit_log (entry) values ('r');
+    create view customers as select id, name from customer where id > 0;
+    create table peer (id int references customer on delete set null on update cascade);
+";
+
+async fn inspected(definition: &SystemDefinition, vault: TestVault, world: &World) -> Snapshot {
+    let upkeep = world.gate.review(&SystemName::parse("billing").unwrap());
+    let vault: Arc<dyn Vault> = Arc::new(vault);
+    SqlSystem::new(definition, vault).unwrap().inspect(&upkeep).await.unwrap()
+}
+
+async fn postgres_snapshot(db: &Database) -> Snapshot {
+    let vault = TestVault::default().with("billing", "url", &db.url);
+    inspected(&postgres(SqlLimits::default()), vault, &db.world(Vec::new(), ALLOW)).await
+}
+
+async fn prepared(name: &str) -> Database {
+    let db = database(name, 0).await;
+    db.client.batch_execute("drop schema public cascade; create schema public").await.unwrap();
+    db.client.batch_execute(SCHEMA).await.unwrap();
+    db.client.batch_execute(HIDDEN).await.unwrap();
+    db
+}
+
+fn relation<'c>(catalog: &'c Catalog, name: &str) -> &'c Relation {
+    catalog.relations.iter().find(|relation| relation.name == name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+#[tokio::test]
+async fn postgres_tells_what_it_holds() {
+    let db = prepared("inspect").await;
+    let snapshot = postgres_snapshot(&db).await;
+    let text = snapshot.text().unwrap();
+    assert_eq!(postgres_snapshot(&db).await.text().unwrap(), text, "one text for one database");
+    assert_eq!(Snapshot::parse(&text).unwrap(), snapshot);
+    let catalog = &snapshot.catalog;
+    assert_eq!(catalog.search_path, ["public"]);
+
+    let parted = relation(catalog, "parted");
+    assert_eq!(parted.primary_key, ["id"]);
+    let flags = |table: &str, name: &str| {
+        let column = relation(catalog, table).columns.iter().find(|column| column.name == name).unwrap();
+        (column.data_type.as_str(), column.generated, column.identity)
+    };
+    assert_eq!(flags("parted", "total"), ("numeric", true, false));
+    assert_eq!(flags("numbered", "id"), ("integer", false, true));
+    assert_eq!(relation(catalog, "parted_low").inherits[0].name, "parted");
+    let peer = serde_json::to_value(&relation(catalog, "peer").foreign_keys).unwrap();
+    let expected = json!([{
+        "columns": ["id"], "schema": "public", "table": "customer", "references": ["id"],
+        "on_delete": "set_null", "on_update": "cascade",
+    }]);
+    assert_eq!(peer, expected);
+    let trigger = &relation(catalog, "billing").triggers[0];
+    assert_eq!(trigger.name, "stamped");
+    assert_eq!(trigger.events.iter().collect::<Vec<_>>(), ["delete", "update"]);
+    assert_eq!(trigger.function.as_ref().unwrap().name, "stamp");
+    assert_eq!(relation(catalog, "ruled").rules[0].name, "redirect");
+    let owned = relation(catalog, "owned");
+    assert!(owned.row_security && owned.policies[0].using.is_some());
+    assert_eq!(relation(catalog, "monthly").kind, RelationKind::MaterializedView);
+    assert_eq!(relation(catalog, "customers").kind, RelationKind::View);
+    let routine = |name: &str| catalog.routines.iter().find(|routine| routine.name == name).unwrap();
+    assert_eq!(routine("volatile_write").volatility, Volatility::Volatile);
+    assert!(routine("volatile_write").body.is_none(), "what is never a read need not be shown");
+    assert!(routine("definer_read").security_definer);
+    assert_eq!(routine("sneaky_sum").calls[0].name, "step");
+    assert!(catalog.casts.iter().any(|cast| cast.function.name == "mood_of"));
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_stale_is_told_by_its_differences() {
+    let db = prepared("stale").await;
+    let before = postgres_snapshot(&db).await;
+    assert_eq!(before.differences(&postgres_snapshot(&db).await), []);
+    db.client
+        .batch_execute(
+            "alter function pure(int) volatile; create table fresh (id int); drop view customers; \
+             alter table billing disable trigger stamped; alter table secrets enable row level security",
+        )
+        .await
+        .unwrap();
+    let after = postgres_snapshot(&db).await;
+    let lines: Vec<String> = before.differences(&after).iter().map(ToString::to_string).collect();
+    for expected in [
+        "~ function public.pure(integer): body",
+        "+ relation public.fresh",
+        "- relation public.customers",
+        "~ relation public.billing: triggers -stamped",
+        "~ relation public.secrets: row_security null → true",
+    ] {
+        assert!(lines.iter().any(|line| line.starts_with(expected)), "{expected}: {lines:?}");
+    }
+    assert_eq!(lines.len(), 5, "{lines:?}");
+}
+
+/// PostgreSQL holds a stable function to its promise only where it writes by itself; calls, aggregates, policies,
+/// conversions and views it does not.
+#[tokio::test]
+async fn a_snapshot_is_never_laxer_than_the_database() {
+    let db = prepared("laxer").await;
+    let catalog = postgres_snapshot(&db).await.catalog;
+    let effect = |sql: &str| explain(Dialect::Postgres, sql, Some(&catalog)).unwrap().effect;
+    for sql in [
+        "select hidden_write()",
+        "select procedural()",
+        "select sneaky_sum(id) from customer",
+        "select 5::guarded",
+        "select '(5)'::holder",
+        "select 5::status",
+        "select * from owned",
+        "select * from sneaky",
+        "select i.invoice_purge from invoice i",
+        "select json_populate_record(null::holder, '{\"g\": 5}')",
+    ] {
+        assert_ne!(effect(sql), Effect::Read, "{sql}");
+        // And every one of them does write, when it may.
+        db.client.batch_execute("begin; insert into owned values (1, 'x')").await.unwrap();
+        let before: i64 = written(&db.client).await;
+        db.client.simple_query(sql).await.unwrap_or_else(|error| panic!("{error:?}: {sql}"));
+        let after = written(&db.client).await;
+        db.client.batch_execute("rollback").await.unwrap();
+        // The owner of a table is not held to its policies.
+        assert!(after > before || sql.contains("owned"), "{sql} writes nothing");
+    }
+    for sql in [
+        "select atomic_read(1), returned(1), pure(1), stable_read(), definer_read()",
+        "select fair_sum(id) from customer",
+        "select '(1,x)'::pair",
+        "select * from customers join invoice_totals on customer_id = id",
+        "select * from parted",
+    ] {
+        assert_eq!(effect(sql), Effect::Read, "{sql}");
+        db.client.batch_execute(&format!("begin read only; {sql}; rollback")).await.unwrap();
+    }
+    let told = explain(Dialect::Postgres, "select definer_read()", Some(&catalog)).unwrap();
+    assert!(told.reasons.iter().any(|reason| reason.code == "definer_function"));
+    assert!(told.tables.iter().any(|table| table.name == "secrets"), "what it reads is told");
+    let through = explain(Dialect::Postgres, "delete from customers where id = 1", Some(&catalog)).unwrap();
+    let writes: Vec<String> = through.statements[0].writes.iter().map(ToString::to_string).collect();
+    for table in ["public.customer", "public.invoice", "public.billing", "public.peer"] {
+        assert!(writes.contains(&table.to_owned()), "{writes:?}");
+    }
+    assert!(through.reasons.iter().any(|reason| reason.text.contains("trigger `stamped`")));
+}
+
+/// Rows this transaction has written so far, and sequences aside.
+async fn written(client: &Client) -> i64 {
+    let sql =
+        "select coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint from pg_stat_xact_user_tables";
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+/// The comparison of the sql crate once more, with views over functions that write and such functions as attributes.
+#[tokio::test]
+async fn with_a_snapshot_no_write_is_called_a_read_and_nearly_every_read_is() {
+    const STATEMENTS: usize = 1_500;
+    let db = prepared("compared").await;
+    let catalog = postgres_snapshot(&db).await.catalog;
+    let mut maker = Maker::new(Dialect::Postgres, 7, true);
+    let (mut harmful, mut harmless, mut proved, mut wrong) = (0_u32, 0_u32, 0_u32, Vec::new());
+    for _ in 0..STATEMENTS {
+        let sql = maker.statement();
+        let explained = explain(Dialect::Postgres, &sql, Some(&catalog)).unwrap();
+        let read = explained.effect == Effect::Read;
+        match traces(&db.client, &sql).await {
+            Ok(traces) if traces.is_empty() => {
+                if !maker.armed {
+                    harmless += 1;
+                    proved += u32::from(read);
+                }
+            }
+            Ok(traces)
+                if sql.starts_with("explain ") && traces.split(',').all(|t| t == "RowExclusiveLock") => {}
+            Ok(traces) => {
+                harmful += 1;
+                if read {
+                    wrong.push(format!("leaves {traces}: {sql}"));
+                }
+            }
+            Err(_) => {}
+        }
+    }
+    println!(
+        "{STATEMENTS} statements with a catalog: {harmful} change something, {harmless} harmless, {proved} called a read"
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(harmful > 300 && harmless > 500, "{harmful} {harmless}");
+    assert!(proved * 100 >= harmless * 99, "{proved} of {harmless}");
+}
+
+async fn traces(client: &Client, sql: &str) -> Result<String, tokio_postgres::Error> {
+    let ask = "select coalesce(pg_current_xact_id_if_assigned()::text, '') || coalesce((select string_agg(mode, ',') from pg_locks \
+               where pid = pg_backend_pid() and locktype in ('relation', 'tuple', 'advisory', 'object') and mode <> 'AccessShareLock'), '') \
+               || coalesce((select string_agg(name, ',') from pg_cursors where name <> ''), '') || current_setting('work_mem') || \
+               current_setting('search_path')";
+    client.batch_execute("begin; set local work_mem = '4MB'; set local search_path = public").await?;
+    let answer = async {
+        client.simple_query(sql).await?;
+        client.simple_query(ask).await
+    }
+    .await;
+    client.batch_execute("rollback").await?;
+    let text = answer?.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    let text = text.unwrap_or_default();
+    Ok(text.strip_suffix("4MBpublic").map_or(text.clone(), str::to_owned))
+}
+
+/// Listing a view is enough to read it; a function reads only what the tool may.
+#[tokio::test]
+async fn agents_reach_through_views_and_functions_only_what_the_tool_lists() {
+    let db = prepared("scope").await;
+    let snapshot = Arc::new(postgres_snapshot(&db).await);
+    let tools = vec![from_agent("query", &["customers", "invoice"])];
+    let definitions: Vec<_> = tools.into_iter().map(AnyDefinition::Sql).collect();
+    let definition = SystemDefinition { catalog: Some(snapshot), ..postgres(SqlLimits::default()) };
+    let vault = TestVault::default().with("billing", "url", &db.url);
+    let world = World::new(&[definition], vault, &definitions, ALLOW);
+    for sql in
+        ["select count(*) from customers", "select stable_read(), pure(2)", "select count(*) from invoice"]
+    {
+        let done = world.done("query", json!({ "sql": sql })).await;
+        assert_eq!(done.rows, 1, "{sql}");
+    }
+    for (sql, word) in [
+        ("select * from customer", "`customer` is not one"),
+        ("select definer_read()", "`secrets` is not one"),
+        ("select hidden_write()", "cannot be seen"),
+        ("select * from sneaky", "cannot be seen"),
+    ] {
+        let answer = world.call("query", json!({ "sql": sql })).await;
+        let refusal = crate::harness::refused(answer, countersign_rules::Code::StatementRefused);
+        assert!(refusal.message.contains(word), "{sql}: {}", refusal.message);
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_of_another_database_is_refused() {
+    let db = database("other_kind", 0).await;
+    let mut snapshot = postgres_snapshot(&db).await;
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |definition: SystemDefinition, snapshot: &Snapshot| {
+        let vault: Arc<dyn Vault> = Arc::new(TestVault::default());
+        let definition = SystemDefinition { catalog: Some(Arc::new(snapshot.clone())), ..definition };
+        SqlSystem::new(&definition, vault).unwrap_err().to_string()
+    };
+    let told = refused(sqlite(&dir.path().join("x.db")), &snapshot);
+    assert!(told.contains("is of a database of kind `postgres`"), "{told}");
+    snapshot.catalog.search_path = vec!["other".into()];
+    let told = refused(postgres(SqlLimits::default()), &snapshot);
+    assert!(told.contains("search path"), "{told}");
+}
+
+#[tokio::test]
+async fn sqlite_tells_what_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("shop.db");
+    let file = rusqlite::Connection::open(&path).unwrap();
+    file.execute_batch(
+        "create table customer (id integer primary key autoincrement, name text, loud text generated always as (upper(name)) stored);
+         create table invoice (id integer, no integer, customer integer references customer on delete cascade on update set null, primary key (id, no));
+         create view customers as select id, name from customer;
+         create trigger gone after delete on customer begin delete from invoice where no = old.id; end;
+         create trigger \"in stead\" instead of insert on customers begin insert into customer (name) values (new.name); end;
+         create virtual table words using fts5 (body);
+         create index by_name on customer (name);",
+    )
+    .unwrap();
+    let world = World::new(&[sqlite(&path)], TestVault::default(), &[], ALLOW);
+    let snapshot = inspected(&sqlite(&path), TestVault::default(), &world).await;
+    assert_eq!(Snapshot::parse(&snapshot.text().unwrap()).unwrap(), snapshot);
+    let catalog = &snapshot.catalog;
+    let customer = relation(catalog, "customer");
+    assert_eq!(customer.primary_key, ["id"]);
+    assert!(customer.columns[0].identity && customer.columns[2].generated);
+    assert_eq!(customer.triggers[0].name, "gone");
+    assert_eq!(relation(catalog, "invoice").primary_key, ["id", "no"]);
+    assert_eq!(
+        serde_json::to_value(&relation(catalog, "invoice").foreign_keys).unwrap(),
+        json!([{"columns": ["customer"], "schema": "main", "table": "customer", "on_delete": "cascade", "on_update": "set_null"}])
+    );
+    let customers = relation(catalog, "customers");
+    assert_eq!(customers.kind, RelationKind::View);
+    assert!(customers.triggers[0].instead && customers.triggers[0].events.contains("insert"));
+    assert_eq!(relation(catalog, "words").kind, RelationKind::VirtualTable);
+
+    let told = explain(Dialect::Sqlite, "delete from customer where id = 1", Some(catalog)).unwrap();
+    assert!(told.reasons.iter().any(|reason| reason.text.contains("`gone`")), "{:?}", told.reasons);
+    assert!(told.tables.iter().any(|table| table.name == "invoice"));
+    let read = explain(Dialect::Sqlite, "select * from customers", Some(catalog)).unwrap();
+    assert_eq!(read.effect, Effect::Read);
+    assert_eq!(read.statements[0].named.len(), 1, "the view is named, its table is not");
+    file.execute_batch("drop trigger gone").unwrap();
+    let later = inspected(&sqlite(&path), TestVault::default(), &world).await;
+    let lines: Vec<String> = snapshot.differences(&later).iter().map(ToString::to_string).collect();
+    assert!(lines.contains(&"~ relation main.customer: triggers -gone".to_owned()), "{lines:?}");
+}
+
+#[tokio::test]
+async fn sqlite_agents_read_a_view_that_the_tool_lists() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("shop.db");
+    let file = rusqlite::Connection::open(&path).unwrap();
+    file.execute_batch(
+        "create table customer (id integer primary key, name text); insert into customer values (1, 'ada');
+         create view customers as select id from customer;",
+    )
+    .unwrap();
+    let world = World::new(&[sqlite(&path)], TestVault::default(), &[], ALLOW);
+    let snapshot = inspected(&sqlite(&path), TestVault::default(), &world).await;
+    let definition = SystemDefinition { catalog: Some(Arc::new(snapshot)), ..sqlite(&path) };
+    let tools = [
+        AnyDefinition::Sql(from_agent("query", &["customers"])),
+        AnyDefinition::Sql(fixed(
+            "all",
+            DeclaredEffect::Read,
+            json!({}),
+            "select count(*) as n from customers",
+        )),
+    ];
+    let world = World::new(&[definition], TestVault::default(), &tools, ALLOW);
+    assert_eq!(world.done("query", json!({ "sql": "select * from customers" })).await.rows, 1);
+    assert_eq!(world.done("all", json!({})).await.rows, 1);
+    assert_eq!(world.tools["all"].spec().effect.ceiling(), Declared::Read);
+    let answer = world.call("query", json!({ "sql": "select * from customer" })).await;
+    crate::harness::refused(answer, countersign_rules::Code::StatementRefused);
+}
