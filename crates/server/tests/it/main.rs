@@ -24,4 +24,6 @@ mod served;
 #[cfg(test)]
 mod sql;
 #[cfg(test)]
+mod system;
+#[cfg(test)]
 mod telemetry;

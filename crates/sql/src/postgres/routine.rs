@@ -21,10 +21,10 @@ impl Walk<'_> {
         let shown = FunctionRef { schema: schema.map(str::to_owned), name: name.to_owned() };
         let own = matches!(schema, None | Some("pg_catalog"));
         let built_in = if own { functions::built_in(name) } else { BuiltIn::Unknown };
-        if let BuiltIn::Harmful((effect, categories, text)) = built_in {
-            if !(self.planned_only && functions::never_planned(categories)) {
-                self.raise(effect, categories, "function", format!("function `{shown}` {text}"));
-            }
+        if let BuiltIn::Harmful((effect, categories, text)) = built_in
+            && !(self.planned_only && functions::never_planned(categories))
+        {
+            self.raise(effect, categories, "function", format!("function `{shown}` {text}"));
         }
         let known = !matches!(built_in, BuiltIn::Unknown);
         let Some(catalog) = self.catalog else {

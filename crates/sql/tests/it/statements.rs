@@ -260,10 +260,11 @@ impl Maker {
     }
 
     fn expression(&mut self, kind: Kind, depth: usize, scope: &Scope) -> String {
-        if self.harm_one_in > 0 && self.chance.one_in(self.harm_one_in) {
-            if let Some(harm) = self.harm(kind) {
-                return self.filled(harm, depth.saturating_sub(1), scope);
-            }
+        if self.harm_one_in > 0
+            && self.chance.one_in(self.harm_one_in)
+            && let Some(harm) = self.harm(kind)
+        {
+            return self.filled(harm, depth.saturating_sub(1), scope);
         }
         if depth == 0 {
             return self.atom(kind, scope);

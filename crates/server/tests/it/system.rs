@@ -1,0 +1,117 @@
+//! `countersign system inspect`, and the catalog that a folder names.
+
+use std::{fs, path::Path};
+
+use rusqlite::Connection;
+
+use crate::binary::{run_in, run_with};
+
+fn sql(folder: &Path, text: &str) {
+    Connection::open(folder.join("billing.db")).unwrap().execute_batch(text).unwrap();
+}
+
+fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("gate");
+    let made = run_with(&["init", folder.to_str().unwrap()], b"");
+    assert_eq!(made.code, 0, "{}", made.err);
+    (dir, folder)
+}
+
+fn name_catalog(folder: &Path, file: &str) {
+    let main = folder.join("countersign.toml");
+    let text = fs::read_to_string(&main).unwrap();
+    let named = text.replacen("[system.billing]", &format!("[system.billing]\ncatalog = \"{file}\""), 1);
+    assert_ne!(named, text);
+    fs::write(main, named).unwrap();
+}
+
+#[test]
+fn a_snapshot_is_written_named_checked_and_found_stale() {
+    let (_dir, folder) = folder();
+    sql(&folder, "create view open_invoices as select id, customer from invoice");
+    let inspected = run_in(&folder, &["system", "inspect", "billing", "--out", "catalog/billing.json"]);
+    assert_eq!(inspected.code, 0, "{}", inspected.err);
+    assert!(inspected.out.contains("main.open_invoices"), "{}", inspected.out);
+    let written = fs::read_to_string(folder.join("catalog/billing.json")).unwrap();
+    assert!(written.starts_with("{\n  \"format\": 1,\n  \"dialect\": \"sqlite\","), "{written}");
+    let printed = run_in(&folder, &["system", "inspect", "billing", "--json"]).value();
+    assert_eq!(printed, serde_json::from_str::<serde_json::Value>(&written).unwrap());
+
+    // Nothing to compare with until the configuration names it.
+    assert_eq!(run_in(&folder, &["system", "inspect", "billing", "--check"]).code, 2);
+    name_catalog(&folder, "catalog/billing.json");
+    let same = run_in(&folder, &["system", "inspect", "billing", "--check"]);
+    assert_eq!(same.code, 0, "{}{}", same.out, same.err);
+    let checked = run_in(&folder, &["check"]);
+    assert_eq!(checked.code, 0, "{}", checked.err);
+
+    sql(
+        &folder,
+        "create trigger gone after delete on invoice begin delete from customer where id = old.customer; end",
+    );
+    let stale = run_in(&folder, &["system", "inspect", "billing", "--check"]);
+    assert_eq!(stale.code, 1);
+    assert!(stale.out.contains("~ relation main.invoice: triggers +gone"), "{}", stale.out);
+    let told = run_in(&folder, &["system", "inspect", "billing", "--check", "--json"]);
+    assert_eq!(told.code, 1);
+    assert_eq!(told.value()["ok"], false);
+    assert_eq!(run_in(&folder, &["check"]).code, 0, "`check` asks no database");
+}
+
+#[test]
+fn explain_looks_through_what_the_snapshot_shows() {
+    let (_dir, folder) = folder();
+    sql(
+        &folder,
+        "create view open_invoices as select id, customer from invoice;
+         create trigger gone after delete on invoice begin delete from customer where id = old.customer; end",
+    );
+    assert_eq!(run_in(&folder, &["system", "inspect", "billing", "--out", "c.json"]).code, 0);
+    let explain = ["sql", "explain", "--dialect", "sqlite", "--catalog", "c.json", "--json"];
+    let read = run_in(&folder, &[&explain[..], &["select * from open_invoices"]].concat()).value();
+    assert_eq!(read["effect"], "read");
+    assert_eq!(read["tables"], serde_json::json!(["invoice", "open_invoices"]));
+    let delete = run_in(&folder, &[&explain[..], &["delete from invoice where id = 1"]].concat()).value();
+    assert!(delete["tables"].as_array().unwrap().contains(&"customer".into()), "{delete}");
+    let other =
+        run_in(&folder, &["sql", "explain", "--dialect", "postgres", "--catalog", "c.json", "select 1"]);
+    assert_eq!(other.code, 2);
+    assert!(other.err.contains("is of a database of kind `sqlite`"), "{}", other.err);
+}
+
+#[test]
+fn a_catalog_that_cannot_be_used_is_a_mistake_of_the_folder() {
+    let (_dir, folder) = folder();
+    name_catalog(&folder, "catalog.json");
+    let file = folder.join("catalog.json");
+    let refused = |word: &str| {
+        let ran = run_in(&folder, &["check"]);
+        assert_ne!(ran.code, 0);
+        let told = format!("{}{}", ran.out, ran.err);
+        assert!(told.contains(word) && told.contains("catalog"), "{told}");
+        assert!(told.contains("countersign.toml"), "{told}");
+    };
+    refused("catalog.json");
+    fs::write(&file, "{}").unwrap();
+    refused("format");
+    fs::write(&file, r#"{"format": 9, "dialect": "sqlite", "catalog": {}}"#).unwrap();
+    refused("format 9");
+    fs::write(&file, r#"{"format": 1, "dialect": "postgres", "catalog": {}}"#).unwrap();
+    refused("kind `postgres`");
+    fs::write(&file, r#"{"format": 1, "dialect": "sqlite", "catalog": {"schema": ["ATTACH 'x.db' AS x"]}}"#)
+        .unwrap();
+    refused("ATTACH");
+    assert!(!folder.join("x.db").exists());
+    // Writing a good one does not need a good one.
+    assert_eq!(run_in(&folder, &["system", "inspect", "billing", "--out", "catalog.json"]).code, 0);
+    assert_eq!(run_in(&folder, &["check"]).code, 0);
+}
+
+#[test]
+fn what_is_no_database_cannot_be_inspected() {
+    let (_dir, folder) = folder();
+    let ran = run_in(&folder, &["system", "inspect", "nowhere"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("`[system.nowhere]`"), "{}", ran.err);
+}
