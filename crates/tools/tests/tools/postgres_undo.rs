@@ -17,14 +17,14 @@ use crate::{
 };
 
 /// A database of its own, with an administrator and an ordinary account.
-pub(crate) struct Target2 {
+pub(crate) struct Database {
     pub(crate) admin_url: String,
     pub(crate) url: String,
     pub(crate) admin: Client,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the server for tests is named by the environment")]
-pub(crate) async fn target(name: &str, schema: &str) -> Target2 {
+pub(crate) async fn target(name: &str, schema: &str) -> Database {
     let base = std::env::var("COUNTERSIGN_TEST_POSTGRES").expect("COUNTERSIGN_TEST_POSTGRES names a server");
     let server = connect(&base).await;
     server.batch_execute(&format!("drop database if exists tools_undo_{name} with (force)")).await.unwrap();
@@ -46,10 +46,10 @@ pub(crate) async fn target(name: &str, schema: &str) -> Target2 {
     admin.batch_execute(schema).await.unwrap();
     url.set_username(&account).unwrap();
     url.set_password(Some("secret")).unwrap();
-    Target2 { admin_url, url: url.into(), admin }
+    Database { admin_url, url: url.into(), admin }
 }
 
-impl Target2 {
+impl Database {
     pub(crate) fn world(&self, definitions: Vec<SqlDefinition>, policy: &str) -> World {
         self.world_at(&self.url, definitions, policy, JournalSettings::default())
     }
@@ -64,7 +64,7 @@ impl Target2 {
         let definitions: Vec<_> = definitions.into_iter().map(AnyDefinition::Sql).collect();
         let target = PostgresTarget {
             journal: Some(journal),
-            limits: SqlLimits { statement_timeout_ms: 3_000, ..SqlLimits::default() },
+            limits: SqlLimits { statement_timeout_ms: 2_000, ..SqlLimits::default() },
             ..PostgresTarget::default()
         };
         let systems = [system("billing", Target::Postgres(target))];
@@ -85,7 +85,7 @@ impl Target2 {
         dump(&self.admin, tables).await
     }
 
-    async fn account(&self) -> Client {
+    pub(crate) async fn account(&self) -> Client {
         connect(&self.url).await
     }
 }
@@ -107,37 +107,41 @@ pub(crate) fn reversible(tables: &[&str]) -> SqlDefinition {
     tool
 }
 
-async fn run(world: &World, sql: &str) -> CallId {
+pub(crate) async fn run(world: &World, sql: &str) -> CallId {
     match world.call("query", json!({"sql": sql})).await {
         Answer::Done(done) => done.call,
         other => panic!("{sql}: {other:?}"),
     }
 }
 
-async fn undo(world: &World, call: &CallId) -> Answer {
+pub(crate) async fn undo(world: &World, call: &CallId) -> Answer {
     world.call("undo_billing", json!({"call": call})).await
 }
 
-async fn undone(world: &World, call: &CallId) -> Value {
+pub(crate) async fn undone(world: &World, call: &CallId) -> Value {
     match undo(world, call).await {
         Answer::Done(done) => done.reply,
         other => panic!("not undone: {other:?}"),
     }
 }
 
-fn message(answer: Answer) -> String {
+pub(crate) fn message(answer: Answer) -> String {
     match answer {
         Answer::Refused(refused) => refused.refusal.message,
         other => panic!("not refused: {other:?}"),
     }
 }
 
-async fn recall(gate: &Gate<SimLedger>, tool: &AnyTool, call: &CallId) -> Result<Recalled, MeasureError> {
+pub(crate) async fn recall(
+    gate: &Gate<SimLedger>,
+    tool: &AnyTool,
+    call: &CallId,
+) -> Result<Recalled, MeasureError> {
     let AnyTool::Sql(tool) = tool else { panic!("a statement tool") };
     tool.recall(&gate.upkeep(tool.spec()), call).await
 }
 
-const SHOP: &str = "
+pub(crate) const SHOP: &str = "
     create table customer (id int primary key, name text, boss int references customer on delete cascade on update cascade);
     create table invoice (id int primary key, customer int references customer on delete cascade on update cascade, total int);
     create table line (invoice int references invoice on delete cascade on update cascade, no int, text text, primary key (invoice, no));
@@ -147,7 +151,7 @@ const SHOP: &str = "
     insert into line select i, n, 'a' from generate_series(0, 12) i, generate_series(1, 2) n;
     insert into note (invoice) select i from generate_series(1, 12) i;
 ";
-const SHOP_TABLES: [&str; 4] = ["customer", "invoice", "line", "note"];
+pub(crate) const SHOP_TABLES: [&str; 4] = ["customer", "invoice", "line", "note"];
 
 #[tokio::test]
 async fn what_a_statement_did_comes_back_with_cascades_and_upserts() {

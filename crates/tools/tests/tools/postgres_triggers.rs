@@ -1,0 +1,273 @@
+//! Undo among triggers: what others' code does on the way is kept, counted and taken back, or nothing happens.
+
+use countersign_gate::Answer;
+use countersign_tools::definition::{JournalSettings, SqlDefinition};
+use serde_json::json;
+
+use crate::{
+    harness::{ALLOW, ASK, fixed},
+    postgres::connect,
+    postgres_undo::{SHOP, SHOP_TABLES, dump, message, reversible, run, target, undo, undone},
+};
+use countersign_rules::DeclaredEffect;
+
+#[tokio::test]
+async fn what_triggers_do_is_kept_and_taken_back() {
+    let tables = ["invoice", "line", "trail", "state"];
+    let db = target(
+        "triggers",
+        "create table invoice (id int primary key, total int, touched int default 0);
+         create table line (id int primary key, invoice int references invoice, amount int);
+         create table trail (id int generated always as identity primary key, text text);
+         create table state (id int primary key, last int);
+         create function recount() returns trigger language plpgsql as $$ begin
+             update invoice set total = coalesce((select sum(amount) from line where invoice = invoice.id), 0)
+              where id = coalesce(new.invoice, old.invoice);
+             update state set last = last + 1; return null; end $$;
+         create function trail() returns trigger language plpgsql security definer as $$ begin
+             insert into trail (text) values (tg_op); return null; end $$;
+         create function touch() returns trigger language plpgsql as $$ begin
+             new.touched := old.touched + 1; return new; end $$;
+         create trigger recount after insert or update or delete on line for each row
+             when (coalesce(current_setting('countersign.undoes', true), '') = '') execute function recount();
+         create trigger trail after update on invoice for each row execute function trail();
+         create trigger touch before update on invoice for each row
+             when (coalesce(current_setting('countersign.undoes', true), '') = '') execute function touch();
+         insert into invoice values (1, 30), (2, 5); insert into line values (1, 1, 10), (2, 1, 20), (3, 2, 5);
+         insert into state values (1, 0);",
+    )
+    .await;
+    let world = db.world(vec![reversible(&["invoice", "line"])], ALLOW);
+    db.prepare(&world, &["invoice", "line"]).await;
+    // A trigger changes a table that is not prepared: nothing happens, and it says which.
+    let before = db.dump(&tables).await;
+    let refusal = world.refusal("query", json!({"sql": "delete from line where id = 1"})).await;
+    assert!(refusal.message.contains("is not prepared"), "{refusal}");
+    assert_eq!(db.dump(&tables).await, before);
+    db.prepare(&world, &["state"]).await;
+    db.admin.batch_execute("insert into countersign.aside values ('trail')").await.unwrap();
+    for sql in [
+        "delete from line where id = 1",
+        "update line set amount = amount + 1",
+        "insert into line values (9, 2, 9)",
+    ] {
+        let before = db.dump(&["invoice", "line", "state"]).await;
+        let trail = db.dump(&["trail"]).await;
+        let call = run(&world, sql).await;
+        assert_ne!(db.dump(&["state"]).await, before);
+        undone(&world, &call).await;
+        assert_eq!(db.dump(&["invoice", "line", "state"]).await, before, "{sql}");
+        // The trail is left aside: it has both, the call and its undoing.
+        assert!(db.dump(&["trail"]).await.len() > trail.len());
+    }
+}
+
+#[tokio::test]
+async fn a_trigger_that_undoing_sets_off_is_overruled_once_or_stops_it() {
+    let db = target(
+        "set_off",
+        "create table invoice (id int primary key, total int);
+         create table line (id int primary key, invoice int references invoice, amount int);
+         create table stamped (id int primary key, n int, version int default 0);
+         create function add() returns trigger language plpgsql as $$ begin
+             update invoice set total = total + new.amount where id = new.invoice; return null; end $$;
+         create function stamp() returns trigger language plpgsql as $$ begin
+             new.version := old.version + 1; return new; end $$;
+         create trigger add after insert on line for each row execute function add();
+         create trigger stamp before update on stamped for each row execute function stamp();
+         insert into invoice values (1, 0); insert into line values (1, 1, 10), (2, 1, 20); insert into stamped values (1, 1);",
+    )
+    .await;
+    let tables = ["invoice", "line", "stamped"];
+    let world = db.world(vec![reversible(&tables)], ALLOW);
+    db.prepare(&world, &tables).await;
+    // Rows that come back set off the trigger that adds them up again; the sum is put right after it.
+    let before = db.dump(&tables).await;
+    let call =
+        run(&world, "with gone as (delete from line returning 1) update invoice set total = total - 30")
+            .await;
+    undone(&world, &call).await;
+    assert_eq!(db.dump(&tables).await, before);
+    // A trigger that has the last word makes it impossible, and says how it could be.
+    let call = run(&world, "update stamped set n = 2").await;
+    let before = db.dump(&tables).await;
+    let said = message(undo(&world, &call).await);
+    assert!(said.contains("`public.stamped`") && said.contains("countersign.undoes"), "{said}");
+    assert_eq!(db.dump(&tables).await, before);
+}
+
+#[tokio::test]
+async fn what_cannot_be_counted_or_kept_does_not_happen() {
+    let db = target(
+        "uncounted",
+        "create table t (id int primary key, n int); create table keyless (n int); create table other (id int primary key);
+         create table late (id int primary key);
+         create function empties() returns trigger language plpgsql security definer as $$ begin truncate other; return null; end $$;
+         create function backs_out() returns trigger language plpgsql as $$ begin
+             begin update t set n = 0 where id = 1; raise exception 'no'; exception when others then null; end; return null; end $$;
+         create function fills() returns trigger language plpgsql security definer as $$ begin
+             insert into late select i from generate_series(1, 50) i on conflict do nothing; return null; end $$;
+         insert into t select i, i from generate_series(1, 5) i; insert into keyless values (1); insert into other values (1), (2);",
+    )
+    .await;
+    let tables = ["t", "keyless", "other", "late"];
+    let world = db.world(vec![reversible(&tables)], ALLOW);
+    db.prepare(&world, &tables).await;
+    let before = db.dump(&tables).await;
+    let check = async |setup: &str, sql: &str, why: &str| {
+        db.admin.batch_execute(setup).await.unwrap();
+        let refusal = world.refusal("query", json!({"sql": sql})).await;
+        assert!(refusal.message.contains(why), "{sql}: {refusal}");
+        assert_eq!(db.dump(&tables).await, before, "{sql}");
+        db.admin.batch_execute("drop trigger if exists x on t").await.unwrap();
+    };
+    check("", "update keyless set n = 2", "has no primary key").await;
+    let on = |function: &str| {
+        format!("create trigger x after update on t for each row execute function {function}()")
+    };
+    check(&on("empties"), "update t set n = 9 where id = 2", "locks table `public.other`").await;
+    check(&on("backs_out"), "update t set n = 9 where id = 2", "were counted and").await;
+    db.admin.batch_execute("alter table t disable trigger zz_countersign_keep").await.unwrap();
+    check("", "update t set n = 9 where id = 2", "is not prepared").await;
+    db.admin.batch_execute("alter table t enable trigger zz_countersign_keep").await.unwrap();
+    // Too many bytes to keep.
+    let small = JournalSettings { bytes_max: 10, ..JournalSettings::default() };
+    let little = db.world_at(&db.url, vec![reversible(&tables)], ALLOW, small);
+    let refusal = little.refusal("query", json!({"sql": "update t set n = 9"})).await;
+    assert!(refusal.message.contains("more than the 10 of one call"), "{refusal}");
+    // Deferred triggers run before the count, not after it with the commit.
+    db.admin
+        .batch_execute(
+            "create constraint trigger x after update on t deferrable initially deferred for each row execute function fills()",
+        )
+        .await
+        .unwrap();
+    let asking = db.world(vec![reversible(&tables)], ASK);
+    let pending = asking.pending("query", json!({"sql": "update t set n = 9 where id = 2"})).await;
+    assert_eq!(pending.reach.as_ref().unwrap().rows, 1);
+    let answer = asking.approve(&pending.approval).await;
+    assert!(!matches!(answer, Answer::Done(_)), "{answer:?}");
+    assert_eq!(db.dump(&tables).await, before);
+}
+
+#[tokio::test]
+async fn emptying_a_table_or_changing_its_layout_is_not_undone() {
+    let db = target("layout", SHOP).await;
+    db.admin.batch_execute("grant truncate on line to tools_undo_layout").await.unwrap();
+    let mut tool = reversible(&SHOP_TABLES);
+    tool.tool.reversible = true;
+    let world = db.world(vec![tool], ALLOW);
+    db.prepare(&world, &["customer"]).await;
+    let call = run(&world, "truncate line").await;
+    assert!(message(undo(&world, &call).await).contains("no rows were kept"));
+    let update = run(&world, "update invoice set total = 0").await;
+    let delete = run(&world, "delete from note").await;
+    let other = run(&world, "update customer set name = 'x'").await;
+    db.admin
+        .batch_execute(
+            "alter table invoice add column more int; alter table note alter invoice type bigint;
+             alter table customer rename to client",
+        )
+        .await
+        .unwrap();
+    for call in [update, delete, other] {
+        let said = message(undo(&world, &call).await);
+        assert!(said.contains("are not what they were"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn rows_are_forgotten_after_their_time_and_calls_are_not() {
+    let db = target("retention", SHOP).await;
+    let world = db.world(vec![reversible(&SHOP_TABLES)], ALLOW);
+    db.prepare(&world, &["customer"]).await;
+    let old = run(&world, "update invoice set total = 0 where id < 3").await;
+    let young = run(&world, "update customer set name = 'x'").await;
+    db.admin
+        .execute(
+            "update countersign.call set at = now() - interval '31 days' where id = $1",
+            &[&old.as_str()],
+        )
+        .await
+        .unwrap();
+    let tool = world.tools.values().next().unwrap();
+    let database = world.systems.journal(&tool.spec().system.name).unwrap();
+    let upkeep = world.gate.upkeep(tool.spec());
+    assert_eq!(database.prune(&upkeep).await, Ok(3));
+    assert_eq!(database.prune(&upkeep).await, Ok(0));
+    assert!(message(undo(&world, &old).await).contains("no longer kept"));
+    assert_eq!(db.admin.query("select from countersign.call", &[]).await.unwrap().len(), 2);
+    undone(&world, &young).await;
+}
+
+#[tokio::test]
+async fn two_who_undo_the_same_call_undo_it_once() {
+    let db = target("twice", SHOP).await;
+    let world = db.world(vec![reversible(&SHOP_TABLES)], ALLOW);
+    db.prepare(&world, &["customer"]).await;
+    let before = db.dump(&SHOP_TABLES).await;
+    let call = run(&world, "delete from customer where id = 1").await;
+    let answers = tokio::join!(undo(&world, &call), undo(&world, &call), undo(&world, &call));
+    let done =
+        [&answers.0, &answers.1, &answers.2].into_iter().filter(|a| matches!(a, Answer::Done(_))).count();
+    assert_eq!(done, 1, "{answers:?}");
+    assert_eq!(db.dump(&SHOP_TABLES).await, before);
+}
+
+#[tokio::test]
+async fn a_deadlock_is_tried_again_and_done_once() {
+    let db = target("deadlock", SHOP).await;
+    db.admin.batch_execute("alter database tools_undo_deadlock set deadlock_timeout = '50ms'").await.unwrap();
+    let tool: SqlDefinition = {
+        let mut tool = fixed(
+            "both",
+            DeclaredEffect::Destructive,
+            json!({}),
+            "with a as (update invoice set total = total + 1 where id = 2 returning id), \
+                  b as (update customer set name = name || '!' where id = 3 and (select count(*) from a) = 1 returning id) \
+             select id from b",
+        );
+        tool.tool.reversible = true;
+        tool
+    };
+    let world = db.world(vec![tool], ALLOW);
+    db.prepare(&world, &["customer"]).await;
+    let other = connect(&db.admin_url).await;
+    // The other waits so long before it looks for deadlocks that ours is the one to be broken off.
+    other
+        .batch_execute("set deadlock_timeout = '10s'; begin; update customer set name = 'other' where id = 3")
+        .await
+        .unwrap();
+    let crossing = async {
+        let waiting =
+            "select from pg_stat_activity where usename = 'tools_undo_deadlock' and wait_event_type = 'Lock'";
+        while db.admin.query_opt(waiting, &[]).await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+        other.batch_execute("update invoice set total = 1000 where id = 2; commit").await.unwrap();
+    };
+    let (done, ()) = tokio::join!(world.done("both", json!({})), crossing);
+    assert_eq!(done.rows, 2);
+    assert!(dump(&db.admin, &["customer"]).await.contains("(3,other!,2)"));
+    assert!(dump(&db.admin, &["invoice"]).await.contains("(2,3,1001)"));
+}
+
+#[tokio::test]
+async fn what_was_approved_for_one_table_is_not_spent_on_another() {
+    let db = target("per_table", SHOP).await;
+    let world = db.world(vec![reversible(&SHOP_TABLES)], ASK);
+    db.prepare(&world, &["customer"]).await;
+    let sql = "delete from invoice where total in (10, 20)";
+    let pending = world.pending("query", json!({"sql": sql})).await;
+    let reach = pending.reach.clone().unwrap();
+    assert_eq!((reach.rows, reach.exact, reach.tables["invoice"], reach.tables["line"]), (8, true, 2, 4));
+    // As many rows in all as were approved, but others: one invoice less, and lines instead.
+    db.admin
+        .batch_execute("update invoice set total = 11 where id = 2; insert into line select 1, n, 'c' from generate_series(3, 6) n")
+        .await
+        .unwrap();
+    let before = db.dump(&SHOP_TABLES).await;
+    let answer = world.approve(&pending.approval).await;
+    assert!(!matches!(answer, Answer::Done(_)), "{answer:?}");
+    assert_eq!(db.dump(&SHOP_TABLES).await, before);
+}
