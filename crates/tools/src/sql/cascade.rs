@@ -41,8 +41,10 @@ pub(crate) struct CascadeQuery {
     /// One row; one column for each table below. Its placeholders are those of the statement's rows.
     pub(crate) text: String,
     /// The tables counted, in the order of the columns. The target itself stands here when it refers to
-    /// itself, and then counts all of its rows that go.
+    /// itself: see `itself` for rows that go, besides for rows that change.
     pub(crate) tables: Vec<TableRef>,
+    /// Which column, if any, counts all of the target's rows that go, those named included.
+    pub(crate) itself: Option<usize>,
     /// Whether the counts are exact.
     pub(crate) exact: bool,
 }
@@ -180,6 +182,7 @@ impl Plan<'_> {
         let mut sets = Vec::new();
         let mut counts = Vec::new();
         let mut tables = Vec::new();
+        let mut itself = None;
         for (at, table) in self.order.iter().enumerate() {
             let columns = self.columns(table, updates);
             let listed = |alias: &str| -> String {
@@ -222,24 +225,28 @@ impl Plan<'_> {
             };
             sets.push(format!("d{at} AS ({body})"));
             if table != target || !own.is_empty() {
+                if table == target {
+                    itself = Some(tables.len());
+                }
                 tables.push(table.clone());
                 counts.push(format!("(SELECT count(*) FROM (SELECT 1 FROM d{at} LIMIT {stop}) AS q)"));
             }
         }
         for (table, acting) in updates {
-            let conditions: Vec<String> = acting
+            // A row that refers by several keys is touched once by each.
+            let parts: Vec<String> = acting
                 .iter()
                 .filter_map(|key| self.order.iter().position(|t| *t == key.parent).map(|i| refers(key, i)))
+                .map(|condition| {
+                    let table = named(table);
+                    format!("(SELECT count(*) FROM (SELECT 1 FROM {table} AS c WHERE {condition} LIMIT {stop}) AS q)")
+                })
                 .collect();
             tables.push(table.clone());
-            counts.push(format!(
-                "(SELECT count(*) FROM (SELECT 1 FROM {} AS c WHERE {} LIMIT {stop}) AS q)",
-                named(table),
-                conditions.join(" OR ")
-            ));
+            counts.push(parts.join(" + "));
         }
         let text = format!("WITH RECURSIVE {} SELECT {}", sets.join(", "), counts.join(", "));
-        CascadeQuery { text, tables, exact: self.exact }
+        CascadeQuery { text, tables, itself, exact: self.exact }
     }
 
     /// The columns of a table that its children refer to.

@@ -364,7 +364,7 @@ impl Measuring<'_> {
         let keys: Vec<ActingKey> = schema::acting_keys(self.tx.client()).await?;
         let limit = self.limits.measure_rows_max;
         let query = cascade_query(Dialect::Postgres, target, &rows.text, change, &keys, limit);
-        let Some(CascadeQuery { text, tables, exact }) = query else { return Ok(Vec::new()) };
+        let Some(CascadeQuery { text, tables, itself, exact }) = query else { return Ok(Vec::new()) };
         self.reach.exact = self.reach.exact && exact;
         let counts = Query { text, parameters: rows.parameters.clone() };
         self.affordable(&counts).await?;
@@ -373,8 +373,7 @@ impl Measuring<'_> {
         for (at, table) in tables.iter().enumerate() {
             let count: i64 = row.try_get(at)?;
             let count = u64::try_from(count).unwrap_or(0);
-            let more = if table == target {
-                // The target refers to itself: this is all of its rows that go, those named included.
+            let more = if itself == Some(at) {
                 let name = self.scope.settled(table).to_string();
                 count.saturating_sub(self.reach.tables.get(&name).copied().unwrap_or(0))
             } else {

@@ -217,19 +217,25 @@ impl PostgresDatabase {
         if !body.rewrites() {
             undisturbed(client).await?;
         }
+        let writes = body.writes();
         let mut moved: BTreeMap<TableRef, u64> = BTreeMap::new();
-        for (table, count) in touched(client).await? {
-            let more = count.saturating_sub(before.get(&table).copied().unwrap_or(0));
+        let mut tables: BTreeMap<String, u64> = BTreeMap::new();
+        for (table, Count { rows, root }) in touched(client).await? {
+            let more = rows.saturating_sub(before.get(&table).map_or(0, |count| count.rows));
             // What we keep ourselves is no effect of the call; no statement of a tool can name it.
             let ours = mark.is_some() && table.schema.as_deref() == Some(journal::SCHEMA);
-            if more > 0 && !ours {
-                moved.insert(table, more);
+            if more == 0 || ours {
+                continue;
             }
-        }
-        let mut tables: BTreeMap<String, u64> = BTreeMap::new();
-        for (table, count) in &moved {
-            let known = tables.entry(body.scope().settled(table).to_string()).or_insert(0);
-            *known = known.saturating_add(*count);
+            // Rows of a partition are its table's, as they were measured, unless it was named itself.
+            let own = body.scope().settled(&table);
+            let name = match root {
+                Some(root) if !writes.contains(&own) => body.scope().settled(&root),
+                Some(_) | None => own,
+            };
+            let known = tables.entry(name.to_string()).or_insert(0);
+            *known = known.saturating_add(more);
+            moved.insert(table, more);
         }
         let Seen { whole, tag, rows } = seen;
         for (table, count) in whole {
@@ -252,7 +258,6 @@ impl PostgresDatabase {
             tables = rows;
         }
         let rows_touched = sum(&tables).max(tag);
-        let writes = body.writes();
         let named: u64 = writes.iter().filter_map(|table| tables.get(&table.to_string())).copied().sum();
         let mut reach = Reach {
             rows: rows_touched,
@@ -343,14 +348,24 @@ impl Body for Statement<'_> {
     }
 }
 
+/// What the server has counted of a table.
+struct Count {
+    rows: u64,
+    /// The table of which it is a partition.
+    root: Option<TableRef>,
+}
+
 /// Rows touched so far by this transaction, and by earlier ones of this connection that the server has not
 /// reported yet: only differences mean anything.
-async fn touched(client: &Object) -> Result<BTreeMap<TableRef, u64>, Trouble> {
-    let sql = "SELECT pg_catalog.current_setting('track_counts') = 'on', schemaname::text, relname::text, n \
-                 FROM (SELECT schemaname, relname, n_tup_ins + n_tup_upd + n_tup_del AS n \
+async fn touched(client: &Object) -> Result<BTreeMap<TableRef, Count>, Trouble> {
+    let sql = "SELECT pg_catalog.current_setting('track_counts') = 'on', t.schemaname::text, t.relname::text, t.n, \
+                      rn.nspname::text, r.relname::text \
+                 FROM (SELECT relid, schemaname, relname, n_tup_ins + n_tup_upd + n_tup_del AS n \
                          FROM pg_catalog.pg_stat_xact_user_tables) AS t \
-                WHERE n > 0 \
-               UNION ALL SELECT pg_catalog.current_setting('track_counts') = 'on', NULL, NULL, NULL";
+                 LEFT JOIN pg_catalog.pg_class r ON r.oid = pg_catalog.pg_partition_root(t.relid) AND r.oid <> t.relid \
+                 LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace \
+                WHERE t.n > 0 \
+               UNION ALL SELECT pg_catalog.current_setting('track_counts') = 'on', NULL, NULL, NULL, NULL, NULL";
     let statement = client.prepare_cached(sql).await?;
     let mut counts = BTreeMap::new();
     for row in client.query(&statement, &[]).await? {
@@ -361,7 +376,11 @@ async fn touched(client: &Object) -> Result<BTreeMap<TableRef, u64>, Trouble> {
         let (schema, name): (Option<String>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
         let count: Option<i64> = row.try_get(3)?;
         if let (Some(name), Some(count)) = (name, count) {
-            counts.insert(TableRef { schema, name }, u64::try_from(count).unwrap_or(0));
+            let root: Option<String> = row.try_get(5)?;
+            let in_schema: Option<String> = row.try_get(4)?;
+            let root = root.map(|name| TableRef { schema: in_schema, name });
+            let rows = u64::try_from(count).unwrap_or(0);
+            counts.insert(TableRef { schema, name }, Count { rows, root });
         }
     }
     Ok(counts)

@@ -623,8 +623,7 @@ fn along(
     let Some(row) = cursor.next()? else { return Ok(BTreeSet::new()) };
     for (at, table) in query.tables.iter().enumerate() {
         let count = u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0);
-        if table == target {
-            // The target refers to itself: this is all of its rows that go, those named included.
+        if query.itself == Some(at) {
             let named = reach.tables.get(&table.to_string()).copied().unwrap_or(0);
             let more = count.saturating_sub(named);
             reach.cascades = reach.cascades.saturating_add(more);
