@@ -100,8 +100,8 @@ impl Default for Metrics {
 /// What is counted when somebody asks, not when it happens.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Levels {
-    pub(crate) waiting: usize,
-    pub(crate) in_doubt: usize,
+    pub(crate) waiting: u64,
+    pub(crate) in_doubt: u64,
     pub(crate) halts: usize,
     pub(crate) log_size: u64,
     pub(crate) under_way: usize,
@@ -128,8 +128,8 @@ impl Metrics {
     /// Everything in the OpenMetrics text format.
     pub(crate) fn render(&self, levels: &Levels) -> Result<String, std::fmt::Error> {
         let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.waiting.set(number(levels.waiting));
-        self.in_doubt.set(number(levels.in_doubt));
+        self.waiting.set(i64::try_from(levels.waiting).unwrap_or(i64::MAX));
+        self.in_doubt.set(i64::try_from(levels.in_doubt).unwrap_or(i64::MAX));
         self.halts.set(number(levels.halts));
         self.log_size.set(levels.log_size);
         self.under_way.set(number(levels.under_way));

@@ -1,17 +1,21 @@
 //! Requests for people's approval, their answers and the evidence shown with them.
 
+use std::collections::BTreeSet;
+
 use countersign_gate::{
     Entry, Evidence,
     ledger::{ApprovalRecord, LedgerFault, NotAnswered, Parking},
 };
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalState, CallDigest, Code, Requester, SessionId, Signature, StoredCall,
+    AgentId, ApprovalId, ApprovalState, CallDigest, Code, GroupName, Requester, SessionId, Signature,
+    StoredCall,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     call::effect,
     image::{Changes, Image, Key, Needs},
+    list::ApprovalFilter,
     row::{Damage, Query, Row, Value, json},
     writer::Operation,
 };
@@ -283,6 +287,55 @@ pub(crate) fn select_all(states: &[ApprovalState], limit: u32) -> Query {
         ),
         params,
     )
+}
+
+macro_rules! select_listed {
+    ($states:literal) => {
+        concat!(
+            "SELECT a.place, a.state, a.effect, a.delivered, a.request, a.answers, a.code, CAST(NULL AS TEXT) ",
+            "FROM approval a WHERE ",
+            $states,
+            "(CAST($1 AS TEXT) IS NULL OR a.agent = $1) ",
+            // The groups stand between commas, which no name has: what is left after taking one out is shorter.
+            "AND (CAST($2 AS TEXT) IS NULL OR EXISTS (SELECT 1 FROM approval_group g WHERE g.place = a.place ",
+            "AND replace($2, ',' || g.name || ',', '') <> $2)) ",
+            "AND (CAST($3 AS TEXT) IS NULL OR a.place > (SELECT place FROM approval WHERE id = $3)) ",
+            "ORDER BY a.place LIMIT $4"
+        )
+    };
+}
+
+/// A page of a list.
+pub(crate) fn select_some(filter: &ApprovalFilter, limit: u32) -> Query {
+    let groups = filter.groups.as_ref().map(|groups| {
+        let names: String = groups.iter().map(|group| format!(",{group},")).collect();
+        // Between two names there are two commas, so that taking one out leaves the next as it is.
+        if names.is_empty() { ",".to_owned() } else { names }
+    });
+    let mut params = vec![
+        filter.agent.as_ref().map(AgentId::as_str).into(),
+        groups.as_deref().into(),
+        filter.after.as_ref().map(ApprovalId::as_str).into(),
+        u64::from(limit).into(),
+    ];
+    if filter.states.is_empty() {
+        return Query::new(select_listed!(""), params);
+    }
+    params.extend(
+        ALL_STATES.iter().map(|state| Value::from(filter.states.contains(state).then_some(state.as_str()))),
+    );
+    Query::new(select_listed!("a.state IN ($5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AND "), params)
+}
+
+/// Whom a request asks, beside it.
+pub(crate) fn insert_groups(row: &ApprovalRow) -> impl Iterator<Item = Query> {
+    let names: BTreeSet<&GroupName> = row.record.request.of.iter().map(|ask| &ask.group).collect();
+    names.into_iter().map(|name| {
+        Query::one(
+            "INSERT INTO approval_group (place, name) VALUES ($1, $2)",
+            vec![row.order.into(), name.as_str().into()],
+        )
+    })
 }
 
 pub(crate) fn insert(id: &ApprovalId, row: &ApprovalRow) -> Result<Query, LedgerFault> {

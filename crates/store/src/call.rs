@@ -20,6 +20,7 @@ use crate::{
     budget::Hold,
     halt,
     image::{Changes, Image, Key, Needs},
+    list::CallFilter,
     rate,
     row::{Damage, Query, Row, Value, json},
     session,
@@ -376,11 +377,11 @@ impl CallRow {
 }
 
 macro_rules! select_calls {
-    ($rest:literal) => {
+    ($($rest:literal),+) => {
         concat!(
             "SELECT system, effect, decision, approval, state, issued_ms, closed_ms, row_count, process, body, ",
             "charge, outcome FROM call ",
-            $rest
+            $($rest),+
         )
     };
 }
@@ -405,6 +406,31 @@ pub(crate) fn select_all(state: Option<CallState>, limit: u32) -> Query {
             vec![state.as_str().into(), limit],
         ),
         None => Query::new(select_calls!("ORDER BY issued_ms DESC, id DESC LIMIT $1"), vec![limit]),
+    }
+}
+
+macro_rules! select_listed {
+    ($state:literal) => {
+        select_calls!(
+            $state,
+            "(CAST($1 AS TEXT) IS NULL OR (issued_ms, id) < (SELECT issued_ms, id FROM call WHERE id = $1)) ",
+            "ORDER BY issued_ms DESC, id DESC LIMIT $2"
+        )
+    };
+}
+
+/// A page of a list.
+pub(crate) fn select_some(filter: &CallFilter, limit: u32) -> Query {
+    let mut params = vec![filter.after.as_ref().map(CallId::as_str).into(), u64::from(limit).into()];
+    match filter.state {
+        // Said in the text, so that the small index on what is unsettled is used.
+        Some(CallState::Open) => Query::new(select_listed!("WHERE state = 'open' AND "), params),
+        Some(CallState::InDoubt) => Query::new(select_listed!("WHERE state = 'in_doubt' AND "), params),
+        Some(state @ (CallState::Done | CallState::Failed)) => {
+            params.push(state.as_str().into());
+            Query::new(select_listed!("WHERE state = $3 AND "), params)
+        }
+        None => Query::new(select_listed!("WHERE "), params),
     }
 }
 

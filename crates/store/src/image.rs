@@ -113,6 +113,14 @@ impl<K: Ord + Clone, R> Table<K, R> {
         self.0.insert(key, slot);
     }
 
+    /// The records that are new in this batch.
+    fn fresh(&self) -> impl Iterator<Item = &R> {
+        self.0.values().filter_map(|slot| match slot {
+            Slot::Fresh(record) => Some(record),
+            Slot::Absent | Slot::Stored(_) | Slot::Damaged(_) | Slot::Changed(_) | Slot::Removed => None,
+        })
+    }
+
     /// The statements that write this table, except that nothing is deleted.
     fn write(
         &self,
@@ -422,6 +430,7 @@ impl Image {
         )?;
         self.calls.write(&mut out, call::insert, call::update)?;
         self.approvals.write(&mut out, approval::insert, approval::update)?;
+        out.extend(self.approvals.fresh().flat_map(approval::insert_groups));
         self.credentials.write(&mut out, |id, row| key::insert(id, row), |id, row| key::update(id, row))?;
         out.extend(self.statements.iter().cloned());
         Ok((out, head))

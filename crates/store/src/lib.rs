@@ -17,6 +17,7 @@ mod export;
 mod halt;
 mod image;
 mod key;
+mod list;
 mod log;
 mod migration;
 mod postgres;
@@ -30,6 +31,7 @@ mod writer;
 
 pub use export::ExportError;
 pub use key::{KEY_PREFIX, KeyOwner, KeyRecord, NewKey};
+pub use list::{ApprovalFilter, CallFilter};
 pub use log::{ENTRIES_MAX, EntryFilter, LogHead, LogNodes, StoredEntry};
 pub use store::{Options, Store, StoreError};
 pub use writer::{Step, StepHook};

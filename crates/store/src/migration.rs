@@ -1,10 +1,11 @@
 //! The schema, as numbered steps. Each is applied once, in one transaction with its number.
 //!
 //! One text for both databases: `BIGINT` and `BYTEA` become SQLite's `INTEGER` and `BLOB`, and ` STRICT`
-//! is dropped for PostgreSQL, which needs no telling.
+//! is dropped for PostgreSQL, which needs no telling. `EACH_ASKED` is each group that a request asks, with the
+//! request's place, as each of them reads it out of JSON.
 
 /// Every step, in order; the first is number 1.
-pub(crate) const STEPS: &[&str] = &[FIRST, CODES];
+pub(crate) const STEPS: &[&str] = &[FIRST, CODES, ASKED];
 
 /// The number of the newest schema this program knows.
 pub(crate) fn newest() -> i64 {
@@ -16,12 +17,18 @@ pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS migration (version BI
 
 /// A step in SQLite's dialect.
 pub(crate) fn for_sqlite(step: &str) -> String {
-    step.replace("BIGINT", "INTEGER").replace("BYTEA", "BLOB")
+    step.replace("BIGINT", "INTEGER").replace("BYTEA", "BLOB").replace(
+        "EACH_ASKED",
+        "json_extract(asked.value, '$.group'), a.place FROM approval a, json_each(a.request, '$.of') asked",
+    )
 }
 
 /// A step in PostgreSQL's dialect.
 pub(crate) fn for_postgres(step: &str) -> String {
-    step.replace(" STRICT", "")
+    step.replace(" STRICT", "").replace(
+        "EACH_ASKED",
+        "asked ->> 'group', a.place FROM approval a, jsonb_array_elements(a.request::jsonb -> 'of') asked",
+    )
 }
 
 const FIRST: &str = "
@@ -156,6 +163,16 @@ UPDATE approval SET code = 'R008' WHERE state = 'blocked' AND answers LIKE '%"wh
 UPDATE approval SET code = 'F002' WHERE state = 'blocked' AND answers LIKE '%"why":"F002 %';
 UPDATE approval SET answers = replace(answers, '"why":"' || code || ' ', '"why":"') WHERE code IS NOT NULL;
 "#;
+
+/// Whom a request asks stands beside it, for the lists of people.
+const ASKED: &str = "
+CREATE TABLE approval_group (
+    place BIGINT NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (place, name)
+) STRICT;
+INSERT INTO approval_group (name, place) SELECT DISTINCT EACH_ASKED;
+";
 
 #[cfg(test)]
 mod tests {

@@ -2,18 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{Json, extract::State, response::Response};
 use countersign_audit::{ParsedEntry, canonical::to_canonical_string};
 use countersign_gate::{
     Answer, Ledger as _,
     ledger::{ApprovalRecord, NotAnswered},
 };
 use countersign_rules::{ApprovalId, ApprovalState, Code, GroupName};
-use countersign_store::EntryFilter;
+use countersign_store::{ApprovalFilter, EntryFilter};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -21,7 +17,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Api, Problem, ProblemBody, Query,
     call::{AnswerBody, respond},
-    request::{AsAgent, AsAnybody, AsPerson, Strict},
+    page::{after, cut, page_size},
+    request::{AsAgent, AsAnybody, AsPerson, Nameable as _, Named, Strict},
 };
 use crate::{
     answer::timestamp,
@@ -212,6 +209,8 @@ pub(crate) struct ListQuery {
     state: Option<String>,
     /// At most so many, 1 to 1000; 100 if not said.
     limit: Option<u32>,
+    /// After this request: the `next` of the page before.
+    after: Option<String>,
 }
 
 /// A list of requests.
@@ -219,6 +218,8 @@ pub(crate) struct ListQuery {
 pub(crate) struct RequestsBody {
     /// Oldest first.
     approvals: Vec<RequestBody>,
+    /// Where the next page begins, when there is more.
+    next: Option<String>,
 }
 
 const STATES: [ApprovalState; 10] = [
@@ -257,17 +258,27 @@ pub(crate) async fn list(
                 })?]
             }
         };
-    let limit = query.limit.unwrap_or(100).clamp(1, 1_000);
-    let records = api.app.store().approvals(&states, 10_000).await?;
-    let limit = usize::try_from(limit).unwrap_or(1_000);
-    let shown = records.iter().filter(|record| visible(record, &who)).take(limit).map(short).collect();
-    Ok(Json(RequestsBody { approvals: shown }))
+    let mut filter = ApprovalFilter {
+        states,
+        after: query.after.as_deref().map(after).transpose()?,
+        ..ApprovalFilter::default()
+    };
+    match &who {
+        Principal::Agent(agent) => filter.agent = Some(agent.agent.clone()),
+        Principal::Person(person) => filter.groups = Some(person.groups.clone()),
+    }
+    let page = page_size(query.limit);
+    let mut records = api.app.store().list_approvals(&filter, page.saturating_add(1)).await?;
+    let more = cut(&mut records, page);
+    // The ledger was asked for no others; this is what holds if it should answer with some.
+    records.retain(|record| visible(record, &who));
+    let next = records.last().filter(|_| more).map(|record| record.request.id.to_string());
+    Ok(Json(RequestsBody { approvals: records.iter().map(short).collect(), next }))
 }
 
-async fn find(api: &Api, id: &str, who: &Principal) -> Result<ApprovalRecord, Problem> {
-    let none = || Problem::new(Code::NotFound, "no such request is visible to you");
-    let id = ApprovalId::parse(id).map_err(|_no_name| none())?;
-    api.app.store().approval(&id).await?.filter(|record| visible(record, who)).ok_or_else(none)
+async fn find(api: &Api, id: &ApprovalId, who: &Principal) -> Result<ApprovalRecord, Problem> {
+    let record = api.app.store().approval(id).await?;
+    record.filter(|record| visible(record, who)).ok_or_else(ApprovalId::unknown)
 }
 
 /// One request, with everything an approver needs to judge it.
@@ -283,7 +294,7 @@ async fn find(api: &Api, id: &str, who: &Principal) -> Result<ApprovalRecord, Pr
 pub(crate) async fn show(
     State(api): State<Api>,
     AsAnybody(who): AsAnybody,
-    Path(id): Path<String>,
+    Named(id): Named<ApprovalId>,
 ) -> Result<Json<RequestDetail>, Problem> {
     let record = find(&api, &id, &who).await?;
     let person = matches!(who, Principal::Person(_));
@@ -388,7 +399,7 @@ pub(crate) struct Refuse {
 pub(crate) async fn approve(
     State(api): State<Api>,
     AsPerson(person): AsPerson,
-    Path(id): Path<String>,
+    Named(id): Named<ApprovalId>,
     Strict(body): Strict<Approve>,
 ) -> Result<Json<RequestBody>, Problem> {
     let record = find(&api, &id, &Principal::Person(person.clone())).await?;
@@ -414,7 +425,7 @@ pub(crate) async fn approve(
 pub(crate) async fn refuse(
     State(api): State<Api>,
     AsPerson(person): AsPerson,
-    Path(id): Path<String>,
+    Named(id): Named<ApprovalId>,
     Strict(body): Strict<Refuse>,
 ) -> Result<Json<RequestBody>, Problem> {
     let record = find(&api, &id, &Principal::Person(person.clone())).await?;
@@ -440,7 +451,7 @@ async fn answer(
             api.app.metrics().answered(approved);
             Ok(Json(short(&record)))
         }
-        Err(NotAnswered::NotFound) => Err(Problem::new(Code::NotFound, "no such request is visible to you")),
+        Err(NotAnswered::NotFound) => Err(ApprovalId::unknown()),
         Err(NotAnswered::Refused(why)) => Err(Problem::new(Code::AnswerRefused, why.to_string())),
         Err(NotAnswered::Fault(fault)) => Err(fault.into()),
     }
@@ -469,11 +480,9 @@ pub(crate) struct ResultQuery {
 pub(crate) async fn result(
     State(api): State<Api>,
     AsAgent(who): AsAgent,
-    Path(id): Path<String>,
+    Named(id): Named<ApprovalId>,
     Query(query): Query<ResultQuery>,
 ) -> Result<Response, Problem> {
-    let id = ApprovalId::parse(&id)
-        .map_err(|_no_name| Problem::new(Code::NotFound, "no such request is visible to you"))?;
     let answer = match (api.app.fetch(&who, &id).await, query.wait_ms) {
         (Answer::Pending(pending), Some(wait_ms)) => {
             let wait = Duration::from_millis(wait_ms).min(api.app.config().server.wait);

@@ -2,19 +2,22 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
 use countersign_gate::{Answer, Ledger as _, ledger::CallRecord};
 use countersign_rules::{CallId, Code, PersonId};
+use countersign_store::CallFilter;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    Api, Problem, ProblemBody, problem,
-    request::{AsAgent, AsAnybody, AsOperator, Strict},
+    Api, Problem, ProblemBody,
+    page::{after, cut, page_size},
+    problem,
+    request::{AsAgent, AsAnybody, AsOperator, Nameable as _, Named, Strict},
 };
 use crate::{
     answer::{answer_json, timestamp},
@@ -208,16 +211,14 @@ impl CallBody {
 pub(crate) async fn show(
     State(api): State<Api>,
     AsAnybody(who): AsAnybody,
-    Path(id): Path<String>,
+    Named(id): Named<CallId>,
 ) -> Result<Json<CallBody>, Problem> {
-    let none = || Problem::new(Code::NotFound, "no such call is visible to you");
-    let id = CallId::parse(&id).map_err(|_no_name| none())?;
-    let record = api.app.store().call(&id).await?.ok_or_else(none)?;
+    let record = api.app.store().call(&id).await?.ok_or_else(CallId::unknown)?;
     match who {
         Principal::Agent(agent) if record.call.requester.agent == agent.agent => {
             Ok(Json(CallBody::new(record, true)))
         }
-        Principal::Agent(_) => Err(none()),
+        Principal::Agent(_) => Err(CallId::unknown()),
         Principal::Person(_) => Ok(Json(CallBody::new(record, false))),
     }
 }
@@ -227,6 +228,8 @@ pub(crate) async fn show(
 pub(crate) struct CallsBody {
     /// Newest first.
     calls: Vec<CallBody>,
+    /// Where the next page begins, when there is more.
+    next: Option<String>,
 }
 
 /// Which calls.
@@ -237,6 +240,8 @@ pub(crate) struct CallsQuery {
     state: Option<String>,
     /// At most so many, 1 to 1000; 100 if not said.
     limit: Option<u32>,
+    /// After this call: the `next` of the page before.
+    after: Option<String>,
 }
 
 /// Issued calls, newest first. For people.
@@ -263,9 +268,13 @@ pub(crate) async fn list(
                 .help("write one of `open`, `done`, `failed`, `in_doubt`"));
         }
     };
-    let limit = query.limit.unwrap_or(100).clamp(1, 1_000);
-    let records = api.app.store().calls(state, limit).await?;
-    Ok(Json(CallsBody { calls: records.into_iter().map(|record| CallBody::new(record, false)).collect() }))
+    let filter = CallFilter { state, after: query.after.as_deref().map(after).transpose()? };
+    let page = page_size(query.limit);
+    let mut records = api.app.store().list_calls(&filter, page.saturating_add(1)).await?;
+    let more = cut(&mut records, page);
+    let next = records.last().filter(|_| more).map(|record| record.call.id.to_string());
+    let calls = records.into_iter().map(|record| CallBody::new(record, false)).collect();
+    Ok(Json(CallsBody { calls, next }))
 }
 
 /// A person's finding about a call in doubt. Who finds is what the credential says.
@@ -292,11 +301,10 @@ pub(crate) struct Finding {
 pub(crate) async fn resolve(
     State(api): State<Api>,
     AsOperator(person): AsOperator,
-    Path(id): Path<String>,
+    Named(id): Named<CallId>,
     Strict(finding): Strict<Finding>,
 ) -> Result<Json<CallBody>, Problem> {
     let none = || Problem::new(Code::NotFound, "no such call is in doubt");
-    let id = CallId::parse(&id).map_err(|_no_name| none())?;
     let store = api.app.store();
     let record = store.call(&id).await?.ok_or_else(none)?;
     own(&record, &person.id)?;
@@ -356,14 +364,12 @@ pub(crate) struct Undoing {
 pub(crate) async fn undo(
     State(api): State<Api>,
     AsAnybody(who): AsAnybody,
-    Path(id): Path<String>,
+    Named(id): Named<CallId>,
     Strict(undoing): Strict<Undoing>,
 ) -> Result<Response, Problem> {
-    let call =
-        CallId::parse(&id).map_err(|_no_name| Problem::new(Code::NotFound, "there is no such call"))?;
     let wait = std::time::Duration::from_millis(undoing.wait_ms.unwrap_or(0));
     let undo = Undo {
-        call,
+        call: id,
         skip_changed: undoing.on_change == OnChange::Skip,
         reason: undoing.reason,
         session: undoing.session,

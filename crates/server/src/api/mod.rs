@@ -11,6 +11,7 @@ mod call;
 mod event;
 mod halt;
 mod log;
+mod page;
 mod problem;
 mod request;
 mod status;

@@ -1,11 +1,11 @@
 //! What comes in: credentials and strict JSON.
 
 use axum::{
-    extract::{FromRequest, FromRequestParts, Request},
+    extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
 };
 use countersign_audit::from_slice_strict;
-use countersign_rules::{Code, Refusal};
+use countersign_rules::{ApprovalId, CallId, Code, Refusal};
 use serde::de::DeserializeOwned;
 
 use super::{Api, Problem};
@@ -48,6 +48,48 @@ impl<T: DeserializeOwned> FromRequest<Api> for Strict<T> {
         let value =
             from_slice_strict(&bytes).map_err(|why| Problem::new(Code::Malformed, why.to_string()))?;
         serde_json::from_value(value).map(Self).map_err(|why| Problem::new(Code::Malformed, why.to_string()))
+    }
+}
+
+/// What a path names. What is no name names nothing: the answer is that of an unknown one.
+pub(crate) struct Named<T>(pub(crate) T);
+
+/// What can be named in a path.
+pub(crate) trait Nameable: Sized + Send {
+    /// The answer to a name of nothing that the caller may see.
+    const UNKNOWN: &str;
+
+    /// Reads a name.
+    fn named(text: &str) -> Option<Self>;
+
+    /// That there is nothing of the name.
+    fn unknown() -> Problem {
+        Problem::new(Code::NotFound, Self::UNKNOWN)
+    }
+}
+
+impl Nameable for ApprovalId {
+    const UNKNOWN: &str = "no such request is visible to you";
+
+    fn named(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+}
+
+impl Nameable for CallId {
+    const UNKNOWN: &str = "no such call is visible to you";
+
+    fn named(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+}
+
+impl<T: Nameable, S: Send + Sync> FromRequestParts<S> for Named<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let named = Path::<String>::from_request_parts(parts, state).await.ok();
+        named.and_then(|Path(text)| T::named(&text)).map(Self).ok_or_else(T::unknown)
     }
 }
 

@@ -9,8 +9,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use countersign_gate::{Ledger as _, ledger::CallState};
-use countersign_rules::{ApprovalState, Code};
+use countersign_gate::Ledger as _;
+use countersign_rules::Code;
 use serde_json::json;
 
 use super::{Api, Problem};
@@ -48,9 +48,10 @@ async fn ready(State(api): State<Api>) -> Response {
 async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse, Problem> {
     let app = &api.app;
     let store = app.store();
+    let (waiting, in_doubt) = store.unsettled().await?;
     let levels = Levels {
-        waiting: store.approvals(&[ApprovalState::Waiting], 10_000).await?.len(),
-        in_doubt: store.calls(Some(CallState::InDoubt), 10_000).await?.len(),
+        waiting,
+        in_doubt,
         halts: store.halts().await?.len(),
         log_size: store.log_head().await?.size,
         under_way: app.gate().under_way(),

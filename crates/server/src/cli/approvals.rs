@@ -22,6 +22,12 @@ pub(super) enum Approvals {
         /// A state, or `all`
         #[arg(long, default_value = "waiting")]
         state: String,
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        /// Go on after this request, the last of a list
+        #[arg(long, value_name = "REQUEST")]
+        after: Option<String>,
         #[command(flatten)]
         connect: Connect,
     },
@@ -65,14 +71,16 @@ pub(super) enum Approvals {
 impl Approvals {
     pub(super) async fn run(self, out: &Output) -> Outcome {
         match self {
-            Self::List { state, connect } => {
-                let query: String = url::form_urlencoded::byte_serialize(state.as_bytes()).collect();
-                let body = connect.client()?.get(&format!("/v1/approvals?state={query}")).await?;
+            Self::List { state, limit, after, connect } => {
+                let after = after.map(|id| format!("&after={}", segment(&id))).unwrap_or_default();
+                let query = format!("state={}&limit={limit}{after}", segment(&state));
+                let body = connect.client()?.get(&format!("/v1/approvals?{query}")).await?;
                 out.value(&body);
                 out.table(
                     &["request", "state", "agent", "tool", "effect", "rows", "asked of", "expires"],
                     requests(&body).map(row),
                 );
+                more(&body, out);
                 Ok(())
             }
             Self::Show { id, connect } => {
@@ -90,6 +98,15 @@ impl Approvals {
             }
             Self::Watch { connect } => watch(&connect.client()?, out).await,
         }
+    }
+}
+
+/// Says how to go on where a list does.
+pub(super) fn more(body: &Value, out: &Output) {
+    if let Some(next) = body.get("next").and_then(Value::as_str)
+        && !out.json()
+    {
+        out.note(one_line(&format!("there is more: go on with --after {next}")));
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Outcome, Output,
-    approvals::segment,
+    approvals::{more, segment},
     client::{Connect, text},
     output::visible,
 };
@@ -21,6 +21,9 @@ pub(super) enum Calls {
         /// At most so many
         #[arg(long, default_value_t = 50)]
         limit: u32,
+        /// Go on after this call, the last of a list
+        #[arg(long, value_name = "CALL")]
+        after: Option<String>,
         #[command(flatten)]
         connect: Connect,
     },
@@ -53,9 +56,10 @@ pub(super) enum Calls {
 impl Calls {
     pub(super) async fn run(self, out: &Output) -> Outcome {
         match self {
-            Self::List { state, limit, connect } => {
+            Self::List { state, limit, after, connect } => {
+                let after = after.map(|id| format!("&after={}", segment(&id))).unwrap_or_default();
                 let state = state.map(|state| format!("&state={}", segment(&state))).unwrap_or_default();
-                let body = connect.client()?.get(&format!("/v1/calls?limit={limit}{state}")).await?;
+                let body = connect.client()?.get(&format!("/v1/calls?limit={limit}{state}{after}")).await?;
                 out.value(&body);
                 let calls = body.get("calls").and_then(Value::as_array).into_iter().flatten();
                 out.table(
@@ -66,6 +70,7 @@ impl Calls {
                             .to_vec()
                     }),
                 );
+                more(&body, out);
             }
             Self::Show { id, connect } => {
                 let body = connect.client()?.get(&format!("/v1/calls/{}", segment(&id))).await?;

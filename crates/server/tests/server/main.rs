@@ -17,6 +17,8 @@ mod identity;
 #[cfg(test)]
 mod jwks;
 #[cfg(test)]
+mod lists;
+#[cfg(test)]
 mod log;
 #[cfg(test)]
 mod oauth;

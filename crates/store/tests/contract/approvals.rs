@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// Makes a ledger what the first schema had.
-const SCHEMA_1: &str = "DELETE FROM migration WHERE version > 1; ALTER TABLE approval DROP COLUMN code;";
+const SCHEMA_1: &str = "DELETE FROM migration WHERE version > 1; ALTER TABLE approval DROP COLUMN code; \
+                        DROP TABLE approval_group;";
 
 contract! {
     async fn a_granted_request_is_performed_once(place) {

@@ -17,6 +17,8 @@ mod faults;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod lists;
+#[cfg(test)]
 mod log;
 #[cfg(test)]
 mod make;
