@@ -85,17 +85,22 @@ pub struct Running {
     working: JoinHandle<()>,
 }
 
+/// How the ledger of a configuration is opened.
+pub(crate) fn store_options(config: &Config) -> Options {
+    Options {
+        queue_timeout: config.store.timeout,
+        statement_timeout: config.store.timeout,
+        lock_timeout: config.store.timeout,
+        ..Options::default()
+    }
+}
+
 /// Opens the ledger of a configuration.
 ///
 /// # Errors
 /// [`StartError::Store`], among others when another process has it open.
 pub async fn open_store(config: &Config, key: LogKey) -> Result<Store, StartError> {
-    let options = Options {
-        queue_timeout: config.store.timeout,
-        statement_timeout: config.store.timeout,
-        lock_timeout: config.store.timeout,
-        ..Options::default()
-    };
+    let options = store_options(config);
     match &config.store.place {
         StorePlace::Sqlite(path) => Ok(Store::open_sqlite(path, key.signing, &options)?),
         StorePlace::Postgres { url, connections_max, ca } => {

@@ -35,7 +35,7 @@ const DOUBTS_TICK: Duration = Duration::from_secs(2);
 /// How many of them, newest first.
 const DOUBTS_MAX: u32 = 1_000;
 
-/// How often journals are pruned.
+/// How often the ledger and journals are pruned.
 const PRUNE_TICK: Duration = Duration::from_secs(3_600);
 
 /// The first pause before a system is asked again about the same call; doubled each time.
@@ -127,10 +127,13 @@ impl Worker {
         }
     }
 
-    /// Begins to let journals forget rows past their retention. The first time also tells whether they are there.
+    /// Begins to let the ledger forget what is long over, and journals rows past their retention. The first time also tells whether they are there.
     fn prune(&self) {
         let (app, systems) = (Arc::clone(&self.app), self.systems.clone());
         tokio::spawn(async move {
+            if let Err(fault) = app.store().prune(app.clock().now_ms()).await {
+                tracing::warn!(%fault, "what is long over in the ledger cannot be forgotten");
+            }
             for (name, database) in systems.journals() {
                 match database.prune(&app.gate().review(name)).await {
                     Ok(0) => {}

@@ -21,7 +21,6 @@ use crate::{
     halt,
     image::{Changes, Image, Key, Needs},
     list::CallFilter,
-    rate,
     row::{Damage, Query, Row, Value, json},
     session,
     writer::Operation,
@@ -262,9 +261,6 @@ impl Operation for Sweep {
             }
             found.push(row.record.clone());
             changes.calls.push((id.clone(), row));
-        }
-        if !found.is_empty() {
-            changes.statements.push(rate::prune(self.now_ms));
         }
         Ok((found, changes))
     }

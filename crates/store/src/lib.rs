@@ -21,6 +21,7 @@ mod list;
 mod log;
 mod migration;
 mod postgres;
+mod prune;
 mod rate;
 mod row;
 mod session;

@@ -5,7 +5,7 @@
 //! request's place, as each of them reads it out of JSON.
 
 /// Every step, in order; the first is number 1.
-pub(crate) const STEPS: &[&str] = &[FIRST, CODES, ASKED];
+pub(crate) const STEPS: &[&str] = &[FIRST, CODES, ASKED, MARKS];
 
 /// The number of the newest schema this program knows.
 pub(crate) fn newest() -> i64 {
@@ -172,6 +172,13 @@ CREATE TABLE approval_group (
     PRIMARY KEY (place, name)
 ) STRICT;
 INSERT INTO approval_group (name, place) SELECT DISTINCT EACH_ASKED;
+";
+
+/// What pruning has seen of a session, and on which day: one that stays so is over.
+const MARKS: &str = "
+ALTER TABLE counter ADD COLUMN mark TEXT;
+ALTER TABLE counter ADD COLUMN mark_day BIGINT;
+ALTER TABLE session ADD COLUMN mark_day BIGINT;
 ";
 
 #[cfg(test)]

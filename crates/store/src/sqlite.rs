@@ -37,8 +37,9 @@ pub(crate) struct Writer {
     process: i64,
     lock_timeout: Duration,
     pages_max: Option<u32>,
-    // Released by the operating system when the process ends, however it ends.
-    _lock: File,
+    // Released by the operating system when the process ends, however it ends. `None` beside a process that
+    // has it.
+    _lock: Option<File>,
 }
 
 /// The file, opened to read.
@@ -60,11 +61,24 @@ impl Writer {
             process: 0,
             lock_timeout: options.lock_timeout,
             pages_max: options.sqlite_pages_max,
-            _lock: lock,
+            _lock: Some(lock),
         };
         let connection = writer.connect().map_err(StoreError::from)?;
         writer.process = prepare(connection, key)?;
         Ok(writer)
+    }
+
+    /// Opens the file beside the process that has the lock. Transactions take turns, so the log cannot fork;
+    /// but what is issued under no process id would be nobody's, so no call may be.
+    pub(crate) fn beside(path: &Path, options: &Options) -> Self {
+        Self {
+            path: path.to_owned(),
+            connection: None,
+            process: 0,
+            lock_timeout: options.lock_timeout,
+            pages_max: options.sqlite_pages_max,
+            _lock: None,
+        }
     }
 
     fn connect(&mut self) -> Result<&mut Connection, Failure> {

@@ -26,7 +26,9 @@ use crate::{
     approval::{self, ApprovalRow, RequestKey},
     budget,
     call::{self, CallRow},
-    halt, postgres, rate,
+    halt,
+    key::{KeyRecord, NewKey},
+    postgres, rate,
     row::{Query, Row},
     session,
     session::CounterKey,
@@ -185,6 +187,33 @@ impl Store {
             .spawn(move || futures::executor::block_on(writer.run(inbox)))
             .map_err(|why| StoreError::Unavailable(format!("no thread for the writer: {why}")))?;
         Ok(store)
+    }
+
+    /// Issues a key in a file that another process has open, such as a running server; see
+    /// [`Store::issue_key`]. The key is good at once. Nothing else can be done beside that process: its calls
+    /// would look like those of a process that is gone, and what it keeps in memory would be wrong.
+    ///
+    /// # Errors
+    /// [`StoreError`], among others when the schema is not this program's or the log has another key.
+    pub async fn issue_key_beside(
+        path: &Path,
+        key: SigningKey,
+        options: &Options,
+        new: NewKey,
+        random: [u8; 32],
+    ) -> Result<(KeyRecord, String), StoreError> {
+        let reader = sqlite::Reader::open(path, options)?;
+        let stored = reader.identity()?;
+        if stored != key.verifier().to_string() {
+            return Err(StoreError::OtherKey { stored });
+        }
+        let backend = sqlite::Writer::beside(path, options);
+        let (store, writer, inbox) = Self::assemble(Reader::Sqlite(reader), backend, key, options, None);
+        let writing = std::thread::spawn(move || futures::executor::block_on(writer.run(inbox)));
+        let issued = store.issue_key(new, random).await;
+        store.close().await;
+        drop(writing);
+        Ok(issued?)
     }
 
     /// Opens the ledger in a PostgreSQL database (14 or newer), which several processes may do at once, and

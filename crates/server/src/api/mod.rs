@@ -10,6 +10,7 @@ mod budget;
 mod call;
 mod event;
 mod halt;
+mod key;
 mod log;
 mod page;
 mod problem;
@@ -61,6 +62,7 @@ pub(crate) struct Api {
         (name = "tools", description = "What may be called"),
         (name = "log", description = "The log and its proofs"),
         (name = "halts", description = "Stopping agents"),
+        (name = "keys", description = "Credentials"),
         (name = "budgets", description = "Limits and what is left"),
         (name = "events", description = "That something changed"),
     ),
@@ -95,6 +97,8 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(approval::result))
         .routes(routes!(tool::list))
         .routes(routes!(halt::list, halt::halt, halt::resume))
+        .routes(routes!(key::list))
+        .routes(routes!(key::revoke))
         .routes(routes!(budget::list))
         .routes(routes!(log::checkpoint))
         .routes(routes!(log::entries))

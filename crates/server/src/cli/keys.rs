@@ -3,17 +3,23 @@
 use clap::Subcommand;
 use countersign_gate::Clock as _;
 use countersign_rules::{AgentId, PersonId, ToolName};
-use countersign_store::{KeyOwner, KeyRecord, NewKey, Store};
+use countersign_store::{KeyOwner, KeyRecord, NewKey, Store, StoreError};
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Failure, FolderOption, Outcome, Output, load};
+use super::{
+    Failure, FolderOption, Outcome, Output,
+    approvals::segment,
+    client::{Connect, refusal},
+    load,
+};
 use crate::{
     answer::timestamp,
     auth::TOOL_SCOPE,
     clock::{SystemClock, random},
-    config::Config,
+    config::{Config, StorePlace},
     log_key,
-    server::{StartError, open_store},
+    server::{StartError, open_store, store_options},
 };
 
 #[derive(Debug, Subcommand)]
@@ -22,7 +28,7 @@ pub(super) enum Keys {
     #[command(
         group = clap::ArgGroup::new("owner").required(true).args(["agent", "person"]),
         after_help = "The owner must stand in the configuration. The key is printed once and kept as a hash.\n\
-                      With a ledger on SQLite, stop the server first: it alone writes to the file."
+                      It is good at once, also with a server that runs."
     )]
     Create {
         /// For this agent
@@ -53,12 +59,15 @@ pub(super) enum Keys {
         #[command(flatten)]
         folder: FolderOption,
     },
-    /// Revoke a key
+    /// Revoke a key, from the next request on
+    #[command(
+        after_help = "With a ledger on SQLite that a server has open, that server is asked, with your key (operators)."
+    )]
     Revoke {
         /// The key's id, as `list` prints it
         id: String,
         #[command(flatten)]
-        folder: FolderOption,
+        connect: Connect,
     },
 }
 
@@ -76,9 +85,7 @@ impl Keys {
                     }
                     scopes.push(format!("{TOOL_SCOPE}{name}"));
                 }
-                let store = open(&config).await?;
-                let (record, presented) = issue(&store, owner, scopes, expires_days).await?;
-                store.close().await;
+                let (record, presented) = create(&config, owner, scopes, expires_days).await?;
                 let mut value = shown(&record);
                 if let Some(value) = value.as_object_mut() {
                     value.insert("secret".into(), Value::from(presented.as_str()));
@@ -121,11 +128,23 @@ impl Keys {
                 out.value(&json!({ "key": key.to_string(), "log": origin }));
                 out.line(key.to_string());
             }
-            Self::Revoke { id, folder } => {
-                let config = load(&folder.dir)?;
-                let store = open(&config).await?;
-                let revoked = store.revoke_key(&id, "cli", SystemClock.now_ms()).await?;
-                store.close().await;
+            Self::Revoke { id, connect } => {
+                let revoked = match open_alone(&load(connect.folder())?).await? {
+                    Some(store) => {
+                        let revoked = store.revoke_key(&id, "cli", SystemClock.now_ms()).await?;
+                        store.close().await;
+                        revoked
+                    }
+                    // It keeps good keys in mind, so it must hear of it itself.
+                    None => {
+                        let path = format!("/v1/keys/{}", segment(&id));
+                        let reply = connect.client()?.reply(Method::DELETE, &path, None).await?;
+                        if !reply.status.is_success() && reply.status != StatusCode::NOT_FOUND {
+                            return Err(Failure::Refused(Box::new(refusal(&reply))));
+                        }
+                        reply.status.is_success()
+                    }
+                };
                 out.value(&json!({ "key": id, "revoked": revoked }));
                 if !revoked {
                     if !out.json() {
@@ -162,6 +181,38 @@ fn owner(config: &Config, agent: Option<&str>, person: Option<&str>) -> Result<K
     }
 }
 
+/// Issues a key, beside a running server where there is one.
+async fn create(
+    config: &Config,
+    owner: KeyOwner,
+    scopes: Vec<String>,
+    expires_days: Option<u32>,
+) -> Result<(KeyRecord, String), Failure> {
+    let Some(store) = open_alone(config).await? else {
+        let StorePlace::Sqlite(path) = &config.store.place else {
+            return Err(anyhow::anyhow!("the ledger is in use by another process").into());
+        };
+        let key = log_key::read(&config.log.key, &config.log.origin).map_err(StartError::from)?;
+        let new = new_key(owner, scopes, expires_days);
+        let options = store_options(config);
+        let issued = Store::issue_key_beside(path, key.signing, &options, new, random());
+        return Ok(issued.await.map_err(StartError::from)?);
+    };
+    let issued = issue(&store, owner, scopes, expires_days).await;
+    store.close().await;
+    issued
+}
+
+/// The ledger, unless it is a file that another process has open.
+async fn open_alone(config: &Config) -> Result<Option<Store>, Failure> {
+    let key = log_key::read_or_create(&config.log.key, &config.log.origin).map_err(StartError::from)?;
+    match open_store(config, key).await {
+        Ok(store) => Ok(Some(store)),
+        Err(StartError::Store(StoreError::InUse { .. })) => Ok(None),
+        Err(why) => Err(why.into()),
+    }
+}
+
 /// Issues a key.
 pub(super) async fn issue(
     store: &Store,
@@ -169,11 +220,14 @@ pub(super) async fn issue(
     scopes: Vec<String>,
     expires_days: Option<u32>,
 ) -> Result<(KeyRecord, String), Failure> {
+    Ok(store.issue_key(new_key(owner, scopes, expires_days), random()).await?)
+}
+
+fn new_key(owner: KeyOwner, scopes: Vec<String>, expires_days: Option<u32>) -> NewKey {
     let now_ms = SystemClock.now_ms();
     let expires_ms =
         expires_days.map(|days| now_ms.saturating_add(i64::from(days).saturating_mul(86_400_000)));
-    let new = NewKey { owner, scopes, expires_ms, by: "cli".into(), now_ms };
-    Ok(store.issue_key(new, random()).await?)
+    NewKey { owner, scopes, expires_ms, by: "cli".into(), now_ms }
 }
 
 /// Opens the ledger to write.

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, Command, Output, Stdio},
 };
@@ -105,9 +106,25 @@ fn from_init_to_a_verified_log() {
     go(1, as_agent(&["call", "customer_invoices", r#"{"customer":7}"#]));
     go(0, as_person(&["resume", "assistant"]));
 
-    // The log is read beside the running server; what would write to its file is refused.
+    // The log is read beside the running server, and a key issued: it is good at once.
     assert_eq!(json(0, &["audit", "verify", "-C", &folder])["verified"], true);
-    run(2, &["keys", "create", "--agent", "assistant", "-C", &folder]);
+    let key = json(0, &["keys", "create", "--agent", "assistant", "-C", &folder]);
+    let (id, fresh) = (key["key"].as_str().unwrap(), temp.path().join("fresh.key"));
+    std::fs::write(&fresh, key["secret"].as_str().unwrap()).unwrap();
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let fresh = fresh.to_str().unwrap();
+    let call = ["call", "customer_invoices", r#"{"customer":7}"#, "--server", &url, "--key-file", fresh];
+    assert_eq!(json(0, &call)["status"], "done");
+    // Revoking goes through the server, by an operator, and works on the next request.
+    let revoke = |code, key: &str| {
+        json(code, &["keys", "revoke", id, "-C", &folder, "--server", &url, "--key-file", key])
+    };
+    revoke(1, fresh);
+    assert_eq!(json(0, &call)["status"], "done");
+    assert_eq!(revoke(0, &person)["revoked"], true);
+    assert_eq!(json(1, &call)["code"], "R015");
+    assert_eq!(revoke(1, &person)["revoked"], false);
+    assert_eq!(json(0, &["audit", "verify", "-C", &folder])["verified"], true);
     assert_eq!(server.terminate(), Some(0));
 
     let secret = run(0, &["keys", "create", "--agent", "assistant", "-C", &folder]);
@@ -151,7 +168,6 @@ fn a_key_is_not_sent_where_others_can_read_it() {
         &["approvals", "list", "--server", "http://countersign.example", "--key-file", &key, "--json"],
     );
     assert!(out.contains("not encrypted"), "{out}");
-    use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     let out = run(2, &["approvals", "list", "--server", "http://127.0.0.1:9", "--key-file", &key, "--json"]);
     assert!(out.contains("others"), "{out}");

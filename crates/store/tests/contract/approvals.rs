@@ -17,7 +17,9 @@ use crate::{
 
 /// Makes a ledger what the first schema had.
 const SCHEMA_1: &str = "DELETE FROM migration WHERE version > 1; ALTER TABLE approval DROP COLUMN code; \
-                        DROP TABLE approval_group;";
+                        DROP TABLE approval_group; \
+    ALTER TABLE counter DROP COLUMN mark; ALTER TABLE counter DROP COLUMN mark_day; \
+    ALTER TABLE session DROP COLUMN mark_day;";
 
 contract! {
     async fn a_granted_request_is_performed_once(place) {

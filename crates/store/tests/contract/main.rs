@@ -28,3 +28,5 @@ mod model;
 mod place;
 #[cfg(test)]
 mod processes;
+#[cfg(test)]
+mod prune;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use countersign_gate::Entry;
 use countersign_gate::ledger::{CallState, HaltRecord, HaltScope, Ledger, NotIssued, Wait};
 use countersign_rules::{ApprovalState, budget::Unit};
-use countersign_store::{Options, Store, StoreError};
+use countersign_store::{KeyOwner, NewKey, Options, Store, StoreError};
 
 use crate::{
     make::{
@@ -99,6 +99,36 @@ async fn a_process_is_told_what_another_changes() {
     let told = tokio::spawn(async move { changes.changed().await.map(|()| changes) });
     one.park(parking("a1", stored("c1", &requester("bot", "s1"), "x"))).await.unwrap();
     told.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_issued_beside_the_writer_and_nothing_is_lost() {
+    let place = Place::sqlite();
+    let ledger = place.open().await;
+    ledger.issue(intent("open")).await.unwrap();
+    let owner = KeyOwner::Agent(requester("bot", "s1").agent);
+    let new = NewKey { owner, scopes: Vec::new(), expires_ms: None, by: "test".into(), now_ms: NOW };
+    let beside = |n: u8| {
+        let (path, new) = (place.path(), new.clone());
+        async move { Store::issue_key_beside(&path, Place::key(), &Options::default(), new, [n; 32]).await }
+    };
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..100 {
+        let ledger = Arc::clone(&ledger);
+        calls.spawn(async move { ledger.issue(intent(&format!("c{n}"))).await.unwrap() });
+    }
+    for n in 0..10 {
+        let (record, presented) = beside(n).await.unwrap();
+        assert_eq!(ledger.find_key(&presented, NOW).await.unwrap(), Some(record));
+    }
+    calls.join_all().await;
+    assert_eq!(ledger.sweep(NOW).await.unwrap(), []);
+    assert_eq!(ledger.calls(Some(CallState::Open), 1_000).await.unwrap().len(), 101);
+    assert_eq!(kinds(&ledger).await.len(), 111);
+    assert!(ledger.verify(&Place::key().verifier(), Vec::new()).await.unwrap().verified());
+    let other = countersign_audit::SigningKey::from_seed(crate::place::ORIGIN, &[8; 32]).unwrap();
+    let refused = Store::issue_key_beside(&place.path(), other, &Options::default(), new, [99; 32]).await;
+    assert!(matches!(refused, Err(StoreError::OtherKey { .. })));
 }
 
 #[tokio::test]

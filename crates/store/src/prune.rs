@@ -1,0 +1,139 @@
+//! What is long over is forgotten: passed rates, days gone by, sessions that are not used any more.
+//!
+//! Nothing here weakens a limit. A rate's instant in the past means nothing. Counters of a day are looked at on
+//! that day. A session that was idle for [`IDLE_DAYS`] begins anew, which its agent could have had at any time by
+//! naming another one. What a budget has spent or holds is never forgotten, nor is anything of the log, of calls or
+//! of requests.
+
+use countersign_gate::ledger::LedgerFault;
+use countersign_rules::budget::day;
+
+use crate::{
+    image::{Changes, Image, Needs},
+    row::{Query, Value},
+    store::Store,
+    writer::Operation,
+};
+
+/// How long an instant that has passed is kept, in microseconds: the clock may be set back.
+const RATE_US: i64 = 2 * 86_400_000_000;
+
+/// How many days counters of a day, and sessions that are not used, are kept.
+pub(crate) const IDLE_DAYS: i64 = 30;
+
+/// How often pruning begins again at one call, so that it ends.
+const ROUNDS_MAX: u32 = 50;
+
+impl Store {
+    /// Forgets what is long over, a thousand records of a kind in each transaction. To be called now and then
+    /// by any process. Writes nothing when there is nothing to forget. Answers in how many transactions.
+    ///
+    /// # Errors
+    /// [`LedgerFault`]; what was forgotten until then is.
+    pub async fn prune(&self, now_ms: i64) -> Result<u32, LedgerFault> {
+        for round in 0..ROUNDS_MAX {
+            let mut due = false;
+            for step in steps(now_ms) {
+                // Looked for without the lock that every writer waits for.
+                due = due || !self.scan(step.look).await?.is_empty();
+            }
+            if !due {
+                return Ok(round);
+            }
+            self.submit(Prune { now_ms }).await?;
+        }
+        Ok(ROUNDS_MAX)
+    }
+}
+
+struct Prune {
+    now_ms: i64,
+}
+
+impl Operation for Prune {
+    type Output = ();
+
+    fn needs(&self, _image: &Image, _needs: &mut Needs) {}
+
+    fn apply(&self, _image: &Image) -> Result<((), Changes), LedgerFault> {
+        let statements = steps(self.now_ms).into_iter().map(|step| step.change).collect();
+        Ok(((), Changes { statements, ..Changes::default() }))
+    }
+}
+
+/// One kind of record: whether there is something to change, and the change.
+struct Step {
+    look: Query,
+    change: Query,
+}
+
+macro_rules! step {
+    ($change:literal, $key:literal, $table:literal, $condition:literal, $params:expr) => {
+        step!($change, $key, $table, $condition, $params, $params)
+    };
+    ($change:literal, $key:literal, $table:literal, $condition:literal, $look:expr, $params:expr) => {
+        Step {
+            look: Query::new(
+                concat!("SELECT ", $key, " FROM ", $table, " WHERE ", $condition, " LIMIT 1"),
+                $look,
+            ),
+            change: Query::new(
+                concat!(
+                    $change,
+                    " WHERE (",
+                    $key,
+                    ") IN (SELECT ",
+                    $key,
+                    " FROM ",
+                    $table,
+                    " WHERE ",
+                    $condition,
+                    " LIMIT 1000)"
+                ),
+                $params,
+            ),
+        }
+    };
+}
+
+/// In this order: a session is seen as it is now before it is taken for idle.
+fn steps(now_ms: i64) -> [Step; 6] {
+    let today = day(now_ms);
+    let before = today.saturating_sub(IDLE_DAYS);
+    let passed_us = now_ms.saturating_mul(1_000).saturating_sub(RATE_US);
+    let days = |days: &[i64]| days.iter().copied().map(Value::from).collect::<Vec<_>>();
+    [
+        step!("DELETE FROM rate", "id", "rate", "due_us < $1", days(&[passed_us])),
+        step!("DELETE FROM counter", "subject, day", "counter", "day <> 0 AND day < $1", days(&[before])),
+        // Once a day at most, so that a session in use costs a write a day and not one at each look.
+        step!(
+            "UPDATE counter SET mark = body, mark_day = $1",
+            "subject, day",
+            "counter",
+            "day = 0 AND (mark IS NULL OR mark <> body AND mark_day < $1)",
+            days(&[today])
+        ),
+        step!(
+            "DELETE FROM counter",
+            "subject, day",
+            "counter",
+            "day = 0 AND mark = body AND mark_day < $1",
+            days(&[before])
+        ),
+        step!(
+            "UPDATE session SET mark_day = $1",
+            "id",
+            "session",
+            "mark_day IS NULL",
+            days(&[]),
+            days(&[today])
+        ),
+        step!(
+            "DELETE FROM session",
+            "id",
+            "session",
+            "mark_day < $1 AND NOT EXISTS (SELECT 1 FROM counter c WHERE c.day = 0 AND c.subject = 'session:' || id)",
+            days(&[before])
+        ),
+    ]
+}

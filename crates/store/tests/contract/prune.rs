@@ -1,0 +1,108 @@
+//! What is long over is forgotten, and nothing else.
+
+use std::sync::Arc;
+
+use countersign_gate::{
+    Entry,
+    ledger::{Ledger, NotIssued, Wait},
+};
+use countersign_rules::{
+    budget::Unit,
+    rate::{Rate, RateScope},
+};
+use countersign_store::Store;
+
+use crate::{
+    make::{NOW, balances, done, hold, intent, intent_of, kinds, requester, stored},
+    place::contract,
+};
+
+const DAY: i64 = 86_400_000;
+
+/// Issues a call in a session of its own day.
+async fn call(ledger: &Store, id: &str, session: &str, now_ms: i64) {
+    let mut intent = intent_of(stored(id, &requester("bot", session), id));
+    intent.now_ms = now_ms;
+    intent.rates = vec![(format!("session:{session}"), Rate::parse("1/day", RateScope::Session).unwrap())];
+    let mut session_budget = hold("session rows", Unit::Rows, 2, 3);
+    session_budget.account.subject = format!("session:bot/{session}");
+    intent.holds = vec![session_budget];
+    ledger.issue(intent).await.unwrap();
+}
+
+async fn calls(ledger: &Store, session: &str, now_ms: i64) -> (u64, u64) {
+    let who = requester("bot", session);
+    let standing = ledger.standing(&who, intent("x").call.digest, now_ms).await.unwrap();
+    (standing.session.calls, standing.agent_today.calls)
+}
+
+contract! {
+    async fn what_is_long_over_is_forgotten_and_nothing_else(place) {
+        let ledger = place.open().await;
+        for session in ["over", "used", "silent"] {
+            let who = requester("bot", session);
+            ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await.unwrap();
+        }
+        call(&ledger, "c1", "over", NOW).await;
+        call(&ledger, "c2", "used", NOW).await;
+        let log = kinds(&ledger).await;
+
+        assert_eq!(ledger.prune(NOW).await.unwrap(), 1, "sessions are marked");
+        assert_eq!(ledger.prune(NOW).await.unwrap(), 0, "and nothing is written again");
+        assert_eq!((calls(&ledger, "over", NOW).await, calls(&ledger, "used", NOW).await), ((1, 2), (1, 2)));
+
+        // In use again, and closed when all of its day is gone.
+        let later = NOW + 20 * DAY;
+        let mut again = intent_of(stored("c3", &requester("bot", "used"), "c3"));
+        again.now_ms = later;
+        ledger.issue(again).await.unwrap();
+        ledger.prune(NOW + 29 * DAY).await.unwrap();
+        assert_eq!((calls(&ledger, "over", NOW).await.0, calls(&ledger, "used", later).await), (1, (2, 1)));
+
+        let over = NOW + 31 * DAY;
+        assert!(ledger.prune(over).await.unwrap() > 0);
+        assert_eq!(ledger.prune(over).await.unwrap(), 0);
+        assert_eq!((calls(&ledger, "over", NOW).await, calls(&ledger, "used", later).await), ((0, 0), (2, 1)));
+        assert_eq!(kinds(&ledger).await[..log.len()], log[..], "nothing of the log");
+        // What is spent or held stays, and a call of a forgotten session ends as any other.
+        let held: u64 = balances(&ledger).await.iter().map(|(_, _, held)| held).sum();
+        assert_eq!(held, 4);
+        Ledger::close(&*ledger, done("c1", 2), Wait::Durable).await.unwrap();
+        let mut beyond = intent_of(stored("c4", &requester("bot", "over"), "c4"));
+        let mut session_budget = hold("session rows", Unit::Rows, 2, 3);
+        session_budget.account.subject = "session:bot/over".into();
+        beyond.holds = vec![session_budget];
+        assert!(matches!(ledger.issue(beyond).await, Err(NotIssued::Exhausted(_))));
+
+        // The sessions that were not used are opened anew, the one that was is not.
+        let opened = async || kinds(&ledger).await.iter().filter(|kind| *kind == "session_opened").count();
+        for session in ["over", "used", "silent"] {
+            let (before, who) = (opened().await, requester("bot", session));
+            ledger.open_session(&who, Entry::session_opened(over, &who, "test", None)).await.unwrap();
+            assert_eq!(opened().await - before, usize::from(session != "used"), "{session}");
+        }
+    }
+
+    async fn pruning_among_calls_loses_none(place) {
+        let ledger = place.open().await;
+        call(&ledger, "old", "s1", NOW).await;
+        ledger.prune(NOW).await.unwrap();
+        let now_ms = NOW + 40 * DAY;
+        let mut tasks = tokio::task::JoinSet::new();
+        for n in 0..200 {
+            let ledger = Arc::clone(&ledger);
+            tasks.spawn(async move {
+                if n % 10 == 0 {
+                    ledger.prune(now_ms).await.unwrap();
+                }
+                let mut intent = intent_of(stored(&format!("c{n}"), &requester("bot", "s1"), "x"));
+                intent.now_ms = now_ms;
+                ledger.issue(intent).await.unwrap();
+            });
+        }
+        tasks.join_all().await;
+        let (session, today) = calls(&ledger, "s1", now_ms).await;
+        // What was counted before the session was forgotten may be gone, and only that.
+        assert!((200..=201).contains(&session) && today == 200, "{session} {today}");
+    }
+}
