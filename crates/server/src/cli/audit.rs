@@ -173,11 +173,11 @@ impl Audit {
                             &json!({ "entries": head.size, "folder": to, "root": head.root.to_base64() }),
                         );
                         out.line(format!(
-                            "{} entries in `{}`; verify them with\n   countersign-verify log --key '{}' {}",
+                            "{} entries in `{}`; verify them with\n   countersign-verify {} --key '{}'",
                             head.size,
                             to.display(),
-                            store.verifier(),
-                            to.display()
+                            to.display(),
+                            store.verifier()
                         ));
                         Ok(())
                     }

@@ -42,12 +42,12 @@ impl Check {
             "warnings": warnings,
         }));
         out.line(format!(
-            "{} systems, {} tools, {} agents, {} people, {} policy files fit together",
-            config.systems.len(),
-            config.tools.len(),
-            config.agents.len(),
-            config.people.len(),
-            config.policies.len(),
+            "{}, {}, {}, {} and {} fit together",
+            counted(config.systems.len(), "system", "systems"),
+            counted(config.tools.len(), "tool", "tools"),
+            counted(config.agents.len(), "agent", "agents"),
+            counted(config.people.len(), "person", "people"),
+            counted(config.policies.len(), "policy file", "policy files"),
         ));
         for (name, _) in bundle.systems.journals() {
             out.line(format!(
@@ -60,6 +60,11 @@ impl Check {
         }
         if judged.mismatches() == 0 { Ok(()) } else { Err(Failure::No) }
     }
+}
+
+/// So many of something, in words.
+pub(super) fn counted(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// The tools and policies of a configuration, checked offline.

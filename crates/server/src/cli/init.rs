@@ -157,7 +157,7 @@ fn next(dir: &Path, agent_key: &Path, person_key: &Path) -> String {
          \x20  countersign approvals approve REQUEST -C {dir} --key-file {person}\n\n\
          An MCP client connects to http://127.0.0.1:7780/mcp with the agent's key as bearer token.\n\
          What happened stands in the log:\n\
-         \x20  countersign audit query -C {dir}\n\
+         \x20  countersign audit show REQUEST -C {dir}\n\
          \x20  countersign audit verify -C {dir}"
     )
 }

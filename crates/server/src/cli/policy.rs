@@ -11,7 +11,11 @@ use countersign_rules::{
 };
 use serde::Serialize;
 
-use super::{Failure, FolderOption, Outcome, Output, check, load};
+use super::{
+    Failure, FolderOption, Outcome, Output,
+    check::{self, counted},
+    load,
+};
 use crate::{
     bundle::{Bundle, agents},
     config::Config,
@@ -161,7 +165,9 @@ pub(super) fn print(judged: &Judged, out: &Output) {
     }
     let wrong = judged.mismatches();
     let verdict = if wrong == 0 { "all as expected".to_owned() } else { format!("{wrong} not as expected") };
-    out.line(format!("{} cases in {} scenario files: {verdict}", judged.cases(), judged.files.len()));
+    let cases = counted(judged.cases(), "case", "cases");
+    let files = counted(judged.files.len(), "scenario file", "scenario files");
+    out.line(format!("{cases} in {files}: {verdict}"));
 }
 
 fn explain_call(path: &std::path::Path, config: &Config, out: &Output) -> Outcome {

@@ -19,8 +19,8 @@ const ARGUMENTS_BYTES_MAX: u64 = 1024 * 1024;
 /// `countersign call`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The key must be an agent's. When people are asked, the answer is `pending`: wait longer with --wait-ms,\n\
-                        or ask what became of it with --result REQUEST."
+    after_help = "The key must be an agent's. When people are asked, the answer is `pending`: wait longer with \
+                  --wait-ms, or ask what became of it with --result REQUEST."
 )]
 pub(super) struct Propose {
     /// The tool

@@ -13,9 +13,9 @@ use super::{
 /// `countersign undo`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Undoing is a call itself: the policies decide, and where they ask, another person approves. Give the same\n\
-                        command again to see what became of it. Rows that changed since the call are reported; nothing is\n\
-                        undone then, unless --skip-changed leaves those rows as they are and undoes the others."
+    after_help = "Undoing is a call itself: the policies decide, and where they ask, another person approves. Give the \
+                  same command again to see what became of it. Rows that changed since the call are reported; nothing \
+                  is undone then, unless --skip-changed leaves those rows as they are and undoes the others."
 )]
 pub(super) struct Undo {
     /// The call to undo

@@ -198,6 +198,9 @@ fn a_log_is_exported_and_an_entry_proved() {
     let story = told();
     let exported = story.audit(&["export", "exported"]);
     assert_eq!(exported.code, 0, "{}", exported.err);
+    // The command that it prints is one that the verifier takes.
+    let advice = exported.out.lines().find(|line| line.contains("countersign-verify")).unwrap();
+    assert!(advice.trim().starts_with("countersign-verify exported --key '"), "{advice}");
     let folder = story.folder.path().join("exported");
     assert!(folder.join("checkpoint").exists() && folder.join("vkey").exists());
 
