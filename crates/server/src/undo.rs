@@ -71,7 +71,7 @@ impl App {
             Answer::Pending(pending) if !undo.wait.is_zero() => {
                 Ok(self.wait(&who, pending, undo.wait, |_progress| {}).await)
             }
-            answer => Ok(answer),
+            answer @ (Answer::Done(_) | Answer::Pending(_) | Answer::Refused(_)) => Ok(answer),
         }
     }
 

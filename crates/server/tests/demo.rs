@@ -87,7 +87,6 @@ fn at_a_terminal_a_second_one_may_answer_first_and_what_is_typed_then_counts() {
     for part in ["ana APPROVES", "72 rows touched", "20,000 before, 19,964 after", "VERIFIED"] {
         until(part);
     }
-    drop(until);
     for _rest in lines {}
     assert!(child.wait().unwrap().success());
 }

@@ -6,6 +6,7 @@ use rusqlite::Connection;
 
 use crate::binary::{run_in, run_with};
 
+#[expect(clippy::disallowed_methods, reason = "the test makes the database")]
 fn sql(folder: &Path, text: &str) {
     Connection::open(folder.join("billing.db")).unwrap().execute_batch(text).unwrap();
 }
