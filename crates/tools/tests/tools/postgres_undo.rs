@@ -61,12 +61,14 @@ impl Database {
         policy: &str,
         journal: JournalSettings,
     ) -> World {
+        // Long enough for a busy machine: nothing here waits for a limit to pass.
+        let limits = SqlLimits { lock_timeout_ms: 10_000, ..SqlLimits::default() };
+        let target = PostgresTarget { journal: Some(journal), limits, ..PostgresTarget::default() };
+        Self::world_of(url, definitions, policy, target)
+    }
+
+    fn world_of(url: &str, definitions: Vec<SqlDefinition>, policy: &str, target: PostgresTarget) -> World {
         let definitions: Vec<_> = definitions.into_iter().map(AnyDefinition::Sql).collect();
-        let target = PostgresTarget {
-            journal: Some(journal),
-            limits: SqlLimits { statement_timeout_ms: 2_000, ..SqlLimits::default() },
-            ..PostgresTarget::default()
-        };
         let systems = [system("billing", Target::Postgres(target))];
         World::new(&systems, TestVault::default().with("billing", "url", url), &definitions, policy)
     }
@@ -495,5 +497,12 @@ async fn what_became_of_a_call_is_known_and_what_did_not_happen_never_will() {
         .await
         .unwrap();
     let long = CallId::parse("long").unwrap();
-    assert!(recall(&world.gate, &world.tools["query"], &long).await.is_err(), "not known while it runs");
+    let impatient = PostgresTarget {
+        journal: Some(JournalSettings::default()),
+        limits: SqlLimits { statement_timeout_ms: 100, ..SqlLimits::default() },
+        ..PostgresTarget::default()
+    };
+    let impatient = Database::world_of(&db.url, vec![reversible(&SHOP_TABLES)], ALLOW, impatient);
+    let asked = recall(&impatient.gate, &impatient.tools["query"], &long).await;
+    assert!(asked.is_err(), "not known while it runs: {asked:?}");
 }
