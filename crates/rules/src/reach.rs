@@ -24,6 +24,9 @@ pub struct Reach {
     /// Triggers, rules and generated effects that run along and cannot be counted.
     #[serde(default)]
     pub triggers: Vec<String>,
+    /// Whether it was found out by running the call and rolling it back: then it counts what triggers do.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub rehearsed: bool,
     /// Money moved, where the tool can tell before acting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<Money>,
@@ -69,6 +72,7 @@ mod tests {
                 tables,
                 cascades: 0,
                 triggers,
+                rehearsed: false,
                 amount,
             },
         )

@@ -504,6 +504,7 @@ impl FactsGiven {
 impl ReachGiven {
     fn reach(&self) -> Reach {
         Reach {
+            rehearsed: false,
             rows: self.rows,
             exact: self.exact,
             unbounded: self.unbounded,

@@ -235,6 +235,18 @@ impl AnyTool {
         }
     }
 
+    /// Whether a call with these arguments can be undone from here: its tool is declared so, and sees it so.
+    #[must_use]
+    pub fn reversible(&self, arguments: &Value) -> bool {
+        let seen = match self {
+            Self::Sql(tool) => tool.parse(arguments).is_ok_and(|parsed| parsed.reversible),
+            Self::Http(tool) => tool.parse(arguments).is_ok_and(|parsed| parsed.reversible),
+            Self::Mcp(tool) => tool.parse(arguments).is_ok_and(|parsed| parsed.reversible),
+            Self::Undo(tool) => tool.parse(arguments).is_ok_and(|parsed| parsed.reversible),
+        };
+        seen && self.spec().reversible
+    }
+
     /// The schema of the arguments as agents see it, with the reserved field for their reason.
     #[must_use]
     pub fn advertised(&self) -> Value {

@@ -122,6 +122,8 @@ pub(crate) struct RequestDetail {
     /// What was measured.
     #[schema(value_type = Option<Object>)]
     reach: Option<Value>,
+    /// Whether it can be undone from here, when its tool is still configured.
+    reversible: Option<bool>,
     /// Some of the rows.
     sample: Option<SampleBody>,
     /// What the agent says it is for. The agent's claim; no rule looks at it.
@@ -318,6 +320,7 @@ pub(crate) async fn show(
         arguments,
         digest: request.call.digest.to_string(),
         reach: request.reach.as_ref().and_then(|reach| serde_json::to_value(reach).ok()),
+        reversible: api.app.tool(&request.call.tool).map(|offer| offer.tool.reversible(&request.call.arguments)),
         sample,
         reason_claimed: request.call.reason.clone(),
         decision: request.decision.to_string(),

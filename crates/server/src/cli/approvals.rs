@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     Outcome, Output,
     client::{Client, Connect, text},
-    output::one_line,
+    request::{detail, shown},
 };
 
 /// How often a watch looks.
@@ -154,93 +154,6 @@ fn row(request: &Value) -> Vec<String> {
 
 fn asks(request: &Value) -> impl Iterator<Item = &Value> {
     request.get("of").and_then(Value::as_array).into_iter().flatten()
-}
-
-/// A request as a person reads it.
-fn detail(body: &Value) -> String {
-    let mut lines = vec![
-        format!("request    {} ({})", shown(body, "/approval"), shown(body, "/state")),
-        format!("agent      {} in session {}", shown(body, "/agent"), shown(body, "/session")),
-        format!(
-            "tool       {} on {} ({}): {}",
-            shown(body, "/tool"),
-            shown(body, "/system"),
-            shown(body, "/environment"),
-            shown(body, "/description")
-        ),
-        format!("effect     {}", shown(body, "/effect")),
-        format!("arguments  {}", shown(body, "/arguments")),
-        format!("digest     {}", shown(body, "/digest")),
-    ];
-    if body.pointer("/reach").is_some_and(|reach| !reach.is_null()) {
-        lines.push(format!("reach      {}", reach(body)));
-    }
-    if let Some(sample) = body.get("sample").filter(|sample| !sample.is_null()) {
-        lines.push(format!("sample     of `{}`", shown(sample, "/table")));
-        lines.push(format!("             {}", cells(sample.get("columns"))));
-        for row in sample.get("rows").and_then(Value::as_array).into_iter().flatten() {
-            lines.push(format!("             {}", cells(Some(row))));
-        }
-    }
-    for ask in asks(body) {
-        lines.push(format!(
-            "asked of   {} of group `{}`: {} (policy `{}`)",
-            shown(ask, "/quorum"),
-            shown(ask, "/group"),
-            shown(ask, "/because"),
-            shown(ask, "/policy")
-        ));
-    }
-    lines.push(format!("the agent claims: {}", shown(body, "/reason_claimed")));
-    for signature in body.get("signatures").and_then(Value::as_array).into_iter().flatten() {
-        let approved = signature.get("approved").and_then(Value::as_bool) == Some(true);
-        let what = if approved { "approved" } else { "refused" };
-        lines.push(format!("{what}   by {}: {}", shown(signature, "/person"), shown(signature, "/comment")));
-    }
-    let deeds: Vec<&Value> =
-        body.get("session_so_far").and_then(Value::as_array).into_iter().flatten().collect();
-    lines.push(format!("session    {} calls so far", deeds.len()));
-    for deed in deeds.iter().rev().take(10).rev() {
-        lines.push(format!(
-            "             {} {} {} {}",
-            shown(deed, "/at"),
-            shown(deed, "/tool"),
-            shown(deed, "/decision"),
-            shown(deed, "/status")
-        ));
-    }
-    lines.push(format!("expires    {}", shown(body, "/expires_at")));
-    lines.join("\n")
-}
-
-fn reach(body: &Value) -> String {
-    let exact = body.pointer("/reach/exact").and_then(Value::as_bool) == Some(true);
-    let mut words = format!("{}{} rows", if exact { "" } else { "at least " }, shown(body, "/reach/rows"));
-    for (table, rows) in body.pointer("/reach/tables").and_then(Value::as_object).into_iter().flatten() {
-        words.push_str(&format!(", {rows} in `{}`", one_line(table)));
-    }
-    if let Some(amount) = body.pointer("/reach/amount") {
-        words.push_str(&format!(
-            ", {} {} (minor units)",
-            shown(amount, "/minor"),
-            shown(amount, "/currency")
-        ));
-    }
-    for trigger in body.pointer("/reach/triggers").and_then(Value::as_array).into_iter().flatten() {
-        words.push_str(&format!(", trigger {}", one_line(&trigger.to_string())));
-    }
-    words
-}
-
-/// A text of an answer, which others may have written: on one line, so that a claim of several cannot look like
-/// lines of ours.
-fn shown(value: &Value, pointer: &str) -> String {
-    one_line(&text(value, pointer))
-}
-
-fn cells(row: Option<&Value>) -> String {
-    let cells = row.and_then(Value::as_array).into_iter().flatten();
-    cells.map(|cell| one_line(cell.as_str().unwrap_or("NULL"))).collect::<Vec<_>>().join(" | ")
 }
 
 /// One segment of a path.

@@ -18,6 +18,7 @@ mod keys;
 mod output;
 mod policy;
 mod propose;
+mod request;
 mod serve;
 mod sql;
 mod story;

@@ -27,3 +27,5 @@ mod sql;
 mod system;
 #[cfg(test)]
 mod telemetry;
+#[cfg(test)]
+mod undo;
