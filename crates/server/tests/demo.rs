@@ -20,6 +20,8 @@ fn the_demo_stops_the_incident_and_leaves_a_working_folder() {
         "ana APPROVES",
         "72 rows touched",
         "20,000 before, 19,964 after",
+        "Every row is as it was: 36 of billing, 36 of billing_item put back",
+        "19,964 before, 20,000 after",
         "VERIFIED",
     ] {
         assert!(told.contains(part), "`{part}` is missing in\n{told}");

@@ -33,6 +33,12 @@ const NARROWER: &str =
 /// What was meant.
 const MEANT: &str = "DELETE FROM billing WHERE created_at < '2026-02-01' AND kind = 'test'";
 
+/// How often it is asked what became of the undoing; each time waits half a second.
+const UNDO_LOOKS_MAX: u32 = 60;
+
+/// Why the delete is taken back.
+const UNDO_REASON: &str = "the auditors still need the test records";
+
 /// The log's name, as the example's configuration gives it.
 const ORIGIN: &str = "demo.countersign.example/billing";
 
@@ -107,6 +113,26 @@ pub(crate) async fn run(folder: &Path) -> anyhow::Result<()> {
     story.counted(before, after);
 
     agent.leave().await?;
+    if second {
+        let call = told.get("call").and_then(Value::as_str).context("the answer names no call")?;
+        let casey = Person::new(&server.url, &server.other_key)?;
+        let pending = casey.undo(call, UNDO_REASON).await?;
+        expect(&pending, "pending")?;
+        story.undoing(call, approval(&pending)?);
+        ana.answer(approval(&pending)?, true, "then put them back").await?;
+        // The same again answers what became of it, once it is performed.
+        let mut undone = pending;
+        for _ in 0..UNDO_LOOKS_MAX {
+            undone = casey.undo(call, UNDO_REASON).await?;
+            if undone.get("status").and_then(Value::as_str) != Some("pending") {
+                break;
+            }
+        }
+        expect(&undone, "done")?;
+        let back = database::records(&database)?;
+        ensure!(back == before, "{back} records after undoing, and {before} before");
+        story.undone(&undone, after, back);
+    }
     let log = server.verify(&folder).await?;
     story.closing(&folder, approval(&held)?, &log);
     Ok(())

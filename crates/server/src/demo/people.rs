@@ -30,6 +30,18 @@ impl Person {
         Ok(answer.error_for_status()?.json().await?)
     }
 
+    /// Asks to undo a call, waiting for other people as long as the server does.
+    pub(crate) async fn undo(&self, call: &str, reason: &str) -> anyhow::Result<Value> {
+        let answer = self
+            .client
+            .post(format!("{}/v1/calls/{call}/undo", self.url))
+            .bearer_auth(self.key.expose_secret())
+            .json(&json!({ "reason": reason, "wait_ms": 20_000 }))
+            .send()
+            .await?;
+        Ok(answer.json().await?)
+    }
+
     /// Approves or refuses.
     pub(crate) async fn answer(&self, approval: &str, approve: bool, comment: &str) -> anyhow::Result<()> {
         let (word, field) = if approve { ("approve", "comment") } else { ("refuse", "reason") };

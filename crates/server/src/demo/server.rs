@@ -17,6 +17,7 @@ pub(crate) struct Server {
     pub(crate) url: String,
     pub(crate) agent_key: String,
     pub(crate) person_key: String,
+    pub(crate) other_key: String,
     program: PathBuf,
     child: Child,
 }
@@ -26,6 +27,9 @@ pub(crate) async fn start(folder: &Path) -> anyhow::Result<Server> {
     let program = std::env::current_exe().context("finding this program")?;
     let agent_key = key(&program, folder, &["--agent", "billing-assistant"], "agent.key").await?;
     let person_key = key(&program, folder, &["--person", "ana"], "ana.key").await?;
+    let other_key = key(&program, folder, &["--person", "casey"], "casey.key").await?;
+    // As its operator would, once: from now on the file records calls and keeps the rows they change.
+    run(&program, folder, &["system", "prepare", "billing"]).await?;
     let mut child = command(&program, folder, &["serve", "--print-url"])
         .stdout(Stdio::piped())
         .stderr(Stdio::from(std::fs::File::create(folder.join("server.log"))?))
@@ -36,7 +40,7 @@ pub(crate) async fn start(folder: &Path) -> anyhow::Result<Server> {
     let line = BufReader::new(output).lines().next_line().await?;
     let url = line
         .with_context(|| format!("the server did not start; see {}", folder.join("server.log").display()))?;
-    Ok(Server { url: url.trim_end_matches('/').to_owned(), agent_key, person_key, program, child })
+    Ok(Server { url: url.trim_end_matches('/').to_owned(), agent_key, person_key, other_key, program, child })
 }
 
 impl Server {

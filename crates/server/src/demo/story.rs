@@ -179,9 +179,32 @@ impl Story {
         say(&format!("   Records in the table: {} before, {} after.\n", thousands(before), thousands(after)));
     }
 
+    pub(crate) fn undoing(&self, call: &str, request: &str) {
+        say(&format!(
+            "5. The auditors still need the test records. casey, who gave the goal, types\n\n\
+             \x20     countersign undo {call}\n\n\
+             \x20  Undoing is a call as well: HELD as request {request}, because casey cannot approve it. ana APPROVES."
+        ));
+    }
+
+    pub(crate) fn undone(&self, answer: &Value, before: u64, after: u64) {
+        let tables = answer.pointer("/result/restored").and_then(Value::as_object);
+        let tables: Vec<String> = tables
+            .into_iter()
+            .flatten()
+            .map(|(table, rows)| format!("{} of {table}", rows.as_u64().map_or_else(|| "?".into(), thousands)))
+            .collect();
+        say(&format!(
+            "   Every row is as it was: {} put back.\n   Records in the table: {} before, {} after.\n",
+            tables.join(", "),
+            thousands(before),
+            thousands(after)
+        ));
+    }
+
     pub(crate) fn closing(&self, folder: &Path, request: &str, log: &str) {
         say(&format!(
-            "5. The log, checked from its first entry to its signed checkpoint:\n{}\n\n\
+            "The log, checked from its first entry to its signed checkpoint:\n{}\n\n\
              The folder is yours to go on with:\n\
              \x20  cd {}\n\
              \x20  alias countersign={}\n\
@@ -189,7 +212,7 @@ impl Story {
              \x20  countersign audit show {request}   the last request, told from the log\n\
              \x20  countersign audit verify                  check it again\n\
              \x20  $EDITOR policies/billing.cedar            change a rule, then: countersign check\n\
-             agent.key and ana.key hold the two keys. README.md explains the folder.",
+             agent.key, ana.key and casey.key hold the keys. README.md explains the folder.",
             indent(log),
             folder.display(),
             self.program.display()
