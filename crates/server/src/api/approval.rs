@@ -320,7 +320,10 @@ pub(crate) async fn show(
         arguments,
         digest: request.call.digest.to_string(),
         reach: request.reach.as_ref().and_then(|reach| serde_json::to_value(reach).ok()),
-        reversible: api.app.tool(&request.call.tool).map(|offer| offer.tool.reversible(&request.call.arguments)),
+        reversible: api
+            .app
+            .tool(&request.call.tool)
+            .map(|offer| offer.tool.reversible(&request.call.arguments)),
         sample,
         reason_claimed: request.call.reason.clone(),
         decision: request.decision.to_string(),

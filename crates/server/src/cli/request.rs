@@ -124,7 +124,8 @@ fn reached(reach: &Value) -> Vec<String> {
         .map(|trigger| one_line(&trigger))
         .collect();
     if !triggers.is_empty() {
-        let counted = if flag("rehearsed") { "what they change is counted" } else { "what they do is not counted" };
+        let counted =
+            if flag("rehearsed") { "what they change is counted" } else { "what they do is not counted" };
         lines.push(format!("triggers   run along; {counted}:"));
         lines.extend(triggers.iter().map(|trigger| behind(trigger)));
     }
@@ -148,7 +149,8 @@ fn grid(columns: &[String], rows: &[Vec<String>]) -> Vec<String> {
         }
     }
     let line = |cells: &[String]| {
-        let cells: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| fitted(cell, *width)).collect();
+        let cells: Vec<String> =
+            cells.iter().zip(&widths).map(|(cell, width)| fitted(cell, *width)).collect();
         let line = cells.join(&" ".repeat(GAP));
         cut(line.trim_end(), SAMPLE_WIDTH)
     };

@@ -192,7 +192,9 @@ impl Story {
         let tables: Vec<String> = tables
             .into_iter()
             .flatten()
-            .map(|(table, rows)| format!("{} of {table}", rows.as_u64().map_or_else(|| "?".into(), thousands)))
+            .map(|(table, rows)| {
+                format!("{} of {table}", rows.as_u64().map_or_else(|| "?".into(), thousands))
+            })
             .collect();
         say(&format!(
             "   Every row is as it was: {} put back.\n   Records in the table: {} before, {} after.\n",

@@ -119,7 +119,8 @@ impl Shop {
             made.out.trim().to_owned()
         };
         let (ada, eve) = (key("--agent", "ada"), key("--agent", "eve"));
-        let (carol, dora, erin) = (key("--person", "carol"), key("--person", "dora"), key("--person", "erin"));
+        let (carol, dora, erin) =
+            (key("--person", "carol"), key("--person", "dora"), key("--person", "erin"));
         let shop = Self { folder, target, ada, eve, carol, dora, erin };
         shop.execute(SCHEMA);
         if let Target::Server(database) = &shop.target {
@@ -159,10 +160,13 @@ impl Shop {
     /// Every row of both tables.
     fn content(&self) -> String {
         let (item, part) = match &self.target {
-            Target::File => ("group_concat(id || name, ' ')", "group_concat(id || '/' || item || label, ' ')"),
-            Target::Server(_) => {
-                ("string_agg(id || name, ' ' order by id)", "string_agg(id || '/' || item || label, ' ' order by id)")
+            Target::File => {
+                ("group_concat(id || name, ' ')", "group_concat(id || '/' || item || label, ' ')")
             }
+            Target::Server(_) => (
+                "string_agg(id || name, ' ' order by id)",
+                "string_agg(id || '/' || item || label, ' ' order by id)",
+            ),
         };
         let query = format!("select (select {item} from item) || ';' || (select {part} from part)");
         match &self.target {
@@ -283,7 +287,11 @@ fn what_was_approved_is_undone_and_approved_by_another(postgres: bool) {
     assert_eq!(refused(&server, &shop.carol, &["approvals", "approve", &request])["code"], "R019");
     assert_eq!(shop.content(), "2boat;12/2oar", "nothing is undone before");
     must(&server, &shop.erin, &["approvals", "approve", &request]);
-    let undone = must(&server, &shop.carol, &["undo", &call, "--reason", "it was the wrong one", "--wait-ms", "20000"]);
+    let undone = must(
+        &server,
+        &shop.carol,
+        &["undo", &call, "--reason", "it was the wrong one", "--wait-ms", "20000"],
+    );
     assert_eq!(undone["status"], "done", "{undone}");
     assert_eq!(undone["result"]["restored"], json!({ "item": 1, "part": 2 }), "{undone}");
     assert_eq!(shop.content(), before);
@@ -425,7 +433,10 @@ fn what_cannot_be_undone_is_not_called_reversible_and_the_name_people_undo_as_is
         assert!(checked.code == 1 && checked.err.contains(part), "lacks `{part}`: {}", checked.err);
     };
     wrong(&good.replace("[system.shop.journal]", ""), "keeps no journal to undo it with");
-    wrong(&format!("{good}\n[agent.countersign-undo]\naccounts = [\"acme\"]\n"), "the name as which people undo");
+    wrong(
+        &format!("{good}\n[agent.countersign-undo]\naccounts = [\"acme\"]\n"),
+        "the name as which people undo",
+    );
     wrong(&good.replace("[system.shop.journal]", "[system.shop.journal]\nretention = 1"), "did you mean");
     let taken = good.replace("[tool.rename_item]", "[tool.undo_shop]");
     wrong(&taken, "has the name of the tool that undoes calls");

@@ -265,6 +265,7 @@ impl PostgresDatabase {
             unbounded: false,
             cascades: if named == 0 { 0 } else { rows_touched.saturating_sub(named) },
             triggers: Vec::new(),
+            rehearsed: false,
             amount: None,
             tables,
         };

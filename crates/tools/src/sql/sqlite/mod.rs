@@ -432,6 +432,7 @@ fn change(
         tables: per_table,
         cascades: cascading,
         triggers: schema::triggers(connection, &tables)?,
+        rehearsed: false,
         amount: None,
     };
     Ok((rows, reach, recorder))
