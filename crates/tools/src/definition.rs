@@ -133,6 +133,20 @@ pub struct SqlLimits {
     pub measure_cost_max: u64,
     /// How many measurements of one system may run at a time.
     pub measure_parallel: usize,
+    /// Whether changes are run and rolled back to see how far they reach.
+    pub rehearse: Rehearse,
+}
+
+/// When a change is run inside a transaction that is rolled back, to see all that it touches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Rehearse {
+    /// Rows are counted; nothing is run.
+    #[default]
+    Never,
+    /// Where counting gives no exact number, or triggers run along.
+    WhenInexact,
+    /// After every count.
+    Always,
 }
 
 impl Default for SqlLimits {
@@ -145,6 +159,7 @@ impl Default for SqlLimits {
             measure_rows_max: 100_000,
             measure_cost_max: 10_000_000,
             measure_parallel: 2,
+            rehearse: Rehearse::Never,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use countersign_rules::{SystemName, SystemSpec};
 use countersign_tools::definition::{
-    HttpAuth, HttpLimits, HttpTarget, JournalSettings, McpLimits, McpTarget, McpTransport, PostgresTarget,
+    HttpAuth, HttpLimits, HttpTarget, JournalSettings, McpLimits, McpTarget, McpTransport, PostgresTarget, Rehearse,
     SqlLimits, SqliteTarget, SystemDefinition, Target,
 };
 use toml::de::DeValue;
@@ -41,6 +41,9 @@ enum Kind {
 
 const KINDS: &[(&str, Kind)] =
     &[("sqlite", Kind::Sqlite), ("postgres", Kind::Postgres), ("http", Kind::Http), ("mcp", Kind::Mcp)];
+
+const REHEARSE: &[(&str, Rehearse)] =
+    &[("never", Rehearse::Never), ("when_inexact", Rehearse::WhenInexact), ("always", Rehearse::Always)];
 
 const MS: std::ops::RangeInclusive<u64> = 1..=3_600_000;
 /// Ten years.
@@ -153,6 +156,7 @@ fn sql_limits(section: &mut Section<'_, '_>) -> Option<SqlLimits> {
     let measure_rows_max = section.defaulted("measure_rows_max", integer(1..=super::budget::AMOUNT_MAX));
     let measure_cost_max = section.defaulted("measure_cost_max", integer(1..=super::budget::AMOUNT_MAX));
     let measure_parallel = size(section, "measure_parallel", 1..=100);
+    let rehearse = section.defaulted("rehearse", word(REHEARSE));
     Some(SqlLimits {
         statement_timeout_ms: statement_timeout_ms?,
         lock_timeout_ms: lock_timeout_ms?,
@@ -161,6 +165,7 @@ fn sql_limits(section: &mut Section<'_, '_>) -> Option<SqlLimits> {
         measure_rows_max: measure_rows_max?,
         measure_cost_max: measure_cost_max?,
         measure_parallel: measure_parallel?,
+        rehearse: rehearse?,
     })
 }
 

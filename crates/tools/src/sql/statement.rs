@@ -375,6 +375,13 @@ impl Statement {
         verb && !self.writes.is_empty() && !BEYOND_ROWS.iter().any(|c| self.categories.contains(c))
     }
 
+    /// Whether running it and rolling it back leaves nothing behind, as far as can be seen: it changes rows and
+    /// nothing else, and runs nothing that is not known.
+    pub(crate) fn can_be_rehearsed(&self) -> bool {
+        const OUTLASTS: [Category; 2] = [Category::Opaque, Category::Lock];
+        self.changes_rows_only() && !OUTLASTS.iter().any(|category| self.categories.contains(category))
+    }
+
     /// What the categories mean to the rules.
     pub(crate) fn category_names(&self) -> BTreeSet<String> {
         self.categories.iter().map(|category| category.as_str().to_owned()).collect()

@@ -6,7 +6,7 @@ use countersign_gate::{
     Authority, Credential, Limits, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Tool,
     ToolError, Upkeep, Vault, Warrant,
 };
-use countersign_rules::{CallId, Code, DeclaredEffect, Effect, Refusal, SystemSpec, ToolSpec};
+use countersign_rules::{CallId, Code, DeclaredEffect, Effect, Reach, Refusal, SystemSpec, ToolSpec};
 use countersign_sql::{Dialect, Snapshot};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     declared::{Declared, check_kind, properties},
-    definition::{DefinitionError, SqlDefinition, SqlText, SystemDefinition, Target},
+    definition::{DefinitionError, Rehearse, SqlDefinition, SqlText, SystemDefinition, Target},
 };
 
 /// The argument in which an agent writes a statement.
@@ -32,6 +32,7 @@ pub struct SqlSystem {
     vault: Arc<dyn Vault>,
     database: Database,
     journal: bool,
+    rehearse: Rehearse,
     catalog: Option<Arc<Snapshot>>,
 }
 
@@ -55,10 +56,10 @@ impl SqlSystem {
     pub fn new(definition: &SystemDefinition, vault: Arc<dyn Vault>) -> Result<Arc<Self>, DefinitionError> {
         check_kind(definition)?;
         let spec = definition.spec.clone();
-        let journal = match &definition.target {
-            Target::Sqlite(target) => target.journal.is_some(),
-            Target::Postgres(target) => target.journal.is_some(),
-            Target::Http(_) | Target::Mcp(_) => false,
+        let (journal, rehearse) = match &definition.target {
+            Target::Sqlite(target) => (target.journal.is_some(), target.limits.rehearse),
+            Target::Postgres(target) => (target.journal.is_some(), target.limits.rehearse),
+            Target::Http(_) | Target::Mcp(_) => (false, Rehearse::Never),
         };
         let database = match &definition.target {
             Target::Sqlite(target) => {
@@ -79,7 +80,7 @@ impl SqlSystem {
                 return Err(DefinitionError::system(&spec.name, "kind", "is no database"));
             }
         };
-        let system = Self { spec, vault, database, journal, catalog: definition.catalog.clone() };
+        let system = Self { spec, vault, database, journal, rehearse, catalog: definition.catalog.clone() };
         system.check_catalog()?;
         Ok(Arc::new(system))
     }
@@ -232,6 +233,12 @@ impl SqlSystem {
             }
         };
         Ok(Snapshot::new(self.dialect(), catalog))
+    }
+
+    /// Whether the reach of a statement can be found out, by counting or by a rehearsal.
+    fn measurable(&self, statement: &Statement) -> bool {
+        !matches!(statement.sizing, Sizing::Unknown(_))
+            || (self.rehearse != Rehearse::Never && statement.can_be_rehearsed())
     }
 
     const fn dialect(&self) -> Dialect {
@@ -392,7 +399,7 @@ impl SqlTool {
         };
         let measurable = match &fixed {
             Some(statement) => {
-                statement.effect >= Effect::Write && !matches!(statement.sizing, Sizing::Unknown(_))
+                statement.effect >= Effect::Write && system.measurable(statement)
             }
             None => true,
         };
@@ -518,21 +525,43 @@ impl Tool for SqlTool {
     }
 
     fn measurable(&self, args: &Self::Args) -> bool {
-        !matches!(args.statement.sizing, Sizing::Unknown(_))
+        self.system.measurable(&args.statement)
     }
 
     async fn measure(&self, probe: Probe<'_, Self::Args>) -> Result<Measured, MeasureError> {
-        let work = Arc::clone(probe.args());
-        match &self.system.database {
-            Database::Sqlite(database) => database.measure(work, self.mask.clone()).await,
-            Database::Postgres(database) => {
-                let credential = self
-                    .system
-                    .vault
-                    .open(&probe)
-                    .map_err(|fault| MeasureError::System(fault.to_string()))?;
-                database.measure(&credential, &self.scope, work, &self.mask).await
+        let statement = &probe.args().statement;
+        let rehearse = self.system.rehearse;
+        let counted = match &statement.sizing {
+            // There is nothing to count; what is left is to run it.
+            Sizing::Unknown(why) if !statement.can_be_rehearsed() || rehearse == Rehearse::Never => {
+                return Err(MeasureError::NotMeasurable(why.clone()));
             }
+            Sizing::Unknown(_) => None,
+            Sizing::None | Sizing::Query(_) | Sizing::Whole(_) => Some(self.count(&probe).await?),
+        };
+        let wanted = match (&counted, rehearse) {
+            (_, Rehearse::Never) => false,
+            (None, Rehearse::WhenInexact | Rehearse::Always) => true,
+            // So many rows are not locked for the sake of a number.
+            (Some(counted), _) if counted.reach.unbounded => false,
+            (Some(counted), Rehearse::WhenInexact) => {
+                !counted.reach.exact || !counted.reach.triggers.is_empty()
+            }
+            (Some(_), Rehearse::Always) => true,
+        };
+        match counted {
+            Some(counted) if !wanted || !statement.can_be_rehearsed() => Ok(counted),
+            counted => match (self.run_and_roll_back(&probe).await, counted) {
+                (Ok(reach), counted) => Ok(Measured {
+                    reach: Reach { rehearsed: true, ..reach },
+                    sample: counted.and_then(|counted| counted.sample),
+                }),
+                // The count stands, and says of itself that it is not exact.
+                (Err(MeasureError::Limit(_)), Some(counted)) if rehearse == Rehearse::WhenInexact => {
+                    Ok(counted)
+                }
+                (Err(why), _) => Err(why),
+            },
         }
     }
 
@@ -544,5 +573,35 @@ impl Tool for SqlTool {
 
     async fn recall(&self, upkeep: &Upkeep, call: &CallId) -> Result<Recalled, MeasureError> {
         self.system.recall(upkeep, call).await
+    }
+}
+
+impl SqlTool {
+    /// Counts what a statement would touch; nothing is run.
+    async fn count(&self, probe: &Probe<'_, Arc<Work>>) -> Result<Measured, MeasureError> {
+        let work = Arc::clone(probe.args());
+        match &self.system.database {
+            Database::Sqlite(database) => database.measure(work, self.mask.clone()).await,
+            Database::Postgres(database) => {
+                let credential = self
+                    .system
+                    .vault
+                    .open(probe)
+                    .map_err(|fault| MeasureError::System(fault.to_string()))?;
+                database.measure(&credential, &self.scope, work, &self.mask).await
+            }
+        }
+    }
+
+    /// Runs a statement and rolls it back.
+    async fn run_and_roll_back(&self, probe: &Probe<'_, Arc<Work>>) -> Result<Reach, MeasureError> {
+        let work = Arc::clone(probe.args());
+        match &self.system.database {
+            Database::Sqlite(database) => database.rehearse(work).await,
+            Database::Postgres(database) => {
+                let credential = self.system.credential(probe).map_err(MeasureError::System)?;
+                database.rehearse(&credential, &self.scope, &work).await
+            }
+        }
     }
 }

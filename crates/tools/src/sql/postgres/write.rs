@@ -21,7 +21,7 @@
 
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
-use countersign_gate::{Credential, Limits, Performed, Recalled, ToolError};
+use countersign_gate::{Credential, Limits, MeasureError, Performed, Recalled, ToolError};
 use countersign_rules::{CallId, Reach};
 use countersign_sql::{Category, TableRef, Verb};
 use deadpool_postgres::Object;
@@ -30,7 +30,7 @@ use tokio_postgres::{Client, Error, error::SqlState};
 
 use super::{
     GRACE, PostgresDatabase, Trouble, arguments, cells, checked, failed, journal, new_rows, roll_back,
-    schema, told,
+    schema, told, too_much,
 };
 use crate::{
     definition::SqlLimits,
@@ -141,7 +141,8 @@ impl PostgresDatabase {
         let scrubber = Scrubber::new(credential);
         let client = self.connections.connect(credential).await.map_err(|why| last(why.into()))?;
         let wait = Duration::from_millis(self.target.limits.statement_timeout_ms).saturating_add(GRACE);
-        let outcome = tokio::time::timeout(wait, self.change(&client, body, limits, mark)).await;
+        let timeout_ms = self.target.limits.statement_timeout_ms;
+        let outcome = tokio::time::timeout(wait, self.change(&client, body, limits, mark, timeout_ms)).await;
         // Up to here no COMMIT was sent: whatever went wrong, nothing has changed.
         let (made, count) = match outcome {
             Ok(Ok(Done::Within(made, count))) => (made, count),
@@ -194,6 +195,51 @@ impl PostgresDatabase {
         }
     }
 
+    /// Runs a change and rolls it back, so that what its triggers and cascades touch is counted too. Nothing of
+    /// it stays, and it is in no journal. It holds its locks for as long as measuring may take.
+    pub(in crate::sql) async fn rehearse(
+        &self,
+        credential: &Credential,
+        scope: &Scope,
+        work: &Work,
+    ) -> Result<Reach, MeasureError> {
+        let limits = &self.target.limits;
+        let wait = Duration::from_millis(limits.measure_timeout_ms);
+        let permit = tokio::time::timeout(wait, self.measuring.acquire()).await;
+        let Ok(Ok(_permit)) = permit else {
+            return Err(MeasureError::Limit("too many measurements of this database run at once".into()));
+        };
+        let client = self.connections.connect(credential).await?;
+        let body = Statement { scope, work, limits };
+        // Nothing is allowed, so that whatever it touches is told as beyond.
+        let nothing = Limits { rows_max: 0, tables: None, amount_max: None };
+        let timeout_ms = limits.statement_timeout_ms.min(limits.measure_timeout_ms);
+        let running = self.change(&client, &body, &nothing, None, timeout_ms);
+        let Ok(outcome) = tokio::time::timeout(wait.saturating_add(GRACE), running).await else {
+            // Closing the connection rolls back.
+            drop(Object::take(client));
+            return Err(MeasureError::Limit(format!("it took longer than {} ms", wait.as_millis())));
+        };
+        roll_back(client).await;
+        match outcome {
+            Ok(Done::Beyond(reach)) => Ok(*reach),
+            Ok(Done::Within(..)) => Ok(Reach { exact: true, ..Reach::default() }),
+            Err(Trouble::Database(error)) => {
+                let message = Scrubber::new(credential).clean(&told(&error));
+                Err(match error.as_db_error() {
+                    Some(_) if too_much(&error) || passing(&Trouble::Database(error)) => {
+                        MeasureError::Limit(message)
+                    }
+                    // It would end so as well when it is meant.
+                    Some(_) => MeasureError::NotMeasurable(message),
+                    None => MeasureError::System(message),
+                })
+            }
+            Err(Trouble::Row(why)) => Err(MeasureError::NotMeasurable(why.to_string())),
+            Err(Trouble::Other(why) | Trouble::Moved(why)) => Err(MeasureError::NotMeasurable(why)),
+        }
+    }
+
     /// The transaction without its commit.
     async fn change<B: Body>(
         &self,
@@ -201,11 +247,10 @@ impl PostgresDatabase {
         body: &B,
         limits: &Limits,
         mark: Option<&Mark>,
+        timeout_ms: u64,
     ) -> Result<Done<B::Made>, Trouble> {
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}",
-            self.pinned(self.target.limits.statement_timeout_ms)
-        );
+        let begin =
+            format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}", self.pinned(timeout_ms));
         client.batch_execute(&begin).await?;
         if let Some(mark) = mark {
             journal::begin(client, mark, body.undoes()).await?;
