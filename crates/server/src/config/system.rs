@@ -7,8 +7,8 @@ use std::{
 
 use countersign_rules::{SystemName, SystemSpec};
 use countersign_tools::definition::{
-    HttpAuth, HttpLimits, HttpTarget, JournalSettings, McpLimits, McpTarget, McpTransport, PostgresTarget, Rehearse,
-    SqlLimits, SqliteTarget, SystemDefinition, Target,
+    HttpAuth, HttpLimits, HttpTarget, JournalSettings, McpLimits, McpTarget, McpTransport, PostgresTarget,
+    Rehearse, SqlLimits, SqliteTarget, SystemDefinition, Target,
 };
 use toml::de::DeValue;
 

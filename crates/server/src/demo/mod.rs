@@ -114,7 +114,7 @@ pub(crate) async fn run(folder: &Path) -> anyhow::Result<()> {
 
     agent.leave().await?;
     if second {
-        let call = told.get("call").and_then(Value::as_str).context("the answer names no call")?;
+        let call = request.get("call").and_then(Value::as_str).context("the request names no call")?;
         let casey = Person::new(&server.url, &server.other_key)?;
         let pending = casey.undo(call, UNDO_REASON).await?;
         expect(&pending, "pending")?;

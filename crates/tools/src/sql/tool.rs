@@ -398,9 +398,7 @@ impl SqlTool {
             }
         };
         let measurable = match &fixed {
-            Some(statement) => {
-                statement.effect >= Effect::Write && system.measurable(statement)
-            }
+            Some(statement) => statement.effect >= Effect::Write && system.measurable(statement),
             None => true,
         };
         let mut template = json!({
@@ -583,11 +581,8 @@ impl SqlTool {
         match &self.system.database {
             Database::Sqlite(database) => database.measure(work, self.mask.clone()).await,
             Database::Postgres(database) => {
-                let credential = self
-                    .system
-                    .vault
-                    .open(probe)
-                    .map_err(|fault| MeasureError::System(fault.to_string()))?;
+                let credential =
+                    self.system.vault.open(probe).map_err(|fault| MeasureError::System(fault.to_string()))?;
                 database.measure(&credential, &self.scope, work, &self.mask).await
             }
         }

@@ -224,19 +224,7 @@ impl PostgresDatabase {
         match outcome {
             Ok(Done::Beyond(reach)) => Ok(*reach),
             Ok(Done::Within(..)) => Ok(Reach { exact: true, ..Reach::default() }),
-            Err(Trouble::Database(error)) => {
-                let message = Scrubber::new(credential).clean(&told(&error));
-                Err(match error.as_db_error() {
-                    Some(_) if too_much(&error) || passing(&Trouble::Database(error)) => {
-                        MeasureError::Limit(message)
-                    }
-                    // It would end so as well when it is meant.
-                    Some(_) => MeasureError::NotMeasurable(message),
-                    None => MeasureError::System(message),
-                })
-            }
-            Err(Trouble::Row(why)) => Err(MeasureError::NotMeasurable(why.to_string())),
-            Err(Trouble::Other(why) | Trouble::Moved(why)) => Err(MeasureError::NotMeasurable(why)),
+            Err(trouble) => Err(unmeasured(credential, &trouble)),
         }
     }
 
@@ -249,8 +237,7 @@ impl PostgresDatabase {
         mark: Option<&Mark>,
         timeout_ms: u64,
     ) -> Result<Done<B::Made>, Trouble> {
-        let begin =
-            format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}", self.pinned(timeout_ms));
+        let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}", self.pinned(timeout_ms));
         client.batch_execute(&begin).await?;
         if let Some(mark) = mark {
             journal::begin(client, mark, body.undoes()).await?;
@@ -467,6 +454,23 @@ async fn all_triggers(
         }
     }
     Ok(schema::triggers(client, &tables).await?)
+}
+
+/// Why a rehearsal tells nothing.
+fn unmeasured(credential: &Credential, trouble: &Trouble) -> MeasureError {
+    match trouble {
+        Trouble::Database(error) => {
+            let message = Scrubber::new(credential).clean(&told(error));
+            match error.as_db_error() {
+                Some(_) if too_much(error) || passing(trouble) => MeasureError::Limit(message),
+                // It would end so as well when it is meant.
+                Some(_) => MeasureError::NotMeasurable(message),
+                None => MeasureError::System(message),
+            }
+        }
+        Trouble::Row(why) => MeasureError::NotMeasurable(why.to_string()),
+        Trouble::Other(why) | Trouble::Moved(why) => MeasureError::NotMeasurable(why.clone()),
+    }
 }
 
 /// Whether the server broke off a transaction that may do better another time.

@@ -174,7 +174,7 @@ impl SqliteDatabase {
 
     /// Runs a change and rolls it back. Only so is it seen which rows `REPLACE` deletes, and what goes with
     /// them. It takes the lock of a writer for as long as measuring may take.
-    async fn rehearse(&self, work: Arc<Work>) -> Result<Reach, MeasureError> {
+    pub(super) async fn rehearse(&self, work: Arc<Work>) -> Result<Reach, MeasureError> {
         let Some(mut writer) = self.connections.writer().await else {
             return Err(MeasureError::Limit("the database is busy with another write".into()));
         };
