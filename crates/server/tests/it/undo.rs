@@ -1,11 +1,7 @@
 //! Undo from end to end, on both databases, and the call that a killed server leaves behind: its system's own
 //! record says what became of it.
 
-use std::{
-    fs,
-    sync::mpsc,
-    time::{Duration, Instant},
-};
+use std::{fs, os::unix::fs::PermissionsExt as _, sync::mpsc, time::Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -13,7 +9,7 @@ use tempfile::TempDir;
 use crate::{
     acting::PATIENCE,
     binary::{Ran, command, ran, run_in},
-    place::Database,
+    place::{Database, execute},
     served::Served,
 };
 
@@ -102,8 +98,7 @@ impl Shop {
         let (target, system) = if postgres {
             let database = Database::create();
             let url = path.join("shop.url");
-            fs::write(&url, database.account()).unwrap();
-            use std::os::unix::fs::PermissionsExt as _;
+            fs::write(&url, account(&database)).unwrap();
             fs::set_permissions(&url, fs::Permissions::from_mode(0o600)).unwrap();
             (Target::Server(database), "kind = \"postgres\"\nurl = { file = \"shop.url\" }")
         } else {
@@ -124,8 +119,8 @@ impl Shop {
         let shop = Self { folder, target, ada, eve, carol, dora, erin };
         shop.execute(SCHEMA);
         if let Target::Server(database) = &shop.target {
-            let account = database.url().rsplit('/').next().unwrap().split('?').next().unwrap().to_owned();
-            shop.execute(&format!("grant select, insert, update, delete on item, part to {account}_tools"));
+            let account = role(database);
+            shop.execute(&format!("grant select, insert, update, delete on item, part to {account}"));
         }
         shop
     }
@@ -135,7 +130,7 @@ impl Shop {
         let mut command = command(&["system", "prepare", "shop"]);
         command.args(more).current_dir(self.folder.path());
         if let (Target::Server(database), false) = (&self.target, more.contains(&"--print")) {
-            command.args(["--admin-url-env", "SHOP_ADMIN_URL"]).env("SHOP_ADMIN_URL", database.url());
+            command.args(["--admin-url-env", "SHOP_ADMIN_URL"]).env("SHOP_ADMIN_URL", &database.url);
         }
         ran(&command.output().unwrap())
     }
@@ -147,7 +142,7 @@ impl Shop {
     fn execute(&self, statements: &str) {
         match &self.target {
             Target::File => self.file().execute_batch(statements).unwrap(),
-            Target::Server(database) => database.execute(statements),
+            Target::Server(database) => execute(&database.url, statements.to_owned()).unwrap(),
         }
     }
 
@@ -171,7 +166,7 @@ impl Shop {
         let query = format!("select (select {item} from item) || ';' || (select {part} from part)");
         match &self.target {
             Target::File => self.file().query_row(&query, [], |row| row.get(0)).unwrap(),
-            Target::Server(database) => database.text(&query),
+            Target::Server(database) => answer(database, query),
         }
     }
 
@@ -185,7 +180,6 @@ impl Shop {
                 return call;
             }
             assert!(since.elapsed() < PATIENCE, "never {state}: {call}");
-            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
@@ -204,7 +198,7 @@ impl Shop {
                 });
             }
             Target::Server(database) => {
-                let config: tokio_postgres::Config = database.url().parse().unwrap();
+                let config: tokio_postgres::Config = database.url.parse().unwrap();
                 std::thread::spawn(move || {
                     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                     runtime.block_on(async {
@@ -222,6 +216,32 @@ impl Shop {
         held.recv().unwrap();
         release
     }
+}
+
+/// The account of the tools: it may log in, and nothing more. Gone with the database.
+fn role(database: &Database) -> String {
+    let (server, _query) = database.url.split_once('?').unwrap_or((&database.url, ""));
+    format!("{}_tools", server.rsplit('/').next().unwrap())
+}
+
+/// Makes that account; its connection string.
+fn account(database: &Database) -> String {
+    let account = role(database);
+    execute(&database.url, format!("CREATE ROLE {account} LOGIN PASSWORD '{account}'")).unwrap();
+    let (_, rest) = database.url.split_once('@').unwrap();
+    format!("postgres://{account}:{account}@{rest}")
+}
+
+/// The one text that a query answers.
+fn answer(database: &Database, query: String) -> String {
+    let config: tokio_postgres::Config = database.url.parse().unwrap();
+    let work = async move {
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.query_one(&query, &[]).await.unwrap().get::<_, Option<String>>(0).unwrap_or_default()
+    };
+    let run = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
+    std::thread::spawn(run).join().unwrap()
 }
 
 /// Runs a command that must succeed.
@@ -366,7 +386,7 @@ fn a_call_of_a_killed_server_is_settled_by_the_systems_record_and_never_repeated
             let since = Instant::now();
             while !shop.content().contains(name) {
                 assert!(since.elapsed() < PATIENCE, "it never took effect");
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::yield_now();
             }
             server.kill();
             ledger.execute_batch("rollback").unwrap();

@@ -14,7 +14,8 @@ pub(crate) enum Place {
 pub(crate) struct Database {
     admin: String,
     name: String,
-    url: String,
+    /// As its administrator.
+    pub(crate) url: String,
 }
 
 impl Place {
@@ -55,41 +56,6 @@ impl Database {
     }
 }
 
-#[allow(dead_code, reason = "not every program of tests needs a database of its own to act on")]
-impl Database {
-    /// As its administrator.
-    pub(crate) fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// An account that may log in and nothing more, gone with the database; its connection string.
-    pub(crate) fn account(&self) -> String {
-        let account = format!("{}_tools", self.name);
-        execute(&self.admin, format!("CREATE ROLE {account} LOGIN PASSWORD '{account}'")).unwrap();
-        let (_, rest) = self.url.split_once('@').unwrap();
-        format!("postgres://{account}:{account}@{rest}")
-    }
-
-    /// Executes statements as its administrator.
-    pub(crate) fn execute(&self, statements: &str) {
-        execute(&self.url, statements.to_owned()).unwrap();
-    }
-
-    /// The one text that a query answers.
-    pub(crate) fn text(&self, query: &str) -> String {
-        let (url, query) = (self.url.clone(), query.to_owned());
-        let work = async move {
-            let config: tokio_postgres::Config = url.parse().unwrap();
-            let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
-            tokio::spawn(connection);
-            client.query_one(&query, &[]).await.unwrap().get::<_, Option<String>>(0).unwrap_or_default()
-        };
-        let run =
-            || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
-        std::thread::spawn(run).join().unwrap()
-    }
-}
-
 impl Drop for Database {
     fn drop(&mut self) {
         // Servers that a failed test has left behind are disconnected.
@@ -104,7 +70,7 @@ impl Drop for Database {
 }
 
 /// Executes one statement, inside or outside of an asynchronous test.
-fn execute(url: &str, statement: String) -> Result<(), tokio_postgres::Error> {
+pub(crate) fn execute(url: &str, statement: String) -> Result<(), tokio_postgres::Error> {
     let config: tokio_postgres::Config = url.parse()?;
     let work = async move {
         let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
