@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{
     Outcome, Output,
     client::{Client, Connect, text},
+    output::one_line,
     request::{detail, shown},
 };
 
