@@ -21,6 +21,7 @@ mod postgres_schemas;
 mod postgres_triggers;
 mod postgres_undo;
 mod reach;
+mod rehearsal;
 mod sqlite;
 #[path = "../../../sql/tests/it/statements.rs"]
 mod statements;
