@@ -10,6 +10,7 @@ use std::{
 #[test]
 fn the_demo_stops_the_incident_and_leaves_a_working_folder() {
     let place = tempfile::tempdir().unwrap();
+    let _taken = usual_port();
     let (code, told, errors) = countersign(place.path(), &["demo"]);
     assert_eq!(code, Some(0), "{told}\n{errors}");
     for part in [
@@ -38,6 +39,12 @@ fn the_demo_stops_the_incident_and_leaves_a_working_folder() {
     assert!(errors.contains("remove it to play the demo again"), "{errors}");
 }
 
+/// Keeps the port that the demo likes best, so that demos at the same time do not all choose it. It is as good when
+/// somebody else has it.
+fn usual_port() -> std::io::Result<std::net::TcpListener> {
+    std::net::TcpListener::bind("127.0.0.1:7780")
+}
+
 fn countersign(folder: &Path, words: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_countersign"))
         .args(words)
@@ -52,6 +59,7 @@ fn countersign(folder: &Path, words: &[&str]) -> (Option<i32>, String, String) {
 #[test]
 fn at_a_terminal_a_second_one_may_answer_first_and_what_is_typed_then_counts() {
     let place = tempfile::tempdir().unwrap();
+    let _taken = usual_port();
     // `script` gives the program a terminal of its own.
     let mut child = Command::new("script")
         .args(["-qefc", &format!("'{}' demo", env!("CARGO_BIN_EXE_countersign")), "/dev/null"])
