@@ -11,6 +11,7 @@ mod load;
 mod log;
 mod process;
 mod report;
+mod sizing;
 mod toml;
 mod upstream;
 
@@ -21,6 +22,7 @@ use report::Target;
 
 const HELP: &str = "\
 usage: countersign-bench --binary PATH [--postgres URL] [--turns N] [--seconds S]
+       countersign-bench sizing [--rows N] [--postgres URL]
        countersign-bench upstream | hop URL      (what it starts for itself)
 
 Calls the same tool server directly, through a no-op hop and through Countersign, in turns, at 1, 16 and 64
@@ -31,6 +33,7 @@ async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
+        ["sizing", options @ ..] => sizing::run(options).await,
         ["upstream"] => upstream::serve().await,
         ["hop", to] => hop::serve((*to).to_owned()).await,
         [] | ["--help" | "-h"] => {
