@@ -542,6 +542,9 @@ impl<L: Ledger> Gate<L> {
         }
         let measured = match tool.measure(Probe::new(call)).await {
             Ok(measured) => measured,
+            Err(MeasureError::Rejected(why)) => {
+                return Err(Refusal::new(Code::ToolFailed, why).help("nothing was done; correct the call"));
+            }
             Err(MeasureError::System(why)) => {
                 return Err(
                     Refusal::new(Code::SystemUnavailable, why).help("nothing was done; try again later")

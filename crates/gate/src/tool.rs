@@ -146,10 +146,14 @@ pub enum MeasureError {
     /// Calls of this form cannot be measured.
     #[error("{0}")]
     NotMeasurable(String),
+    /// The system refused the call itself, and would refuse it again: a column that is not there, a grant
+    /// that is missing.
+    #[error("{0}")]
+    Rejected(String),
     /// Measuring hit its own limit of time, locks or concurrency.
     #[error("measuring stopped: {0}")]
     Limit(String),
-    /// The system refused or could not be reached.
+    /// The system could not be reached.
     #[error("{0}")]
     System(String),
 }

@@ -513,3 +513,12 @@ async fn a_database_that_is_away_is_an_answer_without_secrets() {
     let world = World::new(&[postgres(SqlLimits::default())], TestVault::default(), &definitions, ALLOW);
     assert_eq!(world.refusal("t", json!({})).await.code, Code::SystemUnavailable);
 }
+
+#[tokio::test]
+async fn a_statement_the_server_does_not_understand_is_the_agents_to_correct() {
+    let db = database("misspelt", 2).await;
+    let world = db.world(vec![from_agent("query", &["customer"])], ASK);
+    let sql = "delete from customer where no_such_column = 1";
+    let refusal = refused(world.call("query", json!({ "sql": sql })).await, Code::ToolFailed);
+    assert!(refusal.message.contains("no_such_column"), "{refusal}");
+}

@@ -491,3 +491,12 @@ fn agents_see_one_argument_and_the_reason() {
     assert_eq!(names, BTreeSet::from(["_reason", "sql"]));
     assert_eq!(advertised["additionalProperties"], Value::Bool(false));
 }
+
+#[tokio::test]
+async fn a_statement_the_database_does_not_understand_is_the_agents_to_correct() {
+    let (folder, _connection) = database(2);
+    let world = world(&folder, vec![from_agent("query", &["billing"])], ASK);
+    let sql = "delete from billing where no_such_column = 1";
+    let refusal = refused(world.call("query", json!({ "sql": sql })).await, Code::ToolFailed);
+    assert!(refusal.message.contains("no_such_column"), "{refusal}");
+}

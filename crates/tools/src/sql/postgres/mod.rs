@@ -195,16 +195,16 @@ impl PostgresDatabase {
             Ok(Err(Trouble::Other(why) | Trouble::Moved(why))) => Err(MeasureError::NotMeasurable(why)),
             Ok(Err(Trouble::Row(why))) => Err(MeasureError::NotMeasurable(why.to_string())),
             Ok(Err(trouble @ Trouble::Database(_))) => {
-                let limit = match &trouble {
-                    Trouble::Database(error) => too_much(error),
-                    Trouble::Row(_) | Trouble::Other(_) | Trouble::Moved(_) => false,
+                let told_by = match &trouble {
+                    Trouble::Database(error) if too_much(error) => MeasureError::Limit,
+                    Trouble::Database(error) if ill_formed(error) => MeasureError::Rejected,
+                    Trouble::Database(_) | Trouble::Row(_) | Trouble::Other(_) | Trouble::Moved(_) => {
+                        MeasureError::System
+                    }
                 };
-                let message = match failed(&scrubber, &trouble) {
-                    ToolError::Failed { message } | ToolError::Unavailable { message } => message,
-                    other => other.to_string(),
-                };
+                let why = failed(&scrubber, &trouble).to_string();
                 forget(client, &trouble);
-                Err(if limit { MeasureError::Limit(message) } else { MeasureError::System(message) })
+                Err(told_by(why))
             }
             Err(_elapsed) => {
                 drop(Object::take(client));
@@ -498,6 +498,12 @@ fn too_much(error: &Error) -> bool {
     error
         .code()
         .is_some_and(|code| *code == SqlState::QUERY_CANCELED || *code == SqlState::LOCK_NOT_AVAILABLE)
+}
+
+/// Whether the statement itself is at fault: names, types, grants (class 42), values (class 22), or something
+/// the server cannot do (class 0A). See PostgreSQL's appendix "Error Codes".
+fn ill_formed(error: &Error) -> bool {
+    error.code().is_some_and(|code| ["42", "22", "0A"].iter().any(|class| code.code().starts_with(class)))
 }
 
 /// What the server said, without the detail that repeats values of rows.

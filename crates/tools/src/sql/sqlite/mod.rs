@@ -240,7 +240,12 @@ impl SqliteDatabase {
                 (Err(error), _) if interrupted(&error) => {
                     Err(MeasureError::Limit(format!("it took longer than {} ms", wait.as_millis())))
                 }
-                (Err(error), _) => Err(MeasureError::System(told(&Trouble::Sqlite(error)))),
+                (Err(error), _) => {
+                    let at_fault = matches!(error, rusqlite::Error::SqlInputError { .. })
+                        || error.sqlite_error_code() == Some(ErrorCode::AuthorizationForStatementDenied);
+                    let why = told(&Trouble::Sqlite(error));
+                    Err(if at_fault { MeasureError::Rejected(why) } else { MeasureError::System(why) })
+                }
             }
         });
         task.await.unwrap_or_else(|_| Err(MeasureError::System("measuring failed".into())))
