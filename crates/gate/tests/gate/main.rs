@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
     reason = "a test that cannot go on fails, and says where"
 )]

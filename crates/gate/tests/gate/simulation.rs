@@ -148,7 +148,7 @@ async fn check(world: &World, seed: u64) {
         .filter(|e| e.kind == "warrant_issued")
         .map(|e| e.call.as_ref().unwrap().as_str())
         .collect();
-    let effects = world.system.effects.lock().unwrap();
+    let effects = world.system.effects.lock().unwrap().clone();
     let distinct: BTreeSet<&str> = effects.iter().map(String::as_str).collect();
     assert_eq!(effects.len(), distinct.len(), "seed {seed}: an effect was repeated");
     assert!(distinct.is_subset(&intents), "seed {seed}: an effect without an intent");

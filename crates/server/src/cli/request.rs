@@ -206,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    fn request(reach: Value, reversible: bool) -> Value {
+    fn request(reach: &Value, reversible: bool) -> Value {
         json!({
             "approval": "apr-1", "state": "waiting", "agent": "bot", "session": "s", "tool": "query_billing",
             "system": "billing", "environment": "production", "description": "Runs a statement.",
@@ -230,7 +230,7 @@ mod tests {
             "rows": 14_203, "exact": true, "unbounded": false, "tables": { "billing": 14_200, "invoice_line": 3 },
             "cascades": 3, "triggers": ["audit_delete on billing"],
         });
-        let text = detail(&request(reach, true));
+        let text = detail(&request(&reach, true));
         for part in [
             "reach      14,203 rows, exactly: they were counted\n",
             "           billing       14,200\n           invoice_line       3\n",
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn a_bound_an_estimate_and_a_rehearsal_are_told_apart() {
         let known = |reach: Value| {
-            let text = detail(&request(reach, false));
+            let text = detail(&request(&reach, false));
             assert!(text.contains("undo       it cannot be undone from here"), "{text}");
             text.lines().find(|line| line.starts_with("reach")).unwrap_or_default().to_owned()
         };

@@ -1,6 +1,8 @@
 //! Undo from end to end, on both databases, and the call that a killed server leaves behind: its system's own
 //! record says what became of it.
 
+#![expect(clippy::disallowed_methods, reason = "the test looks at the databases from outside")]
+
 use std::{fs, os::unix::fs::PermissionsExt as _, sync::mpsc, time::Instant};
 
 use serde_json::{Value, json};

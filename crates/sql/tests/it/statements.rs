@@ -304,8 +304,8 @@ impl Maker {
         let mut rest = template;
         while let Some((before, after)) = rest.split_once('@') {
             text += before;
-            let hole = &after[..1];
-            rest = &after[1..];
+            let Some((hole, then)) = after.split_at_checked(1) else { break };
+            rest = then;
             text += &match hole {
                 "i" => self.expression(Kind::Int, depth, scope),
                 "t" => self.expression(Kind::Text, depth, scope),

@@ -249,7 +249,7 @@ async fn traces(client: &Client, sql: &str) -> Result<String, tokio_postgres::Er
         _ => None,
     });
     let text = text.unwrap_or_default();
-    Ok(text.strip_suffix("4MBpublic").map_or(text.clone(), str::to_owned))
+    Ok(text.strip_suffix("4MBpublic").unwrap_or(&text).to_owned())
 }
 
 /// Listing a view is enough to read it; a function reads only what the tool may.
