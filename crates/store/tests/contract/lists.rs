@@ -68,7 +68,10 @@ contract! {
         ask(&ledger, "a2", "bot", "x", false).await;
         ledger.close().await;
         drop(ledger);
-        place.execute("DELETE FROM migration WHERE version > 2; DROP TABLE approval_group").await;
+        let older = "DELETE FROM migration WHERE version > 2; DROP TABLE approval_group; \
+            ALTER TABLE counter DROP COLUMN mark; ALTER TABLE counter DROP COLUMN mark_day; \
+            ALTER TABLE session DROP COLUMN mark_day";
+        place.execute(older).await;
         let ledger = place.open().await;
         for (names, found) in [(&["dba"][..], "a1"), (&["leads"], "a1"), (&["x"], "a2"), (&["y"], "")] {
             let filter = ApprovalFilter { groups: groups(names), ..ApprovalFilter::default() };
