@@ -15,9 +15,8 @@ use crate::{
 /// One narrow, typed operation on one system.
 ///
 /// Contract: `parse` and `spec` are pure. `measure` reads and leaves no trace. `perform` is the only
-/// method with an effect, and it has that effect at most once per warrant; it never touches more than
-/// [`Warrant::rows_max`] rows and never moves more than [`Warrant::amount_max`], or does nothing. All may run
-/// concurrently.
+/// method with an effect, and it has that effect at most once per warrant; it stays within
+/// [`Warrant::limits`] (rows, rows of each table, money), or does nothing. All may run concurrently.
 pub trait Tool: Send + Sync + 'static {
     /// What the tool makes of the arguments.
     type Args: Send + Sync + 'static;
