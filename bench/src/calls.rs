@@ -49,6 +49,7 @@ pub(crate) async fn measure(
     binary: &Path,
     folder: &Path,
     postgres: Option<&str>,
+    callers: &[usize],
     turns: usize,
     time: Duration,
 ) -> anyhow::Result<Calls> {
@@ -93,7 +94,7 @@ pub(crate) async fn measure(
         processes.push(gateway.process);
     }
     let mut rows = Vec::new();
-    for callers in CALLERS {
+    for &callers in callers {
         let mut seen: Vec<Vec<Figures>> = cases.iter().map(|_| Vec::new()).collect();
         for _ in 0..turns {
             for (case, figures) in cases.iter().zip(&mut seen) {

@@ -21,12 +21,13 @@ use anyhow::{Context as _, bail};
 use report::Target;
 
 const HELP: &str = "\
-usage: countersign-bench --binary PATH [--postgres URL] [--turns N] [--seconds S]
+usage: countersign-bench --binary PATH [--postgres URL] [--turns N] [--seconds S] [--callers N]
        countersign-bench sizing [--rows N] [--postgres URL]
        countersign-bench upstream | hop URL      (what it starts for itself)
 
 Calls the same tool server directly, through a no-op hop and through Countersign, in turns, at 1, 16 and 64
-concurrent callers, and prints ratios beside their targets. --turns defaults to 5, --seconds to 2.";
+concurrent callers, and prints ratios beside their targets. --turns defaults to 5, --seconds to 2. With --callers
+only calls are measured, by so many callers: for whoever looks for what they cost.";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -45,27 +46,34 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn run(options: &[&str]) -> anyhow::Result<()> {
-    let (mut binary, mut postgres, mut turns, mut seconds) = (None, None, 5, 2.0);
+    let (mut binary, mut postgres, mut turns, mut seconds, mut callers) = (None, None, 5, 2.0, None);
     for pair in options.chunks(2) {
         match pair {
             ["--binary", path] => binary = Some(PathBuf::from(path)),
             ["--postgres", url] => postgres = Some((*url).to_owned()),
             ["--turns", n] => turns = n.parse()?,
             ["--seconds", s] => seconds = s.parse()?,
+            ["--callers", n] => callers = Some(n.parse()?),
             _ => bail!("{HELP}"),
         }
     }
     let binary = binary.context(HELP)?.canonicalize()?;
     let folder = tempfile::tempdir()?;
+    let time = Duration::from_secs_f64(seconds);
+    let measure = async |callers: &[usize]| {
+        calls::measure(&binary, folder.path(), postgres.as_deref(), callers, turns, time).await
+    };
+    if let Some(callers) = callers {
+        println(&calls::table(&measure(&[callers]).await?.rows));
+        return Ok(());
+    }
 
     progress("decisions …");
     let decisions = decisions::measure()?;
     progress("log …");
     let appends = log::measure(folder.path()).await?;
     progress("calls …");
-    let calls =
-        calls::measure(&binary, folder.path(), postgres.as_deref(), turns, Duration::from_secs_f64(seconds))
-            .await?;
+    let calls = measure(&calls::CALLERS).await?;
 
     println("## Calls\n");
     println(&calls::table(&calls.rows));

@@ -61,6 +61,14 @@ impl Entry {
     /// # Errors
     /// When the time has no text, the body no canonical form, or the whole exceeds [`ENTRY_BYTES_MAX`].
     pub fn to_bytes(&self) -> Result<Vec<u8>, EntryError> {
+        self.to_bytes_with(&self.body)
+    }
+
+    /// The bytes with another body in place of its own: for a writer that shares its bodies.
+    ///
+    /// # Errors
+    /// As [`Entry::to_bytes`].
+    pub fn to_bytes_with(&self, body: &Value) -> Result<Vec<u8>, EntryError> {
         let mut out = String::with_capacity(512);
         // In the order of the keys, as RFC 8785 demands.
         out.push('{');
@@ -68,7 +76,7 @@ impl Entry {
         out.push_str("\"at\":\"");
         out.push_str(&time::format_ms(self.at_ms)?);
         out.push_str("\",\"body\":");
-        write_value(&mut out, &self.body, BODY_DEPTH_MAX)?;
+        write_value(&mut out, body, BODY_DEPTH_MAX)?;
         out.push(',');
         push_reference(&mut out, "call", self.call.as_ref());
         out.push_str("\"kind\":");

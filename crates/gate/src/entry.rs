@@ -5,6 +5,8 @@
 //! results appear as digests, samples as salted commitments whose data is kept beside the log and can be
 //! erased.
 
+use std::sync::Arc;
+
 use countersign_audit::{Entry as LogEntry, EntryError, EntryKind, entry::Reference};
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalState, BundleDigest, Call, CallId, Code, Decision, DecisionId, Facts, Money,
@@ -32,12 +34,13 @@ pub struct Entry {
     pub call: Option<CallId>,
     /// Which request for approval.
     pub approval: Option<ApprovalId>,
-    /// The details, by kind.
-    pub body: Value,
+    /// The details, by kind. Shared: an intent that is not issued leaves its entries to the refusal.
+    pub body: Arc<Value>,
 }
 
 impl Entry {
     fn new(at_ms: i64, kind: &'static str, body: Value) -> Self {
+        let body = Arc::new(body);
         Self { at_ms, kind, agent: None, session: None, call: None, approval: None, body }
     }
 
@@ -60,15 +63,18 @@ impl Entry {
     /// write.
     pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
         let reference = |id: Option<&str>| id.map(Reference::new).transpose();
-        let mut body = self.body.clone();
-        if let (Some(approval), Some(body)) = (&self.approval, body.as_object_mut()) {
-            body.insert("approval".into(), Value::from(approval.as_str()));
-        }
-        let mut entry = LogEntry::new(self.at_ms, EntryKind::new(self.kind)?, body);
+        let mut entry = LogEntry::new(self.at_ms, EntryKind::new(self.kind)?, Value::Null);
         entry.agent = reference(self.agent.as_ref().map(AgentId::as_str))?;
         entry.session = reference(self.session.as_ref().map(SessionId::as_str))?;
         entry.call = reference(self.call.as_ref().map(CallId::as_str))?;
-        entry.to_bytes()
+        match (&self.approval, &*self.body) {
+            (Some(approval), Value::Object(members)) => {
+                let mut members = members.clone();
+                members.insert("approval".into(), Value::from(approval.as_str()));
+                entry.to_bytes_with(&Value::Object(members))
+            }
+            (_, body) => entry.to_bytes_with(body),
+        }
     }
 
     /// A session began.

@@ -363,8 +363,10 @@ impl<L: Ledger> Gate<L> {
             Ok(id) => id,
             Err(why) => return Round::Answer(refused(&call, granted, bad_id(&why))),
         };
-        // Cheapest first: what is refused whatever the reach is costs the system nothing.
-        if let Some(deny) = policies.forbidden_early(&call, &facts) {
+        // Cheapest first: what is refused whatever the reach is costs the system nothing. Where nothing can be
+        // measured nothing is saved, and `decide` says the same.
+        let measurable = call.tool.measurable;
+        if measurable && let Some(deny) = policies.forbidden_early(&call, &facts) {
             let decision = Decision::Deny(deny);
             return Round::Answer(
                 self.deny(&call, granted, entries, (&id, policies.bundle(), &facts, &decision)).await,
@@ -372,7 +374,8 @@ impl<L: Ledger> Gate<L> {
         }
         let mut evidence = None;
         facts.reach = exceeded.cloned();
-        let needed = seen.effect >= Effect::Write
+        let needed = measurable
+            && seen.effect >= Effect::Write
             && (policies.reach_decides(&call, &facts) || self.charges_measured(&call.tool, seen.effect));
         if facts.reach.is_none() && needed {
             // Nor is a system asked to measure what is over its limits whatever it reaches.
@@ -671,7 +674,7 @@ impl<L: Ledger> Gate<L> {
                 }
             };
         }
-        Round::Answer(answer_of(&stored.id, approval, &outcome, used.map_or(0, |(rows, _)| rows)))
+        Round::Answer(answer_of(&stored.id, approval, outcome, used.map_or(0, |(rows, _)| rows)))
     }
 
     /// Closes an intent that may have been recorded without our knowing: nothing was performed under it.
@@ -1101,7 +1104,7 @@ impl<L: Ledger> Gate<L> {
                 match self.ledger.call(&record.request.call.id).await {
                     Ok(Some(CallRecord { outcome: Some(outcome), rows, .. })) => {
                         let approval = Some(record.request.id.clone());
-                        return answer_of(&record.request.call.id, approval, &outcome, rows);
+                        return answer_of(&record.request.call.id, approval, outcome, rows);
                     }
                     Ok(_) => in_doubt(&record.request.call.id),
                     Err(fault) => unavailable(&fault),
@@ -1314,13 +1317,13 @@ fn outcome_of(performed: Result<Performed, ToolError>) -> (CallOutcome, Settleme
     }
 }
 
-fn answer_of(call: &CallId, approval: Option<ApprovalId>, outcome: &CallOutcome, rows: u64) -> Answer {
+fn answer_of(call: &CallId, approval: Option<ApprovalId>, outcome: CallOutcome, rows: u64) -> Answer {
     let refusal = match outcome {
         CallOutcome::Done { reply } => {
-            return Answer::Done(Done { call: call.clone(), approval, reply: reply.clone(), rows });
+            return Answer::Done(Done { call: call.clone(), approval, reply, rows });
         }
         CallOutcome::Failed { code, message, .. } => {
-            Refusal::new(*code, message.clone()).help("nothing was changed and nothing was charged")
+            Refusal::new(code, message).help("nothing was changed and nothing was charged")
         }
         CallOutcome::DoneWithoutResult { message } => Refusal::new(
             Code::ResultRejected,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_rules::{Allow, Call, DecisionId, Effect, Money, Reach, ToolSpec};
+use countersign_rules::{Allow, ApprovalId, Call, CallId, DecisionId, Effect, Money, Reach, ToolSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -85,7 +85,7 @@ impl<A> Warrant<A> {
         intent: Intent,
         ledger: &L,
     ) -> Result<(Self, OpenCall, Issued), (Call<A>, NotIssued)> {
-        let open = OpenCall { intent: intent.clone() };
+        let open = OpenCall { call: intent.call.id.clone(), approval: intent.approval.clone() };
         match ledger.issue(intent).await {
             // A crash here leaves an intent without outcome: the call is in doubt, although nothing was done.
             Ok(issued) => {
@@ -156,7 +156,8 @@ impl<'a, A> Probe<'a, A> {
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct OpenCall {
-    intent: Intent,
+    call: CallId,
+    approval: Option<ApprovalId>,
 }
 
 impl OpenCall {
@@ -168,7 +169,7 @@ impl OpenCall {
         entry: Entry,
         now_ms: i64,
     ) -> Closing {
-        let Intent { call, approval, .. } = self.intent;
-        Closing { call: call.id, approval, outcome, settlement, now_ms, entries: vec![entry] }
+        let Self { call, approval } = self;
+        Closing { call, approval, outcome, settlement, now_ms, entries: vec![entry] }
     }
 }

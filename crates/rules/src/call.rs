@@ -1,7 +1,7 @@
 //! A call: a tool with canonical arguments, by somebody.
 
 use alloc::{string::String, sync::Arc, vec::Vec};
-use core::fmt;
+use core::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -83,7 +83,12 @@ impl CallDigest {
 
 impl fmt::Display for CallDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+        // Digits one by one, as for every hash: it is written several times in each call.
+        let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+        self.0.iter().try_for_each(|byte| {
+            f.write_char(digit(byte >> 4))?;
+            f.write_char(digit(byte & 0x0f))
+        })
     }
 }
 

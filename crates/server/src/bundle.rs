@@ -47,14 +47,18 @@ pub struct Offer {
     pub tool: AnyTool,
     /// JSON Schema 2020-12 of the arguments, with the reserved reason.
     pub input_schema: Arc<Value>,
+    /// The same, as the MCP SDK asks for it at every call.
+    pub(crate) input_object: Arc<serde_json::Map<String, Value>>,
     /// JSON Schema 2020-12 of the result, when declared.
     pub output_schema: Option<Arc<Value>>,
 }
 
 impl Offer {
     fn new(tool: AnyTool) -> Self {
+        let advertised = tool.advertised();
         Self {
-            input_schema: Arc::new(tool.advertised()),
+            input_object: Arc::new(advertised.as_object().cloned().unwrap_or_default()),
+            input_schema: Arc::new(advertised),
             output_schema: tool.spec().result.clone().map(Arc::new),
             tool,
         }

@@ -1,9 +1,9 @@
 //! Requests for people's approval, their answers and the evidence shown with them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_gate::{
-    Entry, Evidence,
+    Evidence,
     ledger::{ApprovalRecord, LedgerFault, NotAnswered, Parking},
 };
 use countersign_rules::{
@@ -16,6 +16,7 @@ use crate::{
     call::effect,
     image::{Changes, Image, Key, Needs},
     list::ApprovalFilter,
+    log::Encoded,
     row::{Damage, Query, Row, Value, json},
     writer::Operation,
 };
@@ -48,18 +49,33 @@ impl RequestKey {
 }
 
 /// Parks a call until people answer, or finds the request that is open already.
-pub(crate) struct Park(pub(crate) Parking);
+pub(crate) struct Park {
+    parking: Parking,
+    entries: Vec<Arc<Encoded>>,
+}
+
+impl Park {
+    /// Takes a call to be parked.
+    ///
+    /// # Errors
+    /// When an entry cannot be recorded.
+    pub(crate) fn new(mut parking: Parking) -> Result<Self, LedgerFault> {
+        let entries = Encoded::all(&std::mem::take(&mut parking.entries))?;
+        Ok(Self { parking, entries })
+    }
+}
 
 impl Operation for Park {
     type Output = ApprovalRecord;
 
-    fn needs(&self, _image: &Image, needs: &mut Needs) {
-        needs.insert(Key::Newest(RequestKey::of(&self.0.request.call)));
-        needs.insert(Key::Approval(self.0.request.id.clone()));
+    fn needs(&self, image: &Image, needs: &mut Needs) {
+        let request = &self.parking.request;
+        needs.name(image, &Key::Newest(RequestKey::of(&request.call)));
+        needs.name(image, &Key::Approval(request.id.clone()));
     }
 
     fn apply(&self, image: &Image) -> Result<(ApprovalRecord, Changes), LedgerFault> {
-        let Parking { request, evidence, effect, entries } = &self.0;
+        let Parking { request, evidence, effect, entries: _ } = &self.parking;
         // A newer request is opened only when the one before is final, so the newest is the only candidate.
         if let Some(open) =
             image.newest(&RequestKey::of(&request.call))?.filter(|row| !row.record.state.is_final())
@@ -79,7 +95,7 @@ impl Operation for Park {
             code: None,
             delivered: false,
         };
-        let mut changes = Changes::entries(entries.clone());
+        let mut changes = Changes::entries(self.entries.clone());
         let row = ApprovalRow { record: record.clone(), order: image.next_order() };
         if let Some(evidence) = evidence {
             changes.statements.push(Query::one(
@@ -96,14 +112,14 @@ impl Operation for Park {
 pub(crate) struct Answer {
     pub(crate) approval: ApprovalId,
     pub(crate) signature: Signature,
-    pub(crate) entry: Entry,
+    pub(crate) entry: Arc<Encoded>,
 }
 
 impl Operation for Answer {
     type Output = Result<ApprovalRecord, NotAnswered>;
 
-    fn needs(&self, _image: &Image, needs: &mut Needs) {
-        needs.insert(Key::Approval(self.approval.clone()));
+    fn needs(&self, image: &Image, needs: &mut Needs) {
+        needs.name(image, &Key::Approval(self.approval.clone()));
     }
 
     fn apply(&self, image: &Image) -> Result<(Self::Output, Changes), LedgerFault> {
@@ -121,7 +137,7 @@ impl Operation for Answer {
         }
         record.signatures.push(self.signature.clone());
         let answered = record.clone();
-        let mut changes = Changes::entries(vec![self.entry.clone()]);
+        let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
         changes.approvals.push((self.approval.clone(), row));
         Ok((Ok(answered), changes))
     }
@@ -133,14 +149,14 @@ pub(crate) struct End {
     pub(crate) state: ApprovalState,
     pub(crate) code: Option<Code>,
     pub(crate) why: String,
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<Arc<Encoded>>,
 }
 
 impl Operation for End {
     type Output = bool;
 
-    fn needs(&self, _image: &Image, needs: &mut Needs) {
-        needs.insert(Key::Approval(self.approval.clone()));
+    fn needs(&self, image: &Image, needs: &mut Needs) {
+        needs.name(image, &Key::Approval(self.approval.clone()));
     }
 
     fn apply(&self, image: &Image) -> Result<(bool, Changes), LedgerFault> {
@@ -165,8 +181,8 @@ pub(crate) struct Deliver(pub(crate) ApprovalId);
 impl Operation for Deliver {
     type Output = ();
 
-    fn needs(&self, _image: &Image, needs: &mut Needs) {
-        needs.insert(Key::Approval(self.0.clone()));
+    fn needs(&self, image: &Image, needs: &mut Needs) {
+        needs.name(image, &Key::Approval(self.0.clone()));
     }
 
     fn apply(&self, image: &Image) -> Result<((), Changes), LedgerFault> {
@@ -184,14 +200,14 @@ impl Operation for Deliver {
 /// Erases the evidence kept with a request. Answers whether there was any.
 pub(crate) struct EraseEvidence {
     pub(crate) approval: ApprovalId,
-    pub(crate) entry: Entry,
+    pub(crate) entry: Arc<Encoded>,
 }
 
 impl Operation for EraseEvidence {
     type Output = bool;
 
-    fn needs(&self, _image: &Image, needs: &mut Needs) {
-        needs.insert(Key::Approval(self.approval.clone()));
+    fn needs(&self, image: &Image, needs: &mut Needs) {
+        needs.name(image, &Key::Approval(self.approval.clone()));
     }
 
     fn apply(&self, image: &Image) -> Result<(bool, Changes), LedgerFault> {
@@ -201,7 +217,7 @@ impl Operation for EraseEvidence {
         };
         let mut row = row.clone();
         row.record.evidence = None;
-        let mut changes = Changes::entries(vec![self.entry.clone()]);
+        let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
         changes.approvals.push((self.approval.clone(), row));
         changes.statements.push(Query::one(
             "DELETE FROM evidence WHERE approval = $1",

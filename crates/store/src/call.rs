@@ -1,6 +1,6 @@
 //! Issued calls: intent, outcome, doubt.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use countersign_gate::{
     Entry,
@@ -21,6 +21,7 @@ use crate::{
     halt,
     image::{Changes, Image, Key, Needs},
     list::CallFilter,
+    log::Encoded,
     row::{Damage, Query, Row, Value, json},
     session,
     writer::Operation,
@@ -48,20 +49,36 @@ struct Charged {
 }
 
 /// Records an intent.
-pub(crate) struct Issue(pub(crate) Intent);
+pub(crate) struct Issue {
+    intent: Intent,
+    entries: Vec<Arc<Encoded>>,
+    keys: Vec<Key>,
+}
+
+impl Issue {
+    /// Takes an intent.
+    ///
+    /// # Errors
+    /// When an entry cannot be recorded.
+    pub(crate) fn new(mut intent: Intent) -> Result<Self, LedgerFault> {
+        let entries = Encoded::all(&std::mem::take(&mut intent.entries))?;
+        let Intent { call, rates, holds, approval, now_ms, .. } = &intent;
+        let mut keys = vec![Key::Call(call.id.clone())];
+        // A budget for all may halt all, and only once.
+        keys.extend(halt::scopes(&call.requester.agent).map(Key::Halt));
+        keys.extend(approval.clone().map(Key::Approval));
+        keys.extend(rates.iter().map(|(key, _rate)| Key::Rate(key.clone())));
+        keys.extend(holds.iter().map(|hold| Key::Balance(hold.account.clone())));
+        keys.extend(session::keys(&call.requester, *now_ms));
+        Ok(Self { intent, entries, keys })
+    }
+}
 
 impl Operation for Issue {
     type Output = Result<Issued, NotIssued>;
 
-    fn needs(&self, _image: &Image, needs: &mut Needs) {
-        let Intent { call, rates, holds, approval, now_ms, .. } = &self.0;
-        needs.extend(halt::scopes(&call.requester.agent).map(Key::Halt));
-        needs.extend(approval.clone().map(Key::Approval));
-        needs.extend(rates.iter().map(|(key, _rate)| Key::Rate(key.clone())));
-        needs.extend(holds.iter().map(|hold| Key::Balance(hold.account.clone())));
-        // A budget for all may halt all, and only once.
-        needs.insert(Key::Call(call.id.clone()));
-        session::needs(&call.requester, *now_ms, needs);
+    fn needs(&self, image: &Image, needs: &mut Needs) {
+        needs.name_all(image, &self.keys);
     }
 
     fn apply(&self, image: &Image) -> Result<(Self::Output, Changes), LedgerFault> {
@@ -75,7 +92,7 @@ impl Operation for Issue {
 
 impl Issue {
     fn check(&self, image: &Image) -> Result<(Issued, Changes), NotIssued> {
-        let intent = &self.0;
+        let intent = &self.intent;
         let requester = &intent.call.requester;
         if image.calls.find(&intent.call.id)?.is_some() {
             return Err(LedgerFault::Unavailable("a call of this id was issued before".into()).into());
@@ -83,7 +100,7 @@ impl Issue {
         if let Some(halt) = halt::in_force(image, &requester.agent)? {
             return Err(NotIssued::Halted(halt.clone()));
         }
-        let mut changes = Changes::entries(intent.entries.clone());
+        let mut changes = Changes::entries(self.entries.clone());
         if let Some(id) = &intent.approval {
             let approval =
                 image.approvals.find(id)?.ok_or(NotIssued::ApprovalSpent(ApprovalState::Superseded))?;
@@ -107,7 +124,7 @@ impl Issue {
         session::count(image, requester, intent.now_ms, |counters| count.add(counters), &mut changes)?;
         changes.calls.push((intent.call.id.clone(), self.row(image.process)));
         for halt in &halts {
-            changes.entries.push(Entry::halted(halt));
+            changes.entries.push(Encoded::of(&Entry::halted(halt))?);
             changes.halts.push((halt.scope.clone(), Some(halt.clone())));
         }
         // The widest says most.
@@ -118,7 +135,7 @@ impl Issue {
     /// The approval once this call has spent it. It must be granted, and for this very call: the gate
     /// asks no less, and a grant must not reach further by a defect there.
     fn spend(&self, approval: &ApprovalRow) -> Result<ApprovalRow, NotIssued> {
-        let (call, granted) = (&self.0.call, &approval.record.request.call);
+        let (call, granted) = (&self.intent.call, &approval.record.request.call);
         if approval.record.state != ApprovalState::Approved {
             return Err(NotIssued::ApprovalSpent(approval.record.state));
         }
@@ -131,12 +148,12 @@ impl Issue {
     }
 
     const fn count(&self) -> Count<'_> {
-        let Intent { call, effect, rows, amount, .. } = &self.0;
+        let Intent { call, effect, rows, amount, .. } = &self.intent;
         Count { tool: &call.tool, effect: *effect, rows: *rows, amount: *amount }
     }
 
     fn row(&self, process: i64) -> CallRow {
-        let intent = &self.0;
+        let intent = &self.intent;
         CallRow {
             record: CallRecord {
                 call: intent.call.clone(),
@@ -161,22 +178,38 @@ impl Issue {
 }
 
 /// Records an outcome.
-pub(crate) struct Close(pub(crate) Closing);
+pub(crate) struct Close {
+    closing: Closing,
+    entries: Vec<Arc<Encoded>>,
+}
+
+impl Close {
+    /// Takes an outcome.
+    ///
+    /// # Errors
+    /// When an entry cannot be recorded.
+    pub(crate) fn new(mut closing: Closing) -> Result<Self, LedgerFault> {
+        let entries = Encoded::all(&std::mem::take(&mut closing.entries))?;
+        Ok(Self { closing, entries })
+    }
+}
 
 impl Operation for Close {
     type Output = ();
 
     fn needs(&self, image: &Image, needs: &mut Needs) {
-        needs.extend(self.0.approval.clone().map(Key::Approval));
-        settlement_needs(&self.0.call, image, needs);
+        if let Some(approval) = &self.closing.approval {
+            needs.name(image, &Key::Approval(approval.clone()));
+        }
+        settlement_needs(&self.closing.call, image, needs);
     }
 
     fn apply(&self, image: &Image) -> Result<((), Changes), LedgerFault> {
-        let closing = &self.0;
+        let closing = &self.closing;
         let Some(row) = image.calls.find(&closing.call)?.filter(|row| row.record.outcome.is_none()) else {
             return Ok(((), Changes::default()));
         };
-        let mut changes = Changes::entries(closing.entries.clone());
+        let mut changes = Changes::entries(self.entries.clone());
         let mut row = row.clone();
         row.settle(image, closing.settlement, &mut changes)?;
         row.record.state = closing.outcome.state();
@@ -193,7 +226,9 @@ pub(crate) struct Resolve {
     pub(crate) call: CallId,
     pub(crate) outcome: CallOutcome,
     pub(crate) settlement: Settlement,
-    pub(crate) entry: Entry,
+    pub(crate) entry: Arc<Encoded>,
+    /// The time of the entry, in Unix milliseconds UTC.
+    pub(crate) at_ms: i64,
 }
 
 impl Operation for Resolve {
@@ -208,11 +243,11 @@ impl Operation for Resolve {
         else {
             return Ok((false, Changes::default()));
         };
-        let mut changes = Changes::entries(vec![self.entry.clone()]);
+        let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
         let mut row = row.clone();
         row.settle(image, self.settlement, &mut changes)?;
         row.record.state = self.outcome.state();
-        row.record.closed_ms = Some(row.record.closed_ms.unwrap_or(self.entry.at_ms));
+        row.record.closed_ms = Some(row.record.closed_ms.unwrap_or(self.at_ms));
         row.record.outcome = Some(self.outcome.clone());
         row.move_approval(image, &self.outcome, &mut changes)?;
         changes.calls.push((self.call.clone(), row));
@@ -229,13 +264,13 @@ impl Operation for Sweep {
     type Output = Vec<CallRecord>;
 
     fn needs(&self, image: &Image, needs: &mut Needs) {
-        needs.insert(Key::Orphans);
+        needs.name(image, &Key::Orphans);
         for id in image.orphans().unwrap_or_default() {
-            needs.insert(Key::Call(id.clone()));
+            needs.name(image, &Key::Call(id.clone()));
             if let Ok(Some(CallRow { record: CallRecord { approval: Some(id), .. }, .. })) =
                 image.calls.find(id)
             {
-                needs.insert(Key::Approval(id.clone()));
+                needs.name(image, &Key::Approval(id.clone()));
             }
         }
     }
@@ -250,11 +285,11 @@ impl Operation for Sweep {
             };
             let mut row = row.clone();
             row.record.state = CallState::InDoubt;
-            changes.entries.push(Entry::in_doubt(
+            changes.entries.push(Encoded::of(&Entry::in_doubt(
                 self.now_ms,
                 &row.record.call,
                 row.record.approval.as_ref(),
-            ));
+            ))?);
             if let Some((id, mut approval)) = row.approval(image)? {
                 approval.record.state = ApprovalState::InDoubt;
                 changes.approvals.push((id, approval));
@@ -268,18 +303,25 @@ impl Operation for Sweep {
 
 /// Names what settling a call touches, as far as the call is known.
 fn settlement_needs(id: &CallId, image: &Image, needs: &mut Needs) {
-    needs.insert(Key::Call(id.clone()));
-    if !image.knows(&Key::Call(id.clone())) {
-        return;
-    }
+    needs.name(image, &Key::Call(id.clone()));
+    // What more it touches shows once it is read.
     if let Ok(Some(row)) = image.calls.find(id) {
-        needs.extend(row.record.approval.clone().map(Key::Approval));
-        needs.extend(row.charge.holds.iter().map(|hold| Key::Balance(hold.account.clone())));
-        session::needs(&row.record.call.requester, row.record.issued_ms, needs);
+        if let Some(approval) = &row.record.approval {
+            needs.name(image, &Key::Approval(approval.clone()));
+        }
+        for hold in &row.charge.holds {
+            needs.name(image, &Key::Balance(hold.account.clone()));
+        }
+        needs.name_all(image, &session::keys(&row.record.call.requester, row.record.issued_ms));
     }
 }
 
 impl CallRow {
+    /// Whether an outcome is awaited from this process.
+    pub(crate) fn is_open(&self) -> bool {
+        self.record.state == CallState::Open
+    }
+
     /// Settles the holds and corrects the counters.
     fn settle(
         &mut self,

@@ -1,13 +1,13 @@
 //! Halts in force.
 
-use countersign_gate::{
-    Entry,
-    ledger::{HaltRecord, HaltScope, LedgerFault},
-};
+use std::sync::Arc;
+
+use countersign_gate::ledger::{HaltRecord, HaltScope, LedgerFault};
 use countersign_rules::AgentId;
 
 use crate::{
     image::{Changes, Image, Key, Needs},
+    log::Encoded,
     row::{Damage, Query, Row, json},
     writer::Operation,
 };
@@ -15,21 +15,21 @@ use crate::{
 /// Halts an agent, or all. Answers the halt in force: one that is there already stays as it is.
 pub(crate) struct Halt {
     pub(crate) record: HaltRecord,
-    pub(crate) entry: Entry,
+    pub(crate) entry: Arc<Encoded>,
 }
 
 impl Operation for Halt {
     type Output = HaltRecord;
 
-    fn needs(&self, _image: &Image, needs: &mut Needs) {
-        needs.insert(Key::Halt(self.record.scope.clone()));
+    fn needs(&self, image: &Image, needs: &mut Needs) {
+        needs.name(image, &Key::Halt(self.record.scope.clone()));
     }
 
     fn apply(&self, image: &Image) -> Result<(HaltRecord, Changes), LedgerFault> {
         if let Some(there) = image.halts.find(&self.record.scope)? {
             return Ok((there.clone(), Changes::default()));
         }
-        let mut changes = Changes::entries(vec![self.entry.clone()]);
+        let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
         changes.halts.push((self.record.scope.clone(), Some(self.record.clone())));
         Ok((self.record.clone(), changes))
     }
@@ -38,21 +38,21 @@ impl Operation for Halt {
 /// Ends a halt. Answers whether there was one.
 pub(crate) struct Resume {
     pub(crate) scope: HaltScope,
-    pub(crate) entry: Entry,
+    pub(crate) entry: Arc<Encoded>,
 }
 
 impl Operation for Resume {
     type Output = bool;
 
-    fn needs(&self, _image: &Image, needs: &mut Needs) {
-        needs.insert(Key::Halt(self.scope.clone()));
+    fn needs(&self, image: &Image, needs: &mut Needs) {
+        needs.name(image, &Key::Halt(self.scope.clone()));
     }
 
     fn apply(&self, image: &Image) -> Result<(bool, Changes), LedgerFault> {
         if image.halts.find(&self.scope)?.is_none() {
             return Ok((false, Changes::default()));
         }
-        let mut changes = Changes::entries(vec![self.entry.clone()]);
+        let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
         changes.halts.push((self.scope.clone(), None));
         Ok((true, changes))
     }

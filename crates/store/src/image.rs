@@ -3,14 +3,18 @@
 //! An operation names the records it needs, sees them as the operations before it in the batch left them,
 //! and answers with the changes it wants or with a refusal and none. So an operation that is refused
 //! changes nothing, by its type; and the databases only read records by key and write them back.
+//!
+//! What a batch leaves is what the next one finds, so counters, limits and open calls are not read again, as
+//! long as nobody else has written: every change moves the head of the log, and the head is read under its
+//! lock. After any failure everything is forgotten.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use countersign_audit::{SigningKey, VerifierKey};
-use countersign_gate::{
-    Entry,
-    ledger::{HaltRecord, HaltScope, LedgerFault},
-};
+use countersign_gate::ledger::{HaltRecord, HaltScope, LedgerFault};
 use countersign_rules::{
     AgentId, ApprovalId, CallId, Counters,
     budget::{Balance, BudgetAccount},
@@ -22,7 +26,8 @@ use crate::{
     call::{self, CallRow},
     halt,
     key::{self, KeyRow},
-    log::{self, LogTail},
+    known::Known,
+    log::{Encoded, LogTail},
     rate,
     row::{Damage, Query, Row},
     session::{self, CounterKey},
@@ -46,8 +51,32 @@ pub(crate) enum Key {
     Orphans,
 }
 
-/// The records that the operations of a batch need, as far as known.
-pub(crate) type Needs = BTreeSet<Key>;
+/// The records that the operations of a batch need and that are not read yet.
+#[derive(Debug, Default)]
+pub(crate) struct Needs(BTreeSet<Key>);
+
+impl Needs {
+    /// Names a record; one that is known already is not read again.
+    pub(crate) fn name(&mut self, image: &Image, key: &Key) {
+        if !image.knows(key) && !self.0.contains(key) {
+            self.0.insert(key.clone());
+        }
+    }
+
+    /// Names several.
+    pub(crate) fn name_all<'a>(&mut self, image: &Image, keys: impl IntoIterator<Item = &'a Key>) {
+        for key in keys {
+            self.name(image, key);
+        }
+    }
+
+    pub(crate) fn into_keys(self) -> Vec<Key> {
+        self.0.into_iter().collect()
+    }
+}
+
+/// The most records that are kept from batch to batch; beyond, all are forgotten and read again.
+const KEPT_MAX: usize = 20_000;
 
 /// One record in memory.
 #[derive(Debug, Clone)]
@@ -65,31 +94,40 @@ enum Slot<R> {
 
 /// Records of one kind, by key.
 #[derive(Debug)]
-pub(crate) struct Table<K, R>(BTreeMap<K, Slot<R>>);
+pub(crate) struct Table<K, R> {
+    slots: BTreeMap<K, Slot<R>>,
+    /// Those that the batch has read or changed.
+    touched: BTreeSet<K>,
+}
 
 impl<K, R> Default for Table<K, R> {
     fn default() -> Self {
-        Self(BTreeMap::new())
+        Self { slots: BTreeMap::new(), touched: BTreeSet::new() }
     }
 }
 
 impl<K: Ord + Clone, R> Table<K, R> {
     fn knows(&self, key: &K) -> bool {
-        self.0.contains_key(key)
+        self.slots.contains_key(key)
     }
 
     /// Takes over what was read, unless the record is known already.
     fn load(&mut self, key: K, read: Result<Option<R>, Damage>) {
-        self.0.entry(key).or_insert_with(|| match read {
+        if self.slots.contains_key(&key) {
+            return;
+        }
+        let slot = match read {
             Ok(Some(record)) => Slot::Stored(record),
             Ok(None) => Slot::Absent,
             Err(damage) => Slot::Damaged(damage),
-        });
+        };
+        self.touched.insert(key.clone());
+        self.slots.insert(key, slot);
     }
 
     /// The record as the batch so far leaves it.
     pub(crate) fn find(&self, key: &K) -> Result<Option<&R>, LedgerFault> {
-        match self.0.get(key) {
+        match self.slots.get(key) {
             Some(Slot::Stored(record) | Slot::Fresh(record) | Slot::Changed(record)) => Ok(Some(record)),
             Some(Slot::Absent | Slot::Removed) => Ok(None),
             Some(Slot::Damaged(damage)) => Err(damage.clone().into()),
@@ -99,7 +137,7 @@ impl<K: Ord + Clone, R> Table<K, R> {
     }
 
     fn put(&mut self, key: K, record: Option<R>) {
-        let before = self.0.remove(&key);
+        let before = self.slots.remove(&key);
         let slot = match (before, record) {
             (None | Some(Slot::Absent | Slot::Fresh(_)), Some(record)) => Slot::Fresh(record),
             (Some(Slot::Stored(_) | Slot::Changed(_) | Slot::Removed | Slot::Damaged(_)), Some(record)) => {
@@ -110,12 +148,13 @@ impl<K: Ord + Clone, R> Table<K, R> {
                 Slot::Removed
             }
         };
-        self.0.insert(key, slot);
+        self.touched.insert(key.clone());
+        self.slots.insert(key, slot);
     }
 
     /// The records that are new in this batch.
     fn fresh(&self) -> impl Iterator<Item = &R> {
-        self.0.values().filter_map(|slot| match slot {
+        self.slots.values().filter_map(|slot| match slot {
             Slot::Fresh(record) => Some(record),
             Slot::Absent | Slot::Stored(_) | Slot::Damaged(_) | Slot::Changed(_) | Slot::Removed => None,
         })
@@ -128,11 +167,11 @@ impl<K: Ord + Clone, R> Table<K, R> {
         insert: impl Fn(&K, &R) -> Result<Query, LedgerFault>,
         update: impl Fn(&K, &R) -> Result<Query, LedgerFault>,
     ) -> Result<(), LedgerFault> {
-        for (key, slot) in &self.0 {
-            match slot {
-                Slot::Absent | Slot::Stored(_) | Slot::Damaged(_) | Slot::Removed => {}
-                Slot::Fresh(record) => out.push(insert(key, record)?),
-                Slot::Changed(record) => out.push(update(key, record)?),
+        for key in &self.touched {
+            match self.slots.get(key) {
+                None | Some(Slot::Absent | Slot::Stored(_) | Slot::Damaged(_) | Slot::Removed) => {}
+                Some(Slot::Fresh(record)) => out.push(insert(key, record)?),
+                Some(Slot::Changed(record)) => out.push(update(key, record)?),
             }
         }
         Ok(())
@@ -140,7 +179,30 @@ impl<K: Ord + Clone, R> Table<K, R> {
 
     /// The records to be deleted.
     fn removed(&self) -> impl Iterator<Item = &K> {
-        self.0.iter().filter(|(_key, slot)| matches!(slot, Slot::Removed)).map(|(key, _slot)| key)
+        self.touched.iter().filter(|key| matches!(self.slots.get(key), Some(Slot::Removed)))
+    }
+
+    /// Takes what the batch has left for what is stored: it is committed, or nothing was changed. Answers
+    /// the records that the batch has touched through `see`, and keeps those that `keep` names.
+    fn settle(&mut self, mut see: impl FnMut(&K, Option<&R>), keep: impl Fn(&R) -> bool) {
+        for key in std::mem::take(&mut self.touched) {
+            let record = match self.slots.remove(&key) {
+                Some(Slot::Stored(record) | Slot::Fresh(record) | Slot::Changed(record)) => Some(record),
+                Some(Slot::Absent | Slot::Removed) => None,
+                // Read again by whoever needs it: it may have been mended.
+                Some(Slot::Damaged(_)) | None => continue,
+            };
+            see(&key, record.as_ref());
+            match record {
+                Some(record) if keep(&record) => drop(self.slots.insert(key, Slot::Stored(record))),
+                Some(_) => {}
+                None => drop(self.slots.insert(key, Slot::Absent)),
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.slots.len()
     }
 }
 
@@ -159,13 +221,13 @@ pub(crate) struct Changes {
     /// Statements beside the records: erasing, pruning.
     pub(crate) statements: Vec<Query>,
     /// Appended to the log, in this order.
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<Arc<Encoded>>,
     /// Whether the head of the log is written even where nothing else is.
     pub(crate) touch: bool,
 }
 
 impl Changes {
-    pub(crate) fn entries(entries: Vec<Entry>) -> Self {
+    pub(crate) fn entries(entries: Vec<Arc<Encoded>>) -> Self {
         Self { entries, ..Self::default() }
     }
 
@@ -215,20 +277,24 @@ pub(crate) struct Image {
     orphans: Option<Result<Vec<CallId>, Damage>>,
     statements: Vec<Query>,
     log: LogTail,
+    /// The head that this process committed last. As long as it stands, the records are what is stored.
+    committed: Option<Committed>,
     /// The process that writes.
     pub(crate) process: i64,
     watched: bool,
 }
 
+/// A head of the log by what moves at every change.
+#[derive(Debug, PartialEq, Eq)]
+struct Committed {
+    checkpoint: String,
+    changed: u64,
+}
+
 impl Image {
-    /// An image that knows nothing but the end of the log, as it stands under the lock.
-    pub(crate) fn new(
-        head: &Row,
-        key: &VerifierKey,
-        trusted: Option<&str>,
-        process: i64,
-    ) -> Result<Self, LedgerFault> {
-        Ok(Self {
+    /// An image that knows nothing.
+    pub(crate) fn new() -> Self {
+        Self {
             halts: Table::default(),
             sessions: Table::default(),
             counters: Table::default(),
@@ -241,10 +307,71 @@ impl Image {
             credentials: Table::default(),
             orphans: None,
             statements: Vec::new(),
-            log: LogTail::read(head, key, trusted)?,
-            process,
+            log: LogTail::default(),
+            committed: None,
+            process: 0,
             watched: false,
-        })
+        }
+    }
+
+    /// Begins a batch with the end of the log as it stands under the lock. Answers whether the records of
+    /// the batches before are still what is stored; when somebody else has written since, or `disturbed`
+    /// says so, they are forgotten.
+    pub(crate) fn begin(
+        &mut self,
+        head: &Row,
+        key: &VerifierKey,
+        disturbed: bool,
+        process: i64,
+    ) -> Result<bool, LedgerFault> {
+        let trusted = self.committed.take();
+        let log = LogTail::read(head, key, trusted.as_ref().map(|committed| committed.checkpoint.as_str()))?;
+        let still = !disturbed
+            && trusted.as_ref().is_some_and(|trusted| log.is_at(&trusted.checkpoint, trusted.changed));
+        if !still {
+            *self = Self::new();
+        }
+        self.committed = trusted.filter(|_| still);
+        self.log = log;
+        self.process = process;
+        Ok(still)
+    }
+
+    /// Ends a batch that is committed, or has changed nothing. What it has read and left of the records that
+    /// decisions look at is told to `known`.
+    pub(crate) fn settle(&mut self, known: &mut Known) {
+        let rows_pruned = !self.statements.is_empty();
+        self.halts.settle(|scope, halt| known.halt(scope, halt), |_| true);
+        self.counters.settle(|key, counters| known.count(key, counters), |_| true);
+        self.histories.settle(|agent, version| known.history(agent, version.copied()), |_| true);
+        self.sessions.settle(|_, _| {}, |()| true);
+        self.rates.settle(|_, _| {}, |_| true);
+        self.balances.settle(|_, _| {}, |_| true);
+        self.calls.settle(|_, _| {}, CallRow::is_open);
+        // Requests and keys are few, and read by others than the operations: they are read anew each time.
+        self.credentials.settle(|id, _| known.forget_key(id), |_| false);
+        self.credentials = Table::default();
+        self.approvals = Table::default();
+        self.newest.clear();
+        self.orphans = None;
+        self.statements.clear();
+        self.watched = false;
+        let (checkpoint, changed) = self.log.committed();
+        self.committed = Some(Committed { checkpoint, changed });
+        let kept = [
+            self.halts.len(),
+            self.counters.len(),
+            self.histories.len(),
+            self.sessions.len(),
+            self.rates.len(),
+            self.balances.len(),
+            self.calls.len(),
+        ];
+        if rows_pruned || kept.iter().sum::<usize>() > KEPT_MAX {
+            let committed = self.committed.take();
+            *self = Self { committed, ..Self::new() };
+            known.forget();
+        }
     }
 
     /// The place that the next new request takes in the order of requests.
@@ -342,8 +469,7 @@ impl Image {
         if changes.is_empty() {
             return Ok(());
         }
-        let entries = log::encode(&changes.entries)?;
-        self.log.append(entries)?;
+        self.log.append(changes.entries)?;
         self.watched |= !changes.halts.is_empty()
             || !changes.calls.is_empty()
             || !changes.approvals.is_empty()
@@ -401,10 +527,9 @@ impl Image {
     }
 
     /// The statements that write the batch, the signed head of the log among them.
-    /// Answers the head's text too, to be trusted once it is committed.
-    pub(crate) fn write(&self, key: &SigningKey) -> Result<(Vec<Query>, String), LedgerFault> {
+    pub(crate) fn write(&mut self, key: &SigningKey) -> Result<Vec<Query>, LedgerFault> {
         let mut out = Vec::new();
-        let head = self.log.write(key, &mut out)?;
+        self.log.write(key, &mut out)?;
         self.halts.write(&mut out, halt::insert, halt::update)?;
         out.extend(self.halts.removed().map(halt::delete));
         self.sessions.write(
@@ -433,6 +558,6 @@ impl Image {
         out.extend(self.approvals.fresh().flat_map(approval::insert_groups));
         self.credentials.write(&mut out, |id, row| key::insert(id, row), |id, row| key::update(id, row))?;
         out.extend(self.statements.iter().cloned());
-        Ok((out, head))
+        Ok(out)
     }
 }

@@ -1,5 +1,7 @@
 //! API keys of agents and people: shown once, kept as a hash.
 
+use std::sync::Arc;
+
 use countersign_audit::{Hash, sha256};
 use countersign_gate::{Entry, ledger::LedgerFault};
 use countersign_rules::{AgentId, PersonId};
@@ -9,6 +11,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{
     image::{Changes, Image, Key, Needs},
+    log::Encoded,
     row::{Damage, Query, Row, json},
     store::Store,
     writer::Operation,
@@ -97,7 +100,8 @@ impl Store {
                 "scopes": record.scopes,
             }),
         );
-        self.submit(IssueKey { row: KeyRow { record: record.clone(), hash }, entry }).await?;
+        self.submit(IssueKey { row: KeyRow { record: record.clone(), hash }, entry: Encoded::of(&entry)? })
+            .await?;
         Ok((record, presented))
     }
 
@@ -109,9 +113,7 @@ impl Store {
         let id =
             presented.strip_prefix(KEY_PREFIX).and_then(|rest| rest.split_once('_')).map(|(id, _secret)| id);
         let Some(id) = id.filter(|id| id.len() == 12) else { return Ok(None) };
-        let rows = self.select(select(id)).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let KeyRow { record, hash } = KeyRow::read(row)?;
+        let Some(KeyRow { record, hash }) = self.key(id).await? else { return Ok(None) };
         // In constant time: how much of a guess is right must not be measurable.
         let same = bool::from(sha256(presented.as_bytes()).as_bytes().ct_eq(hash.as_bytes()));
         let good =
@@ -125,7 +127,7 @@ impl Store {
     /// [`LedgerFault`].
     pub async fn revoke_key(&self, id: &str, by: &str, now_ms: i64) -> Result<bool, LedgerFault> {
         let entry = Entry::administered(now_ms, "key_revoked", body!({ "by": by, "key": id }));
-        self.submit(RevokeKey { id: id.to_owned(), now_ms, entry }).await
+        self.submit(RevokeKey { id: id.to_owned(), now_ms, entry: Encoded::of(&entry)? }).await
     }
 
     /// Every key that was ever issued, oldest first.
@@ -146,14 +148,14 @@ impl Store {
 
 struct IssueKey {
     row: KeyRow,
-    entry: Entry,
+    entry: Arc<Encoded>,
 }
 
 impl Operation for IssueKey {
     type Output = ();
 
-    fn needs(&self, _image: &Image, needs: &mut Needs) {
-        needs.insert(Key::Credential(self.row.record.id.clone()));
+    fn needs(&self, image: &Image, needs: &mut Needs) {
+        needs.name(image, &Key::Credential(self.row.record.id.clone()));
     }
 
     fn apply(&self, image: &Image) -> Result<((), Changes), LedgerFault> {
@@ -161,7 +163,7 @@ impl Operation for IssueKey {
         if image.credentials.find(id)?.is_some() {
             return Err(LedgerFault::Unavailable("a key of this id was issued before".into()));
         }
-        let mut changes = Changes::entries(vec![self.entry.clone()]);
+        let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
         changes.credentials.push((id.clone(), self.row.clone()));
         Ok(((), changes))
     }
@@ -170,14 +172,14 @@ impl Operation for IssueKey {
 struct RevokeKey {
     id: String,
     now_ms: i64,
-    entry: Entry,
+    entry: Arc<Encoded>,
 }
 
 impl Operation for RevokeKey {
     type Output = bool;
 
-    fn needs(&self, _image: &Image, needs: &mut Needs) {
-        needs.insert(Key::Credential(self.id.clone()));
+    fn needs(&self, image: &Image, needs: &mut Needs) {
+        needs.name(image, &Key::Credential(self.id.clone()));
     }
 
     fn apply(&self, image: &Image) -> Result<(bool, Changes), LedgerFault> {
@@ -187,13 +189,18 @@ impl Operation for RevokeKey {
         };
         let mut row = row.clone();
         row.record.revoked_ms = Some(self.now_ms);
-        let mut changes = Changes::entries(vec![self.entry.clone()]);
+        let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
         changes.credentials.push((self.id.clone(), row));
         Ok((true, changes))
     }
 }
 
 impl KeyRow {
+    #[cfg(test)]
+    pub(crate) const fn new(record: KeyRecord, hash: Hash) -> Self {
+        Self { record, hash }
+    }
+
     pub(crate) fn read(row: &Row) -> Result<Self, Damage> {
         let record = KeyRecord {
             id: row.text(0)?.to_owned(),

@@ -17,6 +17,7 @@ mod export;
 mod halt;
 mod image;
 mod key;
+mod known;
 mod list;
 mod log;
 mod migration;

@@ -1,6 +1,6 @@
 //! The log: appending within a batch, reading and proving.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use countersign_audit::{
     Checkpoint, Frontier, Hash, NodeId, Note, Receipt, SigningKey, VerifierKey, leaf_hash,
@@ -42,25 +42,33 @@ pub(crate) struct Encoded {
     columns: [Value; 6],
 }
 
-/// Writes entries as the log has them.
-pub(crate) fn encode(entries: &[Entry]) -> Result<Vec<Encoded>, LedgerFault> {
-    entries
-        .iter()
-        .map(|entry| {
-            let bytes = entry
-                .encode()
-                .map_err(|why| LedgerFault::Unavailable(format!("an entry cannot be recorded: {why}")))?;
-            let columns = [
-                entry.at_ms.into(),
-                entry.kind.into(),
-                entry.agent.as_ref().map(AgentId::as_str).into(),
-                entry.session.as_ref().map(SessionId::as_str).into(),
-                entry.call.as_ref().map(CallId::as_str).into(),
-                entry.approval.as_ref().map(ApprovalId::as_str).into(),
-            ];
-            Ok(Encoded { leaf: leaf_hash(&bytes), bytes, columns })
-        })
-        .collect()
+impl Encoded {
+    /// An entry as the log has it.
+    ///
+    /// # Errors
+    /// When it is too long for the log, or has no canonical form.
+    pub(crate) fn of(entry: &Entry) -> Result<Arc<Self>, LedgerFault> {
+        let columns = [
+            entry.at_ms.into(),
+            entry.kind.into(),
+            entry.agent.as_ref().map(AgentId::as_str).into(),
+            entry.session.as_ref().map(SessionId::as_str).into(),
+            entry.call.as_ref().map(CallId::as_str).into(),
+            entry.approval.as_ref().map(ApprovalId::as_str).into(),
+        ];
+        let bytes = entry
+            .encode()
+            .map_err(|why| LedgerFault::Unavailable(format!("an entry cannot be recorded: {why}")))?;
+        Ok(Arc::new(Self { leaf: leaf_hash(&bytes), bytes, columns }))
+    }
+
+    /// Several entries. This is done by whoever hands an operation over, not by the one writer.
+    ///
+    /// # Errors
+    /// As [`Encoded::of`].
+    pub(crate) fn all(entries: &[Entry]) -> Result<Vec<Arc<Self>>, LedgerFault> {
+        entries.iter().map(Self::of).collect()
+    }
 }
 
 /// The end of the log, to which a batch appends.
@@ -71,8 +79,22 @@ pub(crate) struct LogTail {
     checkpoint: String,
     changed_before: u64,
     changed: u64,
-    entries: Vec<(u64, Encoded)>,
+    entries: Vec<(u64, Arc<Encoded>)>,
     nodes: Vec<(NodeId, Hash)>,
+}
+
+impl Default for LogTail {
+    fn default() -> Self {
+        Self {
+            frontier: Frontier::new(),
+            size_before: 0,
+            checkpoint: String::new(),
+            changed_before: 0,
+            changed: 0,
+            entries: Vec::new(),
+            nodes: Vec::new(),
+        }
+    }
 }
 
 impl LogTail {
@@ -115,8 +137,18 @@ impl LogTail {
         self.changed != self.changed_before
     }
 
+    /// Whether it stands at this checkpoint after so many changes.
+    pub(crate) fn is_at(&self, checkpoint: &str, changed: u64) -> bool {
+        self.checkpoint == checkpoint && self.changed == changed
+    }
+
+    /// The head as it is once the batch is committed: its checkpoint, and how often the ledger was changed.
+    pub(crate) fn committed(&self) -> (String, u64) {
+        (self.checkpoint.clone(), self.changed)
+    }
+
     /// Appends the entries of one operation.
-    pub(crate) fn append(&mut self, entries: Vec<Encoded>) -> Result<(), LedgerFault> {
+    pub(crate) fn append(&mut self, entries: Vec<Arc<Encoded>>) -> Result<(), LedgerFault> {
         let room = u64::MAX.saturating_sub(self.frontier.size());
         if u64::try_from(entries.len()).unwrap_or(u64::MAX) > room {
             return Err(LedgerFault::Unavailable("the log is full".into()));
@@ -136,11 +168,12 @@ impl LogTail {
         Ok(())
     }
 
-    /// The statements that write the batch's end of the log, and the text of its signed head.
-    pub(crate) fn write(&self, key: &SigningKey, out: &mut Vec<Query>) -> Result<String, LedgerFault> {
+    /// The statements that write the batch's end of the log, its signed head among them.
+    pub(crate) fn write(&mut self, key: &SigningKey, out: &mut Vec<Query>) -> Result<(), LedgerFault> {
         let size = self.frontier.size();
-        let checkpoint =
-            if size == self.size_before { self.checkpoint.clone() } else { sign(&self.frontier, key)? };
+        if size != self.size_before {
+            self.checkpoint = sign(&self.frontier, key)?;
+        }
         for (index, entry) in &self.entries {
             let mut params = Vec::with_capacity(9);
             params.push(Value::from(*index));
@@ -163,7 +196,7 @@ impl LogTail {
         if size >> 8 != self.size_before >> 8 {
             out.push(Query::one(
                 "INSERT INTO checkpoint (size, note) VALUES ($1, $2)",
-                vec![size.into(), checkpoint.clone().into()],
+                vec![size.into(), self.checkpoint.clone().into()],
             ));
         }
         out.push(Query::one(
@@ -171,11 +204,11 @@ impl LogTail {
             vec![
                 size.into(),
                 self.frontier.to_bytes().into(),
-                checkpoint.clone().into(),
+                self.checkpoint.clone().into(),
                 self.changed.into(),
             ],
         ));
-        Ok(checkpoint)
+        Ok(())
     }
 }
 

@@ -35,7 +35,7 @@ use crate::{
     log, migration,
     row::{Query, Row, Value},
     store::{Options, StoreError},
-    writer::{Backend, Failure},
+    writer::{Backend, Begun, Failure},
 };
 
 /// Where changes are announced.
@@ -437,7 +437,7 @@ async fn collect(rows: tokio_postgres::RowStream) -> Result<Vec<Row>, Failure> {
 const LOCK_HEAD: &str = "SELECT size, frontier, checkpoint, changed FROM log_head WHERE id = 0 FOR UPDATE";
 
 impl Backend for Writer {
-    async fn begin(&mut self) -> Result<Row, Failure> {
+    async fn begin(&mut self) -> Result<Begun, Failure> {
         let mut tries = 0_u8;
         loop {
             self.connect().await?;
@@ -453,7 +453,9 @@ impl Backend for Writer {
             match head {
                 Ok(rows) => {
                     let row = rows.into_iter().flatten().next();
-                    return row.ok_or_else(|| Failure::Damaged("the log has no head".into()));
+                    let head = row.ok_or_else(|| Failure::Damaged("the log has no head".into()))?;
+                    // Whoever writes moves the head.
+                    return Ok(Begun { head, disturbed: false });
                 }
                 // The server was restarted since: nothing was asked of it yet, so a new connection will do.
                 Err(_) if self.session.is_none() && tries == 0 => tries = 1,

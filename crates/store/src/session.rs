@@ -1,13 +1,13 @@
 //! Sessions, and what they and their agents did so far.
 
-use countersign_gate::{
-    Entry,
-    ledger::{LedgerFault, session_key},
-};
+use std::sync::Arc;
+
+use countersign_gate::ledger::{LedgerFault, session_key};
 use countersign_rules::{AgentId, Counters, Requester, budget::day};
 
 use crate::{
     image::{Changes, Image, Key, Needs},
+    log::Encoded,
     row::{Query, Value, json},
     writer::Operation,
 };
@@ -15,14 +15,15 @@ use crate::{
 /// Opens a session, once.
 pub(crate) struct OpenSession {
     pub(crate) requester: Requester,
-    pub(crate) entry: Entry,
+    pub(crate) entry: Arc<Encoded>,
 }
 
 impl Operation for OpenSession {
     type Output = ();
 
-    fn needs(&self, _image: &Image, needs: &mut Needs) {
-        needs.insert(Key::Session(session_key(&self.requester.agent, &self.requester.session)));
+    fn needs(&self, image: &Image, needs: &mut Needs) {
+        let key = session_key(&self.requester.agent, &self.requester.session);
+        needs.name(image, &Key::Session(key));
     }
 
     fn apply(&self, image: &Image) -> Result<((), Changes), LedgerFault> {
@@ -30,7 +31,7 @@ impl Operation for OpenSession {
         if image.sessions.find(&key)?.is_some() {
             return Ok(((), Changes::default()));
         }
-        let mut changes = Changes::entries(vec![self.entry.clone()]);
+        let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
         changes.sessions.push(key);
         Ok(((), changes))
     }
@@ -51,7 +52,7 @@ impl Operation for Touch {
 
 /// Appends entries that change nothing else.
 pub(crate) struct Record {
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<Arc<Encoded>>,
 }
 
 impl Operation for Record {
@@ -85,11 +86,13 @@ impl CounterKey {
     }
 }
 
-/// Names the counters that a call of this requester at this time belongs to.
-pub(crate) fn needs(requester: &Requester, at_ms: i64, needs: &mut Needs) {
-    needs.insert(Key::Counters(CounterKey::session(requester)));
-    needs.insert(Key::Counters(CounterKey::agent(requester, at_ms)));
-    needs.insert(Key::History(requester.agent.clone()));
+/// The counters that a call of this requester at this time belongs to.
+pub(crate) fn keys(requester: &Requester, at_ms: i64) -> [Key; 3] {
+    [
+        Key::Counters(CounterKey::session(requester)),
+        Key::Counters(CounterKey::agent(requester, at_ms)),
+        Key::History(requester.agent.clone()),
+    ]
 }
 
 /// Changes both counters of a call, and moves the history when that changed anything.

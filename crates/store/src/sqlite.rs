@@ -4,6 +4,7 @@
 //! starts belongs to a process that is gone. Write-ahead log, synced at each commit.
 
 use std::{
+    borrow::Cow,
     fs::{File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -14,6 +15,7 @@ use countersign_audit::SigningKey;
 use countersign_gate::ledger::LedgerFault;
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, ToSql,
+    config::DbConfig,
     types::{ToSqlOutput, ValueRef},
 };
 
@@ -21,7 +23,7 @@ use crate::{
     log, migration,
     row::{Query, Row, Value},
     store::{Options, StoreError},
-    writer::{Backend, Failure},
+    writer::{Backend, Begun, Failure},
 };
 
 /// Statements kept prepared by each connection.
@@ -30,10 +32,15 @@ const STATEMENTS: usize = 64;
 /// How large the write-ahead log grows before it is moved into the file, in pages of 4 KiB.
 const CHECKPOINT_PAGES: u32 = 4_000;
 
+/// How much of the file the writer keeps in memory, in KiB: the inner pages of every index.
+const CACHE_KIB: u32 = 8_192;
+
 /// The file, opened to write.
 pub(crate) struct Writer {
     path: PathBuf,
     connection: Option<Connection>,
+    /// SQLite's own count of what other connections have written, as this connection saw it last.
+    version: Option<i64>,
     process: i64,
     lock_timeout: Duration,
     pages_max: Option<u32>,
@@ -58,6 +65,7 @@ impl Writer {
         let mut writer = Self {
             path: path.to_owned(),
             connection: None,
+            version: None,
             process: 0,
             lock_timeout: options.lock_timeout,
             pages_max: options.sqlite_pages_max,
@@ -74,6 +82,7 @@ impl Writer {
         Self {
             path: path.to_owned(),
             connection: None,
+            version: None,
             process: 0,
             lock_timeout: options.lock_timeout,
             pages_max: options.sqlite_pages_max,
@@ -86,6 +95,7 @@ impl Writer {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = open(&self.path, flags, self.lock_timeout).map_err(|why| failure(&why))?;
             settle_in(&connection, self.pages_max)?;
+            self.version = None;
             self.connection = Some(connection);
         }
         self.connection.as_mut().ok_or_else(|| Failure::Unavailable("the file cannot be opened".into()))
@@ -100,12 +110,18 @@ impl Writer {
 }
 
 impl Backend for Writer {
-    async fn begin(&mut self) -> Result<Row, Failure> {
-        let rows = self.run(|connection| {
-            connection.execute_batch("BEGIN IMMEDIATE")?;
-            query(connection, &Query::new(log::SELECT_HEAD, Vec::new()))
+    async fn begin(&mut self) -> Result<Begun, Failure> {
+        let (rows, version) = self.run(|connection| {
+            connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            let rows = query(connection, &Query::new(log::SELECT_HEAD, Vec::new()))?;
+            let version: i64 =
+                connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+            Ok((rows, version))
         })?;
-        rows.into_iter().next().ok_or_else(|| Failure::Damaged("the log has no head".into()))
+        let head = rows.into_iter().next().ok_or_else(|| Failure::Damaged("the log has no head".into()))?;
+        // Moves when somebody else has written to the file, which nobody should.
+        let disturbed = self.version.replace(version) != Some(version);
+        Ok(Begun { head, disturbed })
     }
 
     async fn read(&mut self, queries: &[Query]) -> Result<Vec<Vec<Row>>, Failure> {
@@ -116,7 +132,7 @@ impl Backend for Writer {
         for query in queries {
             let changed = self.run(|connection| {
                 connection
-                    .prepare_cached(&query.sql.replace('$', "?"))?
+                    .prepare_cached(&text(query.sql))?
                     .execute(rusqlite::params_from_iter(&query.params))
             })?;
             if query.rows.is_some_and(|rows| u64::try_from(changed) != Ok(rows)) {
@@ -128,7 +144,10 @@ impl Backend for Writer {
 
     async fn commit(&mut self, _watched: bool) -> Result<(), Failure> {
         // A crash before the sync leaves the state before this batch; after it, the batch.
-        let Err(why) = self.connect()?.execute_batch("COMMIT") else { return Ok(()) };
+        let Err(why) = self.connect()?.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]))
+        else {
+            return Ok(());
+        };
         if why.sqlite_error_code() != Some(ErrorCode::SystemIoFailure) {
             return Err(failure(&why));
         }
@@ -262,6 +281,8 @@ fn open(path: &Path, flags: OpenFlags, lock_timeout: Duration) -> Result<Connect
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(lock_timeout)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Plans do not depend on parameters, so that a statement is not prepared again for each of its values.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.execute_batch(
         "PRAGMA trusted_schema = OFF; PRAGMA foreign_keys = ON; PRAGMA cell_size_check = ON",
     )?;
@@ -277,6 +298,7 @@ fn settle_in(connection: &Connection, pages_max: Option<u32>) -> Result<(), Fail
     let settings = format!(
         "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON; \
          PRAGMA secure_delete = ON; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; \
+         PRAGMA cache_size = -{CACHE_KIB}; \
          PRAGMA journal_size_limit = 67108864"
     );
     let limit = pages_max.map(|pages| format!("PRAGMA max_page_count = {pages}"));
@@ -305,7 +327,7 @@ fn prepare(connection: &mut Connection, key: &SigningKey) -> Result<i64, StoreEr
     if heads == 0 {
         let insert = log::insert_head(key)?;
         transaction
-            .execute(&insert.sql.replace('$', "?"), rusqlite::params_from_iter(&insert.params))
+            .execute(&text(insert.sql), rusqlite::params_from_iter(&insert.params))
             .map_err(unusable)?;
     }
     let stored = stored_key(&transaction)?;
@@ -332,8 +354,23 @@ fn stored_key(connection: &Connection) -> Result<String, StoreError> {
         .map_err(|why| StoreError::from(failure(&why)))
 }
 
+/// A statement as SQLite takes it. SQLite counts `$1` by its first appearance; where that is not the order of
+/// the numbers, they are written as `?1`, which names the place.
+fn text(sql: &str) -> Cow<'_, str> {
+    let mut next = 1_u32;
+    let in_order = sql.split('$').skip(1).all(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_digit());
+        let digits = end.and_then(|end| rest.get(..end)).unwrap_or(rest);
+        let number = digits.parse::<u32>().unwrap_or(u32::MAX);
+        let fits = number <= next;
+        next = next.max(number.saturating_add(1));
+        fits
+    });
+    if in_order { Cow::Borrowed(sql) } else { Cow::Owned(sql.replace('$', "?")) }
+}
+
 fn query(connection: &Connection, query: &Query) -> Result<Vec<Row>, rusqlite::Error> {
-    let mut statement = connection.prepare_cached(&query.sql.replace('$', "?"))?;
+    let mut statement = connection.prepare_cached(&text(query.sql))?;
     let columns = statement.column_count();
     let rows = statement.query_map(rusqlite::params_from_iter(&query.params), |row| {
         (0..columns).map(|column| row.get_ref(column).and_then(value)).collect::<Result<_, _>>().map(Row)

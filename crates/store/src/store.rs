@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
 };
 
@@ -27,7 +27,10 @@ use crate::{
     budget,
     call::{self, CallRow},
     halt,
-    key::{KeyRecord, NewKey},
+    image::Image,
+    key::{self, KeyRecord, KeyRow, NewKey},
+    known::Known,
+    log::Encoded,
     postgres, rate,
     row::{Query, Row},
     session,
@@ -152,6 +155,9 @@ struct Shared {
     /// `None` when it was opened to read, or is closed.
     queue: Mutex<Option<mpsc::Sender<Box<dyn Message>>>>,
     queue_timeout: Duration,
+    /// Kept by the writer when this process is the only one that writes.
+    known: Arc<RwLock<Known>>,
+    alone: bool,
     changes: watch::Sender<u64>,
     verifier: VerifierKey,
     /// Yields when the writer has ended.
@@ -253,6 +259,8 @@ impl Store {
             reader: Reader::Sqlite(reader),
             queue: Mutex::new(None),
             queue_timeout: options.queue_timeout,
+            known: Arc::default(),
+            alone: false,
             changes: watch::Sender::new(0),
             verifier,
             ended: Mutex::new(None),
@@ -272,18 +280,23 @@ impl Store {
         let (done, ended) = oneshot::channel();
         let changes = watch::Sender::new(0);
         let verifier = key.verifier();
+        let known = Arc::default();
+        let alone = matches!(reader, Reader::Sqlite(_));
         let writer = Writer {
             backend,
             key,
             verifier: verifier.clone(),
             changes: changes.clone(),
             hook: options.hook.clone(),
-            trusted: None,
+            image: Image::new(),
+            known: alone.then(|| Arc::clone(&known)),
         };
         let shared = Shared {
             reader,
             queue: Mutex::new(Some(sender)),
             queue_timeout: options.queue_timeout,
+            known,
+            alone,
             changes,
             verifier,
             ended: Mutex::new(Some(ended)),
@@ -343,6 +356,29 @@ impl Store {
         Ok(())
     }
 
+    /// What the writer of this process says of what is stored; empty on PostgreSQL, where others write, too.
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.shared.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A key by its id. Kept in memory as long as nobody else can revoke it.
+    pub(crate) async fn key(&self, id: &str) -> Result<Option<KeyRow>, LedgerFault> {
+        let version = {
+            let known = self.known();
+            if let Some(row) = known.key(id) {
+                return Ok(Some(row.clone()));
+            }
+            known.version()
+        };
+        let rows = self.select(key::select(id)).await?;
+        let Some(row) = rows.first().map(KeyRow::read).transpose()? else { return Ok(None) };
+        if self.shared.alone {
+            let mut known = self.shared.known.write().unwrap_or_else(PoisonError::into_inner);
+            known.learn_key(version, id, &row);
+        }
+        Ok(Some(row))
+    }
+
     /// Reads a few records.
     pub(crate) async fn select(&self, query: Query) -> Result<Vec<Row>, LedgerFault> {
         Ok(self.select_each(vec![query]).await?.into_iter().next().unwrap_or_default())
@@ -387,6 +423,7 @@ impl Store {
     /// [`LedgerFault`]. When it is erased and its bytes may still stand in a file of the database, that is
     /// [`LedgerFault::Unknown`]; erasing again tries again.
     pub async fn erase_evidence(&self, approval: &ApprovalId, entry: Entry) -> Result<bool, LedgerFault> {
+        let entry = Encoded::of(&entry)?;
         let erased = self.submit(approval::EraseEvidence { approval: approval.clone(), entry }).await?;
         let scrubbed = match &self.shared.reader {
             Reader::Sqlite(reader) => {
@@ -409,6 +446,16 @@ impl Ledger for Store {
         digest: CallDigest,
         now_ms: i64,
     ) -> Result<Standing, LedgerFault> {
+        let newest = approval::select_newest(&RequestKey::new(requester, digest));
+        let known = match &self.shared.reader {
+            Reader::Sqlite(_) => self.known().standing(requester, now_ms),
+            Reader::Postgres { .. } => None,
+        };
+        if let Some(standing) = known {
+            let rows = self.select(newest).await?;
+            let request = rows.first().map(ApprovalRow::read).transpose()?.map(|row| row.record);
+            return Ok(Standing { request, ..standing });
+        }
         // The version before what it counts: a change in between makes the decision's issue fail, while
         // the other way round it would pass unseen.
         let answers = self.select_each(vec![
@@ -416,7 +463,7 @@ impl Ledger for Store {
             halt::select_for(&requester.agent),
             session::select_counters(&CounterKey::session(requester)),
             session::select_counters(&CounterKey::agent(requester, now_ms)),
-            approval::select_newest(&RequestKey::new(requester, digest)),
+            newest,
         ]);
         let answers = answers.await?;
         let first = |question: usize| answers.get(question).and_then(|rows| rows.first());
@@ -430,15 +477,16 @@ impl Ledger for Store {
     }
 
     async fn open_session(&self, requester: &Requester, entry: Entry) -> Result<(), LedgerFault> {
+        let entry = Encoded::of(&entry)?;
         self.submit(session::OpenSession { requester: requester.clone(), entry }).await
     }
 
     async fn record(&self, entries: Vec<Entry>) -> Result<(), LedgerFault> {
-        self.submit(session::Record { entries }).await
+        self.submit(session::Record { entries: Encoded::all(&entries)? }).await
     }
 
     async fn park(&self, parking: Parking) -> Result<ApprovalRecord, LedgerFault> {
-        self.submit(approval::Park(parking)).await
+        self.submit(approval::Park::new(parking)?).await
     }
 
     async fn room(
@@ -468,13 +516,13 @@ impl Ledger for Store {
     }
 
     async fn issue(&self, intent: Intent) -> Result<Issued, NotIssued> {
-        self.submit(call::Issue(intent)).await?
+        self.submit(call::Issue::new(intent)?).await?
     }
 
     async fn close(&self, closing: Closing, wait: Wait) -> Result<(), LedgerFault> {
         match wait {
-            Wait::Durable => self.submit(call::Close(closing)).await,
-            Wait::Queued => self.enqueue(detached(call::Close(closing))).await,
+            Wait::Durable => self.submit(call::Close::new(closing)?).await,
+            Wait::Queued => self.enqueue(detached(call::Close::new(closing)?)).await,
         }
     }
 
@@ -484,6 +532,7 @@ impl Ledger for Store {
         signature: Signature,
         entry: Entry,
     ) -> Result<ApprovalRecord, NotAnswered> {
+        let entry = Encoded::of(&entry)?;
         self.submit(approval::Answer { approval: approval.clone(), signature, entry }).await?
     }
 
@@ -495,7 +544,7 @@ impl Ledger for Store {
         why: &str,
         entries: Vec<Entry>,
     ) -> Result<bool, LedgerFault> {
-        let why = why.to_owned();
+        let (why, entries) = (why.to_owned(), Encoded::all(&entries)?);
         self.submit(approval::End { approval: approval.clone(), state, code, why, entries }).await
     }
 
@@ -504,11 +553,11 @@ impl Ledger for Store {
     }
 
     async fn halt(&self, halt: HaltRecord, entry: Entry) -> Result<HaltRecord, LedgerFault> {
-        self.submit(halt::Halt { record: halt, entry }).await
+        self.submit(halt::Halt { record: halt, entry: Encoded::of(&entry)? }).await
     }
 
     async fn resume(&self, scope: &HaltScope, entry: Entry) -> Result<bool, LedgerFault> {
-        self.submit(halt::Resume { scope: scope.clone(), entry }).await
+        self.submit(halt::Resume { scope: scope.clone(), entry: Encoded::of(&entry)? }).await
     }
 
     async fn sweep(&self, now_ms: i64) -> Result<Vec<CallRecord>, LedgerFault> {
@@ -522,7 +571,8 @@ impl Ledger for Store {
         settlement: Settlement,
         entry: Entry,
     ) -> Result<bool, LedgerFault> {
-        self.submit(call::Resolve { call: call.clone(), outcome, settlement, entry }).await
+        let (at_ms, entry) = (entry.at_ms, Encoded::of(&entry)?);
+        self.submit(call::Resolve { call: call.clone(), outcome, settlement, entry, at_ms }).await
     }
 
     async fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalRecord>, LedgerFault> {

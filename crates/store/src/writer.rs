@@ -4,14 +4,19 @@
 //! The transaction begins by locking the head of the log, which puts every batch of every process in one
 //! order: budgets are exact and the log cannot fork.
 
-use std::{collections::VecDeque, future::Future, sync::Arc};
+use std::{
+    collections::VecDeque,
+    future::Future,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use countersign_audit::{SigningKey, VerifierKey};
 use countersign_gate::ledger::LedgerFault;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    image::{Changes, Image, Key, Needs},
+    image::{Changes, Image, Needs},
+    known::Known,
     row::{Query, Row},
 };
 
@@ -72,7 +77,7 @@ impl From<LedgerFault> for Failure {
 /// of it is durable.
 pub(crate) trait Backend: Send + 'static {
     /// Begins a transaction, locks the head of the log against every other writer, and reads it.
-    fn begin(&mut self) -> impl Future<Output = Result<Row, Failure>> + Send;
+    fn begin(&mut self) -> impl Future<Output = Result<Begun, Failure>> + Send;
     /// Reads; the answers are in the order of the questions.
     fn read(&mut self, queries: &[Query]) -> impl Future<Output = Result<Vec<Vec<Row>>, Failure>> + Send;
     /// Writes.
@@ -87,6 +92,15 @@ pub(crate) trait Backend: Send + 'static {
     fn process(&self) -> i64;
     /// The statement that finds open calls whose process is gone.
     fn orphans(&self) -> Query;
+}
+
+/// A transaction that has begun.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    /// The head of the log.
+    pub(crate) head: Row,
+    /// Whether somebody has written since who did not move the head of the log.
+    pub(crate) disturbed: bool,
 }
 
 /// A moment between two durable steps, for tests that stop the process there.
@@ -199,8 +213,10 @@ pub(crate) struct Writer<B> {
     pub(crate) verifier: VerifierKey,
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) hook: Option<StepHook>,
-    /// The head that this process committed last.
-    pub(crate) trusted: Option<String>,
+    /// What the batches so far have read and left.
+    pub(crate) image: Image,
+    /// Where decisions find it, when nobody else writes.
+    pub(crate) known: Option<Arc<RwLock<Known>>>,
 }
 
 impl<B: Backend> Writer<B> {
@@ -280,43 +296,65 @@ impl<B: Backend> Writer<B> {
 
     /// One transaction. Answers whether it changed what others wait for.
     async fn transact(&mut self, batch: &mut [Box<dyn Message>]) -> Result<bool, Failure> {
-        let result = self.attempt(batch).await;
-        if result.is_err() {
-            self.backend.roll_back().await;
+        let mut image = std::mem::replace(&mut self.image, Image::new());
+        let result = self.attempt(batch, &mut image).await;
+        match &result {
+            // In this order: whoever is told of a change finds it.
+            Ok(_watched) => {
+                self.known(|known| image.settle(known));
+                self.image = image;
+            }
+            // What is stored now must be read again; the image is gone.
+            Err(_why) => {
+                self.backend.roll_back().await;
+                self.known(Known::forget);
+            }
         }
         result
     }
 
-    async fn attempt(&mut self, batch: &mut [Box<dyn Message>]) -> Result<bool, Failure> {
-        let head = self.backend.begin().await?;
+    async fn attempt(&mut self, batch: &mut [Box<dyn Message>], image: &mut Image) -> Result<bool, Failure> {
+        let begun = self.backend.begin().await?;
         self.step(Step::Begun);
         let process = self.backend.process();
-        let mut image = Image::new(&head, &self.verifier, self.trusted.as_deref(), process)?;
-        self.load(batch, &mut image).await?;
+        if !image.begin(&begun.head, &self.verifier, begun.disturbed, process)? {
+            self.known(Known::forget);
+        }
+        self.load(batch, image).await?;
         for message in batch {
-            message.apply(&mut image);
+            message.apply(image);
         }
         if !image.is_changed() {
             self.backend.roll_back().await;
             return Ok(false);
         }
-        let (statements, head) = image.write(&self.key)?;
+        let statements = image.write(&self.key)?;
         self.backend.write(&statements).await?;
         self.step(Step::Written);
         self.backend.commit(image.is_watched()).await?;
-        self.trusted = Some(head);
         self.step(Step::Committed);
         Ok(image.is_watched())
+    }
+
+    fn known(&self, change: impl FnOnce(&mut Known)) {
+        match &self.known {
+            Some(known) => {
+                let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
+                change(&mut known);
+                known.bound();
+            }
+            None => change(&mut Known::default()),
+        }
     }
 
     /// Reads what the operations need, and what they need once they have seen that.
     async fn load(&mut self, batch: &mut [Box<dyn Message>], image: &mut Image) -> Result<(), Failure> {
         loop {
-            let mut needs = Needs::new();
+            let mut needs = Needs::default();
             for message in batch.iter() {
                 message.needs(image, &mut needs);
             }
-            let missing: Vec<Key> = needs.into_iter().filter(|key| !image.knows(key)).collect();
+            let missing = needs.into_keys();
             if missing.is_empty() {
                 return Ok(());
             }

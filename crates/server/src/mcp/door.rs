@@ -230,7 +230,7 @@ impl ServerHandler for Door {
     fn get_tool(&self, name: &str) -> Option<Tool> {
         let name = ToolName::parse(name).ok().filter(|name| self.who.scopes.reach(name))?;
         let offer = self.app.tool(&name)?;
-        Some(Tool::new_with_raw(name.to_string(), None, tools::object(&offer.input_schema)))
+        Some(Tool::new_with_raw(name.to_string(), None, Arc::clone(&offer.input_object)))
     }
 
     async fn call_tool(

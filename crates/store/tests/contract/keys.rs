@@ -1,5 +1,10 @@
 //! API keys.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use countersign_rules::{AgentId, PersonId};
 use countersign_store::{KeyOwner, NewKey};
 
@@ -60,6 +65,47 @@ contract! {
         // The same bytes again would be the same key.
         assert!(ledger.issue_key(key(agent(), None), [3; 32]).await.is_err());
     }
+
+    async fn a_key_in_use_opens_nothing_from_the_moment_its_revocation_is_answered(place) {
+        let ledger = place.open().await;
+        for round in 0..10_u8 {
+            let (record, secret) = ledger.issue_key(key(agent(), None), [round; 32]).await.unwrap();
+            let revoked = Arc::new(AtomicBool::new(false));
+            let users: Vec<_> = (0..4).map(|_| {
+                let (ledger, secret, revoked) = (Arc::clone(&ledger), secret.clone(), Arc::clone(&revoked));
+                tokio::spawn(async move {
+                    let mut opened = 0_u32;
+                    loop {
+                        let over = revoked.load(Ordering::SeqCst);
+                        let found = ledger.find_key(&secret, NOW).await.unwrap();
+                        match (over, found) {
+                            (true, found) => return (opened, found),
+                            (false, found) => opened += u32::from(found.is_some()),
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                })
+            }).collect();
+            while ledger.find_key(&secret, NOW).await.unwrap().is_none() {}
+            assert!(ledger.revoke_key(&record.id, "lea", NOW).await.unwrap());
+            revoked.store(true, Ordering::SeqCst);
+            for user in users {
+                assert_eq!(user.await.unwrap().1, None);
+            }
+            assert_eq!(ledger.find_key(&secret, NOW).await.unwrap(), None);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_one_process_revokes_opens_nothing_in_another() {
+    let place = Place::postgres().await;
+    let (one, other) = (place.open().await, place.open().await);
+    let (record, secret) = one.issue_key(key(agent(), None), [3; 32]).await.unwrap();
+    assert!(other.find_key(&secret, NOW).await.unwrap().is_some());
+    assert!(one.find_key(&secret, NOW).await.unwrap().is_some());
+    assert!(one.revoke_key(&record.id, "lea", NOW).await.unwrap());
+    assert_eq!(other.find_key(&secret, NOW).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -173,6 +173,9 @@ contract! {
             call.holds = vec![crate::make::hold("rows", countersign_rules::budget::Unit::Rows, 1, 10)];
             ledger.issue(call).await.unwrap();
         }
+        // What a process wrote itself it does not read again, so another one looks.
+        ledger.close().await;
+        let ledger = place.open().await;
         place.change("UPDATE call SET body = '{\"secret\":' WHERE id = 'c1'").await;
         let fault = ledger.call(&call_id("c1")).await.unwrap_err();
         assert!(matches!(&fault, LedgerFault::Damaged(why) if !why.contains("secret")), "{fault}");

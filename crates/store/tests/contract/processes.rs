@@ -132,6 +132,27 @@ async fn a_key_is_issued_beside_the_writer_and_nothing_is_lost() {
 }
 
 #[tokio::test]
+async fn what_somebody_writes_to_the_file_by_hand_counts_from_the_next_commit_on() {
+    let place = Place::sqlite();
+    let ledger = place.open().await;
+    ledger.issue(intent("c1")).await.unwrap();
+    let standing = async || {
+        let call = intent("c2").call;
+        ledger.standing(&call.requester, call.digest, NOW).await.unwrap()
+    };
+    assert_eq!((standing().await.halted, standing().await.session.calls), (None, 1));
+    let halt = HaltRecord { scope: HaltScope::All, why: "stop".into(), by: "lea".into(), since_ms: NOW };
+    let body = serde_json::to_string(&halt).unwrap();
+    place.change(&format!("INSERT INTO halt (scope, body) VALUES ('all', '{body}')")).await;
+    // Decided on what was known, and issued on what is.
+    assert_eq!(ledger.issue(intent("c2")).await.unwrap_err(), NotIssued::Halted(halt.clone()));
+    assert_eq!(standing().await.halted, Some(halt.clone()));
+    place.change("DELETE FROM halt").await;
+    ledger.issue(intent("c2")).await.unwrap();
+    assert_eq!((standing().await.halted, standing().await.session.calls), (None, 2));
+}
+
+#[tokio::test]
 async fn a_file_has_one_writer_and_any_number_of_readers() {
     let place = Place::sqlite();
     let ledger = place.open().await;

@@ -1,6 +1,6 @@
 //! A tool of an upstream as a tool of ours.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc, time::Duration};
 
 use countersign_gate::{MeasureError, Measured, Parsed, Performed, Probe, Tool, ToolError, Warrant};
 use countersign_rules::{Code, Currency, DeclaredEffect, Effect, Money, Reach, Refusal, ToolSpec};
@@ -237,9 +237,11 @@ impl McpTool {
         if written.len() > bytes_max {
             return Err(unfit(format!("the result has {} bytes, more than {bytes_max}", written.len())));
         }
-        let redacted = scrubber.redact(&written);
-        let reply = serde_json::from_str(&redacted)
-            .map_err(|error| unfit(format!("the result is no JSON: {error}")))?;
+        let reply = match scrubber.redact(&written) {
+            Cow::Borrowed(_unchanged) => reply,
+            Cow::Owned(redacted) => serde_json::from_str(&redacted)
+                .map_err(|error| unfit(format!("the result is no JSON: {error}")))?,
+        };
         self.declared.fits(&reply).map_err(unfit)?;
         Ok(reply)
     }
