@@ -450,7 +450,7 @@ impl<L: Ledger> Gate<L> {
         let overdue = record.request.expires_ms <= now_ms;
         match record.state {
             ApprovalState::Waiting if overdue => {
-                self.expire_one(record, now_ms).await;
+                self.expire_one(record).await;
                 None
             }
             // Its approval would be good for nothing: people are asked under the policies that hold now.
@@ -844,15 +844,13 @@ impl<L: Ledger> Gate<L> {
         &self,
         call: &Call<A>,
         granted: Option<&ApprovalRecord>,
-        mut entries: Vec<Entry>,
+        entries: Vec<Entry>,
         refusal: Refusal,
     ) -> Answer {
         let recorded = match granted {
             Some(record) => {
-                let (why, code) = (refusal.to_string(), Some(refusal.code));
-                let (now_ms, state) = (self.clock.now_ms(), ApprovalState::Blocked);
-                entries.push(Entry::request_ended(now_ms, &record.request, state, code, &why));
-                self.ledger.end(&record.request.id, state, code, &why, entries).await.map(|_moved_on| ())
+                let code = Some(refusal.code);
+                self.end(record, ApprovalState::Blocked, code, &refusal.to_string(), entries).await
             }
             None => self.ledger.record(entries).await,
         };
@@ -930,7 +928,7 @@ impl<L: Ledger> Gate<L> {
         let record = self.ledger.approval(approval).await?.ok_or(NotAnswered::NotFound)?;
         let at_ms = self.clock.now_ms();
         if record.state == ApprovalState::Waiting && record.request.expires_ms <= at_ms {
-            self.expire_one(&record, at_ms).await;
+            self.expire_one(&record).await;
             return Err(NotAnswered::Refused(AnswerRefusal::Expired));
         }
         let comment = comment.map(|text| text.chars().take(2_000).collect());
@@ -960,13 +958,13 @@ impl<L: Ledger> Gate<L> {
                 | ApprovalState::Blocked => self.grant_expires_ms(&record) <= now_ms,
             };
             if over {
-                self.expire_one(&record, now_ms).await;
+                self.expire_one(&record).await;
             }
         }
         Ok(())
     }
 
-    async fn expire_one(&self, record: &ApprovalRecord, now_ms: i64) {
+    async fn expire_one(&self, record: &ApprovalRecord) {
         let why = match record.state {
             ApprovalState::Waiting => "nobody answered in time",
             ApprovalState::Approved
@@ -979,9 +977,7 @@ impl<L: Ledger> Gate<L> {
             | ApprovalState::InDoubt
             | ApprovalState::Blocked => "it was granted, and not performed in time",
         };
-        let state = ApprovalState::Expired;
-        let entry = Entry::request_ended(now_ms, &record.request, state, None, why);
-        if let Err(fault) = self.ledger.end(&record.request.id, state, None, why, vec![entry]).await {
+        if let Err(fault) = self.end(record, ApprovalState::Expired, None, why, Vec::new()).await {
             tracing::warn!(%fault, approval = %record.request.id, "an overdue request could not be ended");
         }
     }
@@ -1003,16 +999,28 @@ impl<L: Ledger> Gate<L> {
         record: &ApprovalRecord,
         why: &str,
     ) -> Result<(), LedgerFault> {
-        let state = ApprovalState::Superseded;
-        let entry = Entry::request_ended(self.clock.now_ms(), &record.request, state, None, why);
-        self.ledger.end(&record.request.id, state, None, why, vec![entry]).await.map(|_moved_on| ())
+        self.end(record, ApprovalState::Superseded, None, why, Vec::new()).await
+    }
+
+    /// Ends a request that was not performed. One that has moved on meanwhile stays as it is.
+    async fn end(
+        &self,
+        record: &ApprovalRecord,
+        state: ApprovalState,
+        code: Option<Code>,
+        why: &str,
+        mut entries: Vec<Entry>,
+    ) -> Result<(), LedgerFault> {
+        let ApprovalRecord { request, .. } = record;
+        entries.push(Entry::request_ended(self.clock.now_ms(), request, state, code, why));
+        self.ledger.end(&request.id, state, code, why, entries).await.map(|_ended| ())
     }
 
     async fn grant<T: Tool>(&self, tool: &T, record: ApprovalRecord) -> Answer {
         let request = &record.request;
         let now_ms = self.clock.now_ms();
         if self.grant_expires_ms(&record) <= now_ms {
-            self.expire_one(&record, now_ms).await;
+            self.expire_one(&record).await;
             return refused_request(&record, expired());
         }
         let spec = tool.spec();
@@ -1043,12 +1051,9 @@ impl<L: Ledger> Gate<L> {
         Ok((Call { id: stored.id.clone(), reason: stored.reason.clone(), ..call }, seen))
     }
 
-    async fn superseded(&self, record: &ApprovalRecord, why: &str, mut entries: Vec<Entry>) -> Answer {
-        let now_ms = self.clock.now_ms();
-        let state = ApprovalState::Superseded;
-        entries.push(Entry::request_ended(now_ms, &record.request, state, None, why));
-        let refusal = match self.ledger.end(&record.request.id, state, None, why, entries).await {
-            Ok(_) => superseded(why),
+    async fn superseded(&self, record: &ApprovalRecord, why: &str, entries: Vec<Entry>) -> Answer {
+        let refusal = match self.end(record, ApprovalState::Superseded, None, why, entries).await {
+            Ok(()) => superseded(why),
             Err(fault) => unavailable(&fault),
         };
         refused_request(record, refusal)
@@ -1081,7 +1086,7 @@ impl<L: Ledger> Gate<L> {
         let now_ms = self.clock.now_ms();
         if !record.state.is_final() {
             if record.state == ApprovalState::Waiting && record.request.expires_ms <= now_ms {
-                self.expire_one(&record, now_ms).await;
+                self.expire_one(&record).await;
                 return refused_request(&record, expired());
             }
             return pending(&record);
@@ -1160,7 +1165,8 @@ impl<L: Ledger> Gate<L> {
         comment: &str,
     ) -> Result<bool, LedgerFault> {
         let Some(record) = self.ledger.call(call).await? else { return Ok(false) };
-        let entry = Entry::doubt_resolved(self.clock.now_ms(), &record.call, person, happened, comment);
+        let now_ms = self.clock.now_ms();
+        let entries = vec![Entry::doubt_resolved(now_ms, &record.call, person, happened, comment)];
         let (outcome, settlement) = if happened {
             let message = format!("`{person}` found that it happened");
             // What was reserved is what it may have used.
@@ -1169,7 +1175,7 @@ impl<L: Ledger> Gate<L> {
             let message = format!("`{person}` found that it did not happen");
             (CallOutcome::Failed { code: Code::ToolFailed, message, superseded: false }, Settlement::Released)
         };
-        self.ledger.resolve(call, outcome, settlement, entry).await
+        self.ledger.resolve(call, outcome, settlement, now_ms, entries).await
     }
 
     /// Finds calls in doubt after a crash, here or in another replica.
@@ -1218,18 +1224,16 @@ impl<L: Ledger> Gate<L> {
                 (outcome, Settlement::Released, None)
             }
         };
-        let entry = Entry::doubt_recalled(now_ms, record, used);
-        let happened = outcome.state() == CallState::Done;
+        let mut entries = vec![Entry::doubt_recalled(now_ms, record, used)];
+        if used.is_some()
+            && let Ok(parsed) = tool.parse(&record.call.arguments)
+            && let Some(undone) = tool.undoes(&parsed.args)
+        {
+            entries.push(Entry::undone(now_ms, &undone, &record.call));
+        }
         // A crash here leaves the call in doubt, and the system's record answers the same again.
-        let settled = self.ledger.resolve(&record.call.id, outcome, settlement, entry).await?;
+        let settled = self.ledger.resolve(&record.call.id, outcome, settlement, now_ms, entries).await?;
         if settled {
-            // A crash here keeps the log from saying so of the earlier call; what it says of this one stands.
-            if happened
-                && let Ok(parsed) = tool.parse(&record.call.arguments)
-                && let Some(undone) = tool.undoes(&parsed.args)
-            {
-                self.ledger.record(vec![Entry::undone(now_ms, &undone, &record.call)]).await?;
-            }
             tracing::info!(call = %record.call.id, happened = used.is_some(), "a doubt was settled by the system's record");
         }
         Ok(recalled)

@@ -110,13 +110,15 @@ pub trait Ledger: Send + Sync + 'static {
     /// doubt. Holds of such calls stay: what may have been spent counts as spent. Returns the new ones.
     fn sweep(&self, now_ms: i64) -> impl Future<Output = Result<Vec<CallRecord>, LedgerFault>> + Send;
 
-    /// A person's finding about a call in doubt: whether it happened. Settles its holds accordingly.
+    /// A finding about a call in doubt, a person's or by its system's record: whether it happened. Settles its
+    /// holds accordingly. The entries are appended when there was such a call.
     fn resolve(
         &self,
         call: &CallId,
         outcome: CallOutcome,
         settlement: Settlement,
-        entry: Entry,
+        now_ms: i64,
+        entries: Vec<Entry>,
     ) -> impl Future<Output = Result<bool, LedgerFault>> + Send;
 
     /// One request.

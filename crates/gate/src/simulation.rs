@@ -521,7 +521,8 @@ impl Ledger for SimLedger {
         call: &CallId,
         outcome: CallOutcome,
         settlement: Settlement,
-        entry: Entry,
+        _now_ms: i64,
+        entries: Vec<Entry>,
     ) -> Result<bool, LedgerFault> {
         self.step("resolve", |state| {
             match state.calls.get(call) {
@@ -541,7 +542,7 @@ impl Ledger for SimLedger {
             if let Some(record) = approval.and_then(|id| state.approvals.get_mut(&id)) {
                 record.state = outcome.approval_state();
             }
-            state.log.push(entry);
+            state.log.extend(entries);
             Ok(true)
         })
     }

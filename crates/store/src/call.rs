@@ -226,9 +226,9 @@ pub(crate) struct Resolve {
     pub(crate) call: CallId,
     pub(crate) outcome: CallOutcome,
     pub(crate) settlement: Settlement,
-    pub(crate) entry: Arc<Encoded>,
-    /// The time of the entry, in Unix milliseconds UTC.
-    pub(crate) at_ms: i64,
+    /// When, in Unix milliseconds UTC.
+    pub(crate) now_ms: i64,
+    pub(crate) entries: Vec<Arc<Encoded>>,
 }
 
 impl Operation for Resolve {
@@ -243,11 +243,11 @@ impl Operation for Resolve {
         else {
             return Ok((false, Changes::default()));
         };
-        let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
+        let mut changes = Changes::entries(self.entries.clone());
         let mut row = row.clone();
         row.settle(image, self.settlement, &mut changes)?;
         row.record.state = self.outcome.state();
-        row.record.closed_ms = Some(row.record.closed_ms.unwrap_or(self.at_ms));
+        row.record.closed_ms = Some(row.record.closed_ms.unwrap_or(self.now_ms));
         row.record.outcome = Some(self.outcome.clone());
         row.move_approval(image, &self.outcome, &mut changes)?;
         changes.calls.push((self.call.clone(), row));

@@ -569,10 +569,11 @@ impl Ledger for Store {
         call: &CallId,
         outcome: CallOutcome,
         settlement: Settlement,
-        entry: Entry,
+        now_ms: i64,
+        entries: Vec<Entry>,
     ) -> Result<bool, LedgerFault> {
-        let (at_ms, entry) = (entry.at_ms, Encoded::of(&entry)?);
-        self.submit(call::Resolve { call: call.clone(), outcome, settlement, entry, at_ms }).await
+        let entries = Encoded::all(&entries)?;
+        self.submit(call::Resolve { call: call.clone(), outcome, settlement, now_ms, entries }).await
     }
 
     async fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalRecord>, LedgerFault> {

@@ -6,7 +6,7 @@ use countersign_gate::{
     ledger::{CallOutcome, CallRecord, CallState, Ledger as _},
     simulation::Fault,
 };
-use countersign_rules::{Code, PersonId, budget::Unit};
+use countersign_rules::{CallId, Code, PersonId, budget::Unit};
 
 use crate::world::{Forgetful, Trouble, World, budget};
 
@@ -179,4 +179,22 @@ async fn as_many_rows_in_another_table_exceed_what_was_approved() {
     assert_eq!(world.system.effects(), 0);
     let warrant = world.ledger.log().into_iter().find(|entry| entry.kind == "warrant_issued").unwrap();
     assert_eq!(warrant.body["limits"], serde_json::json!({ "rows_max": 3, "tables": { "rows": 3 } }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_undo_in_doubt_took_back_is_told_together_with_its_outcome() {
+    for fault in [None, Some(Fault::Lost), Some(Fault::KeptButReportedLost)] {
+        let world = World::new(7, 10, Vec::new());
+        *world.system.undoes.lock().unwrap() = Some(CallId::parse("call-earlier").unwrap());
+        doubt(&world, Trouble::Vanishes, true).await;
+        let mut first = true;
+        world.ledger.fail(move |step| match step {
+            "resolve" => fault.filter(|_| std::mem::take(&mut first)),
+            // Nothing but the outcome's own step is needed.
+            _ => Some(Fault::Lost),
+        });
+        world.recall().await;
+        world.recall().await;
+        assert_eq!((world.logged("doubt_resolved"), world.logged("undone")), (1, 1), "{fault:?}");
+    }
 }

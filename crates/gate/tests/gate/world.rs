@@ -77,6 +77,8 @@ pub(crate) struct System {
     pub(crate) intruder: Mutex<Vec<u64>>,
     /// What the system keeps of calls: rows touched, or `None` for one that is fenced off.
     pub(crate) journal: Mutex<BTreeMap<String, Option<u64>>>,
+    /// The call that every later one takes back.
+    pub(crate) undoes: Mutex<Option<CallId>>,
     /// How often it was asked about a call.
     pub(crate) recalls: Mutex<u64>,
     /// How the next answers about calls go wrong.
@@ -306,6 +308,10 @@ impl Tool for RowTool {
             return Err(ToolError::Failed { message: "the call is fenced off".into() });
         }
         Ok(Performed { reply: json!({ "rows": touched }), rows: touched, amount })
+    }
+
+    fn undoes(&self, _: &Range) -> Option<CallId> {
+        self.system.undoes.lock().unwrap().clone()
     }
 
     async fn recall(&self, _: &Upkeep, call: &CallId) -> Result<Recalled, MeasureError> {

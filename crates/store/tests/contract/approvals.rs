@@ -192,7 +192,8 @@ contract! {
         let state = async || ledger.approval(&approval_id("a1")).await.unwrap().unwrap().state;
         assert_eq!(state().await, ApprovalState::InDoubt);
         let failed = CallOutcome::Failed { code: Code::ToolFailed, message: "it was not".into(), superseded: false };
-        assert!(ledger.resolve(&call_id("c1"), failed, Settlement::Released, note("doubt_resolved", &call_id("c1"))).await.unwrap());
+        let entries = vec![note("doubt_resolved", &call_id("c1"))];
+        assert!(ledger.resolve(&call_id("c1"), failed, Settlement::Released, NOW, entries).await.unwrap());
         assert_eq!(state().await, ApprovalState::Failed);
         assert_eq!(ledger.call(&call_id("c1")).await.unwrap().unwrap().state, CallState::Failed);
     }

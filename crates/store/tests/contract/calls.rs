@@ -104,9 +104,9 @@ contract! {
         let happened = CallOutcome::Done { reply: json!(null) };
         let used = Settlement::Used { rows: 7, amount: None };
         let entry = note("doubt_resolved", &call_id("c1"));
-        assert!(ledger.resolve(&call_id("c1"), happened.clone(), used, entry.clone()).await.unwrap());
-        assert!(!ledger.resolve(&call_id("c1"), happened.clone(), used, entry.clone()).await.unwrap());
-        assert!(!ledger.resolve(&call_id("c2"), happened, used, entry).await.unwrap());
+        assert!(ledger.resolve(&call_id("c1"), happened.clone(), used, NOW, vec![entry.clone()]).await.unwrap());
+        assert!(!ledger.resolve(&call_id("c1"), happened.clone(), used, NOW, vec![entry.clone()]).await.unwrap());
+        assert!(!ledger.resolve(&call_id("c2"), happened, used, NOW, vec![entry]).await.unwrap());
         assert_eq!(balances(&ledger).await, [("rows".into(), 7, 0)]);
         assert_eq!(kinds(&ledger).await, ["warrant_issued", "outcome", "doubt_resolved"]);
     }

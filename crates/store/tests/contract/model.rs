@@ -212,7 +212,8 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
                 )
             };
             let id = call_id(&format!("c{call}"));
-            format!("{:?}", ledger.resolve(&id, outcome, settlement, note("doubt_resolved", &id)).await)
+            let entries = vec![note("doubt_resolved", &id)];
+            format!("{:?}", ledger.resolve(&id, outcome, settlement, NOW, entries).await)
         }
         Event::Halt(n) => {
             let halt = HaltRecord { scope: scope(*n), why: "drill".into(), by: "lea".into(), since_ms: NOW };
