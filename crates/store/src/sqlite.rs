@@ -62,15 +62,7 @@ impl Writer {
     pub(crate) fn open(path: &Path, key: &SigningKey, options: &Options) -> Result<Self, StoreError> {
         let lock = lock(path)?;
         create_private(path)?;
-        let mut writer = Self {
-            path: path.to_owned(),
-            connection: None,
-            version: None,
-            process: 0,
-            lock_timeout: options.lock_timeout,
-            pages_max: options.sqlite_pages_max,
-            _lock: Some(lock),
-        };
+        let mut writer = Self { _lock: Some(lock), ..Self::beside(path, options) };
         let connection = writer.connect().map_err(StoreError::from)?;
         writer.process = prepare(connection, key)?;
         Ok(writer)

@@ -15,7 +15,7 @@ mod halts;
 mod init;
 mod journal;
 mod keys;
-mod output;
+pub(crate) mod output;
 mod policy;
 mod propose;
 mod request;

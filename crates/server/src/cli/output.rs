@@ -127,6 +127,20 @@ impl Output {
     }
 }
 
+/// A number with its thousands apart: `14,200`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        let left = digits.len().saturating_sub(at);
+        if at > 0 && left.is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Text that somebody else wrote, without what would move the cursor, recolour or hide it on a terminal.
 pub(crate) fn visible(text: &str) -> String {
     escaped(text, |c| c != '\n')

@@ -3,7 +3,10 @@
 
 use serde_json::Value;
 
-use super::{client::text, output::one_line};
+use super::{
+    client::text,
+    output::{grouped, one_line},
+};
 
 /// How wide the labels are.
 const LABEL: usize = 11;
@@ -178,20 +181,6 @@ fn width(text: &str) -> usize {
 
 fn behind(line: &str) -> String {
     format!("{}{line}", " ".repeat(LABEL))
-}
-
-/// A number with its thousands apart: `14,200`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        let left = digits.len().saturating_sub(at);
-        if at > 0 && left.is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A text of an answer, which others may have written: on one line, so that a claim of several cannot look like

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::people::Person;
+use crate::cli::output::grouped;
 
 /// How long a newcomer may think before the demo ends.
 const PATIENCE: Duration = Duration::from_secs(14 * 60);
@@ -51,7 +52,7 @@ impl Story {
              An agent may use it, through Countersign only. It was told:\n\n\
              \x20   \"Clean up the test billing records from last month.\"\n",
             folder.join("billing.db").display(),
-            thousands(records)
+            grouped(records)
         ));
     }
 
@@ -64,7 +65,7 @@ impl Story {
 
     pub(crate) fn read(&self, summary: &Value) {
         let row = find(summary, "rows").and_then(|rows| rows.get(0)).cloned().unwrap_or_default();
-        let records = row.get("records").and_then(Value::as_u64).map_or_else(|| "some".into(), thousands);
+        let records = row.get("records").and_then(Value::as_u64).map_or_else(|| "some".into(), grouped);
         say(&format!(
             "1. It looks around: get_customer_billing_summary(\"Alder Ltd\")\n\
              \x20  allowed (a read), {records} records. Nobody had to be asked.\n"
@@ -82,7 +83,7 @@ impl Story {
             shown(reach),
             text(answer, "message"),
             policies(answer),
-            thousands(left)
+            grouped(left)
         ));
     }
 
@@ -98,7 +99,7 @@ impl Story {
              \x20  Records in the table: {}.\n",
             text(request, "approval"),
             text(request, "reason_claimed"),
-            thousands(left)
+            grouped(left)
         ));
     }
 
@@ -165,7 +166,7 @@ impl Story {
         let more = match status.as_str() {
             "done" | "" => {
                 let rows = find(answer, "row_count").and_then(Value::as_u64).unwrap_or_default();
-                format!("{} rows touched, cascades included", thousands(rows))
+                format!("{} rows touched, cascades included", grouped(rows))
             }
             _ => text(answer, "message"),
         };
@@ -176,7 +177,7 @@ impl Story {
     }
 
     pub(crate) fn counted(&self, before: u64, after: u64) {
-        say(&format!("   Records in the table: {} before, {} after.\n", thousands(before), thousands(after)));
+        say(&format!("   Records in the table: {} before, {} after.\n", grouped(before), grouped(after)));
     }
 
     pub(crate) fn undoing(&self, call: &str, request: &str) {
@@ -192,15 +193,13 @@ impl Story {
         let tables: Vec<String> = tables
             .into_iter()
             .flatten()
-            .map(|(table, rows)| {
-                format!("{} of {table}", rows.as_u64().map_or_else(|| "?".into(), thousands))
-            })
+            .map(|(table, rows)| format!("{} of {table}", rows.as_u64().map_or_else(|| "?".into(), grouped)))
             .collect();
         say(&format!(
             "   Every row is as it was: {} put back.\n   Records in the table: {} before, {} after.\n",
             tables.join(", "),
-            thousands(before),
-            thousands(after)
+            grouped(before),
+            grouped(after)
         ));
     }
 
@@ -224,7 +223,7 @@ impl Story {
 
 /// A reach in words: all rows, and which of them where.
 fn shown(reach: &Value) -> String {
-    let number = |value: &Value| value.as_u64().map_or_else(|| "?".into(), thousands);
+    let number = |value: &Value| value.as_u64().map_or_else(|| "?".into(), grouped);
     let tables: Vec<String> = reach
         .get("tables")
         .and_then(Value::as_object)
@@ -260,19 +259,6 @@ fn text(value: &Value, field: &str) -> String {
 
 fn indent(lines: &str) -> String {
     lines.lines().map(|line| format!("   {line}")).collect::<Vec<_>>().join("\n")
-}
-
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        let left = digits.len().saturating_sub(place);
-        if place > 0 && left.is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// What a typed line answers: whether it approves, and what is said with it.

@@ -93,16 +93,7 @@ impl Walk<'_> {
             return;
         };
         self.views.push(name);
-        let outer = self.hidden;
-        self.hidden = self.hidden.saturating_add(1);
-        self.within(|walk| {
-            for statement in &statements {
-                if let Some(node) = &statement.stmt {
-                    walk.node(node);
-                }
-            }
-        });
-        self.hidden = outer;
+        self.kept(&statements);
         self.views.pop();
     }
 

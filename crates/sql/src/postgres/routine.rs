@@ -276,10 +276,15 @@ impl Walk<'_> {
             self.unseen("unknown_node", &format!("{of} is not understood"));
             return;
         };
+        self.kept(&statements);
+    }
+
+    /// Walks statements that stand in no text that was sent: the database keeps them.
+    pub(super) fn kept(&mut self, statements: &[pg_query::protobuf::RawStmt]) {
         let outer = self.hidden;
         self.hidden = self.hidden.saturating_add(1);
         self.within(|walk| {
-            for statement in &statements {
+            for statement in statements {
                 if let Some(node) = &statement.stmt {
                     walk.node(node);
                 }

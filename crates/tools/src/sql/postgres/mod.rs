@@ -29,7 +29,7 @@ use countersign_sql::{Catalog, Dialect, Query, RowSource, TableRef, Verb};
 use deadpool_postgres::Object;
 use futures::{TryStreamExt as _, pin_mut};
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::{Error, IsolationLevel, Row, Statement, Transaction, error::SqlState};
 
 use super::{
@@ -95,12 +95,7 @@ impl PostgresDatabase {
         let mut client = self.connections.connect(credential).await.map_err(|why| why.0)?;
         let wait = Duration::from_millis(self.target.limits.statement_timeout_ms);
         let reading = async {
-            let tx = client
-                .build_transaction()
-                .isolation_level(IsolationLevel::RepeatableRead)
-                .read_only(true)
-                .start()
-                .await?;
+            let tx = snapshot(&mut client).await?;
             tx.batch_execute(&format!(
                 "SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = {}",
                 wait.as_millis()
@@ -182,10 +177,7 @@ impl PostgresDatabase {
     ) -> Result<Measured, MeasureError> {
         let scrubber = Scrubber::new(credential);
         let wait = Duration::from_millis(self.target.limits.measure_timeout_ms);
-        let permit = tokio::time::timeout(wait, self.measuring.acquire()).await;
-        let Ok(Ok(_permit)) = permit else {
-            return Err(MeasureError::Limit("too many measurements of this database run at once".into()));
-        };
+        let _permit = self.measuring_turn(wait).await?;
         let mut client = self.connections.connect(credential).await?;
         let measuring = self.measure_with(&mut client, scope, &work, mask);
         // The whole of it, of which each statement has its own timeout as well.
@@ -222,12 +214,7 @@ impl PostgresDatabase {
     ) -> Result<Measured, Trouble> {
         let limits = &self.target.limits;
         // One snapshot, so that every count is of the same moment.
-        let tx = client
-            .build_transaction()
-            .isolation_level(IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()
-            .await?;
+        let tx = snapshot(client).await?;
         tx.batch_execute(&self.pinned(limits.measure_timeout_ms)).await?;
         let mut sizing =
             Measuring { tx: &tx, scope, work, limits, reach: Reach { exact: true, ..Reach::default() } };
@@ -236,6 +223,15 @@ impl PostgresDatabase {
         reach.exact = reach.exact && !reach.unbounded;
         tx.rollback().await?;
         Ok(Measured { reach, sample })
+    }
+
+    /// Waits for a turn to measure, at most as long as measuring itself may take.
+    async fn measuring_turn(&self, wait: Duration) -> Result<SemaphorePermit<'_>, MeasureError> {
+        let turn = tokio::time::timeout(wait, self.measuring.acquire()).await;
+        let Ok(Ok(permit)) = turn else {
+            return Err(MeasureError::Limit("too many measurements of this database run at once".into()));
+        };
+        Ok(permit)
     }
 
     /// What holds for this transaction, whatever the connection was told before.
@@ -498,6 +494,12 @@ fn too_much(error: &Error) -> bool {
     error
         .code()
         .is_some_and(|code| *code == SqlState::QUERY_CANCELED || *code == SqlState::LOCK_NOT_AVAILABLE)
+}
+
+/// A transaction in which every read is of the same moment, and the server refuses every change.
+async fn snapshot(client: &mut Object) -> Result<deadpool_postgres::Transaction<'_>, Error> {
+    let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+    builder.start().await
 }
 
 /// Whether the statement itself is at fault: names, types, grants (class 42), values (class 22), or something

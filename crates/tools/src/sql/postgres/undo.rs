@@ -21,12 +21,12 @@ use countersign_gate::{Credential, Limits, MeasureError, Measured, Sample, ToolE
 use countersign_rules::CallId;
 use countersign_sql::{Dialect, TableRef};
 use deadpool_postgres::Object;
-use tokio_postgres::{Client, IsolationLevel, types::ToSql};
+use tokio_postgres::{Client, types::ToSql};
 
 use super::{
     GRACE, PostgresDatabase, SAMPLE_ROWS, Trouble, failed, forget,
     net::{Image, Net, State, net},
-    schema, told,
+    schema, snapshot, told,
     value::Cell,
     write::{Body, Seen},
 };
@@ -63,10 +63,7 @@ impl PostgresDatabase {
     ) -> Result<Measured, MeasureError> {
         let scrubber = Scrubber::new(credential);
         let wait = Duration::from_millis(self.target.limits.measure_timeout_ms);
-        let permit = tokio::time::timeout(wait, self.measuring.acquire()).await;
-        let Ok(Ok(_permit)) = permit else {
-            return Err(MeasureError::Limit("too many measurements of this database run at once".into()));
-        };
+        let _permit = self.measuring_turn(wait).await?;
         let mut client = self.connections.connect(credential).await?;
         let measuring = self.undo_measure_with(&mut client, call, on_change, mask);
         match tokio::time::timeout(wait.saturating_add(GRACE), measuring).await {
@@ -95,12 +92,7 @@ impl PostgresDatabase {
         on_change: OnChange,
         mask: &Mask,
     ) -> Result<Result<Measured, MeasureError>, Trouble> {
-        let tx = client
-            .build_transaction()
-            .isolation_level(IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()
-            .await?;
+        let tx = snapshot(client).await?;
         tx.batch_execute(&format!("{}; {AS_KEPT}", self.pinned(self.target.limits.measure_timeout_ms)))
             .await?;
         let plan = Plan::new(tx.client(), call).await?;

@@ -205,10 +205,7 @@ impl PostgresDatabase {
     ) -> Result<Reach, MeasureError> {
         let limits = &self.target.limits;
         let wait = Duration::from_millis(limits.measure_timeout_ms);
-        let permit = tokio::time::timeout(wait, self.measuring.acquire()).await;
-        let Ok(Ok(_permit)) = permit else {
-            return Err(MeasureError::Limit("too many measurements of this database run at once".into()));
-        };
+        let _permit = self.measuring_turn(wait).await?;
         let client = self.connections.connect(credential).await?;
         let body = Statement { scope, work, limits };
         // Nothing is allowed, so that whatever it touches is told as beyond.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use countersign_sql::{Action, Catalog, Column, ForeignKey, Relation, RelationKind, Trigger, sqlite_trigger};
+use countersign_sql::{Catalog, Column, ForeignKey, Relation, RelationKind, Trigger, sqlite_trigger};
 use rusqlite::Connection;
+
+use super::schema::action;
 
 /// The schema that a file is.
 const MAIN: &str = "main";
@@ -124,13 +126,4 @@ fn foreign_keys(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Fo
         key.on_update = action(&on_update);
     }
     Ok(keys.into_values().collect())
-}
-
-fn action(word: &str) -> Action {
-    match word {
-        "CASCADE" => Action::Cascade,
-        "SET NULL" => Action::SetNull,
-        "SET DEFAULT" => Action::SetDefault,
-        _ => Action::Refuse,
-    }
 }

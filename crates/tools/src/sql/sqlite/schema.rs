@@ -64,7 +64,8 @@ pub(super) fn foreign_keys(connection: &Connection) -> rusqlite::Result<Vec<Acti
     Ok(complete)
 }
 
-fn action(word: &str) -> Action {
+/// What a word of a foreign key says.
+pub(super) fn action(word: &str) -> Action {
     match word {
         "CASCADE" => Action::Cascade,
         "SET NULL" => Action::SetNull,
