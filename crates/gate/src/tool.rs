@@ -14,7 +14,7 @@ use crate::{
 
 /// One narrow, typed operation on one system.
 ///
-/// Contract: `parse` and `spec` are pure. `measure` reads and leaves no trace. `perform` is the only
+/// Contract: `parse` and `spec` are pure. `measure` leaves no trace. `perform` is the only
 /// method with an effect, and it has that effect at most once per warrant; it stays within
 /// [`Warrant::limits`] (rows, rows of each table, money), or does nothing. All may run concurrently.
 pub trait Tool: Send + Sync + 'static {

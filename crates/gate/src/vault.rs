@@ -35,7 +35,7 @@ impl<A: Send + Sync> Authority for Probe<'_, A> {
 }
 
 /// Authority to look after a connection without any call: check that an upstream is there, read the
-/// definitions it offers. Never to act.
+/// definitions it offers, keep our own records there (see [`Tool::recall`](crate::Tool::recall)). Never to act.
 #[derive(Debug)]
 pub struct Upkeep {
     system: SystemName,

@@ -127,7 +127,8 @@ impl<A> Warrant<A> {
     }
 }
 
-/// Authority to measure one call: to read, never to act. Lives only while the gate gathers facts.
+/// Authority to measure one call: to read, or to run it where it is rolled back, never to act. Lives only while
+/// the gate gathers facts.
 #[derive(Debug)]
 pub struct Probe<'a, A> {
     call: &'a Call<A>,
