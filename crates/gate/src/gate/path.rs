@@ -1,0 +1,345 @@
+//! From a proposal to its decision: parse, facts, reach, decide, and round again where the world moved.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use countersign_rules::{
+    ApprovalFact, Call, CallDigest, Code, Decision, Effect, Facts, RawCall, Reach, Refusal, Requester,
+    StatementFacts, StoredCall, arguments::split_reason, decide,
+};
+use serde_json::Value;
+
+use super::{
+    ARGUMENTS_BYTES_MAX, Gate,
+    refusal::{bad_id, extent, halted, refused, unavailable},
+    room::NoRoom,
+};
+use crate::{
+    answer::Answer,
+    clock::{call_id, decision_id},
+    entry::Entry,
+    ledger::{ApprovalRecord, Ledger, Standing},
+    tool::{Evidence, MeasureError, Tool},
+    warrant::{Limits, Permitted, Probe},
+};
+
+/// How often a call is decided again because its session's history moved meanwhile, before it is refused.
+const DECISIONS_MAX: u32 = 64;
+
+/// What a call was seen to be, beside its parsed arguments.
+pub(super) struct Seen {
+    effect: Effect,
+    categories: BTreeSet<String>,
+    statement: Option<StatementFacts>,
+    reversible: bool,
+}
+
+/// How a round along the path ended.
+pub(super) enum Round<A> {
+    /// There is an answer.
+    Answer(Answer),
+    /// Decide again: the session's history moved.
+    Again(Call<A>),
+    /// It exceeded its warrant and was rolled back: decide again with the reach that was seen.
+    Exceeded(Call<A>, Reach),
+}
+
+impl<L: Ledger> Gate<L> {
+    pub(super) async fn propose<T: Tool>(&self, tool: &T, requester: Requester, raw: RawCall) -> Answer {
+        let (call, seen) = match self.parse(tool, &requester, raw.arguments) {
+            Ok(parsed) => parsed,
+            Err(refusal) => return self.reject(&requester, &raw.tool, refusal).await,
+        };
+        tracing::Span::current().record("gen_ai.tool.call.id", call.id.as_str());
+        let answer = self.drive(tool, call, &seen, None).await;
+        tracing::Span::current().record("countersign.status", answer.status());
+        answer
+    }
+
+    /// Parses arguments into a call: form only, no facts.
+    pub(super) fn parse<T: Tool>(
+        &self,
+        tool: &T,
+        requester: &Requester,
+        arguments: Value,
+    ) -> Result<(Call<T::Args>, Seen), Refusal> {
+        let spec = tool.spec();
+        let (arguments, reason) = split_reason(arguments)?;
+        let size = countersign_audit::to_canonical_vec(&arguments)
+            .map_err(|why| Refusal::new(Code::InvalidArguments, why.to_string()))?
+            .len();
+        if size > ARGUMENTS_BYTES_MAX {
+            let message = format!("the arguments have {size} bytes, more than {ARGUMENTS_BYTES_MAX}");
+            return Err(Refusal::new(Code::InvalidArguments, message).help("send less in one call"));
+        }
+        let parsed = tool.parse(&arguments)?;
+        if parsed.effect > spec.effect.ceiling() {
+            let message = format!(
+                "the call is seen to be `{}`, and tool `{}` is declared to be no more than `{}`",
+                parsed.effect,
+                spec.name,
+                spec.effect.ceiling()
+            );
+            return Err(Refusal::new(Code::StatementRefused, message)
+                .help("the tool's author must declare the effect that its calls have"));
+        }
+        let digest = CallDigest::compute(&spec.name, &spec.version, &arguments)
+            .map_err(|why| Refusal::new(Code::InvalidArguments, why.to_string()))?;
+        let id = call_id(self.clock.now_ms(), &*self.entropy).map_err(|why| bad_id(&why))?;
+        let mut categories = spec.categories.clone();
+        categories.extend(parsed.categories);
+        let seen = Seen {
+            effect: parsed.effect.max(spec.effect.floor()),
+            categories,
+            statement: parsed.statement,
+            reversible: spec.reversible && parsed.reversible,
+        };
+        let call = Call {
+            id,
+            requester: requester.clone(),
+            tool: Arc::clone(spec),
+            arguments,
+            digest,
+            reason,
+            parsed: parsed.args,
+        };
+        Ok((call, seen))
+    }
+
+    pub(super) fn parse_stored<T: Tool>(
+        &self,
+        tool: &T,
+        stored: &StoredCall,
+    ) -> Result<(Call<T::Args>, Seen), Refusal> {
+        let (call, seen) = self.parse(tool, &stored.requester, stored.arguments.clone())?;
+        Ok((Call { id: stored.id.clone(), reason: stored.reason.clone(), ..call }, seen))
+    }
+
+    /// Takes a parsed call to its answer: facts, decision, and then refusal, request or effect.
+    pub(super) async fn drive<T: Tool>(
+        &self,
+        tool: &T,
+        mut call: Call<T::Args>,
+        seen: &Seen,
+        mut granted: Option<&ApprovalRecord>,
+    ) -> Answer {
+        let mut exceeded: Option<Reach> = None;
+        let mut proposed = granted.is_none();
+        for _ in 0..DECISIONS_MAX {
+            match self.round(tool, call, seen, granted, exceeded.as_ref(), proposed).await {
+                Round::Answer(answer) => return answer,
+                Round::Again(same) => call = same,
+                Round::Exceeded(same, reach) if exceeded.is_none() => {
+                    // The first warrant is closed and its approval superseded. The new decision is about a
+                    // new call with the reach that was really seen.
+                    let id = match call_id(self.clock.now_ms(), &*self.entropy) {
+                        Ok(id) => id,
+                        Err(why) => return refused(&same, None, bad_id(&why)),
+                    };
+                    call = Call { id, ..same };
+                    exceeded = Some(reach);
+                    granted = None;
+                    proposed = true;
+                }
+                Round::Exceeded(same, reach) => {
+                    let message = format!("the call reaches further than was allowed: {}", extent(&reach));
+                    let refusal = Refusal::new(Code::ReachExceeded, message)
+                        .help("what it touches grows while it is decided; narrow the call and try again");
+                    return self.refuse(&same, granted, Vec::new(), refusal).await;
+                }
+            }
+        }
+        let refusal = Refusal::new(Code::RateLimited, "too many calls of this session are decided at once")
+            .help("send fewer calls in parallel");
+        self.refuse(&call, granted, Vec::new(), refusal).await
+    }
+
+    pub(super) async fn round<T: Tool>(
+        &self,
+        tool: &T,
+        call: Call<T::Args>,
+        seen: &Seen,
+        granted: Option<&ApprovalRecord>,
+        exceeded: Option<&Reach>,
+        proposed: bool,
+    ) -> Round<T::Args> {
+        let now_ms = self.clock.now_ms();
+        let policies = self.policies();
+        let standing = match self.ledger.standing(&call.requester, call.digest, now_ms).await {
+            Ok(standing) => standing,
+            Err(fault) => return Round::Answer(refused(&call, granted, unavailable(&fault))),
+        };
+        let mut entries = Vec::with_capacity(4);
+        if proposed {
+            entries.push(Entry::call_proposed(now_ms, &call));
+        }
+        if let Some(halt) = &standing.halted {
+            return Round::Answer(self.refuse(&call, granted, entries, halted(halt)).await);
+        }
+        if granted.is_none()
+            && exceeded.is_none()
+            && let Some(answer) = self.known(&standing, &call.requester, policies.bundle(), now_ms).await
+        {
+            return Round::Answer(answer);
+        }
+
+        let mut facts = self.facts(seen, &standing, granted, now_ms);
+        let id = match decision_id(now_ms, &*self.entropy) {
+            Ok(id) => id,
+            Err(why) => return Round::Answer(refused(&call, granted, bad_id(&why))),
+        };
+        // Cheapest first: what is refused whatever the reach is costs the system nothing. Where nothing can be
+        // measured nothing is saved, and `decide` says the same.
+        let measurable = call.tool.measurable;
+        if measurable && let Some(deny) = policies.forbidden_early(&call, &facts) {
+            let decision = Decision::Deny(deny);
+            return Round::Answer(
+                self.deny(&call, granted, entries, (&id, policies.bundle(), &facts, &decision)).await,
+            );
+        }
+        let mut evidence = None;
+        facts.reach = exceeded.cloned();
+        let needed = measurable
+            && seen.effect >= Effect::Write
+            && (policies.reach_decides(&call, &facts) || self.charges_measured(&call.tool, seen.effect));
+        if facts.reach.is_none() && needed {
+            // Nor is a system asked to measure what is over its limits whatever it reaches.
+            let counted = self.counted(&call, seen.effect, now_ms);
+            if let Err(why) = self.room(&call, &counted, now_ms).await {
+                return Round::Answer(self.not_issued(&call, granted, entries, why).await);
+            }
+            match self.measure(tool, &call, now_ms, &mut entries).await {
+                Ok((reach, found)) => (facts.reach, evidence) = (reach, found),
+                Err(refusal) => return Round::Answer(self.refuse(&call, granted, entries, refusal).await),
+            }
+        }
+        let mut decision = decide(&call, &facts, &policies);
+        if matches!(decision, Decision::Ask(_)) && facts.reach.is_none() && seen.effect >= Effect::Write {
+            // The approver needs to see the reach even where no rule does.
+            match self.measure(tool, &call, now_ms, &mut entries).await {
+                Ok((Some(reach), found)) => {
+                    facts.reach = Some(reach);
+                    evidence = found;
+                    decision = decide(&call, &facts, &policies);
+                }
+                Ok((None, _)) => {}
+                Err(refusal) => return Round::Answer(self.refuse(&call, granted, entries, refusal).await),
+            }
+        }
+        tracing::info!(
+            decision = decision.as_str(),
+            effect = %facts.effect,
+            rows = facts.reach.as_ref().map(|r| r.rows),
+            bundle = %policies.bundle(),
+            "decided"
+        );
+        match decision {
+            Decision::Deny(_) => Round::Answer(
+                self.deny(&call, granted, entries, (&id, policies.bundle(), &facts, &decision)).await,
+            ),
+            Decision::Ask(ref ask) => {
+                entries.push(Entry::decided(now_ms, &call, &id, policies.bundle(), &facts, &decision));
+                Round::Answer(match granted {
+                    // What was approved is not what would be done now.
+                    Some(record) => {
+                        self.superseded(record, "it would now reach further than was approved", entries).await
+                    }
+                    None => match self.room_to_ask(&call, &facts).await {
+                        Ok(()) => {
+                            self.park(&call, ask, (id, policies.bundle(), &facts), evidence, entries).await
+                        }
+                        Err(NoRoom::Limit(why)) => self.not_issued(&call, None, entries, why).await,
+                        Err(NoRoom::Unmeasured(refusal)) => self.refuse(&call, None, entries, refusal).await,
+                    },
+                })
+            }
+            Decision::Allow(ref allow) => {
+                entries.push(Entry::decided(now_ms, &call, &id, policies.bundle(), &facts, &decision));
+                let limits = Limits::new(allow, &call.tool, seen.effect);
+                let history = policies.uses_history(&call.tool.name).then_some(standing.history);
+                let permitted = Permitted { call, decision: id, limits };
+                self.act(tool, permitted, &facts, granted, history, entries).await
+            }
+        }
+    }
+
+    pub(super) fn facts(
+        &self,
+        seen: &Seen,
+        standing: &Standing,
+        granted: Option<&ApprovalRecord>,
+        now_ms: i64,
+    ) -> Facts {
+        Facts {
+            effect: seen.effect,
+            categories: seen.categories.clone(),
+            reversible: seen.reversible,
+            reach: None,
+            statement: seen.statement.clone(),
+            session: standing.session.clone(),
+            agent_today: standing.agent_today.clone(),
+            provenance: BTreeSet::new(),
+            now_ms,
+            approval: granted.map(|record| ApprovalFact {
+                id: record.request.id.clone(),
+                signers: record
+                    .signatures
+                    .iter()
+                    .filter(|s| s.approved)
+                    .map(|s| (s.person.clone(), s.groups.clone()))
+                    .collect(),
+                reach: record.request.reach.clone(),
+                expires_ms: self.grant_expires_ms(record),
+            }),
+        }
+    }
+
+    /// Measures the reach. A tool whose calls cannot be measured at all yields none; one whose calls can,
+    /// and this one could not, refuses.
+    pub(super) async fn measure<T: Tool>(
+        &self,
+        tool: &T,
+        call: &Call<T::Args>,
+        now_ms: i64,
+        entries: &mut Vec<Entry>,
+    ) -> Result<(Option<Reach>, Option<Evidence>), Refusal> {
+        if !call.tool.measurable {
+            return Ok((None, None));
+        }
+        let unmeasurable = |why: String| {
+            Refusal::new(
+                Code::ReachUnmeasurable,
+                format!("how far the call reaches cannot be measured: {why}"),
+            )
+            .help("narrow the call so that what it touches can be counted before it runs")
+        };
+        if !tool.measurable(&call.parsed) {
+            return Err(unmeasurable("calls of this form cannot be counted".into()));
+        }
+        let measured = match tool.measure(Probe::new(call)).await {
+            Ok(measured) => measured,
+            Err(MeasureError::Rejected(why)) => {
+                return Err(Refusal::new(Code::ToolFailed, why).help("nothing was done; correct the call"));
+            }
+            Err(MeasureError::System(why)) => {
+                return Err(
+                    Refusal::new(Code::SystemUnavailable, why).help("nothing was done; try again later")
+                );
+            }
+            Err(why @ (MeasureError::NotMeasurable(_) | MeasureError::Limit(_))) => {
+                return Err(unmeasurable(why.to_string()));
+            }
+        };
+        let evidence = measured.sample.map(|sample| {
+            let mut salt = [0_u8; 32];
+            let halves = [self.entropy.bytes(), self.entropy.bytes()];
+            for (to, from) in salt.iter_mut().zip(halves.iter().flatten()) {
+                *to = *from;
+            }
+            Evidence::new(sample, salt)
+        });
+        let evidence = evidence.transpose().map_err(|why| Refusal::new(Code::Internal, why.to_string()))?;
+        let commitment = evidence.as_ref().map(|e| e.commitment.as_str());
+        entries.push(Entry::reach_measured(now_ms, call, &measured.reach, commitment));
+        Ok((Some(measured.reach), evidence))
+    }
+}

@@ -1,0 +1,260 @@
+//! What a call that does not happen is told, and how that is recorded.
+
+use countersign_rules::{
+    ApprovalId, ApprovalState, BundleDigest, Call, CallId, Code, Decision, DecisionId, Deny, DenyReason,
+    Facts, Reach, Refusal, Requester,
+};
+
+use super::Gate;
+use crate::{
+    answer::{Answer, Done, Pending, Refused},
+    clock::{BadId, call_id},
+    entry::Entry,
+    ledger::{ApprovalRecord, CallOutcome, HaltRecord, Ledger, LedgerFault, NotIssued},
+};
+
+impl<L: Ledger> Gate<L> {
+    /// Refuses a call to a tool that does not exist for this agent, and records that.
+    pub async fn refuse_unknown(&self, requester: &Requester, tool: &str) -> Answer {
+        let name: String = tool.chars().take(128).collect();
+        let refusal =
+            Refusal::new(Code::UnknownTool, format!("no tool `{name}` may be called by this agent"))
+                .help("list the tools to see which may be called");
+        self.reject(requester, tool, refusal).await
+    }
+
+    /// Refuses a proposal before it is a call, and records that.
+    pub async fn reject(&self, requester: &Requester, tool: &str, refusal: Refusal) -> Answer {
+        let now_ms = self.clock.now_ms();
+        let id = match call_id(now_ms, &*self.entropy) {
+            Ok(id) => id,
+            Err(why) => {
+                return Answer::Refused(Refused { call: None, approval: None, refusal: bad_id(&why) });
+            }
+        };
+        let entry = Entry::call_rejected(now_ms, requester, &id, tool, &refusal);
+        let refusal = match self.ledger.record(vec![entry]).await {
+            Ok(()) => refusal,
+            Err(fault) => unavailable(&fault),
+        };
+        Answer::Refused(Refused { call: Some(id), approval: None, refusal })
+    }
+
+    pub(super) async fn deny<A>(
+        &self,
+        call: &Call<A>,
+        granted: Option<&ApprovalRecord>,
+        mut entries: Vec<Entry>,
+        (id, bundle, facts, decision): (&DecisionId, &BundleDigest, &Facts, &Decision),
+    ) -> Answer {
+        entries.push(Entry::decided(facts.now_ms, call, id, bundle, facts, decision));
+        let refusal = match decision {
+            Decision::Deny(deny) => denial(call, facts, deny),
+            Decision::Allow(_) | Decision::Ask(_) => {
+                Refusal::new(Code::Internal, "the decision is no denial")
+            }
+        };
+        self.finish_refusal(call, granted, entries, refusal).await
+    }
+
+    /// Refuses a call for another reason than the policies, and records that.
+    pub(super) async fn refuse<A>(
+        &self,
+        call: &Call<A>,
+        granted: Option<&ApprovalRecord>,
+        mut entries: Vec<Entry>,
+        refusal: Refusal,
+    ) -> Answer {
+        entries.push(Entry::refused(self.clock.now_ms(), call, &refusal));
+        self.finish_refusal(call, granted, entries, refusal).await
+    }
+
+    pub(super) async fn finish_refusal<A>(
+        &self,
+        call: &Call<A>,
+        granted: Option<&ApprovalRecord>,
+        entries: Vec<Entry>,
+        refusal: Refusal,
+    ) -> Answer {
+        let recorded = match granted {
+            Some(record) => {
+                let code = Some(refusal.code);
+                self.end(record, ApprovalState::Blocked, code, &refusal.to_string(), entries).await
+            }
+            None => self.ledger.record(entries).await,
+        };
+        match recorded {
+            Ok(()) => refused(call, granted, refusal),
+            Err(fault) => refused(call, granted, unavailable(&fault)),
+        }
+    }
+
+    pub(super) async fn not_issued<A>(
+        &self,
+        call: &Call<A>,
+        granted: Option<&ApprovalRecord>,
+        entries: Vec<Entry>,
+        why: NotIssued,
+    ) -> Answer {
+        let refusal = match why {
+            NotIssued::Halted(halt) => halted(&halt),
+            NotIssued::RateLimited(too_often) => {
+                let message = format!("tool `{}` was called too often: {too_often}", call.tool.name);
+                let mut refusal = Refusal::new(Code::RateLimited, message)
+                    .help(format!("wait {} ms; nothing was counted", too_often.retry_after_ms));
+                refusal.retry_after_ms = Some(too_often.retry_after_ms);
+                refusal
+            }
+            NotIssued::Exhausted(exhausted) => Refusal::new(Code::BudgetExhausted, exhausted.to_string())
+                .help("nothing was charged; a smaller call may fit, or a person must raise the budget"),
+            NotIssued::ApprovalSpent(state) => {
+                // Somebody else performed it, or it ended meanwhile: theirs is the record.
+                return refused(
+                    call,
+                    granted,
+                    Refusal::new(Code::ApprovalSuperseded, format!("the approval is {}", state.as_str()))
+                        .help("fetch the request to see what became of it"),
+                );
+            }
+            NotIssued::HistoryMoved => Refusal::new(Code::Internal, "the history moved"),
+            NotIssued::Fault(fault) => return refused(call, granted, unavailable(&fault)),
+        };
+        self.refuse(call, granted, entries, refusal).await
+    }
+}
+
+/// How far something reaches, in words.
+pub(super) fn extent(reach: &Reach) -> String {
+    let more = if reach.exact { "" } else { "at least " };
+    match reach.amount {
+        Some(amount) => format!("{more}{} rows and {amount}", reach.rows),
+        None => format!("{more}{} rows", reach.rows),
+    }
+}
+
+/// The refusal of a call that the policies deny, without the fields of the rule that a caller could probe.
+pub(super) fn denial<A>(call: &Call<A>, facts: &Facts, deny: &Deny) -> Refusal {
+    let what = format!(
+        "`{}` on system `{}` ({}, {})",
+        call.tool.name, call.tool.system.name, facts.effect, call.tool.system.environment
+    );
+    let (message, help) = match &deny.reason {
+        DenyReason::Forbidden { message: Some(said) } => (
+            format!("{what} is forbidden: {said}"),
+            "no approval can change this; propose something the policy permits",
+        ),
+        DenyReason::Forbidden { message: None } => (
+            format!("{what} is forbidden"),
+            "no approval can change this; propose something the policy permits",
+        ),
+        DenyReason::NothingPermits => {
+            (format!("{what} is permitted by no policy"), "a policy that permits it must be added by people")
+        }
+        DenyReason::EvaluationError { message } => (
+            format!("{what} is refused, because a policy could not be evaluated: {message}"),
+            "people must mend the policy",
+        ),
+        DenyReason::InvalidRequest { message } => (
+            format!("{what} is refused, because it does not fit the policies' schema: {message}"),
+            "people must mend the tool or the policies",
+        ),
+        DenyReason::ReachUnknown => (
+            format!("{what} is refused: a rule looks at how far it reaches, and that cannot be measured"),
+            "use a tool whose reach can be measured before it runs",
+        ),
+    };
+    let code = match &deny.reason {
+        DenyReason::ReachUnknown => Code::ReachUnmeasurable,
+        DenyReason::Forbidden { .. }
+        | DenyReason::NothingPermits
+        | DenyReason::EvaluationError { .. }
+        | DenyReason::InvalidRequest { .. } => Code::DeniedByPolicy,
+    };
+    let mut refusal = Refusal::new(code, message).help(help);
+    refusal.policies.clone_from(&deny.policies);
+    refusal
+}
+
+pub(super) fn halted(halt: &HaltRecord) -> Refusal {
+    Refusal::new(Code::Halted, halt.to_string()).help("wait until a person resumes; nothing was done")
+}
+
+/// A request that was granted and then refused, told by the code of that refusal.
+pub(super) fn blocked(code: Option<Code>, why: &str) -> Refusal {
+    let message = format!("it was approved and then refused: {why}");
+    Refusal::new(code.unwrap_or(Code::DeniedByPolicy), message)
+        .help("nothing was done; repeat the same call to have it decided anew")
+}
+
+pub(super) fn expired() -> Refusal {
+    Refusal::new(Code::ApprovalExpired, "nobody answered in time, and nothing was done")
+        .help("repeat the same call to ask again")
+}
+
+pub(super) fn superseded(why: &str) -> Refusal {
+    Refusal::new(Code::ApprovalSuperseded, format!("the approval no longer fits: {why}"))
+        .help("nothing was done; repeat the same call to ask again with what holds now")
+}
+
+pub(super) fn in_doubt(call: &CallId) -> Refusal {
+    Refusal::new(Code::InDoubt, format!("whether call `{call}` had its effect is not known"))
+        .help("do not repeat it; a person has to look")
+}
+
+pub(super) fn unavailable(fault: &LedgerFault) -> Refusal {
+    Refusal::new(Code::LedgerUnavailable, format!("nothing was done: {fault}"))
+        .help("what cannot be recorded is not performed; try again when the ledger is back")
+}
+
+pub(super) fn bad_id(why: &BadId) -> Refusal {
+    Refusal::new(Code::Internal, why.to_string())
+}
+
+pub(super) fn answer_of(
+    call: &CallId,
+    approval: Option<ApprovalId>,
+    outcome: CallOutcome,
+    rows: u64,
+) -> Answer {
+    let refusal = match outcome {
+        CallOutcome::Done { reply } => {
+            return Answer::Done(Done { call: call.clone(), approval, reply, rows });
+        }
+        CallOutcome::Failed { code, message, .. } => {
+            Refusal::new(code, message).help("nothing was changed and nothing was charged")
+        }
+        CallOutcome::DoneWithoutResult { message } => Refusal::new(
+            Code::ResultRejected,
+            format!("the call was performed, and its result is withheld: {message}"),
+        )
+        .help("do not repeat it; the effect has happened"),
+        CallOutcome::InDoubt { message } => {
+            let mut refusal = in_doubt(call);
+            refusal.message = format!("{}: {message}", refusal.message);
+            refusal
+        }
+    };
+    Answer::Refused(Refused { call: Some(call.clone()), approval, refusal })
+}
+
+pub(super) fn pending(record: &ApprovalRecord) -> Answer {
+    let request = &record.request;
+    Answer::Pending(Pending {
+        call: request.call.id.clone(),
+        approval: request.id.clone(),
+        state: record.state,
+        of: request.of.clone(),
+        reach: request.reach.clone(),
+        expires_ms: request.expires_ms,
+    })
+}
+
+pub(super) fn refused<A>(call: &Call<A>, granted: Option<&ApprovalRecord>, refusal: Refusal) -> Answer {
+    let approval = granted.map(|record| record.request.id.clone());
+    Answer::Refused(Refused { call: Some(call.id.clone()), approval, refusal })
+}
+
+pub(super) fn refused_request(record: &ApprovalRecord, refusal: Refusal) -> Answer {
+    let (call, approval) = (record.request.call.id.clone(), record.request.id.clone());
+    Answer::Refused(Refused { call: Some(call), approval: Some(approval), refusal })
+}

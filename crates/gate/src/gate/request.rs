@@ -1,0 +1,314 @@
+//! Requests to people: asked, answered, granted, expired, fetched.
+
+use std::collections::BTreeSet;
+
+use countersign_rules::{
+    AgentId, ApprovalId, ApprovalRequest, ApprovalState, Ask, BundleDigest, Call, Code, DecisionId, Facts,
+    GroupName, PersonId, Refusal, Requester, Signature, approval::AnswerRefusal,
+};
+
+use super::{
+    Gate,
+    refusal::{
+        answer_of, bad_id, blocked, expired, in_doubt, pending, refused, refused_request, superseded,
+        unavailable,
+    },
+};
+use crate::{
+    answer::{Answer, Refused},
+    clock::approval_id,
+    entry::Entry,
+    ledger::{ApprovalRecord, CallRecord, Ledger, LedgerFault, NotAnswered, Parking, Standing},
+    tool::{Evidence, Tool},
+};
+
+impl<L: Ledger> Gate<L> {
+    pub(super) async fn park<A>(
+        &self,
+        call: &Call<A>,
+        ask: &Ask,
+        (decision, bundle, facts): (DecisionId, &BundleDigest, &Facts),
+        evidence: Option<Evidence>,
+        mut entries: Vec<Entry>,
+    ) -> Answer {
+        let id = match approval_id(&*self.entropy) {
+            Ok(id) => id,
+            Err(why) => return refused(call, None, bad_id(&why)),
+        };
+        let wait_ms = ask.of.iter().map(|a| a.deadline_ms).min().unwrap_or(0);
+        let expires_ms = facts.now_ms.saturating_add(i64::try_from(wait_ms).unwrap_or(i64::MAX));
+        let request = ApprovalRequest {
+            id,
+            call: call.stored(),
+            decision,
+            bundle: bundle.clone(),
+            reach: facts.reach.clone(),
+            of: ask.of.clone(),
+            asked_ms: facts.now_ms,
+            expires_ms,
+        };
+        entries.push(Entry::asked(&request));
+        match self.ledger.park(Parking { request, evidence, effect: facts.effect, entries }).await {
+            Ok(record) => pending(&record),
+            Err(fault) => refused(call, None, unavailable(&fault)),
+        }
+    }
+
+    /// An answer that is known already: a retry of the same call finds the same request.
+    pub(super) async fn known(
+        &self,
+        standing: &Standing,
+        requester: &Requester,
+        bundle: &BundleDigest,
+        now_ms: i64,
+    ) -> Option<Answer> {
+        let record = standing.request.as_ref()?;
+        let overdue = record.request.expires_ms <= now_ms;
+        match record.state {
+            ApprovalState::Waiting if overdue => {
+                self.expire_one(record).await;
+                None
+            }
+            // Its approval would be good for nothing: people are asked under the policies that hold now.
+            ApprovalState::Waiting if record.request.bundle != *bundle => {
+                self.superseded(record, "the policies have changed since it was asked", Vec::new()).await;
+                None
+            }
+            ApprovalState::Waiting | ApprovalState::Approved | ApprovalState::Executing => {
+                Some(pending(record))
+            }
+            // A refusal stays one until the request would have expired: asking again is not a way around.
+            ApprovalState::Refused if !overdue => Some(self.settled(record).await),
+            ApprovalState::Refused
+            | ApprovalState::Expired
+            | ApprovalState::Superseded
+            | ApprovalState::Done
+            | ApprovalState::Failed
+            | ApprovalState::InDoubt
+            | ApprovalState::Blocked => {
+                // What came of another connection's call is news for a retry, and not for a call that happens
+                // to be equal long after.
+                let elsewhere = record.request.call.requester.session != requester.session;
+                if record.delivered || (elsewhere && overdue) {
+                    return None;
+                }
+                let answer = self.settled(record).await;
+                match self.ledger.deliver(&record.request.id).await {
+                    Ok(()) => Some(answer),
+                    Err(fault) => Some(refused_request(record, unavailable(&fault))),
+                }
+            }
+        }
+    }
+
+    /// Records a person's answer. The identity and groups come from authentication.
+    ///
+    /// # Errors
+    /// [`NotAnswered`], and then nothing changes.
+    pub async fn answer(
+        &self,
+        approval: &ApprovalId,
+        person: PersonId,
+        groups: BTreeSet<GroupName>,
+        approved: bool,
+        comment: Option<String>,
+        channel: &str,
+    ) -> Result<ApprovalRecord, NotAnswered> {
+        let record = self.ledger.approval(approval).await?.ok_or(NotAnswered::NotFound)?;
+        let at_ms = self.clock.now_ms();
+        if record.state == ApprovalState::Waiting && record.request.expires_ms <= at_ms {
+            self.expire_one(&record).await;
+            return Err(NotAnswered::Refused(AnswerRefusal::Expired));
+        }
+        let comment = comment.map(|text| text.chars().take(2_000).collect());
+        let signature = Signature { person, groups, approved, comment, at_ms, channel: channel.to_owned() };
+        let entry = Entry::answered(&record.request, &signature);
+        self.ledger.answer(approval, signature, entry).await
+    }
+
+    /// Ends the requests whose time is over. To be called every second or so, by any replica.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn expire(&self) -> Result<(), LedgerFault> {
+        let now_ms = self.clock.now_ms();
+        for record in self.ledger.approvals(&[ApprovalState::Waiting, ApprovalState::Approved], 1_000).await?
+        {
+            let over = match record.state {
+                ApprovalState::Waiting => record.request.expires_ms <= now_ms,
+                ApprovalState::Approved
+                | ApprovalState::Refused
+                | ApprovalState::Expired
+                | ApprovalState::Superseded
+                | ApprovalState::Executing
+                | ApprovalState::Done
+                | ApprovalState::Failed
+                | ApprovalState::InDoubt
+                | ApprovalState::Blocked => self.grant_expires_ms(&record) <= now_ms,
+            };
+            if over {
+                self.expire_one(&record).await;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn expire_one(&self, record: &ApprovalRecord) {
+        let why = match record.state {
+            ApprovalState::Waiting => "nobody answered in time",
+            ApprovalState::Approved
+            | ApprovalState::Refused
+            | ApprovalState::Expired
+            | ApprovalState::Superseded
+            | ApprovalState::Executing
+            | ApprovalState::Done
+            | ApprovalState::Failed
+            | ApprovalState::InDoubt
+            | ApprovalState::Blocked => "it was granted, and not performed in time",
+        };
+        if let Err(fault) = self.end(record, ApprovalState::Expired, None, why, Vec::new()).await {
+            tracing::warn!(%fault, approval = %record.request.id, "an overdue request could not be ended");
+        }
+    }
+
+    /// Requests that people have granted and nobody has performed yet.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn granted(&self) -> Result<Vec<ApprovalRecord>, LedgerFault> {
+        self.ledger.approvals(&[ApprovalState::Approved], 100).await
+    }
+
+    /// Ends a granted request whose tool is gone or switched off.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn supersede_without_tool(
+        &self,
+        record: &ApprovalRecord,
+        why: &str,
+    ) -> Result<(), LedgerFault> {
+        self.end(record, ApprovalState::Superseded, None, why, Vec::new()).await
+    }
+
+    /// Ends a request that was not performed. One that has moved on meanwhile stays as it is.
+    pub(super) async fn end(
+        &self,
+        record: &ApprovalRecord,
+        state: ApprovalState,
+        code: Option<Code>,
+        why: &str,
+        mut entries: Vec<Entry>,
+    ) -> Result<(), LedgerFault> {
+        let ApprovalRecord { request, .. } = record;
+        entries.push(Entry::request_ended(self.clock.now_ms(), request, state, code, why));
+        self.ledger.end(&request.id, state, code, why, entries).await.map(|_ended| ())
+    }
+
+    pub(super) async fn grant<T: Tool>(&self, tool: &T, record: ApprovalRecord) -> Answer {
+        let request = &record.request;
+        let now_ms = self.clock.now_ms();
+        if self.grant_expires_ms(&record) <= now_ms {
+            self.expire_one(&record).await;
+            return refused_request(&record, expired());
+        }
+        let spec = tool.spec();
+        if spec.name != request.call.tool || spec.version != request.call.version {
+            return self.superseded(&record, "the tool has changed since it was approved", Vec::new()).await;
+        }
+        if *self.policies().bundle() != request.bundle {
+            return self
+                .superseded(&record, "the policies have changed since it was approved", Vec::new())
+                .await;
+        }
+        match self.parse_stored(tool, &request.call) {
+            Ok((call, seen)) if call.digest == request.call.digest => {
+                let answer = self.drive(tool, call, &seen, Some(&record)).await;
+                tracing::Span::current().record("countersign.status", answer.status());
+                answer
+            }
+            Ok(_) => {
+                self.superseded(&record, "the stored call no longer has the approved digest", Vec::new())
+                    .await
+            }
+            Err(refusal) => self.superseded(&record, &refusal.message, Vec::new()).await,
+        }
+    }
+
+    pub(super) async fn superseded(&self, record: &ApprovalRecord, why: &str, entries: Vec<Entry>) -> Answer {
+        let refusal = match self.end(record, ApprovalState::Superseded, None, why, entries).await {
+            Ok(()) => superseded(why),
+            Err(fault) => unavailable(&fault),
+        };
+        refused_request(record, refusal)
+    }
+
+    pub(super) fn grant_expires_ms(&self, record: &ApprovalRecord) -> i64 {
+        let last = record.signatures.iter().map(|s| s.at_ms).max().unwrap_or(record.request.asked_ms);
+        last.saturating_add(i64::try_from(self.settings.grant_ms).unwrap_or(i64::MAX))
+    }
+
+    /// What became of a request, for the agent that made it. A final answer counts as fetched.
+    pub async fn fetch(&self, agent: &AgentId, approval: &ApprovalId) -> Answer {
+        let not_found = || {
+            let refusal = Refusal::new(Code::NotFound, format!("no request `{approval}` of this agent"));
+            Answer::Refused(Refused { call: None, approval: Some(approval.clone()), refusal })
+        };
+        let record = match self.ledger.approval(approval).await {
+            Ok(Some(record)) if record.request.call.requester.agent == *agent => record,
+            Ok(_) => return not_found(),
+            Err(fault) => {
+                return Answer::Refused(Refused {
+                    call: None,
+                    approval: Some(approval.clone()),
+                    refusal: unavailable(&fault),
+                });
+            }
+        };
+        let now_ms = self.clock.now_ms();
+        if !record.state.is_final() {
+            if record.state == ApprovalState::Waiting && record.request.expires_ms <= now_ms {
+                self.expire_one(&record).await;
+                return refused_request(&record, expired());
+            }
+            return pending(&record);
+        }
+        let answer = self.settled(&record).await;
+        match self.ledger.deliver(approval).await {
+            Ok(()) => answer,
+            Err(fault) => refused_request(&record, unavailable(&fault)),
+        }
+    }
+
+    /// The answer of a final request.
+    pub(super) async fn settled(&self, record: &ApprovalRecord) -> Answer {
+        let why = record.why.clone();
+        let refusal = match record.state {
+            ApprovalState::Waiting | ApprovalState::Approved | ApprovalState::Executing => {
+                return pending(record);
+            }
+            ApprovalState::Done | ApprovalState::Failed | ApprovalState::InDoubt => {
+                match self.ledger.call(&record.request.call.id).await {
+                    Ok(Some(CallRecord { outcome: Some(outcome), rows, .. })) => {
+                        let approval = Some(record.request.id.clone());
+                        return answer_of(&record.request.call.id, approval, outcome, rows);
+                    }
+                    Ok(_) => in_doubt(&record.request.call.id),
+                    Err(fault) => unavailable(&fault),
+                }
+            }
+            ApprovalState::Refused => Refusal::new(
+                Code::ApprovalRefused,
+                match why {
+                    Some(why) => format!("a person refused it: {why}"),
+                    None => "a person refused it".into(),
+                },
+            )
+            .help("do not repeat the same call; change what was objected to, or ask the people"),
+            ApprovalState::Expired => expired(),
+            ApprovalState::Superseded => superseded(why.as_deref().unwrap_or("it changed since")),
+            ApprovalState::Blocked => blocked(record.code, why.as_deref().unwrap_or_default()),
+        };
+        refused_request(record, refusal)
+    }
+}

@@ -1,0 +1,124 @@
+//! Whether rates and budgets have room for a call, and what it would take of them.
+
+use countersign_rules::{
+    Allow, Call, Code, Effect, Facts, Refusal, ToolSpec,
+    budget::{Budget, HoldRequest, Unit},
+    rate::{Rate, RateScope},
+};
+
+use super::Gate;
+use crate::{
+    ledger::{Ledger, NotIssued},
+    warrant::Limits,
+};
+
+impl<L: Ledger> Gate<L> {
+    /// Whether a budget that covers such calls counts something only measuring can tell.
+    pub(super) fn charges_measured(&self, spec: &ToolSpec, effect: Effect) -> bool {
+        self.settings.budgets.iter().any(|b| b.covers(&spec.name, effect) && matches!(b.unit, Unit::Money(_)))
+    }
+
+    /// What a call reserves.
+    pub(super) fn holds<A>(
+        &self,
+        call: &Call<A>,
+        effect: Effect,
+        limits: &Limits,
+        now_ms: i64,
+    ) -> Result<Vec<HoldRequest>, Refusal> {
+        let mut holds = Vec::new();
+        for budget in self.covering(call, effect) {
+            let need = match budget.unit {
+                Unit::Calls => 1,
+                Unit::Rows => limits.rows_max,
+                Unit::Money(currency) => match limits.amount_max {
+                    Some(money) if money.currency == currency => money.minor,
+                    Some(_) => continue,
+                    // Money under a budget, and nobody knows how much: no.
+                    None => {
+                        let message = format!(
+                            "budget `{}` counts money, and tool `{}` does not say how much a call moves",
+                            budget.name, call.tool.name
+                        );
+                        return Err(Refusal::new(Code::ReachUnmeasurable, message)
+                            .help("the tool's author must declare `amount` or a preview"));
+                    }
+                },
+            };
+            holds.push(hold(budget, call, need, now_ms));
+        }
+        Ok(holds)
+    }
+
+    pub(super) fn covering<A>(&self, call: &Call<A>, effect: Effect) -> impl Iterator<Item = &Budget> {
+        self.settings.budgets.iter().filter(move |budget| budget.covers(&call.tool.name, effect))
+    }
+
+    /// What a call reserves whatever it reaches.
+    pub(super) fn counted<A>(&self, call: &Call<A>, effect: Effect, now_ms: i64) -> Vec<HoldRequest> {
+        self.covering(call, effect)
+            .filter(|budget| budget.unit == Unit::Calls)
+            .map(|budget| hold(budget, call, 1, now_ms))
+            .collect()
+    }
+
+    /// Looks whether rates and holds have room now. Issuing looks again, and takes it.
+    pub(super) async fn room<A>(
+        &self,
+        call: &Call<A>,
+        holds: &[HoldRequest],
+        now_ms: i64,
+    ) -> Result<(), NotIssued> {
+        let rates = rate_keys(call);
+        if rates.is_empty() && holds.is_empty() {
+            return Ok(());
+        }
+        self.ledger.room(&rates, holds, now_ms).await
+    }
+
+    /// Whether the call would find room if people approved it now: they are not asked about what will be
+    /// refused anyway. What waits reserves nothing.
+    pub(super) async fn room_to_ask<A>(&self, call: &Call<A>, facts: &Facts) -> Result<(), NoRoom> {
+        // An approval will bind it to what was measured.
+        let allow = Allow::within(Vec::new(), facts.reach.as_ref());
+        let limits = Limits::new(&allow, &call.tool, facts.effect);
+        let holds = self.holds(call, facts.effect, &limits, facts.now_ms).map_err(NoRoom::Unmeasured)?;
+        self.room(call, &holds, facts.now_ms).await.map_err(NoRoom::Limit)
+    }
+}
+
+/// Why people are not asked.
+pub(super) enum NoRoom {
+    /// A limit refuses.
+    Limit(NotIssued),
+    /// A budget counts what nobody knows.
+    Unmeasured(Refusal),
+}
+
+pub(super) fn hold<A>(budget: &Budget, call: &Call<A>, amount: u64, now_ms: i64) -> HoldRequest {
+    HoldRequest {
+        account: budget.account(&call.requester.agent, &call.requester.session, now_ms),
+        unit: budget.unit,
+        amount,
+        limit: budget.limit,
+        halt_at: budget.halt_at,
+    }
+}
+
+/// The rates of a call, each with the key its instant is stored under.
+pub(super) fn rate_keys<A>(call: &Call<A>) -> Vec<(String, Rate)> {
+    let tool = &call.tool.name;
+    let requester = &call.requester;
+    call.tool
+        .rates
+        .iter()
+        .map(|rate| {
+            let subject = match rate.scope {
+                RateScope::Tool => String::from("all"),
+                RateScope::Agent => format!("agent:{}", requester.agent),
+                RateScope::Session => format!("session:{}/{}", requester.agent, requester.session),
+            };
+            (format!("{tool}|{rate}|{subject}"), *rate)
+        })
+        .collect()
+}
