@@ -8,8 +8,6 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::statement::TableRef;
-
 /// What is known of one database.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -339,81 +337,17 @@ impl Catalog {
         self.casts.sort();
     }
 
-    /// The relation a name means, following the search path.
-    #[must_use]
-    pub fn relation(&self, table: &TableRef) -> Option<&Relation> {
-        self.schemas(table.schema.as_deref()).find_map(|schema| {
-            self.relations.iter().find(|relation| relation.schema == schema && relation.name == table.name)
-        })
-    }
-
-    /// Every routine a name may mean. `anywhere`: whatever the search path is when it is called.
-    pub(crate) fn routines<'c>(
-        &'c self,
-        schema: Option<&'c str>,
-        name: &'c str,
-        anywhere: bool,
-    ) -> impl Iterator<Item = &'c Routine> {
-        self.routines
-            .iter()
-            .filter(move |routine| routine.name == name && self.meant(schema, &routine.schema, anywhere))
-    }
-
-    /// Every operator a name may mean.
-    pub(crate) fn operators<'c>(
-        &'c self,
-        schema: Option<&'c str>,
-        name: &'c str,
-        anywhere: bool,
-    ) -> impl Iterator<Item = &'c Operator> {
-        self.operators
-            .iter()
-            .filter(move |operator| operator.name == name && self.meant(schema, &operator.schema, anywhere))
-    }
-
-    /// Every type a name may mean.
-    pub(crate) fn types<'c>(
-        &'c self,
-        schema: Option<&'c str>,
-        name: &'c str,
-        anywhere: bool,
-    ) -> impl Iterator<Item = &'c Type> {
-        self.types.iter().filter(move |one| one.name == name && self.meant(schema, &one.schema, anywhere))
-    }
-
-    /// Tables with a foreign key on `table`, and those keys.
-    pub(crate) fn referencing<'c>(
-        &'c self,
-        table: &'c Relation,
-    ) -> impl Iterator<Item = (&'c Relation, &'c ForeignKey)> {
-        self.relations.iter().flat_map(move |relation| {
-            relation
-                .foreign_keys
-                .iter()
-                .filter(move |key| key.schema == table.schema && key.table == table.name)
-                .map(move |key| (relation, key))
-        })
-    }
-
-    /// Partitions and children of `table`.
-    pub(crate) fn children<'c>(&'c self, table: &'c Relation) -> impl Iterator<Item = &'c Relation> {
-        self.relations.iter().filter(move |relation| {
-            relation.inherits.iter().any(|parent| parent.schema == table.schema && parent.name == table.name)
-        })
-    }
-
-    pub(crate) fn has_column(&self, name: &str) -> bool {
-        self.relations.iter().any(|relation| relation.columns.iter().any(|column| column.name == name))
-    }
-
-    fn meant(&self, schema: Option<&str>, of: &str, anywhere: bool) -> bool {
+    /// Whether a name with or without a schema may mean an object of the schema `of`. `anywhere`: whatever the search
+    /// path is when the name is looked up.
+    pub(crate) fn meant(&self, schema: Option<&str>, of: &str, anywhere: bool) -> bool {
         match schema {
             Some(schema) => schema == of,
             None => anywhere || self.schemas(None).any(|searched| searched == of),
         }
     }
 
-    fn schemas<'c>(&'c self, schema: Option<&'c str>) -> impl Iterator<Item = &'c str> {
+    /// The schemas a name is looked up in, in their order.
+    pub(crate) fn schemas<'c>(&'c self, schema: Option<&'c str>) -> impl Iterator<Item = &'c str> {
         let path = self.search_path.iter().map(String::as_str);
         let default = (self.search_path.is_empty()).then_some("public");
         let searched = schema.is_none();

@@ -32,12 +32,13 @@
 //! - notes: `explain_analyze`
 //!
 //! What is deliberately not here: no connection, no clock, no files, no decision. The answer is about the text; objects
-//! of the schema (a view over a volatile function, a trigger) show only with a [`Catalog`], and reads are to be run in
+//! of the schema (a view over a volatile function, a trigger) show only with a [`Catalog`], made ready as [`Known`], and reads are to be run in
 //! read-only transactions all the same.
 
 mod catalog;
 mod error;
 mod findings;
+mod known;
 mod postgres;
 mod predicate;
 mod reach;
@@ -55,6 +56,7 @@ pub use catalog::{
     RoutineKind, Rule, Trigger, Type, Volatility,
 };
 pub use error::SqlError;
+pub use known::Known;
 pub use reach::{NotCountable, Query, ReachQuery, RowSource, reach_query};
 pub use snapshot::{Change, Difference, Snapshot, SnapshotError};
 pub use statement::{Bound, Category, Effect, Explained, FunctionRef, Reason, Statement, TableRef, Verb};
@@ -106,11 +108,11 @@ impl FromStr for Dialect {
 /// # Errors
 ///
 /// [`SqlError`] when the text is empty, too long or too deep, is not valid in the dialect, or cannot be classified.
-pub fn explain(dialect: Dialect, sql: &str, catalog: Option<&Catalog>) -> Result<Explained, SqlError> {
+pub fn explain(dialect: Dialect, sql: &str, known: Option<&Known>) -> Result<Explained, SqlError> {
     examined(sql)?;
     let statements = match dialect {
-        Dialect::Postgres => with_stack(|| postgres::explain(sql, catalog))?,
-        Dialect::Sqlite => with_stack(|| sqlite::explain(sql, catalog))?,
+        Dialect::Postgres => with_stack(|| postgres::explain(sql, known))?,
+        Dialect::Sqlite => with_stack(|| sqlite::explain(sql, known))?,
     };
     if statements.is_empty() { Err(SqlError::Empty) } else { Ok(Explained::of(statements)) }
 }

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::statement::{TableRef, Verb};
-use crate::{Catalog, Dialect, Effect, SqlError};
+use crate::{Dialect, Effect, Known, SqlError};
 
 /// A query and its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,12 +109,8 @@ impl NotCountable {
 /// # Errors
 ///
 /// [`NotCountable`] when no query can tell; the caller then has no measured reach.
-pub fn reach_query(
-    dialect: Dialect,
-    sql: &str,
-    catalog: Option<&Catalog>,
-) -> Result<ReachQuery, NotCountable> {
-    let explained = crate::explain(dialect, sql, catalog)?;
+pub fn reach_query(dialect: Dialect, sql: &str, known: Option<&Known>) -> Result<ReachQuery, NotCountable> {
+    let explained = crate::explain(dialect, sql, known)?;
     if explained.statements.len() != 1 {
         return Err(NotCountable::Statements(explained.statements.len()));
     }
@@ -124,7 +120,7 @@ pub fn reach_query(
     };
     if let RowSource::Query { .. } = query.source {
         for query in [Some(query.count(1)), query.sample(1)].into_iter().flatten() {
-            let explained = crate::explain(dialect, &query.text, catalog)?;
+            let explained = crate::explain(dialect, &query.text, known)?;
             if explained.effect != Effect::Read {
                 let reason = explained.reasons.first().map(|reason| reason.text.clone()).unwrap_or_default();
                 return Err(NotCountable::NotARead(reason));

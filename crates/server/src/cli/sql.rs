@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 use countersign_audit::{StrictError, from_slice_strict};
-use countersign_sql::{Dialect, Explained, LENGTH_MAX, Snapshot, SqlError, explain};
+use countersign_sql::{Dialect, Explained, Known, LENGTH_MAX, Snapshot, SqlError, explain};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -57,11 +57,13 @@ impl From<DialectWord> for Dialect {
 impl Sql {
     pub(super) fn run(self, out: &Output) -> Outcome {
         let Self::Explain { dialect, catalog, statement } = self;
-        let asked = Asked { dialect: dialect.into(), catalog: catalog.as_deref().map(known).transpose()? };
-        if let Some(snapshot) = asked.catalog.as_ref().filter(|snapshot| snapshot.dialect != asked.dialect) {
+        let dialect = dialect.into();
+        let snapshot = catalog.as_deref().map(snapshot).transpose()?;
+        if let Some(snapshot) = snapshot.as_ref().filter(|snapshot| snapshot.dialect != dialect) {
             let why = format!("the snapshot is of a database of kind `{}`", snapshot.dialect);
             return Err(anyhow::anyhow!(why).into());
         }
+        let asked = Asked { dialect, known: snapshot.map(|snapshot| Known::new(snapshot.catalog)) };
         let mut to = BufWriter::new(io::stdout().lock());
         let good = match (statement, out.json()) {
             (Some(statement), json) => one(&asked, statement.as_bytes(), json, &mut to)?,
@@ -90,17 +92,16 @@ impl Sql {
 /// Whose SQL it is, and what is known of the database.
 struct Asked {
     dialect: Dialect,
-    catalog: Option<Snapshot>,
+    known: Option<Known>,
 }
 
 impl Asked {
     fn explain(&self, sql: &str) -> Result<Explained, Failure> {
-        let catalog = self.catalog.as_ref().map(|snapshot| &snapshot.catalog);
-        explain(self.dialect, sql, catalog).map_err(Failure::from)
+        explain(self.dialect, sql, self.known.as_ref()).map_err(Failure::from)
     }
 }
 
-fn known(path: &Path) -> anyhow::Result<Snapshot> {
+fn snapshot(path: &Path) -> anyhow::Result<Snapshot> {
     bundle::catalog(path).map_err(anyhow::Error::msg)
 }
 

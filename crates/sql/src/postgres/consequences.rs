@@ -6,7 +6,8 @@ use pg_query::NodeEnum;
 use pg_query::protobuf as pb;
 
 use super::walk::{Event, Walk};
-use crate::catalog::{Action, Catalog, Relation, RelationKind};
+use crate::catalog::{Action, Relation, RelationKind};
+use crate::known::Known;
 use crate::statement::{Category, Effect, TableRef};
 
 /// Views that use views: deeper than this is not a read.
@@ -15,19 +16,19 @@ const VIEW_DEPTH_MAX: usize = 16;
 impl Walk<'_> {
     /// Looks at what stands behind a relation that is read.
     pub(super) fn view(&mut self, table: &TableRef) {
-        let Some(catalog) = self.catalog else { return };
+        let Some(known) = self.known else { return };
         if self.anywhere && table.schema.is_none() {
-            for relation in catalog.relations.iter().filter(|relation| relation.name == table.name) {
+            for relation in known.relations_named(&table.name) {
                 self.behind(&named(relation), relation);
             }
-        } else if let Some(relation) = catalog.relation(table) {
+        } else if let Some(relation) = known.relation(table) {
             self.behind(table, relation);
         }
     }
 
     fn behind(&mut self, table: &TableRef, relation: &Relation) {
-        // A table that refers to itself by its policies or its partitions is looked at once.
-        if relation.kind != RelationKind::View && !self.followed.insert(named(relation)) {
+        // One that refers to itself, by its query, its policies or its partitions, is looked at once.
+        if !self.followed.insert((self.circumstances(), named(relation))) {
             return;
         }
         match relation.kind {
@@ -44,10 +45,10 @@ impl Walk<'_> {
                 self.expression_text(expression, &format!("column `{}` of `{table}`", column.name));
             }
         }
-        let Some(catalog) = self.catalog else { return };
+        let Some(known) = self.known else { return };
         let outer = self.hidden;
         self.hidden = self.hidden.saturating_add(1);
-        for child in catalog.children(relation) {
+        for child in known.children(relation) {
             let name = named(child);
             self.behind(&name, child);
             self.found.reads_through.insert(name);
@@ -69,11 +70,7 @@ impl Walk<'_> {
     }
 
     fn through(&mut self, table: &TableRef, relation: &Relation) {
-        let name = named(relation);
-        if self.views.contains(&name) {
-            return;
-        }
-        if self.views.len() >= VIEW_DEPTH_MAX {
+        if self.views >= VIEW_DEPTH_MAX {
             self.raise(
                 Effect::Write,
                 &[Category::Opaque],
@@ -82,8 +79,9 @@ impl Walk<'_> {
             );
             return;
         }
-        let parsed = relation.definition.as_deref().map(super::parse);
-        let Some(Ok(statements)) = parsed else {
+        let Some(known) = self.known else { return };
+        let parsed = relation.definition.as_deref().and_then(|text| known.texts.parsed(text));
+        let Some(statements) = parsed else {
             self.raise(
                 Effect::Write,
                 &[Category::Opaque],
@@ -92,15 +90,15 @@ impl Walk<'_> {
             );
             return;
         };
-        self.views.push(name);
+        self.views = self.views.saturating_add(1);
         self.kept(&statements);
-        self.views.pop();
+        self.views = self.views.saturating_sub(1);
     }
 
     /// What changing `table` sets off.
     pub(super) fn consequences(&mut self, table: &TableRef, event: Event) {
-        let Some(catalog) = self.catalog else { return };
-        let Some(start) = catalog.relation(table) else { return };
+        let Some(known) = self.known else { return };
+        let Some(start) = known.relation(table) else { return };
         let mut seen = BTreeSet::new();
         let mut open = vec![(start, event)];
         while let Some((relation, event)) = open.pop() {
@@ -122,17 +120,17 @@ impl Walk<'_> {
                     self.found
                         .note("writes_view", format!("`{name}` is a view: the rows of its tables change"));
                     self.through(&name, relation);
-                    if let Some(base) = base(catalog, relation) {
+                    if let Some(base) = base(known, relation) {
                         self.found.writes_through.insert(named(base));
                         open.push((base, event));
                     }
                 }
             }
-            for child in catalog.children(relation) {
+            for child in known.children(relation) {
                 self.found.writes_through.insert(named(child));
                 open.push((child, event));
             }
-            for (child, key) in catalog.referencing(relation) {
+            for (child, key) in known.referencing(relation) {
                 let action = match event {
                     Event::Delete => key.on_delete,
                     Event::Update => key.on_update,
@@ -162,14 +160,14 @@ impl Walk<'_> {
 
     /// `TRUNCATE … CASCADE` empties every table that refers to `table`, whatever its foreign key says.
     pub(super) fn truncates_referencing(&mut self, table: &TableRef) {
-        let Some(catalog) = self.catalog else { return };
-        let mut open: Vec<_> = catalog.relation(table).into_iter().collect();
+        let Some(known) = self.known else { return };
+        let mut open: Vec<_> = known.relation(table).into_iter().collect();
         let mut seen = BTreeSet::new();
         while let Some(relation) = open.pop() {
             if !seen.insert((&relation.schema, &relation.name)) {
                 continue;
             }
-            for (child, _) in catalog.referencing(relation) {
+            for (child, _) in known.referencing(relation) {
                 let name = named(child);
                 self.fired(child, &name, Event::Truncate);
                 self.found.writes_through.insert(name);
@@ -200,17 +198,15 @@ impl Walk<'_> {
 
 /// The one relation whose rows a view that PostgreSQL updates by itself shows. A view with a trigger in place of the change
 /// goes wherever that trigger goes; any other cannot be written.
-fn base<'c>(catalog: &'c Catalog, view: &Relation) -> Option<&'c Relation> {
+fn base<'k>(known: &'k Known, view: &Relation) -> Option<&'k Relation> {
     if view.triggers.iter().any(|trigger| trigger.instead) {
         return None;
     }
-    let statements = super::parse(view.definition.as_deref()?).ok()?;
+    let statements = known.texts.parsed(view.definition.as_deref()?)?;
     let [pb::RawStmt { stmt: Some(statement), .. }] = statements.as_slice() else { return None };
     let Some(NodeEnum::SelectStmt(select)) = &statement.node else { return None };
     match select.from_clause.as_slice() {
-        [pb::Node { node: Some(NodeEnum::RangeVar(range)) }] => {
-            catalog.relation(&super::walk::relation(range))
-        }
+        [pb::Node { node: Some(NodeEnum::RangeVar(range)) }] => known.relation(&super::walk::relation(range)),
         _ => None,
     }
 }

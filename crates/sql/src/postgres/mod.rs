@@ -5,6 +5,7 @@ mod consequences;
 mod functions;
 mod reach;
 mod routine;
+mod texts;
 mod utility;
 mod walk;
 
@@ -12,17 +13,18 @@ use pg_query::NodeEnum;
 use pg_query::protobuf as pb;
 
 pub(crate) use reach::reach_query;
+pub(crate) use texts::Texts;
 
-use crate::catalog::Catalog;
 use crate::error::SqlError;
+use crate::known::Known;
 use crate::statement::Statement;
 
-pub(crate) fn explain(sql: &str, catalog: Option<&Catalog>) -> Result<Vec<Statement>, SqlError> {
+pub(crate) fn explain(sql: &str, known: Option<&Known>) -> Result<Vec<Statement>, SqlError> {
     let statements = parse(sql)?;
     Ok(statements
         .iter()
         .filter_map(|raw| raw.stmt.as_ref())
-        .map(|node| utility::statement(node, catalog))
+        .map(|node| utility::statement(node, known))
         .collect())
 }
 

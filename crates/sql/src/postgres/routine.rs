@@ -4,9 +4,12 @@
 //! PostgreSQL resolves all of them by name along the search path. Whatever *may* be meant counts: the strictest of the
 //! candidates decides.
 
+use std::borrow::Cow;
+
 use super::functions::{self, BuiltIn};
 use super::walk::Walk;
 use crate::catalog::{Name, Routine, RoutineKind, Volatility};
+use crate::known::Known;
 use crate::statement::{Category, Effect, FunctionRef};
 
 /// Functions that call functions: deeper than this is not a read.
@@ -19,16 +22,18 @@ impl Walk<'_> {
     /// A call of a function by its name.
     pub(super) fn calls(&mut self, schema: Option<&str>, name: &str) {
         let shown = FunctionRef { schema: schema.map(str::to_owned), name: name.to_owned() };
-        let own = matches!(schema, None | Some("pg_catalog"));
-        let built_in = if own { functions::built_in(name) } else { BuiltIn::Unknown };
+        let built_in = match schema {
+            None | Some("pg_catalog") => functions::built_in(name),
+            Some(_) => BuiltIn::Unknown,
+        };
         if let BuiltIn::Harmful((effect, categories, text)) = built_in
             && !(self.planned_only && functions::never_planned(categories))
         {
             self.raise(effect, categories, "function", format!("function `{shown}` {text}"));
         }
-        let known = !matches!(built_in, BuiltIn::Unknown);
-        let Some(catalog) = self.catalog else {
-            if !known {
+        let own = !matches!(built_in, BuiltIn::Unknown);
+        let Some(known) = self.known else {
+            if !own {
                 self.unseen(
                     "unknown_function",
                     &format!("function `{shown}` is not known to change nothing"),
@@ -37,16 +42,16 @@ impl Walk<'_> {
             return;
         };
         if functions::populates(name) {
-            for one in &catalog.types {
+            for one in &known.catalog().types {
                 self.converts(Some(&one.schema), &one.name, false);
             }
         }
-        let mut candidates = catalog.routines(schema, name, self.anywhere).peekable();
-        if candidates.peek().is_none() && !known {
+        let mut candidates = known.routines(schema, name, self.anywhere).peekable();
+        if candidates.peek().is_none() && !own {
             self.unseen("unknown_function", &format!("function `{shown}` is not known to change nothing"));
         }
         for routine in candidates {
-            self.runs(routine, &shown.to_string(), known);
+            self.runs(routine, &shown.to_string(), own);
         }
     }
 
@@ -63,9 +68,9 @@ impl Walk<'_> {
             }
             self.found.functions.insert(FunctionRef { schema: None, name: name.to_owned() });
         }
-        let Some(catalog) = self.catalog else { return };
-        let column = catalog.has_column(name);
-        for routine in catalog.routines(None, name, self.anywhere) {
+        let Some(known) = self.known else { return };
+        let column = known.has_column(name);
+        for routine in known.routines(None, name, self.anywhere) {
             // One that is known to take an argument may be meant even where another table has such a column.
             if !column || !routine.arguments.is_empty() {
                 let shown =
@@ -77,18 +82,18 @@ impl Walk<'_> {
 
     /// A use of an operator by its name.
     pub(super) fn operates(&mut self, schema: Option<&str>, name: &str) {
-        let known = matches!(schema, None | Some("pg_catalog")) && functions::operator(name);
+        let own = matches!(schema, None | Some("pg_catalog")) && functions::operator(name);
         let unknown = |walk: &mut Self| {
             walk.unseen("unknown_operator", &format!("operator `{name}` is not one of PostgreSQL's own"));
         };
-        let Some(catalog) = self.catalog else {
-            if !known {
+        let Some(known) = self.known else {
+            if !own {
                 unknown(self);
             }
             return;
         };
-        let mut candidates = catalog.operators(schema, name, self.anywhere).peekable();
-        if candidates.peek().is_none() && !known {
+        let mut candidates = known.operators(schema, name, self.anywhere).peekable();
+        if candidates.peek().is_none() && !own {
             unknown(self);
         }
         for operator in candidates {
@@ -117,8 +122,8 @@ impl Walk<'_> {
                 ),
             );
         }
-        let Some(catalog) = self.catalog else { return };
-        for cast in catalog.casts.iter().filter(|cast| cast.target.name == base) {
+        let Some(known) = self.known else { return };
+        for cast in known.casts_to(base) {
             let shown = format!("the conversion of `{}` to `{}`", cast.source.name, cast.target.name);
             self.runs_named(&cast.function, &shown);
         }
@@ -126,8 +131,8 @@ impl Walk<'_> {
 
     /// Conversions that happen where no text asks for them: each statement may run them.
     pub(super) fn implicit_casts(&mut self) {
-        let Some(catalog) = self.catalog else { return };
-        for cast in catalog.casts.iter().filter(|cast| cast.implicit) {
+        let Some(known) = self.known else { return };
+        for cast in known.implicit_casts() {
             let shown =
                 format!("the implicit conversion of `{}` to `{}`", cast.source.name, cast.target.name);
             self.runs_named(&cast.function, &shown);
@@ -135,12 +140,31 @@ impl Walk<'_> {
     }
 
     fn type_is_known(&mut self, schema: Option<&str>, name: &str, own: bool, depth: usize) -> bool {
-        let Some(catalog) = self.catalog else { return own };
+        let Some(known) = self.known else { return own };
         if depth > ROUTINE_DEPTH_MAX {
             return false;
         }
-        let mut known = own;
-        for candidate in catalog.types(schema, name, self.anywhere) {
+        let identity = (self.circumstances(), own, schema.map(str::to_owned), name.to_owned());
+        if let Some(harmless) = self.types.get(&identity) {
+            return *harmless;
+        }
+        // A type that is made of itself is none that PostgreSQL makes.
+        self.types.insert(identity.clone(), false);
+        let harmless = self.type_is_harmless(known, schema, name, own, depth);
+        self.types.insert(identity, harmless);
+        harmless
+    }
+
+    fn type_is_harmless(
+        &mut self,
+        known: &Known,
+        schema: Option<&str>,
+        name: &str,
+        own: bool,
+        depth: usize,
+    ) -> bool {
+        let mut harmless = own;
+        for candidate in known.types(schema, name, self.anywhere) {
             for part in &candidate.of {
                 let own = part.schema == "pg_catalog" && functions::type_name(&part.name);
                 let schema = Some(part.schema.as_str());
@@ -156,9 +180,9 @@ impl Walk<'_> {
             for check in &candidate.checks {
                 self.expression_text(check, &format!("the condition of type `{}`", candidate.name));
             }
-            known = true;
+            harmless = true;
         }
-        known
+        harmless
     }
 
     /// A function that an object names: by its schema, so that no search path has a say.
@@ -167,8 +191,8 @@ impl Walk<'_> {
         {
             return;
         }
-        let Some(catalog) = self.catalog else { return };
-        let mut candidates = catalog.routines(Some(&function.schema), &function.name, false).peekable();
+        let Some(known) = self.known else { return };
+        let mut candidates = known.routines(Some(&function.schema), &function.name, false).peekable();
         if candidates.peek().is_none() {
             let Name { schema, name } = function;
             self.unseen("unknown_function", &format!("{by} runs `{schema}.{name}`, which is not known"));
@@ -217,7 +241,8 @@ impl Walk<'_> {
         if routine.vouched {
             return None;
         }
-        let identity = format!("{}.{}({})", routine.schema, routine.name, routine.arguments);
+        let name = format!("{}.{}({})", routine.schema, routine.name, routine.arguments);
+        let identity = (self.circumstances(), name);
         if self.routines.contains(&identity) {
             // Being looked into, or looked into before: what was found then counts already.
             return None;
@@ -250,16 +275,18 @@ impl Walk<'_> {
 
     /// Walks the text of a function in SQL. Whether it could be.
     fn body(&mut self, routine: &Routine, body: &str) -> bool {
-        let Some(statements) = parsed(body) else { return false };
+        let Some(known) = self.known else { return false };
+        let Some(statements) = known.texts.parsed(&query(body)) else { return false };
         let (anywhere, planned) = (self.anywhere, self.planned_only);
         let parameters = std::mem::take(&mut self.found.parameters);
         self.anywhere |= routine.search_path.is_some();
         self.planned_only = false;
         self.routine_depth = self.routine_depth.saturating_add(1);
         self.within(|walk| {
-            for statement in &statements {
+            for statement in statements.iter() {
                 if let Some(node) = &statement.stmt {
-                    walk.node(node);
+                    // Texts stand in texts: each may be as deep as the one that was sent.
+                    crate::with_stack(|| walk.node(node));
                 }
             }
         });
@@ -272,7 +299,8 @@ impl Walk<'_> {
 
     /// Walks an expression that the database keeps: of a policy, of a domain.
     pub(super) fn expression_text(&mut self, text: &str, of: &str) {
-        let Ok(statements) = super::parse(&format!("SELECT {text}")) else {
+        let Some(known) = self.known else { return };
+        let Some(statements) = known.texts.parsed(&format!("SELECT {text}")) else {
             self.unseen("unknown_node", &format!("{of} is not understood"));
             return;
         };
@@ -286,7 +314,7 @@ impl Walk<'_> {
         self.within(|walk| {
             for statement in statements {
                 if let Some(node) = &statement.stmt {
-                    walk.node(node);
+                    crate::with_stack(|| walk.node(node));
                 }
             }
         });
@@ -299,15 +327,13 @@ impl Walk<'_> {
     }
 }
 
-/// The statements of a function in SQL: of its text, or of the form that PostgreSQL shows of one that was parsed when it
-/// was created (`RETURN …`, `BEGIN ATOMIC … END`).
-fn parsed(body: &str) -> Option<Vec<pg_query::protobuf::RawStmt>> {
+/// What a function in SQL runs: its text, or the form that PostgreSQL shows of one that was parsed when it was created
+/// (`RETURN …`, `BEGIN ATOMIC … END`).
+fn query(body: &str) -> Cow<'_, str> {
     let text = body.trim();
     if let Some(expression) = text.strip_prefix("RETURN ") {
-        return super::parse(&format!("SELECT {expression}")).ok();
+        return Cow::Owned(format!("SELECT {expression}"));
     }
-    match text.strip_prefix("BEGIN ATOMIC").and_then(|rest| rest.trim_end().strip_suffix("END")) {
-        Some(inner) => super::parse(inner).ok(),
-        None => super::parse(text).ok(),
-    }
+    let atomic = text.strip_prefix("BEGIN ATOMIC").and_then(|rest| rest.trim_end().strip_suffix("END"));
+    Cow::Borrowed(atomic.unwrap_or(text))
 }

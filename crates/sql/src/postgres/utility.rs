@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::walk::{Event, Walk};
 use super::{names, walk};
-use crate::catalog::Catalog;
+use crate::known::Known;
 use crate::statement::{
     Bound,
     Category::{
@@ -18,8 +18,8 @@ use crate::statement::{
     Statement, TableRef, Verb,
 };
 
-pub(super) fn statement(node: &pb::Node, catalog: Option<&Catalog>) -> Statement {
-    let mut walk = Walk::new(catalog);
+pub(super) fn statement(node: &pb::Node, known: Option<&Known>) -> Statement {
+    let mut walk = Walk::new(known);
     let verb = walk.statement(node);
     walk.implicit_casts();
     walk.found.into_statement(verb)

@@ -3,50 +3,67 @@
 //! Every field of every node is named, so that a new release of the grammar does not compile until it has been
 //! looked at. A node kind that is not listed is not a read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pg_query::NodeEnum;
 use pg_query::protobuf as pb;
 
 use super::{boundary, functions, names};
-use crate::catalog::Catalog;
 use crate::findings::Findings;
+use crate::known::Known;
 use crate::statement::{Category, Effect, FunctionRef, TableRef};
 
 pub(super) struct Walk<'c> {
     pub(super) found: Findings,
-    pub(super) catalog: Option<&'c Catalog>,
+    pub(super) known: Option<&'c Known>,
     /// Names of the CTEs in scope; the innermost stands last.
     scope: Vec<String>,
     /// Planned but not executed: `EXPLAIN` without `ANALYZE`.
     pub(super) planned_only: bool,
-    /// Views being looked through, against views that name each other.
-    pub(super) views: Vec<TableRef>,
+    /// How many views are being looked through, one in the other.
+    pub(super) views: usize,
     /// Above zero while it walks what the text does not name.
     pub(super) hidden: usize,
     /// Unqualified names may mean anything of that name: the search path is not ours.
     pub(super) anywhere: bool,
-    /// Routines being looked into, against those that call each other, and how deep.
-    pub(super) routines: BTreeSet<String>,
+    /// Routines that are or were looked into, against those that call each other, and how deep.
+    pub(super) routines: BTreeSet<(Circumstances, String)>,
     pub(super) routine_depth: usize,
-    /// Reading relations and policies that were followed already.
-    pub(super) followed: BTreeSet<TableRef>,
+    /// Relations that are or were looked behind.
+    pub(super) followed: BTreeSet<(Circumstances, TableRef)>,
+    /// Names of types that were looked at, PostgreSQL's own or not, and whether they are known to be harmless.
+    pub(super) types: BTreeMap<(Circumstances, bool, Option<String>, String), bool>,
+}
+
+/// What decides, beside the text itself, what a text of the catalog means. Walked once in the same circumstances, it has
+/// told all it will; in others it may mean something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Circumstances {
+    anywhere: bool,
+    planned_only: bool,
+    /// What is touched there counts as named by the statement, or not.
+    hidden: bool,
 }
 
 impl<'c> Walk<'c> {
-    pub(super) fn new(catalog: Option<&'c Catalog>) -> Self {
+    pub(super) fn new(known: Option<&'c Known>) -> Self {
         Self {
             found: Findings::default(),
-            catalog,
+            known,
             scope: Vec::new(),
             planned_only: false,
-            views: Vec::new(),
+            views: 0,
             hidden: 0,
             anywhere: false,
             routines: BTreeSet::new(),
             routine_depth: 0,
             followed: BTreeSet::new(),
+            types: BTreeMap::new(),
         }
+    }
+
+    pub(super) fn circumstances(&self) -> Circumstances {
+        Circumstances { anywhere: self.anywhere, planned_only: self.planned_only, hidden: self.hidden > 0 }
     }
 
     pub(super) fn raise(

@@ -5,6 +5,7 @@ mod boundary;
 mod functions;
 mod observe;
 mod pragma;
+mod private;
 mod reach;
 mod sketch;
 mod tokens;
@@ -17,12 +18,14 @@ use sqlite3_parser::ast::{Cmd, CreateTableBody, Stmt, TriggerEvent, TriggerTime}
 use sqlite3_parser::lexer::sql::Parser;
 use sqlite3_parser::{Bump, FallibleIterator, Vec as ArenaVec};
 
-use crate::catalog::{Catalog, Trigger};
+use crate::catalog::Trigger;
 use crate::error::SqlError;
+use crate::known::Known;
 use crate::statement::{Category, Effect, FunctionRef, Statement, TableRef, Verb};
 use observe::{Event, Observed, Trouble};
 use walk::Walk;
 
+pub(crate) use private::Databases;
 pub(crate) use reach::reach_query;
 
 pub(crate) fn fingerprint(sql: &str) -> Result<String, SqlError> {
@@ -33,7 +36,7 @@ pub(crate) fn normalize(sql: &str) -> Result<String, SqlError> {
     tokens::normalize(sql)
 }
 
-pub(crate) fn explain(sql: &str, catalog: Option<&Catalog>) -> Result<Vec<Statement>, SqlError> {
+pub(crate) fn explain(sql: &str, known: Option<&Known>) -> Result<Vec<Statement>, SqlError> {
     let (mut walks, sketch) = parsed(sql, |commands| {
         let mut walks = Vec::new();
         let mut sketch = sketch::Sketch::default();
@@ -50,10 +53,11 @@ pub(crate) fn explain(sql: &str, catalog: Option<&Catalog>) -> Result<Vec<Statem
     if walks.iter().any(|(walk, _)| walk.too_deep) {
         return Err(SqlError::TooDeep);
     }
-    match observe::observe(sql, sketch, catalog) {
+    let schema_known = known.is_some_and(|known| !known.catalog().schema.is_empty());
+    match observe::observe(sql, sketch, known) {
         Ok(observed) if observed.len() == walks.len() => {
             for ((walk, verb), seen) in walks.iter_mut().zip(&observed) {
-                join(walk, *verb, seen, catalog.is_some());
+                join(walk, *verb, seen, schema_known);
             }
         }
         Ok(_) => {
@@ -167,7 +171,7 @@ fn join(walk: &mut Walk, verb: Verb, seen: &Observed, schema_known: bool) {
             }
             Event::Read(table) | Event::Rows(table) => {
                 let system = walk::system_relation(&table.name);
-                if known(found.reads.iter().chain(&found.writes), table)
+                if told(found.reads.iter().chain(&found.writes), table)
                     || functions::table_valued(&table.name)
                     || system && schema_change
                 {
@@ -186,7 +190,7 @@ fn join(walk: &mut Walk, verb: Verb, seen: &Observed, schema_known: bool) {
                 }
             }
             Event::Write(table) | Event::Delete(table) if explained => {
-                if !known(found.reads.iter(), table) {
+                if !told(found.reads.iter(), table) {
                     found.reads.insert(table.clone());
                 }
             }
@@ -202,7 +206,7 @@ fn join(walk: &mut Walk, verb: Verb, seen: &Observed, schema_known: bool) {
                         format!("SQLite says it writes `{table}`"),
                     );
                 }
-                if !known(found.writes.iter(), table) {
+                if !told(found.writes.iter(), table) {
                     if schema_known {
                         let (effect, word) = if matches!(event, Event::Delete(_)) {
                             (Effect::Destructive, "deletes")
@@ -248,7 +252,7 @@ fn join(walk: &mut Walk, verb: Verb, seen: &Observed, schema_known: bool) {
 }
 
 /// Whether a table SQLite names is one the text names: unqualified there, it means the schema SQLite found.
-fn known<'a>(mut named: impl Iterator<Item = &'a TableRef>, table: &TableRef) -> bool {
+fn told<'a>(mut named: impl Iterator<Item = &'a TableRef>, table: &TableRef) -> bool {
     named.any(|one| {
         one.name == table.name
             && match (one.schema.as_deref(), table.schema.as_deref()) {

@@ -1,17 +1,12 @@
-//! What SQLite's own compiler says: the statement is compiled in a private empty database, and the authorizer hears of
-//! every table, column and function. Nothing is ever run.
+//! What SQLite's own compiler says of a statement: under the schema of the catalog, or under one that is drawn until the
+//! statement compiles.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::fallible_iterator::FallibleIterator;
-use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
-use rusqlite::limits::Limit;
-use rusqlite::{Batch, Connection};
-
-use super::sketch::{Sketch, quoted};
-use crate::catalog::Catalog;
+use super::private::Private;
+use super::sketch::Sketch;
 use crate::error::SqlError;
+use crate::known::Known;
 use crate::statement::TableRef;
 
 /// Rounds of adding what a compilation misses.
@@ -51,22 +46,25 @@ pub(super) enum Trouble {
     Meaning(String),
 }
 
-/// Compiles every statement of the text, adding to the sketch what is missing.
-pub(super) fn observe(
-    sql: &str,
-    mut sketch: Sketch,
-    catalog: Option<&Catalog>,
-) -> Result<Vec<Observed>, Trouble> {
-    let schema = catalog.map(|catalog| catalog.schema.as_slice()).unwrap_or_default();
+/// Compiles every statement of the text.
+pub(super) fn observe(sql: &str, sketch: Sketch, known: Option<&Known>) -> Result<Vec<Observed>, Trouble> {
+    match known.filter(|known| !known.catalog().schema.is_empty()) {
+        Some(known) => known.databases.compile(sql, &known.catalog().schema, &sketch.databases()),
+        None => drawn(sql, sketch),
+    }
+}
+
+/// Compiles under a schema drawn from the text, adding to it what is missing.
+fn drawn(sql: &str, mut sketch: Sketch) -> Result<Vec<Observed>, Trouble> {
     let mut trials = Trials::new();
     let mut equalized = false;
     for _ in 0..ROUNDS_MAX {
-        let message = match compile(sql, &sketch, schema) {
+        let message = match Private::new(&sketch.ddl(), &sketch.databases())?.compile(sql) {
             Ok(observed) => return Ok(observed),
             Err(Trouble::Syntax { message, position }) => return Err(Trouble::Syntax { message, position }),
             Err(Trouble::Meaning(message)) => message,
         };
-        if !schema.is_empty() || !sketch.amend(&message, &mut trials, &mut equalized) {
+        if !sketch.amend(&message, &mut trials, &mut equalized) {
             return Err(Trouble::Meaning(message));
         }
     }
@@ -182,134 +180,6 @@ fn supplied(message: &str) -> Option<(String, usize)> {
 
 fn number(text: &str) -> Option<usize> {
     text.split(' ').next()?.parse().ok()
-}
-
-fn compile(sql: &str, sketch: &Sketch, schema: &[String]) -> Result<Vec<Observed>, Trouble> {
-    let (connection, heard) = private(sketch, schema).map_err(|error| trouble(&error))?;
-    let mut batch = Batch::new(&connection, sql);
-    let mut observed = Vec::new();
-    loop {
-        heard.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let Some(statement) = batch.next().map_err(|error| trouble(&error))? else { break };
-        let events = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
-        observed.push(Observed { readonly: statement.readonly(), events });
-    }
-    Ok(observed)
-}
-
-type Heard = Arc<Mutex<Vec<Event>>>;
-
-fn private(sketch: &Sketch, schema: &[String]) -> rusqlite::Result<(Connection, Heard)> {
-    let mut connection = Connection::open_in_memory()?;
-    connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 10)?;
-    for text in schema {
-        match connection.execute_batch(text) {
-            Ok(()) => {}
-            // SQLite keeps tables of its own and those behind virtual tables by itself.
-            Err(error) if kept_by_itself(&error.to_string()) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    for database in sketch.databases() {
-        connection.execute_batch(&format!("ATTACH ':memory:' AS {}", quoted(database)))?;
-    }
-    if schema.is_empty() {
-        for text in sketch.ddl() {
-            connection.execute_batch(&text)?;
-        }
-    }
-    let heard = Heard::default();
-    let ears = Arc::clone(&heard);
-    connection.authorizer(Some(move |context: AuthContext<'_>| {
-        let (events, answer) = hear(&context);
-        ears.lock().unwrap_or_else(PoisonError::into_inner).extend(events);
-        answer
-    }))?;
-    Ok((connection, heard))
-}
-
-fn kept_by_itself(message: &str) -> bool {
-    message.contains("already exists") || message.contains("reserved for internal use")
-}
-
-fn hear(context: &AuthContext<'_>) -> (Vec<Event>, Authorization) {
-    let named = |name: &str| {
-        let schema = context.database_name.filter(|schema| *schema != "main").map(str::to_ascii_lowercase);
-        TableRef { schema, name: name.to_ascii_lowercase() }
-    };
-    let mut answer = Authorization::Allow;
-    let event = match context.action {
-        AuthAction::Select | AuthAction::Recursive => Event::Plain,
-        AuthAction::Read { table_name, column_name: "" } => Event::Rows(named(table_name)),
-        AuthAction::Read { table_name, .. } => Event::Read(named(table_name)),
-        AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. } => {
-            Event::Write(named(table_name))
-        }
-        AuthAction::Delete { table_name } => Event::Delete(named(table_name)),
-        AuthAction::Function { function_name } => {
-            let name = function_name.to_ascii_lowercase();
-            // STAT4 lets the compiler evaluate functions of constants; this one must not be.
-            if super::functions::harmful(&name).is_some() {
-                answer = Authorization::Deny;
-            }
-            Event::Function(name)
-        }
-        // A pragma may act while it is compiled, on the whole process: it never gets that far.
-        AuthAction::Pragma { .. } => {
-            answer = Authorization::Deny;
-            Event::Other("a pragma")
-        }
-        AuthAction::Attach { .. } | AuthAction::Detach { .. } => {
-            answer = Authorization::Deny;
-            Event::Other("attaching")
-        }
-        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => Event::Other("transaction control"),
-        AuthAction::CreateVtable { .. } | AuthAction::DropVtable { .. } => Event::Other("a virtual table"),
-        AuthAction::Unknown { .. } => {
-            answer = Authorization::Deny;
-            Event::Other("an action that is not known")
-        }
-        AuthAction::CreateIndex { .. }
-        | AuthAction::CreateTable { .. }
-        | AuthAction::CreateTempIndex { .. }
-        | AuthAction::CreateTempTable { .. }
-        | AuthAction::CreateTempTrigger { .. }
-        | AuthAction::CreateTempView { .. }
-        | AuthAction::CreateTrigger { .. }
-        | AuthAction::CreateView { .. }
-        | AuthAction::DropIndex { .. }
-        | AuthAction::DropTable { .. }
-        | AuthAction::DropTempIndex { .. }
-        | AuthAction::DropTempTable { .. }
-        | AuthAction::DropTempTrigger { .. }
-        | AuthAction::DropTempView { .. }
-        | AuthAction::DropTrigger { .. }
-        | AuthAction::DropView { .. }
-        | AuthAction::AlterTable { .. }
-        | AuthAction::Reindex { .. }
-        | AuthAction::Analyze { .. } => Event::Other("a change of the schema"),
-        _ => {
-            answer = Authorization::Deny;
-            Event::Other("an action that is not known")
-        }
-    };
-    let through = context.accessor.map(|name| Event::Through(name.to_ascii_lowercase()));
-    (through.into_iter().chain([event]).collect(), answer)
-}
-
-#[expect(clippy::wildcard_enum_match_arm, reason = "the type is open; every other error only lends its text")]
-fn trouble(error: &rusqlite::Error) -> Trouble {
-    let (message, position) = match error {
-        rusqlite::Error::SqlInputError { msg, offset, .. } => (msg.clone(), usize::try_from(*offset).ok()),
-        rusqlite::Error::SqliteFailure(_, Some(message)) => (message.clone(), None),
-        other => (other.to_string(), None),
-    };
-    let syntax = message.ends_with("syntax error")
-        || message == "incomplete input"
-        || message.starts_with("unrecognized token")
-        || message.starts_with("parser stack overflow")
-        || message.starts_with("Expression tree is too large");
-    if syntax { Trouble::Syntax { message, position } } else { Trouble::Meaning(message) }
 }
 
 impl From<Trouble> for SqlError {

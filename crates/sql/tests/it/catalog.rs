@@ -1,11 +1,12 @@
 //! What a snapshot of the database adds on PostgreSQL.
 
 use countersign_sql::{
-    Action, Cast, Catalog, Category, Change, Column, Dialect, Effect, Explained, ForeignKey, Name, Operator,
-    Policy, Relation, RelationKind, Routine, RoutineKind, Rule, Snapshot, Trigger, Type, Volatility, explain,
+    Action, Cast, Catalog, Category, Change, Column, Dialect, Effect, Explained, ForeignKey, Known, Name,
+    Operator, Policy, Relation, RelationKind, Routine, RoutineKind, Rule, Snapshot, Trigger, Type,
+    Volatility, explain,
 };
 
-fn table(name: &str) -> Relation {
+pub(crate) fn table(name: &str) -> Relation {
     Relation {
         schema: "public".to_owned(),
         name: name.to_owned(),
@@ -14,7 +15,7 @@ fn table(name: &str) -> Relation {
     }
 }
 
-fn view(name: &str, definition: &str) -> Relation {
+pub(crate) fn view(name: &str, definition: &str) -> Relation {
     Relation { kind: RelationKind::View, definition: Some(definition.to_owned()), ..table(name) }
 }
 
@@ -29,7 +30,7 @@ fn child(name: &str, parent: &str, on_delete: Action, on_update: Action) -> Rela
     Relation { foreign_keys: vec![key], ..table(name) }
 }
 
-fn routine(schema: &str, name: &str, volatility: Volatility) -> Routine {
+pub(crate) fn routine(schema: &str, name: &str, volatility: Volatility) -> Routine {
     Routine { schema: schema.to_owned(), name: name.to_owned(), volatility, ..Routine::default() }
 }
 
@@ -38,7 +39,7 @@ fn vouched(name: &str) -> Routine {
 }
 
 /// A function in SQL.
-fn written(name: &str, volatility: Volatility, body: &str) -> Routine {
+pub(crate) fn written(name: &str, volatility: Volatility, body: &str) -> Routine {
     Routine { language: "sql".to_owned(), body: Some(body.to_owned()), ..routine("public", name, volatility) }
 }
 
@@ -46,7 +47,7 @@ fn native(name: &str, volatility: Volatility) -> Routine {
     Routine { language: "c".to_owned(), ..routine("public", name, volatility) }
 }
 
-fn qualified(name: &str) -> Name {
+pub(crate) fn qualified(name: &str) -> Name {
     Name { schema: "public".to_owned(), name: name.to_owned() }
 }
 
@@ -54,7 +55,7 @@ fn operator(name: &str, function: &str) -> Operator {
     Operator { schema: "public".to_owned(), name: name.to_owned(), function: qualified(function) }
 }
 
-fn catalog() -> Catalog {
+pub(crate) fn catalog() -> Catalog {
     let events = ["update".to_owned()].into();
     Catalog {
         relations: vec![
@@ -137,14 +138,18 @@ fn catalog() -> Catalog {
 }
 
 fn seen(sql: &str) -> Explained {
-    explain(Dialect::Postgres, sql, Some(&catalog())).unwrap()
+    with(&catalog(), sql)
+}
+
+pub(crate) fn with(catalog: &Catalog, sql: &str) -> Explained {
+    explain(Dialect::Postgres, sql, Some(&Known::new(catalog.clone()))).unwrap()
 }
 
 fn names(explained: &Explained) -> Vec<String> {
     explained.tables.iter().map(ToString::to_string).collect()
 }
 
-fn codes(explained: &Explained) -> Vec<&'static str> {
+pub(crate) fn codes(explained: &Explained) -> Vec<&'static str> {
     explained.reasons.iter().map(|reason| reason.code).collect()
 }
 
@@ -215,7 +220,7 @@ fn a_function_with_a_search_path_of_its_own_may_mean_anything_of_a_name() {
     let mut catalog = catalog();
     let elsewhere = catalog.routines.iter_mut().find(|routine| routine.name == "looks_elsewhere").unwrap();
     elsewhere.search_path = Some("other".to_owned());
-    let explained = explain(Dialect::Postgres, "select looks_elsewhere()", Some(&catalog)).unwrap();
+    let explained = with(&catalog, "select looks_elsewhere()");
     assert_eq!(explained.effect, Effect::Write);
 }
 
@@ -239,9 +244,9 @@ fn syntax_that_stands_for_the_equals_sign_is_not_trusted_where_there_is_another(
         "select nullif(1, 2)",
         "select 1 is distinct from 2",
     ] {
-        assert_eq!(explain(Dialect::Postgres, sql, Some(&catalog)).unwrap().effect, Effect::Write, "{sql}");
+        assert_eq!(with(&catalog, sql).effect, Effect::Write, "{sql}");
     }
-    let explained = explain(Dialect::Postgres, "select case when true then 3 end", Some(&catalog)).unwrap();
+    let explained = with(&catalog, "select case when true then 3 end");
     assert_eq!(explained.effect, Effect::Read);
 }
 
@@ -264,11 +269,11 @@ fn conversions_run_what_is_attached_to_them() {
         function: qualified("purge"),
         implicit,
     };
-    let with = |implicit| Catalog { casts: vec![cast(implicit)], ..catalog() };
-    let effect = |sql, catalog| explain(Dialect::Postgres, sql, Some(&catalog)).unwrap().effect;
-    assert_eq!(effect("select 1::status", with(false)), Effect::Write);
-    assert_eq!(effect("select 1", with(false)), Effect::Read);
-    assert_eq!(effect("select 1", with(true)), Effect::Write, "it happens where nothing says so");
+    let casting = |implicit| Catalog { casts: vec![cast(implicit)], ..catalog() };
+    let effect = |sql, catalog: Catalog| with(&catalog, sql).effect;
+    assert_eq!(effect("select 1::status", casting(false)), Effect::Write);
+    assert_eq!(effect("select 1", casting(false)), Effect::Read);
+    assert_eq!(effect("select 1", casting(true)), Effect::Write, "it happens where nothing says so");
 }
 
 #[test]
@@ -283,7 +288,7 @@ fn row_security_runs_its_policies() {
         let guarded = Relation { row_security: true, policies: vec![policy(using)], ..table("guarded") };
         let mut catalog = catalog();
         catalog.relations.push(guarded);
-        explain(Dialect::Postgres, "select * from guarded", Some(&catalog)).unwrap()
+        with(&catalog, "select * from guarded")
     };
     assert_eq!(with("purge(id) > 0").effect, Effect::Write);
     let explained = with("id IN (SELECT id FROM customer)");
@@ -306,7 +311,7 @@ fn partitions_are_part_of_their_table() {
         }],
         ..table(&format!("customer_{number}"))
     }));
-    let seen = |sql| explain(Dialect::Postgres, sql, Some(&catalog)).unwrap();
+    let seen = |sql| with(&catalog, sql);
     let read = seen("select * from customer");
     assert_eq!(read.effect, Effect::Read);
     assert!(read.categories.contains(&Category::Network));
@@ -319,7 +324,7 @@ fn partitions_are_part_of_their_table() {
 fn a_write_through_a_view_is_one_of_its_table() {
     let mut catalog = catalog();
     catalog.relations.push(view("customers", "select id from public.customer where id > 0"));
-    let explained = explain(Dialect::Postgres, "delete from customers where id = 1", Some(&catalog)).unwrap();
+    let explained = with(&catalog, "delete from customers where id = 1");
     let statement = &explained.statements[0];
     let list = |set: &std::collections::BTreeSet<countersign_sql::TableRef>| {
         set.iter().map(ToString::to_string).collect::<Vec<_>>()
@@ -344,10 +349,7 @@ fn a_snapshot_is_a_file_that_can_be_reviewed() {
     assert_eq!(Snapshot::new(Dialect::Postgres, shuffled).text().unwrap(), text);
     let trusted = read.catalog.routines.iter().find(|routine| routine.name == "trusted").unwrap();
     assert!(!trusted.vouched, "no file can vouch");
-    assert_eq!(
-        explain(Dialect::Postgres, "select trusted()", Some(&read.catalog)).unwrap().effect,
-        Effect::Write
-    );
+    assert_eq!(with(&read.catalog, "select trusted()").effect, Effect::Write);
     let refused = |text: &str| Snapshot::parse(text).unwrap_err().to_string();
     assert!(refused("{}").contains("format"));
     assert_eq!(
@@ -455,11 +457,11 @@ fn triggers_rules_and_row_security_are_named() {
 /// A catalog only ever adds for these: nothing that is not a read becomes one, but functions and types it vouches for.
 #[test]
 fn it_makes_no_write_a_read() {
+    let all = Known::new(catalog());
     for case in crate::cases::cases(include_str!("../corpus/postgres.txt")) {
-        let (Ok(bare), Ok(known)) = (
-            explain(Dialect::Postgres, case.sql, None),
-            explain(Dialect::Postgres, case.sql, Some(&catalog())),
-        ) else {
+        let (Ok(bare), Ok(known)) =
+            (explain(Dialect::Postgres, case.sql, None), explain(Dialect::Postgres, case.sql, Some(&all)))
+        else {
             continue;
         };
         let vouched = case.heading == "cautious";

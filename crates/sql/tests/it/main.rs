@@ -20,6 +20,7 @@ mod differential;
 mod generated;
 mod hidden_calls;
 mod hostile;
+mod known;
 mod mutated;
 mod postgres_server;
 mod respelled;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::cases::cases;
-use countersign_sql::{Catalog, Dialect, Effect, explain};
+use countersign_sql::{Dialect, Effect, Known, explain};
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::{Batch, Connection, OpenFlags};
 
@@ -107,15 +107,8 @@ fn what_is_called_a_read_is_one_and_nearly_every_read_is_called_one() {
 /// The schema as the database itself tells it, those of its own tables included.
 #[test]
 fn a_catalog_shows_views_triggers_and_cascades() {
-    let database = Connection::open_in_memory().unwrap();
-    database.execute_batch(SCHEMA).unwrap();
-    database
-        .execute_batch("create trigger t after update on customer begin delete from audit_log; end; analyze")
-        .unwrap();
-    let mut statement =
-        database.prepare("select sql from sqlite_schema where sql is not null order by rowid").unwrap();
-    let schema = statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
-    let catalog = Catalog { schema, ..Catalog::default() };
+    let more = "create trigger t after update on customer begin delete from audit_log; end; analyze";
+    let catalog = Known::new(crate::known::sqlite_catalog(more));
     let tables = |sql| {
         let explained = explain(Dialect::Sqlite, sql, Some(&catalog)).unwrap();
         (explained.effect, explained.tables.iter().map(ToString::to_string).collect::<Vec<_>>())

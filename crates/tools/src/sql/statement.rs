@@ -11,8 +11,8 @@ use std::{
 
 use countersign_rules::{Code, Effect, Refusal, StatementFacts};
 use countersign_sql::{
-    Bound, Catalog, Category, Dialect, Explained, NotCountable, ReachQuery, Routine, Snapshot, TableRef,
-    Verb, Volatility, explain, reach_query,
+    Bound, Catalog, Category, Dialect, Explained, Known, NotCountable, ReachQuery, Routine, TableRef, Verb,
+    Volatility, explain, reach_query,
 };
 
 use super::{
@@ -69,7 +69,7 @@ pub(crate) struct Scope {
     search_path: Vec<String>,
     /// None: what the author's own statement names.
     tables: Option<BTreeSet<TableRef>>,
-    catalog: Option<Arc<Catalog>>,
+    catalog: Option<Arc<Known>>,
 }
 
 /// Who wrote a statement. An author's is part of the reviewed configuration; an agent's is hostile input.
@@ -149,34 +149,36 @@ impl Scope {
                 }
             });
             let routines = routines.collect();
-            scope.catalog =
-                Some(Arc::new(Catalog { search_path: search_path.to_vec(), routines, ..Catalog::default() }));
+            let catalog = Catalog { search_path: search_path.to_vec(), routines, ..Catalog::default() };
+            scope.catalog = Some(Arc::new(Known::new(catalog)));
         }
         scope
     }
 
     /// With what is known of the database. What the author vouches for stands beside it: where both speak of a function,
     /// the stricter counts.
-    pub(crate) fn knowing(mut self, snapshot: Option<&Snapshot>) -> Self {
-        if let Some(snapshot) = snapshot {
-            let mut catalog = snapshot.catalog.clone();
-            let vouched =
-                self.catalog.as_deref().map(|vouched| vouched.routines.as_slice()).unwrap_or_default();
-            for routine in vouched {
-                let known =
-                    |other: &&mut Routine| (&other.schema, &other.name) == (&routine.schema, &routine.name);
-                let mut unknown = true;
-                for other in catalog.routines.iter_mut().filter(known) {
-                    // A volatile one stays what the database says it is.
-                    other.vouched = true;
-                    unknown = false;
-                }
-                if unknown {
-                    catalog.routines.push(routine.clone());
-                }
+    pub(crate) fn knowing(mut self, known: Option<&Arc<Known>>) -> Self {
+        let Some(known) = known else { return self };
+        let Some(vouched) = &self.catalog else {
+            // The same for all tools on it: what is parsed and built for one serves the others.
+            self.catalog = Some(Arc::clone(known));
+            return self;
+        };
+        let mut catalog = known.catalog().clone();
+        for routine in &vouched.catalog().routines {
+            let namesake =
+                |other: &&mut Routine| (&other.schema, &other.name) == (&routine.schema, &routine.name);
+            let mut unknown = true;
+            for other in catalog.routines.iter_mut().filter(namesake) {
+                // A volatile one stays what the database says it is.
+                other.vouched = true;
+                unknown = false;
             }
-            self.catalog = Some(Arc::new(catalog));
+            if unknown {
+                catalog.routines.push(routine.clone());
+            }
         }
+        self.catalog = Some(Arc::new(Known::new(catalog)));
         self
     }
 

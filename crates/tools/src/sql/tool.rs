@@ -7,7 +7,7 @@ use countersign_gate::{
     ToolError, Upkeep, Vault, Warrant,
 };
 use countersign_rules::{CallId, Code, DeclaredEffect, Effect, Reach, Refusal, SystemSpec, ToolSpec};
-use countersign_sql::{Dialect, Snapshot};
+use countersign_sql::{Dialect, Known, Snapshot};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
@@ -34,6 +34,8 @@ pub struct SqlSystem {
     journal: bool,
     rehearse: Rehearse,
     catalog: Option<Arc<Snapshot>>,
+    /// The catalog, ready to be asked.
+    known: Option<Arc<Known>>,
 }
 
 #[derive(Debug)]
@@ -80,7 +82,9 @@ impl SqlSystem {
                 return Err(DefinitionError::system(&spec.name, "kind", "is no database"));
             }
         };
-        let system = Self { spec, vault, database, journal, rehearse, catalog: definition.catalog.clone() };
+        let catalog = definition.catalog.clone();
+        let known = catalog.as_deref().map(|snapshot| Arc::new(Known::new(snapshot.catalog.clone())));
+        let system = Self { spec, vault, database, journal, rehearse, catalog, known };
         system.check_catalog()?;
         Ok(Arc::new(system))
     }
@@ -335,7 +339,7 @@ impl SqlTool {
         }
         let scope =
             Scope::new(system.dialect(), system.search_path(), &definition.tables, &definition.functions)
-                .knowing(system.catalog.as_deref());
+                .knowing(system.known.as_ref());
         let mut written = tool.clone();
         let fixed = match &definition.statement {
             SqlText::Fixed(text) => {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use countersign_gate::Vault;
 use countersign_rules::{DeclaredEffect, Effect as Declared, SystemName};
-use countersign_sql::{Catalog, Dialect, Effect, Relation, RelationKind, Snapshot, Volatility, explain};
+use countersign_sql::{
+    Catalog, Dialect, Effect, Known, Relation, RelationKind, Snapshot, Volatility, explain,
+};
 use countersign_tools::{
     AnyDefinition, SqlSystem,
     definition::{SqlLimits, SystemDefinition},
@@ -18,33 +20,7 @@ use crate::statements::Maker;
 
 /// The schema of the corpora, and what hides in databases.
 const SCHEMA: &str = include_str!("../../../sql/tests/corpus/postgres-schema.sql");
-const HIDDEN: &str = "
-    create function hidden_write() returns int language sql stable as 'select volatile_write()';
-    create function atomic_read(int) returns bigint language sql stable begin atomic select count(*) from invoice where id > $1; end;
-    create function returned(int) returns int language sql immutable return $1 + 1;
-    create function procedural() returns int language plpgsql stable as 'begin return volatile_write(); end';
-    create function definer_read() returns bigint language sql stable security definer as 'select count(*) from secrets';
-    create function step(int, int) returns int language sql volatile as 'select volatile_write()';
-    create aggregate sneaky_sum(int) (sfunc = step, stype = int, initcond = '0');
-    create aggregate fair_sum(int) (sfunc = int4pl, stype = int, initcond = '0');
-    create domain guarded as int check (volatile_write() > 0);
-    create type holder as (g guarded);
-    create function mood_of(int) returns status language plpgsql volatile as 'begin perform volatile_write(); return ''active''; end';
-    create cast (int as status) with function mood_of(int);
-    create table parted (id int primary key, at date, total numeric generated always as (id * 2) stored)
-        partition by range (id);
-    create table numbered (id int generated always as identity primary key);
-    create table parted_low partition of parted for values from (0) to (100);
-    create table owned (id int primary key, who text);
-    alter table owned enable row level security;
-    create policy mine on owned for select using (volatile_write() > 0 or who = current_user);
-    create function stamp() returns trigger language plpgsql as 'begin return new; end';
-    create trigger stamped after update or delete on billing for each row execute function stamp();
-    create table ruled (id int);
-    create rule redirect as on insert to ruled do also insert into audit_log (entry) values ('r');
-    create view customers as select id, name from customer where id > 0;
-    create table peer (id int references customer on delete set null on update cascade);
-";
+const HIDDEN: &str = include_str!("../../../sql/tests/corpus/postgres-hidden.sql");
 
 async fn inspected(definition: &SystemDefinition, vault: TestVault, world: &World) -> Snapshot {
     let upkeep = world.gate.review(&SystemName::parse("billing").unwrap());
@@ -142,7 +118,7 @@ async fn a_snapshot_that_is_stale_is_told_by_its_differences() {
 #[tokio::test]
 async fn a_snapshot_is_never_laxer_than_the_database() {
     let db = prepared("laxer").await;
-    let catalog = postgres_snapshot(&db).await.catalog;
+    let catalog = Known::new(postgres_snapshot(&db).await.catalog);
     let effect = |sql: &str| explain(Dialect::Postgres, sql, Some(&catalog)).unwrap().effect;
     for sql in [
         "select hidden_write()",
@@ -199,7 +175,7 @@ async fn written(client: &Client) -> i64 {
 async fn with_a_snapshot_no_write_is_called_a_read_and_nearly_every_read_is() {
     const STATEMENTS: usize = 1_500;
     let db = prepared("compared").await;
-    let catalog = postgres_snapshot(&db).await.catalog;
+    let catalog = Known::new(postgres_snapshot(&db).await.catalog);
     let mut maker = Maker::new(Dialect::Postgres, 7, true);
     let (mut harmful, mut harmless, mut proved, mut wrong) = (0_u32, 0_u32, 0_u32, Vec::new());
     for _ in 0..STATEMENTS {
@@ -330,10 +306,11 @@ async fn sqlite_tells_what_it_holds() {
     assert!(customers.triggers[0].instead && customers.triggers[0].events.contains("insert"));
     assert_eq!(relation(catalog, "words").kind, RelationKind::VirtualTable);
 
-    let told = explain(Dialect::Sqlite, "delete from customer where id = 1", Some(catalog)).unwrap();
+    let known = Known::new(catalog.clone());
+    let told = explain(Dialect::Sqlite, "delete from customer where id = 1", Some(&known)).unwrap();
     assert!(told.reasons.iter().any(|reason| reason.text.contains("`gone`")), "{:?}", told.reasons);
     assert!(told.tables.iter().any(|table| table.name == "invoice"));
-    let read = explain(Dialect::Sqlite, "select * from customers", Some(catalog)).unwrap();
+    let read = explain(Dialect::Sqlite, "select * from customers", Some(&known)).unwrap();
     assert_eq!(read.effect, Effect::Read);
     assert_eq!(read.statements[0].named.len(), 1, "the view is named, its table is not");
     file.execute_batch("drop trigger gone").unwrap();

@@ -1,0 +1,25 @@
+create function hidden_write() returns int language sql stable as 'select volatile_write()';
+create function atomic_read(int) returns bigint language sql stable begin atomic select count(*) from invoice where id > $1; end;
+create function returned(int) returns int language sql immutable return $1 + 1;
+create function procedural() returns int language plpgsql stable as 'begin return volatile_write(); end';
+create function definer_read() returns bigint language sql stable security definer as 'select count(*) from secrets';
+create function step(int, int) returns int language sql volatile as 'select volatile_write()';
+create aggregate sneaky_sum(int) (sfunc = step, stype = int, initcond = '0');
+create aggregate fair_sum(int) (sfunc = int4pl, stype = int, initcond = '0');
+create domain guarded as int check (volatile_write() > 0);
+create type holder as (g guarded);
+create function mood_of(int) returns status language plpgsql volatile as 'begin perform volatile_write(); return ''active''; end';
+create cast (int as status) with function mood_of(int);
+create table parted (id int primary key, at date, total numeric generated always as (id * 2) stored)
+    partition by range (id);
+create table numbered (id int generated always as identity primary key);
+create table parted_low partition of parted for values from (0) to (100);
+create table owned (id int primary key, who text);
+alter table owned enable row level security;
+create policy mine on owned for select using (volatile_write() > 0 or who = current_user);
+create function stamp() returns trigger language plpgsql as 'begin return new; end';
+create trigger stamped after update or delete on billing for each row execute function stamp();
+create table ruled (id int);
+create rule redirect as on insert to ruled do also insert into audit_log (entry) values ('r');
+create view customers as select id, name from customer where id > 0;
+create table peer (id int references customer on delete set null on update cascade);
