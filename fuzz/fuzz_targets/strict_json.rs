@@ -7,8 +7,9 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     let Ok(value) = from_slice_strict(bytes) else { return };
     let lax: serde_json::Value = serde_json::from_slice(bytes).expect("what is strict is JSON");
-    assert_eq!(lax, value);
     if let Ok(canonical) = to_canonical_vec(&value) {
+        // 1.0 is 1 here, and has one form in both readings.
+        assert_eq!(to_canonical_vec(&lax).unwrap(), canonical);
         let again = from_slice_strict(&canonical).expect("the canonical form is strict");
         assert_eq!(to_canonical_vec(&again).unwrap(), canonical);
     }

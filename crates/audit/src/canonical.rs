@@ -203,6 +203,17 @@ mod tests {
         );
     }
 
+    /// Found by fuzzing: without `float_roundtrip`, `serde_json` reads 59567440991.627365 here.
+    #[test]
+    fn a_number_is_read_as_it_was_written() {
+        for text in ["59567440991.62737", "59567440991.627370", "0.1", "5e-324"] {
+            let lax: Value = serde_json::from_str(text).unwrap();
+            let strict = from_slice_strict(text.as_bytes()).unwrap();
+            assert_eq!(lax.as_f64(), strict.as_f64(), "{text}");
+            assert_eq!(lax.as_f64(), text.parse().ok(), "{text}");
+        }
+    }
+
     #[test]
     fn keys_are_sorted_by_utf16() {
         // The sorting example of RFC 8785, section 3.2.3.
