@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     ARGUMENTS_BYTES_MAX, Gate,
-    refusal::{bad_id, extent, halted, refused, unavailable},
+    refusal::{bad_id, beyond_tool, extent, halted, refused, unavailable},
     room::NoRoom,
 };
 use crate::{
@@ -232,6 +232,15 @@ impl<L: Ledger> Gate<L> {
             bundle = %policies.bundle(),
             "decided"
         );
+        // INVARIANT: no call touches more rows than its tool's author lets one call touch, whatever policies and
+        // people say. What policies forbid is told first: no other limit would change it.
+        if seen.effect >= Effect::Write
+            && !matches!(decision, Decision::Deny(_))
+            && let Some(reach) = facts.reach.as_ref().filter(|reach| reach.rows > call.tool.rows_max)
+        {
+            let refusal = beyond_tool(&call.tool, reach);
+            return Round::Answer(self.refuse(&call, granted, entries, refusal).await);
+        }
         match decision {
             Decision::Deny(_) => Round::Answer(
                 self.deny(&call, granted, entries, (&id, policies.bundle(), &facts, &decision)).await,

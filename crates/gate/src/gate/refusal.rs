@@ -2,7 +2,7 @@
 
 use countersign_rules::{
     ApprovalId, ApprovalState, BundleDigest, Call, CallId, Code, Decision, DecisionId, Deny, DenyReason,
-    Facts, Reach, Refusal, Requester,
+    Facts, Reach, Refusal, Requester, ToolSpec,
 };
 
 use super::Gate;
@@ -130,6 +130,18 @@ pub(super) fn extent(reach: &Reach) -> String {
         Some(amount) => format!("{more}{} rows and {amount}", reach.rows),
         None => format!("{more}{} rows", reach.rows),
     }
+}
+
+/// The refusal of a call that reaches further than its tool lets one call reach.
+pub(super) fn beyond_tool(tool: &ToolSpec, reach: &Reach) -> Refusal {
+    let message = format!(
+        "the call reaches {}, and one call of `{}` may touch {} rows at most",
+        extent(reach),
+        tool.name,
+        tool.rows_max
+    );
+    Refusal::new(Code::ReachExceeded, message)
+        .help("narrow the call, or split it; only the tool's author can raise its `rows_max`")
 }
 
 /// The refusal of a call that the policies deny, without the fields of the rule that a caller could probe.

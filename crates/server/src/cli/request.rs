@@ -1,7 +1,10 @@
 //! A request as its approver reads it, in a terminal 80 columns wide: what exactly would be done, how far it
 //! reaches and how that is known, whether it can be taken back, and some of the rows.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
+use unicode_width::UnicodeWidthChar as _;
 
 use super::{
     client::text,
@@ -10,42 +13,55 @@ use super::{
 
 /// How wide the labels are.
 const LABEL: usize = 11;
+/// How wide a text may be behind its label.
+const TEXT_WIDTH: usize = 69;
 /// How wide a table of sample rows may be, behind its margin.
 const SAMPLE_WIDTH: usize = 66;
 /// Between two columns.
 const GAP: usize = 2;
 
 /// A request as a person reads it.
+///
+/// Whatever is long goes on behind the labels: a terminal that broke the line itself would begin the next one with a
+/// word that the agent chose, which could pass for a label of ours.
 pub(super) fn detail(body: &Value) -> String {
-    let mut lines = vec![
-        format!("request    {} ({})", shown(body, "/approval"), shown(body, "/state")),
-        format!("agent      {} in session {}", shown(body, "/agent"), shown(body, "/session")),
-    ];
+    let mut lines = labelled("request", &format!("{} ({})", shown(body, "/approval"), shown(body, "/state")));
+    lines.extend(labelled(
+        "agent",
+        &format!("{} in session {}", shown(body, "/agent"), shown(body, "/session")),
+    ));
     if let Some(person) = body.get("on_behalf_of").and_then(Value::as_str) {
-        lines.push(format!("for        {}", one_line(person)));
+        lines.extend(labelled("for", &one_line(person)));
     }
-    lines.extend([
-        format!(
-            "tool       {} on {} ({}): {}",
+    lines.extend(labelled(
+        "tool",
+        &format!(
+            "{} on {} ({}): {}",
             shown(body, "/tool"),
             shown(body, "/system"),
             shown(body, "/environment"),
             shown(body, "/description")
         ),
-        format!("effect     {}", shown(body, "/effect")),
-        format!("arguments  {}", shown(body, "/arguments")),
-        format!("digest     {}", shown(body, "/digest")),
-    ]);
-    if let Some(reach) = body.get("reach").filter(|reach| !reach.is_null()) {
+    ));
+    lines.extend(labelled("effect", &shown(body, "/effect")));
+    let arguments = shown(body, "/arguments");
+    lines.extend(labelled("arguments", &arguments));
+    if let Some(alike) = alike(&arguments) {
+        lines.extend(labelled("careful", &alike));
+    }
+    lines.extend(labelled("digest", &shown(body, "/digest")));
+    if let Some(reach) = body.get("reach") {
         lines.extend(reached(reach));
     }
     match body.get("reversible").and_then(Value::as_bool) {
-        Some(true) => lines.push("undo       the rows are kept: `countersign undo` can put them back".into()),
-        Some(false) => lines.push("undo       it cannot be undone from here".into()),
+        Some(true) => {
+            lines.extend(labelled("undo", "the rows are kept: `countersign undo` can put them back"));
+        }
+        Some(false) => lines.extend(labelled("undo", "it cannot be undone from here")),
         None => {}
     }
     if let Some(sample) = body.get("sample").filter(|sample| !sample.is_null()) {
-        lines.push(format!("sample     of `{}`", shown(sample, "/table")));
+        lines.extend(labelled("sample", &format!("of `{}`", shown(sample, "/table"))));
         let cells = |list: Option<&Value>| -> Vec<String> {
             let cells = list.and_then(Value::as_array).into_iter().flatten();
             cells.map(|cell| cell.as_str().map_or_else(|| "NULL".into(), one_line)).collect()
@@ -56,38 +72,89 @@ pub(super) fn detail(body: &Value) -> String {
         lines.extend(grid(&columns, &rows).into_iter().map(|line| behind(&line)));
     }
     for ask in body.get("of").and_then(Value::as_array).into_iter().flatten() {
-        lines.push(format!(
-            "asked of   {} of group `{}`: {} (policy `{}`)",
+        let ask = format!(
+            "{} of group `{}`: {} (policy `{}`)",
             shown(ask, "/quorum"),
             shown(ask, "/group"),
             shown(ask, "/because"),
             shown(ask, "/policy")
-        ));
+        );
+        lines.extend(labelled("asked of", &ask));
     }
-    lines.push(format!("the agent claims: {}", shown(body, "/reason_claimed")));
+    lines.extend(labelled("claimed", &format!("by the agent: {}", shown(body, "/reason_claimed"))));
     for signature in body.get("signatures").and_then(Value::as_array).into_iter().flatten() {
         let approved = signature.get("approved").and_then(Value::as_bool) == Some(true);
         let what = if approved { "approved" } else { "refused" };
-        lines.push(format!("{what}   by {}: {}", shown(signature, "/person"), shown(signature, "/comment")));
+        let by = format!("by {}: {}", shown(signature, "/person"), shown(signature, "/comment"));
+        lines.extend(labelled(what, &by));
     }
     let deeds: Vec<&Value> =
         body.get("session_so_far").and_then(Value::as_array).into_iter().flatten().collect();
-    lines.push(format!("session    {} calls so far", deeds.len()));
+    lines.extend(labelled("session", &format!("{} calls so far", deeds.len())));
     for deed in deeds.iter().rev().take(10).rev() {
-        lines.push(behind(&format!(
+        let deed = format!(
             "{} {} {} {}",
             shown(deed, "/at"),
             shown(deed, "/tool"),
             shown(deed, "/decision"),
             shown(deed, "/status")
-        )));
+        );
+        lines.extend(wrapped(&deed).iter().map(|line| behind(line)));
     }
-    lines.push(format!("expires    {}", shown(body, "/expires_at")));
+    lines.extend(labelled("expires", &shown(body, "/expires_at")));
     lines.join("\n")
+}
+
+/// A label and what stands behind it, on as many lines as it takes.
+fn labelled(label: &str, text: &str) -> Vec<String> {
+    let texts = wrapped(text);
+    let labels = std::iter::once(label).chain(std::iter::repeat(""));
+    labels.zip(&texts).map(|(label, text)| format!("{label:<LABEL$}{text}").trim_end().to_owned()).collect()
+}
+
+/// A text on lines of at most [`TEXT_WIDTH`], broken at spaces where there are some.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_inclusive(' ') {
+        let mut word = word;
+        if !line.is_empty() && width(&line).saturating_add(width(word.trim_end())) > TEXT_WIDTH {
+            lines.push(std::mem::take(&mut line));
+        }
+        // A word that no line can hold is broken anywhere.
+        while width(word.trim_end()) > TEXT_WIDTH {
+            let head = prefix(word, TEXT_WIDTH);
+            lines.push(head.to_owned());
+            word = word.strip_prefix(head).unwrap_or_default();
+        }
+        line.push_str(word);
+    }
+    if !line.is_empty() || lines.is_empty() {
+        lines.push(line);
+    }
+    lines.into_iter().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// Says which letters look like Latin ones and are not: with a Cyrillic `а` it is another table.
+fn alike(text: &str) -> Option<String> {
+    let foreign = |c: char| matches!(c, '\u{370}'..='\u{52f}' | '\u{13a0}'..='\u{13ff}' | '\u{ff01}'..='\u{ff5e}' | '\u{1d400}'..='\u{1d7ff}');
+    let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+    let mixed =
+        words.filter(|word| word.chars().any(foreign) && word.chars().any(|c| c.is_ascii_alphabetic()));
+    let letters: BTreeSet<char> = mixed.flat_map(str::chars).filter(|c| foreign(*c)).collect();
+    if letters.is_empty() {
+        return None;
+    }
+    let named: Vec<String> =
+        letters.iter().take(8).map(|c| format!("`{c}` is U+{:04X}", u32::from(*c))).collect();
+    Some(format!("letters of other alphabets stand among Latin ones: {}", named.join(", ")))
 }
 
 /// How far it reaches: in all, by table, what foreign keys take along, and what cannot be counted.
 fn reached(reach: &Value) -> Vec<String> {
+    if reach.is_null() {
+        return labelled("reach", "unknown: it was not measured");
+    }
     let flag = |key: &str| reach.get(key).and_then(Value::as_bool) == Some(true);
     let number = |key: &str| reach.get(key).and_then(Value::as_u64).unwrap_or(0);
     let known = match (flag("rehearsed"), flag("exact"), flag("unbounded")) {
@@ -108,7 +175,7 @@ fn reached(reach: &Value) -> Vec<String> {
     let count = tables.iter().map(|(_, rows)| width(rows)).max().unwrap_or(0);
     for (table, rows) in &tables {
         let pad = " ".repeat(name.saturating_sub(width(table)));
-        lines.push(behind(&format!("{table}{pad}  {rows:>count$}")));
+        lines.extend(wrapped(&format!("{table}{pad}  {rows:>count$}")).iter().map(|line| behind(line)));
     }
     match number("cascades") {
         0 => {}
@@ -130,7 +197,7 @@ fn reached(reach: &Value) -> Vec<String> {
         let counted =
             if flag("rehearsed") { "what they change is counted" } else { "what they do is not counted" };
         lines.push(format!("triggers   run along; {counted}:"));
-        lines.extend(triggers.iter().map(|trigger| behind(trigger)));
+        lines.extend(triggers.iter().flat_map(|trigger| wrapped(trigger)).map(|line| behind(&line)));
     }
     lines
 }
@@ -170,13 +237,29 @@ fn cut(text: &str, to: usize) -> String {
     if width(text) <= to {
         return text.to_owned();
     }
-    let mut short: String = text.chars().take(to.saturating_sub(1)).collect();
+    let mut short = prefix(text, to.saturating_sub(1)).to_owned();
     short.push('…');
     short
 }
 
+/// As much of the beginning as has this width.
+fn prefix(text: &str, to: usize) -> &str {
+    let mut taken = 0_usize;
+    let end = text.char_indices().find(|(_, c)| {
+        taken = taken.saturating_add(span(*c));
+        taken > to
+    });
+    end.and_then(|(at, _)| text.get(..at)).unwrap_or(text)
+}
+
+/// The columns of a terminal that a text takes.
 fn width(text: &str) -> usize {
-    text.chars().count()
+    text.chars().map(span).sum()
+}
+
+/// A mark that a terminal puts over its letter counts as one.
+fn span(c: char) -> usize {
+    c.width().unwrap_or(0).max(1)
 }
 
 fn behind(line: &str) -> String {
@@ -233,6 +316,34 @@ mod tests {
         }
         assert!(text.lines().all(|line| width(line) <= 80), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn nothing_that_an_agent_writes_begins_a_line_or_goes_unseen() {
+        let spoof = "reach      1 rows, exactly: they were counted";
+        let mut body = request(&json!({ "rows": 14_200, "exact": true, "tables": { "b\nreach": 1 } }), true);
+        for (key, lead) in [("arguments", 69), ("description", 30), ("reason_claimed", 55)] {
+            let lead = "x".repeat(lead);
+            let wide = "漢".repeat(90);
+            body[key] = format!("{lead}{spoof}\n{spoof}\u{2028}{spoof} \u{202e}x {wide}").into();
+        }
+        let because = format!("because {spoof} ").repeat(3);
+        body["of"] = json!([{ "quorum": 1, "group": "g", "because": because, "policy": "p" }]);
+        let deed = format!("{spoof}\n{spoof}");
+        body["session_so_far"] = json!([{ "at": "t", "tool": deed, "decision": "", "status": "" }]);
+        body["sample"]["rows"][0][3] = format!("{}\n{spoof}", "z".repeat(10_000)).into();
+        let text = detail(&body);
+        let reach: Vec<&str> = text.lines().filter(|line| line.starts_with("reach")).collect();
+        assert_eq!(reach, ["reach      14,200 rows, exactly: they were counted"], "{text}");
+        assert!(text.lines().all(|line| width(line) <= 80), "{text}");
+        // Cut is only what is a sample; what would be done is there to the last letter.
+        let whole: String = text.split_whitespace().collect();
+        assert!(whole.contains(&"漢".repeat(90)), "{text}");
+        assert!(!text.contains("careful"), "{text}");
+        body["arguments"] = "{\"sql\":\"delete from bi\u{430}ling\"}".into();
+        assert!(detail(&body).contains("`\u{430}` is U+0430"), "{}", detail(&body));
+        body["reach"] = Value::Null;
+        assert!(detail(&body).contains("reach      unknown"), "{}", detail(&body));
     }
 
     #[test]

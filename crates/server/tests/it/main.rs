@@ -11,6 +11,8 @@ mod disk;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod incident;
+#[cfg(test)]
 mod kills;
 #[cfg(test)]
 mod payments;

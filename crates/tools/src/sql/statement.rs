@@ -340,17 +340,17 @@ impl Scope {
         };
         let Some(statement) = explained.statements.first() else { return Sizing::None };
         let unknown = || Sizing::Unknown(format!("the rows of `{}` cannot be counted", word(statement.verb)));
+        // `DROP SCHEMA`, `DROP OWNED BY`: rows go, and of which tables the text does not say.
+        let whole = || Some(writes()).filter(|tables| !tables.is_empty()).map_or_else(unknown, Sizing::Whole);
         match statement.verb {
-            Verb::Drop if statement.categories.contains(&Category::Data) || drops_table(text) => {
-                Sizing::Whole(writes())
-            }
+            Verb::Drop if statement.categories.contains(&Category::Data) || drops_table(text) => whole(),
             Verb::Create | Verb::Drop | Verb::Comment | Verb::Rename | Verb::Grant | Verb::Revoke => {
                 Sizing::None
             }
             // Dropping a column or changing its type rewrites every row.
-            Verb::Alter if statement.categories.contains(&Category::Data) => Sizing::Whole(writes()),
+            Verb::Alter if statement.categories.contains(&Category::Data) => whole(),
             Verb::Alter => Sizing::None,
-            Verb::Truncate => Sizing::Whole(writes()),
+            Verb::Truncate => whole(),
             Verb::Insert | Verb::Update | Verb::Delete => {
                 match reach_query(self.dialect, text, self.catalog.as_deref()) {
                     Ok(query) => Sizing::Query(Box::new(query)),

@@ -570,7 +570,12 @@ impl Tool for SqlTool {
     async fn perform(&self, warrant: Warrant<Self::Args>) -> Result<Performed, ToolError> {
         let work = Arc::clone(warrant.args());
         let mark = Mark::new(warrant.call(), work.images);
-        self.run(&warrant, work, mark, warrant.limits()).await
+        let mut performed = self.run(&warrant, work, mark, warrant.limits()).await;
+        // It was run and rolled back: so what it reaches is known as a rehearsal would know it.
+        if let Err(ToolError::Exceeded { reach }) = &mut performed {
+            reach.rehearsed = true;
+        }
+        performed
     }
 
     async fn recall(&self, upkeep: &Upkeep, call: &CallId) -> Result<Recalled, MeasureError> {

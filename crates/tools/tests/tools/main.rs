@@ -16,6 +16,7 @@ mod http;
 mod inspect;
 mod mcp;
 mod postgres;
+mod postgres_attacks;
 mod postgres_crash;
 mod postgres_schemas;
 mod postgres_triggers;
@@ -23,6 +24,7 @@ mod postgres_undo;
 mod reach;
 mod rehearsal;
 mod sqlite;
+mod sqlite_attacks;
 #[path = "../../../sql/tests/it/statements.rs"]
 mod statements;
 mod upstream;

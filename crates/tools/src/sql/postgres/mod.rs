@@ -14,6 +14,7 @@ mod connection;
 mod inspect;
 mod journal;
 mod net;
+mod rights;
 mod schema;
 mod undo;
 pub(crate) mod value;
@@ -128,7 +129,17 @@ impl PostgresDatabase {
         let scrubber = Scrubber::new(credential);
         let mut client = self.connections.connect(credential).await?;
         let wait = Duration::from_millis(self.target.limits.statement_timeout_ms).saturating_add(GRACE);
-        let outcome = tokio::time::timeout(wait, self.read_with(&mut client, &work, rows_max)).await;
+        let reading = async {
+            match self.read_with(&mut client, &work, rows_max).await {
+                // What was prepared on this connection is of a table that has changed since. It is read anew.
+                Err(trouble) if outdated(&trouble) => {
+                    client.statement_cache.clear();
+                    self.read_with(&mut client, &work, rows_max).await
+                }
+                other => other,
+            }
+        };
+        let outcome = tokio::time::timeout(wait, reading).await;
         match outcome {
             Ok(Ok(rows)) => {
                 let count = rows.len();
@@ -500,6 +511,17 @@ fn too_much(error: &Error) -> bool {
 async fn snapshot(client: &mut Object) -> Result<deadpool_postgres::Transaction<'_>, Error> {
     let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
     builder.start().await
+}
+
+/// Whether a prepared statement gives other columns than when it was prepared, because its tables have changed.
+fn outdated(trouble: &Trouble) -> bool {
+    match trouble {
+        // Of this refusal PostgreSQL has one and no code of its own.
+        Trouble::Database(error) => error.as_db_error().is_some_and(|said| {
+            *said.code() == SqlState::FEATURE_NOT_SUPPORTED && said.routine() == Some("RevalidateCachedQuery")
+        }),
+        Trouble::Row(_) | Trouble::Other(_) | Trouble::Moved(_) => false,
+    }
 }
 
 /// Whether the statement itself is at fault: names, types, grants (class 42), values (class 22), or something

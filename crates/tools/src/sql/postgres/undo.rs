@@ -203,6 +203,10 @@ impl Body for Undo<'_> {
         false
     }
 
+    fn lingers(&self) -> bool {
+        false
+    }
+
     fn undoes(&self) -> Option<&CallId> {
         Some(self.call)
     }

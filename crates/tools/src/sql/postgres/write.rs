@@ -8,15 +8,15 @@
 //! touch other rows than were measured, but none that are not counted; and when they are too many or in
 //! another table, all of it is rolled back. A stricter level would add serialization failures and no safety.
 //!
-//! What the counts cannot see is refused: a trigger that empties or rewrites a table (its lock gives it
-//! away), a server that does not count. Rows counted and then taken back inside (a trigger's exception
+//! What the counts cannot see is refused: a trigger that empties, rewrites or drops a table, rows of foreign
+//! tables (their locks give them away), a server that does not count. Rows counted and then taken back inside (a trigger's exception
 //! handler) stay counted: the count errs to the safe side.
 //!
 //! # Trying again
 //!
 //! A transaction that the server broke off for the sake of others (deadlock, serialization failure) left
-//! nothing behind, so the whole of it is tried again, a few times, with every check. Nothing else is: not a
-//! lost connection, not a timeout, and never anything after `COMMIT` was sent, but for an answer that says
+//! nothing behind, so the whole of it is tried again, a few times, with every check; and so is one whose prepared
+//! statement a changed table has outdated, which the server says before it runs it. Nothing else is: not a lost connection, not a timeout, and never anything after `COMMIT` was sent, but for an answer that says
 //! that it was rolled back.
 
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
@@ -29,8 +29,8 @@ use futures::{TryStreamExt as _, pin_mut};
 use tokio_postgres::{Client, Error, error::SqlState};
 
 use super::{
-    GRACE, PostgresDatabase, Trouble, arguments, cells, checked, failed, journal, new_rows, roll_back,
-    schema, told, too_much,
+    GRACE, PostgresDatabase, Trouble, arguments, cells, checked, failed, journal, new_rows, outdated, rights,
+    roll_back, schema, told, too_much,
 };
 use crate::{
     definition::SqlLimits,
@@ -46,6 +46,8 @@ use crate::{
 
 /// How often a transaction is begun.
 const ATTEMPTS: u32 = 4;
+/// How often deferred triggers are run that others put off.
+const ROUNDS: u32 = 8;
 
 /// What is done inside the transaction.
 pub(super) trait Body: Sync {
@@ -61,8 +63,11 @@ pub(super) trait Body: Sync {
     /// The tables that it names.
     fn writes(&self) -> Vec<TableRef>;
 
-    /// Whether it may change or empty whole tables.
+    /// Whether it may change or empty whole tables, by its own words.
     fn rewrites(&self) -> bool;
+
+    /// Whether it may leave something on the session that outlasts its transaction.
+    fn lingers(&self) -> bool;
 
     /// The call that it undoes.
     fn undoes(&self) -> Option<&CallId>;
@@ -73,7 +78,7 @@ pub(super) trait Body: Sync {
 pub(super) struct Seen {
     /// Rows of tables that go as a whole.
     pub(super) whole: BTreeMap<String, u64>,
-    /// What the command itself said: rows of foreign tables are not in the server's counts.
+    /// What the command itself said.
     pub(super) tag: u64,
     /// The rows of each table, where they are known one by one: a row may be touched more than once on the
     /// way back to what it was.
@@ -151,7 +156,11 @@ impl PostgresDatabase {
                 return Err(last(ToolError::Exceeded { reach }));
             }
             Ok(Err(trouble)) => {
-                let again = passing(&trouble);
+                let outdated = outdated(&trouble);
+                if outdated {
+                    client.statement_cache.clear();
+                }
+                let again = outdated || passing(&trouble);
                 let error = failed(&scrubber, &trouble);
                 roll_back(client).await;
                 return Err(Ended { error, again });
@@ -169,8 +178,8 @@ impl PostgresDatabase {
             // A crash here leaves the effect done and its outcome unrecorded: the gate finds the call in
             // doubt, and the journal, where there is one, knows.
             Ok(Ok(())) => {
-                if body.rewrites() {
-                    // A changed schema outlives plans and temporary objects of this session.
+                if body.lingers() {
+                    // Advisory locks, temporary objects, and plans that a changed schema has outlived.
                     drop(Object::take(client));
                 }
                 return Ok((made, count));
@@ -241,15 +250,12 @@ impl PostgresDatabase {
         }
         let before = touched(client).await?;
         let (made, seen) = body.run(client).await?;
-        // Deferred triggers would otherwise run with the commit, uncounted.
-        client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
-        if !body.rewrites() {
-            undisturbed(client).await?;
-        }
+        let after = settled(client).await?;
+        undisturbed(client, body.rewrites()).await?;
         let writes = body.writes();
         let mut moved: BTreeMap<TableRef, u64> = BTreeMap::new();
         let mut tables: BTreeMap<String, u64> = BTreeMap::new();
-        for (table, Count { rows, root }) in touched(client).await? {
+        for (table, Count { rows, root }) in after {
             let more = rows.saturating_sub(before.get(&table).map_or(0, |count| count.rows));
             // What we keep ourselves is no effect of the call; no statement of a tool can name it.
             let ours = mark.is_some() && table.schema.as_deref() == Some(journal::SCHEMA);
@@ -282,6 +288,15 @@ impl PostgresDatabase {
                 )));
             }
             journal::complete(client, mark, self.target.journal.unwrap_or_default(), &moved).await?;
+            // An undo does what it can: nobody is refused one because it could not be undone in turn.
+            if body.undoes().is_none()
+                && let Some(right) = rights::lacking(client, &mark.call).await?.first()
+            {
+                return Err(Trouble::Other(format!(
+                    "the call could not be undone, so nothing was changed: that needs the right to `{right}`, \
+                     which its administrator has not granted to the account of the tools"
+                )));
+            }
         }
         if let Some(rows) = rows {
             tables = rows;
@@ -366,11 +381,17 @@ impl Body for Statement<'_> {
     }
 
     fn rewrites(&self) -> bool {
+        // Locking rows is not among it: what a statement that does so sets off is held to what it says.
         let statement = &self.work.statement;
         matches!(statement.sizing, Sizing::Whole(_))
-            || [Category::Schema, Category::Iam, Category::Admin, Category::Lock]
+            || statement.verb == Verb::Lock
+            || [Category::Schema, Category::Iam, Category::Admin]
                 .iter()
                 .any(|category| statement.categories.contains(category))
+    }
+
+    fn lingers(&self) -> bool {
+        self.rewrites() || self.work.statement.categories.contains(&Category::Lock)
     }
 
     fn undoes(&self) -> Option<&CallId> {
@@ -378,7 +399,27 @@ impl Body for Statement<'_> {
     }
 }
 
+/// Runs what would otherwise run with the commit, uncounted: deferred triggers. Returns what the server has
+/// counted when there is nothing left to run.
+///
+/// One of them may put off others again (`SET CONSTRAINTS … DEFERRED` in its function). Each that is put off is
+/// about a row that changed, and a change is counted: so once a round changes no count, none is left.
+async fn settled(client: &Object) -> Result<BTreeMap<TableRef, Count>, Trouble> {
+    let mut counted = touched(client).await?;
+    for _round in 0..ROUNDS {
+        client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
+        let now = touched(client).await?;
+        if now == counted {
+            return Ok(now);
+        }
+        counted = now;
+    }
+    let why = "its deferred triggers put off others again and again, and what they touch cannot be counted; nothing was changed";
+    Err(Trouble::Other(why.into()))
+}
+
 /// What the server has counted of a table.
+#[derive(PartialEq, Eq)]
 struct Count {
     rows: u64,
     /// The table of which it is a partition.
@@ -416,25 +457,36 @@ async fn touched(client: &Object) -> Result<BTreeMap<TableRef, Count>, Trouble> 
     Ok(counts)
 }
 
-/// Refuses a change of rows on whose way a table was emptied or rewritten: the server forgets its counts of
-/// rows then. Doing so takes a lock that lasts to the end of the transaction, and that changing rows does not.
-async fn undisturbed(client: &Object) -> Result<(), Trouble> {
-    let sql = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_locks l \
-                 JOIN pg_catalog.pg_class c ON c.oid = l.relation \
-                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+/// Refuses what happened on the way and is in none of the server's counts of rows. The locks that it took last to
+/// the end of the transaction, and changing rows does not take them:
+///
+/// - a table was emptied or rewritten: the server forgets its counts then. A statement that says so itself
+///   (`rewrites`) was counted before;
+/// - something was dropped, so that its lock is on what is no longer there;
+/// - rows of a foreign table changed, and with them whatever the other server makes of it.
+async fn undisturbed(client: &Object, rewrites: bool) -> Result<(), Trouble> {
+    let sql = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), c.relkind = 'f' \
+                 FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_class c ON c.oid = l.relation \
+                 LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                 WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.granted \
-                  AND l.mode = 'AccessExclusiveLock' AND c.relpersistence <> 't' \
-                  AND c.relkind IN ('r', 'p', 'm', 'f') \
+                  AND CASE WHEN c.relkind = 'f' THEN l.mode NOT IN ('AccessShareLock', 'RowShareLock') \
+                           WHEN $1 THEN false \
+                           ELSE l.mode = 'AccessExclusiveLock' \
+                                AND (c.oid IS NULL OR (c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'm'))) END \
                   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d \
                                      WHERE d.datname = pg_catalog.current_database()) LIMIT 1";
     let statement = client.prepare_cached(sql).await?;
-    match client.query_opt(&statement, &[]).await? {
-        None => Ok(()),
-        Some(row) => Err(Trouble::Other(format!(
-            "a trigger or function locks table `{}` as to empty or rewrite it, and what it touches cannot be counted; nothing was changed",
-            row.try_get::<_, String>(0)?
-        ))),
-    }
+    let Some(row) = client.query_opt(&statement, &[&rewrites]).await? else { return Ok(()) };
+    let foreign = row.try_get::<_, Option<bool>>(1)? == Some(true);
+    Err(Trouble::Other(match row.try_get::<_, Option<String>>(0)? {
+        Some(table) if foreign => format!(
+            "rows of the foreign table `{table}` would change, and what that touches cannot be counted; nothing was changed"
+        ),
+        Some(table) => format!(
+            "a trigger or function locks table `{table}` as to empty or rewrite it, and what it touches cannot be counted; nothing was changed"
+        ),
+        None => "a trigger or function drops a table or another relation, and what goes with it cannot be counted; nothing was changed".into(),
+    }))
 }
 
 /// The triggers on every table that was touched or could have been by foreign keys.

@@ -33,15 +33,25 @@ pub(super) struct Connections {
     path: PathBuf,
     limits: SqlLimits,
     readers: Arc<Semaphore>,
-    idle: Arc<Mutex<Vec<Connection>>>,
-    writer: Arc<tokio::sync::Mutex<Option<Connection>>>,
+    idle: Arc<Mutex<Vec<Opened>>>,
+    writer: Arc<tokio::sync::Mutex<Option<Opened>>>,
 }
+
+/// A connection, and the file that it is on.
+#[derive(Debug)]
+struct Opened {
+    connection: Connection,
+    file: Option<FileId>,
+}
+
+/// What a file is besides its name: its device and its number there. None where the system has no such thing.
+type FileId = (u64, u64);
 
 /// The right to read with one connection.
 pub(super) struct Reader {
     path: PathBuf,
     limits: SqlLimits,
-    idle: Arc<Mutex<Vec<Connection>>>,
+    idle: Arc<Mutex<Vec<Opened>>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -49,7 +59,7 @@ pub(super) struct Reader {
 pub(super) struct Writer {
     path: PathBuf,
     limits: SqlLimits,
-    slot: OwnedMutexGuard<Option<Connection>>,
+    slot: OwnedMutexGuard<Option<Opened>>,
 }
 
 impl Connections {
@@ -87,14 +97,11 @@ impl Reader {
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut connection = match idle {
-            Some(connection) => connection,
-            None => open(&self.path, &self.limits, false)?,
-        };
-        let done = work(&mut connection);
+        let mut opened = still_on(idle, &self.path, &self.limits, false)?;
+        let done = work(&mut opened.connection);
         // One that failed is not used again: nothing of a statement must be left on it.
-        if done.is_ok() && connection.is_autocommit() {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        if done.is_ok() && opened.connection.is_autocommit() {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(opened);
         }
         done
     }
@@ -103,17 +110,43 @@ impl Reader {
 impl Writer {
     /// Opens the connection if need be. Blocks.
     pub(super) fn connection(&mut self) -> rusqlite::Result<&mut Connection> {
-        let connection = match self.slot.take() {
-            Some(connection) => connection,
-            None => open(&self.path, &self.limits, true)?,
-        };
-        Ok(self.slot.insert(connection))
+        let opened = still_on(self.slot.take(), &self.path, &self.limits, true)?;
+        Ok(&mut self.slot.insert(opened).connection)
     }
 
     /// Closes the connection, and with it whatever transaction is open.
     pub(super) fn discard(&mut self) {
         self.slot.take();
     }
+}
+
+/// The connection, if what it is on still has the name; otherwise a new one. A file that another was moved over
+/// lives on without a name as long as somebody has it open: what is read there is old, and what is written is lost.
+fn still_on(
+    opened: Option<Opened>,
+    path: &Path,
+    limits: &SqlLimits,
+    write: bool,
+) -> rusqlite::Result<Opened> {
+    let file = file_id(path);
+    if let Some(opened) = opened.filter(|opened| opened.file == file) {
+        return Ok(opened);
+    }
+    // Should the name change hands meanwhile, this is not the file that is opened, and the next to use it finds out.
+    let connection = open(path, limits, write)?;
+    Ok(Opened { connection, file })
+}
+
+#[cfg(unix)]
+fn file_id(path: &Path) -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+const fn file_id(_path: &Path) -> Option<FileId> {
+    None
 }
 
 fn open(path: &Path, limits: &SqlLimits, write: bool) -> rusqlite::Result<Connection> {
