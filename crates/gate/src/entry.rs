@@ -208,16 +208,18 @@ impl Entry {
         approval: Option<&ApprovalId>,
         limits: &Limits,
         holds: &[(String, u64)],
+        journal: Option<&str>,
     ) -> Self {
         let holds: Vec<Value> =
             holds.iter().map(|(budget, amount)| json!({ "amount": amount, "budget": budget })).collect();
-        let body = json!({
+        let mut body = json!({
             "decision": decision,
             "digest": call.digest,
             "holds": holds,
             "limits": limits,
             "system": call.tool.system.name,
         });
+        put(&mut body, "journal", journal);
         Self::new(at_ms, "warrant_issued", body).about(&call.requester, &call.id).under(approval)
     }
 
@@ -291,10 +293,11 @@ impl Entry {
             .under(record.approval.as_ref())
     }
 
-    /// An earlier call was taken back by another one. Stands under the earlier one's id.
+    /// An earlier call was taken back by another one, but for what is `left`. Stands under the earlier one's id.
     #[must_use]
-    pub fn undone(at_ms: i64, undone: &CallId, by: &StoredCall) -> Self {
-        let body = json!({ "by": by.id, "on_behalf_of": by.requester.on_behalf_of });
+    pub fn undone(at_ms: i64, undone: &CallId, by: &StoredCall, left: Option<Value>) -> Self {
+        let mut body = json!({ "by": by.id, "on_behalf_of": by.requester.on_behalf_of });
+        put(&mut body, "left", left);
         Self::new(at_ms, "undone", body).about(&by.requester, undone)
     }
 
@@ -320,6 +323,13 @@ impl Entry {
     #[must_use]
     pub fn administered(at_ms: i64, kind: &'static str, body: Value) -> Self {
         Self::new(at_ms, kind, body)
+    }
+}
+
+/// Adds a field that is only there when it says something.
+fn put(body: &mut Value, name: &str, value: Option<impl Into<Value>>) {
+    if let (Some(body), Some(value)) = (body.as_object_mut(), value) {
+        body.insert(name.into(), value.into());
     }
 }
 

@@ -216,6 +216,8 @@ pub struct Intent {
     pub call: StoredCall,
     /// The system it acts on.
     pub system: SystemName,
+    /// The record of calls that the system keeps: see [`Tool::journal`](crate::Tool::journal).
+    pub journal: Option<String>,
     /// What it does.
     pub effect: Effect,
     /// The decision it stands on.
@@ -462,6 +464,9 @@ pub struct CallRecord {
     pub call: StoredCall,
     /// The system it acts on.
     pub system: SystemName,
+    /// The record of calls that the system kept then, where it kept one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<String>,
     /// What it does.
     pub effect: Effect,
     /// The decision it stands on.

@@ -27,6 +27,8 @@ pub use clock::{Clock, Entropy};
 pub use entry::Entry;
 pub use gate::{Gate, NotRecalled, Settings};
 pub use ledger::Ledger;
-pub use tool::{Evidence, MeasureError, Measured, Parsed, Performed, Recalled, Sample, Tool, ToolError};
+pub use tool::{
+    Doubt, Evidence, MeasureError, Measured, Parsed, Performed, Recalled, Sample, Tool, ToolError,
+};
 pub use vault::{Authority, Credential, Upkeep, Vault, VaultFault};
 pub use warrant::{Limits, Probe, Warrant};

@@ -387,6 +387,7 @@ impl Ledger for SimLedger {
             let record = CallRecord {
                 call: intent.call,
                 system: intent.system,
+                journal: intent.journal,
                 effect: intent.effect,
                 decision: intent.decision,
                 approval: intent.approval,

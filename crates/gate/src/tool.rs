@@ -50,6 +50,19 @@ pub trait Tool: Send + Sync + 'static {
         None
     }
 
+    /// What taking back left as it was, or brought back otherwise, as the log may say it: numbers and names,
+    /// and no value of any row. None when everything is as before.
+    fn not_undone(&self, _reply: &Value) -> Option<Value> {
+        None
+    }
+
+    /// Which record of its calls the system keeps now. It stands in the intent of a write, so that what became
+    /// of the call is asked of that record and of no other; [`Tool::perform`] holds to [`Warrant::journal`].
+    /// None where there is none, or none can be learnt.
+    fn journal(&self, _upkeep: &Upkeep) -> impl Future<Output = Option<String>> + Send {
+        std::future::ready(None)
+    }
+
     /// Asks the system what became of a call whose outcome was lost. Where the answer is
     /// [`Recalled::Never`], the system itself sees to it that the call cannot take effect any more.
     ///
@@ -58,10 +71,22 @@ pub trait Tool: Send + Sync + 'static {
     fn recall(
         &self,
         _upkeep: &Upkeep,
-        _call: &CallId,
+        _doubt: &Doubt,
     ) -> impl Future<Output = Result<Recalled, MeasureError>> + Send {
         std::future::ready(Ok(Recalled::Unknown))
     }
+}
+
+/// A call whose outcome was lost, and what is known for judging whoever tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubt {
+    /// The call.
+    pub call: CallId,
+    /// The record that it would stand in: [`Tool::journal`] when it was issued.
+    pub journal: Option<String>,
+    /// A call that took effect on the same system under the same record, the newest known. A record without
+    /// it has forgotten, and what it has not is no proof.
+    pub witness: Option<CallId>,
 }
 
 /// What a system knows of a call whose outcome was lost.

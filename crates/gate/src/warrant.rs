@@ -72,6 +72,7 @@ pub struct Warrant<A> {
     call: Call<A>,
     decision: DecisionId,
     limits: Limits,
+    journal: Option<String>,
 }
 
 impl<A> Warrant<A> {
@@ -86,11 +87,12 @@ impl<A> Warrant<A> {
         ledger: &L,
     ) -> Result<(Self, OpenCall, Issued), (Call<A>, NotIssued)> {
         let open = OpenCall { call: intent.call.id.clone(), approval: intent.approval.clone() };
+        let journal = intent.journal.clone();
         match ledger.issue(intent).await {
             // A crash here leaves an intent without outcome: the call is in doubt, although nothing was done.
             Ok(issued) => {
                 let Permitted { call, decision, limits } = permitted;
-                Ok((Self { call, decision, limits }, open, issued))
+                Ok((Self { call, decision, limits, journal }, open, issued))
             }
             Err(why) => Err((permitted.call, why)),
         }
@@ -114,6 +116,11 @@ impl<A> Warrant<A> {
     /// How far the call may go.
     pub const fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The system's record that the intent names: the call takes effect under this one, or not at all.
+    pub fn journal(&self) -> Option<&str> {
+        self.journal.as_deref()
     }
 
     /// The most rows the call may touch or return: [`Limits::rows_max`].

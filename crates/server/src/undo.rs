@@ -27,6 +27,8 @@ pub(crate) struct Undo {
     pub(crate) call: CallId,
     /// Leave rows as they are that changed since, instead of refusing.
     pub(crate) skip_changed: bool,
+    /// Columns that may differ afterwards, because triggers write them.
+    pub(crate) rewritten: Vec<String>,
     pub(crate) reason: Option<String>,
     pub(crate) session: Option<String>,
     /// How long to wait for people before the answer is `pending`.
@@ -63,6 +65,11 @@ impl App {
             "call": undo.call,
             "on_change": if undo.skip_changed { "skip" } else { "refuse" },
         });
+        if !undo.rewritten.is_empty()
+            && let Some(arguments) = arguments.as_object_mut()
+        {
+            arguments.insert("rewritten".into(), json!(undo.rewritten));
+        }
         if let (Some(reason), Some(arguments)) = (undo.reason, arguments.as_object_mut()) {
             arguments.insert(countersign_rules::call::REASON_FIELD.into(), reason.into());
         }

@@ -158,6 +158,7 @@ impl Issue {
             record: CallRecord {
                 call: intent.call.clone(),
                 system: intent.system.clone(),
+                journal: intent.journal.clone(),
                 effect: intent.effect,
                 decision: intent.decision.clone(),
                 approval: intent.approval.clone(),
@@ -409,6 +410,7 @@ impl CallRow {
             rows: row.count(7)?,
             call: row.json(9)?,
             outcome: row.optional_json(11)?,
+            journal: row.optional_text(12)?.map(ToOwned::to_owned),
         };
         Ok(Self { record, process: row.int(8)?, charge: row.json(10)? })
     }
@@ -418,7 +420,7 @@ macro_rules! select_calls {
     ($($rest:literal),+) => {
         concat!(
             "SELECT system, effect, decision, approval, state, issued_ms, closed_ms, row_count, process, body, ",
-            "charge, outcome FROM call ",
+            "charge, outcome, journal FROM call ",
             $($rest),+
         )
     };
@@ -477,7 +479,8 @@ pub(crate) fn insert(id: &CallId, row: &CallRow) -> Result<Query, LedgerFault> {
     let outcome = record.outcome.as_ref().map(json).transpose()?;
     Ok(Query::one(
         "INSERT INTO call (id, system, effect, decision, approval, state, issued_ms, closed_ms, row_count, \
-         process, body, charge, outcome) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+         process, body, charge, outcome, journal) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         vec![
             id.as_str().into(),
             record.system.as_str().into(),
@@ -492,6 +495,7 @@ pub(crate) fn insert(id: &CallId, row: &CallRow) -> Result<Query, LedgerFault> {
             json(&record.call)?,
             json(charge)?,
             outcome.into(),
+            record.journal.as_deref().into(),
         ],
     ))
 }

@@ -5,7 +5,7 @@
 //! request's place, as each of them reads it out of JSON.
 
 /// Every step, in order; the first is number 1.
-pub(crate) const STEPS: &[&str] = &[FIRST, CODES, ASKED, MARKS];
+pub(crate) const STEPS: &[&str] = &[FIRST, CODES, ASKED, MARKS, JOURNAL];
 
 /// The number of the newest schema this program knows.
 pub(crate) fn newest() -> i64 {
@@ -180,6 +180,9 @@ ALTER TABLE counter ADD COLUMN mark TEXT;
 ALTER TABLE counter ADD COLUMN mark_day BIGINT;
 ALTER TABLE session ADD COLUMN mark_day BIGINT;
 ";
+
+/// Which record of its calls a system kept when a call was issued.
+const JOURNAL: &str = "ALTER TABLE call ADD COLUMN journal TEXT;";
 
 #[cfg(test)]
 mod tests {

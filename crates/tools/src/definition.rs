@@ -67,17 +67,20 @@ pub struct SqliteTarget {
 }
 
 /// How calls are kept in the target's own database: which ones took effect, and what rows were before them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalSettings {
     /// How long rows are kept for undo, in milliseconds.
     pub retention_ms: u64,
     /// The most bytes of rows that one call may keep; a call that would keep more is rolled back.
     pub bytes_max: u64,
+    /// Columns, as `column` or `table.column`, in which rows that are put back may differ from what they
+    /// were, because the database's own triggers write them. On SQLite triggers are off while rows go back.
+    pub rewritten: BTreeSet<String>,
 }
 
 impl Default for JournalSettings {
     fn default() -> Self {
-        Self { retention_ms: 30 * 24 * 3_600_000, bytes_max: 256 * 1024 * 1024 }
+        Self { retention_ms: 30 * 24 * 3_600_000, bytes_max: 256 * 1024 * 1024, rewritten: BTreeSet::new() }
     }
 }
 

@@ -9,8 +9,11 @@ use super::Gate;
 use crate::{
     entry::Entry,
     ledger::{CallOutcome, CallRecord, CallState, Ledger, LedgerFault, Settlement},
-    tool::{MeasureError, Recalled, Tool},
+    tool::{Doubt, MeasureError, Recalled, Tool},
 };
+
+/// Among how many of the newest calls a witness is looked for.
+const WITNESSES_MAX: u32 = 1_000;
 
 impl<L: Ledger> Gate<L> {
     /// A person's finding about a call in doubt. Returns whether there was such a call.
@@ -61,7 +64,12 @@ impl<L: Ledger> Gate<L> {
             return Ok(Recalled::Unknown);
         }
         let upkeep = self.upkeep(spec);
-        let asked = AssertUnwindSafe(tool.recall(&upkeep, &record.call.id)).catch_unwind().await;
+        let doubt = Doubt {
+            call: record.call.id.clone(),
+            journal: record.journal.clone(),
+            witness: self.witness(record).await?,
+        };
+        let asked = AssertUnwindSafe(tool.recall(&upkeep, &doubt)).catch_unwind().await;
         let recalled = asked.unwrap_or_else(|_| Err(MeasureError::System("the tool failed".into())))?;
         let now_ms = self.clock.now_ms();
         let (outcome, settlement, used) = match &recalled {
@@ -89,7 +97,7 @@ impl<L: Ledger> Gate<L> {
             && let Ok(parsed) = tool.parse(&record.call.arguments)
             && let Some(undone) = tool.undoes(&parsed.args)
         {
-            entries.push(Entry::undone(now_ms, &undone, &record.call));
+            entries.push(Entry::undone(now_ms, &undone, &record.call, None));
         }
         // A crash here leaves the call in doubt, and the system's record answers the same again.
         let settled = self.ledger.resolve(&record.call.id, outcome, settlement, now_ms, entries).await?;
@@ -97,6 +105,20 @@ impl<L: Ledger> Gate<L> {
             tracing::info!(call = %record.call.id, happened = used.is_some(), "a doubt was settled by the system's record");
         }
         Ok(recalled)
+    }
+
+    /// The newest call that took effect on the same system under the same record, if it is not too long ago.
+    async fn witness(&self, record: &CallRecord) -> Result<Option<CallId>, LedgerFault> {
+        let Some(journal) = &record.journal else { return Ok(None) };
+        let done = self.ledger.calls(Some(CallState::Done), WITNESSES_MAX).await?;
+        // Only those whose effect is sure: what a person found is no proof of what the system keeps.
+        let sure = done.into_iter().find(|done| {
+            done.system == record.system
+                && done.effect >= Effect::Write
+                && done.journal.as_ref() == Some(journal)
+                && matches!(done.outcome, Some(CallOutcome::Done { .. }))
+        });
+        Ok(sure.map(|done| done.call.id))
     }
 }
 

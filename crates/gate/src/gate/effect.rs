@@ -46,6 +46,10 @@ impl<L: Ledger> Gate<L> {
             Ok(holds) => holds,
             Err(refusal) => return Round::Answer(self.refuse(call, granted, entries, refusal).await),
         };
+        let journal = match facts.effect {
+            Effect::Read => None,
+            Effect::Write | Effect::Destructive => tool.journal(&self.upkeep(tool.spec())).await,
+        };
         let approval = granted.map(|record| record.request.id.clone());
         let without_intent = entries.clone();
         let named: Vec<(String, u64)> = holds.iter().map(|h| (h.account.budget.clone(), h.amount)).collect();
@@ -56,12 +60,14 @@ impl<L: Ledger> Gate<L> {
             approval.as_ref(),
             &permitted.limits,
             &named,
+            journal.as_deref(),
         ));
         let stored = call.stored();
         let undoes = tool.undoes(&call.parsed);
         let intent = Intent {
             call: stored.clone(),
             system: call.tool.system.name.clone(),
+            journal,
             effect: facts.effect,
             decision: permitted.decision.clone(),
             rates: rate_keys(call),
@@ -114,7 +120,13 @@ impl<L: Ledger> Gate<L> {
             if facts.effect == Effect::Read && approval.is_none() { Wait::Queued } else { Wait::Durable };
         let mut closing = open.closing(outcome.clone(), settlement, entry, ended_ms);
         if let Some(undone) = undoes.filter(|_| outcome.state() == CallState::Done) {
-            closing.entries.push(Entry::undone(ended_ms, &undone, &stored));
+            let left = match &outcome {
+                CallOutcome::Done { reply } => tool.not_undone(reply),
+                CallOutcome::DoneWithoutResult { .. }
+                | CallOutcome::Failed { .. }
+                | CallOutcome::InDoubt { .. } => None,
+            };
+            closing.entries.push(Entry::undone(ended_ms, &undone, &stored, left));
         }
         if let Err(fault) = self.close_call(closing, wait).await {
             let refusal = Refusal::new(

@@ -2,8 +2,8 @@
 use countersign_gate::{Limits, Warrant};
 use countersign_rules::{Call, DecisionId};
 
-fn forge(call: Call<()>, decision: DecisionId, limits: Limits) -> Warrant<()> {
-    Warrant { call, decision, limits }
+fn forge(call: Call<()>, decision: DecisionId, limits: Limits, journal: Option<String>) -> Warrant<()> {
+    Warrant { call, decision, limits, journal }
 }
 
 fn main() {}

@@ -198,3 +198,33 @@ async fn what_an_undo_in_doubt_took_back_is_told_together_with_its_outcome() {
         assert_eq!((world.logged("doubt_resolved"), world.logged("undone")), (1, 1), "{fault:?}");
     }
 }
+
+#[tokio::test]
+async fn the_intent_names_the_systems_record_and_a_newer_effect_bears_witness_of_it() {
+    let world = World::new(7, 10, Vec::new());
+    // A call under another record is no witness, nor is a read or one that failed.
+    *world.system.name.lock().unwrap() = Some("other@place".into());
+    world.call(&world.note, 0, 1).await;
+    *world.system.name.lock().unwrap() = Some("record@place".into());
+    world.call(&world.read, 0, 1).await;
+    world.system.trouble.lock().unwrap().push(Trouble::Dies);
+    let lost = world.call(&world.note, 1, 2).await;
+    let lost = record(&world, &lost).await;
+    assert_eq!(lost.journal.as_deref(), Some("record@place"));
+    let named: Vec<_> =
+        world.ledger.log().into_iter().filter(|entry| entry.kind == "warrant_issued").collect();
+    let names: Vec<_> =
+        named.iter().map(|entry| entry.body.get("journal").and_then(|name| name.as_str())).collect();
+    assert_eq!(names, [Some("other@place"), None, Some("record@place")]);
+    let asked = async || {
+        world.system.forgetful.lock().unwrap().push(Forgetful::KeepsNothing);
+        assert_eq!(world.gate.recall(&*world.note, &lost).await, Ok(Recalled::Unknown));
+        world.system.doubt.lock().unwrap().clone().unwrap()
+    };
+    let doubt = asked().await;
+    assert_eq!((doubt.call.clone(), doubt.journal.as_deref()), (lost.call.id.clone(), Some("record@place")));
+    assert_eq!(doubt.witness, None);
+    let done = world.call(&world.note, 2, 3).await;
+    let done = record(&world, &done).await;
+    assert_eq!(asked().await.witness, Some(done.call.id));
+}

@@ -6,7 +6,7 @@ use std::{
 };
 
 use countersign_gate::{
-    Answer, Gate, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Sample, Settings, Tool,
+    Answer, Doubt, Gate, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Sample, Settings, Tool,
     ToolError, Upkeep, Warrant,
     ledger::{CallState, Ledger as _},
     simulation::{SimClock, SimLedger, ports},
@@ -77,6 +77,10 @@ pub(crate) struct System {
     pub(crate) intruder: Mutex<Vec<u64>>,
     /// What the system keeps of calls: rows touched, or `None` for one that is fenced off.
     pub(crate) journal: Mutex<BTreeMap<String, Option<u64>>>,
+    /// What that record is called now.
+    pub(crate) name: Mutex<Option<String>>,
+    /// What it was asked last.
+    pub(crate) doubt: Mutex<Option<Doubt>>,
     /// The call that every later one takes back.
     pub(crate) undoes: Mutex<Option<CallId>>,
     /// How often it was asked about a call.
@@ -314,7 +318,12 @@ impl Tool for RowTool {
         self.system.undoes.lock().unwrap().clone()
     }
 
-    async fn recall(&self, _: &Upkeep, call: &CallId) -> Result<Recalled, MeasureError> {
+    async fn journal(&self, _: &Upkeep) -> Option<String> {
+        self.system.name.lock().unwrap().clone()
+    }
+
+    async fn recall(&self, _: &Upkeep, doubt: &Doubt) -> Result<Recalled, MeasureError> {
+        *self.system.doubt.lock().unwrap() = Some(doubt.clone());
         *self.system.recalls.lock().unwrap() += 1;
         let forgetful = self.system.forgetful.lock().unwrap().pop();
         match forgetful {
@@ -324,7 +333,7 @@ impl Tool for RowTool {
             None => {}
         }
         let mut journal = self.system.journal.lock().unwrap();
-        Ok(match journal.entry(call.to_string()).or_insert(None) {
+        Ok(match journal.entry(doubt.call.to_string()).or_insert(None) {
             Some(rows) => Recalled::Happened { rows: *rows, amount: None },
             None => Recalled::Never,
         })

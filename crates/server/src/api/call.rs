@@ -334,6 +334,10 @@ pub(crate) struct Undoing {
     /// What to do about rows that changed since; `refuse` if not said.
     #[serde(default)]
     on_change: OnChange,
+    /// Columns, as `column` or `table.column`, in which rows may differ afterwards because triggers of the
+    /// database write them. Each that does is told in the result.
+    #[serde(default)]
+    rewritten: Vec<String>,
     /// Why, for the record and the approver.
     reason: Option<String>,
     /// A key that names the session. The credential's own session if not said.
@@ -371,6 +375,7 @@ pub(crate) async fn undo(
     let undo = Undo {
         call: id,
         skip_changed: undoing.on_change == OnChange::Skip,
+        rewritten: undoing.rewritten,
         reason: undoing.reason,
         session: undoing.session,
         wait: wait.min(api.app.config().server.wait),

@@ -205,7 +205,12 @@ impl Story {
                 let person = person.map(|id| format!(", for `{}`", one_line(id))).unwrap_or_default();
                 let text = format!("UNDONE by call `{by}` of agent `{}`{person}", entry.word("/agent"));
                 self.undone_by = Some(by);
-                vec![text]
+                let mut lines = vec![text];
+                if let Some(left) = entry.at("/body/left") {
+                    // Names and numbers only: which rows had changed since, and what triggers wrote again.
+                    lines.push(one_line(&format!("but for {left}")));
+                }
+                lines
             }
             // A kind of a later version: what it says, in its own words.
             other => {

@@ -23,6 +23,9 @@ pub(super) struct Undo {
     /// Leave rows as they are that changed since, and undo the others
     #[arg(long)]
     skip_changed: bool,
+    /// Columns that may differ afterwards because triggers write them, as `column` or `table.column`
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
+    rewritten: Vec<String>,
     /// Why, for the record and the approver
     #[arg(long)]
     reason: Option<String>,
@@ -39,6 +42,7 @@ impl Undo {
         let body = json!({
             "on_change": if self.skip_changed { "skip" } else { "refuse" },
             "reason": self.reason,
+            "rewritten": self.rewritten,
             "wait_ms": self.wait_ms,
         });
         let reply = self.connect.client()?.reply(Method::POST, &path, Some(&body)).await?;
@@ -79,6 +83,15 @@ fn told(call: &str, answer: &Value) -> String {
         let examples = answer.pointer("/result/examples").and_then(Value::as_array).into_iter().flatten();
         lines
             .extend(examples.filter_map(Value::as_str).map(|example| format!("      {}", one_line(example))));
+    }
+    let rewritten = answer.pointer("/result/rewritten").and_then(Value::as_object).into_iter().flatten();
+    for (table, columns) in rewritten {
+        for (column, rows) in columns.as_object().into_iter().flatten() {
+            let (table, column) = (one_line(table), one_line(column));
+            lines.push(format!(
+                "   not as before, because a trigger wrote it: `{column}` in {rows} rows of `{table}`"
+            ));
+        }
     }
     let undo = one_line(&text(answer, "/call"));
     lines.push(format!("   this was call `{undo}`, which can be undone as well"));

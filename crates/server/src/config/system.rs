@@ -31,7 +31,7 @@ pub struct SystemConfig {
     pub(crate) place: Place,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Sqlite,
     Postgres,
@@ -105,7 +105,7 @@ fn sqlite(section: &mut Section<'_, '_>, folder: &Path) -> Option<Target> {
     section.set_defaults(reference("system", Some("sqlite")));
     let path = section.required("path", "say which file, such as `path = \"billing.db\"`", text);
     let limits = sql_limits(section);
-    let journal = journal(section, "sqlite");
+    let journal = journal(section, Kind::Sqlite);
     Some(Target::Sqlite(SqliteTarget { path: folder.join(path?), limits: limits?, journal: journal? }))
 }
 
@@ -125,7 +125,7 @@ fn postgres(
     let connections_max = size(section, "connections_max", 1..=1_000);
     let connect_timeout_ms = section.defaulted("connect_timeout_ms", integer(MS));
     let limits = sql_limits(section);
-    let journal = journal(section, "postgres");
+    let journal = journal(section, Kind::Postgres);
     secrets.insert("url".to_owned(), url?);
     Some(Target::Postgres(PostgresTarget {
         search_path: search_path?,
@@ -138,14 +138,21 @@ fn postgres(
 }
 
 /// `[system.NAME.journal]`: there, or not. `None` when there was a mistake.
-fn journal(section: &mut Section<'_, '_>, kind: &str) -> Option<Option<JournalSettings>> {
+fn journal(section: &mut Section<'_, '_>, kind: Kind) -> Option<Option<JournalSettings>> {
     let Some(mut journal) = section.section("journal") else { return Some(None) };
-    let defaults = reference("system", Some(kind)).and_then(|system| system.get("journal"));
+    let word = KINDS.iter().find(|(_, known)| *known == kind).map(|(word, _)| *word);
+    let defaults = reference("system", word).and_then(|system| system.get("journal"));
     journal.set_defaults(defaults.and_then(|journal| journal.get_ref().as_table()));
     let retention_ms = journal.defaulted("retention_ms", integer(60_000..=RETENTION_MS_MAX));
     let bytes_max = journal.defaulted("bytes_max", integer(1_024..=64 * 1024 * 1024 * 1024));
+    let rewritten = match kind {
+        Kind::Postgres => journal.defaulted("rewritten", list(|name| Ok(name.to_owned())))?,
+        // On SQLite no trigger runs while rows go back.
+        Kind::Sqlite | Kind::Http | Kind::Mcp => Vec::new(),
+    };
     journal.finish();
-    Some(Some(JournalSettings { retention_ms: retention_ms?, bytes_max: bytes_max? }))
+    let rewritten = rewritten.into_iter().collect();
+    Some(Some(JournalSettings { retention_ms: retention_ms?, bytes_max: bytes_max?, rewritten }))
 }
 
 fn sql_limits(section: &mut Section<'_, '_>) -> Option<SqlLimits> {

@@ -58,6 +58,7 @@ pub(crate) fn intent_of(call: StoredCall) -> Intent {
     Intent {
         call,
         system: SystemName::parse("billing").unwrap(),
+        journal: Some("journal@place".into()),
         effect: Effect::Write,
         decision: DecisionId::parse("dec-1").unwrap(),
         rates: Vec::new(),

@@ -6,13 +6,16 @@
 //!
 //! [`Recalled::Never`]: countersign_gate::Recalled::Never
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use countersign_gate::{MeasureError, Measured, Sample};
+use countersign_gate::{Doubt, MeasureError, Measured, Recalled, Sample};
 use countersign_rules::{Call, CallId, Reach};
 use serde_json::{Value, json};
 
-use super::statement::sum;
+use super::{statement::sum, tool::Columns};
 
 /// Where a system keeps no journal.
 pub(crate) const NO_JOURNAL: &str = "the system keeps no journal of calls";
@@ -26,6 +29,8 @@ pub(crate) struct Mark {
     pub(crate) tool: String,
     /// The call's digest, in hexadecimal.
     pub(crate) digest: String,
+    /// The journal that the call's intent names: under this one it is kept, or it does not happen.
+    pub(crate) journal: Option<String>,
     /// Whether the rows it changes are kept, so that it can be undone. Where they cannot all be kept, the
     /// call is rolled back: what the rules were told is reversible, is.
     pub(crate) images: bool,
@@ -33,13 +38,91 @@ pub(crate) struct Mark {
 
 impl Mark {
     /// The mark of a call.
-    pub(crate) fn new<A>(call: &Call<A>, images: bool) -> Self {
+    pub(crate) fn new<A>(call: &Call<A>, images: bool, journal: Option<&str>) -> Self {
         Self {
             call: call.id.clone(),
             tool: call.tool.name.to_string(),
             digest: call.digest.to_string(),
+            journal: journal.map(ToOwned::to_owned),
             images,
         }
+    }
+}
+
+/// Which journal a database keeps: learnt once, and again after another was met.
+///
+/// It is written `name@place`. The name is random, made when the database was prepared, and copied with it; the
+/// place tells copies apart, as far as they can be.
+#[derive(Debug, Default)]
+pub(crate) struct Known(Mutex<Option<Arc<str>>>);
+
+impl Known {
+    pub(crate) fn get(&self) -> Option<Arc<str>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set(&self, journal: Option<Arc<str>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = journal;
+    }
+}
+
+/// Why a call is not performed: the journal that it finds is not that of its intent.
+pub(crate) fn elsewhere(intended: Option<&str>, found: &str) -> String {
+    match intended {
+        Some(intended) => format!(
+            "the database keeps journal `{found}`, and the call was recorded for `{intended}`: its address leads \
+             elsewhere now, or another server took over; nothing was changed, propose it again"
+        ),
+        None => {
+            "which journal the database keeps was not known when the call was recorded; nothing was changed, \
+                 propose it again"
+                .into()
+        }
+    }
+}
+
+/// What a journal shows of a call in doubt.
+pub(crate) struct Shown<'s> {
+    /// The journal that was asked.
+    pub(crate) journal: &'s str,
+    /// Its record of the call: how many rows, or that it was fenced off.
+    pub(crate) record: Option<Recalled>,
+    /// Whether it has the record of [`Doubt::witness`]. True where there is none to ask for.
+    pub(crate) has_witness: bool,
+}
+
+impl Shown<'_> {
+    /// What is to be believed of it: what became of the call, or nothing because the journal has no record of
+    /// it and never had one. Then, and only then, it may be fenced off.
+    ///
+    /// A record counts in any copy of the journal, for it was copied from where the call took effect. That there
+    /// is none counts only in the very place that the call was for, and only if nothing was forgotten there.
+    pub(crate) fn believed(self, doubt: &Doubt) -> Result<Option<Recalled>, String> {
+        let name = |journal: &str| journal.split_once('@').map(|(name, _)| name.to_owned());
+        let Some(intended) = &doubt.journal else { return Ok(Some(Recalled::Unknown)) };
+        let (found, call) = (self.journal, &doubt.call);
+        if name(intended) != name(found) {
+            return Err(format!(
+                "the database keeps journal `{found}`, and call `{call}` was recorded for `{intended}`: its address \
+                 leads to another database, which knows nothing of it"
+            ));
+        }
+        if let Some(record) = self.record {
+            return Ok(Some(record));
+        }
+        if intended != found {
+            return Err(format!(
+                "journal `{found}` has no record of call `{call}`, and is a copy of `{intended}` or was taken over by \
+                 another server: that it is missing there proves nothing"
+            ));
+        }
+        if let Some(witness) = doubt.witness.as_ref().filter(|_| !self.has_witness) {
+            return Err(format!(
+                "journal `{found}` has no record of call `{call}`, and none of call `{witness}` either, which took effect: \
+                 it was brought back to an older state, and what is missing there proves nothing"
+            ));
+        }
+        Ok(None)
     }
 }
 
@@ -52,6 +135,17 @@ pub(crate) enum OnChange {
     Skip,
 }
 
+/// What is to be undone, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Undoing {
+    /// The call.
+    pub(crate) call: CallId,
+    /// What is done about rows that changed since.
+    pub(crate) on_change: OnChange,
+    /// Columns of which triggers may have the last word.
+    pub(crate) rewritten: Columns,
+}
+
 /// What undoing a call comes to: measured before, and done after.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Undone {
@@ -59,8 +153,10 @@ pub(crate) struct Undone {
     pub(crate) restored: BTreeMap<String, u64>,
     /// Rows that changed since, by table, and are left as they are.
     pub(crate) changed: BTreeMap<String, u64>,
-    /// Keys of a few of the rows that changed since, as `table (key)`.
+    /// Keys of a few of the rows that changed since, as `table (key)`, masked.
     pub(crate) examples: Vec<String>,
+    /// Rows that went back but for a column that a trigger writes, by table and column.
+    pub(crate) rewritten: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 /// How many keys of changed rows are told.
@@ -83,31 +179,31 @@ impl OnChange {
 
 impl Undone {
     /// Why it is not done: rows changed since, and they are not to be skipped.
-    pub(crate) fn refusal(&self, call: &CallId, on_change: OnChange) -> Option<String> {
+    pub(crate) fn refusal(&self, undoing: &Undoing) -> Option<String> {
         let changed = sum(&self.changed);
-        if changed == 0 || on_change == OnChange::Skip {
+        if changed == 0 || undoing.on_change == OnChange::Skip {
             return None;
         }
         Some(format!(
             "{changed} rows changed since call `{call}` ({}); with `on_change` = `skip` they stay as they are, and {} others go back",
             self.examples.join(", "),
             sum(&self.restored),
+            call = undoing.call,
         ))
     }
 
     /// What undoing would touch, for the rules and the approver. The very number: the rows are known by name.
     pub(crate) fn measured(
         &self,
-        call: &CallId,
-        on_change: OnChange,
+        undoing: &Undoing,
         triggers: Vec<String>,
         sample: Option<Sample>,
     ) -> Result<Measured, MeasureError> {
-        if let Some(why) = self.refusal(call, on_change) {
+        if let Some(why) = self.refusal(undoing) {
             return Err(MeasureError::NotMeasurable(why));
         }
         if self.restored.is_empty() {
-            let why = format!("nothing is left to undo of call `{call}`");
+            let why = format!("nothing is left to undo of call `{}`", undoing.call);
             return Err(MeasureError::NotMeasurable(why));
         }
         let reach = Reach {
@@ -127,6 +223,7 @@ impl Undone {
             "restored": self.restored,
             "changed_since": self.changed,
             "examples": self.examples,
+            "rewritten": self.rewritten,
         })
     }
 }

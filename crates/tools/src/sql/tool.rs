@@ -3,16 +3,16 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_gate::{
-    Authority, Credential, Limits, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Tool,
+    Authority, Credential, Doubt, Limits, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Tool,
     ToolError, Upkeep, Vault, Warrant,
 };
-use countersign_rules::{CallId, Code, DeclaredEffect, Effect, Reach, Refusal, SystemSpec, ToolSpec};
+use countersign_rules::{Code, DeclaredEffect, Effect, Reach, Refusal, SystemSpec, ToolSpec};
 use countersign_sql::{Dialect, Known, Snapshot};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use super::{
-    journal::{Mark, NO_JOURNAL, OnChange, Undone},
+    journal::{Mark, NO_JOURNAL, Undoing, Undone},
     postgres::{JOURNAL_SCHEMA, PostgresDatabase},
     sqlite::SqliteDatabase,
     statement::{Outside, Scope, Sizing, Statement, Writer},
@@ -32,6 +32,7 @@ pub struct SqlSystem {
     vault: Arc<dyn Vault>,
     database: Database,
     journal: bool,
+    rewritten: BTreeSet<String>,
     rehearse: Rehearse,
     catalog: Option<Arc<Snapshot>>,
     /// The catalog, ready to be asked.
@@ -59,14 +60,18 @@ impl SqlSystem {
         check_kind(definition)?;
         let spec = definition.spec.clone();
         let (journal, rehearse) = match &definition.target {
-            Target::Sqlite(target) => (target.journal.is_some(), target.limits.rehearse),
-            Target::Postgres(target) => (target.journal.is_some(), target.limits.rehearse),
-            Target::Http(_) | Target::Mcp(_) => (false, Rehearse::Never),
+            Target::Sqlite(target) => (target.journal.as_ref(), target.limits.rehearse),
+            Target::Postgres(target) => (target.journal.as_ref(), target.limits.rehearse),
+            Target::Http(_) | Target::Mcp(_) => (None, Rehearse::Never),
         };
+        let rewritten = journal.map(|journal| journal.rewritten.clone()).unwrap_or_default();
+        let journal = journal.is_some();
         let database = match &definition.target {
-            Target::Sqlite(target) => {
-                Database::Sqlite(SqliteDatabase::new(target.path.clone(), target.limits, target.journal))
-            }
+            Target::Sqlite(target) => Database::Sqlite(SqliteDatabase::new(
+                target.path.clone(),
+                target.limits,
+                target.journal.clone(),
+            )),
             Target::Postgres(target) => {
                 if target.search_path.is_empty() || target.search_path.iter().any(String::is_empty) {
                     let error = DefinitionError::system(&spec.name, "search_path", "names no schema");
@@ -84,7 +89,7 @@ impl SqlSystem {
         };
         let catalog = definition.catalog.clone();
         let known = catalog.as_deref().map(|snapshot| Arc::new(Known::new(snapshot.catalog.clone())));
-        let system = Self { spec, vault, database, journal, rehearse, catalog, known };
+        let system = Self { spec, vault, database, journal, rewritten, rehearse, catalog, known };
         system.check_catalog()?;
         Ok(Arc::new(system))
     }
@@ -118,20 +123,37 @@ impl SqlSystem {
         self.journal
     }
 
+    /// Columns in which rows that are put back may differ, because triggers write them.
+    pub(crate) const fn rewritten(&self) -> &BTreeSet<String> {
+        &self.rewritten
+    }
+
     fn credential(&self, authority: &dyn Authority) -> Result<Credential, String> {
         self.vault.open(authority).map_err(|fault| fault.to_string())
     }
 
+    /// Which journal the database keeps now. None when it keeps none, or cannot say.
+    pub(crate) async fn journal(&self, authority: &dyn Authority) -> Option<String> {
+        if !self.journal {
+            return None;
+        }
+        let journal = match &self.database {
+            Database::Sqlite(database) => database.identity().await,
+            Database::Postgres(database) => database.identity(|| self.credential(authority).ok()).await,
+        };
+        journal.map(|journal| journal.to_string())
+    }
+
     /// What the journal says of a call; one that has left no trace there is fenced off.
-    pub(crate) async fn recall(&self, upkeep: &Upkeep, call: &CallId) -> Result<Recalled, MeasureError> {
+    pub(crate) async fn recall(&self, upkeep: &Upkeep, doubt: &Doubt) -> Result<Recalled, MeasureError> {
         if !self.journal {
             return Ok(Recalled::Unknown);
         }
         match &self.database {
-            Database::Sqlite(database) => database.recall(call).await,
+            Database::Sqlite(database) => database.recall(doubt).await,
             Database::Postgres(database) => {
                 let credential = self.credential(upkeep).map_err(MeasureError::System)?;
-                database.recall(&credential, call).await
+                database.recall(&credential, doubt).await
             }
         }
     }
@@ -140,15 +162,15 @@ impl SqlSystem {
     pub(crate) async fn undo_measure(
         &self,
         authority: &dyn Authority,
-        call: &CallId,
-        on_change: OnChange,
+        mark: &Mark,
+        undoing: &Undoing,
         mask: &Mask,
     ) -> Result<Measured, MeasureError> {
         match &self.database {
-            Database::Sqlite(database) => database.undo_measure(call, on_change, mask).await,
+            Database::Sqlite(database) => database.undo_measure(undoing, mask).await,
             Database::Postgres(database) => {
                 let credential = self.credential(authority).map_err(MeasureError::System)?;
-                database.undo_measure(&credential, call, on_change, mask).await
+                database.undo_measure(&credential, mark, undoing, mask).await
             }
         }
     }
@@ -158,16 +180,16 @@ impl SqlSystem {
         &self,
         authority: &dyn Authority,
         mark: Mark,
-        call: &CallId,
-        on_change: OnChange,
+        undoing: &Undoing,
         limits: &Limits,
+        mask: &Mask,
     ) -> Result<(Undone, u64), ToolError> {
         match &self.database {
-            Database::Sqlite(database) => database.undo(mark, call, on_change, limits).await,
+            Database::Sqlite(database) => database.undo(mark, undoing, limits, mask).await,
             Database::Postgres(database) => {
                 let credential =
                     self.credential(authority).map_err(|message| ToolError::Unavailable { message })?;
-                database.undo(&credential, mark, call, on_change, limits).await
+                database.undo(&credential, mark, undoing, limits, mask).await
             }
         }
     }
@@ -303,18 +325,32 @@ impl Work {
     }
 }
 
+/// Columns of tables, each named as `column` or `table.column`, in whatever case.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Columns(BTreeSet<String>);
+
+impl Columns {
+    pub(crate) fn new<'c>(columns: impl IntoIterator<Item = &'c String>) -> Self {
+        Self(columns.into_iter().map(|column| column.to_ascii_lowercase()).collect())
+    }
+
+    pub(crate) fn name(&self, table: &str, column: &str) -> bool {
+        let (table, column) = (table.to_ascii_lowercase(), column.to_ascii_lowercase());
+        self.0.contains(&format!("{table}.{column}")) || self.0.contains(&column)
+    }
+}
+
 /// Columns that approvers must not see.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Mask(BTreeSet<String>);
+pub(crate) struct Mask(Columns);
 
 impl Mask {
     pub(crate) fn new(columns: &BTreeSet<String>) -> Self {
-        Self(columns.iter().map(|column| column.to_ascii_lowercase()).collect())
+        Self(Columns::new(columns))
     }
 
     pub(crate) fn hides(&self, table: &str, column: &str) -> bool {
-        let (table, column) = (table.to_ascii_lowercase(), column.to_ascii_lowercase());
-        self.0.contains(&format!("{table}.{column}")) || self.0.contains(&column)
+        self.0.name(table, column)
     }
 }
 
@@ -421,7 +457,8 @@ impl SqlTool {
         if system.journal
             && let Some(template) = template.as_object_mut()
         {
-            template.insert("journal".into(), json!(true));
+            // Of the second form: intents name it.
+            template.insert("journal".into(), json!(2));
         }
         // Another catalog may say other things of the same statement: that is another tool to an approval.
         if let (Some(template), Some(snapshot)) = (template.as_object_mut(), system.catalog.as_deref()) {
@@ -569,7 +606,7 @@ impl Tool for SqlTool {
 
     async fn perform(&self, warrant: Warrant<Self::Args>) -> Result<Performed, ToolError> {
         let work = Arc::clone(warrant.args());
-        let mark = Mark::new(warrant.call(), work.images);
+        let mark = Mark::new(warrant.call(), work.images, warrant.journal());
         let mut performed = self.run(&warrant, work, mark, warrant.limits()).await;
         // It was run and rolled back: so what it reaches is known as a rehearsal would know it.
         if let Err(ToolError::Exceeded { reach }) = &mut performed {
@@ -578,8 +615,12 @@ impl Tool for SqlTool {
         performed
     }
 
-    async fn recall(&self, upkeep: &Upkeep, call: &CallId) -> Result<Recalled, MeasureError> {
-        self.system.recall(upkeep, call).await
+    async fn journal(&self, upkeep: &Upkeep) -> Option<String> {
+        self.system.journal(upkeep).await
+    }
+
+    async fn recall(&self, upkeep: &Upkeep, doubt: &Doubt) -> Result<Recalled, MeasureError> {
+        self.system.recall(upkeep, doubt).await
     }
 }
 

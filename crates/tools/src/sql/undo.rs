@@ -7,14 +7,14 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_gate::{
-    MeasureError, Measured, Parsed, Performed, Probe, Recalled, Tool, ToolError, Upkeep, Warrant,
+    Doubt, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Tool, ToolError, Upkeep, Warrant,
 };
 use countersign_rules::{CallId, Code, DeclaredEffect, Effect, Refusal, ToolName, ToolSpec};
 use serde_json::{Value, json};
 
 use super::{
-    journal::{Mark, OnChange},
-    tool::{Mask, SqlSystem},
+    journal::{Mark, OnChange, Undoing},
+    tool::{Columns, Mask, SqlSystem},
 };
 use crate::{
     declared::Declared,
@@ -32,12 +32,9 @@ pub struct UndoTool {
     mask: Mask,
 }
 
-/// Which call is to be undone.
+/// Which call is to be undone, and how.
 #[derive(Debug)]
-pub struct UndoArgs {
-    call: CallId,
-    on_change: OnChange,
-}
+pub struct UndoArgs(Undoing);
 
 impl UndoTool {
     /// The tool of a database that keeps a journal. `mask` names the columns that approvers must not see:
@@ -75,6 +72,12 @@ impl UndoTool {
                         "enum": [OnChange::Refuse.word(), OnChange::Skip.word()],
                         "description": "what to do when rows changed since: refuse all, or skip those rows",
                     },
+                    "rewritten": {
+                        "type": "array",
+                        "maxItems": 64,
+                        "items": { "type": "string", "minLength": 1, "maxLength": 128 },
+                        "description": "columns, as `column` or `table.column`, in which rows may differ afterwards because triggers of the database write them",
+                    },
                 },
                 "required": ["call"],
                 "additionalProperties": false,
@@ -83,7 +86,12 @@ impl UndoTool {
             rates: Vec::new(),
             rows_max: ROWS_MAX,
         };
-        let template = json!({ "kind": "undo", "mask": mask });
+        let mut template = json!({ "kind": "undo", "mask": mask });
+        if !system.rewritten().is_empty()
+            && let Some(template) = template.as_object_mut()
+        {
+            template.insert("rewritten".into(), json!(system.rewritten()));
+        }
         let declared = Arc::new(Declared::new(&definition, spec, &template, true)?);
         Ok(Arc::new(Self { declared, mask: Mask::new(mask), system }))
     }
@@ -113,8 +121,11 @@ impl Tool for UndoTool {
                 Refusal::new(Code::InvalidArguments, "`/on_change` is neither `refuse` nor `skip`")
             })?,
         };
+        let given = arguments.get("rewritten").and_then(Value::as_array).into_iter().flatten();
+        let given: Vec<String> = given.filter_map(Value::as_str).map(ToOwned::to_owned).collect();
+        let rewritten = Columns::new(self.system.rewritten().iter().chain(&given));
         Ok(Parsed {
-            args: UndoArgs { call, on_change },
+            args: UndoArgs(Undoing { call, on_change, rewritten }),
             effect: Effect::Write,
             categories: BTreeSet::new(),
             statement: None,
@@ -127,22 +138,38 @@ impl Tool for UndoTool {
     }
 
     async fn measure(&self, probe: Probe<'_, UndoArgs>) -> Result<Measured, MeasureError> {
-        let UndoArgs { call, on_change } = probe.args();
-        self.system.undo_measure(&probe, call, *on_change, &self.mask).await
+        let UndoArgs(undoing) = probe.args();
+        let journal = self.system.journal(&probe).await;
+        let mark = Mark::new(probe.call(), true, journal.as_deref());
+        self.system.undo_measure(&probe, &mark, undoing, &self.mask).await
     }
 
     async fn perform(&self, warrant: Warrant<UndoArgs>) -> Result<Performed, ToolError> {
-        let UndoArgs { call, on_change } = warrant.args();
-        let mark = Mark::new(warrant.call(), true);
-        let (undone, rows) = self.system.undo(&warrant, mark, call, *on_change, warrant.limits()).await?;
-        Ok(Performed { reply: undone.reply(call), rows, amount: None })
+        let UndoArgs(undoing) = warrant.args();
+        let mark = Mark::new(warrant.call(), true, warrant.journal());
+        let (undone, rows) = self.system.undo(&warrant, mark, undoing, warrant.limits(), &self.mask).await?;
+        Ok(Performed { reply: undone.reply(&undoing.call), rows, amount: None })
     }
 
     fn undoes(&self, args: &UndoArgs) -> Option<CallId> {
-        Some(args.call.clone())
+        Some(args.0.call.clone())
     }
 
-    async fn recall(&self, upkeep: &Upkeep, call: &CallId) -> Result<Recalled, MeasureError> {
-        self.system.recall(upkeep, call).await
+    fn not_undone(&self, reply: &Value) -> Option<Value> {
+        let said =
+            |name: &str| reply.get(name).filter(|said| said.as_object().is_some_and(|o| !o.is_empty()));
+        let left: serde_json::Map<String, Value> = ["changed_since", "rewritten"]
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), said(name)?.clone())))
+            .collect();
+        (!left.is_empty()).then_some(Value::Object(left))
+    }
+
+    async fn journal(&self, upkeep: &Upkeep) -> Option<String> {
+        self.system.journal(upkeep).await
+    }
+
+    async fn recall(&self, upkeep: &Upkeep, doubt: &Doubt) -> Result<Recalled, MeasureError> {
+        self.system.recall(upkeep, doubt).await
     }
 }

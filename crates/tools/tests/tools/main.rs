@@ -18,6 +18,7 @@ mod mcp;
 mod postgres;
 mod postgres_attacks;
 mod postgres_crash;
+mod postgres_identity;
 mod postgres_schemas;
 mod postgres_triggers;
 mod postgres_undo;

@@ -1,7 +1,7 @@
 //! Undo among triggers: what others' code does on the way is kept, counted and taken back, or nothing happens.
 
 use countersign_gate::Answer;
-use countersign_tools::definition::{JournalSettings, SqlDefinition};
+use countersign_tools::definition::{JournalSettings, PostgresTarget, Rehearse, SqlDefinition, SqlLimits};
 use serde_json::json;
 
 use crate::{
@@ -92,8 +92,118 @@ async fn a_trigger_that_undoing_sets_off_is_overruled_once_or_stops_it() {
     let call = run(&world, "update stamped set n = 2").await;
     let before = db.dump(&tables).await;
     let said = message(undo(&world, &call).await);
-    assert!(said.contains("`public.stamped`") && said.contains("countersign.undoes"), "{said}");
+    assert!(
+        said.contains("column `version` of table `public.stamped` in 1 rows")
+            && said.contains("`stamped.version`")
+            && said.contains("countersign.undoes"),
+        "{said}"
+    );
     assert_eq!(db.dump(&tables).await, before);
+}
+
+const STAMPED: &str = "
+    create table stamped (id int primary key, n int, updated_at timestamptz default '2020-01-01', version int default 0,
+                          twice int generated always as (version * 2) stored);
+    create table item (id int primary key, stamped int references stamped on delete cascade, updated_at timestamptz default '2020-01-01');
+    create function stamp() returns trigger language plpgsql as $$ begin
+        new.updated_at := clock_timestamp(); return new; end $$;
+    create function bump() returns trigger language plpgsql as $$ begin
+        new.version := old.version + 1; return new; end $$;
+    create trigger stamp before insert or update on stamped for each row execute function stamp();
+    create trigger stamp before insert or update on item for each row execute function stamp();
+    create trigger bump before update on stamped for each row execute function bump();
+    set session_replication_role = replica;
+    insert into stamped select i, i from generate_series(1, 5) i; insert into item select i, i % 5 + 1 from generate_series(1, 10) i;
+    reset session_replication_role;";
+
+#[tokio::test]
+async fn columns_that_triggers_write_may_be_accepted_and_are_told() {
+    let db = target("stamped", STAMPED).await;
+    let tables = ["stamped", "item"];
+    let world = db.world(vec![reversible(&tables)], ALLOW);
+    db.prepare(&world, &tables).await;
+    let rest = "select string_agg((id, n)::text, ' ' order by id) || (select string_agg((id, stamped)::text, ' ' order by id) from item) from stamped";
+    let rest = async || db.admin.query_one(rest, &[]).await.unwrap().get::<_, String>(0);
+    for sql in [
+        "update stamped set n = n + 10 where id < 4",
+        "delete from stamped where id > 2",
+        "insert into stamped values (9, 9)",
+    ] {
+        let before = rest().await;
+        let call = run(&world, sql).await;
+        let after = db.dump(&tables).await;
+        if sql.starts_with("insert") {
+            // Nothing comes back, so there is nothing for a trigger to write.
+            undone(&world, &call).await;
+            assert_eq!(rest().await, before);
+            continue;
+        }
+        // Not one of the columns is enough, and one that no trigger writes is not accepted into anything.
+        for some in [json!([]), json!(["version"]), json!(["item.updated_at", "n"])] {
+            let said = message(world.call("undo_billing", json!({"call": call, "rewritten": some})).await);
+            assert!(said.contains("updated_at"), "{said}");
+            assert_eq!(db.dump(&tables).await, after);
+        }
+        let rewritten = json!(["updated_at", "STAMPED.version", "n"]);
+        let done = world.done("undo_billing", json!({"call": call, "rewritten": rewritten})).await;
+        assert_eq!(rest().await, before, "{sql}");
+        let expected = if sql.starts_with("update") {
+            json!({"stamped": {"updated_at": 3, "version": 3, "twice": 3}})
+        } else {
+            json!({"item": {"updated_at": 6}, "stamped": {"updated_at": 3}})
+        };
+        assert_eq!(done.reply["rewritten"], expected, "{sql}");
+        let log = world.gate.ledger().log();
+        let entry = log.iter().rfind(|entry| entry.kind == "undone").unwrap();
+        assert_eq!(entry.body["left"], json!({"rewritten": expected}), "the log says so as well");
+        // And on: undone, done again, undone again.
+        let again = world.done("undo_billing", json!({"call": done.call, "rewritten": rewritten})).await;
+        let back = world.done("undo_billing", json!({"call": again.call, "rewritten": rewritten})).await;
+        assert_eq!(rest().await, before, "{sql}: {}", back.reply);
+    }
+}
+
+#[tokio::test]
+async fn the_systems_author_accepts_columns_and_the_approver_sees_which() {
+    let db = target("accepted", STAMPED).await;
+    let tables = ["stamped", "item"];
+    let journal = JournalSettings {
+        rewritten: ["updated_at".to_owned(), "version".to_owned()].into(),
+        ..JournalSettings::default()
+    };
+    let world = db.world_at(&db.url, vec![reversible(&tables)], ALLOW, journal.clone());
+    db.prepare(&world, &tables).await;
+    let call = run(&world, "update stamped set n = 0").await;
+    // Another tool: what was approved of one is not of the other.
+    let plain = db.world(vec![reversible(&tables)], ALLOW);
+    assert_ne!(world.tools["undo_billing"].spec().version, plain.tools["undo_billing"].spec().version);
+    for rehearse in [Rehearse::WhenInexact, Rehearse::Always] {
+        let limits = SqlLimits {
+            lock_timeout_ms: 10_000,
+            measure_timeout_ms: 20_000,
+            rehearse,
+            ..SqlLimits::default()
+        };
+        let target = PostgresTarget { journal: Some(journal.clone()), limits, ..PostgresTarget::default() };
+        let asking = db.world_to(vec![reversible(&tables)], ASK, target.clone());
+        let before = db.dump(&tables).await;
+        let pending = asking.pending("undo_billing", json!({"call": call})).await;
+        let (reach, evidence) = asking.shown(&pending).await;
+        assert!(reach.rehearsed && reach.rows == 5, "{reach:?}");
+        let sample = evidence.unwrap().sample;
+        let said = sample.rows[0][0].as_deref().unwrap();
+        assert_eq!(said, "goes back to, but for `twice`, `updated_at`, `version`");
+        assert_eq!(db.dump(&tables).await, before, "measuring leaves no trace");
+        let kept = "select count(*) from countersign.call where undoes is not null";
+        assert_eq!(db.admin.query_one(kept, &[]).await.unwrap().get::<_, i64>(0), 0);
+        // What cannot be undone is not asked of a person.
+        let target = PostgresTarget { journal: Some(JournalSettings::default()), ..target };
+        let strict = db.world_to(vec![reversible(&tables)], ASK, target);
+        let refusal = strict.refusal("undo_billing", json!({"call": call})).await;
+        assert!(refusal.message.contains("column `updated_at`"), "{refusal}");
+    }
+    let done = world.done("undo_billing", json!({"call": call})).await;
+    assert_eq!(done.reply["rewritten"]["stamped"]["version"], json!(5));
 }
 
 #[tokio::test]

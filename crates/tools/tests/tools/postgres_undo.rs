@@ -1,7 +1,7 @@
 //! The journal in PostgreSQL: what became of a call, and the way back. The account of the tools is an
 //! ordinary one, as `docs/sql.md` has it; the administrator prepares the database.
 
-use countersign_gate::{Answer, Gate, MeasureError, Recalled, Tool as _, simulation::SimLedger};
+use countersign_gate::{Answer, Doubt, Gate, MeasureError, Recalled, Tool as _, simulation::SimLedger};
 use countersign_rules::{CallId, Code, DeclaredEffect};
 use countersign_tools::{
     AnyDefinition, AnyTool,
@@ -65,6 +65,15 @@ impl Database {
         let limits = SqlLimits { lock_timeout_ms: 10_000, ..SqlLimits::default() };
         let target = PostgresTarget { journal: Some(journal), limits, ..PostgresTarget::default() };
         Self::world_of(url, definitions, policy, target)
+    }
+
+    pub(crate) fn world_to(
+        &self,
+        definitions: Vec<SqlDefinition>,
+        policy: &str,
+        target: PostgresTarget,
+    ) -> World {
+        Self::world_of(&self.url, definitions, policy, target)
     }
 
     fn world_of(url: &str, definitions: Vec<SqlDefinition>, policy: &str, target: PostgresTarget) -> World {
@@ -140,7 +149,9 @@ pub(crate) async fn recall(
     call: &CallId,
 ) -> Result<Recalled, MeasureError> {
     let AnyTool::Sql(tool) = tool else { panic!("a statement tool") };
-    tool.recall(&gate.upkeep(tool.spec()), call).await
+    let upkeep = gate.upkeep(tool.spec());
+    let doubt = Doubt { call: call.clone(), journal: tool.journal(&upkeep).await, witness: None };
+    tool.recall(&upkeep, &doubt).await
 }
 
 pub(crate) const SHOP: &str = "

@@ -6,9 +6,9 @@
 //! owns, so that whatever changes a row (a cascade, another trigger, an upsert) is kept alike, and our own
 //! account can neither add to what is kept nor take from it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use countersign_gate::{Credential, MeasureError, Recalled};
+use countersign_gate::{Credential, Doubt, MeasureError, Recalled};
 use countersign_rules::CallId;
 use countersign_sql::TableRef;
 use deadpool_postgres::Object;
@@ -17,11 +17,10 @@ use tokio_postgres::{Client, Error, SimpleQueryMessage, error::SqlState};
 
 use super::{GRACE, PostgresDatabase, Trouble, failed, roll_back, told};
 use crate::{
-    definition::JournalSettings,
     secret::Scrubber,
     sql::{
         cascade::{named, quoted},
-        journal::{Mark, NO_JOURNAL},
+        journal::{Mark, NO_JOURNAL, Shown},
     },
 };
 
@@ -39,7 +38,7 @@ impl PostgresDatabase {
         credential: &Credential,
         tables: &[String],
     ) -> Result<String, String> {
-        let settings = self.target.journal.ok_or(NO_JOURNAL)?;
+        let settings = self.target.journal.as_ref().ok_or(NO_JOURNAL)?;
         let account = self.connections.account(credential)?;
         let mut script = PREPARE
             .replace("{account}", &quoted(&account))
@@ -96,6 +95,25 @@ impl PostgresDatabase {
         Ok(kept)
     }
 
+    /// Which journal the database keeps now. None when it cannot say.
+    pub(in crate::sql) async fn identity(
+        &self,
+        credential: impl FnOnce() -> Option<Credential>,
+    ) -> Option<Arc<str>> {
+        if let Some(known) = self.journal.get() {
+            return Some(known);
+        }
+        let client = self.connections.connect(&credential()?).await.ok()?;
+        let asking = client.query_one("SELECT countersign.identity()", &[]);
+        let Ok(Ok(row)) = tokio::time::timeout(GRACE, asking).await else {
+            drop(Object::take(client));
+            return None;
+        };
+        let journal: Arc<str> = row.try_get::<_, &str>(0).ok()?.into();
+        self.journal.set(Some(Arc::clone(&journal)));
+        Some(journal)
+    }
+
     /// What became of a call; one that has left no trace is fenced off.
     ///
     /// Taking the id of a call waits for a transaction that has it and is not over: a server process that
@@ -103,12 +121,13 @@ impl PostgresDatabase {
     pub(in crate::sql) async fn recall(
         &self,
         credential: &Credential,
-        call: &CallId,
+        doubt: &Doubt,
     ) -> Result<Recalled, MeasureError> {
         let scrubber = Scrubber::new(credential);
         let client = self.connections.connect(credential).await?;
         let wait = Duration::from_millis(self.target.limits.statement_timeout_ms);
-        let outcome = tokio::time::timeout(wait.saturating_add(GRACE), self.recall_with(&client, call)).await;
+        let outcome =
+            tokio::time::timeout(wait.saturating_add(GRACE), self.recall_with(&client, doubt)).await;
         match outcome {
             Ok(Ok(recalled)) => Ok(recalled),
             Ok(Err(trouble)) => {
@@ -123,14 +142,17 @@ impl PostgresDatabase {
         }
     }
 
-    async fn recall_with(&self, client: &Object, call: &CallId) -> Result<Recalled, Trouble> {
+    async fn recall_with(&self, client: &Object, doubt: &Doubt) -> Result<Recalled, Trouble> {
+        let call = &doubt.call;
         client
             .batch_execute(&format!("BEGIN; {}", self.pinned(self.target.limits.statement_timeout_ms)))
             .await?;
-        let fence = "INSERT INTO countersign.call (id, tool, digest, state) VALUES ($1, '', '', 'fenced') \
-                     ON CONFLICT (id) DO NOTHING";
-        let fenced = match client.execute(fence, &[&call.as_str()]).await {
-            Ok(fenced) => fenced,
+        let sql = "SELECT countersign.identity(), c.state, c.rows, \
+                          $2::text IS NULL OR EXISTS (SELECT FROM countersign.call w WHERE w.id = $2 AND w.state = 'committed') \
+                     FROM (VALUES ($1::text)) AS asked (id) LEFT JOIN countersign.call c ON c.id = asked.id";
+        let witness = doubt.witness.as_ref().map(CallId::as_str);
+        let row = match client.query_one(sql, &[&call.as_str(), &witness]).await {
+            Ok(row) => row,
             // There is no journal, so it cannot know.
             Err(error) if missing(&error) => {
                 client.batch_execute("ROLLBACK").await?;
@@ -138,19 +160,24 @@ impl PostgresDatabase {
             }
             Err(error) => return Err(error.into()),
         };
-        let recalled = if fenced > 0 {
+        let record = row
+            .try_get::<_, Option<&str>>(1)?
+            .map(|state| Ok::<_, Error>(recalled(state, row.try_get(2)?)))
+            .transpose()?;
+        let shown = Shown { journal: row.try_get(0)?, record, has_witness: row.try_get(3)? };
+        if let Some(known) = shown.believed(doubt).map_err(Trouble::Other)? {
+            client.batch_execute("ROLLBACK").await?;
+            return Ok(known);
+        }
+        let fence = "INSERT INTO countersign.call (id, tool, digest, state) VALUES ($1, '', '', 'fenced') \
+                     ON CONFLICT (id) DO NOTHING";
+        let recalled = if client.execute(fence, &[&call.as_str()]).await? > 0 {
             Recalled::Never
         } else {
             let row = client
                 .query_one("SELECT state, rows FROM countersign.call WHERE id = $1", &[&call.as_str()])
                 .await?;
-            match row.try_get::<_, &str>(0)? {
-                "fenced" => Recalled::Never,
-                _ => Recalled::Happened {
-                    rows: u64::try_from(row.try_get::<_, Option<i64>>(1)?.unwrap_or(0)).unwrap_or(0),
-                    amount: None,
-                },
-            }
+            recalled(row.try_get(0)?, row.try_get(1)?)
         };
         // A crash before this leaves no fence, and nobody who was told of one.
         client.batch_execute("COMMIT").await?;
@@ -159,7 +186,7 @@ impl PostgresDatabase {
 
     /// Forgets rows that were kept longer than the retention; returns how many.
     pub(in crate::sql) async fn prune(&self, credential: &Credential) -> Result<u64, String> {
-        let settings = self.target.journal.ok_or(NO_JOURNAL)?;
+        let settings = self.target.journal.as_ref().ok_or(NO_JOURNAL)?;
         let scrubber = Scrubber::new(credential);
         let client = self.connections.connect(credential).await.map_err(|why| why.0)?;
         let retention = i64::try_from(settings.retention_ms).unwrap_or(i64::MAX);
@@ -167,6 +194,13 @@ impl PostgresDatabase {
         pruned.and_then(|row| row.try_get::<_, i64>(0)).map(|rows| u64::try_from(rows).unwrap_or(0)).map_err(
             |error| if missing(&error) { NOT_PREPARED.into() } else { scrubber.clean(&told(&error)) },
         )
+    }
+}
+
+fn recalled(state: &str, rows: Option<i64>) -> Recalled {
+    match state {
+        "fenced" => Recalled::Never,
+        _ => Recalled::Happened { rows: u64::try_from(rows.unwrap_or(0)).unwrap_or(0), amount: None },
     }
 }
 
@@ -185,21 +219,30 @@ async fn warnings(client: &Client, account: &str) -> Result<Vec<String>, Error> 
 }
 
 /// Begins the record of a call. First in its transaction: a call that was fenced off stops here, before it
-/// has touched anything.
-pub(super) async fn begin(client: &Object, mark: &Mark, undoes: Option<&CallId>) -> Result<(), Trouble> {
+/// has touched anything. Where the journal is not that of the mark nothing is written, and its name returned.
+pub(super) async fn begin(
+    client: &Object,
+    mark: &Mark,
+    undoes: Option<&CallId>,
+) -> Result<Option<String>, Trouble> {
     let sql = "WITH begun AS (INSERT INTO countersign.call (id, tool, digest, images, undoes) \
-                              VALUES ($1, $2, $3, $4, $5) RETURNING id, images, undoes) \
+                              SELECT $1::text, $2::text, $3::text, $4::bool, $5::text \
+                               WHERE countersign.identity() = $6::text RETURNING id, images, undoes) \
                SELECT pg_catalog.set_config('countersign.call', CASE WHEN images THEN id ELSE '' END, true), \
                       pg_catalog.set_config('countersign.undoes', coalesce(undoes, ''), true) FROM begun";
     let begun = async {
         let statement = client.prepare_cached(sql).await?;
         let undoes = undoes.map(CallId::as_str);
         client
-            .query(&statement, &[&mark.call.as_str(), &mark.tool, &mark.digest, &mark.images, &undoes])
+            .query_opt(
+                &statement,
+                &[&mark.call.as_str(), &mark.tool, &mark.digest, &mark.images, &undoes, &mark.journal],
+            )
             .await
     };
     match begun.await {
-        Ok(_) => Ok(()),
+        Ok(Some(_)) => Ok(None),
+        Ok(None) => Ok(Some(client.query_one("SELECT countersign.identity()", &[]).await?.try_get(0)?)),
         Err(error) if missing(&error) => Err(Trouble::Other(NOT_PREPARED.into())),
         Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => Err(Trouble::Other(
             "the database has the call's id already: it was given up, or performed, before".into(),
@@ -213,7 +256,7 @@ pub(super) async fn begin(client: &Object, mark: &Mark, undoes: Option<&CallId>)
 pub(super) async fn complete(
     client: &Object,
     mark: &Mark,
-    settings: JournalSettings,
+    bytes_max: u64,
     moved: &BTreeMap<TableRef, u64>,
 ) -> Result<(), Trouble> {
     let sql = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), m.n, \
@@ -251,10 +294,9 @@ pub(super) async fn complete(
                  FROM countersign.image WHERE call = $1";
     let statement = client.prepare_cached(sql).await?;
     let bytes: i64 = client.query_one(&statement, &[&mark.call.as_str()]).await?.try_get(0)?;
-    if u64::try_from(bytes).unwrap_or(0) > settings.bytes_max {
-        let most = settings.bytes_max;
+    if u64::try_from(bytes).unwrap_or(0) > bytes_max {
         return Err(Trouble::Other(format!(
-            "the rows to keep for undo have {bytes} bytes, more than the {most} of one call; nothing was changed"
+            "the rows to keep for undo have {bytes} bytes, more than the {bytes_max} of one call; nothing was changed"
         )));
     }
     Ok(())

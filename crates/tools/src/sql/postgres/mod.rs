@@ -35,6 +35,7 @@ use tokio_postgres::{Error, IsolationLevel, Row, Statement, Transaction, error::
 
 use super::{
     cascade::{ActingKey, CascadeQuery, Change, cascade_query, named, quoted},
+    journal::Known,
     statement::{Scope, Sizing},
     tool::{Mask, Work},
     value::{BadRow, Room, Rows, shown},
@@ -57,6 +58,7 @@ pub(super) struct PostgresDatabase {
     target: PostgresTarget,
     connections: Connections,
     measuring: Semaphore,
+    journal: Known,
 }
 
 /// Why a statement did not end well, before any `COMMIT`.
@@ -83,7 +85,8 @@ impl From<BadRow> for Trouble {
 impl PostgresDatabase {
     pub(super) fn new(target: PostgresTarget) -> Self {
         let measuring = Semaphore::new(target.limits.measure_parallel.max(1));
-        Self { connections: Connections::new(target.clone()), target, measuring }
+        let connections = Connections::new(target.clone());
+        Self { connections, target, measuring, journal: Known::default() }
     }
 
     pub(super) fn search_path(&self) -> &[String] {

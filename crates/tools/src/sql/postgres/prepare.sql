@@ -11,6 +11,9 @@ CREATE TABLE IF NOT EXISTS countersign.setting (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     retention_ms bigint NOT NULL
 );
+-- Which journal this is. A copy of the database has the same name; where it stands tells copies apart. To give a
+-- copy that goes its own way a name of its own: UPDATE countersign.setting SET journal = gen_random_uuid();
+ALTER TABLE countersign.setting ADD COLUMN IF NOT EXISTS journal uuid NOT NULL DEFAULT gen_random_uuid();
 INSERT INTO countersign.setting (retention_ms) VALUES ({retention_ms})
     ON CONFLICT (one) DO UPDATE SET retention_ms = excluded.retention_ms;
 
@@ -59,6 +62,29 @@ CREATE OR REPLACE FUNCTION countersign.columns(relation oid) RETURNS text[]
         SELECT coalesce(array_agg(quote_ident(attname) || ' ' || format_type(atttypid, atttypmod)
                                   || CASE WHEN attgenerated <> '' THEN ' generated' ELSE '' END ORDER BY attnum), '{}')
           FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
+    $$;
+
+-- The journal's name, and where it stands: the cluster, the database in it, and the timeline, which is another
+-- after a replica took over or a backup was restored to a point in time. What a server does not tell is `-`.
+CREATE OR REPLACE FUNCTION countersign.identity() RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        cluster text := '-';
+        timeline text := '-';
+    BEGIN
+        BEGIN
+            SELECT system_identifier INTO cluster FROM pg_control_system();
+        EXCEPTION WHEN insufficient_privilege OR undefined_function OR feature_not_supported THEN
+        END;
+        BEGIN
+            timeline := left(pg_walfile_name(pg_current_wal_lsn()), 8);
+        EXCEPTION WHEN insufficient_privilege OR undefined_function OR feature_not_supported
+                    OR object_not_in_prerequisite_state THEN
+        END;
+        RETURN (SELECT s.journal || '@' || cluster || '.' || d.oid || '.' || timeline
+                  FROM countersign.setting s, pg_database d WHERE d.datname = current_database());
+    END
     $$;
 
 -- Keeps one changed row. Acts for the administrator, so that the account can keep nothing by itself; and only
@@ -168,5 +194,5 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA countersign FROM PUBLIC;
 GRANT USAGE ON SCHEMA countersign TO {account};
 GRANT SELECT ON countersign.call, countersign.image, countersign.layout, countersign.aside TO {account};
 GRANT INSERT (id, tool, digest, state, images, undoes) ON countersign.call TO {account};
-GRANT EXECUTE ON FUNCTION countersign.columns(oid), countersign.seal(text, bigint), countersign.prune(bigint) TO {account};
+GRANT EXECUTE ON FUNCTION countersign.columns(oid), countersign.identity(), countersign.seal(text, bigint), countersign.prune(bigint) TO {account};
 

@@ -28,15 +28,16 @@ use super::{
     net::{Image, Net, State, net},
     schema, snapshot, told,
     value::Cell,
-    write::{Body, Seen},
+    write::{Body, Done, Seen},
 };
 use crate::{
+    definition::Rehearse,
     secret::Scrubber,
     sql::{
         cascade::{named, quoted},
-        journal::{EXAMPLES_MAX, Mark, OnChange, Undone},
+        journal::{EXAMPLES_MAX, Mark, Undoing, Undone},
         statement::Scope,
-        tool::Mask,
+        tool::{Columns, Mask},
         value::shown,
     },
 };
@@ -57,15 +58,46 @@ impl PostgresDatabase {
     pub(in crate::sql) async fn undo_measure(
         &self,
         credential: &Credential,
-        call: &CallId,
-        on_change: OnChange,
+        mark: &Mark,
+        undoing: &Undoing,
+        mask: &Mask,
+    ) -> Result<Measured, MeasureError> {
+        let mut measured = self.undo_count(credential, undoing, mask).await?;
+        let rehearsed = match self.target.limits.rehearse {
+            Rehearse::Never => return Ok(measured),
+            Rehearse::WhenInexact if measured.reach.triggers.is_empty() => return Ok(measured),
+            Rehearse::WhenInexact | Rehearse::Always => {
+                let body = self.undo_body(mark, undoing, mask);
+                // The plan was counted, and is held to when it is meant.
+                let any = Limits { rows_max: u64::MAX, tables: None, amount_max: None };
+                self.run_and_roll_back(credential, &body, &any, Some(mark)).await
+            }
+        };
+        match rehearsed {
+            Ok(Done::Within(undone, _)) => {
+                measured.reach.rehearsed = true;
+                measured.sample = measured.sample.map(|sample| told_rewritten(sample, &undone.rewritten));
+                Ok(measured)
+            }
+            Ok(Done::Beyond(_)) => Ok(measured),
+            Err(MeasureError::Limit(_)) if self.target.limits.rehearse == Rehearse::WhenInexact => {
+                Ok(measured)
+            }
+            Err(why) => Err(why),
+        }
+    }
+
+    async fn undo_count(
+        &self,
+        credential: &Credential,
+        undoing: &Undoing,
         mask: &Mask,
     ) -> Result<Measured, MeasureError> {
         let scrubber = Scrubber::new(credential);
         let wait = Duration::from_millis(self.target.limits.measure_timeout_ms);
         let _permit = self.measuring_turn(wait).await?;
         let mut client = self.connections.connect(credential).await?;
-        let measuring = self.undo_measure_with(&mut client, call, on_change, mask);
+        let measuring = self.undo_count_with(&mut client, undoing, mask);
         match tokio::time::timeout(wait.saturating_add(GRACE), measuring).await {
             Ok(Ok(measured)) => measured,
             Ok(Err(trouble)) => {
@@ -85,18 +117,18 @@ impl PostgresDatabase {
         }
     }
 
-    async fn undo_measure_with(
+    async fn undo_count_with(
         &self,
         client: &mut Object,
-        call: &CallId,
-        on_change: OnChange,
+        undoing: &Undoing,
         mask: &Mask,
     ) -> Result<Result<Measured, MeasureError>, Trouble> {
         let tx = snapshot(client).await?;
         tx.batch_execute(&format!("{}; {AS_KEPT}", self.pinned(self.target.limits.measure_timeout_ms)))
             .await?;
+        let call = &undoing.call;
         let plan = Plan::new(tx.client(), call).await?;
-        let undone = plan.undone(&self.everything());
+        let undone = plan.undone(tx.client(), &self.everything(), mask).await?;
         if undone.restored.is_empty()
             && let Some(by) = undone_by(tx.client(), call).await?
         {
@@ -107,7 +139,7 @@ impl PostgresDatabase {
         let triggers = schema::triggers(tx.client(), &tables).await?;
         let sample = plan.sample(tx.client(), &self.everything(), mask).await?;
         tx.rollback().await?;
-        Ok(undone.measured(call, on_change, triggers, sample))
+        Ok(undone.measured(undoing, triggers, sample))
     }
 
     /// Undoes a call within the warrant, or not at all. Returns the rows touched as well.
@@ -115,25 +147,43 @@ impl PostgresDatabase {
         &self,
         credential: &Credential,
         mark: Mark,
-        call: &CallId,
-        on_change: OnChange,
+        undoing: &Undoing,
         limits: &Limits,
+        mask: &Mask,
     ) -> Result<(Undone, u64), ToolError> {
-        let body = Undo {
-            call,
-            by: &mark.call,
-            on_change,
-            scope: self.everything(),
-            replace: AtomicBool::new(false),
-        };
+        let body = self.undo_body(&mark, undoing, mask);
         self.perform(credential, &body, limits, Some(&mark)).await
+    }
+
+    fn undo_body<'a>(&self, mark: &'a Mark, undoing: &'a Undoing, mask: &'a Mask) -> Undo<'a> {
+        let scope = self.everything();
+        Undo { undoing, by: &mark.call, mask, scope, replace: AtomicBool::new(false) }
     }
 }
 
+/// Says of the rows that go back in which columns they will not be what they were.
+fn told_rewritten(mut sample: Sample, rewritten: &BTreeMap<String, BTreeMap<String, u64>>) -> Sample {
+    if let Some(columns) = rewritten.get(&sample.table) {
+        let columns: Vec<String> = columns.keys().map(|column| format!("`{column}`")).collect();
+        for row in &mut sample.rows {
+            if let Some(Some(word)) = row.first_mut()
+                && [COMES_BACK, GOES_BACK].contains(&word.as_str())
+            {
+                word.push_str(&format!(", but for {}", columns.join(", ")));
+            }
+        }
+    }
+    sample
+}
+
+/// What an approver reads beside a row.
+const COMES_BACK: &str = "comes back";
+const GOES_BACK: &str = "goes back to";
+
 struct Undo<'a> {
-    call: &'a CallId,
+    undoing: &'a Undoing,
     by: &'a CallId,
-    on_change: OnChange,
+    mask: &'a Mask,
     scope: Scope,
     /// Whether rows are taken out and put in again instead of updated: what has to be done where values of a
     /// unique column changed hands.
@@ -149,24 +199,24 @@ impl Body for Undo<'_> {
         client
             .query(
                 "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))",
-                &[&self.call.as_str()],
+                &[&self.undoing.call.as_str()],
             )
             .await?;
-        let plan = Plan::new(client, self.call).await?;
-        let undone = plan.undone(&self.scope);
-        let call = self.call;
+        let call = &self.undoing.call;
+        let plan = Plan::new(client, call).await?;
+        let mut undone = plan.undone(client, &self.scope, self.mask).await?;
         if undone.restored.is_empty()
             && let Some(by) = undone_by(client, call).await?
         {
             return Err(Trouble::Other(format!("call `{call}` was undone by call `{by}`")));
         }
-        if let Some(why) = undone.refusal(call, self.on_change) {
+        if let Some(why) = undone.refusal(self.undoing) {
             return Err(Trouble::Other(why));
         }
         if undone.restored.is_empty() {
             return Err(Trouble::Other(format!("nothing is left to undo of call `{call}`")));
         }
-        match plan.apply(client, self.call, self.replace.load(Ordering::Relaxed)).await {
+        match plan.apply(client, call, self.replace.load(Ordering::Relaxed)).await {
             Err(Trouble::Database(error))
                 if error.code().is_some_and(|code| code.code().starts_with("23"))
                     && !self.replace.swap(true, Ordering::Relaxed) =>
@@ -176,17 +226,18 @@ impl Body for Undo<'_> {
             other => other?,
         }
         client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
-        if plan.reversed_by(client, self.by).await?.is_some() {
+        let accepted = &self.undoing.rewritten;
+        let mut departure = plan.departure(client, self.by).await?;
+        if departure.refused(accepted) {
             // Triggers ran along, and changed again what was put back. Once more, now that all rows are there.
-            plan.settle(client, self.call).await?;
+            plan.settle(client, call, accepted).await?;
             client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
-            if let Some(table) = plan.reversed_by(client, self.by).await? {
-                return Err(Trouble::Other(format!(
-                    "undoing would not bring table `{table}` back to what it was, because a trigger or foreign key changes rows along with it; \
-                     a trigger stands aside with the condition `WHEN (coalesce(current_setting('countersign.undoes', true), '') = '')`; nothing was changed"
-                )));
+            departure = plan.departure(client, self.by).await?;
+            if departure.refused(accepted) {
+                return Err(Trouble::Other(departure.message(accepted)));
             }
         }
+        undone.rewritten = departure.told(&self.scope);
         let rows = undone.restored.clone();
         Ok((undone, Seen { rows: Some(rows), ..Seen::default() }))
     }
@@ -208,7 +259,7 @@ impl Body for Undo<'_> {
     }
 
     fn undoes(&self) -> Option<&CallId> {
-        Some(self.call)
+        Some(&self.undoing.call)
     }
 }
 
@@ -274,7 +325,7 @@ impl Plan {
         Ok(Self { call: id.to_owned(), tables })
     }
 
-    fn undone(&self, scope: &Scope) -> Undone {
+    async fn undone(&self, client: &Client, scope: &Scope, mask: &Mask) -> Result<Undone, Trouble> {
         let mut undone = Undone::default();
         for table in &self.tables {
             let name = scope.settled(&table.name).to_string();
@@ -285,15 +336,13 @@ impl Plan {
             if !table.changed.is_empty() {
                 undone.changed.insert(name.clone(), count(&table.changed));
             }
-            for net in &table.changed {
-                if undone.examples.len() < EXAMPLES_MAX
-                    && let Some((_, state)) = net.before.as_ref().or(net.after.as_ref())
-                {
-                    undone.examples.push(format!("{name} {}", state.key));
-                }
+            let room = EXAMPLES_MAX.saturating_sub(undone.examples.len());
+            for net in table.changed.iter().take(room) {
+                let key = table.shown_key(client, &self.call, net, mask).await?;
+                undone.examples.push(format!("{name} {key}"));
             }
         }
-        undone
+        Ok(undone)
     }
 
     /// A few of the rows, as an approver may see them: first those that changed since.
@@ -307,8 +356,8 @@ impl Plan {
         let changed = table.changed.iter().map(|net| (net, "changed since, stays"));
         let goes = table.nets.iter().map(|net| match (&net.before, &net.after) {
             (None, _) => (net, "goes away"),
-            (Some(_), None) => (net, "comes back"),
-            (Some(_), Some(_)) => (net, "goes back to"),
+            (Some(_), None) => (net, COMES_BACK),
+            (Some(_), Some(_)) => (net, GOES_BACK),
         });
         for (net, word) in changed.take(2).chain(goes).take(most) {
             before.push(net.before.as_ref().map(|(seq, _)| *seq));
@@ -390,14 +439,16 @@ impl Plan {
         Ok(())
     }
 
-    /// Writes the old rows once more over what triggers made of them.
-    async fn settle(&self, client: &Client, call: &CallId) -> Result<(), Trouble> {
+    /// Writes the old rows once more over what triggers made of them, but for columns that may be theirs.
+    async fn settle(&self, client: &Client, call: &CallId, accepted: &Columns) -> Result<(), Trouble> {
         let mut statement = Statement::new(call.to_string());
         for table in &self.tables {
             let back: Vec<&Net> = table.nets.iter().filter(|net| net.before.is_some()).collect();
-            let columns: Vec<&Column> =
-                table.columns.iter().filter(|column| !column.generated && !column.always).collect();
-            let columns: Vec<String> = columns.into_iter().map(|column| column.name.clone()).collect();
+            let ours = |column: &&Column| {
+                !column.generated && !column.always && !accepted.name(&table.name.name, &column.name)
+            };
+            let columns: Vec<String> =
+                table.columns.iter().filter(ours).map(|column| column.name.clone()).collect();
             if !back.is_empty() && !columns.is_empty() {
                 statement.update(table, &back, &columns, false);
             }
@@ -408,8 +459,9 @@ impl Plan {
         Ok(())
     }
 
-    /// Whether what another call did is the exact reverse of this plan; if not, the table in which it is not.
-    async fn reversed_by(&self, client: &Client, by: &CallId) -> Result<Option<String>, Trouble> {
+    /// How what another call did is not the exact reverse of this plan.
+    async fn departure(&self, client: &Client, by: &CallId) -> Result<Departure, Trouble> {
+        let mut departure = Departure::default();
         let sql = "SELECT DISTINCT n.nspname::text, c.relname::text FROM countersign.image i \
                      JOIN pg_catalog.pg_class c ON c.oid = coalesce(pg_catalog.pg_partition_root(i.relation), i.relation) \
                      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE i.call = $1";
@@ -424,19 +476,88 @@ impl Plan {
         for table in &self.tables {
             touched.remove(&table.name);
             let done = table.net(client, by.as_str()).await?;
+            let keys = |state: fn(&Net) -> Option<&(i64, State)>, nets: &[Net]| -> BTreeSet<String> {
+                nets.iter().filter_map(state).map(|(_, state)| state.key.clone()).collect()
+            };
             if digests(&done, true) != digests(&table.nets, false)
-                || digests(&done, false) != digests(&table.nets, true)
+                || keys(|net| net.after.as_ref(), &done) != keys(|net| net.before.as_ref(), &table.nets)
             {
-                return Ok(Some(table.name.to_string()));
+                departure.rows.get_or_insert_with(|| table.name.to_string());
+            } else if digests(&done, false) != digests(&table.nets, true) {
+                let others = table.other_columns(client, &self.call).await?;
+                if others.is_empty() {
+                    departure.rows.get_or_insert_with(|| table.name.to_string());
+                }
+                departure.columns.extend(others);
             }
         }
         for name in touched {
             let table = Table::read(client, name).await?;
             if !table.net(client, by.as_str()).await?.is_empty() {
-                return Ok(Some(table.name.to_string()));
+                departure.rows.get_or_insert_with(|| table.name.to_string());
             }
         }
-        Ok(None)
+        Ok(departure)
+    }
+}
+
+/// How far rows are from what they were, after undoing.
+#[derive(Default)]
+struct Departure {
+    /// A table of which other rows changed than should.
+    rows: Option<String>,
+    /// Columns that are not what they were in rows that are back.
+    columns: Vec<Other>,
+}
+
+/// A column that is not what it was in so many rows.
+struct Other {
+    table: TableRef,
+    column: String,
+    generated: bool,
+    rows: u64,
+}
+
+impl Departure {
+    /// What a generated column shows follows from others.
+    fn not_accepted<'d>(&'d self, accepted: &Columns) -> impl Iterator<Item = &'d Other> {
+        self.columns
+            .iter()
+            .filter(|other| !other.generated && !accepted.name(&other.table.name, &other.column))
+    }
+
+    fn refused(&self, accepted: &Columns) -> bool {
+        self.rows.is_some() || self.not_accepted(accepted).next().is_some()
+    }
+
+    fn message(&self, accepted: &Columns) -> String {
+        const ASIDE: &str = "a trigger stands aside with the condition \
+            `WHEN (coalesce(current_setting('countersign.undoes', true), '') = '')`";
+        if let Some(table) = &self.rows {
+            return format!(
+                "undoing would not bring table `{table}` back to what it was, because a trigger or foreign key \
+                 changes rows along with it; {ASIDE}; nothing was changed"
+            );
+        }
+        let (mut found, mut names) = (Vec::new(), Vec::new());
+        for Other { table, column, rows, .. } in self.not_accepted(accepted) {
+            found.push(format!("column `{column}` of table `{table}` in {rows} rows"));
+            names.push(format!("{}.{column}", table.name));
+        }
+        format!(
+            "undoing would bring everything back but {}, which a trigger writes again; accept that with \
+             `rewritten` = `{}` (`--rewritten`, or in the system's journal), or {ASIDE}; nothing was changed",
+            found.join(", "),
+            names.join(",")
+        )
+    }
+
+    fn told(self, scope: &Scope) -> BTreeMap<String, BTreeMap<String, u64>> {
+        let mut told: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        for Other { table, column, rows, .. } in self.columns {
+            told.entry(scope.settled(&table).to_string()).or_default().insert(column, rows);
+        }
+        told
     }
 }
 
@@ -559,6 +680,71 @@ impl Table {
             }
         }
         Ok(())
+    }
+
+    /// The key of a row that changed since, as people may see it.
+    async fn shown_key(
+        &self,
+        client: &Client,
+        call: &str,
+        net: &Net,
+        mask: &Mask,
+    ) -> Result<String, Trouble> {
+        let (text, image) = match (&net.before, &net.after) {
+            (Some(image), _) => ("old", image),
+            (None, Some(image)) => ("new", image),
+            (None, None) => return Ok(String::new()),
+        };
+        let (seq, state) = image;
+        if !self.key.iter().any(|column| mask.hides(&self.name.name, column)) {
+            return Ok(state.key.clone());
+        }
+        let parts: Vec<String> = self
+            .key
+            .iter()
+            .map(|column| format!("(i.{text}::{}).{}::text", named(&self.name), quoted(column)))
+            .collect();
+        let sql =
+            format!("SELECT {} FROM countersign.image i WHERE i.call = $1 AND i.seq = $2", parts.join(", "));
+        let row = client.query_one(&sql, &[&call, seq]).await?;
+        let mut shown_parts = Vec::new();
+        for (at, column) in self.key.iter().enumerate() {
+            let value = serde_json::Value::from(row.try_get::<_, Option<String>>(at)?);
+            shown_parts.push(shown(&value, mask.hides(&self.name.name, column)).unwrap_or_default());
+        }
+        Ok(format!("({})", shown_parts.join(",")))
+    }
+
+    /// The columns that are not what they were in rows that are back.
+    async fn other_columns(&self, client: &Client, call: &str) -> Result<Vec<Other>, Trouble> {
+        let nets: Vec<&Net> = self.nets.iter().collect();
+        let counts: Vec<String> = self
+            .columns
+            .iter()
+            .map(|column| {
+                let name = quoted(&column.name);
+                format!("count(*) FILTER (WHERE {ROW}.{name}::text IS DISTINCT FROM (q.was).{name}::text)")
+            })
+            .collect();
+        let sql = format!(
+            "SELECT {} FROM {} AS {ROW}, (SELECT i.old::{} AS was, i.old AS is_was FROM unnest($2::int8[]) AS p (b) \
+               JOIN countersign.image i ON i.call = $1 AND i.seq = p.b OFFSET 0) AS q \
+              WHERE {} AND {ROW}::text <> q.is_was",
+            counts.join(", "),
+            self.from,
+            named(&self.name),
+            self.same_key("(q.was)"),
+        );
+        let row = client.query_one(&sql, &[&call, &before(&nets)]).await?;
+        let mut others = Vec::new();
+        for (at, column) in self.columns.iter().enumerate() {
+            let rows = u64::try_from(row.try_get::<_, i64>(at)?).unwrap_or(0);
+            if rows > 0 {
+                let (table, column, generated) = (self.name.clone(), column.name.clone(), column.generated);
+                others.push(Other { table, column, generated, rows });
+            }
+        }
+        Ok(others)
     }
 
     /// The columns in which old and new rows differ: no others are set, so that no right on them is needed.

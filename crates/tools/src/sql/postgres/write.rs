@@ -21,7 +21,7 @@
 
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
-use countersign_gate::{Credential, Limits, MeasureError, Performed, Recalled, ToolError};
+use countersign_gate::{Credential, Doubt, Limits, MeasureError, Performed, Recalled, ToolError};
 use countersign_rules::{CallId, Reach};
 use countersign_sql::{Category, TableRef, Verb};
 use deadpool_postgres::Object;
@@ -37,7 +37,7 @@ use crate::{
     secret::Scrubber,
     sql::{
         cascade::{named, touched as reached},
-        journal::Mark,
+        journal::{Mark, elsewhere},
         statement::{Scope, Sizing, sum},
         tool::Work,
         value::{Room, Rows},
@@ -86,7 +86,7 @@ pub(super) struct Seen {
 }
 
 /// What a write did before its commit.
-enum Done<M> {
+pub(super) enum Done<M> {
     /// Within the warrant.
     Within(M, u64),
     /// Beyond it.
@@ -195,7 +195,8 @@ impl PostgresDatabase {
         drop(Object::take(client));
         let unknown = ToolError::InDoubt { message: format!("the commit was sent and not confirmed: {why}") };
         let Some(mark) = mark else { return Err(last(unknown)) };
-        match self.recall(credential, &mark.call).await {
+        let doubt = Doubt { call: mark.call.clone(), journal: mark.journal.clone(), witness: None };
+        match self.recall(credential, &doubt).await {
             Ok(Recalled::Happened { .. }) => Ok((made, count)),
             Ok(Recalled::Never) => Err(last(ToolError::Failed {
                 message: format!("the commit did not arrive, and nothing was changed: {why}"),
@@ -212,26 +213,36 @@ impl PostgresDatabase {
         scope: &Scope,
         work: &Work,
     ) -> Result<Reach, MeasureError> {
+        let body = Statement { scope, work, limits: &self.target.limits };
+        // Nothing is allowed, so that whatever it touches is told as beyond.
+        let nothing = Limits { rows_max: 0, tables: None, amount_max: None };
+        match self.run_and_roll_back(credential, &body, &nothing, None).await? {
+            Done::Beyond(reach) => Ok(*reach),
+            Done::Within(..) => Ok(Reach { exact: true, ..Reach::default() }),
+        }
+    }
+
+    /// Everything but the commit.
+    pub(super) async fn run_and_roll_back<B: Body>(
+        &self,
+        credential: &Credential,
+        body: &B,
+        bounds: &Limits,
+        mark: Option<&Mark>,
+    ) -> Result<Done<B::Made>, MeasureError> {
         let limits = &self.target.limits;
         let wait = Duration::from_millis(limits.measure_timeout_ms);
         let _permit = self.measuring_turn(wait).await?;
         let client = self.connections.connect(credential).await?;
-        let body = Statement { scope, work, limits };
-        // Nothing is allowed, so that whatever it touches is told as beyond.
-        let nothing = Limits { rows_max: 0, tables: None, amount_max: None };
         let timeout_ms = limits.statement_timeout_ms.min(limits.measure_timeout_ms);
-        let running = self.change(&client, &body, &nothing, None, timeout_ms);
+        let running = self.change(&client, body, bounds, mark, timeout_ms);
         let Ok(outcome) = tokio::time::timeout(wait.saturating_add(GRACE), running).await else {
             // Closing the connection rolls back.
             drop(Object::take(client));
             return Err(MeasureError::Limit(format!("it took longer than {} ms", wait.as_millis())));
         };
         roll_back(client).await;
-        match outcome {
-            Ok(Done::Beyond(reach)) => Ok(*reach),
-            Ok(Done::Within(..)) => Ok(Reach { exact: true, ..Reach::default() }),
-            Err(trouble) => Err(unmeasured(credential, &trouble)),
-        }
+        outcome.map_err(|trouble| unmeasured(credential, &trouble))
     }
 
     /// The transaction without its commit.
@@ -245,8 +256,12 @@ impl PostgresDatabase {
     ) -> Result<Done<B::Made>, Trouble> {
         let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}", self.pinned(timeout_ms));
         client.batch_execute(&begin).await?;
-        if let Some(mark) = mark {
-            journal::begin(client, mark, body.undoes()).await?;
+        if let Some(mark) = mark
+            && let Some(found) = journal::begin(client, mark, body.undoes()).await?
+        {
+            // The next call is recorded for the one that is there now.
+            self.journal.set(None);
+            return Err(Trouble::Other(elsewhere(mark.journal.as_deref(), &found)));
         }
         let before = touched(client).await?;
         let (made, seen) = body.run(client).await?;
@@ -287,7 +302,8 @@ impl PostgresDatabase {
                     "the call could not be undone, so nothing was changed: {why}"
                 )));
             }
-            journal::complete(client, mark, self.target.journal.unwrap_or_default(), &moved).await?;
+            let bytes_max = self.target.journal.as_ref().map_or(0, |journal| journal.bytes_max);
+            journal::complete(client, mark, bytes_max, &moved).await?;
             // An undo does what it can: nobody is refused one because it could not be undone in turn.
             if body.undoes().is_none()
                 && let Some(right) = rights::lacking(client, &mark.call).await?.first()

@@ -4,25 +4,26 @@
 //! time, so that whoever asks for a call afterwards either finds its record, or writes one that fences it: then
 //! the call's own record meets it and the call is refused.
 
-use countersign_gate::{Limits, MeasureError, Measured, Recalled, ToolError};
+use std::{path::Path, sync::Arc};
+
+use countersign_gate::{Doubt, Limits, MeasureError, Measured, Recalled, ToolError};
 use countersign_rules::{CallId, Reach};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, limits::Limit};
 use tokio::task::spawn_blocking;
 
 use super::{
-    SqliteDatabase, Trouble, failed,
+    SqliteDatabase, Trouble,
+    connection::Writer,
+    failed,
     image::{Change, Images},
     rolled_back, told,
     undo::{Orphans, Undo},
 };
-use crate::{
-    definition::JournalSettings,
-    sql::{
-        cascade::ActingKey,
-        journal::{Mark, NO_JOURNAL, OnChange, Undone},
-        statement::sum,
-        tool::Mask,
-    },
+use crate::sql::{
+    cascade::ActingKey,
+    journal::{Known, Mark, NO_JOURNAL, Shown, Undoing, Undone, elsewhere},
+    statement::sum,
+    tool::Mask,
 };
 
 /// How the names of the journal's tables begin, in lower case. No statement of a tool may touch such a table.
@@ -43,6 +44,12 @@ CREATE TABLE IF NOT EXISTS countersign_call (
   undoes TEXT,
   undone_by TEXT
 );
+-- Which journal this is. A copy of the file has the same name.
+CREATE TABLE IF NOT EXISTS countersign_journal (
+  name TEXT NOT NULL
+);
+INSERT INTO countersign_journal (name)
+  SELECT lower(hex(randomblob(16))) WHERE NOT EXISTS (SELECT 1 FROM countersign_journal);
 -- The rows that a call changed: as they were before it, and after it. `dangling` says that a row referred to
 -- nothing before it already.
 CREATE TABLE IF NOT EXISTS countersign_image (
@@ -55,7 +62,8 @@ CREATE TABLE IF NOT EXISTS countersign_image (
   PRIMARY KEY (call, seq)
 );
 ";
-const COLUMNS: [(&str, &str); 2] = [
+const COLUMNS: [(&str, &str); 3] = [
+    ("countersign_journal", "name"),
     ("countersign_call", "id,tool,digest,state,at,rows,tables,undoes,undone_by"),
     ("countersign_image", "call,seq,tbl,old,new,dangling"),
 ];
@@ -66,7 +74,7 @@ const NOT_PREPARED: &str =
 impl SqliteDatabase {
     /// The statements that prepare the file. Every table with a primary key is kept; none need be named.
     pub(in crate::sql) fn prepare_sql(&self, _tables: &[String]) -> Result<String, String> {
-        self.journal.map(|_| PREPARE.to_owned()).ok_or_else(|| NO_JOURNAL.into())
+        self.journal.as_ref().map(|_| PREPARE.to_owned()).ok_or_else(|| NO_JOURNAL.into())
     }
 
     /// Prepares the file; says what is kept from now on. Done again it changes nothing.
@@ -101,18 +109,32 @@ impl SqliteDatabase {
         .map_err(|error| error.to_string())
     }
 
+    /// Which journal the file keeps now. None when it cannot say.
+    pub(in crate::sql) async fn identity(&self) -> Option<Arc<str>> {
+        if let Some(known) = self.known.get() {
+            return Some(known);
+        }
+        let path = self.path.clone();
+        let asked = self.on_writer(move |connection| {
+            identity(connection, &path).map_err(|error| failed(&Trouble::Sqlite(error)))
+        });
+        let journal: Arc<str> = asked.await.ok()??.into();
+        self.known.set(Some(Arc::clone(&journal)));
+        Some(journal)
+    }
+
     /// What became of a call; one that has left no trace is fenced off.
-    pub(in crate::sql) async fn recall(&self, call: &CallId) -> Result<Recalled, MeasureError> {
+    pub(in crate::sql) async fn recall(&self, doubt: &Doubt) -> Result<Recalled, MeasureError> {
         if self.journal.is_none() {
             return Ok(Recalled::Unknown);
         }
-        let call = call.clone();
+        let (doubt, path) = (doubt.clone(), self.path.clone());
         let recalled = self.on_writer(move |connection| {
             // A writer refuses to begin where the journal is missing, so nothing it did is missing in it.
             if !prepared(connection).map_err(|error| failed(&Trouble::Sqlite(error)))? {
                 return Ok(Recalled::Unknown);
             }
-            transaction(connection, |connection| recall(connection, &call))
+            transaction(connection, |connection| recall(connection, &doubt, &path))
         });
         recalled.await.map_err(|error| MeasureError::System(error.to_string()))
     }
@@ -120,18 +142,17 @@ impl SqliteDatabase {
     /// What undoing a call would touch.
     pub(in crate::sql) async fn undo_measure(
         &self,
-        call: &CallId,
-        on_change: OnChange,
+        undoing: &Undoing,
         mask: &Mask,
     ) -> Result<Measured, MeasureError> {
-        let (sought, mask) = (call.clone(), mask.clone());
+        let (sought, mask) = (undoing.call.clone(), mask.clone());
         let (undone, sample) = self
             .measuring(move |connection, _limits| {
                 // What a call may not return it may have changed.
                 let most = connection.limit(Limit::SQLITE_LIMIT_LENGTH)?;
                 connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, i32::MAX)?;
                 let looked = Undo::read(connection, &sought).and_then(|undo| {
-                    let (undone, _) = undo.compared(connection)?;
+                    let (undone, _) = undo.compared(connection, &mask)?;
                     Ok((undone, undo.sample(&mask)))
                 });
                 connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, most)?;
@@ -139,27 +160,32 @@ impl SqliteDatabase {
             })
             .await?;
         // Triggers are switched off while rows go back.
-        undone.measured(call, on_change, Vec::new(), sample)
+        undone.measured(undoing, Vec::new(), sample)
     }
 
     /// Undoes a call within the warrant, or not at all. Returns the rows touched as well.
     pub(in crate::sql) async fn undo(
         &self,
         mark: Mark,
-        call: &CallId,
-        on_change: OnChange,
+        undoing: &Undoing,
         bounds: &Limits,
+        mask: &Mask,
     ) -> Result<(Undone, u64), ToolError> {
-        let Some(settings) = self.journal else {
+        let Some(bytes_max) = self.journal.as_ref().map(|settings| settings.bytes_max) else {
             return Err(ToolError::Failed { message: NO_JOURNAL.into() });
         };
         let Some(mut writer) = self.connections.writer().await else {
             return Err(ToolError::Unavailable { message: "the database is busy with another write".into() });
         };
-        let (call, bounds, limits) = (call.clone(), bounds.clone(), self.limits);
+        let (undoing, bounds, limits, mask) = (undoing.clone(), bounds.clone(), self.limits, mask.clone());
+        let (path, known) = (self.path.clone(), Arc::clone(&self.known));
         let task = spawn_blocking(move || {
+            if let Err(error) = intended(&mut writer, &path, &mark, &known) {
+                writer.discard();
+                return Err(error);
+            }
             let outcome = match writer.connection() {
-                Ok(connection) => undo(connection, &mark, &call, on_change, &bounds, &settings, &limits),
+                Ok(connection) => undo(connection, &mark, &undoing, &bounds, bytes_max, &limits, &mask),
                 Err(error) => Err(failed(&Trouble::Sqlite(error))),
             };
             // Triggers and foreign keys are switched off on it.
@@ -173,13 +199,13 @@ impl SqliteDatabase {
     /// Forgets rows that were kept longer than the retention; returns how many. The records of calls stay:
     /// a call that is asked for after its record went would be taken for one that never happened.
     pub(in crate::sql) async fn prune(&self) -> Result<u64, String> {
-        let Some(settings) = self.journal else { return Err(NO_JOURNAL.into()) };
+        let retention_ms = self.journal.as_ref().ok_or(NO_JOURNAL)?.retention_ms;
         self.on_writer(move |connection| {
             transaction(connection, |connection| {
                 if !prepared(connection)? {
                     return Err(Trouble::Argument(NOT_PREPARED.into()));
                 }
-                let retention = i64::try_from(settings.retention_ms).unwrap_or(i64::MAX);
+                let retention = i64::try_from(retention_ms).unwrap_or(i64::MAX);
                 let old =
                     format!("SELECT id FROM countersign_call WHERE tables IS NOT NULL AND at < {NOW} - ?1");
                 let gone = connection
@@ -234,6 +260,48 @@ pub(super) fn prepared(connection: &Connection) -> rusqlite::Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// The journal's name, and where it stands: the number of the file, which is another when the file was replaced.
+/// None where the file is not prepared.
+fn identity(connection: &Connection, path: &Path) -> rusqlite::Result<Option<String>> {
+    if !prepared(connection)? {
+        return Ok(None);
+    }
+    let name =
+        connection.query_row("SELECT name FROM countersign_journal", [], |row| row.get::<_, String>(0));
+    Ok(name.optional()?.map(|name| format!("{name}@{}", place(path))))
+}
+
+#[cfg(unix)]
+fn place(path: &Path) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).map_or_else(|_unknown| "-".into(), |file| file.ino().to_string())
+}
+
+#[cfg(not(unix))]
+fn place(_path: &Path) -> String {
+    "-".into()
+}
+
+/// Refuses a call that was recorded for another journal than the one that is there: the file was replaced. The
+/// connection may still be to the old one, and must not be used again.
+pub(super) fn intended(
+    writer: &mut Writer,
+    path: &Path,
+    mark: &Mark,
+    known: &Known,
+) -> Result<(), ToolError> {
+    let asked = writer.connection().and_then(|connection| identity(connection, path));
+    match asked.map_err(|error| failed(&Trouble::Sqlite(error)))? {
+        // Writing its record fails, and says what is missing.
+        None => Ok(()),
+        Some(found) if mark.journal.as_deref() == Some(found.as_str()) => Ok(()),
+        Some(found) => {
+            known.set(None);
+            Err(ToolError::Failed { message: elsewhere(mark.journal.as_deref(), &found) })
+        }
+    }
 }
 
 /// What the file holds under the journal's names.
@@ -334,17 +402,26 @@ impl<'c> Insert<'c> {
     }
 }
 
-fn recall(connection: &Connection, call: &CallId) -> Result<Recalled, Trouble> {
+fn recall(connection: &Connection, doubt: &Doubt, path: &Path) -> Result<Recalled, Trouble> {
+    let call = &doubt.call;
     let found = connection.query_row(
         "SELECT state, coalesce(rows, 0) FROM countersign_call WHERE id = ?1",
         [call.as_str()],
         |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)),
     );
-    match found.optional()? {
-        Some((state, rows)) if state == "committed" => {
-            Ok(Recalled::Happened { rows: u64::try_from(rows).unwrap_or(0), amount: None })
-        }
-        Some(_) => Ok(Recalled::Never),
+    let record = found.optional()?.map(|(state, rows)| match state.as_str() {
+        "committed" => Recalled::Happened { rows: u64::try_from(rows).unwrap_or(0), amount: None },
+        _ => Recalled::Never,
+    });
+    let has_witness = match &doubt.witness {
+        None => true,
+        Some(witness) => connection
+            .prepare("SELECT 1 FROM countersign_call WHERE id = ?1 AND state = 'committed'")?
+            .exists([witness.as_str()])?,
+    };
+    let Some(journal) = identity(connection, path)? else { return Ok(Recalled::Unknown) };
+    match (Shown { journal: &journal, record, has_witness }).believed(doubt).map_err(Trouble::Argument)? {
+        Some(known) => Ok(known),
         None => {
             let sql = format!(
                 "INSERT INTO countersign_call (id, tool, digest, state, at) VALUES (?1, '', '', 'fenced', {NOW})"
@@ -359,12 +436,13 @@ fn recall(connection: &Connection, call: &CallId) -> Result<Recalled, Trouble> {
 fn undo(
     connection: &mut Connection,
     mark: &Mark,
-    call: &CallId,
-    on_change: OnChange,
+    undoing: &Undoing,
     bounds: &Limits,
-    settings: &JournalSettings,
+    bytes_max: u64,
     limits: &crate::definition::SqlLimits,
+    mask: &Mask,
 ) -> Result<(Undone, u64), ToolError> {
+    let call = &undoing.call;
     // Rows go back as they were, not as triggers would have it now; and a foreign key must not take along
     // what refers to a row that is taken out and put back. What refers to nothing afterwards is looked for.
     let prepared = super::connection::raw(connection).and_then(|()| {
@@ -378,12 +456,12 @@ fn undo(
     }
     let done = record(connection, mark, Some(call))
         .and_then(|()| Undo::read(connection, call))
-        .and_then(|undo| undo.apply(connection, mark, on_change, settings.bytes_max));
+        .and_then(|undo| undo.apply(connection, mark, undoing.on_change, bytes_max, mask));
     let undone = match done {
         Ok(undone) => undone,
         Err(trouble) => return Err(rolled_back(connection, failed(&trouble))),
     };
-    if let Some(message) = undone.refusal(call, on_change) {
+    if let Some(message) = undone.refusal(undoing) {
         return Err(rolled_back(connection, ToolError::Failed { message }));
     }
     let rows = sum(&undone.restored);

@@ -29,7 +29,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     cascade::{Change, cascade_query, named, touched},
-    journal::Mark,
+    journal::{Known, Mark},
     statement::{Sizing, Statement, sum},
     tool::{Mask, Work},
     value::{BadRow, Room, Rows, shown},
@@ -46,7 +46,9 @@ const SAMPLE_ROWS: u64 = 5;
 pub(super) struct SqliteDatabase {
     connections: Connections,
     limits: SqlLimits,
+    path: PathBuf,
     journal: Option<JournalSettings>,
+    known: Arc<Known>,
     measuring: Arc<Semaphore>,
 }
 
@@ -80,7 +82,8 @@ impl From<BadRow> for Trouble {
 impl SqliteDatabase {
     pub(super) fn new(path: PathBuf, limits: SqlLimits, journal: Option<JournalSettings>) -> Self {
         let measuring = Arc::new(Semaphore::new(limits.measure_parallel.max(1)));
-        Self { connections: Connections::new(path, limits), limits, journal, measuring }
+        let connections = Connections::new(path.clone(), limits);
+        Self { connections, limits, path, journal, known: Arc::default(), measuring }
     }
 
     /// Reads what the database holds.
@@ -141,8 +144,15 @@ impl SqliteDatabase {
             return Err(ToolError::Unavailable { message: "the database is busy with another write".into() });
         };
         let (limits, bounds) = (self.limits, bounds.clone());
-        let kept = self.journal.map(|settings| settings.bytes_max);
+        let kept = self.journal.as_ref().map(|settings| settings.bytes_max);
+        let (path, known) = (self.path.clone(), Arc::clone(&self.known));
         let task = tokio::task::spawn_blocking(move || {
+            if let Some(mark) = &mark
+                && let Err(error) = journal::intended(&mut writer, &path, mark, &known)
+            {
+                writer.discard();
+                return Err(error);
+            }
             let connection = match writer.connection() {
                 Ok(connection) => connection,
                 Err(error) => return Err(failed(&Trouble::Sqlite(error))),

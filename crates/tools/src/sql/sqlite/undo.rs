@@ -103,7 +103,7 @@ impl Undo {
 
     /// Compares the rows with what the call left. Returns those that can go back as well: by their place, with
     /// the rowid they have now where no column shows it.
-    pub(super) fn compared(&self, connection: &Connection) -> Result<(Undone, Open), Trouble> {
+    pub(super) fn compared(&self, connection: &Connection, mask: &Mask) -> Result<(Undone, Open), Trouble> {
         let mut undone = Undone::default();
         let mut same = Open::new();
         let mut left: BTreeMap<&str, BTreeSet<&Vec<Cell>>> = BTreeMap::new();
@@ -134,7 +134,7 @@ impl Undo {
             if unchanged {
                 same.insert(at, rowid);
             } else {
-                self.example(entry, &mut undone);
+                self.example(entry, &mut undone, mask);
             }
         }
         Ok((undone, same))
@@ -149,8 +149,9 @@ impl Undo {
         mark: &Mark,
         on_change: OnChange,
         bytes_max: u64,
+        mask: &Mask,
     ) -> Result<Undone, Trouble> {
-        let (mut undone, mut open) = self.compared(connection)?;
+        let (mut undone, mut open) = self.compared(connection, mask)?;
         let refused = |undone: &Undone| on_change == OnChange::Refuse && !undone.changed.is_empty();
         // What stands in the way of a row is only seen when it is put back. Each round has fewer rows.
         while !refused(&undone) && !open.is_empty() {
@@ -168,7 +169,7 @@ impl Undo {
                 }
                 let count = undone.changed.entry(entry.table.clone()).or_insert(0);
                 *count = count.saturating_add(1);
-                self.example(entry, &mut undone);
+                self.example(entry, &mut undone, mask);
             }
             undone.restored.retain(|_, count| *count > 0);
             open.retain(|at, _| !conflicts.contains(at));
@@ -359,14 +360,16 @@ impl Undo {
     }
 
     /// Names a row that changed since.
-    fn example(&self, entry: &Entry, undone: &mut Undone) {
+    fn example(&self, entry: &Entry, undone: &mut Undone, mask: &Mask) {
         if undone.examples.len() >= EXAMPLES_MAX {
             return;
         }
         let row = entry.change.new.as_ref().or(entry.change.old.as_ref());
         let (Some(row), Some(shape)) = (row, self.shapes.get(&entry.table)) else { return };
-        let key: Vec<String> =
-            shape.key_of(row).into_iter().map(|cell| text(cell, false).unwrap_or_default()).collect();
+        let columns = shape.key.iter().filter_map(|at| shape.columns.get(*at));
+        let key: Vec<String> = (shape.key_of(row).into_iter().zip(columns))
+            .map(|(cell, column)| text(cell, mask.hides(&entry.table, column)).unwrap_or_default())
+            .collect();
         undone.examples.push(format!("{} ({})", entry.table, key.join(", ")));
     }
 }

@@ -50,11 +50,11 @@ async fn doomed(step: &str, file: &str) {
     let step = STEPS.into_iter().find(|known| *known == step).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let world = World::over(folder, file.as_ref(), Connection::open(file).unwrap(), settings());
+    let mark = Mark { call: CallId::parse("doomed").unwrap(), ..world.mark().await };
     {
         let mut writer = world.database.connections.writer().await.unwrap();
         die_at(writer.connection().unwrap(), step);
     }
-    let mark = Mark { call: CallId::parse("doomed").unwrap(), ..world.mark() };
     let work = world.work("delete from customer where id = 1").unwrap();
     let done = world.database.write(work, &up_to(10), Some(mark)).await;
     panic!("it lives on at `{step}`: {done:?}");
@@ -81,14 +81,15 @@ async fn after_a_crash_at_any_step_the_journal_tells_what_happened() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && !said.contains("lives on"), "{step}: {said}");
         let call = CallId::parse("doomed").unwrap();
-        let recalled = world.database.recall(&call).await.unwrap();
+        let doubt = world.doubt(&call).await;
+        let recalled = world.database.recall(&doubt).await.unwrap();
         if step == "committed" {
             assert_eq!(recalled, Recalled::Happened { rows: 7, amount: None }, "{step}");
             assert_ne!(dump(&world.other), before, "{step}");
             world.undo(&call, OnChange::Refuse).await.unwrap();
         } else {
             assert_eq!(recalled, Recalled::Never, "{step}");
-            let mark = Mark { call, ..world.mark() };
+            let mark = Mark { call, ..world.mark().await };
             let work = world.work("delete from customer where id = 1").unwrap();
             world.failure(world.database.write(work, &up_to(10), Some(mark))).await;
         }
@@ -104,6 +105,8 @@ async fn recalling_a_call_that_is_still_running_waits_for_its_end() {
     // A second process, as far as SQLite can tell: its own connections.
     let folder = tempfile::tempdir().unwrap();
     let second = World::over(folder, &file, Connection::open(&file).unwrap(), settings());
+    let mark = world.mark().await;
+    let call = mark.call.clone();
     let (reached, wait) = std::sync::mpsc::channel();
     let (go, hold) = std::sync::mpsc::channel::<()>();
     {
@@ -118,14 +121,12 @@ async fn recalling_a_call_that_is_still_running_waits_for_its_end() {
         };
         writer.connection().unwrap().commit_hook(Some(hook)).unwrap();
     }
-    let mark = world.mark();
-    let call = mark.call.clone();
-    let bounds = up_to(10);
+    let (bounds, doubt) = (up_to(10), world.doubt(&call).await);
     let (performed, recalled) = tokio::join!(
         world.database.write(world.work("delete from line").unwrap(), &bounds, Some(mark)),
         async {
             tokio::task::block_in_place(|| wait.recv().unwrap());
-            let mut asking = std::pin::pin!(second.database.recall(&call));
+            let mut asking = std::pin::pin!(second.database.recall(&doubt));
             assert!(futures::poll!(asking.as_mut()).is_pending(), "the file is locked");
             go.send(()).unwrap();
             asking.await

@@ -2,12 +2,13 @@
 #![expect(clippy::arithmetic_side_effects, reason = "a panic in a test is a failed test")]
 
 mod crash;
+mod identity;
 mod schemas;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use countersign_gate::{
-    Authority, Credential, Limits, MeasureError, Recalled, Tool as _, ToolError, Vault, VaultFault,
+    Authority, Credential, Doubt, Limits, MeasureError, Recalled, Tool as _, ToolError, Vault, VaultFault,
 };
 use countersign_rules::{CallId, DeclaredEffect, SystemName, ToolName, tool::SystemSpec};
 use rusqlite::Connection;
@@ -22,8 +23,8 @@ use crate::{
     },
     sql::{
         SqlSystem, SqlTool,
-        journal::{Mark, OnChange, Undone},
-        tool::{Mask, Work},
+        journal::{Mark, OnChange, Undoing, Undone},
+        tool::{Columns, Mask, Work},
     },
 };
 
@@ -47,6 +48,10 @@ struct World {
 
 fn up_to(rows_max: u64) -> Limits {
     Limits { rows_max, tables: None, amount_max: None }
+}
+
+fn undoing(call: &CallId, on_change: OnChange) -> Undoing {
+    Undoing { call: call.clone(), on_change, rewritten: Columns::default() }
 }
 
 fn settings() -> JournalSettings {
@@ -73,7 +78,7 @@ impl World {
 
     fn over(folder: TempDir, path: &Path, other: Connection, journal: JournalSettings) -> Self {
         let limits = SqlLimits { lock_timeout_ms: 60_000, ..SqlLimits::default() };
-        let target = SqliteTarget { path: path.into(), limits, journal: Some(journal) };
+        let target = SqliteTarget { path: path.into(), limits, journal: Some(journal.clone()) };
         let definition = SystemDefinition {
             spec: SystemSpec {
                 name: SystemName::parse("shop").unwrap(),
@@ -114,16 +119,23 @@ impl World {
         Ok(tool.parse(&serde_json::json!({})).unwrap().args)
     }
 
-    fn mark(&self) -> Mark {
+    async fn mark(&self) -> Mark {
+        let journal = self.database.identity().await.map(|journal| journal.to_string());
         let call = self.calls.get() + 1;
         self.calls.set(call);
         let call = CallId::parse(&format!("call-{call}")).unwrap();
-        Mark { call, tool: "change".into(), digest: "d".into(), images: true }
+        Mark { call, tool: "change".into(), digest: "d".into(), journal, images: true }
+    }
+
+    /// What is known of a call in doubt.
+    async fn doubt(&self, call: &CallId) -> Doubt {
+        let journal = self.database.identity().await.map(|journal| journal.to_string());
+        Doubt { call: call.clone(), journal, witness: None }
     }
 
     /// Performs a statement whose rows are kept.
     async fn call(&self, sql: &str) -> Result<(CallId, u64), ToolError> {
-        let mark = self.mark();
+        let mark = self.mark().await;
         let call = mark.call.clone();
         let done = self.database.write(self.work(sql).unwrap(), &up_to(u64::MAX), Some(mark)).await?;
         Ok((call, done.rows))
@@ -134,9 +146,10 @@ impl World {
     }
 
     async fn undo(&self, call: &CallId, on_change: OnChange) -> Result<(CallId, Undone), ToolError> {
-        let mark = self.mark();
+        let mark = self.mark().await;
         let by = mark.call.clone();
-        let (undone, rows) = self.database.undo(mark, call, on_change, &up_to(u64::MAX)).await?;
+        let (undone, rows) =
+            self.database.undo(mark, &undoing(call, on_change), &up_to(u64::MAX), &Mask::default()).await?;
         assert_eq!(rows, undone.restored.values().sum::<u64>());
         Ok((by, undone))
     }
@@ -210,7 +223,8 @@ async fn a_delete_with_its_cascades_comes_back_and_goes_again() {
     assert_eq!(rows, 1 + 2 + 3 + 1);
     let after = dump(&world.other);
     assert_ne!(after, before);
-    let measured = world.database.undo_measure(&call, OnChange::Refuse, &Mask::default()).await.unwrap();
+    let measured =
+        world.database.undo_measure(&undoing(&call, OnChange::Refuse), &Mask::default()).await.unwrap();
     assert_eq!((measured.reach.rows, measured.reach.exact), (7, true));
     assert!(measured.sample.is_some());
     assert_eq!(dump(&world.other), after, "measuring changes nothing");
@@ -281,11 +295,13 @@ async fn rows_that_changed_since_are_refused_or_skipped() {
     let world = World::new(SHOP).await;
     let call = world.done("update billing set minor = 0 where id <= 3").await;
     world.other.execute_batch("update billing set minor = 5 where id = 2").unwrap();
-    let refused = world.database.undo_measure(&call, OnChange::Refuse, &Mask::default()).await.unwrap_err();
+    let refused =
+        world.database.undo_measure(&undoing(&call, OnChange::Refuse), &Mask::default()).await.unwrap_err();
     assert!(matches!(&refused, MeasureError::NotMeasurable(why) if why.contains("billing (2)")), "{refused}");
     let refused = world.failure(world.undo(&call, OnChange::Refuse)).await;
     assert!(refused.contains("1 rows changed since") && refused.contains("billing (2)"), "{refused}");
-    let measured = world.database.undo_measure(&call, OnChange::Skip, &Mask::default()).await.unwrap();
+    let measured =
+        world.database.undo_measure(&undoing(&call, OnChange::Skip), &Mask::default()).await.unwrap();
     assert_eq!(measured.reach.rows, 2);
     let (_, undone) = world.undo(&call, OnChange::Skip).await.unwrap();
     assert_eq!(undone.changed, BTreeMap::from([("billing".to_owned(), 1)]));
@@ -414,7 +430,7 @@ async fn what_cannot_be_kept_is_rolled_back_and_says_why() {
     }
     assert_eq!(world.count("select count(*) from countersign_call"), 0, "the records went as well");
     // Without rows kept, the call is performed, and its record stays.
-    let mark = Mark { images: false, ..world.mark() };
+    let mark = Mark { images: false, ..world.mark().await };
     let call = mark.call.clone();
     world.database.write(world.work("update bare set a = 3").unwrap(), &up_to(10), Some(mark)).await.unwrap();
     let message = world.failure(world.undo(&call, OnChange::Refuse)).await;
@@ -437,7 +453,7 @@ async fn more_bytes_than_may_be_kept_are_rolled_back() {
 async fn a_call_beyond_its_limit_leaves_no_trace() {
     let world = World::new(SHOP).await;
     let before = dump(&world.other);
-    let mark = world.mark();
+    let mark = world.mark().await;
     let call = mark.call.clone();
     let work = world.work("delete from customer where id = 1").unwrap();
     let error = world.database.write(Arc::clone(&work), &up_to(6), Some(mark.clone())).await.unwrap_err();
@@ -457,7 +473,11 @@ async fn a_call_beyond_its_limit_leaves_no_trace() {
     // With the new approval the same call goes ahead.
     world.database.write(work, &up_to(7), Some(mark)).await.unwrap();
     let after = dump(&world.other);
-    let error = world.database.undo(world.mark(), &call, OnChange::Refuse, &up_to(6)).await.unwrap_err();
+    let error = world
+        .database
+        .undo(world.mark().await, &undoing(&call, OnChange::Refuse), &up_to(6), &Mask::default())
+        .await
+        .unwrap_err();
     assert!(matches!(error, ToolError::Exceeded { reach } if reach.rows == 7));
     assert_eq!(dump(&world.other), after);
 }
@@ -465,15 +485,15 @@ async fn a_call_beyond_its_limit_leaves_no_trace() {
 #[tokio::test]
 async fn a_call_is_performed_once_and_never_after_it_was_given_up() {
     let world = World::new(SHOP).await;
-    let (mark, work) = (world.mark(), world.work("update billing set minor = minor + 1").unwrap());
+    let (mark, work) = (world.mark().await, world.work("update billing set minor = minor + 1").unwrap());
     world.database.write(Arc::clone(&work), &up_to(10), Some(mark.clone())).await.unwrap();
     let again = world.failure(world.database.write(Arc::clone(&work), &up_to(10), Some(mark.clone()))).await;
     assert!(again.contains("is in the journal already"), "{again}");
-    let recalled = world.database.recall(&mark.call).await.unwrap();
+    let recalled = world.database.recall(&world.doubt(&mark.call).await).await.unwrap();
     assert_eq!(recalled, Recalled::Happened { rows: 4, amount: None });
-    let fenced = world.mark();
+    let fenced = world.mark().await;
     for _ in 0..2 {
-        assert_eq!(world.database.recall(&fenced.call).await.unwrap(), Recalled::Never);
+        assert_eq!(world.database.recall(&world.doubt(&fenced.call).await).await.unwrap(), Recalled::Never);
     }
     world.failure(world.database.write(work, &up_to(10), Some(fenced.clone()))).await;
     world.failure(world.undo(&fenced.call, OnChange::Refuse)).await;
@@ -484,7 +504,10 @@ async fn without_a_prepared_journal_nothing_is_written_and_nothing_is_said() {
     let world = World::unprepared(SHOP, settings());
     let message = world.failure(world.call("delete from line")).await;
     assert!(message.contains("countersign system prepare"), "{message}");
-    assert_eq!(world.database.recall(&world.mark().call).await.unwrap(), Recalled::Unknown);
+    assert_eq!(
+        world.database.recall(&world.doubt(&world.mark().await.call).await).await.unwrap(),
+        Recalled::Unknown
+    );
     world.other.execute_batch("create table countersign_call (id)").unwrap();
     let message = world.database.prepare(&[]).await.unwrap_err();
     assert!(message.contains("not as they should be"), "{message}");
@@ -527,7 +550,7 @@ async fn no_statement_of_a_tool_touches_the_journal() {
         "alter table tag rename to Countersign_Tag",
     ] {
         let work = world.work(sql).unwrap();
-        let mark = Mark { images: false, ..world.mark() };
+        let mark = Mark { images: false, ..world.mark().await };
         let message = world.failure(world.database.write(work, &up_to(100), Some(mark))).await;
         assert!(message.contains("journal") || message.contains("may touch"), "{sql}: {message}");
     }
@@ -549,7 +572,10 @@ async fn rows_are_forgotten_after_the_retention_and_calls_are_not() {
     assert_eq!(world.database.prune().await.unwrap(), 4);
     let message = world.failure(world.undo(&call, OnChange::Refuse)).await;
     assert!(message.contains("the retention is over"), "{message}");
-    assert!(matches!(world.database.recall(&call).await.unwrap(), Recalled::Happened { rows: 4, .. }));
+    assert!(matches!(
+        world.database.recall(&world.doubt(&call).await).await.unwrap(),
+        Recalled::Happened { rows: 4, .. }
+    ));
     world.undo(&young, OnChange::Refuse).await.unwrap();
 }
 

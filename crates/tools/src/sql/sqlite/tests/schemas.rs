@@ -278,7 +278,7 @@ async fn overrun(seed: u64) {
     };
     meddle(&mut dice);
     let (before, broken) = (dump(&world.other), world.count(BROKEN));
-    let mark = world.mark();
+    let mark = world.mark().await;
     let call = mark.call.clone();
     let bounds = Limits { tables: Some(measured.reach.tables.clone()), ..up_to(measured.reach.rows) };
     match world.database.write(work, &bounds, Some(mark)).await {
