@@ -7,6 +7,7 @@ mod calls;
 mod decisions;
 mod gateway;
 mod hop;
+mod keeping;
 mod load;
 mod log;
 mod process;

@@ -32,7 +32,7 @@ use countersign_tools::{
 use secrecy::SecretString;
 use serde_json::json;
 
-use crate::{println, progress, report::median};
+use crate::{keeping, println, progress, report::median};
 
 const HELP: &str =
     "usage: countersign-bench sizing [--rows N] [--postgres URL]      (--rows defaults to 10000000)";
@@ -94,10 +94,11 @@ pub(crate) async fn run(options: &[&str]) -> anyhow::Result<()> {
     text += &on_sqlite(folder.path(), rows).await?;
     // Its table goes before the other one comes.
     drop(folder);
-    if let Some(url) = postgres {
+    if let Some(url) = &postgres {
         let folder = tempfile::tempdir()?;
-        text += &on_postgres(folder.path(), &url, rows).await?;
+        text += &on_postgres(folder.path(), url, rows).await?;
     }
+    text += &keeping::run(rows, postgres.as_deref()).await?;
     println(&text);
     Ok(())
 }
@@ -193,12 +194,12 @@ async fn on_postgres(folder: &Path, url: &str, rows: u64) -> anyhow::Result<Stri
 }
 
 #[expect(clippy::disallowed_methods, reason = "the table that is measured, and who writes to it")]
-fn sqlite(path: &Path) -> rusqlite::Result<rusqlite::Connection> {
+pub(crate) fn sqlite(path: &Path) -> rusqlite::Result<rusqlite::Connection> {
     rusqlite::Connection::open(path)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the table that is measured, and who writes to it")]
-async fn postgres(url: &str) -> anyhow::Result<tokio_postgres::Client> {
+pub(crate) async fn postgres(url: &str) -> anyhow::Result<tokio_postgres::Client> {
     let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
@@ -272,7 +273,7 @@ impl World {
             &Options::default(),
         )?;
         let settings = Settings { budgets: Vec::new(), grant_ms: 900_000 };
-        let (clock, chance) = (Arc::new(Now), Arc::new(Chance(AtomicU64::new(1))));
+        let (clock, chance) = (Arc::new(Now), Arc::new(Chance::new()));
         let gate = Gate::new(Arc::new(store), clock, chance, Arc::new(policies), settings);
         Ok(Self { gate, tools, next: AtomicU64::new(1) })
     }
@@ -374,7 +375,8 @@ impl World {
     }
 }
 
-struct Secrets(Option<String>);
+/// The connection string, where there is one.
+pub(crate) struct Secrets(pub(crate) Option<String>);
 
 impl Vault for Secrets {
     fn open(&self, _authority: &dyn Authority) -> Result<Credential, VaultFault> {
@@ -383,7 +385,7 @@ impl Vault for Secrets {
     }
 }
 
-struct Now;
+pub(crate) struct Now;
 
 impl Clock for Now {
     fn now_ms(&self) -> i64 {
@@ -393,7 +395,13 @@ impl Clock for Now {
 }
 
 /// Different numbers; nobody guesses here.
-struct Chance(AtomicU64);
+pub(crate) struct Chance(AtomicU64);
+
+impl Chance {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU64::new(1))
+    }
+}
 
 impl Entropy for Chance {
     fn bytes(&self) -> [u8; 16] {
