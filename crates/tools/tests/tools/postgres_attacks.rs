@@ -167,3 +167,54 @@ async fn a_column_that_comes_or_goes_under_a_running_server_stops_no_tool() {
         }
     }
 }
+
+#[tokio::test]
+async fn odd_settings_of_the_account_change_nothing() {
+    let db = target(
+        "odd",
+        "create table t (id int primary key, a int[], \"At\" timestamptz, span interval, b bytea, t text, d date, x xml, f float8);
+         insert into t values (1, '{1,NULL}', '2026-01-01 10:00+02', '1 mon 2 days', '\\xdead', 'x\\y', '2026-02-01', 'a<b/>', 0.1);
+         create schema evil; create table evil.t (id int); grant usage on schema evil to public;
+         create function evil.count() returns bigint language sql as 'select 0::bigint';",
+    )
+    .await;
+    let setup = db.world(vec![reversible(&["t"])], ALLOW);
+    db.prepare(&setup, &["t"]).await;
+    let before = db.dump(&["t"]).await;
+    let odd = [
+        "search_path = '$user', evil, public",
+        "datestyle = 'SQL, DMY'",
+        "intervalstyle = 'iso_8601'",
+        "timezone = 'Pacific/Auckland'",
+        "bytea_output = 'escape'",
+        "extra_float_digits = -10",
+        "array_nulls = off",
+        "xmloption = 'document'",
+        "quote_all_identifiers = on",
+        "standard_conforming_strings = off",
+        "transform_null_equals = on",
+        "row_security = off",
+        "default_transaction_read_only = on",
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_deferrable = on",
+        "client_encoding = 'latin1'",
+        "plan_cache_mode = 'force_generic_plan'",
+    ];
+    let odd = odd.map(|set| format!("alter role tools_undo_odd set {set}")).join("; ");
+    let plain = "alter role tools_undo_odd reset all";
+    for (at_call, at_undo) in [(true, true), (true, false), (false, true)] {
+        let world = async |is_odd: bool| {
+            db.admin.batch_execute(if is_odd { odd.as_str() } else { plain }).await.unwrap();
+            // With connections of its own, which have the account's settings from the start.
+            db.world(vec![reversible(&["t"])], ALLOW)
+        };
+        let calling = world(at_call).await;
+        // By the standard nothing equals NULL.
+        let none = calling.done("query", json!({"sql": "delete from t where a = null or f = null"})).await;
+        assert_eq!(none.rows, 0);
+        let call = run(&calling, "delete from t where t = 'x\\y'").await;
+        assert_ne!(db.dump(&["t"]).await, before);
+        undone(&world(at_undo).await, &call).await;
+        assert_eq!(db.dump(&["t"]).await, before, "odd at the call: {at_call}, at its undo: {at_undo}");
+    }
+}

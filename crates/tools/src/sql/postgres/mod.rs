@@ -254,6 +254,7 @@ impl PostgresDatabase {
         let path: Vec<String> = self.target.search_path.iter().map(|schema| quoted(schema)).collect();
         format!(
             "SET LOCAL search_path = {}, pg_temp; SET LOCAL standard_conforming_strings = on; \
+             SET LOCAL transform_null_equals = off; SET LOCAL quote_all_identifiers = off; \
              SET LOCAL statement_timeout = {timeout_ms}; SET LOCAL lock_timeout = {}; \
              SET LOCAL idle_in_transaction_session_timeout = {}",
             path.join(", "),

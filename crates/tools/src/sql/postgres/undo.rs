@@ -47,7 +47,7 @@ const ROW: &str = "\"countersign row\"";
 /// As texts are kept, so are they read and compared: see `prepare.sql`.
 const AS_KEPT: &str = "SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; \
     SET LOCAL timezone = 'UTC'; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; \
-    SET LOCAL lc_monetary = 'C'";
+    SET LOCAL lc_monetary = 'C'; SET LOCAL array_nulls = on; SET LOCAL xmloption = content";
 
 impl PostgresDatabase {
     fn everything(&self) -> Scope {
