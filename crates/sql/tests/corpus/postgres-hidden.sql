@@ -23,3 +23,4 @@ create table ruled (id int);
 create rule redirect as on insert to ruled do also insert into audit_log (entry) values ('r');
 create view customers as select id, name from customer where id > 0;
 create table peer (id int references customer on delete set null on update cascade);
+create view shown_owned with (security_invoker) as select * from owned;

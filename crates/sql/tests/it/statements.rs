@@ -12,7 +12,7 @@ pub(crate) struct Maker {
     aliases: usize,
     /// Among so many atoms, one does more than compute.
     harm_one_in: usize,
-    views: bool,
+    known: bool,
     /// Whether the present statement holds a call that changes something, if it comes to run.
     pub(crate) armed: bool,
 }
@@ -29,6 +29,9 @@ const TABLES: [(&str, &[&str], &[&str]); 3] = [
     ("customer", &["id"], &["name", "email", "kind"]),
     ("billing", &["id", "invoice_id"], &["note"]),
 ];
+
+/// Expressions that call something, and their types.
+type Calls = &'static [(&'static str, Kind)];
 
 const POSTGRES_INTS: [&str; 16] = [
     "abs(@i)",
@@ -106,7 +109,7 @@ const BOOLS: [&str; 12] = [
 
 /// Calls that do more than compute, of each type; the database tells what of it. In Unicode escapes, in quotes, as an
 /// attribute, through an operator.
-const POSTGRES_HARM: [(&str, Kind); 22] = [
+const POSTGRES_HARM: [(&str, Kind); 19] = [
     ("nextval('numbers')::int", Kind::Int),
     ("(setval('numbers', 5))::int", Kind::Int),
     ("('numbers'::regclass).nextval::int", Kind::Int),
@@ -126,18 +129,45 @@ const POSTGRES_HARM: [(&str, Kind); 22] = [
     ("lo_create(0)::int", Kind::Int),
     ("(0::oid).lo_create::text", Kind::Text),
     ("lo_from_bytea(0, 'x')::int", Kind::Int),
+];
+/// The same where only a catalog tells: views, attributes, and what hides in `postgres-hidden.sql`: functions that promise to
+/// change nothing, aggregates, domains, row types and casts.
+const POSTGRES_HIDDEN_HARM: [(&str, Kind); 12] = [
     ("(select x from sneaky)", Kind::Int),
     ("(select max(id) from invoice where invoice_purge(invoice) > 0)", Kind::Int),
     ("(select max((i).invoice_purge) from invoice i)", Kind::Int),
+    ("hidden_write()", Kind::Int),
+    ("procedural()", Kind::Int),
+    ("(select sneaky_sum(id) from customer)", Kind::Int),
+    ("(5::guarded)::int", Kind::Int),
+    ("(5::guarded)::text", Kind::Text),
+    ("(('(5)'::holder).g)::int", Kind::Int),
+    ("(5::status)::text", Kind::Text),
+    ("(json_populate_record(null::holder, '{\"g\": 5}')).g::int", Kind::Int),
+    ("(select h::text from cast('(7)' as holder) h)", Kind::Text),
+];
+/// What a catalog shows to change nothing.
+const POSTGRES_SHOWN: [(&str, Kind); 12] = [
+    ("returned(@i)", Kind::Int),
+    ("atomic_read(@i)::int", Kind::Int),
+    ("definer_read()::int", Kind::Int),
+    ("(select count(*) from customers)::int", Kind::Int),
+    ("(select max(customer_id) from invoice_totals)", Kind::Int),
+    ("(select fair_sum(id) from customer)::int", Kind::Int),
+    ("(select count(*) from parted)::int", Kind::Int),
+    ("(7::positive)::int", Kind::Int),
+    ("('(1,x)'::pair).a", Kind::Int),
+    ("('active'::status)::text", Kind::Text),
+    ("(select c.name from customers c limit 1)", Kind::Text),
+    ("(select max(month)::text from monthly)", Kind::Text),
 ];
 /// Functions of the user's own that a database holds to reading; nothing in a text tells.
 const POSTGRES_OWN: [(&str, Kind); 2] = [("pure(@i)", Kind::Int), ("stable_read()::int", Kind::Int)];
 
 impl Maker {
-    /// `views`: also with a view over a function that writes, and such a function as an attribute, which no text can tell
-    /// from a table and a column.
-    pub(crate) fn new(dialect: Dialect, seed: u64, views: bool) -> Self {
-        Self { chance: Chance::new(seed), dialect, aliases: 0, harm_one_in: 0, views, armed: false }
+    /// `known`: also what only a catalog can tell, of a database with `postgres-hidden.sql`.
+    pub(crate) fn new(dialect: Dialect, seed: u64, known: bool) -> Self {
+        Self { chance: Chance::new(seed), dialect, aliases: 0, harm_one_in: 0, known, armed: false }
     }
 
     /// The next statement.
@@ -286,12 +316,13 @@ impl Maker {
         if self.dialect == Dialect::Sqlite {
             return None;
         }
-        // One in nine is a function of the user's own that only reads.
-        let own = self.chance.one_in(9);
-        let from: &[(&'static str, Kind)] = if own { &POSTGRES_OWN } else { &POSTGRES_HARM };
-        let unseen = |text: &str| text.contains("sneaky") || text.contains("invoice_purge");
-        let fits = |(text, of): &&(&'static str, Kind)| *of == kind && (self.views || !unseen(text));
-        let fitting: Vec<&str> = from.iter().filter(fits).map(|(text, _)| *text).collect();
+        // Some are of the user's own and only read.
+        let own = self.chance.one_in(if self.known { 3 } else { 9 });
+        let (seen, hidden): (Calls, Calls) =
+            if own { (&POSTGRES_OWN, &POSTGRES_SHOWN) } else { (&POSTGRES_HARM, &POSTGRES_HIDDEN_HARM) };
+        let hidden = if self.known { hidden } else { Calls::default() };
+        let fits = |(_, of): &&(&'static str, Kind)| *of == kind;
+        let fitting: Vec<&str> = seen.iter().chain(hidden).filter(fits).map(|(text, _)| *text).collect();
         if fitting.is_empty() {
             return None;
         }
