@@ -39,6 +39,19 @@ pub trait Tool: Send + Sync + 'static {
         probe: Probe<'_, Self::Args>,
     ) -> impl Future<Output = Result<Measured, MeasureError>> + Send;
 
+    /// Runs the call and takes it back, so that all that it touches is counted: what triggers do as well.
+    /// Only asked for by a policy, of a call that is not forbidden.
+    ///
+    /// # Errors
+    /// [`MeasureError::NotMeasurable`] where such a call cannot be taken back in whole, or its system must not be
+    /// used for it.
+    fn rehearse(
+        &self,
+        _probe: Probe<'_, Self::Args>,
+    ) -> impl Future<Output = Result<Measured, MeasureError>> + Send {
+        std::future::ready(Err(MeasureError::NotMeasurable("such calls cannot be taken back".into())))
+    }
+
     /// Acts.
     fn perform(
         &self,

@@ -208,6 +208,7 @@ mod tests {
             deadline_ms: 1_000,
             because: None,
             policy: crate::PolicyId::parse("p:1").unwrap(),
+            rehearse: false,
         });
         ApprovalRequest {
             id: ApprovalId::parse("apr-1").unwrap(),

@@ -295,6 +295,7 @@ fn merge(asking: &[&Rule]) -> Vec<AskOf> {
                     merged.quorum = ask.quorum;
                     merged.policy = ask.policy.clone();
                 }
+                merged.rehearse |= ask.rehearse;
                 merged.deadline_ms = merged.deadline_ms.min(ask.deadline_ms);
                 merged.because = match (merged.because.take(), &ask.because) {
                     (Some(one), Some(other)) if one != *other => Some(format!("{one}; {other}")),

@@ -76,6 +76,14 @@ pub struct Ask {
     pub of: Vec<AskOf>,
 }
 
+impl Ask {
+    /// The policy, if any, that wants the call rehearsed before people are asked.
+    #[must_use]
+    pub fn rehearsal(&self) -> Option<&PolicyId> {
+        self.of.iter().find(|ask| ask.rehearse).map(|ask| &ask.policy)
+    }
+}
+
 /// One group whose approval is needed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AskOf {
@@ -89,6 +97,10 @@ pub struct AskOf {
     pub because: Option<String>,
     /// The policy that asks.
     pub policy: PolicyId,
+    /// Whether the call is run and rolled back before people are asked, so that they see all that it touches
+    /// (`@rehearse`).
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub rehearse: bool,
 }
 
 /// It must not run.

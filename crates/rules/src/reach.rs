@@ -9,11 +9,12 @@ use crate::money::Money;
 /// What a call would touch, measured without changing anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reach {
-    /// Rows touched in all, cascades included. A lower bound unless `exact`.
+    /// Rows touched in all, cascades included. The most that can be, but for what `triggers` do, and but for more
+    /// where `unbounded`.
     pub rows: u64,
-    /// Whether `rows` is the very number, and not a bound or an estimate.
+    /// Whether `rows` is the very number, and not a bound.
     pub exact: bool,
-    /// Whether counting stopped at its limit: there are more rows than `rows` says.
+    /// Whether there may be more rows than `rows` says: counting stopped at its limit, or cannot tell.
     pub unbounded: bool,
     /// Rows by table, cascades included.
     #[serde(default)]

@@ -107,6 +107,7 @@ mod tests {
                 deadline_ms: 1,
                 because: Some("deletes".into()),
                 policy: PolicyId::parse("default:deletes").unwrap(),
+                rehearse: false,
             }],
             reach: None,
             expires_ms: 1_767_225_600_000,

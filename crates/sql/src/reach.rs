@@ -1,5 +1,7 @@
 //! How many rows a statement would touch, as a query that can be run without touching them.
 
+use std::collections::BTreeSet;
+
 use thiserror::Error;
 
 use crate::statement::{TableRef, Verb};
@@ -36,6 +38,9 @@ pub struct ReachQuery {
     pub target: TableRef,
     /// What happens to them.
     pub verb: Verb,
+    /// The columns that an `UPDATE`, or the `DO UPDATE` of an `INSERT`, sets. None where the text alone does not
+    /// tell: SQLite's compiler does.
+    pub columns: Option<BTreeSet<String>>,
     /// The count.
     pub source: RowSource,
     /// Whether the count is exact at the moment it is taken. Otherwise it is the most that can be (`ON CONFLICT`), or

@@ -143,9 +143,11 @@ pub struct SqlLimits {
 /// When a change is run inside a transaction that is rolled back, to see all that it touches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Rehearse {
-    /// Rows are counted; nothing is run.
+    /// Rows are counted; nothing is run, whoever asks for it.
     #[default]
     Never,
+    /// Rows are counted; where a policy asks for it (`@rehearse`), changes are run.
+    OnRequest,
     /// Where counting gives no exact number, or triggers run along.
     WhenInexact,
     /// After every count.
@@ -161,7 +163,7 @@ impl Default for SqlLimits {
             measure_timeout_ms: 5_000,
             measure_rows_max: 100_000,
             measure_cost_max: 10_000_000,
-            measure_parallel: 2,
+            measure_parallel: 1,
             rehearse: Rehearse::Never,
         }
     }
@@ -372,6 +374,8 @@ pub struct SqlDefinition {
     pub functions: BTreeSet<String>,
     /// Columns whose values approvers must not see in samples: `column` or `table.column`.
     pub mask: BTreeSet<String>,
+    /// When its calls are rehearsed; as its system says, if not said. A system that says never is never asked.
+    pub rehearse: Option<Rehearse>,
 }
 
 /// Who writes the statement.

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_rules::{
-    ApprovalFact, Call, CallDigest, Code, Decision, Effect, Facts, RawCall, Reach, Refusal, Requester,
-    StatementFacts, StoredCall, arguments::split_reason, decide,
+    ApprovalFact, Call, CallDigest, Code, Decision, Effect, Facts, PolicyId, RawCall, Reach, Refusal,
+    Requester, StatementFacts, StoredCall, arguments::split_reason, decide,
 };
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ use crate::{
     clock::{call_id, decision_id},
     entry::Entry,
     ledger::{ApprovalRecord, Ledger, Standing},
-    tool::{Evidence, MeasureError, Tool},
+    tool::{Evidence, MeasureError, Measured, Tool},
     warrant::{Limits, Permitted, Probe},
 };
 
@@ -213,7 +213,13 @@ impl<L: Ledger> Gate<L> {
             }
         }
         let mut decision = decide(&call, &facts, &policies);
-        if matches!(decision, Decision::Ask(_)) && facts.reach.is_none() && seen.effect >= Effect::Write {
+        let rehearses = matches!(&decision, Decision::Ask(ask) if ask.rehearsal().is_some());
+        if matches!(decision, Decision::Ask(_))
+            && facts.reach.is_none()
+            && seen.effect >= Effect::Write
+            // What cannot be counted may be run.
+            && (tool.measurable(&call.parsed) || !rehearses)
+        {
             // The approver needs to see the reach even where no rule does.
             match self.measure(tool, &call, now_ms, &mut entries).await {
                 Ok((Some(reach), found)) => {
@@ -223,6 +229,27 @@ impl<L: Ledger> Gate<L> {
                 }
                 Ok((None, _)) => {}
                 Err(refusal) => return Round::Answer(self.refuse(&call, granted, entries, refusal).await),
+            }
+        }
+        // What was found out when it was performed, and rolled back, need not be found out again.
+        if let Decision::Ask(ask) = &decision
+            && let Some(policy) = ask.rehearsal().cloned()
+            && seen.effect >= Effect::Write
+            && exceeded.is_none()
+            && facts.reach.as_ref().is_none_or(|reach| !reach.rehearsed)
+        {
+            match self.rehearsed(tool, &call, &facts, &policy, &mut entries).await {
+                Ok((reach, found)) => {
+                    facts.reach = Some(reach);
+                    evidence = found.or(evidence);
+                    decision = decide(&call, &facts, &policies);
+                }
+                Err(NoRoom::Limit(why)) => {
+                    return Round::Answer(self.not_issued(&call, granted, entries, why).await);
+                }
+                Err(NoRoom::Unmeasured(refusal)) => {
+                    return Round::Answer(self.refuse(&call, granted, entries, refusal).await);
+                }
             }
         }
         tracing::info!(
@@ -324,20 +351,46 @@ impl<L: Ledger> Gate<L> {
         if !tool.measurable(&call.parsed) {
             return Err(unmeasurable("calls of this form cannot be counted".into()));
         }
-        let measured = match tool.measure(Probe::new(call)).await {
-            Ok(measured) => measured,
-            Err(MeasureError::Rejected(why)) => {
-                return Err(Refusal::new(Code::ToolFailed, why).help("nothing was done; correct the call"));
-            }
-            Err(MeasureError::System(why)) => {
-                return Err(
-                    Refusal::new(Code::SystemUnavailable, why).help("nothing was done; try again later")
-                );
-            }
-            Err(why @ (MeasureError::NotMeasurable(_) | MeasureError::Limit(_))) => {
-                return Err(unmeasurable(why.to_string()));
-            }
+        let measured = tool.measure(Probe::new(call)).await.map_err(|why| unmeasured(why, unmeasurable))?;
+        let (reach, evidence) = self.record(call, measured, now_ms, entries)?;
+        Ok((Some(reach), evidence))
+    }
+
+    /// Runs the call and has it rolled back, because this policy wants its reach found out so before people are
+    /// asked. What would find no room is not run.
+    async fn rehearsed<T: Tool>(
+        &self,
+        tool: &T,
+        call: &Call<T::Args>,
+        facts: &Facts,
+        policy: &PolicyId,
+        entries: &mut Vec<Entry>,
+    ) -> Result<(Reach, Option<Evidence>), NoRoom> {
+        let refusal = |why: String| {
+            let message = format!(
+                "policy `{policy}` wants the call rehearsed before people are asked, and that is not possible: {why}"
+            );
+            let help = "narrow the call, or ask the system's author to allow rehearsals of it (`rehearse`)";
+            Refusal::new(Code::ReachUnmeasurable, message).help(help)
         };
+        // So many rows are not locked for the sake of a number.
+        if facts.reach.as_ref().is_some_and(|reach| reach.unbounded) {
+            return Err(NoRoom::Unmeasured(refusal("it reaches further than is counted".into())));
+        }
+        self.room_to_ask(call, facts).await?;
+        let measured = tool.rehearse(Probe::new(call)).await;
+        let measured = measured.map_err(|why| NoRoom::Unmeasured(unmeasured(why, refusal)))?;
+        self.record(call, measured, facts.now_ms, entries).map_err(NoRoom::Unmeasured)
+    }
+
+    /// Keeps what was measured, with a commitment to the rows in the log and not the rows.
+    fn record<A>(
+        &self,
+        call: &Call<A>,
+        measured: Measured,
+        now_ms: i64,
+        entries: &mut Vec<Entry>,
+    ) -> Result<(Reach, Option<Evidence>), Refusal> {
         let evidence = measured.sample.map(|sample| {
             let mut salt = [0_u8; 32];
             let halves = [self.entropy.bytes(), self.entropy.bytes()];
@@ -349,6 +402,20 @@ impl<L: Ledger> Gate<L> {
         let evidence = evidence.transpose().map_err(|why| Refusal::new(Code::Internal, why.to_string()))?;
         let commitment = evidence.as_ref().map(|e| e.commitment.as_str());
         entries.push(Entry::reach_measured(now_ms, call, &measured.reach, commitment));
-        Ok((Some(measured.reach), evidence))
+        Ok((measured.reach, evidence))
+    }
+}
+
+/// Why nothing is done where the reach is not known. `unknown` words what neither the call nor the system can be
+/// blamed for.
+fn unmeasured(why: MeasureError, unknown: impl FnOnce(String) -> Refusal) -> Refusal {
+    match why {
+        MeasureError::Rejected(why) => {
+            Refusal::new(Code::ToolFailed, why).help("nothing was done; correct the call")
+        }
+        MeasureError::System(why) => {
+            Refusal::new(Code::SystemUnavailable, why).help("nothing was done; try again later")
+        }
+        MeasureError::NotMeasurable(_) | MeasureError::Limit(_) => unknown(why.to_string()),
     }
 }

@@ -125,7 +125,11 @@ impl<L: Ledger> Gate<L> {
 
 /// How far something reaches, in words.
 pub(super) fn extent(reach: &Reach) -> String {
-    let more = if reach.exact { "" } else { "at least " };
+    let more = match (reach.exact, reach.unbounded || !reach.triggers.is_empty()) {
+        (true, _) => "",
+        (false, true) => "at least ",
+        (false, false) => "at most ",
+    };
     match reach.amount {
         Some(amount) => format!("{more}{} rows and {amount}", reach.rows),
         None => format!("{more}{} rows", reach.rows),

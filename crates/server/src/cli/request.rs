@@ -157,11 +157,13 @@ fn reached(reach: &Value) -> Vec<String> {
     }
     let flag = |key: &str| reach.get(key).and_then(Value::as_bool) == Some(true);
     let number = |key: &str| reach.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let list = |key: &str| reach.get(key).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
     let known = match (flag("rehearsed"), flag("exact"), flag("unbounded")) {
         (true, _, _) => "exactly: it was run and rolled back",
-        (false, _, true) => "or more: counting stopped at its limit",
+        (false, _, true) => "or more: not all of them were counted",
         (false, true, false) => "exactly: they were counted",
-        (false, false, false) => "as far as can be counted; there may be more",
+        (false, false, false) if list("triggers") => "and what the triggers below do",
+        (false, false, false) => "at most",
     };
     let mut lines = vec![format!("reach      {} rows, {known}", grouped(number("rows")))];
     let tables: Vec<(String, String)> = reach
@@ -354,9 +356,9 @@ mod tests {
             text.lines().find(|line| line.starts_with("reach")).unwrap_or_default().to_owned()
         };
         let bound = known(json!({ "rows": 100_001, "exact": false, "unbounded": true }));
-        assert_eq!(bound, "reach      100,001 rows, or more: counting stopped at its limit");
+        assert_eq!(bound, "reach      100,001 rows, or more: not all of them were counted");
         let inexact = known(json!({ "rows": 7, "exact": false, "unbounded": false }));
-        assert_eq!(inexact, "reach      7 rows, as far as can be counted; there may be more");
+        assert_eq!(inexact, "reach      7 rows, at most");
         let run = known(json!({ "rows": 7, "exact": true, "unbounded": false, "rehearsed": true }));
         assert_eq!(run, "reach      7 rows, exactly: it was run and rolled back");
     }

@@ -511,7 +511,13 @@ fn reach(reach: Option<&Value>) -> String {
     let Some(reach) = reach else { return "nothing is said".into() };
     let flag = |key: &str| reach.get(key).and_then(Value::as_bool) == Some(true);
     let number = |key: &str| reach.get(key).and_then(Value::as_u64).unwrap_or_default();
-    let bound = if flag("exact") { "" } else { "at least " };
+    let triggers =
+        reach.get("triggers").and_then(Value::as_array).is_some_and(|triggers| !triggers.is_empty());
+    let bound = match (flag("exact"), flag("unbounded") || triggers) {
+        (true, _) => "",
+        (false, true) => "at least ",
+        (false, false) => "at most ",
+    };
     let mut text = format!("{bound}{}", counted(number("rows")));
     let tables: Vec<String> = reach
         .get("tables")
@@ -527,7 +533,7 @@ fn reach(reach: Option<&Value>) -> String {
         text.push_str(&format!(", {} of these by cascade", number("cascades")));
     }
     if flag("unbounded") {
-        text.push_str(", and more: counting stopped there");
+        text.push_str(", and more that were not counted");
     }
     for trigger in reach.get("triggers").and_then(Value::as_array).into_iter().flatten() {
         text.push_str(&format!(", trigger {}", said(Some(trigger))));

@@ -42,8 +42,13 @@ enum Kind {
 const KINDS: &[(&str, Kind)] =
     &[("sqlite", Kind::Sqlite), ("postgres", Kind::Postgres), ("http", Kind::Http), ("mcp", Kind::Mcp)];
 
-const REHEARSE: &[(&str, Rehearse)] =
-    &[("never", Rehearse::Never), ("when_inexact", Rehearse::WhenInexact), ("always", Rehearse::Always)];
+/// When changes are rehearsed, of a system or of one of its tools.
+pub(super) const REHEARSE: &[(&str, Rehearse)] = &[
+    ("never", Rehearse::Never),
+    ("on_request", Rehearse::OnRequest),
+    ("when_inexact", Rehearse::WhenInexact),
+    ("always", Rehearse::Always),
+];
 
 const MS: std::ops::RangeInclusive<u64> = 1..=3_600_000;
 /// Ten years.

@@ -18,7 +18,7 @@ use super::{
     Place, Reading,
     budget::AMOUNT_MAX,
     section::{Complaint, Section, flag, integer, json, kind, list, parsed, text, word},
-    system::texts,
+    system::{REHEARSE, texts},
 };
 
 /// A tool with its place.
@@ -138,6 +138,7 @@ fn sql(
     let tables = set(names(section, "tables"));
     let functions = set(names(section, "functions"));
     let mask = set(names(section, "mask"));
+    let rehearse = section.optional("rehearse", word(REHEARSE));
     let length_max = section.defaulted("statement_length_max", integer(64..=65_536));
     let mut declared = declared?;
     let statement = match (declared.effect, sql) {
@@ -168,7 +169,7 @@ fn sql(
             return None;
         }
     };
-    Some(AnyDefinition::Sql(SqlDefinition { tool: declared, statement, tables, functions, mask }))
+    Some(AnyDefinition::Sql(SqlDefinition { tool: declared, statement, tables, functions, mask, rehearse }))
 }
 
 /// A tool that says nothing about arguments has none.

@@ -1,5 +1,7 @@
 //! Sizing for PostgreSQL: the tree of the statement, turned into a `SELECT` over the same rows.
 
+use std::collections::BTreeSet;
+
 use pg_query::NodeEnum;
 use pg_query::protobuf as pb;
 
@@ -30,7 +32,7 @@ pub(crate) fn reach_query(sql: &str) -> Result<ReachQuery, NotCountable> {
         NodeEnum::UpdateStmt(update) => {
             let pb::UpdateStmt {
                 relation,
-                target_list: _,
+                target_list,
                 where_clause,
                 from_clause,
                 returning_clause: _,
@@ -43,6 +45,7 @@ pub(crate) fn reach_query(sql: &str) -> Result<ReachQuery, NotCountable> {
                 from_clause,
                 where_clause.as_deref(),
             )
+            .map(|query| ReachQuery { columns: Some(assigned(target_list)), ..query })
         }
         NodeEnum::TruncateStmt(truncate) => {
             let [pb::Node { node: Some(NodeEnum::RangeVar(range)) }] = truncate.relations.as_slice() else {
@@ -89,6 +92,7 @@ fn rows_of(
     Ok(ReachQuery {
         target: walk::relation(relation),
         verb,
+        columns: Some(BTreeSet::new()),
         source: RowSource::Query { rows: written(rows)?, sample: written(sample)? },
         exact: true,
     })
@@ -97,7 +101,15 @@ fn rows_of(
 fn inserted(insert: &pb::InsertStmt) -> Result<ReachQuery, NotCountable> {
     let Some(relation) = &insert.relation else { return Err(NotCountable::Kind) };
     let exact = insert.on_conflict_clause.is_none();
-    let reach = |source| ReachQuery { target: walk::relation(relation), verb: Verb::Insert, source, exact };
+    let columns = insert.on_conflict_clause.as_ref().map(|clause| assigned(&clause.target_list));
+    let columns = Some(columns.unwrap_or_default());
+    let reach = |source| ReachQuery {
+        target: walk::relation(relation),
+        verb: Verb::Insert,
+        columns: columns.clone(),
+        source,
+        exact,
+    };
     let Some(pb::Node { node: Some(NodeEnum::SelectStmt(source)) }) = insert.select_stmt.as_deref() else {
         // `DEFAULT VALUES`
         return Ok(reach(RowSource::Known(1)));
@@ -127,6 +139,15 @@ fn inserted(insert: &pb::InsertStmt) -> Result<ReachQuery, NotCountable> {
         sample.clone()
     };
     Ok(reach(RowSource::Query { rows, sample }))
+}
+
+/// The columns that a list of assignments sets.
+fn assigned(targets: &[pb::Node]) -> BTreeSet<String> {
+    let name = |target: &pb::Node| {
+        let Some(NodeEnum::ResTarget(target)) = &target.node else { return None };
+        Some(target.name.clone())
+    };
+    targets.iter().filter_map(name).collect()
 }
 
 /// Whether the columns have no say in how many rows there are, so that they can be left out with their parameters,

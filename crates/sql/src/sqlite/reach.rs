@@ -103,6 +103,7 @@ fn inserted(
         Ok(ReachQuery {
             target: target.clone(),
             verb: Verb::Insert,
+            columns: None,
             source: RowSource::Known(u64::try_from(rows).unwrap_or(u64::MAX)),
             exact,
         })
@@ -125,5 +126,5 @@ fn inserted(
 
 fn finish(verb: Verb, target: TableRef, rows: &str, sample: &str) -> Result<ReachQuery, NotCountable> {
     let source = RowSource::Query { rows: tokens::renumbered(rows)?, sample: tokens::renumbered(sample)? };
-    Ok(ReachQuery { target, verb, source, exact: true })
+    Ok(ReachQuery { target, verb, columns: None, source, exact: true })
 }

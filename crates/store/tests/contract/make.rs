@@ -115,6 +115,7 @@ pub(crate) fn parking(id: &str, call: StoredCall) -> Parking {
             deadline_ms: 900_000,
             because: None,
             policy: PolicyId::parse("p1").unwrap(),
+            rehearse: false,
         }],
         asked_ms: NOW,
         expires_ms: NOW + 900_000,

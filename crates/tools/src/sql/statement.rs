@@ -46,6 +46,8 @@ pub(crate) struct Statement {
     pub(crate) sizing: Sizing,
     /// Whether it may delete rows that its own are in conflict with (`REPLACE`).
     pub(crate) replaces: bool,
+    /// Whether it runs something that is not known, triggers and rules apart: those are the tables' own.
+    pub(crate) opaque: bool,
 }
 
 /// How the reach of a statement is found out.
@@ -55,8 +57,8 @@ pub(crate) enum Sizing {
     None,
     /// By a query over the same rows.
     Query(Box<ReachQuery>),
-    /// All rows of these tables go.
-    Whole(BTreeSet<TableRef>),
+    /// All rows of these tables go; `along`: and those of every table that refers to them (`TRUNCATE … CASCADE`).
+    Whole { tables: BTreeSet<TableRef>, along: bool },
     /// It cannot be.
     Unknown(String),
 }
@@ -275,6 +277,8 @@ impl Scope {
             parameters,
             effect,
             sizing,
+            opaque: explained.categories.contains(&Category::Opaque)
+                && explained.reasons.iter().any(|reason| !transparent(reason.code)),
             replaces: explained.reasons.iter().any(|reason| reason.code == "replaces"),
         })
     }
@@ -339,18 +343,25 @@ impl Scope {
             explained.statements.iter().flat_map(|s| &s.writes).map(|t| self.settled(t)).collect()
         };
         let Some(statement) = explained.statements.first() else { return Sizing::None };
+        let said = |code: &str| explained.reasons.iter().any(|reason| reason.code == code);
         let unknown = || Sizing::Unknown(format!("the rows of `{}` cannot be counted", word(statement.verb)));
         // `DROP SCHEMA`, `DROP OWNED BY`: rows go, and of which tables the text does not say.
-        let whole = || Some(writes()).filter(|tables| !tables.is_empty()).map_or_else(unknown, Sizing::Whole);
+        let whole = |along| match writes() {
+            tables if tables.is_empty() => unknown(),
+            tables => Sizing::Whole { tables, along },
+        };
         match statement.verb {
-            Verb::Drop if statement.categories.contains(&Category::Data) || drops_table(text) => whole(),
+            Verb::Drop if drops_table(text) => whole(false),
+            // A schema, a type: what depends on it may be tables with rows.
+            Verb::Drop if said("cascades") => unknown(),
+            Verb::Drop if statement.categories.contains(&Category::Data) => whole(false),
             Verb::Create | Verb::Drop | Verb::Comment | Verb::Rename | Verb::Grant | Verb::Revoke => {
                 Sizing::None
             }
             // Dropping a column or changing its type rewrites every row.
-            Verb::Alter if statement.categories.contains(&Category::Data) => whole(),
+            Verb::Alter if statement.categories.contains(&Category::Data) => whole(false),
             Verb::Alter => Sizing::None,
-            Verb::Truncate => whole(),
+            Verb::Truncate => whole(said("truncates_cascade")),
             Verb::Insert | Verb::Update | Verb::Delete => {
                 match reach_query(self.dialect, text, self.catalog.as_deref()) {
                     Ok(query) => Sizing::Query(Box::new(query)),
@@ -378,10 +389,10 @@ impl Statement {
     }
 
     /// Whether running it and rolling it back leaves nothing behind, as far as can be seen: it changes rows and
-    /// nothing else, and runs nothing that is not known.
+    /// nothing else, and runs nothing that is not known but for triggers and rules. What those do is what a rehearsal
+    /// is to tell; that nothing of it outlasts a rollback is up to who allows rehearsals of the system.
     pub(crate) fn can_be_rehearsed(&self) -> bool {
-        const OUTLASTS: [Category; 2] = [Category::Opaque, Category::Lock];
-        self.changes_rows_only() && !OUTLASTS.iter().any(|category| self.categories.contains(category))
+        self.changes_rows_only() && !self.opaque && !self.categories.contains(&Category::Lock)
     }
 
     /// What the categories mean to the rules.

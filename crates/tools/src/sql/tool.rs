@@ -261,12 +261,6 @@ impl SqlSystem {
         Ok(Snapshot::new(self.dialect(), catalog))
     }
 
-    /// Whether the reach of a statement can be found out, by counting or by a rehearsal.
-    fn measurable(&self, statement: &Statement) -> bool {
-        !matches!(statement.sizing, Sizing::Unknown(_))
-            || (self.rehearse != Rehearse::Never && statement.can_be_rehearsed())
-    }
-
     const fn dialect(&self) -> Dialect {
         match self.database {
             Database::Sqlite(_) => Dialect::Sqlite,
@@ -291,6 +285,7 @@ pub struct SqlTool {
     /// The author's statement; None where the agent writes it.
     fixed: Option<Statement>,
     mask: Mask,
+    rehearse: Rehearse,
 }
 
 /// What one call of a statement tool is about to do.
@@ -342,15 +337,25 @@ impl Columns {
 
 /// Columns that approvers must not see.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Mask(Columns);
+pub(crate) struct Mask {
+    columns: Columns,
+    /// Whether every column is hidden.
+    all: bool,
+}
 
 impl Mask {
     pub(crate) fn new(columns: &BTreeSet<String>) -> Self {
-        Self(Columns::new(columns))
+        Self { columns: Columns::new(columns), all: false }
+    }
+
+    /// For rows that a statement makes up: it may give a hidden column any name, so that where something is
+    /// hidden everything is.
+    pub(crate) fn of_made_up(&self) -> Self {
+        Self { columns: self.columns.clone(), all: self.columns != Columns::default() }
     }
 
     pub(crate) fn hides(&self, table: &str, column: &str) -> bool {
-        self.0.name(table, column)
+        self.all || self.columns.name(table, column)
     }
 }
 
@@ -376,6 +381,14 @@ impl SqlTool {
         let scope =
             Scope::new(system.dialect(), system.search_path(), &definition.tables, &definition.functions)
                 .knowing(system.known.as_ref());
+        let rehearse = definition.rehearse.unwrap_or(system.rehearse);
+        if rehearse != Rehearse::Never && system.rehearse == Rehearse::Never {
+            let message = format!("is set, and system `{}` is never to be used for rehearsals", tool.system);
+            return Err(bad("rehearse", message).help(format!(
+                "allow them with `rehearse = \"on_request\"` in `[system.{}]`, or leave it out",
+                tool.system
+            )));
+        }
         let mut written = tool.clone();
         let fixed = match &definition.statement {
             SqlText::Fixed(text) => {
@@ -438,7 +451,11 @@ impl SqlTool {
             }
         };
         let measurable = match &fixed {
-            Some(statement) => statement.effect >= Effect::Write && system.measurable(statement),
+            Some(statement) => {
+                let counted = !matches!(statement.sizing, Sizing::Unknown(_));
+                let run = rehearse != Rehearse::Never && statement.can_be_rehearsed();
+                statement.effect >= Effect::Write && (counted || run)
+            }
             None => true,
         };
         let mut template = json!({
@@ -478,7 +495,7 @@ impl SqlTool {
             }
         }
         let mask = Mask::new(&definition.mask);
-        Ok(Arc::new(Self { declared: Arc::new(declared), system, scope, fixed, mask }))
+        Ok(Arc::new(Self { declared: Arc::new(declared), system, scope, fixed, mask, rehearse }))
     }
 
     /// The schema of the arguments as agents see it.
@@ -564,22 +581,24 @@ impl Tool for SqlTool {
     }
 
     fn measurable(&self, args: &Self::Args) -> bool {
-        self.system.measurable(&args.statement)
+        let runs = matches!(self.rehearse, Rehearse::WhenInexact | Rehearse::Always);
+        !matches!(args.statement.sizing, Sizing::Unknown(_)) || (runs && args.statement.can_be_rehearsed())
     }
 
     async fn measure(&self, probe: Probe<'_, Self::Args>) -> Result<Measured, MeasureError> {
         let statement = &probe.args().statement;
-        let rehearse = self.system.rehearse;
+        let rehearse = self.rehearse;
+        let unasked = matches!(rehearse, Rehearse::Never | Rehearse::OnRequest);
         let counted = match &statement.sizing {
             // There is nothing to count; what is left is to run it.
-            Sizing::Unknown(why) if !statement.can_be_rehearsed() || rehearse == Rehearse::Never => {
+            Sizing::Unknown(why) if !statement.can_be_rehearsed() || unasked => {
                 return Err(MeasureError::NotMeasurable(why.clone()));
             }
             Sizing::Unknown(_) => None,
-            Sizing::None | Sizing::Query(_) | Sizing::Whole(_) => Some(self.count(&probe).await?),
+            Sizing::None | Sizing::Query(_) | Sizing::Whole { .. } => Some(self.count(&probe).await?),
         };
         let wanted = match (&counted, rehearse) {
-            (_, Rehearse::Never) => false,
+            (_, Rehearse::Never | Rehearse::OnRequest) => false,
             (None, Rehearse::WhenInexact | Rehearse::Always) => true,
             // So many rows are not locked for the sake of a number.
             (Some(counted), _) if counted.reach.unbounded => false,
@@ -591,10 +610,9 @@ impl Tool for SqlTool {
         match counted {
             Some(counted) if !wanted || !statement.can_be_rehearsed() => Ok(counted),
             counted => match (self.run_and_roll_back(&probe).await, counted) {
-                (Ok(reach), counted) => Ok(Measured {
-                    reach: Reach { rehearsed: true, ..reach },
-                    sample: counted.and_then(|counted| counted.sample),
-                }),
+                (Ok(reach), counted) => {
+                    Ok(Measured { reach, sample: counted.and_then(|counted| counted.sample) })
+                }
                 // The count stands, and says of itself that it is not exact.
                 (Err(MeasureError::Limit(_)), Some(counted)) if rehearse == Rehearse::WhenInexact => {
                     Ok(counted)
@@ -602,6 +620,18 @@ impl Tool for SqlTool {
                 (Err(why), _) => Err(why),
             },
         }
+    }
+
+    async fn rehearse(&self, probe: Probe<'_, Self::Args>) -> Result<Measured, MeasureError> {
+        if self.rehearse == Rehearse::Never {
+            let system = &self.system.spec.name;
+            return Err(MeasureError::NotMeasurable(format!("system `{system}` does not allow rehearsals")));
+        }
+        if !probe.args().statement.can_be_rehearsed() {
+            let why = "the statement does more than change rows of tables, and could not be taken back";
+            return Err(MeasureError::NotMeasurable(why.into()));
+        }
+        Ok(Measured { reach: self.run_and_roll_back(&probe).await?, sample: None })
     }
 
     async fn perform(&self, warrant: Warrant<Self::Args>) -> Result<Performed, ToolError> {
@@ -641,12 +671,13 @@ impl SqlTool {
     /// Runs a statement and rolls it back.
     async fn run_and_roll_back(&self, probe: &Probe<'_, Arc<Work>>) -> Result<Reach, MeasureError> {
         let work = Arc::clone(probe.args());
-        match &self.system.database {
-            Database::Sqlite(database) => database.rehearse(work).await,
+        let reach = match &self.system.database {
+            Database::Sqlite(database) => database.rehearse(work).await?,
             Database::Postgres(database) => {
                 let credential = self.system.credential(probe).map_err(MeasureError::System)?;
-                database.rehearse(&credential, &self.scope, &work).await
+                database.rehearse(&credential, &self.scope, &work).await?
             }
-        }
+        };
+        Ok(Reach { rehearsed: true, ..reach })
     }
 }

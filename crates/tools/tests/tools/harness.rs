@@ -222,6 +222,7 @@ pub(crate) fn fixed(name: &str, effect: DeclaredEffect, arguments: Value, sql: &
         tables: BTreeSet::new(),
         functions: BTreeSet::new(),
         mask: BTreeSet::new(),
+        rehearse: None,
     }
 }
 
@@ -233,5 +234,6 @@ pub(crate) fn from_agent(name: &str, tables: &[&str]) -> SqlDefinition {
         tables: tables.iter().map(ToString::to_string).collect(),
         functions: BTreeSet::new(),
         mask: BTreeSet::new(),
+        rehearse: None,
     }
 }

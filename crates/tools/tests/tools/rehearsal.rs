@@ -1,9 +1,16 @@
 //! Changes that are run and rolled back to see how far they reach: what triggers do counts, and nothing stays.
 
-use countersign_rules::{Code, Reach};
+use countersign_gate::Answer;
+use countersign_rules::{
+    Code, Reach,
+    rate::{Rate, RateScope},
+};
 use countersign_tools::{
-    AnyDefinition,
-    definition::{JournalSettings, PostgresTarget, Rehearse, SqlLimits, SqliteTarget, Target},
+    AnyDefinition, AnyTool, Systems,
+    definition::{
+        JournalSettings, PostgresTarget, Rehearse, SqlDefinition, SqlLimits, SqliteTarget, SystemDefinition,
+        Target,
+    },
 };
 use rusqlite::Connection;
 use serde_json::json;
@@ -108,6 +115,124 @@ async fn a_rehearsal_waits_for_no_lock_for_long_and_is_not_run_for_what_is_forbi
     assert_eq!(forbidden.code, Code::DeniedByPolicy, "{forbidden:?}");
     connection.execute_batch("rollback").unwrap();
     both(&inexact.measured("query", json!({ "sql": DELETE })).await);
+}
+
+/// Asks about changes, and wants them rehearsed first.
+const REHEARSED: &str = r#"
+@id("reads") permit (principal, action, resource) when { context.effect == "read" };
+@id("writes") @ask("people") @rehearse("true")
+permit (principal, action, resource) when { context.effect != "read" };
+@id("few") forbid (principal, action, resource) when { context has reach && context.reach.rows > 3 };
+"#;
+
+#[tokio::test]
+async fn a_policy_that_asks_may_have_a_call_rehearsed_first() {
+    let (folder, connection) = file();
+    let one = json!({ "sql": "delete from item where n < 2" });
+    let world = on_file(&folder, Rehearse::OnRequest, REHEARSED).await;
+    let pending = world.pending("query", one.clone()).await;
+    let (reach, evidence) = world.shown(&pending).await;
+    assert!(reach.rehearsed && reach.exact && evidence.is_some(), "{reach:?}");
+    assert_eq!((reach.rows, reach.tables["trail"]), (2, 1), "{reach:?}");
+    assert_eq!(content(&connection), (4, 0, 0), "a trace is left");
+    // What was rehearsed decides: two rows and two that a trigger adds are too many, and nobody is asked.
+    let refused = world.refusal("query", json!({ "sql": DELETE })).await;
+    assert_eq!(refused.code, Code::DeniedByPolicy, "{refused}");
+    // A policy that does not ask for it has none.
+    let counted = on_file(&folder, Rehearse::OnRequest, ASK).await.measured("query", one.clone()).await;
+    assert!(!counted.rehearsed && !counted.exact, "{counted:?}");
+    // Where the system is not to be used for it, or the call cannot be, people are not asked on less.
+    let refused = on_file(&folder, Rehearse::Never, REHEARSED).await.refusal("query", one).await;
+    assert_eq!(refused.code, Code::ReachUnmeasurable, "{refused}");
+    assert!(
+        refused.message.contains("test:writes") && refused.message.contains("does not allow"),
+        "{refused}"
+    );
+    connection.execute_batch("begin immediate").unwrap();
+    let locked = world.refusal("query", json!({ "sql": "delete from item where n = 4" })).await;
+    assert!([Code::ReachUnmeasurable, Code::SystemUnavailable].contains(&locked.code), "{locked}");
+    // And what is forbidden however it was counted is not run.
+    let refused = world.refusal("query", json!({ "sql": "delete from item" })).await;
+    assert_eq!(refused.code, Code::DeniedByPolicy, "{refused}");
+    connection.execute_batch("rollback").unwrap();
+    // What was approved is decided again by the same means, and done.
+    assert!(matches!(world.approve(&pending.approval).await, Answer::Done(done) if done.rows == 2));
+    assert_eq!(content(&connection), (3, 1, 1));
+}
+
+#[tokio::test]
+async fn a_tool_may_have_its_calls_rehearsed_where_its_system_allows_it() {
+    let (folder, _connection) = file();
+    let target = |rehearse| {
+        let path = folder.path().join("shop.db");
+        system("billing", Target::Sqlite(SqliteTarget { path, limits: limits(rehearse), journal: None }))
+    };
+    let tool = |rehearse| AnyDefinition::Sql(SqlDefinition { rehearse, ..from_agent("query", &TABLES) });
+    for (of_system, of_tool, rehearsed) in [
+        (Rehearse::OnRequest, None, false),
+        (Rehearse::OnRequest, Some(Rehearse::Always), true),
+        (Rehearse::Always, Some(Rehearse::OnRequest), false),
+        (Rehearse::Always, None, true),
+    ] {
+        let world = World::new(&[target(of_system)], TestVault::default(), &[tool(of_tool)], ASK);
+        let reach = world.measured("query", json!({ "sql": DELETE })).await;
+        assert_eq!(reach.rehearsed, rehearsed, "{of_system:?}, {of_tool:?}");
+    }
+    let vault: std::sync::Arc<dyn countersign_gate::Vault> = std::sync::Arc::new(TestVault::default());
+    let systems = Systems::new(&[target(Rehearse::Never)], &vault).unwrap();
+    let error = AnyTool::new(&tool(Some(Rehearse::OnRequest)), &systems).unwrap_err().to_string();
+    assert!(error.contains("rehears"), "{error}");
+}
+
+#[tokio::test]
+async fn a_call_over_its_limits_is_not_rehearsed() {
+    let (folder, connection) = file();
+    let path = folder.path().join("shop.db");
+    let target = SqliteTarget { path, limits: limits(Rehearse::OnRequest), journal: None };
+    let mut tool = from_agent("query", &TABLES);
+    tool.tool.rates = vec![Rate::parse("1/h", RateScope::Agent).unwrap()];
+    let world = World::new(
+        &[system("billing", Target::Sqlite(target))],
+        TestVault::default(),
+        &[AnyDefinition::Sql(tool)],
+        REHEARSED,
+    );
+    let pending = world.pending("query", json!({ "sql": "delete from item where n = 1" })).await;
+    assert!(matches!(world.approve(&pending.approval).await, Answer::Done(_)));
+    // A rehearsal would run into the lock.
+    connection.execute_batch("begin immediate").unwrap();
+    let refused = world.refusal("query", json!({ "sql": "delete from item where n = 2" })).await;
+    assert_eq!(refused.code, Code::RateLimited, "{refused}");
+}
+
+#[tokio::test]
+async fn a_catalog_that_names_a_trigger_does_not_keep_it_from_being_rehearsed() {
+    let database = target(
+        "rehearsal_catalog",
+        "create table item (id int primary key, n int);
+         create table trail (id int generated always as identity primary key, item int);
+         create function keep() returns trigger language plpgsql as
+             $$ begin insert into trail (item) values (old.id); return null; end $$;
+         create trigger keep after delete on item for each row execute function keep();
+         create function own(n int) returns int language plpgsql as $$ begin return n; end $$;
+         insert into item values (1, 1), (2, 2), (3, 3), (4, 4);",
+    )
+    .await;
+    let definition = |catalog| {
+        let target = PostgresTarget { limits: limits(Rehearse::WhenInexact), ..PostgresTarget::default() };
+        SystemDefinition { catalog, ..system("billing", Target::Postgres(target)) }
+    };
+    let vault = || TestVault::default().with("billing", "url", &database.url);
+    let tool = || AnyDefinition::Sql(from_agent("query", &TABLES));
+    let plain = World::new(&[definition(None)], vault(), &[tool()], ASK);
+    let upkeep = plain.gate.upkeep(plain.tools["query"].spec());
+    let system = plain.systems.database(&plain.tools["query"].spec().system.name).unwrap();
+    let snapshot = system.inspect(&upkeep).await.unwrap();
+    let world = World::new(&[definition(Some(snapshot.into()))], vault(), &[tool()], ASK);
+    both(&world.measured("query", json!({ "sql": DELETE })).await);
+    // What the statement itself runs unseen is another matter.
+    let refused = world.refusal("query", json!({ "sql": "delete from item where own(n) < 3" })).await;
+    assert_eq!(refused.code, Code::StatementRefused, "{refused}");
 }
 
 fn on_server(database: &Database, rehearse: Rehearse, policy: &str) -> World {

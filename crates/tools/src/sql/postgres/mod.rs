@@ -34,7 +34,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::{Error, IsolationLevel, Row, Statement, Transaction, error::SqlState};
 
 use super::{
-    cascade::{ActingKey, CascadeQuery, Change, cascade_query, named, quoted},
+    cascade::{ActingKey, CascadeQuery, Change, cascade_query, named, quoted, touched},
     journal::Known,
     statement::{Scope, Sizing},
     tool::{Mask, Work},
@@ -45,6 +45,7 @@ use crate::{
     secret::Scrubber,
 };
 use connection::Connections;
+use schema::About;
 use value::{Argument, Cell, has_form};
 
 /// How many rows an approver sees.
@@ -198,19 +199,10 @@ impl PostgresDatabase {
         let outcome = tokio::time::timeout(wait.saturating_add(GRACE), measuring).await;
         match outcome {
             Ok(Ok(measured)) => Ok(measured),
-            Ok(Err(Trouble::Other(why) | Trouble::Moved(why))) => Err(MeasureError::NotMeasurable(why)),
-            Ok(Err(Trouble::Row(why))) => Err(MeasureError::NotMeasurable(why.to_string())),
-            Ok(Err(trouble @ Trouble::Database(_))) => {
-                let told_by = match &trouble {
-                    Trouble::Database(error) if too_much(error) => MeasureError::Limit,
-                    Trouble::Database(error) if ill_formed(error) => MeasureError::Rejected,
-                    Trouble::Database(_) | Trouble::Row(_) | Trouble::Other(_) | Trouble::Moved(_) => {
-                        MeasureError::System
-                    }
-                };
-                let why = failed(&scrubber, &trouble).to_string();
+            Ok(Err(trouble)) => {
+                let why = unmeasured(&scrubber, &trouble);
                 forget(client, &trouble);
-                Err(told_by(why))
+                Err(why)
             }
             Err(_elapsed) => {
                 drop(Object::take(client));
@@ -229,7 +221,7 @@ impl PostgresDatabase {
         let limits = &self.target.limits;
         // One snapshot, so that every count is of the same moment.
         let tx = snapshot(client).await?;
-        tx.batch_execute(&self.pinned(limits.measure_timeout_ms)).await?;
+        tx.batch_execute(&self.sparing(limits.measure_timeout_ms)).await?;
         let mut sizing =
             Measuring { tx: &tx, scope, work, limits, reach: Reach { exact: true, ..Reach::default() } };
         let sample = sizing.all(mask).await?;
@@ -248,6 +240,11 @@ impl PostgresDatabase {
         Ok(permit)
     }
 
+    /// What holds for a transaction that measures.
+    fn sparing(&self, timeout_ms: u64) -> String {
+        format!("{}; {SPARING}", self.pinned(timeout_ms))
+    }
+
     /// What holds for this transaction, whatever the connection was told before.
     fn pinned(&self, timeout_ms: u64) -> String {
         // `pg_temp` last: otherwise a temporary table would stand in front of every other.
@@ -263,6 +260,10 @@ impl PostgresDatabase {
         )
     }
 }
+
+/// What a measurement adds to that, so that it takes no more than one connection's share of the server: no worker
+/// processes beside it, and no compiling of a query that runs once.
+const SPARING: &str = "SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off";
 
 /// One measurement under way.
 struct Measuring<'m> {
@@ -286,45 +287,57 @@ impl Measuring<'_> {
                 affected.push(target.clone());
                 self.reach.exact = query.exact;
                 let count = query.count(self.limits.measure_rows_max);
-                let RowSource::Query { sample: rows, .. } = &query.source else {
-                    let count = self.count(&count).await?;
-                    self.add(&target, count);
-                    self.reach.triggers = schema::triggers(self.tx.client(), &affected).await?;
-                    return Ok(None);
-                };
-                self.affordable(&count).await?;
+                if matches!(query.source, RowSource::Query { .. }) {
+                    self.affordable(&count).await?;
+                }
                 let count = self.count(&count).await?;
                 self.add(&target, count);
-                let change = match query.verb {
-                    Verb::Delete | Verb::Truncate => Some(Change::Delete),
-                    // The text does not tell which columns change a key; every key is taken to change.
-                    Verb::Update => Some(Change::Update(None)),
-                    _ => None,
+                let all = plain(format!("SELECT * FROM {}", named(&target)));
+                let columns = query.columns.clone();
+                let (rows, change) = match (query.verb, &query.source) {
+                    (Verb::Delete | Verb::Truncate, RowSource::Query { sample, .. }) => {
+                        (sample, Change::Delete)
+                    }
+                    (Verb::Update, RowSource::Query { sample, .. }) => (sample, Change::Update(columns)),
+                    // Which rows an upsert updates is not seen; each of them it updates once.
+                    (_, RowSource::Query { .. } | RowSource::Known(_)) => (&all, Change::Update(columns)),
                 };
-                if let Some(change) = change {
-                    affected.extend(self.along(&target, rows, &change).await?);
-                }
+                affected.extend(self.along(&target, rows, change, count).await?);
                 if let Some(rows) = query.sample(SAMPLE_ROWS) {
+                    let made_up = mask.of_made_up();
+                    let mask = if query.verb == Verb::Insert { &made_up } else { mask };
                     sample = self.sampled(&target, &rows, mask).await?;
                 }
             }
-            Sizing::Whole(tables) => {
+            Sizing::Whole { tables, along } => {
+                let mut whole = Vec::new();
                 for table in tables {
-                    let target = self.resolved(table).await?;
-                    affected.push(target.clone());
-                    let stop = self.limits.measure_rows_max.saturating_add(1);
-                    let count =
-                        format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT {stop}) AS q", named(&target));
+                    whole.push(self.resolved(table).await?);
+                }
+                if *along {
+                    affected.extend(whole.clone());
+                    whole = schema::emptied(self.tx.client(), &whole).await?;
+                }
+                let about = schema::about(self.tx.client(), &whole.iter().cloned().collect()).await?;
+                // It takes what we cannot see as well.
+                self.reach.unbounded |= !about.hidden.is_empty();
+                for target in whole {
+                    let (stop, all) =
+                        (self.limits.measure_rows_max.saturating_add(1), rows_of(&target, *along));
+                    let count = format!("SELECT count(*) FROM (SELECT 1 FROM {all} LIMIT {stop}) AS q");
                     let count = self.count(&plain(count)).await?;
                     self.add(&target, count);
                     if sample.is_none() {
-                        let text = format!("SELECT * FROM {} LIMIT {SAMPLE_ROWS}", named(&target));
+                        let text = format!("SELECT * FROM {all} LIMIT {SAMPLE_ROWS}");
                         sample = self.sampled(&target, &plain(text), mask).await?;
                     }
+                    affected.push(target);
                 }
             }
         }
         self.reach.triggers = schema::triggers(self.tx.client(), &affected).await?;
+        // What triggers do is not counted.
+        self.reach.exact &= self.reach.triggers.is_empty();
         Ok(sample)
     }
 
@@ -365,18 +378,49 @@ impl Measuring<'_> {
         stream.try_next().await?.ok_or_else(|| Trouble::Other("there is no count".into()))
     }
 
-    /// Counts what foreign keys take along, and says which tables that concerns.
+    /// Counts what foreign keys take along, and says which tables that concerns. `count`: the rows named.
     async fn along(
         &mut self,
         target: &TableRef,
         rows: &Query,
-        change: &Change,
+        change: Change,
+        count: u64,
     ) -> Result<Vec<TableRef>, Trouble> {
-        let keys: Vec<ActingKey> = schema::acting_keys(self.tx.client()).await?;
+        let client = self.tx.client();
+        let keys: Vec<ActingKey> = schema::acting_keys(client).await?;
+        let mut all = touched(target, &keys);
+        all.insert(target.clone());
+        let About { traits, mut hidden } = schema::about(client, &all).await?;
+        // Row security may let a statement change fewer rows than it lets us see, and never more.
+        self.reach.exact &= !hidden.remove(target);
+        let change = match change {
+            Change::Delete => Change::Delete,
+            // A trigger may change other columns as well.
+            Change::Update(_)
+                if !schema::triggers(client, std::slice::from_ref(target)).await?.is_empty() =>
+            {
+                Change::Update(None)
+            }
+            Change::Update(columns) => Change::Update(columns),
+        };
+        if let Change::Update(columns) = &change
+            && columns.as_ref().is_none_or(|columns| !columns.is_empty())
+            && traits.get(target).is_some_and(|traits| traits.moves(columns.as_ref()))
+        {
+            // A row that moves to another partition is deleted and inserted.
+            self.reach.exact = false;
+            self.add(target, count);
+            let keys_act = keys.iter().any(|key| key.parent == *target);
+            self.reach.unbounded |= keys_act && schema::deletes_to_move(client).await?;
+        }
         let limit = self.limits.measure_rows_max;
-        let query = cascade_query(Dialect::Postgres, target, &rows.text, change, &keys, limit);
-        let Some(CascadeQuery { text, tables, itself, exact }) = query else { return Ok(Vec::new()) };
-        self.reach.exact = self.reach.exact && exact;
+        let query = cascade_query(Dialect::Postgres, target, &rows.text, &change, &keys, &traits, limit);
+        let Some(CascadeQuery { text, tables, itself, exact, unbounded }) = query else {
+            return Ok(Vec::new());
+        };
+        self.reach.exact &= exact;
+        // Keys act on rows that we are not shown, too.
+        self.reach.unbounded |= unbounded || tables.iter().any(|table| hidden.contains(table));
         let counts = Query { text, parameters: rows.parameters.clone() };
         self.affordable(&counts).await?;
         let statement = self.tx.prepare(&counts.text).await?;
@@ -435,6 +479,12 @@ impl Measuring<'_> {
         };
         parameters.iter().map(value).collect()
     }
+}
+
+/// A table as a statement that takes all of its rows means it. Where those that refer to it go along, its
+/// children are named beside it.
+fn rows_of(table: &TableRef, along: bool) -> String {
+    if along { format!("ONLY {}", named(table)) } else { named(table) }
 }
 
 /// A query of ours, without parameters.
@@ -505,12 +555,6 @@ fn forget(client: Object, trouble: &Trouble) {
     }
 }
 
-fn too_much(error: &Error) -> bool {
-    error
-        .code()
-        .is_some_and(|code| *code == SqlState::QUERY_CANCELED || *code == SqlState::LOCK_NOT_AVAILABLE)
-}
-
 /// A transaction in which every read is of the same moment, and the server refuses every change.
 async fn snapshot(client: &mut Object) -> Result<deadpool_postgres::Transaction<'_>, Error> {
     let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
@@ -528,15 +572,40 @@ fn outdated(trouble: &Trouble) -> bool {
     }
 }
 
-/// Whether the statement itself is at fault: names, types, grants (class 42), values (class 22), or something
-/// the server cannot do (class 0A). See PostgreSQL's appendix "Error Codes".
-fn ill_formed(error: &Error) -> bool {
-    error.code().is_some_and(|code| ["42", "22", "0A"].iter().any(|class| code.code().starts_with(class)))
+/// Why a reach is not known: counted, rehearsed, or of an undo. See PostgreSQL's appendix "Error Codes".
+fn unmeasured(scrubber: &Scrubber, trouble: &Trouble) -> MeasureError {
+    let error = match trouble {
+        Trouble::Row(why) => return MeasureError::NotMeasurable(why.to_string()),
+        Trouble::Other(why) => return MeasureError::NotMeasurable(scrubber.clean(why)),
+        Trouble::Moved(why) => return MeasureError::Limit(scrubber.clean(why)),
+        Trouble::Database(error) => error,
+    };
+    let why = scrubber.clean(&told(error));
+    let Some(code) = error.code().map(SqlState::code) else {
+        // Not the server's words: an argument that its type does not hold, or a connection that is gone.
+        let argument = std::error::Error::source(error).is_some_and(|cause| !cause.is::<std::io::Error>());
+        let rejected = argument && !error.is_closed();
+        return if rejected { MeasureError::Rejected(why) } else { MeasureError::System(why) };
+    };
+    match (code, code.get(..2).unwrap_or_default()) {
+        // Stopped by a timeout or a lock, broken off for the sake of others, or out of space for temporary files.
+        ("57014" | "55P03" | "55006" | "53400", _) | (_, "40") => MeasureError::Limit(why),
+        // Counting would itself have changed something.
+        ("25006", _) => MeasureError::NotMeasurable(why),
+        // Connections, resources, shutting down, the machine below.
+        (_, "08" | "53" | "57" | "58" | "XX" | "F0") => MeasureError::System(why),
+        // Names, types, grants, values, constraints, what a trigger raises: it would end so as well when it is meant.
+        _ => MeasureError::Rejected(why),
+    }
 }
 
-/// What the server said, without the detail that repeats values of rows.
+/// What the server said, without what repeats values of rows: the detail, and what is quoted of values that are
+/// no number, date or the like (class 22).
 fn told(error: &Error) -> String {
     match error.as_db_error() {
+        Some(said) if said.code().code().starts_with("22") => {
+            format!("the database says: {} ({})", unquoted(said.message()), said.code().code())
+        }
         Some(said) => format!("the database says: {} ({})", said.message(), said.code().code()),
         None if error.is_closed() => "the connection to the database was lost".into(),
         None => {
@@ -544,6 +613,14 @@ fn told(error: &Error) -> String {
                 std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
             format!("{error}{cause}")
         }
+    }
+}
+
+/// A message without what stands in it between the first and the last quotation mark.
+fn unquoted(message: &str) -> String {
+    match (message.split_once('"'), message.rsplit_once('"')) {
+        (Some((before, _)), Some((_, after))) => format!("{before}\"…\"{after}"),
+        _ => message.to_owned(),
     }
 }
 

@@ -24,9 +24,9 @@ use deadpool_postgres::Object;
 use tokio_postgres::{Client, types::ToSql};
 
 use super::{
-    GRACE, PostgresDatabase, SAMPLE_ROWS, Trouble, failed, forget,
+    GRACE, PostgresDatabase, SAMPLE_ROWS, Trouble, forget,
     net::{Image, Net, State, net},
-    schema, snapshot, told,
+    schema, snapshot, told, unmeasured,
     value::Cell,
     write::{Body, Done, Seen},
 };
@@ -101,14 +101,9 @@ impl PostgresDatabase {
         match tokio::time::timeout(wait.saturating_add(GRACE), measuring).await {
             Ok(Ok(measured)) => measured,
             Ok(Err(trouble)) => {
-                let error = failed(&scrubber, &trouble);
+                let why = unmeasured(&scrubber, &trouble);
                 forget(client, &trouble);
-                Err(match trouble {
-                    Trouble::Database(_) => MeasureError::System(error.to_string()),
-                    Trouble::Row(_) | Trouble::Other(_) | Trouble::Moved(_) => {
-                        MeasureError::NotMeasurable(error.to_string())
-                    }
-                })
+                Err(why)
             }
             Err(_elapsed) => {
                 drop(Object::take(client));
@@ -124,7 +119,7 @@ impl PostgresDatabase {
         mask: &Mask,
     ) -> Result<Result<Measured, MeasureError>, Trouble> {
         let tx = snapshot(client).await?;
-        tx.batch_execute(&format!("{}; {AS_KEPT}", self.pinned(self.target.limits.measure_timeout_ms)))
+        tx.batch_execute(&format!("{}; {AS_KEPT}", self.sparing(self.target.limits.measure_timeout_ms)))
             .await?;
         let call = &undoing.call;
         let plan = Plan::new(tx.client(), call).await?;

@@ -19,7 +19,12 @@
 //! statement a changed table has outdated, which the server says before it runs it. Nothing else is: not a lost connection, not a timeout, and never anything after `COMMIT` was sent, but for an answer that says
 //! that it was rolled back.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
 
 use countersign_gate::{Credential, Doubt, Limits, MeasureError, Performed, Recalled, ToolError};
 use countersign_rules::{CallId, Reach};
@@ -30,7 +35,7 @@ use tokio_postgres::{Client, Error, error::SqlState};
 
 use super::{
     GRACE, PostgresDatabase, Trouble, arguments, cells, checked, failed, journal, new_rows, outdated, rights,
-    roll_back, schema, told, too_much,
+    roll_back, rows_of, schema, told, unmeasured,
 };
 use crate::{
     definition::SqlLimits,
@@ -147,7 +152,9 @@ impl PostgresDatabase {
         let client = self.connections.connect(credential).await.map_err(|why| last(why.into()))?;
         let wait = Duration::from_millis(self.target.limits.statement_timeout_ms).saturating_add(GRACE);
         let timeout_ms = self.target.limits.statement_timeout_ms;
-        let outcome = tokio::time::timeout(wait, self.change(&client, body, limits, mark, timeout_ms)).await;
+        let outcome =
+            tokio::time::timeout(wait, self.change(&client, body, limits, mark, &self.pinned(timeout_ms)))
+                .await;
         // Up to here no COMMIT was sent: whatever went wrong, nothing has changed.
         let (made, count) = match outcome {
             Ok(Ok(Done::Within(made, count))) => (made, count),
@@ -235,14 +242,15 @@ impl PostgresDatabase {
         let _permit = self.measuring_turn(wait).await?;
         let client = self.connections.connect(credential).await?;
         let timeout_ms = limits.statement_timeout_ms.min(limits.measure_timeout_ms);
-        let running = self.change(&client, body, bounds, mark, timeout_ms);
+        let settings = self.sparing(timeout_ms);
+        let running = self.change(&client, body, bounds, mark, &settings);
         let Ok(outcome) = tokio::time::timeout(wait.saturating_add(GRACE), running).await else {
             // Closing the connection rolls back.
             drop(Object::take(client));
             return Err(MeasureError::Limit(format!("it took longer than {} ms", wait.as_millis())));
         };
         roll_back(client).await;
-        outcome.map_err(|trouble| unmeasured(credential, &trouble))
+        outcome.map_err(|trouble| unmeasured(&Scrubber::new(credential), &trouble))
     }
 
     /// The transaction without its commit.
@@ -252,9 +260,9 @@ impl PostgresDatabase {
         body: &B,
         limits: &Limits,
         mark: Option<&Mark>,
-        timeout_ms: u64,
+        settings: &str,
     ) -> Result<Done<B::Made>, Trouble> {
-        let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}", self.pinned(timeout_ms));
+        let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {settings}");
         client.batch_execute(&begin).await?;
         if let Some(mark) = mark
             && let Some(found) = journal::begin(client, mark, body.undoes()).await?
@@ -354,16 +362,8 @@ impl Body for Statement<'_> {
     async fn run(&self, client: &Object) -> Result<(Rows, Seen), Trouble> {
         let work = self.work;
         let mut whole = BTreeMap::new();
-        if let Sizing::Whole(tables) = &work.statement.sizing {
-            for table in tables {
-                // Nobody may add rows between the count and the end.
-                client
-                    .batch_execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", named(table)))
-                    .await?;
-                let row = client.query_one(&format!("SELECT count(*) FROM {}", named(table)), &[]).await?;
-                let count: i64 = row.try_get(0)?;
-                whole.insert(table.to_string(), u64::try_from(count).unwrap_or(0));
-            }
+        if let Sizing::Whole { tables, along } = &work.statement.sizing {
+            whole = self.emptied(client, tables, *along).await?;
         }
         let statement = if work.is_fixed() {
             client.prepare_cached(&work.statement.text).await?
@@ -399,7 +399,7 @@ impl Body for Statement<'_> {
     fn rewrites(&self) -> bool {
         // Locking rows is not among it: what a statement that does so sets off is held to what it says.
         let statement = &self.work.statement;
-        matches!(statement.sizing, Sizing::Whole(_))
+        matches!(statement.sizing, Sizing::Whole { .. })
             || statement.verb == Verb::Lock
             || [Category::Schema, Category::Iam, Category::Admin]
                 .iter()
@@ -432,6 +432,51 @@ async fn settled(client: &Object) -> Result<BTreeMap<TableRef, Count>, Trouble> 
     }
     let why = "its deferred triggers put off others again and again, and what they touch cannot be counted; nothing was changed";
     Err(Trouble::Other(why.into()))
+}
+
+impl Statement<'_> {
+    /// Counts the rows of tables that go as a whole, and sees to it that nobody adds any until the end.
+    async fn emptied(
+        &self,
+        client: &Object,
+        tables: &BTreeSet<TableRef>,
+        along: bool,
+    ) -> Result<BTreeMap<String, u64>, Trouble> {
+        // Rows that row security hides from us go as well: counting them then fails.
+        client.batch_execute("SET LOCAL row_security = off").await?;
+        let mut all: Vec<TableRef> = tables.iter().cloned().collect();
+        if along {
+            let mut named = Vec::new();
+            for table in tables {
+                let found = schema::resolve(client, table).await?;
+                named.extend(found.map(|found| found.table));
+            }
+            all = schema::emptied(client, &named).await?;
+            lock(client, &named).await?;
+            lock(client, &all).await?;
+            // From here on nobody can make another table refer to one of these.
+            if schema::emptied(client, &named).await? != all {
+                return Err(Trouble::Moved("foreign keys changed meanwhile".into()));
+            }
+        } else {
+            lock(client, &all).await?;
+        }
+        let mut whole = BTreeMap::new();
+        for table in &all {
+            let row =
+                client.query_one(&format!("SELECT count(*) FROM {}", rows_of(table, along)), &[]).await?;
+            let count: i64 = row.try_get(0)?;
+            whole.insert(self.scope.settled(table).to_string(), u64::try_from(count).unwrap_or(0));
+        }
+        Ok(whole)
+    }
+}
+
+async fn lock(client: &Object, tables: &[TableRef]) -> Result<(), Trouble> {
+    for table in tables {
+        client.batch_execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", named(table))).await?;
+    }
+    Ok(())
 }
 
 /// What the server has counted of a table.
@@ -519,23 +564,6 @@ async fn all_triggers(
         }
     }
     Ok(schema::triggers(client, &tables).await?)
-}
-
-/// Why a rehearsal tells nothing.
-fn unmeasured(credential: &Credential, trouble: &Trouble) -> MeasureError {
-    match trouble {
-        Trouble::Database(error) => {
-            let message = Scrubber::new(credential).clean(&told(error));
-            match error.as_db_error() {
-                Some(_) if too_much(error) || passing(trouble) => MeasureError::Limit(message),
-                // It would end so as well when it is meant.
-                Some(_) => MeasureError::NotMeasurable(message),
-                None => MeasureError::System(message),
-            }
-        }
-        Trouble::Row(why) => MeasureError::NotMeasurable(why.to_string()),
-        Trouble::Other(why) | Trouble::Moved(why) => MeasureError::NotMeasurable(why.clone()),
-    }
 }
 
 /// Whether the server broke off a transaction that may do better another time.

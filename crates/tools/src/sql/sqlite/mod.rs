@@ -22,13 +22,13 @@ use std::{
 
 use countersign_gate::{Limits, MeasureError, Measured, Performed, Sample, ToolError};
 use countersign_rules::Reach;
-use countersign_sql::{Action, Catalog, Category, Dialect, RowSource, TableRef, Verb};
+use countersign_sql::{Catalog, Category, Dialect, RowSource, TableRef, Verb};
 use rusqlite::{Connection, ErrorCode, hooks::AuthAction, hooks::AuthContext, hooks::Authorization};
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
 use super::{
-    cascade::{Change, cascade_query, named, touched},
+    cascade::{ActingKey, Change, cascade_query, named, touched},
     journal::{Known, Mark},
     statement::{Sizing, Statement, sum},
     tool::{Mask, Work},
@@ -178,7 +178,10 @@ impl SqliteDatabase {
         };
         match measured {
             Sized::Counted(measured) => Ok(measured),
-            Sized::MayReplace(measured) => Ok(Measured { reach: self.rehearse(work).await?, ..measured }),
+            Sized::MayReplace(measured) => {
+                let reach = Reach { rehearsed: true, ..self.rehearse(work).await? };
+                Ok(Measured { reach, ..measured })
+            }
         }
     }
 
@@ -377,7 +380,7 @@ fn change(
     let mut tables: BTreeSet<String> = statement.writes.iter().map(|table| table.name.clone()).collect();
     // Rows that go with their table are not told. They are counted before.
     let mut whole = BTreeMap::new();
-    if let Sizing::Whole(gone) = &statement.sizing {
+    if let Sizing::Whole { tables: gone, .. } = &statement.sizing {
         for table in gone {
             let sql = format!("SELECT count(*) FROM {}", named(table));
             let rows: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
@@ -525,25 +528,29 @@ fn measure(
             replaces |= query.verb != Verb::Delete && schema::may_replace(connection, &query.target.name)?;
             let count = one(connection, &query.count(limits.measure_rows_max).text, &work.arguments)?;
             add(&mut reach, &query.target, count, limits);
-            if let RowSource::Query { sample: rows, .. } = &query.source {
-                if let Some(change) = changed(connection, statement, query.verb)? {
-                    affected.extend(along(
-                        connection,
-                        work,
-                        &query.target,
-                        &rows.text,
-                        &change,
-                        &keys,
-                        &mut reach,
-                        limits,
-                    )?);
-                }
-                if let Some(rows) = query.sample(SAMPLE_ROWS) {
-                    sample = sampled(connection, &query.target, &rows.text, &work.arguments, mask)?;
-                }
+            let change = match query.verb {
+                Verb::Delete => Some(Change::Delete),
+                Verb::Update | Verb::Insert => Some(Change::Update(changed(connection, statement)?)),
+                _ => None,
+            };
+            let all = format!("SELECT * FROM {}", named(&query.target));
+            // Which rows an upsert updates is not seen, and it may update one row again and again.
+            let (rows, again) = match &query.source {
+                RowSource::Query { sample, .. } if query.verb != Verb::Insert => (&sample.text, false),
+                RowSource::Query { .. } | RowSource::Known(_) => (&all, true),
+            };
+            if let Some(change) = change {
+                let taken = along(connection, work, &query.target, rows, &change, &keys, &mut reach, limits)?;
+                reach.unbounded |= again && !taken.is_empty();
+                affected.extend(taken);
+            }
+            if let Some(rows) = query.sample(SAMPLE_ROWS) {
+                let made_up = mask.of_made_up();
+                let mask = if query.verb == Verb::Insert { &made_up } else { mask };
+                sample = sampled(connection, &query.target, &rows.text, &work.arguments, mask)?;
             }
         }
-        Sizing::Whole(tables) => {
+        Sizing::Whole { tables, .. } => {
             for table in tables {
                 let rows = format!("SELECT * FROM {}", named(table));
                 let stop = limits.measure_rows_max.saturating_add(1);
@@ -552,16 +559,9 @@ fn measure(
                 add(&mut reach, table, count, limits);
                 // Dropping a table first deletes its rows, with what that takes along.
                 if statement.verb == Verb::Drop {
-                    affected.extend(along(
-                        connection,
-                        work,
-                        table,
-                        &rows,
-                        &Change::Delete,
-                        &keys,
-                        &mut reach,
-                        limits,
-                    )?);
+                    let change = Change::Delete;
+                    let taken = along(connection, work, table, &rows, &change, &keys, &mut reach, limits)?;
+                    affected.extend(taken);
                 }
                 if sample.is_none() {
                     let text = format!("{rows} LIMIT {SAMPLE_ROWS}");
@@ -571,24 +571,16 @@ fn measure(
         }
     }
     reach.triggers = schema::triggers(connection, &affected)?;
-    reach.exact = reach.exact && !reach.unbounded;
+    // What triggers do is not counted.
+    reach.exact = reach.exact && !reach.unbounded && reach.triggers.is_empty();
     let measured = Measured { reach, sample };
     // Beyond the bound the number is too large already, and the whole change need not run for it.
     let rehearsed = replaces && !measured.reach.unbounded;
     Ok(if rehearsed { Sized::MayReplace(measured) } else { Sized::Counted(measured) })
 }
 
-/// What happens to the rows: deleted, or which columns change. SQLite's own compiler tells those.
-fn changed(
-    connection: &mut Connection,
-    statement: &Statement,
-    verb: Verb,
-) -> Result<Option<Change>, Trouble> {
-    match verb {
-        Verb::Delete => return Ok(Some(Change::Delete)),
-        Verb::Update => {}
-        _ => return Ok(None),
-    }
+/// Which columns a statement updates. SQLite's own compiler tells them.
+fn changed(connection: &mut Connection, statement: &Statement) -> Result<Option<BTreeSet<String>>, Trouble> {
     let columns: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     let heard = Arc::clone(&columns);
     let target = statement.writes.first().map(|table| table.name.clone()).unwrap_or_default();
@@ -607,7 +599,8 @@ fn changed(
     connection.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)?;
     compiled?;
     let columns = std::mem::take(&mut *columns.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(Some(Change::Update(Some(columns))))
+    // The rowid may be a column with a name of its own.
+    Ok((!columns.contains("rowid")).then_some(columns))
 }
 
 /// Counts what foreign keys take along, and says which tables that concerns.
@@ -621,18 +614,17 @@ fn along(
     target: &TableRef,
     rows: &str,
     change: &Change,
-    keys: &[super::cascade::ActingKey],
+    keys: &[ActingKey],
     reach: &mut Reach,
     limits: &SqlLimits,
 ) -> Result<BTreeSet<String>, Trouble> {
-    let acting: Vec<_> = keys
-        .iter()
-        .filter(|key| key.on_delete != Action::Refuse || key.on_update != Action::Refuse)
-        .cloned()
-        .collect();
-    let query = cascade_query(Dialect::Sqlite, target, rows, change, &acting, limits.measure_rows_max);
+    let traits =
+        schema::traits(connection, &touched(target, keys).into_iter().chain([target.clone()]).collect())?;
+    let limit = limits.measure_rows_max;
+    let query = cascade_query(Dialect::Sqlite, target, rows, change, keys, &traits, limit);
     let Some(query) = query else { return Ok(BTreeSet::new()) };
-    reach.exact = reach.exact && query.exact;
+    reach.exact &= query.exact;
+    reach.unbounded |= query.unbounded;
     let mut prepared = connection.prepare(&query.text)?;
     bind(&mut prepared, &work.arguments)?;
     let mut cursor = prepared.raw_query();

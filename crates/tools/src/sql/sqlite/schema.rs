@@ -1,11 +1,11 @@
 //! What a SQLite file says about its own tables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_sql::{Action, TableRef};
 use rusqlite::Connection;
 
-use crate::sql::cascade::ActingKey;
+use crate::sql::cascade::{ActingKey, Fit, Traits};
 
 /// Every foreign key that acts on the referring rows. Names of tables are in lower case, as SQLite compares
 /// them.
@@ -40,6 +40,8 @@ pub(super) fn foreign_keys(connection: &Connection) -> rusqlite::Result<Vec<Acti
                     parent_identity: Vec::new(),
                     on_delete: action(&row.get::<_, String>(5)?),
                     on_update: action(&row.get::<_, String>(6)?),
+                    fit: Fit::Exact,
+                    collations: Vec::new(),
                 };
                 keys.push((id, key));
                 let Some((_, key)) = keys.last_mut() else { continue };
@@ -59,9 +61,73 @@ pub(super) fn foreign_keys(connection: &Connection) -> rusqlite::Result<Vec<Acti
             key.parent_columns = primary_key(connection, &key.parent.name)?;
         }
         key.parent_identity = identity(connection, &key.parent.name)?;
+        compare(connection, &mut key)?;
         complete.push(key);
     }
     Ok(complete)
+}
+
+/// How the key compares values: as the parent's columns do. SQL compares as the left side does, which is the
+/// child here. Where the two store values differently, no comparison of ours is the key's.
+fn compare(connection: &Connection, key: &mut ActingKey) -> rusqlite::Result<()> {
+    // A table or column that does not exist: the key refuses every change.
+    let declared = |table: &str, column: &str| -> (u8, Vec<u8>) {
+        connection.column_metadata(Some("main"), table, column).map_or_else(
+            |_missing| (0, Vec::new()),
+            |(kind, collation, ..)| {
+                let kind = kind.map(|kind| kind.to_string_lossy().to_ascii_uppercase()).unwrap_or_default();
+                (
+                    affinity(&kind),
+                    collation.map(|name| name.to_bytes().to_ascii_uppercase()).unwrap_or_default(),
+                )
+            },
+        )
+    };
+    for (child, parent) in key.child_columns.iter().zip(&key.parent_columns) {
+        let ((mine, own), (theirs, collation)) =
+            (declared(&key.child.name, child), declared(&key.parent.name, parent));
+        if mine != theirs {
+            key.fit = Fit::Blind;
+        }
+        let collation = (own != collation).then(|| String::from_utf8_lossy(&collation).into_owned());
+        key.collations.push(collation.filter(|name| !name.is_empty()));
+    }
+    if key.child_columns.len() != key.parent_columns.len() {
+        key.fit = Fit::Blind;
+    }
+    Ok(())
+}
+
+/// The affinity of a declared type, as a number: <https://sqlite.org/datatype3.html#determination_of_column_affinity>.
+fn affinity(declared: &str) -> u8 {
+    let has = |words: &[&str]| words.iter().any(|word| declared.contains(word));
+    if has(&["INT"]) {
+        1
+    } else if has(&["CHAR", "CLOB", "TEXT"]) {
+        2
+    } else if declared.is_empty() || has(&["BLOB"]) {
+        3
+    } else if has(&["REAL", "FLOA", "DOUB"]) {
+        4
+    } else {
+        5
+    }
+}
+
+/// The generated columns of these tables, which change with any other.
+pub(super) fn traits(
+    connection: &Connection,
+    tables: &BTreeSet<TableRef>,
+) -> rusqlite::Result<BTreeMap<TableRef, Traits>> {
+    let mut statement = connection
+        .prepare_cached("SELECT lower(name) FROM pragma_table_xinfo(?1, 'main') WHERE hidden IN (2, 3)")?;
+    let mut traits = BTreeMap::new();
+    for table in tables {
+        let generated =
+            statement.query_map([&table.name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        traits.insert(table.clone(), Traits { generated, ..Traits::default() });
+    }
+    Ok(traits)
 }
 
 /// What a word of a foreign key says.

@@ -113,6 +113,7 @@ impl World {
             statement: SqlText::Fixed(sql.into()),
             tables: [].into(),
             functions: [].into(),
+            rehearse: None,
             mask: [].into(),
         };
         let tool = SqlTool::new(&definition, Arc::clone(&self.system)).map_err(|error| error.to_string())?;
