@@ -64,7 +64,7 @@ impl PostgresDatabase {
     ) -> Result<Measured, MeasureError> {
         let mut measured = self.undo_count(credential, undoing, mask).await?;
         let rehearsed = match self.target.limits.rehearse {
-            Rehearse::Never => return Ok(measured),
+            Rehearse::Never | Rehearse::OnRequest => return Ok(measured),
             Rehearse::WhenInexact if measured.reach.triggers.is_empty() => return Ok(measured),
             Rehearse::WhenInexact | Rehearse::Always => {
                 let body = self.undo_body(mark, undoing, mask);
