@@ -222,6 +222,7 @@ impl World {
                     tables: BTreeSet::new(),
                     functions: BTreeSet::new(),
                     mask: BTreeSet::new(),
+                    rehearse: None,
                 });
                 let tool = AnyTool::new(&definition, &systems).map_err(|error| anyhow!("{error}"))?;
                 tools.push((way, verb, tool));

@@ -251,6 +251,7 @@ impl World {
                 tables: ["billing".to_owned()].into(),
                 functions: BTreeSet::new(),
                 mask: BTreeSet::new(),
+                rehearse: None,
             });
             let tool = AnyTool::new(&definition, &systems).map_err(|error| anyhow!("{error}"))?;
             tools.insert(name, tool);
