@@ -25,8 +25,8 @@ use countersign_store::{Options, Store};
 use countersign_tools::{
     AnyDefinition, AnyTool, Systems,
     definition::{
-        PostgresTarget, ROWS_MAX_DEFAULT, STATEMENT_LENGTH_MAX_DEFAULT, SqlDefinition, SqlLimits, SqlText,
-        SqliteTarget, SystemDefinition, Target, ToolDefinition,
+        PostgresTarget, STATEMENT_LENGTH_MAX_DEFAULT, SqlDefinition, SqlLimits, SqlText, SqliteTarget,
+        SystemDefinition, Target, ToolDefinition,
     },
 };
 use secrecy::SecretString;
@@ -245,7 +245,8 @@ impl World {
                     arguments: serde_json::Value::Null,
                     result: None,
                     rates: Vec::new(),
-                    rows_max: ROWS_MAX_DEFAULT,
+                    // No cap of the tool: what is shown is the limit of counting.
+                    rows_max: u64::from(u32::MAX),
                 },
                 statement: SqlText::FromAgent { length_max: STATEMENT_LENGTH_MAX_DEFAULT },
                 tables: ["billing".to_owned()].into(),

@@ -17,6 +17,7 @@ mod inspect;
 mod mcp;
 mod postgres;
 mod postgres_attacks;
+mod postgres_awkward;
 mod postgres_crash;
 mod postgres_identity;
 mod postgres_schemas;

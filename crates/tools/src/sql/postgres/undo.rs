@@ -125,7 +125,7 @@ impl PostgresDatabase {
         let plan = Plan::new(tx.client(), call).await?;
         let undone = plan.undone(tx.client(), &self.everything(), mask).await?;
         if undone.restored.is_empty()
-            && let Some(by) = undone_by(tx.client(), call).await?
+            && let Some(by) = undone_by(tx.client(), call, None).await?
         {
             let why = format!("call `{call}` was undone by call `{by}`");
             return Ok(Err(MeasureError::NotMeasurable(why)));
@@ -201,7 +201,7 @@ impl Body for Undo<'_> {
         let plan = Plan::new(client, call).await?;
         let mut undone = plan.undone(client, &self.scope, self.mask).await?;
         if undone.restored.is_empty()
-            && let Some(by) = undone_by(client, call).await?
+            && let Some(by) = undone_by(client, call, Some(self.by)).await?
         {
             return Err(Trouble::Other(format!("call `{call}` was undone by call `{by}`")));
         }
@@ -297,9 +297,11 @@ impl Plan {
             let why = format!("no rows were kept of call `{call}`: its tool is not declared `reversible`");
             return Err(Trouble::Other(why));
         }
-        let sql = "SELECT DISTINCT l.schema, l.name, \
-                          l.columns = countersign.columns(pg_catalog.to_regclass(pg_catalog.format('%I.%I', l.schema, l.name))::oid) \
-                     FROM countersign.layout l WHERE l.call = $1 ORDER BY 1, 2";
+        let sql = "SELECT l.schema, l.name, coalesce(bool_and(l.columns = countersign.columns(t.now)), false), \
+                          coalesce(bool_and(coalesce(pg_catalog.pg_partition_root(l.relation), l.relation) = t.now), false) \
+                     FROM countersign.layout l \
+                    CROSS JOIN LATERAL (SELECT pg_catalog.to_regclass(pg_catalog.format('%I.%I', l.schema, l.name))::oid) AS t (now) \
+                    WHERE l.call = $1 GROUP BY 1, 2 ORDER BY 1, 2";
         let layouts = client.query(sql, &[&id]).await?;
         if layouts.is_empty() && row.try_get::<_, Option<i64>>(2)?.unwrap_or(0) > 0 {
             return Err(Trouble::Other(format!("the rows of call `{call}` are no longer kept")));
@@ -307,7 +309,14 @@ impl Plan {
         let mut tables = Vec::new();
         for layout in layouts {
             let name = TableRef { schema: Some(layout.try_get(0)?), name: layout.try_get(1)? };
-            if layout.try_get::<_, Option<bool>>(2)? != Some(true) {
+            // Rows of a partition that is no longer one would be left out unseen.
+            if !layout.try_get::<_, bool>(3)? {
+                return Err(Trouble::Other(format!(
+                    "table `{name}` is not the one of which call `{call}` kept rows: it was renamed, dropped or made anew, \
+                     or a partition was taken from it"
+                )));
+            }
+            if !layout.try_get::<_, bool>(2)? {
                 return Err(Trouble::Other(format!(
                     "the columns of table `{name}` are not what they were when call `{call}` kept its rows"
                 )));
@@ -883,10 +892,10 @@ impl Statement {
     }
 }
 
-/// The call that undid a call.
-async fn undone_by(client: &Client, call: &CallId) -> Result<Option<String>, Trouble> {
-    let sql =
-        "SELECT id FROM countersign.call WHERE undoes = $1 AND state = 'committed' ORDER BY at DESC LIMIT 1";
-    let row = client.query_opt(sql, &[&call.as_str()]).await?;
+/// The call that undid a call, other than the one that is at it now.
+async fn undone_by(client: &Client, call: &CallId, now: Option<&CallId>) -> Result<Option<String>, Trouble> {
+    let sql = "SELECT id FROM countersign.call WHERE undoes = $1 AND state = 'committed' AND id IS DISTINCT FROM $2 \
+                ORDER BY at DESC LIMIT 1";
+    let row = client.query_opt(sql, &[&call.as_str(), &now.map(CallId::as_str)]).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }

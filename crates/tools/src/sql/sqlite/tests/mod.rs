@@ -1,6 +1,7 @@
 //! The journal and undo, on real files.
 #![expect(clippy::arithmetic_side_effects, reason = "a panic in a test is a failed test")]
 
+mod awkward;
 mod crash;
 mod identity;
 mod schemas;
