@@ -1,8 +1,12 @@
 //! PostgreSQL, by its own parser.
 
 mod boundary;
+mod change;
 mod consequences;
+mod expression;
 mod functions;
+mod json;
+mod query;
 mod reach;
 mod routine;
 mod texts;

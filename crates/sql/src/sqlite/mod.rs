@@ -2,12 +2,17 @@
 //! different statements there is no answer.
 
 mod boundary;
+mod change;
+mod expression;
 mod functions;
 mod observe;
 mod pragma;
 mod private;
+mod query;
 mod reach;
+mod schema;
 mod sketch;
+mod statement;
 mod tokens;
 mod walk;
 
@@ -41,8 +46,7 @@ pub(crate) fn explain(sql: &str, known: Option<&Known>) -> Result<Vec<Statement>
         let mut walks = Vec::new();
         let mut sketch = sketch::Sketch::default();
         for command in commands {
-            let mut walk = Walk::default();
-            walk.sketch = sketch;
+            let mut walk = Walk { sketch, ..Walk::default() };
             let verb = walk.command(command);
             sketch = std::mem::take(&mut walk.sketch);
             walks.push((walk, verb));
