@@ -157,15 +157,24 @@ fn reached(reach: &Value) -> Vec<String> {
     }
     let flag = |key: &str| reach.get(key).and_then(Value::as_bool) == Some(true);
     let number = |key: &str| reach.get(key).and_then(Value::as_u64).unwrap_or(0);
-    let list = |key: &str| reach.get(key).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+    let triggers: Vec<String> = reach
+        .get("triggers")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(|trigger| trigger.as_str().map_or_else(|| trigger.to_string(), str::to_owned))
+        .map(|trigger| one_line(&trigger))
+        .collect();
     let known = match (flag("rehearsed"), flag("exact"), flag("unbounded")) {
         (true, _, _) => "exactly: it was run and rolled back",
         (false, _, true) => "or more: not all of them were counted",
         (false, true, false) => "exactly: they were counted",
-        (false, false, false) if list("triggers") => "and what the triggers below do",
+        (false, false, false) if !triggers.is_empty() => "and what the triggers below do",
         (false, false, false) => "at most",
     };
-    let mut lines = vec![format!("reach      {} rows, {known}", grouped(number("rows")))];
+    let rows = number("rows");
+    let word = if rows == 1 { "row" } else { "rows" };
+    let mut lines = vec![format!("reach      {} {word}, {known}", grouped(rows))];
     let tables: Vec<(String, String)> = reach
         .get("tables")
         .and_then(Value::as_object)
@@ -181,23 +190,26 @@ fn reached(reach: &Value) -> Vec<String> {
     }
     match number("cascades") {
         0 => {}
-        rows => lines.push(behind(&format!("{} of them because foreign keys cascade", grouped(rows)))),
+        rows => {
+            // What was run is counted by table, whatever changed it.
+            let why = if flag("rehearsed") {
+                "along with what is named, by foreign keys or triggers"
+            } else {
+                "because foreign keys cascade"
+            };
+            lines.push(behind(&format!("{} of them {why}", grouped(rows))));
+        }
     }
     if let Some(amount) = reach.get("amount").filter(|amount| !amount.is_null()) {
         let money = format!("{} {} in minor units", shown(amount, "/minor"), shown(amount, "/currency"));
         lines.push(behind(&money));
     }
-    let triggers: Vec<String> = reach
-        .get("triggers")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .map(|trigger| trigger.as_str().map_or_else(|| trigger.to_string(), str::to_owned))
-        .map(|trigger| one_line(&trigger))
-        .collect();
     if !triggers.is_empty() {
-        let counted =
-            if flag("rehearsed") { "what they change is counted" } else { "what they do is not counted" };
+        let counted = if flag("rehearsed") {
+            "what they change is counted"
+        } else {
+            "if they change more, nothing is done"
+        };
         lines.push(format!("triggers   run along; {counted}:"));
         lines.extend(triggers.iter().flat_map(|trigger| wrapped(trigger)).map(|line| behind(&line)));
     }
@@ -309,7 +321,7 @@ mod tests {
             "reach      14,203 rows, exactly: they were counted\n",
             "           billing       14,200\n           invoice_line       3\n",
             "           3 of them because foreign keys cascade\n",
-            "triggers   run along; what they do is not counted:\n           audit_delete on billing\n",
+            "triggers   run along; if they change more, nothing is done:\n           audit_delete on billing\n",
             "undo       the rows are kept",
             "sample     of `billing`\n           id  customer",
             "NULL",
