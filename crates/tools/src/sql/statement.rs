@@ -292,6 +292,10 @@ impl Scope {
                 Outside::new(message).help("propose a statement that reads or changes rows of tables")
             );
         }
+        if explained.statements.iter().any(|statement| statement.verb == Verb::Copy) {
+            return Err(Outside::new("`COPY` moves rows in a way of its own, which tools do not speak")
+                .help("read with `SELECT`, write with `INSERT`"));
+        }
         let of_journal = |table: &&TableRef| self.dialect == Dialect::Sqlite && reserved(&table.name);
         if let Some(table) = explained.tables.iter().find(of_journal) {
             return Err(Outside::new(format!("table `{table}` belongs to the journal of calls"))

@@ -101,6 +101,8 @@ async fn what_happens_out_of_sight_of_the_counts_does_not_happen() {
         "with gone as (delete from away returning id) select * from gone",
         "delete from shown where id = 1",
         "update ruled set n = 1 where id = 1",
+        "copy t from stdin",
+        "copy (select * from t) to stdout",
     ] {
         unchanged(&allowing, statement).await;
     }
