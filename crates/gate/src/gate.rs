@@ -153,7 +153,8 @@ impl<L: Ledger> Gate<L> {
             gen_ai.tool.call.id = tracing::field::Empty,
             countersign.status = tracing::field::Empty,
         );
-        let task = async move { gate.propose(&*tool, requester, raw).await };
+        // Boxed: a task is moved several times before it runs, and a path is some kilobytes long.
+        let task = Box::pin(async move { gate.propose(&*tool, requester, raw).await });
         match self.under_way.spawn(task.instrument(span)).await {
             Ok(answer) => answer,
             Err(_) => internal("the call failed inside the gate"),
@@ -177,7 +178,7 @@ impl<L: Ledger> Gate<L> {
             countersign.approval = %record.request.id,
             countersign.status = tracing::field::Empty,
         );
-        let task = async move { gate.grant(&*tool, record).await };
+        let task = Box::pin(async move { gate.grant(&*tool, record).await });
         match self.under_way.spawn(task.instrument(span)).await {
             Ok(answer) => answer,
             Err(_) => internal("the call failed inside the gate"),

@@ -4,7 +4,7 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use core::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -63,9 +63,25 @@ impl CallDigest {
         version: &ToolVersion,
         arguments: &Value,
     ) -> Result<Self, serde_json::Error> {
-        let subject = json!({ "arguments": arguments, "tool": tool, "v": 1, "version": version });
-        let bytes = serde_json_canonicalizer::to_vec(&subject)?;
-        Ok(Self(Sha256::digest(&bytes).into()))
+        let arguments = serde_json_canonicalizer::to_string(arguments)?;
+        Ok(Self::of_canonical(tool, version, &arguments))
+    }
+
+    /// As [`CallDigest::compute`], for arguments that are in canonical form already.
+    #[must_use]
+    pub fn of_canonical(tool: &ToolName, version: &ToolVersion, arguments: &str) -> Self {
+        // The canonical form of the whole: its keys are in order, and names have nothing to escape.
+        let parts = [
+            r#"{"arguments":"#,
+            arguments,
+            r#","tool":""#,
+            tool.as_str(),
+            r#"","v":1,"version":""#,
+            version.as_str(),
+            r#""}"#,
+        ];
+        let hasher = parts.iter().fold(Sha256::new(), |hasher, part| hasher.chain_update(part));
+        Self(hasher.finalize().into())
     }
 
     /// The 32 bytes.
@@ -183,4 +199,22 @@ pub struct StoredCall {
     pub digest: CallDigest,
     /// What the agent said it is for.
     pub reason: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_digest_is_that_of_the_canonical_whole() {
+        let tool = ToolName::parse("billing:delete_rows").unwrap();
+        let version = ToolVersion::parse("sha256:00ff").unwrap();
+        let arguments = json!({ "z": [1, 2.5, null], "a": "quote \" and \u{1f600}", "\r": { "b": true } });
+        let whole = json!({ "arguments": arguments, "tool": tool, "v": 1, "version": version });
+        let bytes = serde_json_canonicalizer::to_vec(&whole).unwrap();
+        let expected: [u8; 32] = Sha256::digest(&bytes).into();
+        assert_eq!(CallDigest::compute(&tool, &version, &arguments).unwrap().as_bytes(), &expected);
+    }
 }

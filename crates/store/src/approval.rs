@@ -289,6 +289,16 @@ pub(crate) fn select_newest(key: &RequestKey) -> Query {
     )
 }
 
+/// The digests of all requests, or of so many.
+pub(crate) fn select_digests(limit: u32) -> Query {
+    Query::new("SELECT DISTINCT digest FROM approval LIMIT $1", vec![u64::from(limit).into()])
+}
+
+/// Reads what [`select_digests`] answers.
+pub(crate) fn read_digests(rows: &[Row]) -> Result<BTreeSet<CallDigest>, Damage> {
+    rows.iter().map(|row| row.text(0)?.parse().map_err(|_bad| Damage("a digest is none".into()))).collect()
+}
+
 /// Every state has its place among the parameters; one that is not asked for is null.
 pub(crate) fn select_all(states: &[ApprovalState], limit: u32) -> Query {
     if states.is_empty() {

@@ -63,9 +63,8 @@ impl Issue {
     pub(crate) fn new(mut intent: Intent) -> Result<Self, LedgerFault> {
         let entries = Encoded::all(&std::mem::take(&mut intent.entries))?;
         let Intent { call, rates, holds, approval, now_ms, .. } = &intent;
-        let mut keys = vec![Key::Call(call.id.clone())];
         // A budget for all may halt all, and only once.
-        keys.extend(halt::scopes(&call.requester.agent).map(Key::Halt));
+        let mut keys: Vec<Key> = halt::scopes(&call.requester.agent).map(Key::Halt).into();
         keys.extend(approval.clone().map(Key::Approval));
         keys.extend(rates.iter().map(|(key, _rate)| Key::Rate(key.clone())));
         keys.extend(holds.iter().map(|hold| Key::Balance(hold.account.clone())));
@@ -94,7 +93,7 @@ impl Issue {
     fn check(&self, image: &Image) -> Result<(Issued, Changes), NotIssued> {
         let intent = &self.intent;
         let requester = &intent.call.requester;
-        if image.calls.find(&intent.call.id)?.is_some() {
+        if image.calls.has(&intent.call.id) {
             return Err(LedgerFault::Unavailable("a call of this id was issued before".into()).into());
         }
         if let Some(halt) = halt::in_force(image, &requester.agent)? {

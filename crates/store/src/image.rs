@@ -136,6 +136,12 @@ impl<K: Ord + Clone, R> Table<K, R> {
         }
     }
 
+    /// Whether the record is known to be there. For what is to be inserted under a new id and is not looked
+    /// for: where the id is taken all the same, the database refuses it.
+    pub(crate) fn has(&self, key: &K) -> bool {
+        matches!(self.slots.get(key), Some(Slot::Stored(_) | Slot::Fresh(_) | Slot::Changed(_)))
+    }
+
     fn put(&mut self, key: K, record: Option<R>) {
         let before = self.slots.remove(&key);
         let slot = match (before, record) {
@@ -351,6 +357,7 @@ impl Image {
         // Requests and keys are few, and read by others than the operations: they are read anew each time.
         self.credentials.settle(|id, _| known.forget_key(id), |_| false);
         self.credentials = Table::default();
+        self.approvals.fresh().for_each(|row| known.ask(row.record.request.call.digest));
         self.approvals = Table::default();
         self.newest.clear();
         self.orphans = None;
@@ -370,7 +377,7 @@ impl Image {
         if rows_pruned || kept.iter().sum::<usize>() > KEPT_MAX {
             let committed = self.committed.take();
             *self = Self { committed, ..Self::new() };
-            known.forget();
+            known.forget_deleted();
         }
     }
 

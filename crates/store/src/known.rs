@@ -1,19 +1,23 @@
-//! What every decision looks at, kept in memory by the one process that writes: halts, counters, good keys.
+//! What every decision looks at, kept in memory by the one process that writes: halts, counters, good keys,
+//! and which calls people were asked about.
 //!
 //! Only for a ledger that no other process writes to. The writer tells what a batch has left after its commit
 //! and before it answers anybody, so whoever was told of a change finds it here: a halt stops the next
 //! decision, and a key that is revoked opens nothing any more. After a failed commit, or when somebody wrote
 //! behind the writer's back, everything is forgotten and read again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_gate::ledger::{HaltRecord, HaltScope, Standing};
-use countersign_rules::{AgentId, Counters, Requester};
+use countersign_rules::{AgentId, CallDigest, Counters, Requester};
 
 use crate::{halt, key::KeyRow, session::CounterKey};
 
 /// The most records that are kept; beyond, all are forgotten.
 const KEPT_MAX: usize = 20_000;
+
+/// The most digests of requests that are kept; with more, requests are looked for in the database each time.
+pub(crate) const DIGESTS_MAX: u32 = 20_000;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -25,6 +29,9 @@ pub(crate) struct Known {
     counters: BTreeMap<CounterKey, Counters>,
     histories: BTreeMap<AgentId, u64>,
     keys: BTreeMap<String, KeyRow>,
+    /// The digests of all calls that people were ever asked about, and perhaps of some that are gone;
+    /// `None` before they were read.
+    asked: Option<BTreeSet<CallDigest>>,
 }
 
 impl Known {
@@ -55,7 +62,34 @@ impl Known {
         self.histories.insert(agent.clone(), version.unwrap_or_default());
     }
 
-    /// To be given to [`Known::learn_key`] with what was read afterwards.
+    /// Whether people were ever asked about calls of this digest; `None` when that is not known.
+    pub(crate) fn asked(&self, digest: CallDigest) -> Option<bool> {
+        let asked = self.asked.as_ref()?;
+        let complete = u32::try_from(asked.len()).is_ok_and(|len| len <= DIGESTS_MAX);
+        complete.then(|| asked.contains(&digest))
+    }
+
+    /// Whether [`Known::learn_asked`] is waited for.
+    pub(crate) const fn wants_asked(&self) -> bool {
+        self.asked.is_none()
+    }
+
+    /// Keeps the digests that were read since `version`, unless people were asked of another one meanwhile.
+    pub(crate) fn learn_asked(&mut self, version: u64, digests: BTreeSet<CallDigest>) {
+        if self.version == version {
+            self.asked = Some(digests);
+        }
+    }
+
+    /// People are asked about a call.
+    pub(crate) fn ask(&mut self, digest: CallDigest) {
+        match &mut self.asked {
+            Some(asked) => drop(asked.insert(digest)),
+            None => self.version = self.version.wrapping_add(1),
+        }
+    }
+
+    /// To be given to [`Known::learn_key`] or [`Known::learn_asked`] with what was read afterwards.
     pub(crate) const fn version(&self) -> u64 {
         self.version
     }
@@ -83,11 +117,19 @@ impl Known {
         *self = Self { version: self.version.wrapping_add(1), ..Self::default() };
     }
 
+    /// Records were deleted, by this process: forgets everything but the digests that were asked of. That
+    /// one is gone does no harm.
+    pub(crate) fn forget_deleted(&mut self) {
+        let asked = self.asked.take();
+        self.forget();
+        self.asked = asked;
+    }
+
     /// Forgets everything when it has grown too large.
     pub(crate) fn bound(&mut self) {
         let sizes = [self.halts.len(), self.counters.len(), self.histories.len(), self.keys.len()];
         if sizes.iter().sum::<usize>() > KEPT_MAX {
-            self.forget();
+            self.forget_deleted();
         }
     }
 }
@@ -123,6 +165,33 @@ mod tests {
         known.forget();
         assert_eq!(known.key("0123456789ab"), None);
         assert_ne!(known.version(), before);
+    }
+
+    #[test]
+    fn a_request_that_was_opened_while_the_others_were_read_is_not_missed() {
+        let digest = |byte| CallDigest::from_bytes([byte; 32]);
+        let mut known = Known::default();
+        assert_eq!(known.asked(digest(1)), None);
+        let before = known.version();
+        known.ask(digest(1));
+        known.learn_asked(before, BTreeSet::new());
+        assert_eq!(known.asked(digest(1)), None);
+        known.learn_asked(known.version(), BTreeSet::from([digest(1)]));
+        known.ask(digest(2));
+        assert_eq!([1, 2, 3].map(|byte| known.asked(digest(byte))), [Some(true), Some(true), Some(false)]);
+        // What is deleted may still be named; what was never read is not known.
+        known.forget_deleted();
+        assert_eq!(known.asked(digest(2)), Some(true));
+        known.forget();
+        assert_eq!(known.asked(digest(3)), None);
+        // Beyond the limit nothing is said, because not all were read.
+        let many = (0..=DIGESTS_MAX).map(|n| {
+            let mut bytes = [0; 32];
+            bytes[..4].copy_from_slice(&n.to_be_bytes());
+            CallDigest::from_bytes(bytes)
+        });
+        known.learn_asked(known.version(), many.collect());
+        assert_eq!(known.asked(digest(3)), None);
     }
 
     #[test]

@@ -38,8 +38,8 @@ fn sign(frontier: &Frontier, key: &SigningKey) -> Result<String, LedgerFault> {
 #[derive(Debug)]
 pub(crate) struct Encoded {
     leaf: Hash,
-    bytes: Vec<u8>,
-    columns: [Value; 6],
+    /// What its row has beside its place.
+    columns: [Value; 8],
 }
 
 impl Encoded {
@@ -48,18 +48,21 @@ impl Encoded {
     /// # Errors
     /// When it is too long for the log, or has no canonical form.
     pub(crate) fn of(entry: &Entry) -> Result<Arc<Self>, LedgerFault> {
+        let bytes = entry
+            .encode()
+            .map_err(|why| LedgerFault::Unavailable(format!("an entry cannot be recorded: {why}")))?;
+        let leaf = leaf_hash(&bytes);
         let columns = [
+            leaf.as_bytes().to_vec().into(),
             entry.at_ms.into(),
             entry.kind.into(),
             entry.agent.as_ref().map(AgentId::as_str).into(),
             entry.session.as_ref().map(SessionId::as_str).into(),
             entry.call.as_ref().map(CallId::as_str).into(),
             entry.approval.as_ref().map(ApprovalId::as_str).into(),
+            bytes.into(),
         ];
-        let bytes = entry
-            .encode()
-            .map_err(|why| LedgerFault::Unavailable(format!("an entry cannot be recorded: {why}")))?;
-        Ok(Arc::new(Self { leaf: leaf_hash(&bytes), bytes, columns }))
+        Ok(Arc::new(Self { leaf, columns }))
     }
 
     /// Several entries. This is done by whoever hands an operation over, not by the one writer.
@@ -177,9 +180,7 @@ impl LogTail {
         for (index, entry) in &self.entries {
             let mut params = Vec::with_capacity(9);
             params.push(Value::from(*index));
-            params.push(entry.leaf.as_bytes().to_vec().into());
             params.extend(entry.columns.iter().cloned());
-            params.push(entry.bytes.clone().into());
             out.push(Query::one(
                 "INSERT INTO entry (idx, leaf, at_ms, kind, agent, session, call, approval, bytes) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -251,6 +252,20 @@ pub struct EntryFilter {
     pub until_ms: Option<i64>,
     /// With this index or a later one.
     pub from: u64,
+}
+
+/// The kinds of entries that every call has. They are in no index by kind; see the schema.
+const COMMON: [&str; 4] = ["call_proposed", "decided", "warrant_issued", "outcome"];
+
+/// The condition for any other kind, as the index has it.
+macro_rules! by_rare_kind {
+    ($order:literal) => {
+        by_column!(
+            "kind <> 'call_proposed' AND kind <> 'decided' AND kind <> 'warrant_issued' AND kind <> 'outcome' \
+             AND kind = $8",
+            $order
+        )
+    };
 }
 
 /// The query for a filter: parameters in order of appearance, as SQLite numbers them.
@@ -346,7 +361,7 @@ impl Store {
             (Some(approval.as_str()), 2)
         } else if let Some(session) = &filter.session {
             (Some(session.as_str()), 3)
-        } else if let Some(kind) = &filter.kind {
+        } else if let Some(kind) = filter.kind.as_ref().filter(|kind| !COMMON.contains(&kind.as_str())) {
             (Some(kind.as_str()), 4)
         } else if let Some(agent) = &filter.agent {
             (Some(agent.as_str()), 5)
@@ -360,8 +375,8 @@ impl Store {
             (2, true) => by_column!("approval = $8", "DESC"),
             (3, false) => by_column!("session = $8", "ASC"),
             (3, true) => by_column!("session = $8", "DESC"),
-            (4, false) => by_column!("kind = $8", "ASC"),
-            (4, true) => by_column!("kind = $8", "DESC"),
+            (4, false) => by_rare_kind!("ASC"),
+            (4, true) => by_rare_kind!("DESC"),
             (5, false) => by_column!("agent = $8", "ASC"),
             (5, true) => by_column!("agent = $8", "DESC"),
             (_, false) => by_column!("CAST($8 AS TEXT) IS NULL", "ASC"),

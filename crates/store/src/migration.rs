@@ -5,7 +5,7 @@
 //! request's place, as each of them reads it out of JSON.
 
 /// Every step, in order; the first is number 1.
-pub(crate) const STEPS: &[&str] = &[FIRST, CODES, ASKED, MARKS, JOURNAL];
+pub(crate) const STEPS: &[&str] = &[FIRST, CODES, ASKED, MARKS, JOURNAL, RARE];
 
 /// The number of the newest schema this program knows.
 pub(crate) fn newest() -> i64 {
@@ -183,6 +183,15 @@ ALTER TABLE session ADD COLUMN mark_day BIGINT;
 
 /// Which record of its calls a system kept when a call was issued.
 const JOURNAL: &str = "ALTER TABLE call ADD COLUMN journal TEXT;";
+
+/// The kinds that every call has are found by call, or by reading on; an index over them would cost each call
+/// more than all that is ever found by it. [`crate::log`] has the same condition. It is no `NOT IN`, for which
+/// SQLite would make a table of the words at each insertion.
+const RARE: &str = "
+DROP INDEX entry_kind;
+CREATE INDEX entry_rare ON entry (kind)
+    WHERE kind <> 'call_proposed' AND kind <> 'decided' AND kind <> 'warrant_issued' AND kind <> 'outcome';
+";
 
 #[cfg(test)]
 mod tests {

@@ -601,8 +601,8 @@ impl ToSql for Value {
         match self {
             Self::Null => Ok(IsNull::Yes),
             Self::Int(value) => value.to_sql_checked(ty, out),
-            Self::Text(text) => text.to_sql_checked(ty, out),
-            Self::Bytes(bytes) => bytes.to_sql_checked(ty, out),
+            Self::Text(text) => text.as_ref().to_sql_checked(ty, out),
+            Self::Bytes(bytes) => bytes.as_ref().to_sql_checked(ty, out),
         }
     }
 

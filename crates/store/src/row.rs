@@ -1,5 +1,7 @@
 //! Statements, parameters and rows, the same for both databases.
 
+use std::sync::Arc;
+
 use countersign_gate::ledger::LedgerFault;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -24,13 +26,14 @@ impl Query {
     }
 }
 
-/// One value of a row. Numbers without sign are kept by their bits.
+/// One value of a row. Numbers without sign are kept by their bits. Texts and bytes are shared: an entry is
+/// encoded by whoever hands it over, and written by the one writer, who should not have to copy it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Value {
     Null,
     Int(i64),
-    Text(String),
-    Bytes(Vec<u8>),
+    Text(Arc<str>),
+    Bytes(Arc<[u8]>),
 }
 
 impl From<i64> for Value {
@@ -47,19 +50,19 @@ impl From<u64> for Value {
 
 impl From<&str> for Value {
     fn from(value: &str) -> Self {
-        Self::Text(value.to_owned())
+        Self::Text(value.into())
     }
 }
 
 impl From<String> for Value {
     fn from(value: String) -> Self {
-        Self::Text(value)
+        Self::Text(value.into())
     }
 }
 
 impl From<Vec<u8>> for Value {
     fn from(value: Vec<u8>) -> Self {
-        Self::Bytes(value)
+        Self::Bytes(value.into())
     }
 }
 
@@ -72,7 +75,7 @@ impl<T: Into<Self>> From<Option<T>> for Value {
 /// A value as JSON text.
 pub(crate) fn json(value: &impl Serialize) -> Result<Value, LedgerFault> {
     serde_json::to_string(value)
-        .map(Value::Text)
+        .map(Value::from)
         .map_err(|why| LedgerFault::Unavailable(format!("a record cannot be written as JSON: {why}")))
 }
 

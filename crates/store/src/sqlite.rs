@@ -374,8 +374,8 @@ fn value(value: ValueRef<'_>) -> Result<Value, rusqlite::Error> {
     Ok(match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(value) => Value::Int(value),
-        ValueRef::Text(text) => Value::Text(std::str::from_utf8(text)?.to_owned()),
-        ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
+        ValueRef::Text(text) => Value::Text(std::str::from_utf8(text)?.into()),
+        ValueRef::Blob(bytes) => Value::Bytes(bytes.into()),
         // No column holds such; it is found to be damaged by whoever reads it.
         ValueRef::Real(_) => Value::Null,
     })

@@ -29,7 +29,7 @@ use crate::{
     halt,
     image::Image,
     key::{self, KeyRecord, KeyRow, NewKey},
-    known::Known,
+    known::{self, Known},
     log::Encoded,
     postgres, rate,
     row::{Query, Row},
@@ -379,6 +379,22 @@ impl Store {
         Ok(Some(row))
     }
 
+    /// Whether people may have been asked about calls of this digest.
+    async fn asked(&self, digest: CallDigest) -> Result<bool, LedgerFault> {
+        let version = {
+            let known = self.known();
+            if !known.wants_asked() {
+                return Ok(known.asked(digest).unwrap_or(true));
+            }
+            known.version()
+        };
+        let rows = self.select(approval::select_digests(known::DIGESTS_MAX.saturating_add(1))).await?;
+        let digests = approval::read_digests(&rows)?;
+        let mut known = self.shared.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.learn_asked(version, digests);
+        Ok(known.asked(digest).unwrap_or(true))
+    }
+
     /// Reads a few records.
     pub(crate) async fn select(&self, query: Query) -> Result<Vec<Row>, LedgerFault> {
         Ok(self.select_each(vec![query]).await?.into_iter().next().unwrap_or_default())
@@ -452,6 +468,9 @@ impl Ledger for Store {
             Reader::Postgres { .. } => None,
         };
         if let Some(standing) = known {
+            if !self.asked(digest).await? {
+                return Ok(standing);
+            }
             let rows = self.select(newest).await?;
             let request = rows.first().map(ApprovalRow::read).transpose()?.map(|row| row.record);
             return Ok(Standing { request, ..standing });

@@ -64,9 +64,9 @@ impl<L: Ledger> Gate<L> {
     ) -> Result<(Call<T::Args>, Seen), Refusal> {
         let spec = tool.spec();
         let (arguments, reason) = split_reason(arguments)?;
-        let size = countersign_audit::to_canonical_vec(&arguments)
-            .map_err(|why| Refusal::new(Code::InvalidArguments, why.to_string()))?
-            .len();
+        let canonical = countersign_audit::canonical::to_canonical_string(&arguments)
+            .map_err(|why| Refusal::new(Code::InvalidArguments, why.to_string()))?;
+        let size = canonical.len();
         if size > ARGUMENTS_BYTES_MAX {
             let message = format!("the arguments have {size} bytes, more than {ARGUMENTS_BYTES_MAX}");
             return Err(Refusal::new(Code::InvalidArguments, message).help("send less in one call"));
@@ -82,8 +82,7 @@ impl<L: Ledger> Gate<L> {
             return Err(Refusal::new(Code::StatementRefused, message)
                 .help("the tool's author must declare the effect that its calls have"));
         }
-        let digest = CallDigest::compute(&spec.name, &spec.version, &arguments)
-            .map_err(|why| Refusal::new(Code::InvalidArguments, why.to_string()))?;
+        let digest = CallDigest::of_canonical(&spec.name, &spec.version, &canonical);
         let id = call_id(self.clock.now_ms(), &*self.entropy).map_err(|why| bad_id(&why))?;
         let mut categories = spec.categories.clone();
         categories.extend(parsed.categories);

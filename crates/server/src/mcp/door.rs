@@ -140,6 +140,7 @@ impl Door {
     }
 }
 
+// What is long is boxed: the SDK moves the future of a request, which has room for any of these, several times.
 impl ServerHandler for Door {
     fn get_info(&self) -> ServerConfig {
         let capabilities =
@@ -238,25 +239,7 @@ impl ServerHandler for Door {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        if request.name == tools::AWAIT {
-            return Ok(self.await_request(request.arguments, &context).await.into());
-        }
-        if let Some(state) = &request.request_state {
-            let (agent, seal) = (self.who.agent.as_str(), &self.settings.seal);
-            let round = Round::open(seal, agent, &request.name, &request.arguments, state)?;
-            let answer = self.app.fetch(&self.who, &round.approval).await;
-            return self.hold(&request, answer, round.rounds, &context).await;
-        }
-        let requester = match self.requester(&context).await {
-            Ok(requester) => requester,
-            Err(refusal) => return Ok(outcome::refused(refusal).into()),
-        };
-        let arguments = Value::Object(request.arguments.clone().unwrap_or_default());
-        let answer = self.app.call(&self.who, &requester, &request.name, arguments).await;
-        if let Some(error) = outcome::unknown_tool(&answer) {
-            return Err(error);
-        }
-        self.hold(&request, answer, 0, &context).await
+        Box::pin(self.called(request, context)).await
     }
 
     async fn get_task(
@@ -265,7 +248,7 @@ impl ServerHandler for Door {
         _context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
         let record = self.task(&request.task_id).await?;
-        let answer = self.app.fetch(&self.who, &record.request.id).await;
+        let answer = Box::pin(self.app.fetch(&self.who, &record.request.id)).await;
         task::detailed(&record, &answer).map(GetTaskResult::new)
     }
 
@@ -316,10 +299,36 @@ const METHODS: &[&str] = &[
 ];
 
 impl Door {
+    async fn called(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        if request.name == tools::AWAIT {
+            return Ok(self.await_request(request.arguments, &context).await.into());
+        }
+        if let Some(state) = &request.request_state {
+            let (agent, seal) = (self.who.agent.as_str(), &self.settings.seal);
+            let round = Round::open(seal, agent, &request.name, &request.arguments, state)?;
+            let answer = self.app.fetch(&self.who, &round.approval).await;
+            return self.hold(&request, answer, round.rounds, &context).await;
+        }
+        let requester = match self.requester(&context).await {
+            Ok(requester) => requester,
+            Err(refusal) => return Ok(outcome::refused(refusal).into()),
+        };
+        let arguments = Value::Object(request.arguments.clone().unwrap_or_default());
+        let answer = self.app.call(&self.who, &requester, &request.name, arguments).await;
+        if let Some(error) = outcome::unknown_tool(&answer) {
+            return Err(error);
+        }
+        self.hold(&request, answer, 0, &context).await
+    }
+
     async fn task(&self, id: &str) -> Result<countersign_gate::ledger::ApprovalRecord, ErrorData> {
         let unknown = || ErrorData::invalid_params("no such task of this agent", None);
         let approval = ApprovalId::parse(id).map_err(|_no_id| unknown())?;
-        self.app.request(&self.who, &approval).await.map_err(|refusal| {
+        Box::pin(self.app.request(&self.who, &approval)).await.map_err(|refusal| {
             if refusal.code == Code::NotFound {
                 unknown()
             } else {

@@ -47,6 +47,14 @@ contract! {
         let again = ledger.issue(intent("c1")).await.unwrap_err();
         assert!(matches!(again, NotIssued::Fault(LedgerFault::Unavailable(_))), "{again:?}");
         assert_eq!(kinds(&ledger).await, ["warrant_issued"]);
+        // Nor once it is over, and the others in its batch are not concerned.
+        Ledger::close(&*ledger, done("c1", 2), Wait::Durable).await.unwrap();
+        let (again, other) = tokio::join!(ledger.issue(intent("c1")), ledger.issue(intent("c2")));
+        let again = again.unwrap_err();
+        assert!(matches!(again, NotIssued::Fault(LedgerFault::Unavailable(_))), "{again:?}");
+        other.unwrap();
+        assert_eq!(ledger.call(&call_id("c1")).await.unwrap().unwrap().rows, 2);
+        assert_eq!(kinds(&ledger).await, ["warrant_issued", "outcome", "warrant_issued"]);
     }
 
     async fn counters_follow_what_really_happened(place) {
