@@ -16,7 +16,7 @@ use std::{
 use countersign_audit::SigningKey;
 use countersign_gate::ledger::LedgerFault;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -392,10 +392,14 @@ impl Session {
     /// Sends every question at once; the server answers them in order.
     async fn read(&mut self, queries: &[Query]) -> Result<Vec<Vec<Row>>, Failure> {
         self.prepare(queries).await?;
-        let this = &*self;
+        self.ask(queries).await
+    }
+
+    /// As [`Session::read`], with statements that are prepared.
+    async fn ask(&self, queries: &[Query]) -> Result<Vec<Vec<Row>>, Failure> {
         let answers = queries.iter().map(async |query| {
-            this.client
-                .query_raw(this.statement(query.sql)?, &query.params)
+            self.client
+                .query_raw(self.statement(query.sql)?, &query.params)
                 .await
                 .map_err(|why| failure(&why))
         });
@@ -443,11 +447,15 @@ impl Backend for Writer {
             self.connect().await?;
             let head = self
                 .limited(async |session| {
+                    let lock = [Query::new(LOCK_HEAD, Vec::new())];
+                    session.prepare(&lock).await?;
                     // Each statement sees what is committed when it begins, so all after the lock see the end.
                     let begin =
                         session.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE");
-                    begin.await.map_err(|why| failure(&why))?;
-                    session.read(&[Query::new(LOCK_HEAD, Vec::new())]).await
+                    // Sent together, and executed in this order.
+                    let (begun, head) = join(begin, session.ask(&lock)).await;
+                    begun.map_err(|why| failure(&why))?;
+                    head
                 })
                 .await;
             match head {
