@@ -13,7 +13,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicU8, Ordering},
     time::Duration,
 };
 
@@ -70,7 +70,13 @@ impl PostgresDatabase {
                 let body = self.undo_body(mark, undoing, mask);
                 // The plan was counted, and is held to when it is meant.
                 let any = Limits { rows_max: u64::MAX, tables: None, amount_max: None };
-                self.run_and_roll_back(credential, &body, &any, Some(mark)).await
+                loop {
+                    let way = body.way();
+                    let rehearsed = self.run_and_roll_back(credential, &body, &any, Some(mark)).await;
+                    if rehearsed.is_ok() || body.way() == way {
+                        break rehearsed;
+                    }
+                }
             }
         };
         match rehearsed {
@@ -152,7 +158,7 @@ impl PostgresDatabase {
 
     fn undo_body<'a>(&self, mark: &'a Mark, undoing: &'a Undoing, mask: &'a Mask) -> Undo<'a> {
         let scope = self.everything();
-        Undo { undoing, by: &mark.call, mask, scope, replace: AtomicBool::new(false) }
+        Undo { undoing, by: &mark.call, mask, scope, way: AtomicU8::new(0) }
     }
 }
 
@@ -180,9 +186,29 @@ struct Undo<'a> {
     by: &'a CallId,
     mask: &'a Mask,
     scope: Scope,
-    /// Whether rows are taken out and put in again instead of updated: what has to be done where values of a
-    /// unique column changed hands.
-    replace: AtomicBool,
+    /// How the rows go back, as a number: see [`Way`]. The next one is tried when one fails.
+    way: AtomicU8,
+}
+
+/// How rows that changed go back. What comes of it is looked at afterwards, whichever it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// They are updated.
+    Update,
+    /// Values of unique columns that changed hands are first set aside, to values that nobody has.
+    Aside,
+    /// They are taken out and put in again.
+    Replace,
+}
+
+impl Undo<'_> {
+    fn way(&self) -> Way {
+        match self.way.load(Ordering::Relaxed) {
+            0 => Way::Update,
+            1 => Way::Aside,
+            _ => Way::Replace,
+        }
+    }
 }
 
 impl Body for Undo<'_> {
@@ -211,11 +237,16 @@ impl Body for Undo<'_> {
         if undone.restored.is_empty() {
             return Err(Trouble::Other(format!("nothing is left to undo of call `{call}`")));
         }
-        match plan.apply(client, call, self.replace.load(Ordering::Relaxed)).await {
+        let way = self.way();
+        match plan.apply(client, call, way).await {
+            // A value is in the way of another, or one set aside does not fit its column.
             Err(Trouble::Database(error))
-                if error.code().is_some_and(|code| code.code().starts_with("23"))
-                    && !self.replace.swap(true, Ordering::Relaxed) =>
+                if way != Way::Replace
+                    && error.code().is_some_and(|code| {
+                        ["22", "23"].iter().any(|class| code.code().starts_with(class))
+                    }) =>
             {
+                self.way.fetch_add(1, Ordering::Relaxed);
                 return Err(Trouble::Moved(told(&error)));
             }
             other => other?,
@@ -395,12 +426,12 @@ impl Plan {
 
     /// Puts the rows back: all tables in one statement, first what goes away, then what changes, then what
     /// comes back, as unique columns need it.
-    async fn apply(&self, client: &Client, call: &CallId, replace: bool) -> Result<(), Trouble> {
+    async fn apply(&self, client: &Client, call: &CallId, way: Way) -> Result<(), Trouble> {
         let mut statement = Statement::new(self.call.clone());
         let mut wanted = Vec::new();
         let (mut removed, mut updated, mut added) = (Vec::new(), Vec::new(), Vec::new());
         for table in self.tables.iter().filter(|table| !table.nets.is_empty()) {
-            let pairs = |net: &&Net| !replace && net.before.is_some() && net.after.is_some();
+            let pairs = |net: &&Net| way != Way::Replace && net.before.is_some() && net.after.is_some();
             let (update, rest): (Vec<&Net>, Vec<&Net>) = table.nets.iter().partition(pairs);
             let gone: Vec<&Net> = rest.iter().copied().filter(|net| net.after.is_some()).collect();
             let back: Vec<&Net> = rest.into_iter().filter(|net| net.before.is_some()).collect();
@@ -414,6 +445,8 @@ impl Plan {
                 added.push((table, back));
             }
         }
+        let mut aside = Statement::new(self.call.clone());
+        let mut set_aside = Vec::new();
         for (table, nets) in &removed {
             statement.delete(table, nets);
             wanted.push(nets.len());
@@ -424,20 +457,35 @@ impl Plan {
             if columns.is_empty() {
                 continue;
             }
-            statement.update(table, nets, &columns, true);
+            let values = match way {
+                Way::Aside => table.aside(client, &columns).await?,
+                Way::Update | Way::Replace => Vec::new(),
+            };
+            if values.is_empty() {
+                statement.update(table, nets, &columns, While::AsLeft);
+            } else {
+                aside.set_aside(table, nets, &values);
+                set_aside.push(nets.len());
+                statement.update(table, nets, &columns, While::Ours);
+            }
             wanted.push(nets.len());
         }
         for (table, nets) in &added {
             statement.insert(table, nets);
             wanted.push(nets.len());
         }
-        let row = client.query_one(&statement.text(), &statement.values()).await?;
-        for (at, wanted) in wanted.into_iter().enumerate() {
-            let done: i64 = row.try_get(at)?;
-            if usize::try_from(done).ok() != Some(wanted) {
-                return Err(Trouble::Moved(format!(
-                    "rows of call `{call}` changed while they were put back; nothing was changed"
-                )));
+        for (statement, wanted) in [(aside, set_aside), (statement, wanted)] {
+            if statement.parts.is_empty() {
+                continue;
+            }
+            let row = client.query_one(&statement.text(), &statement.values()).await?;
+            for (at, wanted) in wanted.into_iter().enumerate() {
+                let done: i64 = row.try_get(at)?;
+                if usize::try_from(done).ok() != Some(wanted) {
+                    return Err(Trouble::Moved(format!(
+                        "rows of call `{call}` changed while they were put back; nothing was changed"
+                    )));
+                }
             }
         }
         Ok(())
@@ -454,7 +502,7 @@ impl Plan {
             let columns: Vec<String> =
                 table.columns.iter().filter(ours).map(|column| column.name.clone()).collect();
             if !back.is_empty() && !columns.is_empty() {
-                statement.update(table, &back, &columns, false);
+                statement.update(table, &back, &columns, While::Other);
             }
         }
         if !statement.parts.is_empty() {
@@ -751,6 +799,36 @@ impl Table {
         Ok(others)
     }
 
+    /// For each unique index whose values change, a column of it and a value that no row has. The primary key is
+    /// left alone: others refer to it.
+    async fn aside(&self, client: &Client, differing: &[String]) -> Result<Vec<(String, String)>, Trouble> {
+        let sql = "SELECT i.indexrelid::int8, a.attname::text, y.typname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), \
+                          NOT a.attnotnull AND NOT coalesce((pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false) \
+                     FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) \
+                     JOIN pg_catalog.pg_type y ON y.oid = a.atttypid \
+                    WHERE i.indrelid = $1::text::regclass AND i.indisunique AND i.indimmediate AND NOT i.indisprimary \
+                      AND a.attname = ANY ($2::text[]) AND NOT a.attname = ANY ($3::text[]) ORDER BY 1, 5 DESC, 2";
+        let mut values: BTreeMap<i64, (String, String)> = BTreeMap::new();
+        for row in client.query(sql, &[&named(&self.name), &differing, &self.key]).await? {
+            let (index, column): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
+            let of_type: String = row.try_get(3)?;
+            let value = match row.try_get::<_, &str>(2)? {
+                _ if row.try_get(4)? => "NULL".to_owned(),
+                "int2" | "int4" | "int8" | "numeric" => format!(
+                    "((SELECT coalesce(max(m.{}), 0) FROM {} AS m) + q.n)::{of_type}",
+                    quoted(&column),
+                    self.from
+                ),
+                "text" | "varchar" => "'countersign ' || pg_catalog.gen_random_uuid()".to_owned(),
+                "uuid" => "pg_catalog.gen_random_uuid()".to_owned(),
+                _ => continue,
+            };
+            values.entry(index).or_insert((column, value));
+        }
+        // Two indexes may share a column.
+        Ok(values.into_values().collect::<BTreeMap<_, _>>().into_iter().collect())
+    }
+
     /// The columns in which old and new rows differ: no others are set, so that no right on them is needed.
     async fn differing(&self, client: &Client, call: &str, nets: &[&Net]) -> Result<Vec<String>, Trouble> {
         let row = named(&self.name);
@@ -778,6 +856,17 @@ impl Table {
         }
         Ok(differing)
     }
+}
+
+/// Which rows an update changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum While {
+    /// Those that are what the call left.
+    AsLeft,
+    /// Those that this very transaction has set aside, and so nobody else can change.
+    Ours,
+    /// Those that are not yet what they were.
+    Other,
 }
 
 fn before(nets: &[&Net]) -> Vec<i64> {
@@ -824,13 +913,26 @@ impl Statement {
         ));
     }
 
-    /// `exact`: only rows that are what the call left; otherwise those that are not yet what they were.
-    fn update(&mut self, table: &Table, nets: &[&Net], columns: &[String], exact: bool) {
+    /// Sets columns of rows that are what the call left to values that no row has.
+    fn set_aside(&mut self, table: &Table, nets: &[&Net], values: &[(String, String)]) {
+        let set: Vec<String> =
+            values.iter().map(|(column, value)| format!("{} = {value}", quoted(column))).collect();
+        let (from, row, list) = (table.from.clone(), named(&table.name), self.list(after(nets)));
+        self.parts.push(format!(
+            "UPDATE {from} AS {ROW} SET {} FROM (SELECT p.n, i.new AS is_now, i.new::{row} AS now \
+               FROM unnest({list}) WITH ORDINALITY AS p (a, n) \
+               JOIN countersign.image i ON i.call = $1 AND i.seq = p.a OFFSET 0) AS q WHERE {} RETURNING 1",
+            set.join(", "),
+            Self::untouched(table)
+        ));
+    }
+
+    fn update(&mut self, table: &Table, nets: &[&Net], columns: &[String], only: While) {
         let set: Vec<String> =
             columns.iter().map(|column| format!("{c} = (q.was).{c}", c = quoted(column))).collect();
         let (from, row) = (table.from.clone(), named(&table.name));
         let old = self.list(before(nets));
-        let source = if exact {
+        let source = if only != While::Other {
             let new = self.list(after(nets));
             format!(
                 "SELECT b.old::{row} AS was, a.new AS is_now, a.new::{row} AS now FROM unnest({old}, {new}) AS p (b, a) \
@@ -843,10 +945,10 @@ impl Statement {
                    JOIN countersign.image b ON b.call = $1 AND b.seq = p.b OFFSET 0"
             )
         };
-        let condition = if exact {
-            Self::untouched(table)
-        } else {
-            format!("{} AND {ROW}::text <> q.is_was", table.same_key("(q.was)"))
+        let condition = match only {
+            While::AsLeft => Self::untouched(table),
+            While::Ours => table.same_key("(q.now)"),
+            While::Other => format!("{} AND {ROW}::text <> q.is_was", table.same_key("(q.was)")),
         };
         self.parts.push(format!(
             "UPDATE {from} AS {ROW} SET {} FROM ({source}) AS q WHERE {condition} RETURNING 1",
