@@ -11,6 +11,7 @@
 
 #[path = "../../../sql/tests/it/chance.rs"]
 mod chance;
+mod concurrent;
 mod harness;
 mod http;
 mod inspect;
