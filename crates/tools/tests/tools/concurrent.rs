@@ -102,7 +102,7 @@ const SECRETS: &str = "
 /// Statements that show, compare, copy and trip over values of a masked column.
 const PRYING: [&str; 6] = [
     "delete from item where n = 1",
-    "insert into copy (id, taken) select id, secret from item",
+    "insert into copy (id, taken) select id, secret as s from item",
     "insert into copy (id, secret) select id, secret from item",
     "update item set secret = (select secret from item where id = 2)",
     "update item set n = cast(secret as int)",
