@@ -114,11 +114,10 @@ impl SqliteDatabase {
         if let Some(known) = self.known.get() {
             return Some(known);
         }
-        let path = self.path.clone();
-        let asked = self.on_writer(move |connection| {
-            identity(connection, &path).map_err(|error| failed(&Trouble::Sqlite(error)))
-        });
-        let journal: Arc<str> = asked.await.ok()??.into();
+        // By one that reads: who writes may be waited for, and the intent is recorded before that.
+        let (reader, path) = (self.connections.reader().await?, self.path.clone());
+        let asked = spawn_blocking(move || reader.run(|connection| identity(connection, &path)));
+        let journal: Arc<str> = asked.await.ok()?.ok()??.into();
         self.known.set(Some(Arc::clone(&journal)));
         Some(journal)
     }
