@@ -134,19 +134,9 @@ impl<L: Ledger> Gate<L> {
         let now_ms = self.clock.now_ms();
         for record in self.ledger.approvals(&[ApprovalState::Waiting, ApprovalState::Approved], 1_000).await?
         {
-            let over = match record.state {
-                ApprovalState::Waiting => record.request.expires_ms <= now_ms,
-                ApprovalState::Approved
-                | ApprovalState::Refused
-                | ApprovalState::Expired
-                | ApprovalState::Superseded
-                | ApprovalState::Executing
-                | ApprovalState::Done
-                | ApprovalState::Failed
-                | ApprovalState::InDoubt
-                | ApprovalState::Blocked => self.grant_expires_ms(&record) <= now_ms,
-            };
-            if over {
+            let waits = record.state == ApprovalState::Waiting;
+            let over_ms = if waits { record.request.expires_ms } else { self.grant_expires_ms(&record) };
+            if over_ms <= now_ms {
                 self.expire_one(&record).await;
             }
         }
@@ -154,17 +144,10 @@ impl<L: Ledger> Gate<L> {
     }
 
     pub(super) async fn expire_one(&self, record: &ApprovalRecord) {
-        let why = match record.state {
-            ApprovalState::Waiting => "nobody answered in time",
-            ApprovalState::Approved
-            | ApprovalState::Refused
-            | ApprovalState::Expired
-            | ApprovalState::Superseded
-            | ApprovalState::Executing
-            | ApprovalState::Done
-            | ApprovalState::Failed
-            | ApprovalState::InDoubt
-            | ApprovalState::Blocked => "it was granted, and not performed in time",
+        let why = if record.state == ApprovalState::Waiting {
+            "nobody answered in time"
+        } else {
+            "it was granted, and not performed in time"
         };
         if let Err(fault) = self.end(record, ApprovalState::Expired, None, why, Vec::new()).await {
             tracing::warn!(%fault, approval = %record.request.id, "an overdue request could not be ended");
