@@ -16,18 +16,14 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail};
-use countersign_audit::SigningKey;
-use countersign_gate::{Answer, Gate, Settings, Vault};
-use countersign_rules::{
-    AgentId, AgentSpec, DeclaredEffect, Policies, PolicySource, RawCall, Requester, SessionId, SystemName,
-    SystemSpec, ToolName,
-};
-use countersign_store::{Options, Store};
+use countersign_gate::{Answer, Gate, Vault};
+use countersign_rules::{AgentId, DeclaredEffect, RawCall, Requester, SessionId, SystemName, ToolName};
+use countersign_store::Store;
 use countersign_tools::{
     AnyDefinition, AnyTool, Systems,
     definition::{
-        JournalSettings, PostgresTarget, SqlDefinition, SqlLimits, SqlText, SqliteTarget, SystemDefinition,
-        Target, ToolDefinition,
+        JournalSettings, PostgresTarget, SqlDefinition, SqlLimits, SqlText, SqliteTarget, Target,
+        ToolDefinition,
     },
 };
 use secrecy::SecretString;
@@ -36,7 +32,7 @@ use serde_json::json;
 use crate::{
     progress,
     report::median,
-    sizing::{Chance, Now, Secrets, postgres, sqlite},
+    sizing::{Secrets, gate, postgres, sqlite, system},
 };
 
 /// How often each statement is run.
@@ -180,20 +176,7 @@ impl World {
     ) -> anyhow::Result<Self> {
         let vault: Arc<dyn Vault> = Arc::new(Secrets(url.map(ToOwned::to_owned)));
         let keeping = JournalSettings { bytes_max: u64::MAX >> 1, ..JournalSettings::default() };
-        let system = |name: &str, journal| {
-            let target = target(journal);
-            anyhow::Ok(SystemDefinition {
-                spec: SystemSpec {
-                    name: SystemName::parse(name)?,
-                    kind: target.kind().into(),
-                    environment: "bench".into(),
-                    account: "bench".into(),
-                },
-                target,
-                catalog: None,
-            })
-        };
-        let definitions = [system("plain", None)?, system("journal", Some(keeping))?];
+        let definitions = [system("plain", target(None))?, system("journal", target(Some(keeping)))?];
         let systems =
             Systems::new(&definitions, &vault).map_err(|errors| anyhow!("the systems: {errors:?}"))?;
         let mut tools = Vec::new();
@@ -228,26 +211,8 @@ impl World {
                 tools.push((way, verb, tool));
             }
         }
-        let agents = [AgentSpec {
-            id: AgentId::parse("robot")?,
-            teams: BTreeSet::new(),
-            accounts: ["bench".to_owned()].into(),
-        }];
-        let specs: Vec<_> = tools.iter().map(|(_, _, tool)| Arc::clone(tool.spec())).collect();
-        let sources = [
-            PolicySource::floor(),
-            PolicySource::user("bench", r#"@id("all") permit (principal, action, resource);"#),
-        ];
-        let policies =
-            Policies::load(&sources, &specs, &agents).map_err(|error| anyhow!("the policies: {error:?}"))?;
-        let store = Store::open_sqlite(
-            &folder.join("ledger.db"),
-            SigningKey::from_seed("bench.example/log", &[7; 32])?,
-            &Options::default(),
-        )?;
-        let settings = Settings { budgets: Vec::new(), grant_ms: 900_000 };
-        let (clock, chance) = (Arc::new(Now), Arc::new(Chance::new()));
-        let gate = Gate::new(Arc::new(store), clock, chance, Arc::new(policies), settings);
+        let permits = r#"@id("all") permit (principal, action, resource);"#;
+        let gate = gate(folder, tools.iter().map(|(_, _, tool)| tool), permits)?;
         let name = SystemName::parse("journal")?;
         let admin = url.map(|url| SecretString::from(url.to_owned()));
         let database = systems.journal(&name).map_err(anyhow::Error::msg)?;

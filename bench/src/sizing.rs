@@ -205,6 +205,45 @@ pub(crate) async fn postgres(url: &str) -> anyhow::Result<tokio_postgres::Client
     Ok(client)
 }
 
+/// A system of the benchmark.
+pub(crate) fn system(name: &str, target: Target) -> anyhow::Result<SystemDefinition> {
+    Ok(SystemDefinition {
+        spec: SystemSpec {
+            name: SystemName::parse(name)?,
+            kind: target.kind().into(),
+            environment: "bench".into(),
+            account: "bench".into(),
+        },
+        target,
+        catalog: None,
+    })
+}
+
+/// A gate over these tools, on a ledger in the folder, under one policy beside the floor.
+pub(crate) fn gate<'t>(
+    folder: &Path,
+    tools: impl Iterator<Item = &'t AnyTool>,
+    policy: &str,
+) -> anyhow::Result<Arc<Gate<Store>>> {
+    let agents = [AgentSpec {
+        id: AgentId::parse("robot")?,
+        teams: BTreeSet::new(),
+        accounts: ["bench".to_owned()].into(),
+    }];
+    let specs: Vec<_> = tools.map(|tool| Arc::clone(tool.spec())).collect();
+    let sources = [PolicySource::floor(), PolicySource::user("bench", policy)];
+    let policies =
+        Policies::load(&sources, &specs, &agents).map_err(|error| anyhow!("the policies: {error:?}"))?;
+    let store = Store::open_sqlite(
+        &folder.join("ledger.db"),
+        SigningKey::from_seed("bench.example/log", &[7; 32])?,
+        &Options::default(),
+    )?;
+    let settings = Settings { budgets: Vec::new(), grant_ms: 900_000 };
+    let (clock, chance) = (Arc::new(Now), Arc::new(Chance::new()));
+    Ok(Gate::new(Arc::new(store), clock, chance, Arc::new(policies), settings))
+}
+
 /// The gate with a tool on the table, and one that has narrow limits.
 struct World {
     gate: Arc<Gate<Store>>,
@@ -216,18 +255,7 @@ impl World {
     fn new(folder: &Path, shop: Target, frugal: Target, url: Option<&str>) -> anyhow::Result<Self> {
         let vault: Arc<dyn Vault> = Arc::new(Secrets(url.map(ToOwned::to_owned)));
         let names = ["shop", "frugal"];
-        let definitions = names.iter().zip([shop, frugal]).map(|(name, target)| {
-            anyhow::Ok(SystemDefinition {
-                spec: SystemSpec {
-                    name: SystemName::parse(name)?,
-                    kind: target.kind().into(),
-                    environment: "bench".into(),
-                    account: "bench".into(),
-                },
-                target,
-                catalog: None,
-            })
-        });
+        let definitions = names.iter().zip([shop, frugal]).map(|(name, target)| system(name, target));
         let definitions = definitions.collect::<Result<Vec<_>, _>>()?;
         let systems =
             Systems::new(&definitions, &vault).map_err(|errors| anyhow!("the systems: {errors:?}"))?;
@@ -257,26 +285,8 @@ impl World {
             let tool = AnyTool::new(&definition, &systems).map_err(|error| anyhow!("{error}"))?;
             tools.insert(name, tool);
         }
-        let agents = [AgentSpec {
-            id: AgentId::parse("robot")?,
-            teams: BTreeSet::new(),
-            accounts: ["bench".to_owned()].into(),
-        }];
-        let specs: Vec<_> = tools.values().map(|tool| Arc::clone(tool.spec())).collect();
-        let sources = [
-            PolicySource::floor(),
-            PolicySource::user("bench", r#"@id("ask") @ask("people") permit (principal, action, resource);"#),
-        ];
-        let policies =
-            Policies::load(&sources, &specs, &agents).map_err(|error| anyhow!("the policies: {error:?}"))?;
-        let store = Store::open_sqlite(
-            &folder.join("ledger.db"),
-            SigningKey::from_seed("bench.example/log", &[7; 32])?,
-            &Options::default(),
-        )?;
-        let settings = Settings { budgets: Vec::new(), grant_ms: 900_000 };
-        let (clock, chance) = (Arc::new(Now), Arc::new(Chance::new()));
-        let gate = Gate::new(Arc::new(store), clock, chance, Arc::new(policies), settings);
+        let asks = r#"@id("ask") @ask("people") permit (principal, action, resource);"#;
+        let gate = gate(folder, tools.values(), asks)?;
         Ok(Self { gate, tools, next: AtomicU64::new(1) })
     }
 
@@ -387,7 +397,7 @@ impl Vault for Secrets {
     }
 }
 
-pub(crate) struct Now;
+struct Now;
 
 impl Clock for Now {
     fn now_ms(&self) -> i64 {
@@ -397,10 +407,10 @@ impl Clock for Now {
 }
 
 /// Different numbers; nobody guesses here.
-pub(crate) struct Chance(AtomicU64);
+struct Chance(AtomicU64);
 
 impl Chance {
-    pub(crate) const fn new() -> Self {
+    const fn new() -> Self {
         Self(AtomicU64::new(1))
     }
 }
