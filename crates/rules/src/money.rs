@@ -10,6 +10,21 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct Currency([u8; 3]);
 
+impl Currency {
+    /// How many decimal places separate the minor unit from the major one: 2 for euros and cents. From ISO 4217's table A.1,
+    /// where most currencies have 2; a code that is not in it counts as 2.
+    #[must_use]
+    pub const fn exponent(self) -> u32 {
+        match &self.0 {
+            b"BIF" | b"CLP" | b"DJF" | b"GNF" | b"ISK" | b"JPY" | b"KMF" | b"KRW" | b"PYG" | b"RWF"
+            | b"UGX" | b"UYI" | b"VND" | b"VUV" | b"XAF" | b"XOF" | b"XPF" => 0,
+            b"BHD" | b"IQD" | b"JOD" | b"KWD" | b"LYD" | b"OMR" | b"TND" => 3,
+            b"CLF" | b"UYW" => 4,
+            _ => 2,
+        }
+    }
+}
+
 /// The text is not three ASCII letters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an ISO 4217 currency code such as `EUR`")]
@@ -63,7 +78,37 @@ pub struct Money {
 }
 
 impl fmt::Display for Money {
+    /// In the currency's own form: 500 minor units of `EUR` are `5.00 EUR`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} (minor units)", self.minor, self.currency)
+        let exponent = self.currency.exponent();
+        let unit = 10_u64.saturating_pow(exponent);
+        let (major, minor) = (self.minor.checked_div(unit), self.minor.checked_rem(unit));
+        write!(f, "{}", major.unwrap_or(self.minor))?;
+        if exponent > 0 {
+            let places = usize::try_from(exponent).unwrap_or(0);
+            write!(f, ".{:0places$}", minor.unwrap_or(0))?;
+        }
+        write!(f, " {}", self.currency)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString as _;
+
+    use super::*;
+
+    #[test]
+    fn money_is_written_in_its_currency_s_form() {
+        for (minor, code, written) in [
+            (500, "EUR", "5.00 EUR"),
+            (5, "EUR", "0.05 EUR"),
+            (500, "JPY", "500 JPY"),
+            (1_234, "KWD", "1.234 KWD"),
+            (u64::MAX, "USD", "184467440737095516.15 USD"),
+        ] {
+            let money = Money { currency: code.parse().unwrap(), minor };
+            assert_eq!(money.to_string(), written);
+        }
     }
 }

@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod server;
 mod stream;
 pub mod telemetry;
+mod text;
 pub mod undo;
 pub mod vault;
 pub mod worker;

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::{
     Outcome, Output,
     client::{Client, Connect, text},
-    output::one_line,
     request::{detail, shown},
 };
+use crate::text::one_line;
 
 /// How often a watch looks.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(700);

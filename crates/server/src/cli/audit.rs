@@ -19,15 +19,12 @@ use countersign_store::{EntryFilter, Options, Store, StoredEntry};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::{
-    Failure, FolderOption, Outcome, Output, load,
-    output::{one_line, visible},
-    story,
-};
+use super::{Failure, FolderOption, Outcome, Output, load, story};
 use crate::{
     config::{Config, StorePlace},
     log_key,
     server::{StartError, open_store},
+    text::{one_line, visible},
 };
 
 #[derive(Debug, Subcommand)]

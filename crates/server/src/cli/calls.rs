@@ -8,8 +8,8 @@ use super::{
     Outcome, Output,
     approvals::{more, segment},
     client::{Connect, text},
-    output::visible,
 };
+use crate::text::visible;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Calls {

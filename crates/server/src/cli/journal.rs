@@ -6,14 +6,11 @@ use countersign_rules::{DeclaredEffect, SystemName};
 use countersign_tools::{AnyTool, definition::Target};
 use serde_json::json;
 
-use super::{
-    FolderOption, Outcome, Output, check, load,
-    output::{one_line, visible},
-    tools,
-};
+use super::{FolderOption, Outcome, Output, check, load, tools};
 use crate::{
     bundle::Bundle,
     config::{Config, SecretSource},
+    text::{one_line, visible},
 };
 
 /// `countersign system prepare`

@@ -7,7 +7,10 @@ use countersign_rules::Refusal;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::config::Problems;
+use crate::{
+    config::Problems,
+    text::{one_line, visible},
+};
 
 /// Where a command prints.
 #[derive(Debug)]
@@ -83,9 +86,10 @@ impl Output {
             self.always(&json!({ "error": refusal }));
             return;
         }
-        let mut text = format!("refused: {refusal}\n");
+        // Agents, upstreams and people wrote some of these words.
+        let mut text = format!("refused: {}\n", one_line(&refusal.to_string()));
         if let Some(help) = &refusal.help {
-            text.push_str(&format!("   help: {help}\n"));
+            text.push_str(&format!("   help: {}\n", one_line(help)));
         }
         text.push_str(&format!("   code: {}", refusal.code.as_str()));
         self.note(text);
@@ -97,7 +101,7 @@ impl Output {
             self.always(&json!({ "error": { "message": chain.join(": ") } }));
             return;
         }
-        self.note(format!("failed: {why:#}"));
+        self.note(format!("failed: {}", visible(&format!("{why:#}"))));
     }
 
     pub(crate) fn problems(&self, problems: &Problems) {
@@ -139,48 +143,4 @@ pub(crate) fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
-}
-
-/// Text that somebody else wrote, without what would move the cursor, recolour or hide it on a terminal.
-pub(crate) fn visible(text: &str) -> String {
-    escaped(text, |c| c != '\n')
-}
-
-/// As [`visible`], and on one line: what somebody else wrote cannot pass for a line of ours.
-pub(crate) fn one_line(text: &str) -> String {
-    escaped(text, |_any| true)
-}
-
-fn escaped(text: &str, unless: impl Fn(char) -> bool) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if hides(c) && unless(c) {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
-}
-
-/// Controls, and what is invisible, reorders text or breaks lines without being one.
-fn hides(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_agents_write_cannot_draw_on_the_terminal() {
-        assert_eq!(visible("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
-        assert_eq!(visible("a\u{202e}b\r"), "a\\u{202e}b\\r");
-        assert_eq!(visible("über\nzwei"), "über\nzwei");
-        assert_eq!(one_line("über\nzwei\u{2028}\u{e0041}"), "über\\nzwei\\u{2028}\\u{e0041}");
-    }
 }

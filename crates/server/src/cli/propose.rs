@@ -10,8 +10,8 @@ use super::{
     Failure, Outcome, Output,
     approvals::segment,
     client::{Connect, refusal, text},
-    output::visible,
 };
+use crate::text::visible;
 
 /// Largest arguments that are read from standard input, in bytes.
 const ARGUMENTS_BYTES_MAX: u64 = 1024 * 1024;

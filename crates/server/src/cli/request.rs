@@ -1,15 +1,15 @@
 //! A request as its approver reads it, in a terminal 80 columns wide: what exactly would be done, how far it
 //! reaches and how that is known, whether it can be taken back, and some of the rows.
 
-use std::collections::BTreeSet;
-
-use serde_json::Value;
+use serde_json::{Value, json};
 use unicode_width::UnicodeWidthChar as _;
 
 use super::{
     client::text,
-    output::{grouped, one_line},
+    output::grouped,
+    story::{amount_of, touched},
 };
+use crate::text::{alike, one_line};
 
 /// How wide the labels are.
 const LABEL: usize = 11;
@@ -44,9 +44,8 @@ pub(super) fn detail(body: &Value) -> String {
         ),
     ));
     lines.extend(labelled("effect", &shown(body, "/effect")));
-    let arguments = shown(body, "/arguments");
-    lines.extend(labelled("arguments", &arguments));
-    if let Some(alike) = alike(&arguments) {
+    lines.extend(labelled("arguments", &shown(body, "/arguments")));
+    if let Some(alike) = alike(&written(body)) {
         lines.extend(labelled("careful", &alike));
     }
     lines.extend(labelled("digest", &shown(body, "/digest")));
@@ -61,7 +60,10 @@ pub(super) fn detail(body: &Value) -> String {
         None => {}
     }
     if let Some(sample) = body.get("sample").filter(|sample| !sample.is_null()) {
-        lines.extend(labelled("sample", &format!("of `{}`", shown(sample, "/table"))));
+        // A preview's fields are no rows of a table.
+        let told = sample.get("columns").is_some_and(|columns| *columns == json!(["field", "told"]));
+        let (label, of) = if told { ("preview", "what the system answered to") } else { ("sample", "of") };
+        lines.extend(labelled(label, &format!("{of} `{}`", shown(sample, "/table"))));
         let cells = |list: Option<&Value>| -> Vec<String> {
             let cells = list.and_then(Value::as_array).into_iter().flatten();
             cells.map(|cell| cell.as_str().map_or_else(|| "NULL".into(), one_line)).collect()
@@ -105,6 +107,20 @@ pub(super) fn detail(body: &Value) -> String {
     lines.join("\n")
 }
 
+/// What others wrote and an approver goes by: names and arguments, and the claim.
+fn written(body: &Value) -> String {
+    let mut texts: Vec<String> =
+        ["/agent", "/session", "/tool", "/arguments", "/reason_claimed", "/sample/table", "/on_behalf_of"]
+            .into_iter()
+            .map(|pointer| text(body, pointer))
+            .collect();
+    let tables = body.pointer("/reach/tables").and_then(Value::as_object).into_iter().flatten();
+    texts.extend(tables.map(|(table, _rows)| table.clone()));
+    let columns = body.pointer("/sample/columns").and_then(Value::as_array).into_iter().flatten();
+    texts.extend(columns.filter_map(Value::as_str).map(str::to_owned));
+    texts.join("\n")
+}
+
 /// A label and what stands behind it, on as many lines as it takes.
 fn labelled(label: &str, text: &str) -> Vec<String> {
     let texts = wrapped(text);
@@ -135,21 +151,6 @@ fn wrapped(text: &str) -> Vec<String> {
     lines.into_iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// Says which letters look like Latin ones and are not: with a Cyrillic `а` it is another table.
-fn alike(text: &str) -> Option<String> {
-    let foreign = |c: char| matches!(c, '\u{370}'..='\u{52f}' | '\u{13a0}'..='\u{13ff}' | '\u{ff01}'..='\u{ff5e}' | '\u{1d400}'..='\u{1d7ff}');
-    let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
-    let mixed =
-        words.filter(|word| word.chars().any(foreign) && word.chars().any(|c| c.is_ascii_alphabetic()));
-    let letters: BTreeSet<char> = mixed.flat_map(str::chars).filter(|c| foreign(*c)).collect();
-    if letters.is_empty() {
-        return None;
-    }
-    let named: Vec<String> =
-        letters.iter().take(8).map(|c| format!("`{c}` is U+{:04X}", u32::from(*c))).collect();
-    Some(format!("letters of other alphabets stand among Latin ones: {}", named.join(", ")))
-}
-
 /// How far it reaches: in all, by table, what foreign keys take along, and what cannot be counted.
 fn reached(reach: &Value) -> Vec<String> {
     if reach.is_null() {
@@ -172,9 +173,17 @@ fn reached(reach: &Value) -> Vec<String> {
         (false, false, false) if !triggers.is_empty() => "and what the triggers below do",
         (false, false, false) => "at most",
     };
-    let rows = number("rows");
-    let word = if rows == 1 { "row" } else { "rows" };
-    let mut lines = vec![format!("reach      {} {word}, {known}", grouped(rows))];
+    let amount = reach.get("amount").filter(|amount| !amount.is_null()).map(amount_of);
+    let touched = touched(reach, number("rows"));
+    let objects = touched.ends_with("object") || touched.ends_with("objects");
+    let first = match amount {
+        // What an API tells was not counted by us.
+        Some(amount) if objects => format!("{amount} on {touched}, as the system tells"),
+        Some(amount) => format!("{touched}, {known}; {amount}"),
+        None if objects => format!("{touched}, as the system tells"),
+        None => format!("{touched}, {known}"),
+    };
+    let mut lines = labelled("reach", &first);
     let tables: Vec<(String, String)> = reach
         .get("tables")
         .and_then(Value::as_object)
@@ -199,10 +208,6 @@ fn reached(reach: &Value) -> Vec<String> {
             };
             lines.push(behind(&format!("{} of them {why}", grouped(rows))));
         }
-    }
-    if let Some(amount) = reach.get("amount").filter(|amount| !amount.is_null()) {
-        let money = format!("{} {} in minor units", shown(amount, "/minor"), shown(amount, "/currency"));
-        lines.push(behind(&money));
     }
     if !triggers.is_empty() {
         let counted = if flag("rehearsed") {
@@ -288,8 +293,6 @@ pub(super) fn shown(value: &Value, pointer: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn request(reach: &Value, reversible: bool) -> Value {
@@ -361,17 +364,47 @@ mod tests {
     }
 
     #[test]
+    fn a_refund_is_shown_in_its_currency_with_what_the_preview_told_and_no_rows() {
+        let reach =
+            json!({ "rows": 1, "exact": true, "tables": {}, "amount": { "currency": "EUR", "minor": 500 } });
+        let mut body = request(&reach, false);
+        body["sample"] = json!({
+            "table": "GET /v1/charges/ch_1", "columns": ["field", "told"],
+            "rows": [["/amount", "500"], ["/customer/name", "acme"]],
+        });
+        let text = detail(&body);
+        assert!(text.contains("reach      5.00 EUR on 1 object, as the system tells\n"), "{text}");
+        let preview = "preview    what the system answered to `GET /v1/charges/ch_1`\n           field           told\n";
+        assert!(text.contains(preview), "{text}");
+        assert!(!text.contains("row") && !text.contains("counted"), "{text}");
+    }
+
+    #[test]
+    fn look_alikes_are_named_wherever_an_approver_reads_a_name() {
+        for place in ["agent", "session", "tool", "reason_claimed"] {
+            let mut body = request(&json!(null), false);
+            body[place] = "p\u{430}yments".into();
+            assert!(detail(&body).contains("`\u{430}` is U+0430, not `a`"), "{place}: {}", detail(&body));
+        }
+        let body = request(&json!({ "rows": 1, "exact": true, "tables": { "p\u{430}yments": 1 } }), false);
+        assert!(detail(&body).contains("careful"), "{}", detail(&body));
+    }
+
+    #[test]
     fn a_bound_an_estimate_and_a_rehearsal_are_told_apart() {
         let known = |reach: Value| {
             let text = detail(&request(&reach, false));
             assert!(text.contains("undo       it cannot be undone from here"), "{text}");
             text.lines().find(|line| line.starts_with("reach")).unwrap_or_default().to_owned()
         };
-        let bound = known(json!({ "rows": 100_001, "exact": false, "unbounded": true }));
+        let tables = json!({ "t": 7 });
+        let bound = known(json!({ "rows": 100_001, "exact": false, "unbounded": true, "tables": tables }));
         assert_eq!(bound, "reach      100,001 rows, or more: not all of them were counted");
-        let inexact = known(json!({ "rows": 7, "exact": false, "unbounded": false }));
+        let inexact = known(json!({ "rows": 7, "exact": false, "unbounded": false, "tables": tables }));
         assert_eq!(inexact, "reach      7 rows, at most");
-        let run = known(json!({ "rows": 7, "exact": true, "unbounded": false, "rehearsed": true }));
+        let run = known(
+            json!({ "rows": 7, "exact": true, "unbounded": false, "rehearsed": true, "tables": tables }),
+        );
         assert_eq!(run, "reach      7 rows, exactly: it was run and rolled back");
     }
 }

@@ -9,9 +9,9 @@ use countersign_sql::{Dialect, Explained, Known, LENGTH_MAX, Snapshot, SqlError,
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::bundle;
+use crate::{bundle, text::visible};
 
-use super::{Failure as Ended, Outcome, Output, output::visible};
+use super::{Failure as Ended, Outcome, Output};
 
 /// Longest line of JSON Lines that is read, in bytes: a statement of the longest kind, escaped.
 const LINE_BYTES_MAX: usize = 1024 * 1024;

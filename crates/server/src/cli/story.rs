@@ -5,12 +5,13 @@
 //! Agents and approvers wrote some of the words. These stand in quotes on one line, or behind `|` where they
 //! have several, and nothing in them reaches the terminal as a control: no one can write a sentence of ours.
 
+use countersign_rules::Money;
 use countersign_store::StoredEntry;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::output::one_line;
-use crate::answer::timestamp;
+use super::output::grouped;
+use crate::{answer::timestamp, text::one_line};
 
 /// How wide the column of times is, with its margins.
 const MARGIN: &str = "                ";
@@ -518,7 +519,7 @@ fn reach(reach: Option<&Value>) -> String {
         (false, true) => "at least ",
         (false, false) => "at most ",
     };
-    let mut text = format!("{bound}{}", counted(number("rows")));
+    let mut text = format!("{bound}{}", touched(reach, number("rows")));
     let tables: Vec<String> = reach
         .get("tables")
         .and_then(Value::as_object)
@@ -544,10 +545,22 @@ fn reach(reach: Option<&Value>) -> String {
     text
 }
 
-fn amount_of(amount: &Value) -> String {
-    let minor = amount.get("minor").map(Value::to_string).unwrap_or_default();
-    let currency = amount.get("currency").and_then(Value::as_str).unwrap_or("?");
-    one_line(&format!("{minor} {currency} in minor units"))
+/// What is counted: rows where tables are named, and otherwise what an API calls an object.
+pub(super) fn touched(reach: &Value, number: u64) -> String {
+    let no_table = reach.get("tables").and_then(Value::as_object).is_none_or(Map::is_empty);
+    match (no_table && number > 0, number) {
+        (true, 1) => "1 object".into(),
+        (true, _) => format!("{} objects", grouped(number)),
+        (false, 1) => "1 row".into(),
+        (false, _) => format!("{} rows", grouped(number)),
+    }
+}
+
+pub(super) fn amount_of(amount: &Value) -> String {
+    match serde_json::from_value::<Money>(amount.clone()) {
+        Ok(money) => money.to_string(),
+        Err(_of_a_later_version) => one_line(&amount.to_string()),
+    }
 }
 
 /// Names in backticks.

@@ -19,11 +19,9 @@ use serde_json::json;
 use super::{
     Failure, FolderOption, Outcome, Output,
     journal::{Prepare, Prune},
-    load,
-    output::visible,
-    tools,
+    load, tools,
 };
-use crate::{bundle, config::Config, vault::ConfigVault};
+use crate::{bundle, config::Config, text::visible, vault::ConfigVault};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum System {

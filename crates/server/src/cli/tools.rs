@@ -8,12 +8,11 @@ use countersign_rules::{Policies, SystemName};
 use countersign_tools::Systems;
 use serde_json::{Value, json};
 
-use super::{
-    Failure, FolderOption, Outcome, Output, audit, check, client::text, keys, load, output::visible,
-};
+use super::{Failure, FolderOption, Outcome, Output, audit, check, client::text, keys, load};
 use crate::{
     clock::{OsEntropy, SystemClock},
     config::{Config, StorePlace},
+    text::visible,
     vault::ConfigVault,
 };
 

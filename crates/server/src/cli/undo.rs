@@ -7,8 +7,8 @@ use super::{
     Failure, Outcome, Output,
     approvals::segment,
     client::{Connect, refusal, text},
-    output::{one_line, visible},
 };
+use crate::text::{one_line, visible};
 
 /// `countersign undo`
 #[derive(Debug, clap::Args)]

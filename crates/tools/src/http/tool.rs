@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use countersign_gate::{
-    Authority, Credential, MeasureError, Measured, Parsed, Performed, Probe, Tool, ToolError, Vault, Warrant,
+    Authority, Credential, MeasureError, Measured, Parsed, Performed, Probe, Sample, Tool, ToolError, Vault,
+    Warrant,
 };
 use countersign_rules::{
     Code, Currency, DeclaredEffect, Effect, Money, Reach, Refusal, SystemSpec, ToolSpec,
@@ -172,6 +173,54 @@ enum Answer {
 struct Facts {
     objects: u64,
     amount: Option<Money>,
+    /// What the preview answered.
+    preview: Option<Value>,
+}
+
+/// So many fields of a preview are shown to an approver.
+const FIELDS_MAX: usize = 40;
+/// So many characters of a field.
+const FIELD_CHARS_MAX: usize = 200;
+
+/// What a preview told, field by field, for approvers to read.
+fn evidence(told: &Value, request: &Filled) -> Sample {
+    let mut rows = Vec::new();
+    fields(told, String::new(), &mut rows);
+    Sample {
+        table: format!("{} {}", Method::GET, request.url.path()),
+        columns: vec!["field".into(), "told".into()],
+        rows,
+    }
+}
+
+/// The fields of a document by their pointers (RFC 6901), those of objects and lists within it included.
+fn fields(value: &Value, pointer: String, rows: &mut Vec<Vec<Option<String>>>) {
+    if rows.len() >= FIELDS_MAX {
+        return;
+    }
+    let text = match value {
+        Value::Object(members) if !members.is_empty() => {
+            for (name, member) in members {
+                let name = name.replace('~', "~0").replace('/', "~1");
+                fields(member, format!("{pointer}/{name}"), rows);
+            }
+            return;
+        }
+        Value::Array(items) if !items.is_empty() => {
+            for (at, item) in items.iter().enumerate() {
+                fields(item, format!("{pointer}/{at}"), rows);
+            }
+            return;
+        }
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) | Value::Array(_) => Some(value.to_string()),
+    };
+    let text = text.map(|text| match text.char_indices().nth(FIELD_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    });
+    rows.push(vec![Some(pointer), text]);
 }
 
 impl HttpTool {
@@ -287,7 +336,7 @@ impl HttpTool {
                 Some(Money { currency, minor })
             }
         };
-        Ok(Facts { objects, amount })
+        Ok(Facts { objects, amount, preview: answer })
     }
 
     /// Sends a request that changes nothing; again, a few times, if it fails.
@@ -453,9 +502,11 @@ impl Tool for HttpTool {
 
     async fn measure(&self, probe: Probe<'_, Self::Args>) -> Result<Measured, MeasureError> {
         let credential = self.system.vault.open(&probe).map_err(|e| MeasureError::System(e.to_string()))?;
-        let Facts { objects, amount } = self.facts(&credential, probe.args()).await?;
+        let Facts { objects, amount, preview } = self.facts(&credential, probe.args()).await?;
         let reach = Reach { rows: objects, exact: true, amount, ..Reach::default() };
-        Ok(Measured { reach, sample: None })
+        let sample =
+            preview.zip(probe.args().preview.as_ref()).map(|(told, request)| evidence(&told, request));
+        Ok(Measured { reach, sample })
     }
 
     async fn perform(&self, warrant: Warrant<Self::Args>) -> Result<Performed, ToolError> {
@@ -475,7 +526,7 @@ impl Tool for HttpTool {
                 .await
                 .map_err(|why| ToolError::Failed { message: format!("nothing was sent: {why}") })?
         } else {
-            Facts { objects: 1, amount: None }
+            Facts { objects: 1, amount: None, preview: None }
         };
         let reach = Reach { rows: facts.objects, exact: true, amount: facts.amount, ..Reach::default() };
         if warrant.limits().exceeded_by(&reach) {

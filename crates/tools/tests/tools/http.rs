@@ -192,7 +192,14 @@ async fn a_refund_is_measured_by_its_preview_and_sent_once_with_a_key() {
     let world = world_of(api(base), vec![refund], ASK);
     let pending = world.pending("refund", json!({"charge": "ch_1"})).await;
     let reach = pending.reach.clone().unwrap();
-    assert_eq!((reach.rows, reach.amount.unwrap().to_string()), (2, "1250 EUR (minor units)".to_owned()));
+    assert_eq!((reach.rows, reach.amount.unwrap().to_string()), (2, "12.50 EUR".to_owned()));
+    // What the preview told is there for the approver to read.
+    let told = world.shown(&pending).await.1.expect("no evidence").sample;
+    assert_eq!(
+        (told.table.as_str(), told.columns),
+        ("GET /v1/charges/ch_1", vec!["field".into(), "told".into()])
+    );
+    assert!(told.rows.contains(&vec![Some("/amount".into()), Some("1250".into())]), "{:?}", told.rows);
     assert_eq!(seen.hits.load(Ordering::SeqCst), 0, "nothing is sent before a person approves");
     let Answer::Done(done) = world.approve(&pending.approval).await else { panic!("not done") };
     assert_eq!(done.reply["refunded"], json!({"charge": "ch_1"}));
