@@ -96,9 +96,9 @@ impl<L: Ledger> Gate<L> {
         Upkeep::new(spec.system.name.clone())
     }
 
-    /// Authority to look at what a system offers before there is a tool on it.
+    /// Authority to look at what a system offers before there is a tool on it, and before there is a ledger.
     #[must_use]
-    pub fn review(&self, system: &SystemName) -> Upkeep {
+    pub fn review(system: &SystemName) -> Upkeep {
         Upkeep::new(system.clone())
     }
 

@@ -1,6 +1,8 @@
-//! What the server says about itself: JSON lines on standard error, and traces by OTLP over HTTP.
+//! What the server says about itself: lines on standard error, JSON where it is no terminal, and traces by OTLP over HTTP.
 //!
 //! Standard output is never written to: with `--stdio` it belongs to the protocol.
+
+use std::io::IsTerminal as _;
 
 use countersign_rules::{Code, Refusal};
 use opentelemetry::trace::TracerProvider as _;
@@ -35,7 +37,13 @@ pub fn begin(config: &TelemetryConfig) -> Result<Telemetry, Refusal> {
     let quiet = "opentelemetry=off,opentelemetry_sdk=error,opentelemetry_otlp=error,hyper=warn,hyper_util=warn,\
                  reqwest=warn,h2=warn,tower=warn,rustls=warn,rmcp=warn,tokio_postgres=warn";
     let filter = EnvFilter::new(format!("{},{quiet}", config.level.as_str().to_lowercase()));
-    let lines = tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).with_filter(filter);
+    let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // A person at a terminal reads lines; whatever else reads gets JSON.
+    let lines = if std::io::stderr().is_terminal() {
+        stderr.compact().with_target(false).with_filter(filter).boxed()
+    } else {
+        stderr.json().with_filter(filter).boxed()
+    };
     let provider = match &config.otlp_endpoint {
         None => None,
         Some(endpoint) => {

@@ -10,10 +10,11 @@ use std::{
 };
 
 use countersign_gate::{
-    Answer, Ledger as _, Recalled,
+    Answer, Gate, Ledger as _, Recalled,
     ledger::{ApprovalRecord, CallRecord, CallState},
 };
 use countersign_rules::{ApprovalId, CallId, Effect};
+use countersign_store::Store;
 use countersign_tools::Systems;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -135,7 +136,7 @@ impl Worker {
                 tracing::warn!(%fault, "what is long over in the ledger cannot be forgotten");
             }
             for (name, database) in systems.journals() {
-                match database.prune(&app.gate().review(name)).await {
+                match database.prune(&Gate::<Store>::review(name)).await {
                     Ok(0) => {}
                     Ok(rows) => {
                         tracing::info!(system = %name, rows, "kept rows were past their time and are gone")

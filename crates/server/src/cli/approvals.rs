@@ -7,14 +7,17 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    Outcome, Output,
+    Failure, Outcome, Output,
     client::{Client, Connect, text},
+    output::grouped,
     request::{detail, shown},
 };
 use crate::text::one_line;
 
 /// How often a watch looks.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(700);
+/// How often an approver looks what came of the answer, before being told that it is under way.
+const LOOKS_MAX: u32 = 14;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Approvals {
@@ -43,9 +46,9 @@ pub(super) enum Approvals {
     Approve {
         /// The request
         id: String,
-        /// A remark for the record
-        #[arg(long)]
-        comment: Option<String>,
+        /// Why, for the record
+        #[arg(long, alias = "comment")]
+        reason: Option<String>,
         /// Approve only if the call still has this digest, as `show` prints it
         #[arg(long)]
         digest: Option<String>,
@@ -62,7 +65,7 @@ pub(super) enum Approvals {
         #[command(flatten)]
         connect: Connect,
     },
-    /// Print requests as they come, until interrupted
+    /// Print requests as they come, in two lines each, until interrupted; a server that restarts is waited for
     Watch {
         #[command(flatten)]
         connect: Connect,
@@ -79,7 +82,7 @@ impl Approvals {
                 out.value(&body);
                 out.table(
                     &["request", "state", "agent", "tool", "effect", "rows", "asked of", "expires"],
-                    requests(&body).map(row),
+                    requests(&body).map(|request| row(request, out)),
                 );
                 more(&body, out);
                 Ok(())
@@ -90,14 +93,14 @@ impl Approvals {
                 out.line(detail(&body));
                 Ok(())
             }
-            Self::Approve { id, comment, digest, connect } => {
-                let body = json!({ "comment": comment, "digest": digest });
+            Self::Approve { id, reason, digest, connect } => {
+                let body = json!({ "comment": reason, "digest": digest });
                 answer(&connect.client()?, &id, "approve", &body, out).await
             }
             Self::Refuse { id, reason, connect } => {
                 answer(&connect.client()?, &id, "refuse", &json!({ "reason": reason }), out).await
             }
-            Self::Watch { connect } => watch(&connect.client()?, out).await,
+            Self::Watch { connect } => watch(&connect, out).await,
         }
     }
 }
@@ -112,24 +115,58 @@ pub(super) fn more(body: &Value, out: &Output) {
 }
 
 async fn answer(client: &Client, id: &str, what: &str, body: &Value, out: &Output) -> Outcome {
-    let path = format!("/v1/approvals/{}/{what}", segment(id));
-    let body = client.ask(Method::POST, &path, Some(body)).await?;
+    let path = format!("/v1/approvals/{}", segment(id));
+    let mut body = client.ask(Method::POST, &format!("{path}/{what}"), Some(body)).await?;
+    // What was approved is decided again and performed at once, mostly; the approver should hear what came of it.
+    let mut looks = 0_u32;
+    while matches!(text(&body, "/state").as_str(), "approved" | "executing") && looks < LOOKS_MAX {
+        tokio::time::sleep(LOOK).await;
+        body = client.get(&path).await?;
+        looks = looks.saturating_add(1);
+    }
     out.value(&body);
-    out.line(format!("request `{}` is {}", shown(&body, "/approval"), shown(&body, "/state")));
+    let state = text(&body, "/state");
+    let meant = match state.as_str() {
+        "approved" => ": it will be decided again and performed",
+        "executing" => ": it is being performed",
+        "waiting" => ": others must approve as well",
+        "done" => ": it was performed",
+        "superseded" => {
+            ": nothing was done, because what was approved no longer holds; a new request may ask again"
+        }
+        "blocked" => ": it was decided again, and refused",
+        "failed" => ": it was tried, and failed",
+        "in_doubt" => ": nobody knows yet what became of it",
+        _ => "",
+    };
+    out.text(&format!("request `{}` is {}{meant}", shown(&body, "/approval"), one_line(&state)));
     Ok(())
 }
 
-async fn watch(client: &Client, out: &Output) -> Outcome {
+async fn watch(connect: &Connect, out: &Output) -> Outcome {
+    let client = connect.client()?;
     let mut seen = BTreeSet::new();
+    let mut away = false;
     loop {
-        let body = client.get("/v1/approvals").await?;
-        for request in requests(&body) {
-            let id = text(request, "/approval");
-            if seen.insert(id.clone()) {
-                let detail_body = client.get(&format!("/v1/approvals/{}", segment(&id))).await?;
-                out.value(&detail_body);
-                out.line(format!("{}\n", detail(&detail_body)));
+        match waiting(&client).await {
+            Ok(requests) => {
+                if std::mem::take(&mut away) && !out.json() {
+                    out.note("the server is back");
+                }
+                for request in &requests {
+                    if seen.insert(text(request, "/approval")) {
+                        out.value(request);
+                        out.line(announced(request, connect, out));
+                    }
+                }
             }
+            // A server that restarts comes back; whoever was told no stays told.
+            Err(Failure::Failed(why)) => {
+                if !std::mem::replace(&mut away, true) {
+                    out.note(format!("{}; still watching", one_line(&format!("{why:#}"))));
+                }
+            }
+            Err(why) => return Err(why),
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -138,18 +175,52 @@ async fn watch(client: &Client, out: &Output) -> Outcome {
     }
 }
 
+/// Everything that waits, however many pages it takes.
+async fn waiting(client: &Client) -> Result<Vec<Value>, Failure> {
+    let mut all = Vec::new();
+    let mut after = String::new();
+    loop {
+        let body = client.get(&format!("/v1/approvals?limit=1000{after}")).await?;
+        all.extend(requests(&body).cloned());
+        match body.get("next").and_then(Value::as_str) {
+            Some(next) => after = format!("&after={}", segment(next)),
+            None => return Ok(all),
+        }
+    }
+}
+
+/// A request in two lines: what is asked, and the command that shows the rest.
+fn announced(request: &Value, connect: &Connect, out: &Output) -> String {
+    let groups = asks(request).map(|ask| shown(ask, "/group")).collect::<Vec<_>>().join(", ");
+    let rows = match request.get("rows").and_then(Value::as_u64) {
+        Some(1) => ", 1 row".to_owned(),
+        Some(rows) => format!(", {} rows", grouped(rows)),
+        None => String::new(),
+    };
+    format!(
+        "{} asks for {}: {}{rows}; {} may answer, until {}\n   countersign approvals show {}{}",
+        shown(request, "/agent"),
+        shown(request, "/tool"),
+        shown(request, "/effect"),
+        groups,
+        out.moment(&text(request, "/expires_at")),
+        shown(request, "/approval"),
+        connect.flags(),
+    )
+}
+
 fn requests(body: &Value) -> impl Iterator<Item = &Value> {
     body.get("approvals").and_then(Value::as_array).into_iter().flatten()
 }
 
-fn row(request: &Value) -> Vec<String> {
+fn row(request: &Value, out: &Output) -> Vec<String> {
     let groups = asks(request).map(|ask| text(ask, "/group")).collect::<Vec<_>>().join(", ");
     let mut cells: Vec<String> = ["/approval", "/state", "/agent", "/tool", "/effect", "/rows"]
         .into_iter()
         .map(|pointer| text(request, pointer))
         .collect();
     cells.push(groups);
-    cells.push(text(request, "/expires_at"));
+    cells.push(out.moment(&text(request, "/expires_at")));
     cells
 }
 

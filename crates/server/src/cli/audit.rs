@@ -269,7 +269,7 @@ async fn show(subject: &Subject, store: &Store, raw: bool, out: &Output) -> Outc
         Subject::Call { .. } => {
             for story in story::calls(&entries) {
                 out.value(&story);
-                out.line(story.told());
+                out.text(&story.told());
             }
         }
         Subject::Session { .. } => {
@@ -278,7 +278,7 @@ async fn show(subject: &Subject, store: &Store, raw: bool, out: &Output) -> Outc
                     out.line("");
                 }
                 out.value(session);
-                out.line(session.told());
+                out.text(&session.told());
             }
         }
     }

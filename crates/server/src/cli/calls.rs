@@ -46,8 +46,8 @@ pub(super) enum Calls {
         #[arg(long)]
         did_not_happen: bool,
         /// How that was found out
-        #[arg(long)]
-        comment: String,
+        #[arg(long, alias = "comment")]
+        reason: String,
         #[command(flatten)]
         connect: Connect,
     },
@@ -65,9 +65,10 @@ impl Calls {
                 out.table(
                     &["call", "state", "agent", "tool", "effect", "rows", "issued"],
                     calls.map(|call| {
-                        ["/call", "/state", "/agent", "/tool", "/effect", "/rows", "/issued_at"]
-                            .map(|pointer| text(call, pointer))
-                            .to_vec()
+                        let cells = ["/call", "/state", "/agent", "/tool", "/effect", "/rows"];
+                        let mut row = cells.map(|pointer| text(call, pointer)).to_vec();
+                        row.push(out.moment(&text(call, "/issued_at")));
+                        row
                     }),
                 );
                 more(&body, out);
@@ -77,9 +78,9 @@ impl Calls {
                 out.value(&body);
                 out.line(visible(&serde_json::to_string_pretty(&body)?));
             }
-            Self::Resolve { id, happened, did_not_happen: _, comment, connect } => {
+            Self::Resolve { id, happened, did_not_happen: _, reason, connect } => {
                 let path = format!("/v1/calls/{}/resolve", segment(&id));
-                let finding = json!({ "happened": happened, "comment": comment });
+                let finding = json!({ "happened": happened, "comment": reason });
                 let body = connect.client()?.ask(Method::POST, &path, Some(&finding)).await?;
                 out.value(&body);
                 out.line(format!("call `{}` is {}", text(&body, "/call"), text(&body, "/state")));

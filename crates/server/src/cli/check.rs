@@ -21,7 +21,7 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self, out: &Output) -> Outcome {
-        let config = load(&self.folder.dir)?;
+        let config = load(self.folder.dir())?;
         let bundle = bundle(&config)?;
         let mut warnings = bundle.warnings.clone();
         if config.log.key.exists()

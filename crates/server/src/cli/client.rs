@@ -65,6 +65,26 @@ impl Connect {
         &self.dir
     }
 
+    /// What a command line must say to reach the same server as the same person.
+    pub(super) fn flags(&self) -> String {
+        let quoted = |path: &std::path::Path| {
+            let path = path.display().to_string();
+            let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+            if plain { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
+        };
+        let mut flags = String::new();
+        if self.dir != std::path::Path::new(".") {
+            flags.push_str(&format!(" -C {}", quoted(&self.dir)));
+        }
+        if let Some(server) = &self.server {
+            flags.push_str(&format!(" --server {server}"));
+        }
+        if let Some(file) = &self.key_file {
+            flags.push_str(&format!(" --key-file {}", quoted(file)));
+        }
+        flags
+    }
+
     fn server(&self) -> Result<Url, Failure> {
         if let Some(server) = &self.server {
             return Ok(server.clone());
@@ -168,6 +188,14 @@ pub(super) fn refusal(reply: &Reply) -> Refusal {
     refusal.help = text("help").map(str::to_owned);
     refusal.retry_after_ms = reply.body.get("retry_after_ms").and_then(Value::as_u64);
     refusal
+}
+
+/// How an answer that was printed, and is no success, ends the command.
+pub(super) fn unsuccessful(reply: &Reply) -> Failure {
+    match reply.body.get("status").and_then(Value::as_str) {
+        Some("failed" | "in_doubt" | "unknown") => Failure::Unsuccessful,
+        Some(_) | None => Failure::No,
+    }
 }
 
 /// A text of an answer.

@@ -27,8 +27,8 @@ pub(super) struct Halt {
     #[arg(long)]
     all: bool,
     /// Why; agents are told
-    #[arg(long, default_value = "halted by an operator")]
-    why: String,
+    #[arg(long, alias = "why", default_value = "halted by an operator")]
+    reason: String,
     /// Write to the ledger itself, when no server runs
     #[arg(long)]
     direct: bool,
@@ -54,7 +54,7 @@ impl Halt {
         if self.direct {
             return self.direct(out).await;
         }
-        let body = json!({ "agent": self.agent, "all": self.all, "why": self.why });
+        let body = json!({ "agent": self.agent, "all": self.all, "why": self.reason });
         let halt = self.connect.client()?.ask(Method::POST, "/v1/halts", Some(&body)).await?;
         out.value(&halt);
         out.line(format!("{} is halted from the next decision on", whom(self.agent.as_deref())));
@@ -68,7 +68,7 @@ impl Halt {
             Some(agent) => HaltScope::Agent(AgentId::parse(agent)?),
             None => HaltScope::All,
         };
-        let halt = HaltRecord { scope, why: self.why, by: "cli".into(), since_ms: SystemClock.now_ms() };
+        let halt = HaltRecord { scope, why: self.reason, by: "cli".into(), since_ms: SystemClock.now_ms() };
         let entry = Entry::halted(&halt);
         let halt = store.halt(halt, entry).await?;
         Store::close(&store).await;

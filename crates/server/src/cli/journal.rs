@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use countersign_gate::Gate;
 use countersign_rules::{DeclaredEffect, SystemName};
+use countersign_store::Store;
 use countersign_tools::{AnyTool, definition::Target};
 use serde_json::json;
 
-use super::{FolderOption, Outcome, Output, check, load, tools};
+use super::{FolderOption, Outcome, Output, check, load};
 use crate::{
     bundle::Bundle,
     config::{Config, SecretSource},
@@ -58,7 +60,7 @@ impl Prepare {
         let postgres =
             config.systems.get(&name).is_some_and(|s| matches!(s.definition.target, Target::Postgres(_)));
         let tables = self.covered(&bundle, &name, postgres);
-        let upkeep = tools::upkeep(&config, &name).await?;
+        let upkeep = Gate::<Store>::review(&name);
         if self.print {
             let sql = database.prepare_sql(&upkeep, &tables).map_err(anyhow::Error::msg)?;
             out.value(&json!({ "sql": sql, "system": name, "tables": tables }));
@@ -114,9 +116,9 @@ impl Prepare {
 
 impl Prune {
     pub(super) async fn run(self, out: &Output) -> Outcome {
-        let (config, bundle, name) = read(&self.folder, &self.system)?;
+        let (_, bundle, name) = read(&self.folder, &self.system)?;
         let database = bundle.systems.journal(&name).map_err(anyhow::Error::msg)?;
-        let upkeep = tools::upkeep(&config, &name).await?;
+        let upkeep = Gate::<Store>::review(&name);
         let rows = database.prune(&upkeep).await.map_err(anyhow::Error::msg)?;
         out.value(&json!({ "rows": rows, "system": name }));
         out.line(format!("system `{name}`: {rows} kept rows were past their time and are gone"));

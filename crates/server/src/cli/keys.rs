@@ -113,9 +113,9 @@ impl Keys {
                             cell("/key"),
                             cell("/owner"),
                             record.scopes.join(" "),
-                            cell("/issued_at"),
-                            cell("/expires_at"),
-                            cell("/revoked_at"),
+                            out.moment(&cell("/issued_at")),
+                            out.moment(&cell("/expires_at")),
+                            out.moment(&cell("/revoked_at")),
                         ]
                     }),
                 );

@@ -1,8 +1,8 @@
 //! The command line.
 //!
 //! Exit codes: 0 done, and good · 1 done, and not good: a refusal, a failed check, a log that does not verify ·
-//! 2 not done: wrong usage, a fault. What was asked for goes to standard output, everything else to standard
-//! error.
+//! 2 not done: wrong usage, a fault · 3 not yet: people are asked · 4 tried, and failed, or nobody knows what became of it.
+//! What was asked for goes to standard output, everything else to standard error.
 
 mod approvals;
 mod audit;
@@ -15,6 +15,7 @@ mod halts;
 mod init;
 mod journal;
 mod keys;
+mod moment;
 pub(crate) mod output;
 mod policy;
 mod propose;
@@ -46,7 +47,9 @@ pub(crate) const KEY_VARIABLE: &str = "COUNTERSIGN_KEY";
     max_term_width = 100,
     after_help = "Start here:\n  countersign init my-folder     write a working folder with a sample database\n  \
                   countersign serve my-folder    start the server\n  countersign approvals watch    see what agents ask for\n\n\
-                  Exit codes: 0 done and good, 1 done and not good (refused, not verified, mistakes found), 2 could not be done."
+                  Exit codes:\n  0  done, and good\n  1  the answer is no: refused, not verified, mistakes found\n  \
+                  2  could not be done: wrong usage, no server, a fault\n  3  not yet: people are asked (`pending`)\n  \
+                  4  tried and failed, or not known (`failed`, `in_doubt`)"
 )]
 pub struct Cli {
     /// Print JSON instead of text
@@ -107,12 +110,21 @@ enum Command {
     },
 }
 
-/// Where the configuration is.
+/// Where the configuration is, for commands that have no other argument: named alone, or with `-C` as everywhere.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Folder {
-    /// The configuration folder
-    #[arg(default_value = ".", value_name = "DIR")]
-    dir: PathBuf,
+    /// The configuration folder [default: where you are]
+    #[arg(value_name = "DIR", conflicts_with = "folder")]
+    place: Option<PathBuf>,
+    /// The configuration folder, as with every other command
+    #[arg(long, short = 'C', value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+impl Folder {
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.place.as_deref().or(self.folder.as_deref()).unwrap_or_else(|| std::path::Path::new("."))
+    }
 }
 
 /// Where the configuration is, for commands whose arguments are something else.
@@ -134,6 +146,10 @@ pub(crate) enum Failure {
     Refused(Box<Refusal>),
     /// The answer is no, and was printed.
     No,
+    /// There is no answer yet: people are asked.
+    Pending,
+    /// It was tried and failed, or nobody knows what became of it; what is known was printed.
+    Unsuccessful,
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
@@ -157,9 +173,12 @@ pub fn run() -> ExitCode {
     let code = match outcome {
         Ok(()) => 0,
         Err(Failure::No) => 1,
+        Err(Failure::Pending) => 3,
+        Err(Failure::Unsuccessful) => 4,
         Err(Failure::Refused(refusal)) => {
             out.refusal(&refusal);
-            1
+            // A call that was performed and failed, or of which nothing is known, was not refused.
+            if matches!(refusal.code.status(), "failed" | "in_doubt" | "unknown") { 4 } else { 1 }
         }
         Err(Failure::Config(problems)) => {
             out.problems(&problems);

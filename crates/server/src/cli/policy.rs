@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use clap::Subcommand;
 use countersign_audit::from_slice_strict;
 use countersign_rules::{
-    AgentSpec, ToolSpec, explain,
+    AgentSpec, PolicyId, ToolSpec, explain,
     matrix::{Matrix, matrix},
     scenario::{Deployment, Question, Report, Scenario},
 };
@@ -108,7 +108,11 @@ impl Policy {
                 let bundle = check::bundle(&config)?;
                 let table = matrix(&bundle.policies);
                 out.value(&table);
-                out.line(table.to_string().trim_end());
+                if out.terminal() {
+                    cells(&table, out);
+                } else {
+                    out.line(table.to_string().trim_end());
+                }
                 if let Some(file) = write {
                     std::fs::write(file, table.to_string())?;
                 }
@@ -116,6 +120,22 @@ impl Policy {
             }
         }
     }
+}
+
+/// The matrix for a terminal, which may be too narrow for the table that is committed.
+fn cells(table: &Matrix, out: &Output) {
+    let rows = table.rows.iter().map(|row| {
+        let by: Vec<&str> = row.policies.iter().map(PolicyId::as_str).collect();
+        vec![
+            format!("{} {}", row.agent, row.tool),
+            row.environment.clone(),
+            row.effect.to_string(),
+            row.answer.clone(),
+            by.join(", "),
+            row.possible.join(", "),
+        ]
+    });
+    out.table(&["agent and tool", "environment", "effect", "answer", "by", "possible"], rows);
 }
 
 fn compare(table: &Matrix, file: &std::path::Path, out: &Output) -> Outcome {

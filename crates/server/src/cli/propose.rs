@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::{
     Failure, Outcome, Output,
     approvals::segment,
-    client::{Connect, refusal, text},
+    client::{Connect, refusal, text, unsuccessful},
 };
-use crate::text::visible;
+use crate::text::{one_line, visible};
 
 /// Largest arguments that are read from standard input, in bytes.
 const ARGUMENTS_BYTES_MAX: u64 = 1024 * 1024;
@@ -62,11 +62,12 @@ impl Propose {
                 Ok(())
             }
             StatusCode::ACCEPTED => {
-                let next = text(&reply.body, "/next");
-                out.line(format!("pending: request `{}`\n   {next}", text(&reply.body, "/approval")));
-                Ok(())
+                let next = one_line(&text(&reply.body, "/next"));
+                let request = one_line(&text(&reply.body, "/approval"));
+                out.text(&format!("pending: request `{request}`\n   {next}"));
+                Err(Failure::Pending)
             }
-            _ if out.json() => Err(Failure::No),
+            _ if out.json() => Err(unsuccessful(&reply)),
             _ => Err(Failure::Refused(Box::new(refusal(&reply)))),
         }
     }

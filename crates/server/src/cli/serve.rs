@@ -1,16 +1,23 @@
 //! `countersign serve`
 
+use std::{collections::BTreeSet, io::IsTerminal as _};
+
+use countersign_gate::Clock as _;
+use countersign_rules::ApprovalState;
+use countersign_store::{ApprovalFilter, KeyOwner};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, Folder, KEY_VARIABLE, Outcome, Output, load};
-use crate::{config::SecretSource, mcp, server, telemetry};
+use super::{Failure, Folder, KEY_VARIABLE, Outcome, Output, check::counted, load};
+use crate::{clock::SystemClock, config::SecretSource, mcp, server, telemetry};
 
 /// `countersign serve`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Listens for MCP at /mcp and REST at /v1. Writes JSON lines to standard error.\n\
-                        Ends on SIGTERM or SIGINT, after the calls under way have finished or are parked.")]
+#[command(
+    after_help = "Listens for MCP at /mcp and REST at /v1. Says on standard error what happens, as JSON lines where that is no terminal.\n\
+                        Ends on SIGTERM or SIGINT, after the calls under way have finished or are parked; takes no notice of SIGHUP."
+)]
 pub(super) struct Serve {
     #[command(flatten)]
     folder: Folder,
@@ -27,7 +34,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) async fn run(self, out: &Output) -> Outcome {
-        let config = load(&self.folder.dir)?;
+        let config = load(self.folder.dir())?;
         let telemetry = telemetry::begin(&config.telemetry).map_err(|why| Failure::Refused(Box::new(why)))?;
         let running = match server::start(config).await {
             Ok(running) => running,
@@ -37,6 +44,15 @@ impl Serve {
         if self.print_url {
             out.raw(format!("http://{}\n", running.address).as_bytes());
         }
+        if std::io::stderr().is_terminal() {
+            out.note(welcome(&running, &self.folder).await);
+        }
+        let mut hangup = signal(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                tracing::warn!("SIGHUP changes nothing: restart the server to put a changed folder in force");
+            }
+        });
         let ended = if self.stdio { self.stdio(&running).await } else { stopped().await };
         running.stop().await;
         // Sends what is left, which blocks.
@@ -58,6 +74,55 @@ impl Serve {
         }
     }
 }
+
+/// What a person wants to know who has just started a server.
+async fn welcome(running: &server::Running, folder: &Folder) -> String {
+    let at = running.address;
+    let mut lines = vec![
+        format!("countersign serves `{}`", folder.dir().display()),
+        format!("   agents   MCP at http://{at}/mcp, REST at http://{at}/v1/calls"),
+    ];
+    let store = running.app.store();
+    let now_ms = SystemClock.now_ms();
+    match store.keys().await {
+        Ok(keys) => {
+            let owners: BTreeSet<String> = keys
+                .iter()
+                .filter(|key| key.revoked_ms.is_none() && key.expires_ms.is_none_or(|at| at > now_ms))
+                .map(|key| match &key.owner {
+                    KeyOwner::Agent(agent) => format!("{agent} (agent)"),
+                    KeyOwner::Person(person) => format!("{person} (person)"),
+                })
+                .collect();
+            let owners: Vec<String> = owners.into_iter().collect();
+            lines.push(if owners.is_empty() {
+                "   keys     nobody has one yet: `countersign keys create` issues them".into()
+            } else {
+                format!("   keys     {}", owners.join(", "))
+            });
+        }
+        Err(why) => lines.push(format!("   keys     cannot be read: {why}")),
+    }
+    let waiting = ApprovalFilter { states: vec![ApprovalState::Waiting], ..ApprovalFilter::default() };
+    match store.list_approvals(&waiting, WAITING_MAX).await {
+        Ok(requests) if requests.is_empty() => lines.push("   waiting  nothing".into()),
+        Ok(requests) => {
+            let more = if requests.len() >= usize::try_from(WAITING_MAX).unwrap_or(usize::MAX) {
+                " or more"
+            } else {
+                ""
+            };
+            let number = counted(requests.len(), "request", "requests");
+            lines.push(format!("   waiting  {number}{more}: `countersign approvals list` shows them"));
+        }
+        Err(why) => lines.push(format!("   waiting  cannot be read: {why}")),
+    }
+    lines.push("   Ctrl-C ends it, after the calls under way".into());
+    lines.join("\n")
+}
+
+/// So many waiting requests are counted at start.
+const WAITING_MAX: u32 = 1_000;
 
 /// Until somebody ends the process.
 async fn stopped() -> Outcome {

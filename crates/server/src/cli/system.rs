@@ -8,18 +8,19 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use countersign_gate::Vault;
+use countersign_gate::{Gate, Vault};
 use countersign_rules::SystemName;
 use countersign_sql::{
     Action, Catalog, Difference, Relation, RelationKind, Routine, RoutineKind, Snapshot, Volatility,
 };
+use countersign_store::Store;
 use countersign_tools::Systems;
 use serde_json::json;
 
 use super::{
     Failure, FolderOption, Outcome, Output,
     journal::{Prepare, Prune},
-    load, tools,
+    load,
 };
 use crate::{bundle, config::Config, text::visible, vault::ConfigVault};
 
@@ -94,7 +95,7 @@ async fn inspected(config: &Config, name: &SystemName) -> Result<Snapshot, Failu
         first.map_or_else(|| anyhow::anyhow!("the system cannot be used"), anyhow::Error::new)
     })?;
     let database = systems.database(name).map_err(anyhow::Error::msg)?;
-    let upkeep = tools::upkeep(config, name).await?;
+    let upkeep = Gate::<Store>::review(name);
     Ok(database.inspect(&upkeep).await.map_err(anyhow::Error::msg)?)
 }
 

@@ -3,18 +3,14 @@
 use std::sync::Arc;
 
 use clap::Subcommand;
-use countersign_gate::{Gate, Settings, Upkeep, Vault};
-use countersign_rules::{Policies, SystemName};
+use countersign_gate::{Gate, Vault};
+use countersign_rules::SystemName;
+use countersign_store::Store;
 use countersign_tools::Systems;
 use serde_json::{Value, json};
 
-use super::{Failure, FolderOption, Outcome, Output, audit, check, client::text, keys, load};
-use crate::{
-    clock::{OsEntropy, SystemClock},
-    config::{Config, StorePlace},
-    text::visible,
-    vault::ConfigVault,
-};
+use super::{FolderOption, Outcome, Output, check, client::text, load};
+use crate::{config::Config, text::visible, vault::ConfigVault};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Tools {
@@ -86,7 +82,7 @@ async fn digest(system: &str, config: &Config, out: &Output) -> Outcome {
         let first = errors.into_iter().next();
         first.map_or_else(|| anyhow::anyhow!("the system cannot be used"), anyhow::Error::new)
     })?;
-    let upkeep = upkeep(config, &name).await?;
+    let upkeep = Gate::<Store>::review(&name);
     let offered = systems.definitions(&name, upkeep).await.map_err(anyhow::Error::msg);
     systems.stop().await;
     let list: Vec<Value> = offered?
@@ -107,25 +103,4 @@ async fn digest(system: &str, config: &Config, out: &Output) -> Outcome {
         )));
     }
     Ok(())
-}
-
-/// The authority to look at what an upstream offers. Only a gate gives it, so there is one, which decides
-/// nothing: it has no policies and no tools.
-pub(super) async fn upkeep(config: &Config, system: &SystemName) -> Result<Upkeep, Failure> {
-    let readable = match &config.store.place {
-        StorePlace::Sqlite(path) => path.exists(),
-        StorePlace::Postgres { .. } => true,
-    };
-    let store = if readable { audit::open_to_read(config).await? } else { keys::open(config).await? };
-    let policies = Policies::load(&[], &[], &[]).map_err(|why| anyhow::anyhow!("{why}"))?;
-    let gate = Gate::new(
-        Arc::new(store),
-        Arc::new(SystemClock),
-        Arc::new(OsEntropy),
-        Arc::new(policies),
-        Settings::default(),
-    );
-    let upkeep = gate.review(system);
-    gate.ledger().close().await;
-    Ok(upkeep)
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     Failure, Outcome, Output,
     approvals::segment,
-    client::{Connect, refusal, text},
+    client::{Connect, refusal, text, unsuccessful},
 };
 use crate::text::{one_line, visible};
 
@@ -55,10 +55,10 @@ impl Undo {
             StatusCode::ACCEPTED => {
                 let next = one_line(&text(&reply.body, "/next"));
                 let request = one_line(&text(&reply.body, "/approval"));
-                out.line(format!("pending: request `{request}`\n   {next}"));
-                Ok(())
+                out.text(&format!("pending: request `{request}`\n   {next}"));
+                Err(Failure::Pending)
             }
-            _ if out.json() => Err(Failure::No),
+            _ if out.json() => Err(unsuccessful(&reply)),
             _ => Err(Failure::Refused(Box::new(refusal(&reply)))),
         }
     }

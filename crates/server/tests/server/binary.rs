@@ -86,7 +86,7 @@ fn from_init_to_a_verified_log() {
     let read = go(0, as_agent(&["call", "customer_invoices", r#"{"customer":7}"#]));
     assert_eq!(read["rows"], 10, "{read}");
     let asked =
-        go(0, as_agent(&["call", "delete_test_invoices", r#"{"customer":7}"#, "--reason", "clean up"]));
+        go(3, as_agent(&["call", "delete_test_invoices", r#"{"customer":7}"#, "--reason", "clean up"]));
     assert_eq!(asked["status"], "pending");
     let id = asked["approval"].as_str().unwrap();
     let listed = go(0, as_person(&["approvals", "list"]));
@@ -96,13 +96,13 @@ fn from_init_to_a_verified_log() {
     let done = go(0, as_agent(&["call", "--result", id, "--wait-ms", "5000"]));
     assert_eq!((&done["status"], &done["rows"]), (&"done".into(), &3.into()), "{done}");
 
-    let refused = go(0, as_agent(&["call", "query_billing", r#"{"sql":"update invoice set total = 0"}"#]));
+    let refused = go(3, as_agent(&["call", "query_billing", r#"{"sql":"update invoice set total = 0"}"#]));
     let id = refused["approval"].as_str().unwrap().to_owned();
     go(0, as_person(&["approvals", "refuse", &id, "--reason", "no"]));
     go(1, as_agent(&["call", "--result", &id]));
     go(1, as_agent(&["call", "query_billing", r#"{"sql":"select 1; select 2"}"#]));
     assert_eq!(go(0, as_person(&["budgets"]))["accounts"][0]["spent"], 3);
-    go(0, as_person(&["halt", "assistant", "--why", "enough"]));
+    go(0, as_person(&["halt", "assistant", "--reason", "enough"]));
     go(1, as_agent(&["call", "customer_invoices", r#"{"customer":7}"#]));
     go(0, as_person(&["resume", "assistant"]));
 
@@ -144,14 +144,14 @@ fn a_killed_server_comes_back_with_what_was_parked() {
     let (agent, person) = (format!("{folder}/keys/assistant.key"), format!("{folder}/keys/alice.key"));
     let mut server = Server::new(&folder);
     let call = ["call", "delete_test_invoices", r#"{"customer":3}"#, "--key-file", &agent];
-    let asked = json(0, &[&call[..], &["--server", &server.url]].concat());
+    let asked = json(3, &[&call[..], &["--server", &server.url]].concat());
     let id = asked["approval"].as_str().unwrap();
     server.child.kill().unwrap();
     server.child.wait().unwrap();
 
     let server = Server::new(&folder);
     let url = server.url.as_str();
-    let again = json(0, &[&call[..], &["--server", url]].concat());
+    let again = json(3, &[&call[..], &["--server", url]].concat());
     assert_eq!(again["approval"], id, "the same request");
     run(0, &["approvals", "approve", id, "--server", url, "--key-file", &person]);
     let result = ["call", "--result", id, "--wait-ms", "5000", "--server", url, "--key-file", &agent];

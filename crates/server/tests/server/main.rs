@@ -31,5 +31,6 @@ mod place;
 mod postgres_tls;
 #[cfg(test)]
 mod rig;
+mod terminal;
 #[cfg(test)]
 mod tls;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use countersign_gate::Vault;
+use countersign_gate::{Gate, Vault, simulation::SimLedger};
 use countersign_rules::{DeclaredEffect, Effect as Declared, SystemName};
 use countersign_sql::{
     Catalog, Dialect, Effect, Known, Relation, RelationKind, Snapshot, Volatility, explain,
@@ -22,15 +22,15 @@ use crate::statements::Maker;
 const SCHEMA: &str = include_str!("../../../sql/tests/corpus/postgres-schema.sql");
 const HIDDEN: &str = include_str!("../../../sql/tests/corpus/postgres-hidden.sql");
 
-async fn inspected(definition: &SystemDefinition, vault: TestVault, world: &World) -> Snapshot {
-    let upkeep = world.gate.review(&SystemName::parse("billing").unwrap());
+async fn inspected(definition: &SystemDefinition, vault: TestVault) -> Snapshot {
+    let upkeep = Gate::<SimLedger>::review(&SystemName::parse("billing").unwrap());
     let vault: Arc<dyn Vault> = Arc::new(vault);
     SqlSystem::new(definition, vault).unwrap().inspect(&upkeep).await.unwrap()
 }
 
 async fn postgres_snapshot(db: &Database) -> Snapshot {
     let vault = TestVault::default().with("billing", "url", &db.url);
-    inspected(&postgres(SqlLimits::default()), vault, &db.world(Vec::new(), ALLOW)).await
+    inspected(&postgres(SqlLimits::default()), vault).await
 }
 
 async fn prepared(name: &str) -> Database {
@@ -347,8 +347,7 @@ async fn sqlite_tells_what_it_holds() {
          create index by_name on customer (name);",
     )
     .unwrap();
-    let world = World::new(&[sqlite(&path)], TestVault::default(), &[], ALLOW);
-    let snapshot = inspected(&sqlite(&path), TestVault::default(), &world).await;
+    let snapshot = inspected(&sqlite(&path), TestVault::default()).await;
     assert_eq!(Snapshot::parse(&snapshot.text().unwrap()).unwrap(), snapshot);
     let catalog = &snapshot.catalog;
     let customer = relation(catalog, "customer");
@@ -373,7 +372,7 @@ async fn sqlite_tells_what_it_holds() {
     assert_eq!(read.effect, Effect::Read);
     assert_eq!(read.statements[0].named.len(), 1, "the view is named, its table is not");
     file.execute_batch("drop trigger gone").unwrap();
-    let later = inspected(&sqlite(&path), TestVault::default(), &world).await;
+    let later = inspected(&sqlite(&path), TestVault::default()).await;
     let lines: Vec<String> = snapshot.differences(&later).iter().map(ToString::to_string).collect();
     assert!(lines.contains(&"~ relation main.customer: triggers -gone".to_owned()), "{lines:?}");
 }
@@ -388,8 +387,7 @@ async fn sqlite_agents_read_a_view_that_the_tool_lists() {
          create view customers as select id from customer;",
     )
     .unwrap();
-    let world = World::new(&[sqlite(&path)], TestVault::default(), &[], ALLOW);
-    let snapshot = inspected(&sqlite(&path), TestVault::default(), &world).await;
+    let snapshot = inspected(&sqlite(&path), TestVault::default()).await;
     let definition = SystemDefinition { catalog: Some(Arc::new(snapshot)), ..sqlite(&path) };
     let tools = [
         AnyDefinition::Sql(from_agent("query", &["customers"])),
