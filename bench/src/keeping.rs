@@ -217,7 +217,10 @@ impl World {
         let admin = url.map(|url| SecretString::from(url.to_owned()));
         let database = systems.journal(&name).map_err(anyhow::Error::msg)?;
         let tables = ["covered".to_owned()];
-        database.prepare(&gate.review(&name), admin.as_ref(), &tables).await.map_err(anyhow::Error::msg)?;
+        database
+            .prepare(&Gate::<Store>::review(&name), admin.as_ref(), &tables)
+            .await
+            .map_err(anyhow::Error::msg)?;
         Ok(Self { gate, tools, next: AtomicU64::new(1) })
     }
 

@@ -31,6 +31,7 @@ mod place;
 mod postgres_tls;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
 mod terminal;
 #[cfg(test)]
 mod tls;
