@@ -28,9 +28,6 @@ use crate::{
     vault::Upkeep,
 };
 
-/// Longest canonical arguments of a call, in bytes: they stand in one log entry.
-pub const ARGUMENTS_BYTES_MAX: usize = 32 * 1024;
-
 /// What the gate enforces beside the policies.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {

@@ -14,6 +14,7 @@
 pub mod answer;
 pub mod clock;
 pub mod entry;
+pub mod form;
 pub mod gate;
 pub mod ledger;
 #[cfg(feature = "simulation")]
@@ -25,6 +26,7 @@ pub mod warrant;
 pub use answer::{Answer, Done, Pending, Refused};
 pub use clock::{Clock, Entropy};
 pub use entry::Entry;
+pub use form::Form;
 pub use gate::{Gate, NotRecalled, Settings};
 pub use ledger::Ledger;
 pub use tool::{

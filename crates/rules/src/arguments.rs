@@ -18,12 +18,14 @@ use jsonschema::{Draft, PatternOptions, ValidationError, Validator, error::Valid
 use serde_json::{Value, json};
 
 use crate::{
-    call::REASON_FIELD,
+    call::{REASON_FIELD, REASON_FIELDS},
     refusal::{Code, Refusal},
 };
 
 /// The longest reason an agent may state, in characters.
 pub const REASON_CHARS_MAX: usize = 2_000;
+/// How deep null is looked for.
+const NULL_DEPTH_MAX: usize = 16;
 /// How many violations one refusal names.
 const VIOLATIONS_MAX: usize = 8;
 /// How much of a name or rule a refusal repeats, in characters.
@@ -55,9 +57,11 @@ impl Arguments {
     /// larger than a tool should have.
     pub fn parse(written: &Value) -> Result<Self, BadSchema> {
         let schema = form::object(written)?;
-        if schema.pointer("/properties/_reason").is_some() {
+        if let Some(taken) =
+            REASON_FIELDS.iter().find(|name| schema.pointer(&format!("/properties/{name}")).is_some())
+        {
             return Err(form::bad(
-                "/_reason",
+                &format!("/{taken}"),
                 "is reserved for the agent's stated reason",
                 "every tool has it already; choose another name",
             ));
@@ -106,17 +110,82 @@ impl Arguments {
 /// A [`Refusal`] when the reason is no text or longer than [`REASON_CHARS_MAX`].
 pub fn split_reason(mut arguments: Value) -> Result<(Value, Option<String>), Refusal> {
     let Some(object) = arguments.as_object_mut() else { return Ok((arguments, None)) };
-    let reason = match object.remove(REASON_FIELD) {
-        None => None,
-        Some(Value::String(reason)) if reason.chars().count() <= REASON_CHARS_MAX => Some(reason),
-        Some(_) => {
-            let message =
-                format!("`/{REASON_FIELD}` must be a text of at most {REASON_CHARS_MAX} characters");
-            return Err(Refusal::new(Code::InvalidArguments, message)
-                .help("state the reason in fewer words, or leave it out"));
+    let mut reason = None;
+    for name in REASON_FIELDS {
+        match object.remove(*name) {
+            None | Some(Value::Null) => {}
+            // Under both names, the first is the one that is advertised.
+            Some(Value::String(text)) if text.chars().count() <= REASON_CHARS_MAX => {
+                reason = reason.or(Some(text));
+            }
+            Some(_) => {
+                let message = format!("`/{name}` must be a text of at most {REASON_CHARS_MAX} characters");
+                return Err(Refusal::new(Code::InvalidArguments, message)
+                    .help("state the reason in fewer words, or leave it out"));
+            }
         }
-    };
+    }
     Ok((arguments, reason))
+}
+
+/// Takes null out of the arguments where it stands for nothing: an optional property that may not be null. Models that must
+/// fill in every field write null for what they leave out.
+#[must_use]
+pub fn without_nulls(schema: &Value, arguments: Value) -> Value {
+    emptied(schema, schema, arguments, 0)
+}
+
+fn emptied(root: &Value, schema: &Value, value: Value, depth: usize) -> Value {
+    let schema = resolved(root, schema, depth);
+    if depth >= NULL_DEPTH_MAX || !value.is_object() {
+        return value;
+    }
+    let Value::Object(members) = value else { return value };
+    let required: Vec<&str> = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let kept = members.into_iter().filter_map(|(name, member)| {
+        let Some(property) = schema.get("properties").and_then(|all| all.get(&name)) else {
+            return Some((name, member));
+        };
+        let gone = member.is_null() && !required.contains(&name.as_str()) && !takes_null(root, property, 0);
+        (!gone).then(|| (name, emptied(root, property, member, depth.saturating_add(1))))
+    });
+    Value::Object(kept.collect())
+}
+
+/// Whether null may fit the schema. In doubt it may, and is left for the validator to judge.
+fn takes_null(root: &Value, schema: &Value, depth: usize) -> bool {
+    if depth > NULL_DEPTH_MAX {
+        return true;
+    }
+    let schema = resolved(root, schema, depth);
+    let Some(members) = schema.as_object() else { return schema != &Value::Bool(false) };
+    let next = |form: &Value| takes_null(root, form, depth.saturating_add(1));
+    let list = |key: &str| members.get(key).and_then(Value::as_array);
+    let by_type = match members.get("type") {
+        Some(Value::String(one)) => one == "null",
+        Some(Value::Array(several)) => several.iter().any(|one| one.as_str() == Some("null")),
+        _ => true,
+    };
+    by_type
+        && members.get("const").is_none_or(Value::is_null)
+        && list("enum").is_none_or(|all| all.iter().any(Value::is_null))
+        && list("anyOf").is_none_or(|forms| forms.iter().any(next))
+        && list("oneOf").is_none_or(|forms| forms.iter().any(next))
+        && list("allOf").is_none_or(|forms| forms.iter().all(next))
+}
+
+fn resolved<'a>(root: &'a Value, schema: &'a Value, depth: usize) -> &'a Value {
+    let target = schema.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix('#'));
+    match target.and_then(|pointer| root.pointer(pointer)) {
+        Some(target) if depth < NULL_DEPTH_MAX => resolved(root, target, depth.saturating_add(1)),
+        _ => schema,
+    }
 }
 
 /// A compiled schema of a tool's result.

@@ -13,8 +13,10 @@ use crate::{
 };
 
 /// The field that every advertised tool has for the agent's stated reason. It is recorded, and stripped
-/// before anything else sees the call.
-pub const REASON_FIELD: &str = "_reason";
+/// before anything else sees the call. It begins with a letter, because some frameworks' models take no other name.
+pub const REASON_FIELD: &str = "countersign_reason";
+/// Every name under which a reason is taken: the one that is advertised, and the one that was before.
+pub const REASON_FIELDS: &[&str] = &[REASON_FIELD, "_reason"];
 
 /// Who proposes a call. Authenticated by the front door; never taken from the call itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -62,7 +62,7 @@ impl Subject<'_> {
         })?;
         add("session", &|| counters(&facts.session, within("session")).map(Some))?;
         add("agent_today", &|| counters(&facts.agent_today, within("agent_today")).map(Some))?;
-        add("provenance", &|| Ok(Some(texts(&facts.provenance))))?;
+        add("given", &|| Ok(Some(given(self.arguments))))?;
         add("time", &|| time(facts.now_ms, within("time")).map(Some))?;
         add("approval", &|| valid.map(|a| approval(a, within("approval"))).transpose())?;
         add("args", &|| self.arguments(mentions).map(Some))?;
@@ -86,6 +86,12 @@ impl Subject<'_> {
         }
         record(fields)
     }
+}
+
+/// The names of the arguments that were given at the top level, whether policies can look into them or not.
+fn given(arguments: &Value) -> RestrictedExpression {
+    let names = arguments.as_object().into_iter().flat_map(serde_json::Map::keys);
+    RestrictedExpression::new_set(names.map(|name| text(name)))
 }
 
 fn text(value: &str) -> RestrictedExpression {

@@ -15,7 +15,9 @@ use alloc::{
     vec::Vec,
 };
 
-use cedar_policy::{Entities, PolicySet, Schema, SchemaFragment, ValidationMode, Validator};
+use cedar_policy::{
+    Entities, PolicySet, Schema, SchemaFragment, ValidationMode, ValidationWarning, Validator,
+};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -24,6 +26,7 @@ use crate::{
     entity,
     id::{AgentId, BundleDigest, GroupName, TeamName, ToolName},
     mentions::Mentions,
+    named,
     schema::{self, CALL, CATEGORY, Untyped},
     slice::{Slice, slice},
     source::{self, Layer, PolicyError, PolicyErrors, PolicySource, Rule},
@@ -34,7 +37,7 @@ use crate::{
 /// How many errors are reported at once.
 const ERRORS_MAX: usize = 50;
 /// Version of what the bundle digest covers and of how decisions are made from it.
-const BUNDLE_VERSION: u32 = 1;
+const BUNDLE_VERSION: u32 = 2;
 
 /// An agent as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,9 +91,11 @@ impl Policies {
         let cedar = schema::cedar_schema(tools, &types, mentions.currencies());
         let schema = Schema::from_json_value(cedar.clone())
             .map_err(|e| one(format!("the tools make no schema: {}", chain(&e))))?;
-        let mut warnings = validate(&rules, &schema, &mut errors);
+        let named = named::Deployment { sources, tools, agents, untyped: &untyped, schema: &cedar };
+        errors.extend(named.check(&rules));
         stop(&mut errors)?;
-        warnings.extend(warning::names_nobody(&rules, tools, agents));
+        let mut warnings = validate(&rules, &schema, tools.is_empty(), &mut errors);
+        stop(&mut errors)?;
         warnings.extend(warning::categories(tools, &rules));
 
         let entities = entity::entities(tools, agents, &schema).map_err(one)?;
@@ -274,7 +279,12 @@ fn check_tools(tools: &[Arc<ToolSpec>], errors: &mut Vec<PolicyError>) {
 }
 
 /// Type-checks each policy; returns warnings.
-fn validate(rules: &[Rule], schema: &Schema, errors: &mut Vec<PolicyError>) -> Vec<PolicyError> {
+fn validate(
+    rules: &[Rule],
+    schema: &Schema,
+    no_tools: bool,
+    errors: &mut Vec<PolicyError>,
+) -> Vec<PolicyError> {
     let validator = Validator::new(schema.clone());
     let mut warnings = Vec::new();
     for rule in rules {
@@ -295,9 +305,19 @@ fn validate(rules: &[Rule], schema: &Schema, errors: &mut Vec<PolicyError>) -> V
         errors.append(&mut found);
         if rule.layer == Layer::User {
             for warning in result.validation_warnings() {
-                let warning = source::diagnose(&rule.file, warning);
-                if !warnings.contains(&warning) {
-                    warnings.push(warning);
+                let mut found = source::diagnose(&rule.file, warning);
+                found.span = found.span.or_else(|| rule.span.clone());
+                found.message = format!("policy `{}`: {}", rule.id, found.message);
+                // A rule that applies to nothing reads as if it did something. Where there are no tools, none can.
+                if !no_tools && matches!(warning, ValidationWarning::ImpossiblePolicy(_)) {
+                    found.message = format!(
+                        "policy `{}` can never apply: no call fits its scope and conditions",
+                        rule.id
+                    );
+                    found.help = Some("correct its scope or conditions, or take it out".into());
+                    errors.push(found);
+                } else {
+                    warnings.push(found);
                 }
             }
         }

@@ -71,11 +71,11 @@ pub(crate) fn tools() -> Vec<Arc<ToolSpec>> {
 }
 
 pub(crate) fn agents() -> Vec<AgentSpec> {
-    ["bot", "intern"]
-        .map(|id| AgentSpec {
+    [("bot", "finance", "acme"), ("intern", "finance", "acme"), ("outsider", "sales", "emca")]
+        .map(|(id, team, account)| AgentSpec {
             id: AgentId::parse(id).unwrap(),
-            teams: BTreeSet::from([TeamName::parse("finance").unwrap()]),
-            accounts: BTreeSet::from(["acme".into()]),
+            teams: BTreeSet::from([TeamName::parse(team).unwrap()]),
+            accounts: BTreeSet::from([account.into()]),
         })
         .into()
 }

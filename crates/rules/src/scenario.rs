@@ -16,7 +16,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     Arguments, Call, CallDigest, Counters, Currency, Decision, DeclaredEffect, Effect, Facts, Money,
-    Policies, PolicySource, Reach, Requester, StatementFacts, SystemSpec, ToolSpec,
+    Observed, Policies, PolicySource, Reach, Refusal, Requester, StatementFacts, SystemSpec, ToolSpec,
+    arguments::without_nulls,
     decide::decide,
     explain::{FindingOutcome, explain},
     facts::ApprovalFact,
@@ -160,8 +161,6 @@ pub struct FactsGiven {
     pub session: CountersGiven,
     /// What the agent did today.
     pub agent_today: CountersGiven,
-    /// Arguments from untrusted content.
-    pub provenance: BTreeSet<String>,
     /// When, in Unix milliseconds UTC; 1970 if not said.
     pub now_ms: i64,
     /// An approval.
@@ -300,9 +299,24 @@ impl Answer {
     }
 }
 
+/// Who sees what a call does, as the gate would: the tools themselves.
+pub trait Observer: core::fmt::Debug {
+    /// What a call is seen to do; `None` for a tool that nobody here knows, such as one of a scenario's own.
+    fn observe(&self, tool: &ToolName, arguments: &Value) -> Option<Result<Observed, Refusal>>;
+}
+
+/// Nobody looks: for scenarios that bring tools of their own.
+impl Observer for () {
+    fn observe(&self, _tool: &ToolName, _arguments: &Value) -> Option<Result<Observed, Refusal>> {
+        None
+    }
+}
+
 /// The folder that scenarios are judged with.
 #[derive(Debug, Clone, Copy)]
 pub struct Deployment<'a> {
+    /// Its tools, as they see calls.
+    pub observer: &'a dyn Observer,
     /// Its policy files.
     pub sources: &'a [PolicySource],
     /// Its tools.
@@ -363,6 +377,8 @@ impl Scenario {
         let mut sources = deployment.sources.to_vec();
         sources.extend(self.policies.as_ref().map(|text| PolicySource::user("scenario", text)));
         let policies = Policies::load(&sources, &tools, &agents).map_err(|e| whole(e.to_string()))?;
+        // A scenario's own tools are nothing but what it says of them.
+        let observer: &dyn Observer = if self.tool.is_empty() { deployment.observer } else { &() };
         let mut report = Report::default();
         let mut names = BTreeSet::new();
         for case in &self.case {
@@ -370,7 +386,7 @@ impl Scenario {
             if !names.insert(&case.name) {
                 return Err(bad("two cases have this name".into()));
             }
-            let (call, facts) = case.question().call(&tools, &agents).map_err(bad)?;
+            let (call, facts) = case.question().call(&tools, &agents, observer).map_err(bad)?;
             let decision = decide(&call, &facts, &policies);
             case.expect.compare(&case.name, &decision, &mut report.mismatches);
             let findings = explain(&call, &facts, &policies).policies.into_iter();
@@ -451,12 +467,19 @@ impl Question {
     ///
     /// # Errors
     /// What does not fit: an agent or tool that is not configured, arguments that the tool refuses.
-    pub fn call(&self, tools: &[Arc<ToolSpec>], agents: &[AgentSpec]) -> Result<(Call<()>, Facts), String> {
+    pub fn call(
+        &self,
+        tools: &[Arc<ToolSpec>],
+        agents: &[AgentSpec],
+        observer: &dyn Observer,
+    ) -> Result<(Call<()>, Facts), String> {
         let tool = tools.iter().find(|t| t.name == self.tool);
         let tool = tool.ok_or_else(|| format!("there is no tool `{}`", self.tool))?;
         let agent = agents.iter().find(|a| a.id == self.agent);
         let agent = agent.ok_or_else(|| format!("there is no agent `{}`", self.agent))?;
-        let arguments = Value::Object(self.arguments.clone());
+        let arguments = without_nulls(&tool.arguments, Value::Object(self.arguments.clone()));
+        let observed =
+            observer.observe(&tool.name, &arguments).transpose().map_err(|refusal| refusal.to_string())?;
         let schema = Arguments::parse(&tool.arguments).map_err(|e| e.to_string())?;
         schema.check(&arguments).map_err(|refusal| refusal.to_string())?;
         let name = |e: BadName| e.to_string();
@@ -474,30 +497,82 @@ impl Question {
             reason: None,
             parsed: (),
         };
-        Ok((call, self.facts.facts(tool).map_err(name)?))
+        Ok((call, self.facts.facts(tool, observed.as_ref())?))
     }
 }
 
 impl FactsGiven {
-    fn facts(&self, tool: &ToolSpec) -> Result<Facts, BadName> {
+    /// What is given, over what the tool declares and the call is seen to be. What can be seen cannot be given otherwise:
+    /// a call would not be judged so.
+    fn facts(&self, tool: &ToolSpec, observed: Option<&Observed>) -> Result<Facts, String> {
+        let given = self.statement.as_ref().map(StatementGiven::facts);
+        let seen = match observed {
+            Some(observed) => {
+                self.agrees(observed, given.as_ref())?;
+                observed.clone()
+            }
+            None => Observed {
+                effect: self.effect.unwrap_or_else(|| tool.effect.floor()),
+                categories: self.categories.union(&tool.categories).cloned().collect(),
+                statement: given,
+                reversible: self.reversible.unwrap_or(tool.reversible),
+            },
+        };
         Ok(Facts {
-            effect: self.effect.unwrap_or_else(|| tool.effect.floor()),
-            categories: self.categories.union(&tool.categories).cloned().collect(),
-            reversible: self.reversible.unwrap_or(tool.reversible),
+            effect: seen.effect,
+            categories: seen.categories,
+            reversible: seen.reversible,
             reach: self.reach.as_ref().map(ReachGiven::reach),
-            statement: self.statement.as_ref().map(|s| StatementFacts {
-                verb: s.verb.clone(),
-                reads: s.reads.clone(),
-                writes: s.writes.clone(),
-                functions: s.functions.clone(),
-                bounded: s.bounded,
-            }),
+            statement: seen.statement,
             session: self.session.counters(),
             agent_today: self.agent_today.counters(),
-            provenance: self.provenance.clone(),
+            provenance: BTreeSet::new(),
             now_ms: self.now_ms,
-            approval: self.approval.as_ref().map(ApprovalGiven::fact).transpose()?,
+            approval: self
+                .approval
+                .as_ref()
+                .map(ApprovalGiven::fact)
+                .transpose()
+                .map_err(|e| e.to_string())?,
         })
+    }
+
+    fn agrees(&self, observed: &Observed, statement: Option<&StatementFacts>) -> Result<(), String> {
+        if let Some(effect) = self.effect.filter(|effect| *effect != observed.effect) {
+            let seen = observed.effect;
+            return Err(format!(
+                "`facts.effect` says `{effect}`, and the call is seen to be `{seen}`: leave it out"
+            ));
+        }
+        if let Some(other) = self.categories.difference(&observed.categories).next() {
+            return Err(format!(
+                "`facts.categories` says `{other}`, and the call is not seen to be that: leave it out"
+            ));
+        }
+        if self.reversible.is_some_and(|reversible| reversible != observed.reversible) {
+            let seen = observed.reversible;
+            return Err(format!(
+                "`facts.reversible` says otherwise than what is seen of the call, `{seen}`: leave it out"
+            ));
+        }
+        if statement.is_some_and(|given| observed.statement.as_ref() != Some(given)) {
+            return Err(
+                "`facts.statement` says otherwise than what is seen of the statement: leave it out".into()
+            );
+        }
+        Ok(())
+    }
+}
+
+impl StatementGiven {
+    fn facts(&self) -> StatementFacts {
+        StatementFacts {
+            verb: self.verb.clone(),
+            reads: self.reads.clone(),
+            writes: self.writes.clone(),
+            functions: self.functions.clone(),
+            bounded: self.bounded,
+        }
     }
 }
 
@@ -571,7 +646,7 @@ impl Expected {
                 Decision::Ask(ask) => ask.of.iter().map(|of| (of.group.clone(), of.quorum)).collect(),
                 Decision::Allow(_) | Decision::Deny(_) => BTreeMap::new(),
             };
-            differs("groups", format!("{expected:?}"), format!("{found:?}"));
+            differs("groups", people(expected), people(&found));
         }
         if let Some(expected) = &self.because
             && !because.contains(expected.as_str())
@@ -586,6 +661,14 @@ impl Expected {
             differs("rows_max", expected.to_string(), found.map_or_else(|| "none".into(), |n| n.to_string()));
         }
     }
+}
+
+/// `1 of dba, 2 of ops`.
+fn people(groups: &BTreeMap<GroupName, u32>) -> String {
+    if groups.is_empty() {
+        return "nobody".into();
+    }
+    groups.iter().map(|(group, number)| format!("{number} of {group}")).collect::<Vec<_>>().join(", ")
 }
 
 fn list(ids: &BTreeSet<PolicyId>) -> String {

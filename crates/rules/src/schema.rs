@@ -93,6 +93,51 @@ impl Reader<'_> {
         attributes
     }
 
+    /// The type of a value whose schema is composed of others, and `None` where it is not. Null as one of several forms
+    /// makes it optional; otherwise the forms must agree.
+    fn forms(
+        &mut self,
+        schema: &Value,
+        at: &str,
+        depth: usize,
+    ) -> Option<Result<(ArgumentType, bool), &'static str>> {
+        let lists: Vec<(&str, &Vec<Value>)> = ["anyOf", "oneOf", "allOf"]
+            .into_iter()
+            .filter_map(|key| Some((key, schema.get(key)?.as_array()?)))
+            .collect();
+        let (key, list) = match lists.as_slice() {
+            [] => return None,
+            [one] => *one,
+            _ => return Some(Err("it has several forms")),
+        };
+        // Properties of its own beside those of its forms: an object put together from several.
+        if ["properties", "items", "if", "not", "dependentSchemas"].iter().any(|k| schema.get(*k).is_some()) {
+            return Some(Err("it has several forms"));
+        }
+        if key == "allOf" && list.len() > 1 {
+            return Some(Err("it has several forms"));
+        }
+        let mut nullable = false;
+        let mut kind: Option<ArgumentType> = None;
+        for form in list {
+            if is_null(form) && key != "allOf" {
+                nullable = true;
+                continue;
+            }
+            match self.read(form, at, depth.saturating_add(1)) {
+                Err(why) => return Some(Err(why)),
+                Ok((one, null)) => {
+                    nullable |= null;
+                    if kind.as_ref().is_some_and(|other| *other != one) {
+                        return Some(Err("it has several forms"));
+                    }
+                    kind = Some(one);
+                }
+            }
+        }
+        Some(kind.map(|kind| (kind, nullable)).ok_or("it can only be null"))
+    }
+
     fn read(&mut self, schema: &Value, at: &str, depth: usize) -> Result<(ArgumentType, bool), &'static str> {
         if depth > DEPTH_MAX {
             return Err("it nests too deep or refers to itself");
@@ -102,17 +147,24 @@ impl Reader<'_> {
             let target = target.strip_prefix('#').and_then(|path| root.pointer(path));
             return self.read(target.ok_or("its `$ref` leads nowhere")?, at, depth.saturating_add(1));
         }
-        if ["anyOf", "oneOf", "allOf", "if", "not"].iter().any(|k| schema.get(*k).is_some()) {
-            return Err("it has several forms");
-        }
-        let (kind, nullable) = kind(schema)?;
+        let (kind, nullable) = match (kind(schema), self.forms(schema, at, depth)) {
+            // What stands beside a scalar type only restricts it.
+            (Ok(scalar @ ("string" | "integer" | "boolean" | "number", _)), _) => scalar,
+            (_, Some(form)) => return form,
+            (Ok(_), None) if ["if", "not", "dependentSchemas"].iter().any(|k| schema.get(*k).is_some()) => {
+                return Err("it has several forms");
+            }
+            (kind, None) => kind?,
+        };
         let kind = match kind {
             "string" => ArgumentType::Text,
             "integer" => ArgumentType::Integer,
             "boolean" => ArgumentType::Truth,
             "number" => ArgumentType::Decimal,
             "object" => {
-                if schema.get("additionalProperties").is_some_and(|more| more != &Value::Bool(false)) {
+                let closed = |key: &str| schema.get(key) == Some(&Value::Bool(false));
+                let open = schema.get("additionalProperties").is_some() && !closed("additionalProperties");
+                if open || !(closed("additionalProperties") || closed("unevaluatedProperties")) {
                     return Err("its properties are open");
                 }
                 ArgumentType::Record(self.attributes(schema, at, depth))
@@ -134,6 +186,16 @@ impl Reader<'_> {
     }
 }
 
+/// Whether nothing but null fits the schema.
+fn is_null(schema: &Value) -> bool {
+    schema.get("type").and_then(Value::as_str) == Some("null")
+        || schema.get("const").is_some_and(Value::is_null)
+        || schema
+            .get("enum")
+            .and_then(Value::as_array)
+            .is_some_and(|all| !all.is_empty() && all.iter().all(Value::is_null))
+}
+
 /// The JSON type, and whether null is another.
 fn kind(schema: &Value) -> Result<(&str, bool), &'static str> {
     match schema.get("type") {
@@ -150,13 +212,15 @@ fn kind(schema: &Value) -> Result<(&str, bool), &'static str> {
             let constant = schema.get("const").into_iter();
             let values: Vec<&Value> =
                 constant.chain(schema.get("enum").and_then(Value::as_array).into_iter().flatten()).collect();
+            let nullable = values.iter().any(|value| value.is_null());
+            let values: Vec<&Value> = values.into_iter().filter(|value| !value.is_null()).collect();
             let all = |test: fn(&Value) -> bool| !values.is_empty() && values.iter().all(|v| test(v));
             if all(Value::is_string) {
-                Ok(("string", false))
+                Ok(("string", nullable))
             } else if all(Value::is_i64) {
-                Ok(("integer", false))
+                Ok(("integer", nullable))
             } else if all(Value::is_boolean) {
-                Ok(("boolean", false))
+                Ok(("boolean", nullable))
             } else {
                 Err("it has no type")
             }
@@ -344,7 +408,7 @@ fn context_type(arguments: &BTreeMap<String, Attribute>) -> Value {
         ("statement", common("Statement"), false),
         ("session", common("Counters"), true),
         ("agent_today", common("Counters"), true),
-        ("provenance", texts(), true),
+        ("given", texts(), true),
         ("time", common("Time"), true),
         ("approval", common("Approval"), false),
         ("args", record_type(arguments), true),

@@ -1,51 +1,18 @@
 //! What is allowed in policies and tools and probably not meant.
 
-use alloc::{collections::BTreeSet, format, string::ToString as _, sync::Arc, vec::Vec};
+use alloc::{format, sync::Arc, vec::Vec};
 
 use cedar_policy::{ActionConstraint, Authorizer, EntityUid, PolicySet};
 
 use crate::{
     category,
     effect::Effect,
-    policy::{AgentSpec, Policies},
+    policy::Policies,
     schema::CATEGORY,
     slice::Slice,
-    source::{Layer, PolicyError, Rule},
+    source::{PolicyError, Rule},
     tool::ToolSpec,
 };
-
-/// Names in policies that nothing has. Cedar takes any name, so a typing error would never match.
-pub(crate) fn names_nobody(
-    rules: &[Rule],
-    tools: &[Arc<ToolSpec>],
-    agents: &[AgentSpec],
-) -> Vec<PolicyError> {
-    let mut known: BTreeSet<(&str, &str)> = BTreeSet::new();
-    for agent in agents {
-        known.insert(("Agent", agent.id.as_str()));
-        known.extend(agent.teams.iter().map(|t| ("Team", t.as_str())));
-    }
-    for tool in tools {
-        known.insert(("System", tool.system.name.as_str()));
-        known.insert(("Environment", &tool.system.environment));
-        known.insert(("Account", &tool.system.account));
-    }
-    let mut warnings = Vec::new();
-    for rule in rules.iter().filter(|r| r.layer == Layer::User) {
-        for literal in rule.policy.entity_literals() {
-            let (kind, id) = (literal.type_name().to_string(), literal.id().unescaped());
-            if kind != "Action" && !known.contains(&(kind.as_str(), id)) {
-                warnings.push(PolicyError {
-                    file: rule.file.clone(),
-                    span: rule.span.clone(),
-                    message: format!("policy `{}` names `{kind}::\"{id}\"`, which nothing has", rule.id),
-                    help: Some("correct the name, or configure what has it".into()),
-                });
-            }
-        }
-    }
-    warnings
-}
 
 /// Categories that nobody knows, and rules that miss what is only observed.
 pub(crate) fn categories(tools: &[Arc<ToolSpec>], rules: &[Rule]) -> Vec<PolicyError> {

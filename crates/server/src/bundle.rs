@@ -11,7 +11,8 @@ use std::{
 };
 
 use countersign_gate::Vault;
-use countersign_rules::{AgentSpec, GroupName, Policies, Refusal, ToolName, ToolSpec};
+use countersign_rules::budget::Unit;
+use countersign_rules::{AgentSpec, GroupName, Observed, Observer, Policies, Refusal, ToolName, ToolSpec};
 use countersign_sql::Snapshot;
 use countersign_tools::{
     AnyTool, Systems, ToolStatus,
@@ -145,10 +146,17 @@ impl Bundle {
         };
         let mut warnings: Vec<String> = policies.warnings().iter().map(ToString::to_string).collect();
         warnings.extend(unanswerable(config, &policies));
+        warnings.extend(moneyless(config, &specs));
         if config.policies.is_empty() {
             warnings.push("there are no policies, so nothing is permitted".into());
         }
         Ok(Self { tools, policies: Arc::new(policies), systems, warnings })
+    }
+}
+
+impl Observer for Bundle {
+    fn observe(&self, tool: &ToolName, arguments: &Value) -> Option<Result<Observed, Refusal>> {
+        self.tools.get(tool).map(|offer| offer.tool.observe(arguments.clone()))
     }
 }
 
@@ -214,6 +222,36 @@ pub(crate) fn agents(config: &Config) -> Vec<AgentSpec> {
         .collect();
     let undo = undo::agent().ok().filter(|_| !accounts.is_empty());
     written.chain(undo.map(|id| AgentSpec { id, teams: BTreeSet::new(), accounts })).collect()
+}
+
+/// Budgets of money that count every tool, where some tell no amount: such a call has no sum to reserve, and is refused.
+fn moneyless(config: &Config, specs: &[Arc<ToolSpec>]) -> Vec<String> {
+    let tells = |spec: &ToolSpec| match config.tools.get(&spec.name).map(|tool| &tool.definition) {
+        Some(AnyDefinition::Http(http)) => http.amount.is_some(),
+        Some(AnyDefinition::Mcp(mcp)) => mcp.amount.is_some(),
+        Some(AnyDefinition::Sql(_)) | None => false,
+    };
+    let counted = config
+        .budgets
+        .iter()
+        .filter(|budget| matches!(budget.unit, Unit::Money(_)) && budget.tools.is_none());
+    counted
+        .filter_map(|budget| {
+            let silent: Vec<String> = specs
+                .iter()
+                .filter(|spec| spec.effect.ceiling() >= budget.effect_min && !tells(spec))
+                .map(|spec| format!("`{}`", spec.name))
+                .collect();
+            (!silent.is_empty()).then(|| {
+                format!(
+                    "budget `{}` counts the money of every tool, and calls of {} tell no amount, so they are refused: \
+                     name its `tools`, or raise its `effect_min`",
+                    budget.name,
+                    silent.join(", ")
+                )
+            })
+        })
+        .collect()
 }
 
 /// Groups that are asked and have too few people: such requests can only expire.

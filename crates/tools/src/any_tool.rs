@@ -6,10 +6,10 @@ use std::{
 };
 
 use countersign_gate::{
-    Answer, Gate, Ledger, NotRecalled, Recalled, Tool as _, Upkeep, Vault,
+    Answer, Form, Gate, Ledger, NotRecalled, Recalled, Tool as _, Upkeep, Vault,
     ledger::{ApprovalRecord, CallRecord},
 };
-use countersign_rules::{RawCall, Refusal, Requester, SystemName, ToolSpec};
+use countersign_rules::{Observed, RawCall, Refusal, Requester, SystemName, ToolSpec};
 use serde_json::Value;
 
 use crate::{
@@ -238,13 +238,20 @@ impl AnyTool {
     /// Whether a call with these arguments can be undone from here: its tool is declared so, and sees it so.
     #[must_use]
     pub fn reversible(&self, arguments: &Value) -> bool {
-        let seen = match self {
-            Self::Sql(tool) => tool.parse(arguments).is_ok_and(|parsed| parsed.reversible),
-            Self::Http(tool) => tool.parse(arguments).is_ok_and(|parsed| parsed.reversible),
-            Self::Mcp(tool) => tool.parse(arguments).is_ok_and(|parsed| parsed.reversible),
-            Self::Undo(tool) => tool.parse(arguments).is_ok_and(|parsed| parsed.reversible),
-        };
-        seen && self.spec().reversible
+        self.observe(arguments.clone()).is_ok_and(|observed| observed.reversible)
+    }
+
+    /// What a call with these arguments is seen to do, as the gate would see it.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that such a call would get for its form.
+    pub fn observe(&self, arguments: Value) -> Result<Observed, Refusal> {
+        match self {
+            Self::Sql(tool) => Form::read(&**tool, arguments).map(|form| form.observed),
+            Self::Http(tool) => Form::read(&**tool, arguments).map(|form| form.observed),
+            Self::Mcp(tool) => Form::read(&**tool, arguments).map(|form| form.observed),
+            Self::Undo(tool) => Form::read(&**tool, arguments).map(|form| form.observed),
+        }
     }
 
     /// The schema of the arguments as agents see it, with the reserved field for their reason.

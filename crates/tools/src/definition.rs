@@ -431,10 +431,52 @@ pub struct HttpRequest {
 /// Where the amount and its currency come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AmountDefinition {
-    /// The number, in minor units: a whole number, not negative.
+    /// The number: a whole number of minor units, not negative, unless `scale` says otherwise.
     pub minor: AmountSource,
+    /// How many decimal places the number has, when it is in major units: with 2, `98.7` is 9870 minor units. From 1 to 4.
+    pub scale: Option<u32>,
     /// The currency: an ISO 4217 code.
     pub currency: CurrencySource,
+}
+
+impl AmountDefinition {
+    /// Why an argument of this schema cannot be the amount, if it cannot: a number with a fraction would be taken for minor
+    /// units, a hundred times too few.
+    #[must_use]
+    pub fn unfit(&self, arguments: &Value) -> Option<String> {
+        let AmountSource::Argument(name) = &self.minor else { return None };
+        let kind = arguments.pointer(&format!("/properties/{name}/type")).and_then(Value::as_str);
+        match (kind, self.scale) {
+            (Some("integer"), _) | (Some("number" | "string"), Some(_)) => None,
+            (Some("number"), None) => Some(format!(
+                "takes `{name}` for minor units, and it is a `number`, which may have a fraction"
+            )),
+            _ => Some(format!("takes `{name}` for an amount, and it is no number")),
+        }
+    }
+
+    /// The amount in minor units; nothing where it is no such number, negative, or finer than `scale` says.
+    #[must_use]
+    pub fn minor_units(&self, told: &Value) -> Option<u64> {
+        let text = match told {
+            Value::Number(number) => number.to_string(),
+            Value::String(text) if self.scale.is_some() => text.clone(),
+            Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+                return None;
+            }
+        };
+        let (whole, places) = text.split_once('.').unwrap_or((&text, ""));
+        let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+        if whole.is_empty() || !digits(whole) || !digits(places) {
+            return None;
+        }
+        let places = places.trim_end_matches('0');
+        let scale = usize::try_from(self.scale.unwrap_or(0)).ok()?;
+        if places.len() > scale {
+            return None;
+        }
+        format!("{whole}{places:0<scale$}").parse().ok()
+    }
 }
 
 /// Where an amount comes from.
@@ -530,3 +572,45 @@ impl fmt::Display for DefinitionError {
 }
 
 impl std::error::Error for DefinitionError {}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_amount_is_exact_or_none() {
+        let amount = |scale| AmountDefinition {
+            minor: AmountSource::Argument("amount".into()),
+            scale,
+            currency: CurrencySource::Argument("currency".into()),
+        };
+        for (scale, told, units) in [
+            (None, json!(500), Some(500)),
+            (None, json!(50.0), Some(50)),
+            (None, json!(98.7), None),
+            (None, json!("500"), None),
+            (None, json!(-5), None),
+            (Some(2), json!(98.7), Some(9_870)),
+            (Some(2), json!(50), Some(5_000)),
+            (Some(2), json!(50.0), Some(5_000)),
+            (Some(2), json!("98.70"), Some(9_870)),
+            (Some(2), json!("98.701"), None),
+            (Some(2), json!(0.07), Some(7)),
+            (Some(2), json!(1e3), Some(100_000)),
+            (Some(2), json!(1e300), None),
+            (Some(2), json!("1e3"), None),
+            (Some(2), json!("-1.00"), None),
+            (Some(2), json!(""), None),
+            (Some(3), json!(1.234), Some(1_234)),
+        ] {
+            assert_eq!(amount(scale).minor_units(&told), units, "{told} at {scale:?}");
+        }
+        let schema = |kind: &str| json!({ "properties": { "amount": { "type": kind } } });
+        assert!(amount(None).unfit(&schema("number")).is_some_and(|why| why.contains("fraction")));
+        assert!(amount(None).unfit(&schema("string")).is_some());
+        assert_eq!(amount(None).unfit(&schema("integer")), None);
+        assert_eq!(amount(Some(2)).unfit(&schema("number")), None);
+    }
+}

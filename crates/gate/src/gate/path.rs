@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_rules::{
-    ApprovalFact, Call, CallDigest, Code, Decision, Effect, Facts, PolicyId, RawCall, Reach, Refusal,
-    Requester, StatementFacts, StoredCall, arguments::split_reason, decide,
+    ApprovalFact, Call, CallDigest, Code, Decision, Effect, Facts, Observed, PolicyId, RawCall, Reach,
+    Refusal, Requester, StoredCall, decide,
 };
 use serde_json::Value;
 
 use super::{
-    ARGUMENTS_BYTES_MAX, Gate,
+    Gate,
     refusal::{bad_id, beyond_tool, extent, halted, refused, unavailable},
     room::NoRoom,
 };
@@ -17,6 +17,7 @@ use crate::{
     answer::Answer,
     clock::{call_id, decision_id},
     entry::Entry,
+    form::Form,
     ledger::{ApprovalRecord, Ledger, Standing},
     tool::{Evidence, MeasureError, Measured, Tool},
     warrant::{Limits, Permitted, Probe},
@@ -24,14 +25,6 @@ use crate::{
 
 /// How often a call is decided again because its session's history moved meanwhile, before it is refused.
 const DECISIONS_MAX: u32 = 64;
-
-/// What a call was seen to be, beside its parsed arguments.
-pub(super) struct Seen {
-    effect: Effect,
-    categories: BTreeSet<String>,
-    statement: Option<StatementFacts>,
-    reversible: bool,
-}
 
 /// How a round along the path ended.
 pub(super) enum Round<A> {
@@ -61,54 +54,28 @@ impl<L: Ledger> Gate<L> {
         tool: &T,
         requester: &Requester,
         arguments: Value,
-    ) -> Result<(Call<T::Args>, Seen), Refusal> {
+    ) -> Result<(Call<T::Args>, Observed), Refusal> {
         let spec = tool.spec();
-        let (arguments, reason) = split_reason(arguments)?;
-        let canonical = countersign_audit::canonical::to_canonical_string(&arguments)
-            .map_err(|why| Refusal::new(Code::InvalidArguments, why.to_string()))?;
-        let size = canonical.len();
-        if size > ARGUMENTS_BYTES_MAX {
-            let message = format!("the arguments have {size} bytes, more than {ARGUMENTS_BYTES_MAX}");
-            return Err(Refusal::new(Code::InvalidArguments, message).help("send less in one call"));
-        }
-        let parsed = tool.parse(&arguments)?;
-        if parsed.effect > spec.effect.ceiling() {
-            let message = format!(
-                "the call is seen to be `{}`, and tool `{}` is declared to be no more than `{}`",
-                parsed.effect,
-                spec.name,
-                spec.effect.ceiling()
-            );
-            return Err(Refusal::new(Code::StatementRefused, message)
-                .help("the tool's author must declare the effect that its calls have"));
-        }
-        let digest = CallDigest::of_canonical(&spec.name, &spec.version, &canonical);
+        let form = Form::read(tool, arguments)?;
+        let digest = CallDigest::of_canonical(&spec.name, &spec.version, &form.canonical);
         let id = call_id(self.clock.now_ms(), &*self.entropy).map_err(|why| bad_id(&why))?;
-        let mut categories = spec.categories.clone();
-        categories.extend(parsed.categories);
-        let seen = Seen {
-            effect: parsed.effect.max(spec.effect.floor()),
-            categories,
-            statement: parsed.statement,
-            reversible: spec.reversible && parsed.reversible,
-        };
         let call = Call {
             id,
             requester: requester.clone(),
             tool: Arc::clone(spec),
-            arguments,
+            arguments: form.arguments,
             digest,
-            reason,
-            parsed: parsed.args,
+            reason: form.reason,
+            parsed: form.parsed,
         };
-        Ok((call, seen))
+        Ok((call, form.observed))
     }
 
     pub(super) fn parse_stored<T: Tool>(
         &self,
         tool: &T,
         stored: &StoredCall,
-    ) -> Result<(Call<T::Args>, Seen), Refusal> {
+    ) -> Result<(Call<T::Args>, Observed), Refusal> {
         let (call, seen) = self.parse(tool, &stored.requester, stored.arguments.clone())?;
         Ok((Call { id: stored.id.clone(), reason: stored.reason.clone(), ..call }, seen))
     }
@@ -118,7 +85,7 @@ impl<L: Ledger> Gate<L> {
         &self,
         tool: &T,
         mut call: Call<T::Args>,
-        seen: &Seen,
+        seen: &Observed,
         mut granted: Option<&ApprovalRecord>,
     ) -> Answer {
         let mut exceeded: Option<Reach> = None;
@@ -156,7 +123,7 @@ impl<L: Ledger> Gate<L> {
         &self,
         tool: &T,
         call: Call<T::Args>,
-        seen: &Seen,
+        seen: &Observed,
         granted: Option<&ApprovalRecord>,
         exceeded: Option<&Reach>,
         proposed: bool,
@@ -299,7 +266,7 @@ impl<L: Ledger> Gate<L> {
 
     pub(super) fn facts(
         &self,
-        seen: &Seen,
+        seen: &Observed,
         standing: &Standing,
         granted: Option<&ApprovalRecord>,
         now_ms: i64,

@@ -52,6 +52,11 @@ const PLAIN: &[&str] = &[
     "$anchor",
     "$ref",
     "$schema",
+    "$id",
+    // They say how a text is to be read and not which texts there are.
+    "contentMediaType",
+    "contentEncoding",
+    "contentSchema",
 ];
 /// Keywords that hold a schema for a part of the value.
 const PART: &[&str] = &[
@@ -71,6 +76,9 @@ const SELF_LIST: &[&str] = &["allOf", "anyOf", "oneOf"];
 /// Keywords that hold schemas by name, for the value itself.
 const SELF_BY_NAME: &[&str] = &["$defs", "dependentSchemas"];
 
+/// The types of JSON Schema.
+const TYPES: &[&str] = &["string", "integer", "number", "boolean", "object", "array", "null"];
+
 /// Formats that are enforced. Others are refused, because nobody would check them.
 const FORMATS: &[&str] = &[
     "date",
@@ -88,7 +96,47 @@ const FORMATS: &[&str] = &[
     "uuid",
 ];
 
-const JSON_SCHEMA_2020_12: &str = "https://json-schema.org/draft/2020-12/schema";
+/// Formats that say how a value is stored or shown and not which values there are. They are kept as remarks.
+const REMARKS: &[&str] = &[
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float",
+    "double",
+    "decimal",
+    "byte",
+    "binary",
+    "base64",
+    "base64url",
+    "password",
+    "char",
+    "iri",
+    "iri-reference",
+    "idn-email",
+    "idn-hostname",
+    "uri-template",
+    "relative-json-pointer",
+    "url",
+    "path",
+    "file-path",
+    "directory-path",
+    "multi-line",
+    "textarea",
+    "markdown",
+    "html",
+    "color",
+];
+
+/// What the names of all dialects of JSON Schema have in them.
+const JSON_SCHEMA: &str = "json-schema.org/";
+/// And the one that is enforced.
+const LATEST: &str = "json-schema.org/draft/2020-12/schema";
 
 pub(super) fn bad(pointer: &str, message: impl Into<String>, help: &str) -> BadSchema {
     let help = if help.is_empty() { None } else { Some(String::from(help)) };
@@ -129,8 +177,87 @@ pub(super) fn any(written: &Value) -> Result<Value, BadSchema> {
         return Err(bad("/", "must be a table of arguments or a JSON Schema", ""));
     };
     let mut schema = if is_full(members) { written.clone() } else { from_short(members, "")? };
+    dialect(&mut schema)?;
+    translate(&mut schema, 0);
     close(&mut schema, &Position { at: String::new(), depth: 0, own: true, frozen: false })?;
     Ok(schema)
+}
+
+/// Takes any published dialect of JSON Schema: what differs is translated.
+fn dialect(schema: &mut Value) -> Result<(), BadSchema> {
+    let Some(members) = schema.as_object_mut() else { return Ok(()) };
+    match members.get("$schema").and_then(Value::as_str) {
+        Some(name) if name.contains(LATEST) => {}
+        Some(name) if name.contains(JSON_SCHEMA) => {
+            members.remove("$schema");
+        }
+        Some(_) => {
+            let help = "write JSON Schema 2020-12, or leave `$schema` out";
+            return Err(bad("/$schema", "is another dialect", help));
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+/// Writes what older drafts and OpenAPI 3.0 say as JSON Schema 2020-12 does.
+fn translate(schema: &mut Value, depth: usize) {
+    let Some(members) = schema.as_object_mut().filter(|_| depth <= DEPTH_MAX.saturating_mul(2)) else {
+        return;
+    };
+    if let Some(definitions) = members.remove("definitions") {
+        members.entry("$defs").or_insert(definitions);
+    }
+    if let Some(Value::String(target)) = members.get_mut("$ref")
+        && let Some(name) = target.strip_prefix("#/definitions/")
+    {
+        *target = format!("#/$defs/{name}");
+    }
+    if members.get("items").is_some_and(Value::is_array) {
+        if let Some(items) = members.remove("items") {
+            members.insert("prefixItems".into(), items);
+        }
+        if let Some(more) = members.remove("additionalItems") {
+            members.insert("items".into(), more);
+        }
+    }
+    if members.remove("nullable") == Some(Value::Bool(true)) {
+        match members.get_mut("type") {
+            Some(Value::String(one)) => {
+                let kinds = json!([one.as_str(), "null"]);
+                members.insert("type".into(), kinds);
+            }
+            _ => {
+                let whole = core::mem::take(members);
+                members.insert("anyOf".into(), json!([whole, { "type": "null" }]));
+            }
+        }
+        if let Some(Value::Array(values)) = members.get_mut("enum")
+            && !values.contains(&Value::Null)
+        {
+            values.push(Value::Null);
+        }
+    }
+    if members.get("format").and_then(Value::as_str).is_some_and(|name| REMARKS.contains(&name))
+        && let Some(format) = members.remove("format")
+    {
+        members.insert("x-format".into(), format);
+    }
+    let below = depth.saturating_add(1);
+    for (keyword, value) in members.iter_mut() {
+        let key = keyword.as_str();
+        if PART.contains(&key) || SELF.contains(&key) {
+            translate(value, below);
+        } else if PARTS_BY_NAME.contains(&key) || SELF_BY_NAME.contains(&key) {
+            value
+                .as_object_mut()
+                .into_iter()
+                .flat_map(Map::values_mut)
+                .for_each(|part| translate(part, below));
+        } else if SELF_LIST.contains(&key) || key == "prefixItems" {
+            value.as_array_mut().into_iter().flatten().for_each(|part| translate(part, below));
+        }
+    }
 }
 
 /// Short form: each member is an argument. A full schema says a type, or is marked as one.
@@ -156,7 +283,10 @@ fn from_short(members: &Map<String, Value>, at: &str) -> Result<Value, BadSchema
             }
         }
         let typed = ["type", "enum", "const", "$ref", "anyOf", "oneOf", "allOf"];
-        if !typed.iter().any(|k| property.get(*k).is_some_and(|v| !v.is_object() || *k == "const")) {
+        // An empty table takes anything.
+        if !property.is_empty()
+            && !typed.iter().any(|k| property.get(*k).is_some_and(|v| !v.is_object() || *k == "const"))
+        {
             return Err(bad(
                 &at,
                 "says nothing about its type",
@@ -215,7 +345,7 @@ fn close(schema: &mut Value, position: &Position) -> Result<(), BadSchema> {
         let key = keyword.as_str();
         let here = position.below(key, false);
         if PLAIN.contains(&key) {
-            plain(key, value, &here.at, position.depth)?;
+            plain(key, value, &here.at)?;
         } else if PART.contains(&key) {
             close(value, &Position { own: true, ..here })?;
         } else if SELF.contains(&key) {
@@ -240,19 +370,24 @@ fn close(schema: &mut Value, position: &Position) -> Result<(), BadSchema> {
         }
     }
     if position.own && !position.frozen {
-        fill_in(members);
+        fill_in(members, position.depth == 0);
     }
     Ok(())
 }
 
-fn plain(keyword: &str, value: &Value, at: &str, depth: usize) -> Result<(), BadSchema> {
+fn plain(keyword: &str, value: &Value, at: &str) -> Result<(), BadSchema> {
     match (keyword, value.as_str()) {
         ("$ref", Some(target)) if !target.starts_with("#/$defs/") => {
             Err(bad(at, "leaves the schema", "refer to `#/$defs/…` only"))
         }
-        ("$schema", Some(name)) if depth > 0 || name.trim_end_matches('#') != JSON_SCHEMA_2020_12 => {
-            Err(bad(at, "is another dialect", "write JSON Schema 2020-12, or leave `$schema` out"))
-        }
+        ("type", _) => match types(value).find(|name| !TYPES.contains(name)) {
+            Some(name) => Err(bad(
+                at,
+                format!("`{}` is no type of JSON Schema", cut(name)),
+                &format!("write one of {}", TYPES.join(", ")),
+            )),
+            None => Ok(()),
+        },
         ("format", Some(name)) if !FORMATS.contains(&name) => Err(bad(
             at,
             format!("`{}` is not a format that is enforced", cut(name)),
@@ -262,8 +397,13 @@ fn plain(keyword: &str, value: &Value, at: &str, depth: usize) -> Result<(), Bad
     }
 }
 
-/// Closes an object that does not say whether it is open.
-fn fill_in(members: &mut Map<String, Value>) {
+fn types(value: &Value) -> impl Iterator<Item = &str> {
+    value.as_str().into_iter().chain(value.as_array().into_iter().flatten().filter_map(Value::as_str))
+}
+
+/// Closes an object that does not say whether it is open. One that says nothing of its properties takes any, but for the
+/// arguments themselves, of which there are then none.
+fn fill_in(members: &mut Map<String, Value>, whole: bool) {
     let has = |key: &str| members.contains_key(key);
     if has("additionalProperties") || has("unevaluatedProperties") {
         return;
@@ -275,7 +415,7 @@ fn fill_in(members: &mut Map<String, Value>) {
     });
     if composed {
         members.insert("unevaluatedProperties".into(), Value::Bool(false));
-    } else if object || has("properties") || has("patternProperties") {
+    } else if (object && whole) || has("properties") || has("patternProperties") {
         members.insert("additionalProperties".into(), Value::Bool(false));
     }
 }

@@ -101,12 +101,6 @@ fn what_would_not_be_enforced_is_refused_when_written() {
     for (written, at, fragment) in [
         (json!({ "x": { "type": "string", "format": "phone" } }), "/properties/x/format", "`phone`"),
         (json!({ "x": { "type": "integer", "mimimum": 1 } }), "/properties/x/mimimum", "keyword"),
-        (
-            json!({ "x": { "type": "string", "contentEncoding": "base64" } }),
-            "/properties/x/contentEncoding",
-            "",
-        ),
-        (json!({ "x": {} }), "/x", "type"),
         (json!({ "x": "string" }), "/x", "table"),
         (json!({ "x": { "type": "string", "optional": "yes" } }), "/x", "optional"),
         (json!({ "_reason": { "type": "string" } }), "/_reason", "reserved"),
@@ -114,11 +108,9 @@ fn what_would_not_be_enforced_is_refused_when_written() {
         (json!({ "x": { "$ref": "https://example.org/s" } }), "/properties/x/$ref", "leaves"),
         (json!({ "x": { "$ref": "#/properties/x" } }), "/properties/x/$ref", "leaves"),
         (json!({ "type": "array", "items": { "type": "string" } }), "/type", "object"),
-        (
-            json!({ "type": "object", "$schema": "http://json-schema.org/draft-07/schema#" }),
-            "/$schema",
-            "dialect",
-        ),
+        (json!({ "type": "object", "$schema": "https://example.com/other" }), "/$schema", "dialect"),
+        (json!({ "x": { "type": "int" } }), "/properties/x/type", "`int` is no type"),
+        (json!({ "x": { "type": ["string", "nul"] } }), "/properties/x/type", "`nul` is no type"),
         (json!({ "type": "object", "optional": true }), "/optional", "keyword"),
         (json!({ "x": { "type": "text" } }), "/properties/x/type", ""),
         (json!({ "x": { "type": "string", "pattern": "(" } }), "/properties/x/pattern", ""),
@@ -215,12 +207,17 @@ fn the_reason_is_advertised_and_taken_out() {
     assert!(!shown["required"].as_array().unwrap().contains(&json!(REASON_FIELD)));
     assert!(schema.schema()["properties"].get(REASON_FIELD).is_none());
 
-    let call = json!({ "customer_id": CUSTOMER, "months": 1, "_reason": "monthly report" });
+    let call = json!({ "customer_id": CUSTOMER, "months": 1, "countersign_reason": "monthly report" });
     let (arguments, reason) = split_reason(call).unwrap();
     assert_eq!(reason.as_deref(), Some("monthly report"));
     schema.check(&arguments).unwrap();
 
-    for bad in [json!(1), json!("x".repeat(REASON_CHARS_MAX + 1)), json!(null)] {
+    // The name that was advertised before is still taken, and null is nothing.
+    let both = json!({ "countersign_reason": null, "_reason": "older" });
+    assert_eq!(split_reason(both).unwrap(), (json!({}), Some("older".into())));
+    let both = json!({ "countersign_reason": "new", "_reason": "older" });
+    assert_eq!(split_reason(both).unwrap(), (json!({}), Some("new".into())));
+    for bad in [json!(1), json!("x".repeat(REASON_CHARS_MAX + 1))] {
         let refusal = split_reason(json!({ "months": 1, "_reason": bad })).unwrap_err();
         assert_eq!(refusal.code, Code::InvalidArguments);
         assert!(refusal.message.contains("`/_reason`") && refusal.message.len() < 100, "{refusal}");
@@ -292,4 +289,60 @@ mod properties {
             }
         }
     }
+}
+
+#[test]
+fn null_for_what_is_optional_is_leaving_it_out() {
+    let schema = Arguments::parse(&json!({
+        "to": { "type": "string" },
+        "cc": { "type": "string", "optional": true },
+        "note": { "anyOf": [{ "type": "string" }, { "type": "null" }], "optional": true },
+        "kind": { "enum": ["a", "b"], "optional": true },
+        "inner": { "type": "object", "optional": true, "properties": { "x": { "type": "integer", "optional": true } } },
+    }));
+    let schema = schema.unwrap();
+    let given =
+        json!({ "to": "t", "cc": null, "note": null, "kind": null, "inner": { "x": null }, "other": null });
+    let left = without_nulls(schema.schema(), given);
+    // Null where null means something stays, and so does what the schema does not know.
+    assert_eq!(left, json!({ "to": "t", "note": null, "inner": {}, "other": null }));
+    // What is required is missing, not absent.
+    assert_eq!(without_nulls(schema.schema(), json!({ "to": null })), json!({ "to": null }));
+    assert!(schema.check(&json!({ "to": null })).is_err());
+}
+
+#[test]
+fn published_schemas_are_taken_as_they_are() {
+    let schema = Arguments::parse(&json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "$id": "https://example.com/tool",
+        "type": "object",
+        "definitions": { "Id": { "type": "integer", "format": "uint32", "minimum": 0 } },
+        "properties": {
+            "id": { "$ref": "#/definitions/Id" },
+            "size": { "type": "integer", "format": "int64" },
+            "blob": { "type": "string", "format": "byte", "contentMediaType": "image/png", "contentEncoding": "base64" },
+            "name": { "type": "string", "nullable": true },
+            "pair": { "type": "array", "items": [{ "type": "string" }, { "type": "integer" }] },
+            "any": {},
+            "open": { "type": "object" },
+            "definitions": { "type": "string" },
+        },
+        "required": ["id"],
+    }));
+    let schema = schema.unwrap();
+    let fits = |arguments: Value| schema.check(&arguments).is_ok();
+    assert!(fits(
+        json!({ "id": 1, "size": 2, "blob": "AA==", "name": null, "pair": ["a", 1], "any": [1], "open": { "k": 1 }, "definitions": "d" })
+    ));
+    assert!(
+        !fits(json!({ "id": -1 }))
+            && !fits(json!({ "id": 1, "other": 1 }))
+            && !fits(json!({ "id": 1, "pair": [1] }))
+    );
+    let short = Arguments::parse(&json!({ "x": {}, "nullable": { "type": "string" } })).unwrap();
+    assert!(short.check(&json!({ "x": [null], "nullable": "a" })).is_ok());
+    // A format that is a typing error, or a dialect that is none, is still refused.
+    assert!(Arguments::parse(&json!({ "x": { "type": "string", "format": "emial" } })).is_err());
+    assert!(Arguments::parse(&json!({ "type": "object", "$schema": "https://example.com/mine" })).is_err());
 }

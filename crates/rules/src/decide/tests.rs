@@ -160,8 +160,9 @@ fn what_would_fail_later_does_not_load() {
          when { context.args has share && context.args.share.greaterThan(decimal(\"0.5\")) };",
     )
     .unwrap();
+    // Most tools have no such argument: the policy must say which it is about.
     load("forbid (principal, action, resource) when { context.args has amount && context.args.amount > 1 };")
-        .unwrap();
+        .unwrap_err();
 }
 
 #[test]
@@ -502,15 +503,9 @@ fn the_digest_names_meaning_not_layout() {
 
 #[test]
 fn doubtful_policies_are_warned_about() {
-    let rules = policies(
-        "permit (principal == Agent::\"bto\", action, resource in Environment::\"prodution\");
-         forbid (principal, action in Action::\"category:schema\", resource);
-         permit (principal, action == Action::\"read\", resource) when { context.args has amount };",
-    );
+    let rules = policies("forbid (principal, action in Action::\"category:money\", resource);");
     let said: Vec<String> = rules.warnings().iter().map(ToString::to_string).collect();
-    for fragment in ["bto", "prodution", "declared categories only", "impossible"] {
-        assert!(said.iter().any(|w| w.contains(fragment)), "{fragment}: {said:?}");
-    }
+    assert!(said.iter().any(|w| w.contains("declared categories only")), "{said:?}");
     assert!(policies(ALL).warnings().is_empty());
     assert!(default_pack().warnings().is_empty());
     assert!(policies("").schema_text().contains("entity System"));

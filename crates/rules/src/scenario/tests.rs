@@ -18,7 +18,7 @@ const NO_TOOLS: &[Arc<ToolSpec>] = &[];
 const NO_AGENTS: &[AgentSpec] = &[];
 
 fn deployment(sources: &[PolicySource]) -> Deployment<'_> {
-    Deployment { sources, tools: NO_TOOLS, agents: NO_AGENTS }
+    Deployment { observer: &(), sources, tools: NO_TOOLS, agents: NO_AGENTS }
 }
 
 /// Runs a file; every case must hold. Returns the policies that applied somewhere.
@@ -137,7 +137,7 @@ fn the_examples_of_the_manual_are_true() {
 
     let [case] = examples("toml").try_into().unwrap();
     let case: Scenario = toml::from_str(&case).unwrap();
-    let folder = Deployment { sources: &sources[..1], tools: &tools, agents: &agents };
+    let folder = Deployment { observer: &(), sources: &sources[..1], tools: &tools, agents: &agents };
     assert_eq!(case.check(&folder).unwrap().mismatches, []);
 }
 
@@ -148,10 +148,10 @@ fn a_question_is_a_case_without_an_answer() {
     let (tools, agents) = (scenario.tools(&folder).unwrap(), scenario.agents(&folder));
     let text = r#"{ "agent": "billing-bot", "tool": "get_invoice", "arguments": { "id": 1 } }"#;
     let question: Question = serde_json::from_str(text).unwrap();
-    let (call, facts) = question.call(&tools, &agents).unwrap();
+    let (call, facts) = question.call(&tools, &agents, &()).unwrap();
     assert_eq!((call.tool.name.as_str(), facts.effect), ("get_invoice", Effect::Read));
     let wrong: Question = serde_json::from_str(&text.replace("1", "true")).unwrap();
-    assert!(wrong.call(&tools, &agents).unwrap_err().contains("`/id`"));
+    assert!(wrong.call(&tools, &agents, &()).unwrap_err().contains("`/id`"));
     assert!(serde_json::from_str::<Question>(&text.replace("agent", "agnet")).is_err());
 }
 

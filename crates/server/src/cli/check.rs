@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use countersign_gate::Vault;
+use countersign_rules::schema::Untyped;
 use serde_json::json;
 
 use super::{Failure, Folder, Outcome, Output, load, policy};
@@ -39,6 +40,7 @@ impl Check {
             "scenarios": judged,
             "systems": config.systems.len(),
             "tools": config.tools.len(),
+            "untyped": bundle.policies.untyped().iter().map(untyped).collect::<Vec<_>>(),
             "warnings": warnings,
         }));
         out.line(format!(
@@ -55,11 +57,19 @@ impl Check {
             ));
         }
         policy::print(&judged, out);
+        for left_out in bundle.policies.untyped() {
+            out.text(&format!("policies cannot look at {}", untyped(left_out)));
+        }
         for warning in &warnings {
             out.line(format!("warning: {warning}"));
         }
         if judged.mismatches() == 0 { Ok(()) } else { Err(Failure::No) }
     }
+}
+
+/// An argument that policies cannot look at.
+fn untyped(left_out: &Untyped) -> String {
+    format!("`{}` of tool `{}`: {}", left_out.argument, left_out.tool, left_out.reason)
 }
 
 /// So many of something, in words.

@@ -152,7 +152,8 @@ fn compare(table: &Matrix, file: &std::path::Path, out: &Output) -> Outcome {
 /// Judges the scenarios of a folder with its tools, agents and policies.
 pub(super) fn judge(config: &Config, bundle: &Bundle) -> Result<Judged, Failure> {
     let (tools, agents) = deployment(config, bundle);
-    let deployment = Deployment { sources: &config.policies, tools: &tools, agents: &agents };
+    let deployment =
+        Deployment { observer: bundle, sources: &config.policies, tools: &tools, agents: &agents };
     let mut judged = Judged::default();
     for (name, text) in &config.scenarios {
         let verdict = match toml::from_str::<Scenario>(text) {
@@ -194,7 +195,7 @@ fn explain_call(path: &std::path::Path, config: &Config, out: &Output) -> Outcom
     let bundle = check::bundle(config)?;
     let (tools, agents) = deployment(config, &bundle);
     let question: Question = serde_json::from_value(from_slice_strict(&std::fs::read(path)?)?)?;
-    let (call, facts) = question.call(&tools, &agents).map_err(anyhow::Error::msg)?;
+    let (call, facts) = question.call(&tools, &agents, &bundle).map_err(anyhow::Error::msg)?;
     let explanation = explain(&call, &facts, &bundle.policies);
     out.value(&explanation);
     out.line(explanation.to_string().trim_end());

@@ -3,6 +3,7 @@
 use std::io::Read as _;
 
 use countersign_audit::from_slice_strict;
+use countersign_rules::call::REASON_FIELD;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -83,7 +84,7 @@ impl Propose {
         if let Some(reason) = &self.reason {
             let object = arguments.as_object_mut();
             let object = object.ok_or_else(|| anyhow::anyhow!("the arguments are no JSON object"))?;
-            object.insert("_reason".into(), Value::from(reason.as_str()));
+            object.insert(REASON_FIELD.into(), Value::from(reason.as_str()));
         }
         let mut body = json!({ "tool": self.tool, "arguments": arguments, "wait_ms": self.wait_ms });
         if let (Some(session), Some(body)) = (&self.session, body.as_object_mut()) {

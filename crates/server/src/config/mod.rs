@@ -331,6 +331,8 @@ fn read(folder: &Path, found: &Found) -> Option<Config> {
         found.push(main.problem(None, message, Some(help)));
     }
 
+    stray(folder, found);
+    principal::distinct(&agents, &people, &main, found);
     for source in files(folder, "tools", "toml", found) {
         let mut reading = Reading::new(folder, &source, found);
         for (name, tool) in tool::tools(&mut reading) {
@@ -435,8 +437,60 @@ fn files(folder: &Path, under: &str, extension: &str, found: &Found) -> Vec<Sour
     names
         .iter()
         .map(|name| Path::new(under).join(name))
-        .filter(|path| path.extension().is_some_and(|e| e == extension))
-        .filter(|path| !path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.')))
+        .filter(|path| is_read(folder, path, extension, found))
         .filter_map(|path| file(folder, &path, found))
         .collect()
+}
+
+/// Whether a file is one of those that are read. What looks like one and would not be is a mistake: a `forbid` in it would
+/// forbid nothing.
+fn is_read(folder: &Path, path: &Path, extension: &str, found: &Found) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let refuse = |message: String, help: String| {
+        found.push(Source::new(path.to_string_lossy().into_owned(), "").problem(None, message, Some(help)));
+        false
+    };
+    let shown = path.display();
+    if folder.join(path).is_dir() {
+        let help = "move its files up: folders within it are not read".to_owned();
+        return refuse(format!("`{shown}` is a folder, and what is in it would not be read"), help);
+    }
+    let hidden = name.starts_with('.');
+    if !hidden && path.extension().is_some_and(|own| own == extension) {
+        return true;
+    }
+    let parts = || name.split(['.', '~']).skip(1).map(str::to_lowercase);
+    if parts().any(|part| part == extension) {
+        let help = format!("name it `….{extension}` to have it read, or move it out of the folder");
+        return refuse(format!("`{shown}` would not be read"), help);
+    }
+    false
+}
+
+/// Policies and folders that lie where nobody reads them.
+fn stray(folder: &Path, found: &Found) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let mut names: Vec<String> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    for name in names {
+        let folders = ["policies", "tools", "scenarios"];
+        let meant = match name.to_lowercase().as_str() {
+            "policy" | "policies" | "polices" => "policies",
+            "tool" | "tools" => "tools",
+            "scenario" | "scenarios" => "scenarios",
+            lower if lower.split('.').skip(1).any(|part| part == "cedar") => "policies",
+            _ => continue,
+        };
+        if !folders.contains(&name.as_str()) {
+            let help = format!(
+                "policies, tools and scenarios are read from `policies/`, `tools/` and `scenarios/`: is it meant for `{meant}/`?"
+            );
+            found.push(Source::new(name.clone(), "").problem(
+                None,
+                format!("`{name}` would not be read"),
+                Some(help),
+            ));
+        }
+    }
 }

@@ -283,8 +283,9 @@ fn amount(mut section: Section<'_, '_>) -> Option<AmountDefinition> {
             })
         },
     );
+    let scale = section.optional("scale", integer(1..=4)).and_then(|scale| u32::try_from(scale).ok());
     section.finish();
-    Some(AmountDefinition { minor: minor?, currency: currency? })
+    Some(AmountDefinition { minor: minor?, scale, currency: currency? })
 }
 
 enum Origin {

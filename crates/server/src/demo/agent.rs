@@ -36,7 +36,7 @@ impl Agent {
 
     /// Proposes an SQL statement, with a reason.
     pub(crate) async fn sql(&self, sql: &str, reason: &str) -> anyhow::Result<Value> {
-        self.call("query_billing", &json!({ "sql": sql, "_reason": reason })).await
+        self.call("query_billing", &json!({ "sql": sql, "countersign_reason": reason })).await
     }
 
     /// Says goodbye.

@@ -72,7 +72,7 @@ pub(crate) async fn run(folder: &Path) -> anyhow::Result<()> {
     let summary = agent
         .call(
             "get_customer_billing_summary",
-            &json!({ "customer": "Alder Ltd", "_reason": "get to know the data" }),
+            &json!({ "customer": "Alder Ltd", "countersign_reason": "get to know the data" }),
         )
         .await?;
     expect(&summary, "done")?;

@@ -90,7 +90,7 @@ async fn what_is_listed_says_what_it_does() {
     let tool = |name: &str| tools.iter().find(|tool| tool.name == name).unwrap();
     let hints = tool("allowed").annotations.as_ref().unwrap();
     assert_eq!((hints.read_only_hint, hints.destructive_hint), (Some(false), Some(false)));
-    assert!(tool("allowed").input_schema["properties"]["_reason"].is_object());
+    assert!(tool("allowed").input_schema["properties"]["countersign_reason"].is_object());
     let effects = tool("effects");
     assert_eq!(effects.annotations.as_ref().unwrap().read_only_hint, Some(true));
     let schema = Value::Object(effects.output_schema.as_ref().unwrap().as_ref().clone());

@@ -106,6 +106,73 @@ fn an_agent_and_a_person_cannot_share_a_name() {
 }
 
 #[test]
+fn names_that_nobody_can_tell_apart_are_mistakes() {
+    let with = |more: &str| mistakes(&format!("{MAIN}\n{more}"), &[]);
+    for more in [
+        "[person.Alice]\ngroups = [\"approvers\"]",
+        "[person.a1ice]\ngroups = [\"approvers\"]",
+        "[agent.ALICE]\naccounts = []",
+    ] {
+        let found = with(more);
+        assert!(found.iter().any(|told| told.contains("look alike")), "{more}: {found:#?}");
+    }
+    for name in ["alcie", "ALICE", "nobody"] {
+        let found = with(&format!("[agent.second]\naccounts = []\non_behalf_of = \"{name}\""));
+        assert!(found[0].contains("there is no such person"), "{found:#?}");
+        assert!(name == "nobody" || found[0].contains("did you mean `alice`?"), "{found:#?}");
+    }
+}
+
+#[test]
+fn a_file_that_looks_like_a_policy_and_would_not_be_read_is_a_mistake() {
+    for name in [
+        "policies/team/x.cedar",
+        "policies/x.cedar.bak",
+        "policies/x.cedar~",
+        "policies/X.CEDAR",
+        "policies/.x.cedar",
+        "policies/.x.cedar.swp",
+        "tools/more/t.toml",
+        "tools/t.toml.disabled",
+        "scenarios/old/s.toml",
+        "policy/x.cedar",
+        "Policies/x.cedar",
+        "extra.cedar",
+        "tool/t.toml",
+    ] {
+        let found = mistakes(MAIN, &[(name, "forbid (principal, action, resource);")]);
+        assert!(found[0].contains("would not be read"), "{name}: {found:#?}");
+    }
+    for name in ["policies/README.md", "policies/matrix.snap", "policies/.gitkeep", "notes.toml", "docs/x.md"]
+    {
+        assert!(load(MAIN, &[(name, "x")]).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn an_amount_with_a_fraction_says_how_many_places_it_has() {
+    use countersign::{bundle::Bundle, vault::ConfigVault};
+    let main = format!(
+        "{MAIN}\n[system.pay]\nkind = \"http\"\nbase_url = \"http://127.0.0.1:1\"\nenvironment = \"production\"\naccount = \"acme\"\nallow_private = true"
+    );
+    let problems = |kind: &str, scale: &str| {
+        let tool = format!(
+            "[tool.t]\nsystem = \"pay\"\ndescription = \"x\"\neffect = \"write\"\narguments = {{ amount = {{ type = \"{kind}\" }} }}\n\
+             request = {{ method = \"POST\", path = \"/x\", body = {{ a = \"$amount\" }} }}\n\
+             amount = {{ minor = \"$amount\", currency = \"EUR\"{scale} }}"
+        );
+        let config = load(&main, &[("tools/a.toml", &tool)]).unwrap();
+        let vault: std::sync::Arc<dyn countersign_gate::Vault> =
+            std::sync::Arc::new(ConfigVault::new(&config));
+        Bundle::new(&config, &vault).err().map(|found| found.problems[0].message.clone())
+    };
+    let fraction = problems("number", "").unwrap();
+    assert!(fraction.contains("may have a fraction"), "{fraction}");
+    assert_eq!(problems("number", ", scale = 2"), None);
+    assert_eq!(problems("integer", ""), None);
+}
+
+#[test]
 fn a_tool_acts_in_one_way_and_has_a_class() {
     let tool = |more: &str| format!("[tool.t]\nsystem = \"shop\"\ndescription = \"x\"\n{more}");
     for (more, words) in [

@@ -110,7 +110,7 @@ async fn a_narrow_key_reaches_its_tools_alone() {
     let (_, tools) = rig.get("clerk", "/v1/tools").await;
     let listed = tools["tools"].as_array().unwrap();
     assert!(listed.iter().all(|tool| tool["name"] != "rename_item"), "what is always denied is not offered");
-    assert!(listed.iter().all(|tool| tool["arguments"]["properties"].get("_reason").is_some()));
+    assert!(listed.iter().all(|tool| tool["arguments"]["properties"].get("countersign_reason").is_some()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

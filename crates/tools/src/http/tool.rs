@@ -320,7 +320,8 @@ impl HttpTool {
                         answer.as_ref().and_then(|answer| answer.pointer(pointer))
                     }
                 };
-                let minor = found.and_then(Value::as_u64).ok_or_else(|| unknown("the amount"))?;
+                let minor =
+                    found.and_then(|told| amount.minor_units(told)).ok_or_else(|| unknown("the amount"))?;
                 let text = match &amount.currency {
                     CurrencySource::Fixed(currency) => Some(Ok(*currency)),
                     CurrencySource::Argument(name) => {
@@ -674,7 +675,11 @@ fn check_names(
         }
         used.extend(names);
     }
-    if let Some(AmountDefinition { minor, currency }) = &definition.amount {
+    if let Some(amount @ AmountDefinition { minor, currency, .. }) = &definition.amount {
+        if let Some(why) = amount.unfit(schema) {
+            let help = "make it an `integer` of minor units, or say its decimal places: `scale = 2`";
+            return Err(bad("amount", why).help(help));
+        }
         let mut arguments = Vec::new();
         let mut pointers = Vec::new();
         match minor {

@@ -81,7 +81,11 @@ impl McpTool {
         });
         let measurable = definition.amount.is_some() && tool.effect.ceiling() >= Effect::Write;
         let declared = Declared::new(tool, system.spec(), &template, measurable)?;
-        if let Some(AmountDefinition { minor, currency }) = &definition.amount {
+        if let Some(amount @ AmountDefinition { minor, currency, .. }) = &definition.amount {
+            if let Some(why) = amount.unfit(&declared.spec.arguments) {
+                return Err(bad("amount", why)
+                    .help("make it an `integer` of minor units, or say its decimal places: `scale = 2`"));
+            }
             let AmountSource::Argument(minor) = minor else {
                 return Err(bad("amount", "an upstream tool has no preview to take it from".into()));
             };
@@ -159,9 +163,9 @@ impl McpTool {
     }
 
     fn money(&self, arguments: &Map<String, Value>) -> Result<Option<Money>, String> {
-        let Some(AmountDefinition { minor, currency }) = &self.amount else { return Ok(None) };
+        let Some(amount @ AmountDefinition { minor, currency, .. }) = &self.amount else { return Ok(None) };
         let minor = match minor {
-            AmountSource::Argument(name) => arguments.get(name).and_then(Value::as_u64),
+            AmountSource::Argument(name) => arguments.get(name).and_then(|told| amount.minor_units(told)),
             AmountSource::Preview(_) => None,
         };
         let currency: Option<Currency> = match currency {

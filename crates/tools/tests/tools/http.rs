@@ -185,6 +185,7 @@ async fn a_refund_is_measured_by_its_preview_and_sent_once_with_a_key() {
     refund.request.body = Some(json!({"charge": "$charge"}));
     refund.preview = Some(request("GET", "/charges/{charge}"));
     refund.amount = Some(AmountDefinition {
+        scale: None,
         minor: AmountSource::Preview("/amount".into()),
         currency: CurrencySource::Preview("/currency".into()),
     });
@@ -415,6 +416,7 @@ fn definitions_that_do_not_hold_are_refused() {
     check(preview, "must be `GET`");
     let mut amount = definition("t", "POST", "/x/{id}", id());
     amount.amount = Some(AmountDefinition {
+        scale: None,
         minor: AmountSource::Preview("/amount".into()),
         currency: CurrencySource::Fixed("EUR".parse().unwrap()),
     });

@@ -257,6 +257,7 @@ async fn money_comes_from_an_argument_and_is_measured() {
     pay.tool.arguments =
         json!({"text": {"type": "string", "optional": true}, "cents": {"type": "integer", "minimum": 0}});
     pay.amount = Some(AmountDefinition {
+        scale: None,
         minor: AmountSource::Argument("cents".into()),
         currency: CurrencySource::Fixed("EUR".parse().unwrap()),
     });
@@ -280,6 +281,7 @@ fn definitions_that_do_not_hold_are_refused() {
     check(definition("t", "echo", DeclaredEffect::FromStatement), "from_statement");
     let mut bad = definition("t", "echo", DeclaredEffect::Write);
     bad.amount = Some(AmountDefinition {
+        scale: None,
         minor: AmountSource::Preview("/a".into()),
         currency: CurrencySource::Fixed("EUR".parse().unwrap()),
     });

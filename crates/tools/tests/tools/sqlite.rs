@@ -488,7 +488,7 @@ fn agents_see_one_argument_and_the_reason() {
     let advertised = world.tools["query"].advertised();
     let names: BTreeSet<&str> =
         advertised["properties"].as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(names, BTreeSet::from(["_reason", "sql"]));
+    assert_eq!(names, BTreeSet::from(["countersign_reason", "sql"]));
     assert_eq!(advertised["additionalProperties"], Value::Bool(false));
 }
 

@@ -1,0 +1,434 @@
+//! What a policy names must be there.
+//!
+//! Cedar takes `context has bc` for an ordinary question whose answer is no, for every call and for ever: a `forbid` that
+//! asks it never matches, and a `permit … unless` that asks it always does. Here such a name is an error where it is
+//! written, and so are a value that can never be met and a name of somebody or something that nothing has.
+//!
+//! What is typed wrong is left to Cedar's own validator.
+
+use alloc::{
+    collections::BTreeSet,
+    format,
+    string::{String, ToString as _},
+    sync::Arc,
+    vec,
+    vec::Vec,
+};
+use core::ops::Range;
+
+use serde_json::{Map, Value};
+
+use crate::{
+    category,
+    policy::AgentSpec,
+    schema::{CALL, CATEGORY, Untyped},
+    slice::Scope,
+    source::{Layer, PolicyError, PolicySource, Rule},
+    tool::ToolSpec,
+};
+
+/// Names within this many edits of a known one are taken for typing errors.
+const NEAR_MAX: usize = 2;
+/// So many names are listed in a help.
+const LISTED_MAX: usize = 8;
+
+/// What policies are about.
+pub(crate) struct Deployment<'a> {
+    pub(crate) sources: &'a [PolicySource],
+    pub(crate) tools: &'a [Arc<ToolSpec>],
+    pub(crate) agents: &'a [AgentSpec],
+    pub(crate) untyped: &'a [Untyped],
+    /// The schema in Cedar's JSON form.
+    pub(crate) schema: &'a Value,
+}
+
+impl Deployment<'_> {
+    /// Every name of every policy that cannot mean what it says.
+    pub(crate) fn check(&self, rules: &[Rule]) -> Vec<PolicyError> {
+        let mut errors = Vec::new();
+        for rule in rules {
+            let tools: Vec<&Arc<ToolSpec>> = self
+                .tools
+                .iter()
+                .filter(|tool| Scope::of(tool).is_some_and(|scope| scope.admits(&rule.policy)))
+                .collect();
+            let mut reading = Reading { whole: self, rule, tools: &tools, errors: &mut errors };
+            for conjunct in &rule.conjuncts {
+                reading.walk(&conjunct.body);
+            }
+            if rule.layer == Layer::User {
+                reading.entities();
+            }
+        }
+        errors
+    }
+
+    /// Where a word stands in a policy's text; the whole policy where it is not found as a word.
+    fn place(&self, rule: &Rule, word: &str) -> Option<Range<usize>> {
+        let span = rule.span.clone()?;
+        let text = &self.sources.iter().find(|source| source.name == rule.file)?.text;
+        let policy = text.get(span.clone())?;
+        let part = |c: char| c.is_alphanumeric() || c == '_';
+        let found = policy.match_indices(word).find(|(at, _)| {
+            let before = policy.get(..*at).and_then(|head| head.chars().next_back());
+            let after = policy.get(at.saturating_add(word.len())..).and_then(|tail| tail.chars().next());
+            !before.is_some_and(part) && !after.is_some_and(part)
+        });
+        match found {
+            Some((at, _)) => {
+                let start = span.start.saturating_add(at);
+                Some(start..start.saturating_add(word.len()))
+            }
+            None => Some(span),
+        }
+    }
+}
+
+/// One policy, as it is read.
+struct Reading<'a, 'b> {
+    whole: &'a Deployment<'a>,
+    rule: &'a Rule,
+    /// The tools that its scope lets it apply to.
+    tools: &'b [&'a Arc<ToolSpec>],
+    errors: &'b mut Vec<PolicyError>,
+}
+
+impl Reading<'_, '_> {
+    fn report(&mut self, word: &str, message: &str, help: Option<String>) {
+        let error = PolicyError {
+            file: self.rule.file.clone(),
+            span: self.whole.place(self.rule, word),
+            message: format!("policy `{}` {message}", self.rule.id),
+            help,
+        };
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
+        }
+    }
+
+    fn walk(&mut self, expression: &Value) {
+        match expression {
+            Value::Array(items) => items.iter().for_each(|item| self.walk(item)),
+            Value::Object(node) => {
+                for (kind, body) in node {
+                    self.node(kind, body, expression);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    fn node(&mut self, kind: &str, body: &Value, whole: &Value) {
+        match kind {
+            "Value" | "Literal" => {}
+            "Var" => {
+                if body.as_str() == Some("context") {
+                    let help = "name what it looks at, such as `context.effect`".into();
+                    self.report("context", "looks at the context as a whole", Some(help));
+                }
+            }
+            "Record" => body.as_object().into_iter().flat_map(Map::values).for_each(|value| self.walk(value)),
+            "." => match rooted(whole) {
+                Some(path) => self.path(&path, false),
+                None => body.as_object().into_iter().flat_map(Map::values).for_each(|value| self.walk(value)),
+            },
+            "has" => self.has(body),
+            _ => {
+                if let Some((left, right)) = body.get("left").zip(body.get("right")) {
+                    self.value(kind, left, right);
+                }
+                // Conditions stand beside words such as the type of an `is`, which are texts.
+                match body {
+                    Value::Object(parts) => parts.values().for_each(|part| self.walk(part)),
+                    Value::Array(parts) => parts.iter().for_each(|part| self.walk(part)),
+                    Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+                }
+            }
+        }
+    }
+
+    fn has(&mut self, body: &Value) {
+        let names: Vec<String> = match body.get("attr") {
+            Some(Value::String(name)) => vec![name.clone()],
+            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).map(String::from).collect(),
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => Vec::new(),
+        };
+        let left = body.get("left").unwrap_or(&Value::Null);
+        let Some(mut path) = rooted(left) else {
+            let help =
+                "write `has` behind `context`, `principal` or `resource`, or a path from one of them".into();
+            let name = names.first().cloned().unwrap_or_default();
+            self.report(&name, "asks with `has` of something that is no path", Some(help));
+            self.walk(left);
+            return;
+        };
+        path.extend(names);
+        self.path(&path, true);
+    }
+
+    /// A path that is named must exist, with a type, for each tool that the policy's scope admits.
+    fn path(&mut self, path: &[String], asked: bool) {
+        let Some((root, names)) = path.split_first() else { return };
+        match root.as_str() {
+            "context" => self.context(names, asked),
+            "principal" | "resource" => {
+                let kind = if root == "principal" { "Agent" } else { "System" };
+                let shape = self.whole.schema.pointer(&format!("//entityTypes/{kind}/shape"));
+                if let Some((at, known)) = shape.and_then(|shape| self.missing(shape, names)) {
+                    self.unknown(path, at.saturating_add(1), &known);
+                }
+            }
+            // An action has no attributes.
+            _ => self.unknown(path, 1, &BTreeSet::new()),
+        }
+    }
+
+    fn context(&mut self, names: &[String], asked: bool) {
+        let full: Vec<String> =
+            core::iter::once("context".to_string()).chain(names.iter().cloned()).collect();
+        if names.is_empty() {
+            return;
+        }
+        if names.first().is_some_and(|name| name == "provenance") {
+            let help = "nothing fills it yet, so it would always be empty; leave the policy out until something does".into();
+            self.report("provenance", "looks at `context.provenance`, which is not filled", Some(help));
+            return;
+        }
+        if names.first().is_some_and(|name| name == "statement")
+            && !self.tools.is_empty()
+            && !self.tools.iter().any(|tool| tool.effect == crate::DeclaredEffect::FromStatement)
+        {
+            let help = "only tools whose `effect` is `from_statement` have one".into();
+            let message = "looks at `context.statement`, and agents write none for the tools it is about";
+            self.report("statement", message, Some(help));
+            return;
+        }
+        // Whole records are compared field by field, and what has no type is in none of them.
+        if names == ["args"] && !asked {
+            let help = "name an argument, or look at `context.given`".into();
+            self.report("args", "looks at `context.args` as a whole", Some(help));
+            return;
+        }
+        let mut lacking = Vec::new();
+        let mut known = BTreeSet::new();
+        let mut at = 0;
+        for tool in self.tools.iter().copied() {
+            let pointer = tool.name.as_str().replace('~', "~0").replace('/', "~1");
+            let context = self.whole.schema.pointer(&format!("//actions/{pointer}/appliesTo/context"));
+            if let Some((missing, names)) = context.and_then(|context| self.missing(context, names)) {
+                lacking.push(tool);
+                known.extend(names);
+                at = missing;
+            }
+        }
+        let Some(first) = lacking.first() else { return };
+        let argument = names.get(1).filter(|_| names.first().is_some_and(|name| name == "args"));
+        let left_out = argument.and_then(|argument| {
+            let at = format!("/{}", names.get(1..).unwrap_or_default().join("/"));
+            self.whole.untyped.iter().find(|untyped| {
+                untyped.tool == first.name.as_str()
+                    && (untyped.argument == format!("/{argument}") || untyped.argument == at)
+            })
+        });
+        let word = names.get(at).cloned().unwrap_or_default();
+        let shown = full.join(".");
+        if let Some(untyped) = left_out {
+            let message = format!(
+                "looks at `{shown}`, which has no type that policies can look at in tool `{}`: {}",
+                untyped.tool, untyped.reason
+            );
+            let help = format!("look at `context.given.contains(\"{word}\")`, or give the argument one form");
+            self.report(&word, &message, Some(help));
+            return;
+        }
+        if lacking.len() == self.tools.len() {
+            self.unknown(&full, at.saturating_add(1), &known);
+            return;
+        }
+        let others: Vec<String> =
+            lacking.iter().take(LISTED_MAX).map(|tool| format!("`{}`", tool.name)).collect();
+        let has: Vec<String> = self
+            .tools
+            .iter()
+            .filter(|tool| !lacking.iter().any(|one| one.name == tool.name))
+            .take(LISTED_MAX)
+            .map(|tool| format!("Action::\"{}\"", tool.name))
+            .collect();
+        let message = format!(
+            "looks at `{shown}`, which {} of the tools it is about do not have: {}",
+            lacking.len(),
+            others.join(", ")
+        );
+        let help = format!("narrow it: `action in [{}]`", has.join(", "));
+        self.report(&word, &message, Some(help));
+    }
+
+    fn unknown(&mut self, path: &[String], at: usize, known: &BTreeSet<String>) {
+        let word = path.get(at).cloned().unwrap_or_default();
+        let shown = path.join(".");
+        let holder = path.get(..at).unwrap_or_default().join(".");
+        let message = format!("looks at `{shown}`, and `{holder}` has no `{word}`");
+        self.report(&word, &message, Some(suggestion(&word, known.iter().map(String::as_str))));
+    }
+
+    /// Which of these names is not there, with those that are. A path that goes on behind something that is no record is
+    /// Cedar's to judge.
+    fn missing(&self, kind: &Value, names: &[String]) -> Option<(usize, BTreeSet<String>)> {
+        let mut kind = self.resolved(kind);
+        for (at, name) in names.iter().enumerate() {
+            let attributes = kind.get("attributes").and_then(Value::as_object)?;
+            match attributes.get(name) {
+                Some(next) => kind = self.resolved(next),
+                None => return Some((at, attributes.keys().cloned().collect())),
+            }
+        }
+        None
+    }
+
+    fn resolved<'v>(&'v self, kind: &'v Value) -> &'v Value {
+        let named = kind.get("type").and_then(Value::as_str).unwrap_or_default();
+        self.whole.schema.pointer(&format!("//commonTypes/{named}")).unwrap_or(kind)
+    }
+
+    /// A value that what it is compared with can never have.
+    fn value(&mut self, operation: &str, left: &Value, right: &Value) {
+        for (one, other) in [(left, right), (right, left)] {
+            let Some(path) = rooted(one) else { continue };
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            for word in texts(other) {
+                self.word(operation, &path, &word);
+            }
+        }
+    }
+
+    fn word(&mut self, operation: &str, path: &[&str], word: &str) {
+        let compares = matches!(operation, "==" | "!=" | "contains" | "containsAll" | "containsAny");
+        if !compares {
+            return;
+        }
+        let shown = path.join(".");
+        let (known, strict): (BTreeSet<String>, bool) = match path {
+            ["context", "effect"] => (["read", "write", "destructive"].map(String::from).into(), true),
+            ["resource", "kind"] => {
+                (["sqlite", "postgres", "http", "mcp", "exec"].map(String::from).into(), true)
+            }
+            ["context", "categories"] => {
+                if category::is_known(word) {
+                    return;
+                }
+                let declared = self.whole.tools.iter().flat_map(|tool| tool.categories.iter().cloned());
+                (category::KNOWN.iter().map(|known| known.word.to_string()).chain(declared).collect(), true)
+            }
+            ["context", "given"] => {
+                let given = self.tools.iter().flat_map(|tool| {
+                    tool.arguments
+                        .get("properties")
+                        .and_then(Value::as_object)
+                        .into_iter()
+                        .flat_map(Map::keys)
+                });
+                (given.cloned().collect(), true)
+            }
+            ["context", "session" | "agent_today", "tools"] => {
+                (self.whole.tools.iter().map(|tool| tool.name.to_string()).collect(), true)
+            }
+            // A deployment may have none of these yet; a word that is nearly one of them is a typing error.
+            ["resource", "environment"] => {
+                (self.whole.tools.iter().map(|tool| tool.system.environment.clone()).collect(), false)
+            }
+            ["resource", "account"] | ["principal", "accounts"] => {
+                let accounts = self.whole.agents.iter().flat_map(|agent| agent.accounts.iter().cloned());
+                (
+                    self.whole.tools.iter().map(|tool| tool.system.account.clone()).chain(accounts).collect(),
+                    false,
+                )
+            }
+            _ => return,
+        };
+        if known.contains(word) || self.rule.layer != Layer::User {
+            return;
+        }
+        let near = known.iter().any(|name| is_near(word, name));
+        if strict || near {
+            let message = format!("compares `{shown}` with `{word}`, which it can never be");
+            self.report(word, &message, Some(suggestion(word, known.iter().map(String::as_str))));
+        }
+    }
+
+    /// Agents, teams, systems, environments and accounts that nothing has.
+    fn entities(&mut self) {
+        let mut known: BTreeSet<(&str, &str)> = BTreeSet::new();
+        for agent in self.whole.agents {
+            known.insert(("Agent", agent.id.as_str()));
+            known.extend(agent.teams.iter().map(|team| ("Team", team.as_str())));
+        }
+        for tool in self.whole.tools {
+            known.insert(("System", tool.system.name.as_str()));
+            known.insert(("Environment", &tool.system.environment));
+            known.insert(("Account", &tool.system.account));
+        }
+        for literal in self.rule.policy.entity_literals() {
+            let (kind, id) = (literal.type_name().to_string(), literal.id().unescaped().to_string());
+            if kind == "Action" {
+                self.action(&id);
+            } else if !known.contains(&(kind.as_str(), id.as_str())) {
+                let alike = known.iter().filter(|(of, _)| *of == kind).map(|(_, name)| *name);
+                let help = suggestion(&id, alike);
+                self.report(&id, &format!("names `{kind}::\"{id}\"`, which nothing has"), Some(help));
+            }
+        }
+    }
+
+    fn action(&mut self, id: &str) {
+        let tools = self.whole.tools.iter().map(|tool| tool.name.as_str());
+        if id == CALL || id.starts_with(CATEGORY) || tools.clone().any(|name| name == id) {
+            return;
+        }
+        let help = suggestion(id, tools);
+        self.report(id, &format!("names `Action::\"{id}\"`, and there is no such tool"), Some(help));
+    }
+}
+
+/// The texts that an expression is, or is a set of.
+fn texts(expression: &Value) -> Vec<String> {
+    if let Some(text) = expression.get("Value").and_then(Value::as_str) {
+        return vec![text.to_string()];
+    }
+    let items = expression.get("Set").and_then(Value::as_array).into_iter().flatten();
+    items.filter_map(|item| item.get("Value").and_then(Value::as_str)).map(String::from).collect()
+}
+
+/// A path from `context`, `principal`, `resource` or `action`, its root first, and `None` for anything else.
+fn rooted(expression: &Value) -> Option<Vec<String>> {
+    if let Some(root) = expression.get("Var").and_then(Value::as_str) {
+        return Some(vec![root.to_string()]);
+    }
+    let access = expression.get(".")?;
+    let mut path = rooted(access.get("left")?)?;
+    path.push(access.get("attr")?.as_str()?.to_string());
+    Some(path)
+}
+
+fn is_near(word: &str, name: &str) -> bool {
+    let longest = word.chars().count().max(name.chars().count());
+    word != name
+        && strsim::osa_distance(&word.to_lowercase(), &name.to_lowercase())
+            <= NEAR_MAX.min(longest.div_euclid(3))
+}
+
+fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.collect();
+    let near = known.iter().min_by_key(|name| strsim::osa_distance(word, name));
+    match near {
+        None => "there is nothing to name here".into(),
+        Some(near) if is_near(word, near) => format!("did you mean `{near}`?"),
+        Some(_) => {
+            let more = if known.len() > LISTED_MAX { ", …" } else { "" };
+            let names: Vec<String> = known.iter().take(LISTED_MAX).map(|name| format!("`{name}`")).collect();
+            format!("known are {}{more}", names.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
