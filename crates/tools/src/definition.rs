@@ -164,7 +164,7 @@ impl Default for SqlLimits {
             measure_rows_max: 100_000,
             measure_cost_max: 10_000_000,
             measure_parallel: 1,
-            rehearse: Rehearse::Never,
+            rehearse: Rehearse::WhenInexact,
         }
     }
 }

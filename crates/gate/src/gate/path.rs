@@ -163,7 +163,11 @@ impl<L: Ledger> Gate<L> {
             );
         }
         let mut evidence = None;
-        facts.reach = exceeded.cloned();
+        // What was found by running it is not found out again when it is granted: the warrant is held to what people saw,
+        // in all and by table, and whatever reaches further is rolled back and decided again.
+        let rehearsed =
+            granted.and_then(|record| record.request.reach.as_ref()).filter(|reach| reach.rehearsed);
+        facts.reach = exceeded.or(rehearsed).cloned();
         let needed = measurable
             && seen.effect >= Effect::Write
             && (policies.reach_decides(&call, &facts) || self.charges_measured(&call.tool, seen.effect));

@@ -67,11 +67,13 @@ fn rows_of(
     clause: Option<&pb::Node>,
 ) -> Result<ReachQuery, NotCountable> {
     let Some(relation) = relation else { return Err(NotCountable::Kind) };
-    // A row that several rows of the other tables match is touched once.
-    let clause = if others.is_empty() {
+    // A row that several rows of the other tables match is touched once. And what `WITH` names stands inside, where the
+    // conditions are: outside, it would take the place of the table whose rows change, which no `WITH` does for the
+    // statement itself.
+    let clause = if others.is_empty() && with.is_none() {
         clause.cloned()
     } else {
-        let inner = select(vec![one()], others.to_vec(), clause.cloned(), None);
+        let inner = select(vec![one()], others.to_vec(), clause.cloned(), with.cloned());
         Some(node(NodeEnum::SubLink(Box::new(pb::SubLink {
             sub_link_type: pb::SubLinkType::ExistsSublink as i32,
             subselect: Some(Box::new(inner)),
@@ -87,8 +89,8 @@ fn rows_of(
         location: 0,
     }));
     let from = vec![node(NodeEnum::RangeVar(relation.clone()))];
-    let rows = select(vec![one()], from.clone(), clause.clone(), with.cloned());
-    let sample = select(vec![target(every_column)], from, clause, with.cloned());
+    let rows = select(vec![one()], from.clone(), clause.clone(), None);
+    let sample = select(vec![target(every_column)], from, clause, None);
     Ok(ReachQuery {
         target: walk::relation(relation),
         verb,

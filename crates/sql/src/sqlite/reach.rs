@@ -38,9 +38,7 @@ fn sized(statement: &Stmt<'_>) -> Result<ReachQuery, NotCountable> {
                 where_clause.as_ref().map(|expr| format!(" WHERE {}", Shown(expr))).unwrap_or_default();
             // A row that several rows of FROM match is updated once.
             let clause = match from {
-                Some(from) if from.select.is_some() => {
-                    format!(" WHERE EXISTS (SELECT 1 FROM {}{clause})", Shown(from))
-                }
+                Some(from) if from.select.is_some() => format!(" FROM {}{clause}", Shown(from)),
                 Some(_) | None => clause,
             };
             // `OR IGNORE` leaves rows out, `OR REPLACE` deletes others.
@@ -82,9 +80,16 @@ fn rows_of(
     with: Option<&With<'_>>,
     clause: &str,
 ) -> Result<ReachQuery, NotCountable> {
+    // What `WITH` names stands inside, where the conditions are: outside, it would take the place of the table whose rows
+    // change, which no `WITH` does for the statement itself.
     let with = with.map(|with| format!("{} ", Shown(with))).unwrap_or_default();
+    let clause = if with.is_empty() && !clause.starts_with(" FROM ") {
+        clause.to_owned()
+    } else {
+        format!(" WHERE EXISTS ({with}SELECT 1{clause})")
+    };
     let shown = alias(name);
-    let query = |what: &str| format!("{with}SELECT {what} FROM {}{clause}", Shown(name));
+    let query = |what: &str| format!("SELECT {what} FROM {}{clause}", Shown(name));
     finish(verb, walk::table_ref(name), &query("1"), &query(&format!("{shown}.*")))
 }
 

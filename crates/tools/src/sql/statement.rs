@@ -359,6 +359,13 @@ impl Scope {
             // A schema, a type: what depends on it may be tables with rows.
             Verb::Drop if said("cascades") => unknown(),
             Verb::Drop if statement.categories.contains(&Category::Data) => whole(false),
+            // `CREATE TABLE … AS WITH gone AS (DELETE …)`: rows of other tables change along with it.
+            _ if statement.categories.contains(&Category::Schema)
+                && statement.categories.contains(&Category::Data)
+                && statement.verb == Verb::Create =>
+            {
+                unknown()
+            }
             Verb::Create | Verb::Drop | Verb::Comment | Verb::Rename | Verb::Grant | Verb::Revoke => {
                 Sizing::None
             }

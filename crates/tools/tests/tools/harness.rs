@@ -21,8 +21,8 @@ use countersign_rules::{
 use countersign_tools::{
     AnyDefinition, AnyTool, Systems,
     definition::{
-        ROWS_MAX_DEFAULT, SqlDefinition, SqlLimits, SqlText, SqliteTarget, SystemDefinition, Target,
-        ToolDefinition,
+        ROWS_MAX_DEFAULT, Rehearse, SqlDefinition, SqlLimits, SqlText, SqliteTarget, SystemDefinition,
+        Target, ToolDefinition,
     },
 };
 use secrecy::SecretString;
@@ -196,6 +196,11 @@ pub(crate) fn sqlite(path: &Path) -> SystemDefinition {
         "billing",
         Target::Sqlite(SqliteTarget { path: path.into(), limits: SqlLimits::default(), journal: None }),
     )
+}
+
+/// The tool with its calls counted only, and never rehearsed: for what counting itself can tell.
+pub(crate) fn counted(definition: SqlDefinition) -> SqlDefinition {
+    SqlDefinition { rehearse: Some(Rehearse::Never), ..definition }
 }
 
 pub(crate) fn tool(name: &str, system: &str, effect: DeclaredEffect, arguments: Value) -> ToolDefinition {

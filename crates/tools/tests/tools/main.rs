@@ -31,3 +31,4 @@ mod sqlite_attacks;
 #[path = "../../../sql/tests/it/statements.rs"]
 mod statements;
 mod upstream;
+mod view;

@@ -9,7 +9,9 @@ use countersign_tools::{
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
 
-use crate::harness::{ALLOW, ASK, AT_MOST_THREE, TestVault, World, fixed, from_agent, refused, system};
+use crate::harness::{
+    ALLOW, ASK, AT_MOST_THREE, TestVault, World, counted, fixed, from_agent, refused, system,
+};
 
 const SCHEMA: &str = "
     create table customer (id int primary key, name text not null, boss int references customer on delete cascade);
@@ -33,9 +35,16 @@ pub(crate) async fn connect(url: &str) -> Client {
     client
 }
 
-#[expect(clippy::disallowed_methods, reason = "the server for tests is named by the environment")]
+/// The servers that `./test` starts: the machine's, and PostgreSQL 18.
+pub(crate) const SERVERS: [&str; 2] = ["COUNTERSIGN_TEST_POSTGRES", "COUNTERSIGN_TEST_POSTGRES_18"];
+
 pub(crate) async fn database(name: &str, rows: i32) -> Database {
-    let base = std::env::var("COUNTERSIGN_TEST_POSTGRES").expect("COUNTERSIGN_TEST_POSTGRES names a server");
+    database_on(SERVERS[0], name, rows).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "the server for tests is named by the environment")]
+pub(crate) async fn database_on(server: &str, name: &str, rows: i32) -> Database {
+    let base = std::env::var(server).unwrap_or_else(|_| panic!("{server} names a server"));
     let admin = connect(&base).await;
     admin.batch_execute(&format!("drop database if exists tools_{name} with (force)")).await.unwrap();
     admin.batch_execute(&format!("create database tools_{name}")).await.unwrap();
@@ -273,7 +282,7 @@ async fn rows_beyond_the_warrant_are_rolled_back_triggers_and_cascades_included(
         json!({"id": {"type": "integer"}}),
         "delete from billing where id = :id",
     );
-    let world = db.world(vec![delete], AT_MOST_THREE);
+    let world = db.world(vec![counted(delete)], AT_MOST_THREE);
     assert_eq!(world.done("delete", json!({"id": 1})).await.rows, 3);
     db.client
         .batch_execute(

@@ -5,7 +5,7 @@ use countersign_rules::DeclaredEffect;
 use serde_json::json;
 
 use crate::{
-    harness::{ALLOW, ASK, World, fixed, from_agent},
+    harness::{ALLOW, ASK, World, counted, fixed, from_agent},
     postgres::database,
     postgres_undo::{reversible, run, target, undone},
 };
@@ -53,7 +53,8 @@ async fn what_happens_out_of_sight_of_the_counts_does_not_happen() {
     let tables = ["t", "away", "shown", "ruled"];
     let mut few = from_agent("query", &tables);
     few.tool.rows_max = 4;
-    let (asking, allowing) = (db.world(vec![from_agent("query", &tables)], ASK), db.world(vec![few], ALLOW));
+    let (asking, allowing) =
+        (db.world(vec![counted(from_agent("query", &tables))], ASK), db.world(vec![counted(few)], ALLOW));
     let left = async || {
         let sql = "select (select count(*) from t), (select count(*) from step),
                           (select count(*) from victim), (select count(*) from far), (select sum(n) from t)";

@@ -5,7 +5,7 @@ use countersign_tools::definition::{JournalSettings, PostgresTarget, Rehearse, S
 use serde_json::json;
 
 use crate::{
-    harness::{ALLOW, ASK, fixed},
+    harness::{ALLOW, ASK, counted, fixed},
     postgres::connect,
     postgres_undo::{SHOP, SHOP_TABLES, dump, message, reversible, run, target, undo, undone},
 };
@@ -221,7 +221,7 @@ async fn what_cannot_be_counted_or_kept_does_not_happen() {
     )
     .await;
     let tables = ["t", "keyless", "other", "late"];
-    let world = db.world(vec![reversible(&tables)], ALLOW);
+    let world = db.world(vec![counted(reversible(&tables))], ALLOW);
     db.prepare(&world, &tables).await;
     let before = db.dump(&tables).await;
     let check = async |setup: &str, sql: &str, why: &str| {
@@ -242,7 +242,7 @@ async fn what_cannot_be_counted_or_kept_does_not_happen() {
     db.admin.batch_execute("alter table t enable trigger zz_countersign_keep").await.unwrap();
     // Too many bytes to keep.
     let small = JournalSettings { bytes_max: 10, ..JournalSettings::default() };
-    let little = db.world_at(&db.url, vec![reversible(&tables)], ALLOW, small);
+    let little = db.world_at(&db.url, vec![counted(reversible(&tables))], ALLOW, small);
     let refusal = little.refusal("query", json!({"sql": "update t set n = 9"})).await;
     assert!(refusal.message.contains("more than the 10 of one call"), "{refusal}");
     // Deferred triggers run before the count, not after it with the commit.
@@ -252,7 +252,7 @@ async fn what_cannot_be_counted_or_kept_does_not_happen() {
         )
         .await
         .unwrap();
-    let asking = db.world(vec![reversible(&tables)], ASK);
+    let asking = db.world(vec![counted(reversible(&tables))], ASK);
     let pending = asking.pending("query", json!({"sql": "update t set n = 9 where id = 2"})).await;
     assert_eq!(pending.reach.as_ref().unwrap().rows, 1);
     let answer = asking.approve(&pending.approval).await;

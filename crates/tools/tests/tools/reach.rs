@@ -22,7 +22,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use crate::{
-    harness::{ASK, TestVault, World, from_agent, refused, sqlite, system},
+    harness::{ASK, TestVault, World, counted, from_agent, refused, sqlite, system},
     postgres::{Database, database},
 };
 
@@ -252,7 +252,7 @@ async fn on_sqlite_no_count_is_below_what_the_write_touches() {
         let world = World::new(
             &[sqlite(&path)],
             TestVault::default(),
-            &[AnyDefinition::Sql(from_agent("query", &TABLES))],
+            &[AnyDefinition::Sql(counted(from_agent("query", &TABLES)))],
             ASK,
         );
         for sql in case.statements() {
@@ -272,7 +272,7 @@ async fn on_postgresql_no_count_is_below_what_the_write_touches() {
         if db.client.batch_execute(&setup).await.is_err() {
             continue;
         }
-        let world = db.world(vec![from_agent("query", &TABLES)], ASK);
+        let world = db.world(vec![counted(from_agent("query", &TABLES))], ASK);
         for sql in case.statements() {
             tally.check(&world, &sql, &setup).await;
         }
@@ -316,7 +316,7 @@ async fn keys_to_partitions_and_children_and_rows_that_move_are_counted() {
         .await
         .unwrap();
     let tables = ["part", "hung", "base", "kid", "y", "shelf"];
-    let world = db.world(vec![from_agent("query", &tables)], ASK);
+    let world = db.world(vec![counted(from_agent("query", &tables))], ASK);
     // Each partition's and each child's rows are told as theirs when they are touched, so an approval of the whole
     // does not carry the call: what counts is that no number is too low.
     for (sql, really) in [
@@ -346,7 +346,7 @@ async fn what_row_security_hides_is_no_reason_to_count_less() {
     )
     .await;
     let vault = || TestVault::default().with("billing", "url", &db.url);
-    let tool = || AnyDefinition::Sql(from_agent("query", &["box", "thing"]));
+    let tool = || AnyDefinition::Sql(counted(from_agent("query", &["box", "thing"])));
     let system = || crate::postgres::postgres(SqlLimits::default());
     let world = World::new(&[system()], vault(), &[tool()], ASK);
     let reach = world.measured("query", json!({ "sql": "delete from box where id = 1" })).await;

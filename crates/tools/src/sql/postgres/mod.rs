@@ -390,9 +390,9 @@ impl Measuring<'_> {
         let keys: Vec<ActingKey> = schema::acting_keys(client).await?;
         let mut all = touched(target, &keys);
         all.insert(target.clone());
-        let About { traits, mut hidden } = schema::about(client, &all).await?;
+        let About { traits, hidden } = schema::about(client, &all).await?;
         // Row security may let a statement change fewer rows than it lets us see, and never more.
-        self.reach.exact &= !hidden.remove(target);
+        self.reach.exact &= !hidden.contains(target);
         let change = match change {
             Change::Delete => Change::Delete,
             // A trigger may change other columns as well.
@@ -419,7 +419,7 @@ impl Measuring<'_> {
             return Ok(Vec::new());
         };
         self.reach.exact &= exact;
-        // Keys act on rows that we are not shown, too.
+        // Keys act on rows that we are not shown, too: also on more of the table's own.
         self.reach.unbounded |= unbounded || tables.iter().any(|table| hidden.contains(table));
         let counts = Query { text, parameters: rows.parameters.clone() };
         self.affordable(&counts).await?;

@@ -278,18 +278,23 @@ impl PostgresDatabase {
         let writes = body.writes();
         let mut moved: BTreeMap<TableRef, u64> = BTreeMap::new();
         let mut tables: BTreeMap<String, u64> = BTreeMap::new();
-        for (table, Count { rows, root }) in after {
+        for (table, Count { rows, root, above }) in after {
             let more = rows.saturating_sub(before.get(&table).map_or(0, |count| count.rows));
             // What we keep ourselves is no effect of the call; no statement of a tool can name it.
             let ours = mark.is_some() && table.schema.as_deref() == Some(journal::SCHEMA);
             if more == 0 || ours {
                 continue;
             }
-            // Rows of a partition are its table's, as they were measured, unless it was named itself.
+            // Rows of a partition, and of a table that inherits, are those of the table that was named, as they were
+            // measured, unless it was named itself.
             let own = body.scope().settled(&table);
-            let name = match root {
-                Some(root) if !writes.contains(&own) => body.scope().settled(&root),
-                Some(_) | None => own,
+            let named =
+                above.iter().map(|table| body.scope().settled(table)).find(|table| writes.contains(table));
+            let name = match (named, root) {
+                _ if writes.contains(&own) => own,
+                (Some(named), _) => named,
+                (None, Some(root)) => body.scope().settled(&root),
+                (None, None) => own,
             };
             let known = tables.entry(name.to_string()).or_insert(0);
             *known = known.saturating_add(more);
@@ -485,19 +490,29 @@ struct Count {
     rows: u64,
     /// The table of which it is a partition.
     root: Option<TableRef>,
+    /// Every table that it is a partition of or inherits from.
+    above: Vec<TableRef>,
 }
 
 /// Rows touched so far by this transaction, and by earlier ones of this connection that the server has not
 /// reported yet: only differences mean anything.
 async fn touched(client: &Object) -> Result<BTreeMap<TableRef, Count>, Trouble> {
     let sql = "SELECT pg_catalog.current_setting('track_counts') = 'on', t.schemaname::text, t.relname::text, t.n, \
-                      rn.nspname::text, r.relname::text \
+                      rn.nspname::text, r.relname::text, up.schemas, up.names \
                  FROM (SELECT relid, schemaname, relname, n_tup_ins + n_tup_upd + n_tup_del AS n \
                          FROM pg_catalog.pg_stat_xact_user_tables) AS t \
                  LEFT JOIN pg_catalog.pg_class r ON r.oid = pg_catalog.pg_partition_root(t.relid) AND r.oid <> t.relid \
                  LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace \
+                CROSS JOIN LATERAL ( \
+                    WITH RECURSIVE up (oid, step) AS ( \
+                        SELECT i.inhparent, 1 FROM pg_catalog.pg_inherits i WHERE i.inhrelid = t.relid \
+                        UNION SELECT i.inhparent, up.step + 1 FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.oid) \
+                    SELECT pg_catalog.array_agg(n.nspname::text ORDER BY up.step, c.oid) AS schemas, \
+                           pg_catalog.array_agg(c.relname::text ORDER BY up.step, c.oid) AS names \
+                      FROM up JOIN pg_catalog.pg_class c ON c.oid = up.oid \
+                      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) AS up \
                 WHERE t.n > 0 \
-               UNION ALL SELECT pg_catalog.current_setting('track_counts') = 'on', NULL, NULL, NULL, NULL, NULL";
+               UNION ALL SELECT pg_catalog.current_setting('track_counts') = 'on', NULL, NULL, NULL, NULL, NULL, NULL, NULL";
     let statement = client.prepare_cached(sql).await?;
     let mut counts = BTreeMap::new();
     for row in client.query(&statement, &[]).await? {
@@ -512,7 +527,11 @@ async fn touched(client: &Object) -> Result<BTreeMap<TableRef, Count>, Trouble> 
             let in_schema: Option<String> = row.try_get(4)?;
             let root = root.map(|name| TableRef { schema: in_schema, name });
             let rows = u64::try_from(count).unwrap_or(0);
-            counts.insert(TableRef { schema, name }, Count { rows, root });
+            let (schemas, names): (Option<Vec<String>>, Option<Vec<String>>) =
+                (row.try_get(6)?, row.try_get(7)?);
+            let above = schemas.unwrap_or_default().into_iter().zip(names.unwrap_or_default());
+            let above = above.map(|(schema, name)| TableRef { schema: Some(schema), name }).collect();
+            counts.insert(TableRef { schema, name }, Count { rows, root, above });
         }
     }
     Ok(counts)
