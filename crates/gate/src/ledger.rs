@@ -88,7 +88,8 @@ pub trait Ledger: Send + Sync + 'static {
         entries: Vec<Entry>,
     ) -> impl Future<Output = Result<bool, LedgerFault>> + Send;
 
-    /// Marks a final request as fetched by its agent, so that the next equal call opens a new one.
+    /// Marks a final request as fetched by its agent, so that an equal call may open a new one: at once where nothing was
+    /// performed, and otherwise once the request would have expired.
     fn deliver(&self, approval: &ApprovalId) -> impl Future<Output = Result<(), LedgerFault>> + Send;
 
     /// Halts one agent, or all. Returns the halt in force: one that is there already stays as it is, and
@@ -424,6 +425,8 @@ pub enum Settlement {
         /// Money moved.
         amount: Option<Money>,
     },
+    /// It happened, and how much it used is not known: every hold is spent as it was reserved.
+    Reserved,
     /// It did not happen: every hold is released, and the counters forget it.
     Released,
     /// Not known: every hold stays as it is.

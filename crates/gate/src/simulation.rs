@@ -105,6 +105,7 @@ struct State {
     calls: BTreeMap<CallId, Open>,
     log: Vec<Entry>,
     plan: Option<FaultPlan>,
+    unreadable: bool,
 }
 
 struct Open {
@@ -146,6 +147,19 @@ impl SimLedger {
     /// No more faults.
     pub fn heal(&self) {
         self.state().plan = None;
+        self.state().unreadable = false;
+    }
+
+    /// From now on nothing can be read, until [`SimLedger::heal`].
+    pub fn fail_reads(&self) {
+        self.state().unreadable = true;
+    }
+
+    fn readable(&self) -> Result<(), LedgerFault> {
+        if self.state().unreadable {
+            return Err(LedgerFault::Unavailable("simulated".into()));
+        }
+        Ok(())
     }
 
     /// The process that issued every open call so far is gone; another one takes over.
@@ -235,7 +249,7 @@ impl State {
             let used = match (settlement, hold.unit) {
                 (Settlement::Kept, _) => continue,
                 (Settlement::Released, _) => 0,
-                (Settlement::Used { .. }, Unit::Calls) => hold.amount,
+                (Settlement::Reserved, _) | (Settlement::Used { .. }, Unit::Calls) => hold.amount,
                 (Settlement::Used { rows, .. }, Unit::Rows) => rows,
                 (Settlement::Used { amount, .. }, Unit::Money(currency)) => {
                     amount.filter(|m| m.currency == currency).map_or(hold.amount, |m| m.minor)
@@ -253,9 +267,11 @@ impl State {
             Count { tool: &record.call.tool, effect: record.effect, rows: counted.0, amount: counted.1 };
         let requester = record.call.requester.clone();
         match settlement {
-            Settlement::Kept => {}
+            Settlement::Kept | Settlement::Reserved => {}
             Settlement::Released => self.count(&requester, issued_ms, |c| before.remove(c)),
             Settlement::Used { rows, amount } => {
+                // Money that is not named counts as what was reserved.
+                let amount = amount.or(counted.1);
                 let after = Count { tool: &record.call.tool, effect: record.effect, rows, amount };
                 self.count(&requester, issued_ms, |c| {
                     before.remove(c);
@@ -273,6 +289,7 @@ impl Ledger for SimLedger {
         digest: CallDigest,
         now_ms: i64,
     ) -> Result<Standing, LedgerFault> {
+        self.readable()?;
         let state = self.state();
         let session = session_key(&requester.agent, &requester.session);
         Ok(Standing {
@@ -549,6 +566,7 @@ impl Ledger for SimLedger {
     }
 
     async fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalRecord>, LedgerFault> {
+        self.readable()?;
         Ok(self.state().approvals.get(approval).cloned())
     }
 
@@ -569,6 +587,7 @@ impl Ledger for SimLedger {
     }
 
     async fn call(&self, call: &CallId) -> Result<Option<CallRecord>, LedgerFault> {
+        self.readable()?;
         Ok(self.state().calls.get(call).map(|open| open.record.clone()))
     }
 

@@ -88,6 +88,9 @@ codes! {
     CredentialUnavailable = "F006" "failed",
     /// A fault of ours.
     Internal = "F007" "failed",
+    /// What became of a call, or whether it is one of before, cannot be looked up now. Says nothing about whether anything
+    /// was done.
+    NotLookedUp = "F008" "unknown",
 }
 
 /// What was refused, by which rule, and what would make it pass.

@@ -119,7 +119,7 @@ impl App {
     /// Authenticates an agent by `Authorization: Bearer …`: an API key or an OAuth 2.1 access token.
     ///
     /// # Errors
-    /// [`Code::Unauthenticated`], [`Code::OutOfScope`], [`Code::LedgerUnavailable`].
+    /// [`Code::Unauthenticated`], [`Code::OutOfScope`], [`Code::NotLookedUp`].
     pub async fn identify(&self, headers: &http::HeaderMap) -> Result<Identity, Refusal> {
         self.auth.agent(headers).await.inspect_err(|_refusal| self.metrics.unauthenticated())
     }
@@ -129,7 +129,7 @@ impl App {
     /// once.
     ///
     /// # Errors
-    /// [`Code::LedgerUnavailable`]: without a record there is no session.
+    /// [`Code::NotLookedUp`]: without a record there is no session.
     pub async fn requester(
         &self,
         who: &Identity,
@@ -151,7 +151,7 @@ impl App {
         }
         let client: Option<String> = client.map(|client| client.chars().take(128).collect());
         self.gate.open_session(&requester, front_door, client.as_deref()).await.map_err(|fault| {
-            Refusal::new(Code::LedgerUnavailable, format!("the session cannot be opened: {fault}"))
+            Refusal::new(Code::NotLookedUp, format!("the session cannot be opened: {fault}"))
                 .help("what cannot be recorded does not begin; try again when the ledger is back")
         })?;
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
@@ -203,12 +203,12 @@ impl App {
     /// A request of this agent, as the ledger keeps it.
     ///
     /// # Errors
-    /// [`Code::NotFound`] for another agent's request too; [`Code::LedgerUnavailable`].
+    /// [`Code::NotFound`] for another agent's request too; [`Code::NotLookedUp`].
     pub async fn request(&self, who: &Identity, approval: &ApprovalId) -> Result<ApprovalRecord, Refusal> {
         match self.store().approval(approval).await {
             Ok(Some(record)) if record.request.call.requester.agent == who.agent => Ok(record),
             Ok(_) => Err(Refusal::new(Code::NotFound, format!("no request `{approval}` of this agent"))),
-            Err(fault) => Err(Refusal::new(Code::LedgerUnavailable, fault.to_string())),
+            Err(fault) => Err(Refusal::new(Code::NotLookedUp, fault.to_string())),
         }
     }
 

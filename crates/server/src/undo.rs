@@ -108,7 +108,7 @@ impl App {
     /// The call, if it is one that this agent may undo and that left something to undo.
     async fn undoable(&self, agent: &AgentId, call: &CallId) -> Result<CallRecord, Refusal> {
         let record = self.store().call(call).await.map_err(|fault| {
-            Refusal::new(Code::LedgerUnavailable, format!("the call cannot be looked up: {fault}"))
+            Refusal::new(Code::NotLookedUp, format!("the call cannot be looked up: {fault}"))
         })?;
         let visible =
             |record: &CallRecord| agent.as_str() == UNDO_AGENT || record.call.requester.agent == *agent;

@@ -24,7 +24,7 @@ impl Hold {
         let used = match (settlement, self.unit) {
             (Settlement::Kept, _) => return None,
             (Settlement::Released, _) => 0,
-            (Settlement::Used { .. }, Unit::Calls) => self.amount,
+            (Settlement::Reserved, _) | (Settlement::Used { .. }, Unit::Calls) => self.amount,
             (Settlement::Used { rows, .. }, Unit::Rows) => rows,
             // Money that is not named counts as what was reserved.
             (Settlement::Used { amount, .. }, Unit::Money(currency)) => {

@@ -342,6 +342,11 @@ impl CallRow {
         }
         changes.balances.extend(balances);
 
+        if settlement == Settlement::Reserved {
+            // It was counted so when it was issued.
+            self.record.rows = self.charge.rows;
+            return Ok(());
+        }
         let tool = self.record.call.tool.clone();
         let effect = self.record.effect;
         let before = Count { tool: &tool, effect, rows: self.charge.rows, amount: self.charge.amount };

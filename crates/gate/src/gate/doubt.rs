@@ -2,11 +2,15 @@
 
 use std::panic::AssertUnwindSafe;
 
-use countersign_rules::{CallId, Code, Effect, PersonId};
+use countersign_rules::{Call, CallId, Code, Effect, PersonId, Refusal};
 use futures::FutureExt as _;
 
-use super::Gate;
+use super::{
+    Gate,
+    refusal::{not_looked_up, refused},
+};
 use crate::{
+    answer::Answer,
     entry::Entry,
     ledger::{CallOutcome, CallRecord, CallState, Ledger, LedgerFault, Settlement},
     tool::{Doubt, MeasureError, Recalled, Tool},
@@ -14,6 +18,8 @@ use crate::{
 
 /// Among how many of the newest calls a witness is looked for.
 const WITNESSES_MAX: u32 = 1_000;
+/// Among how many calls in doubt an equal one is looked for.
+const DOUBTS_MAX: u32 = 10_000;
 
 impl<L: Ledger> Gate<L> {
     /// A person's finding about a call in doubt. Returns whether there was such a call.
@@ -33,7 +39,7 @@ impl<L: Ledger> Gate<L> {
         let (outcome, settlement) = if happened {
             let message = format!("`{person}` found that it happened");
             // What was reserved is what it may have used.
-            (CallOutcome::DoneWithoutResult { message }, Settlement::Kept)
+            (CallOutcome::DoneWithoutResult { message }, Settlement::Reserved)
         } else {
             let message = format!("`{person}` found that it did not happen");
             (CallOutcome::Failed { code: Code::ToolFailed, message, superseded: false }, Settlement::Released)
@@ -105,6 +111,43 @@ impl<L: Ledger> Gate<L> {
             tracing::info!(call = %record.call.id, happened = used.is_some(), "a doubt was settled by the system's record");
         }
         Ok(recalled)
+    }
+
+    /// The answer to a call that an earlier, equal one of the same agent leaves in doubt: it is not performed beside it. The
+    /// system's own record settles the doubt where there is one; otherwise a person has to. A tool that says its calls can
+    /// be repeated is performed again.
+    pub(super) async fn doubtful<T: Tool>(&self, tool: &T, call: &Call<T::Args>) -> Option<Answer> {
+        if call.tool.idempotent {
+            return None;
+        }
+        let doubts = match self.ledger.calls(Some(CallState::InDoubt), DOUBTS_MAX).await {
+            Ok(doubts) => doubts,
+            Err(fault) => return Some(refused(call, None, not_looked_up(&fault))),
+        };
+        let mine = |record: &&CallRecord| {
+            record.call.digest == call.digest && record.call.requester.agent == call.requester.agent
+        };
+        let record = doubts.iter().find(mine)?;
+        let id = &record.call.id;
+        match self.recall(tool, record).await {
+            // It cannot happen any more, so that this one may.
+            Ok(Recalled::Never) => return None,
+            Ok(Recalled::Happened { .. }) => {
+                let message = format!("an equal call, `{id}`, was performed, and its answer was lost");
+                let refusal = Refusal::new(Code::ResultRejected, message)
+                    .help("do not repeat it; the effect has happened");
+                return Some(refused(call, None, refusal));
+            }
+            Ok(Recalled::Unknown) => {}
+            Err(why) => {
+                tracing::warn!(%why, call = %id, "a doubt could not be settled by the system's record")
+            }
+        }
+        let message = format!("an equal call, `{id}`, is in doubt: whether it had its effect is not known");
+        let refusal = Refusal::new(Code::InDoubt, message)
+            .help("nothing was done for this one; a person has to settle the other (`countersign calls resolve`) before it is repeated");
+        let entry = vec![Entry::call_proposed(self.clock.now_ms(), call)];
+        Some(self.refuse(call, None, entry, refusal).await)
     }
 
     /// The newest call that took effect on the same system under the same record, if it is not too long ago.

@@ -111,7 +111,7 @@ impl<L: Ledger> Gate<L> {
         let (outcome, settlement) = outcome_of(performed);
         let used = match settlement {
             Settlement::Used { rows, amount } => Some((rows, amount)),
-            Settlement::Released | Settlement::Kept => None,
+            Settlement::Reserved | Settlement::Released | Settlement::Kept => None,
         };
         let duration_ms = u64::try_from(ended_ms.saturating_sub(now_ms)).unwrap_or(0);
         let entry = Entry::outcome(ended_ms, &stored, approval.as_ref(), &outcome, used, duration_ms);

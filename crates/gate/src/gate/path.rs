@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     Gate,
-    refusal::{bad_id, beyond_tool, extent, halted, refused, unavailable},
+    refusal::{bad_id, beyond_tool, extent, halted, not_looked_up, refused},
     room::NoRoom,
 };
 use crate::{
@@ -132,7 +132,8 @@ impl<L: Ledger> Gate<L> {
         let policies = self.policies();
         let standing = match self.ledger.standing(&call.requester, call.digest, now_ms).await {
             Ok(standing) => standing,
-            Err(fault) => return Round::Answer(refused(&call, granted, unavailable(&fault))),
+            // Nor is it known whether it is a retry of a call that was performed.
+            Err(fault) => return Round::Answer(refused(&call, granted, not_looked_up(&fault))),
         };
         let mut entries = Vec::with_capacity(4);
         if proposed {
@@ -144,6 +145,13 @@ impl<L: Ledger> Gate<L> {
         if granted.is_none()
             && exceeded.is_none()
             && let Some(answer) = self.known(&standing, &call.requester, policies.bundle(), now_ms).await
+        {
+            return Round::Answer(answer);
+        }
+        if granted.is_none()
+            && exceeded.is_none()
+            && seen.effect >= Effect::Write
+            && let Some(answer) = self.doubtful(tool, &call).await
         {
             return Round::Answer(answer);
         }

@@ -85,6 +85,8 @@ impl<L: Ledger> Gate<L> {
         };
         match recorded {
             Ok(()) => refused(call, granted, refusal),
+            // What was granted stays granted, and may be performed by who tries next.
+            Err(fault) if granted.is_some() => refused(call, granted, not_looked_up(&fault)),
             Err(fault) => refused(call, granted, unavailable(&fault)),
         }
     }
@@ -117,6 +119,9 @@ impl<L: Ledger> Gate<L> {
                 );
             }
             NotIssued::HistoryMoved => Refusal::new(Code::Internal, "the history moved"),
+            NotIssued::Fault(fault) if granted.is_some() => {
+                return refused(call, granted, not_looked_up(&fault));
+            }
             NotIssued::Fault(fault) => return refused(call, granted, unavailable(&fault)),
         };
         self.refuse(call, granted, entries, refusal).await
@@ -220,6 +225,12 @@ pub(super) fn in_doubt(call: &CallId) -> Refusal {
 pub(super) fn unavailable(fault: &LedgerFault) -> Refusal {
     Refusal::new(Code::LedgerUnavailable, format!("nothing was done: {fault}"))
         .help("what cannot be recorded is not performed; try again when the ledger is back")
+}
+
+/// Where the ledger cannot say what became of something: then nothing is said of it.
+pub(super) fn not_looked_up(fault: &LedgerFault) -> Refusal {
+    Refusal::new(Code::NotLookedUp, format!("it cannot be looked up now: {fault}"))
+        .help("this does not say whether the call was performed; fetch the result, or repeat the very same call, when the ledger is back")
 }
 
 pub(super) fn bad_id(why: &BadId) -> Refusal {

@@ -10,8 +10,8 @@ use countersign_rules::{
 use super::{
     Gate,
     refusal::{
-        answer_of, bad_id, blocked, expired, in_doubt, pending, refused, refused_request, superseded,
-        unavailable,
+        answer_of, bad_id, blocked, expired, in_doubt, not_looked_up, pending, refused, refused_request,
+        superseded, unavailable,
     },
 };
 use crate::{
@@ -89,14 +89,19 @@ impl<L: Ledger> Gate<L> {
                 // What came of another connection's call is news for a retry, and not for a call that happens
                 // to be equal long after.
                 let elsewhere = record.request.call.requester.session != requester.session;
-                if record.delivered || (elsewhere && overdue) {
+                // What may have been performed answers every retry, as long as people could have been asked: an answer
+                // that was lost on the way, or given to one of many retries, must not make the effect happen twice.
+                let performed = matches!(record.state, ApprovalState::Done | ApprovalState::InDoubt);
+                let again = performed && !overdue;
+                if (record.delivered && !again) || (elsewhere && overdue) {
                     return None;
                 }
                 let answer = self.settled(record).await;
-                match self.ledger.deliver(&record.request.id).await {
-                    Ok(()) => Some(answer),
-                    Err(fault) => Some(refused_request(record, unavailable(&fault))),
+                if record.delivered {
+                    return Some(answer);
                 }
+                self.delivered(record).await;
+                Some(answer)
             }
         }
     }
@@ -221,7 +226,7 @@ impl<L: Ledger> Gate<L> {
     pub(super) async fn superseded(&self, record: &ApprovalRecord, why: &str, entries: Vec<Entry>) -> Answer {
         let refusal = match self.end(record, ApprovalState::Superseded, None, why, entries).await {
             Ok(()) => superseded(why),
-            Err(fault) => unavailable(&fault),
+            Err(fault) => not_looked_up(&fault),
         };
         refused_request(record, refusal)
     }
@@ -244,7 +249,7 @@ impl<L: Ledger> Gate<L> {
                 return Answer::Refused(Refused {
                     call: None,
                     approval: Some(approval.clone()),
-                    refusal: unavailable(&fault),
+                    refusal: not_looked_up(&fault),
                 });
             }
         };
@@ -257,9 +262,14 @@ impl<L: Ledger> Gate<L> {
             return pending(&record);
         }
         let answer = self.settled(&record).await;
-        match self.ledger.deliver(approval).await {
-            Ok(()) => answer,
-            Err(fault) => refused_request(&record, unavailable(&fault)),
+        self.delivered(&record).await;
+        answer
+    }
+
+    /// Notes that the agent was told. Where that cannot be noted it is told again, which harms nobody.
+    async fn delivered(&self, record: &ApprovalRecord) {
+        if let Err(fault) = self.ledger.deliver(&record.request.id).await {
+            tracing::warn!(%fault, approval = %record.request.id, "that an answer was fetched could not be noted");
         }
     }
 
@@ -277,7 +287,7 @@ impl<L: Ledger> Gate<L> {
                         return answer_of(&record.request.call.id, approval, outcome, rows);
                     }
                     Ok(_) => in_doubt(&record.request.call.id),
-                    Err(fault) => unavailable(&fault),
+                    Err(fault) => not_looked_up(&fault),
                 }
             }
             ApprovalState::Refused => Refusal::new(

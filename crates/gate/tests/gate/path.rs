@@ -5,9 +5,10 @@ use crate::world::{ParsePerson as _, Trouble, World, approval, budget, euros, le
 use countersign_gate::{
     Answer,
     ledger::{CallState, HaltScope, Ledger as _, NotAnswered},
+    simulation::Fault,
 };
 use countersign_rules::{
-    ApprovalState, Code, PersonId, RawCall,
+    AgentId, ApprovalState, Code, PersonId, RawCall,
     approval::AnswerRefusal,
     budget::Unit,
     rate::{Rate, RateScope},
@@ -59,8 +60,68 @@ async fn an_asked_call_waits_for_the_whole_quorum_and_then_runs_once() {
     let repeated = world.call(&world.delete, 0, 10).await;
     assert_eq!(repeated.status(), "done");
     assert_eq!(world.system.effects(), 1);
-    // Once fetched, the same call is a new one.
+    // However often, as long as the request would have been open; then the same call is a new one.
+    assert_eq!(world.call(&world.delete, 0, 10).await.status(), "done");
+    assert_eq!(world.system.effects(), 1);
+    world.clock.advance(2 * 60 * 60_000);
     assert_eq!(world.call(&world.delete, 0, 10).await.status(), "pending");
+}
+
+#[tokio::test]
+async fn where_the_ledger_cannot_be_read_nothing_is_said_of_what_was_done() {
+    let world = World::new(1, 100, vec![]);
+    let pending = world.call(&world.update, 0, 10).await;
+    world.answer(&pending, "ana", true).await;
+    assert_eq!(world.work().await[0].status(), "done");
+    let silent = |answer: &Answer| {
+        let Answer::Refused(refused) = answer else { panic!("{answer:?}") };
+        let told = format!("{} {:?}", refused.refusal.message, refused.refusal.help);
+        assert_eq!((answer.status(), refused.refusal.code), ("unknown", Code::NotLookedUp));
+        assert!(!told.contains("nothing was"), "{told}");
+    };
+    let agent = AgentId::parse("bot").unwrap();
+    world.ledger.fail_reads();
+    silent(&world.gate.fetch(&agent, &approval(&pending)).await);
+    silent(&world.call(&world.update, 0, 10).await);
+    world.ledger.heal();
+    // That it was fetched cannot be noted, and it is told all the same.
+    world.ledger.fail(|step| (step == "deliver").then_some(Fault::Lost));
+    assert_eq!(world.gate.fetch(&agent, &approval(&pending)).await.status(), "done");
+    world.ledger.heal();
+    assert_eq!(world.call(&world.update, 0, 10).await.status(), "done");
+    assert_eq!(world.system.effects(), 1);
+}
+
+#[tokio::test]
+async fn an_equal_call_waits_for_the_doubt_before_it() {
+    let world = World::new(1, 100, vec![]);
+    world.system.trouble.lock().unwrap().push(Trouble::Vanishes);
+    assert_eq!(world.call(&world.note, 0, 10).await.status(), "in_doubt");
+    let effects = world.system.effects();
+    // Over a new session, too: the doubt is about the effect. The system's record settles it, and the agent is told.
+    let again = world.call_as("bot", "s9", &world.note, 0, 10).await;
+    assert_eq!(code(&again), Code::ResultRejected, "{again:?}");
+    assert_eq!(world.system.effects(), effects, "an equal call is not performed beside it");
+    // Another call, and another agent's, are no matter of it.
+    assert_eq!(world.call(&world.note, 20, 30).await.status(), "done");
+    assert_eq!(world.call_as("other", "s1", &world.note, 30, 40).await.status(), "done");
+}
+
+#[tokio::test]
+async fn a_doubt_that_a_person_settles_leaves_nothing_held() {
+    for happened in [true, false] {
+        let world = World::new(1, 100, vec![budget(Unit::Rows, 50, None)]);
+        world.system.trouble.lock().unwrap().push(Trouble::Panics);
+        assert_eq!(world.call(&world.note, 0, 10).await.status(), "in_doubt");
+        let doubts = world.ledger.calls(Some(CallState::InDoubt), 10).await.unwrap();
+        world
+            .gate
+            .resolve_doubt(&doubts[0].call.id, &"ana".parse_person(), happened, "looked")
+            .await
+            .unwrap();
+        let (_, balance) = world.ledger.balances(10).await.unwrap().remove(0);
+        assert_eq!((balance.held, balance.spent), (0, if happened { 10 } else { 0 }));
+    }
 }
 
 #[tokio::test]
@@ -91,12 +152,16 @@ async fn a_retry_from_a_new_connection_finds_the_same_request() {
     world.answer(&pending, "ana", true).await;
     assert_eq!(world.work().await[0].status(), "done");
     assert_eq!((unnamed("3", "bot").await.status(), world.system.effects()), ("done", 1));
-    // Once it was fetched, an equal call is a new one; and so it is when the request would be over.
-    let pending = unnamed("4", "bot").await;
+    // Fifty retries get the one answer, over whatever connection, for as long as people could have been asked.
+    for n in 4..54 {
+        assert_eq!((unnamed(&n.to_string(), "bot").await.status(), world.system.effects()), ("done", 1));
+    }
+    world.clock.advance(15 * 60_000);
+    let pending = unnamed("60", "bot").await;
     world.answer(&pending, "ana", true).await;
     assert_eq!(world.work().await[0].status(), "done");
     world.clock.advance(15 * 60_000);
-    assert_ne!(approval(&unnamed("5", "bot").await), approval(&pending));
+    assert_ne!(approval(&unnamed("61", "bot").await), approval(&pending));
     assert_eq!(world.system.effects(), 2);
 }
 
@@ -465,9 +530,9 @@ async fn a_halt_works_on_the_next_decision_and_on_granted_calls() {
 #[tokio::test]
 async fn an_unknown_effect_is_in_doubt_and_never_repeated() {
     let world = World::new(1, 100, vec![budget(Unit::Rows, 50, None)]);
-    for trouble in [Trouble::Vanishes, Trouble::Panics] {
+    for (trouble, from) in [(Trouble::Vanishes, 0), (Trouble::Panics, 10)] {
         world.system.trouble.lock().unwrap().push(trouble);
-        let answer = world.call(&world.note, 0, 10).await;
+        let answer = world.call(&world.note, from, from + 10).await;
         assert_eq!(answer.status(), "in_doubt", "{trouble:?}");
     }
     let doubts = world.ledger.calls(Some(CallState::InDoubt), 10).await.unwrap();

@@ -66,7 +66,7 @@ impl From<Refusal> for Problem {
 
 impl From<LedgerFault> for Problem {
     fn from(fault: LedgerFault) -> Self {
-        Self::new(Code::LedgerUnavailable, fault.to_string()).help("try again when the ledger is back")
+        Self::new(Code::NotLookedUp, fault.to_string()).help("try again when the ledger is back")
     }
 }
 
@@ -123,7 +123,7 @@ pub(crate) const fn status_of(code: Code) -> StatusCode {
         }
         Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Code::ApprovalPending => StatusCode::ACCEPTED,
-        Code::ShuttingDown | Code::LedgerUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::ShuttingDown | Code::LedgerUnavailable | Code::NotLookedUp => StatusCode::SERVICE_UNAVAILABLE,
         Code::SystemUnavailable | Code::ToolFailed | Code::ResultRejected | Code::CredentialUnavailable => {
             StatusCode::BAD_GATEWAY
         }

@@ -82,7 +82,7 @@ impl Authenticator {
     /// Who presents these headers.
     ///
     /// # Errors
-    /// [`Code::Unauthenticated`] for everything that is no good credential; [`Code::LedgerUnavailable`].
+    /// [`Code::Unauthenticated`] for everything that is no good credential; [`Code::NotLookedUp`].
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
         self.principal(bearer(headers)?).await
     }
@@ -138,7 +138,7 @@ impl Authenticator {
         let found = self.store.find_key(presented, self.clock.now_ms()).await;
         let record = found
             .map_err(|fault| {
-                Refusal::new(Code::LedgerUnavailable, format!("the credential cannot be checked: {fault}"))
+                Refusal::new(Code::NotLookedUp, format!("the credential cannot be checked: {fault}"))
             })?
             .ok_or_else(|| unauthenticated("the key is unknown, expired or revoked"))?;
         let KeyRecord { id, owner, scopes, .. } = record;

@@ -42,7 +42,10 @@ pub(super) fn detailed(record: &ApprovalRecord, answer: &Answer) -> Result<Detai
     let payload = match answer {
         Answer::Pending(_) => TaskPayload::Working,
         Answer::Refused(refused)
-            if matches!(refused.refusal.code, Code::LedgerUnavailable | Code::ShuttingDown) =>
+            if matches!(
+                refused.refusal.code,
+                Code::LedgerUnavailable | Code::NotLookedUp | Code::ShuttingDown
+            ) =>
         {
             return Err(ErrorData::internal_error(refused.refusal.message.clone(), None));
         }

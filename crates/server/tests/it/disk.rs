@@ -30,10 +30,10 @@ async fn a_disk_that_cannot_be_written_refuses_everything_that_must_be_recorded_
         }
         let (status, refused) =
             folder.post(&format!("{url}/v1/approvals/{waiting}/approve"), json!({})).await;
-        assert_eq!((status, &refused["code"]), (503, &json!("F001")), "{refused}");
+        assert_eq!((status, &refused["code"]), (503, &json!("F008")), "{refused}");
         let halt = json!({ "agent": "ada", "why": "enough" });
         let (status, refused) = folder.post(&format!("{url}/v1/halts"), halt).await;
-        assert_eq!((status, &refused["code"]), (503, &json!("F001")), "{refused}");
+        assert_eq!((status, &refused["code"]), (503, &json!("F008")), "{refused}");
         assert_eq!(folder.status(&format!("{url}/readyz")).await, 503, "with {most} bytes");
         assert_eq!(folder.status(&format!("{url}/healthz")).await, 200);
         assert_eq!(folder.system.acts(), BTreeMap::new(), "nothing is done that is not recorded");
