@@ -29,6 +29,16 @@ pub enum LogKeyError {
     /// It holds something else.
     #[error("the file `{0}` holds no signing key of a log")]
     Form(String),
+    /// It is gone, and there is a log that it signed.
+    #[error(
+        "there is no file `{path}`, and a log was signed with that key (`{evidence}`): put the key back; nothing was made"
+    )]
+    Lost {
+        /// The file.
+        path: String,
+        /// What says so: the log's key as vkey, or the file with its newest checkpoint.
+        evidence: String,
+    },
     /// It is the key of another log.
     #[error("the key in `{path}` belongs to log `{named}`, and the configuration says `{wanted}`")]
     OtherLog {

@@ -15,7 +15,7 @@ use axum::{
 use countersign_audit::{canonical::canonical_digest, sha256};
 use countersign_gate::{Clock, Entropy, Entry, Gate, Ledger as _, Settings, Vault, ledger::LedgerFault};
 use countersign_rules::{Code, Refusal};
-use countersign_store::{Options, Store, StoreError};
+use countersign_store::{Opening, Options, Store, StoreError};
 use countersign_tools::Systems;
 use http::{StatusCode, header};
 use secrecy::ExposeSecret as _;
@@ -91,6 +91,8 @@ pub(crate) fn store_options(config: &Config) -> Options {
         queue_timeout: config.store.timeout,
         statement_timeout: config.store.timeout,
         lock_timeout: config.store.timeout,
+        checkpoint: Some(config.log.checkpoint.clone()),
+        witnesses: config.log.witnesses.clone(),
         ..Options::default()
     }
 }
@@ -100,7 +102,16 @@ pub(crate) fn store_options(config: &Config) -> Options {
 /// # Errors
 /// [`StartError::Store`], among others when another process has it open.
 pub async fn open_store(config: &Config, key: LogKey) -> Result<Store, StartError> {
-    let options = store_options(config);
+    open_store_as(config, key, Opening::Known).await
+}
+
+/// As [`open_store`], taking this for granted of it.
+pub(crate) async fn open_store_as(
+    config: &Config,
+    key: LogKey,
+    opening: Opening,
+) -> Result<Store, StartError> {
+    let options = Options { opening, ..store_options(config) };
     match &config.store.place {
         StorePlace::Sqlite(path) => Ok(Store::open_sqlite(path, key.signing, &options)?),
         StorePlace::Postgres { url, connections_max, ca } => {
@@ -111,6 +122,31 @@ pub async fn open_store(config: &Config, key: LogKey) -> Result<Store, StartErro
     }
 }
 
+/// Reads the log's key, and makes one for a ledger that is to begin. Where there is a log already, nothing is made: no
+/// other key is of use to it.
+///
+/// # Errors
+/// [`StartError`].
+pub(crate) async fn ledger_key(config: &Config) -> Result<LogKey, StartError> {
+    let path = &config.log.key;
+    if path.exists() {
+        return Ok(log_key::read(path, &config.log.origin)?);
+    }
+    let options = store_options(config);
+    let signer = match &config.store.place {
+        StorePlace::Sqlite(path) => Store::signer_sqlite(path, &options)?,
+        StorePlace::Postgres { url, ca, .. } => {
+            let options = Options { postgres_ca: ca.clone(), ..options };
+            Store::signer_postgres(url.read()?.expose_secret(), &options).await?
+        }
+    };
+    let kept = config.log.checkpoint.exists().then(|| config.log.checkpoint.display().to_string());
+    match signer.or(kept) {
+        Some(evidence) => Err(LogKeyError::Lost { path: path.display().to_string(), evidence }.into()),
+        None => Ok(log_key::read_or_create(path, &config.log.origin)?),
+    }
+}
+
 /// Starts a server.
 ///
 /// # Errors
@@ -118,7 +154,12 @@ pub async fn open_store(config: &Config, key: LogKey) -> Result<Store, StartErro
 pub async fn start(config: Config) -> Result<Running, StartError> {
     let vault: Arc<dyn Vault> = Arc::new(ConfigVault::new(&config));
     let bundle = Bundle::new(&config, &vault).map_err(|why| StartError::Config(Box::new(why)))?;
-    let key = log_key::read_or_create(&config.log.key, &config.log.origin)?;
+    // Before anything is made or recorded: a start that cannot be leaves no trace.
+    let listen = config.server.listen;
+    let listener =
+        TcpListener::bind(listen).await.map_err(|source| StartError::Listen { address: listen, source })?;
+    let address = listener.local_addr().map_err(|source| StartError::Listen { address: listen, source })?;
+    let key = ledger_key(&config).await?;
     let seal = mcp::Seal::derive(key.shared_secret());
     let store = Arc::new(open_store(&config, key).await?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -129,10 +170,6 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         Gate::new(Arc::clone(&store), Arc::clone(&clock), entropy, Arc::clone(&bundle.policies), settings);
     let auth = Authenticator::new(&config, store, Arc::clone(&clock)).map_err(StartError::Client)?;
 
-    let listen = config.server.listen;
-    let listener =
-        TcpListener::bind(listen).await.map_err(|source| StartError::Listen { address: listen, source })?;
-    let address = listener.local_addr().map_err(|source| StartError::Listen { address: listen, source })?;
     let stopping = CancellationToken::new();
     let hosts = hosts(&config, address);
     let public = config.server.public_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());

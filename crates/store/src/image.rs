@@ -381,6 +381,11 @@ impl Image {
         }
     }
 
+    /// The end of the log.
+    pub(crate) const fn log_tail(&self) -> &LogTail {
+        &self.log
+    }
+
     /// The place that the next new request takes in the order of requests.
     pub(crate) const fn next_order(&self) -> u64 {
         self.log.changed().saturating_add(1)

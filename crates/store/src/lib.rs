@@ -15,6 +15,7 @@ mod budget;
 mod call;
 mod export;
 mod halt;
+mod history;
 mod image;
 mod key;
 mod known;
@@ -32,6 +33,7 @@ mod verify;
 mod writer;
 
 pub use export::ExportError;
+pub use history::{Kept, Opening};
 pub use key::{KEY_PREFIX, KeyOwner, KeyRecord, NewKey};
 pub use list::{ApprovalFilter, CallFilter};
 pub use log::{ENTRIES_MAX, EntryFilter, LogHead, LogNodes, StoredEntry};

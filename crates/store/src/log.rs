@@ -150,6 +150,11 @@ impl LogTail {
         (self.checkpoint.clone(), self.changed)
     }
 
+    /// The tree, how often the ledger was changed, and the checkpoint that was signed for it.
+    pub(crate) fn state(&self) -> (&Frontier, u64, &str) {
+        (&self.frontier, self.changed, &self.checkpoint)
+    }
+
     /// Appends the entries of one operation.
     pub(crate) fn append(&mut self, entries: Vec<Arc<Encoded>>) -> Result<(), LedgerFault> {
         let room = u64::MAX.saturating_sub(self.frontier.size());

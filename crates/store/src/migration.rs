@@ -12,6 +12,13 @@ pub(crate) fn newest() -> i64 {
     i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
 }
 
+/// The tables that there are after so many steps.
+pub(crate) fn tables(version: i64) -> impl Iterator<Item = &'static str> {
+    let steps = usize::try_from(version).unwrap_or_default();
+    let made = STEPS.iter().take(steps).flat_map(|step| step.split("CREATE TABLE ").skip(1));
+    made.filter_map(|rest| rest.split_once(' ')).map(|(name, _columns)| name)
+}
+
 /// Where the number of the last step is kept.
 pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS migration (version BIGINT PRIMARY KEY) STRICT";
 
@@ -196,6 +203,13 @@ CREATE INDEX entry_rare ON entry (kind)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tables_of_a_schema_are_known() {
+        let first: Vec<_> = tables(1).collect();
+        assert_eq!((first.len(), first.first()), (15, Some(&"log_head")));
+        assert!(!first.contains(&"approval_group") && tables(newest()).any(|name| name == "approval_group"));
+    }
 
     #[test]
     fn a_step_has_one_text_for_both_databases() {

@@ -9,7 +9,10 @@ use std::{
     future::{Future, poll_fn},
     net::IpAddr,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,7 +24,7 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, oneshot, watch},
-    time::timeout,
+    time::{MissedTickBehavior, timeout},
 };
 use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, NoTls, Statement,
@@ -32,6 +35,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{
+    history::went_back,
     log, migration,
     row::{Query, Row, Value},
     store::{Options, StoreError},
@@ -57,6 +61,8 @@ pub(crate) struct Connector {
     tls: Option<MakeRustlsConnect>,
     statement_timeout: Duration,
     lock_timeout: Duration,
+    /// How often the ledger was changed, as far as this process was told: it never goes back.
+    floor: Arc<AtomicI64>,
 }
 
 /// The connection that writes.
@@ -110,7 +116,7 @@ impl Connector {
             .keepalives_retries(3)
             .tcp_user_timeout(options.statement_timeout.saturating_add(GRACE));
         let (statement_timeout, lock_timeout) = (options.statement_timeout, options.lock_timeout);
-        Ok(Self { config, tls, statement_timeout, lock_timeout })
+        Ok(Self { config, tls, statement_timeout, lock_timeout, floor: Arc::default() })
     }
 
     /// Connects. What the server announces on the connection is passed to `announced`, if anybody listens.
@@ -162,8 +168,12 @@ impl Connector {
         }
     }
 
-    /// Brings the schema up to date and begins the log if there is none.
-    pub(crate) async fn prepare(&self, key: &SigningKey) -> Result<(), StoreError> {
+    /// Brings the schema up to date and begins the log if there is none and it `may` begin.
+    pub(crate) async fn prepare(
+        &self,
+        key: &SigningKey,
+        may: impl Fn() -> Result<(), StoreError> + Send,
+    ) -> Result<(), StoreError> {
         let mut client = self.connect_to_write().await?;
         let prepare = async {
             let transaction = client.transaction().await?;
@@ -171,6 +181,9 @@ impl Connector {
             transaction.batch_execute("SELECT pg_advisory_xact_lock(1129533511, 0)").await?;
             let exists = transaction.query_one("SELECT to_regclass('migration') IS NOT NULL", &[]).await?;
             if !exists.try_get::<_, bool>(0)? {
+                if let Err(refused) = may() {
+                    return Ok(Err(refused));
+                }
                 transaction.batch_execute(&migration::for_postgres(migration::TABLE)).await?;
             }
             let found = transaction.query_one("SELECT coalesce(max(version), 0) FROM migration", &[]).await?;
@@ -178,21 +191,35 @@ impl Connector {
             if found > migration::newest() {
                 return Ok(Err(StoreError::Schema { found, known: migration::newest() }));
             }
+            let expected: Vec<&str> = migration::tables(found).collect();
+            let missing = transaction
+                .query_opt(
+                    "SELECT t FROM unnest($1::text[]) t WHERE to_regclass(t) IS NULL LIMIT 1",
+                    &[&expected],
+                )
+                .await?;
+            if let Some(table) = missing {
+                let table: String = table.try_get(0)?;
+                return Ok(Err(StoreError::Damaged(format!("its table `{table}` is missing"))));
+            }
             for (number, step) in
                 (1_i64..).zip(migration::STEPS).skip_while(|(number, _step)| *number <= found)
             {
                 transaction.batch_execute(&migration::for_postgres(step)).await?;
                 transaction.execute("INSERT INTO migration (version) VALUES ($1)", &[&number]).await?;
             }
-            let heads = transaction.query_one("SELECT count(*) FROM log_head", &[]).await?;
-            if heads.try_get::<_, i64>(0)? == 0 {
+            // A ledger has its head from the transaction that made it.
+            if found == 0 {
                 let insert = match log::insert_head(key) {
                     Ok(insert) => insert,
                     Err(fault) => return Ok(Err(fault.into())),
                 };
                 transaction.execute_raw(insert.sql, insert.params.iter()).await?;
             }
-            let stored = transaction.query_one("SELECT vkey FROM log_head WHERE id = 0", &[]).await?;
+            let Some(stored) = transaction.query_opt("SELECT vkey FROM log_head WHERE id = 0", &[]).await?
+            else {
+                return Ok(Err(StoreError::Damaged("the log has no head".into())));
+            };
             let stored: String = stored.try_get(0)?;
             if stored != key.verifier().to_string() {
                 return Ok(Err(StoreError::OtherKey { stored }));
@@ -202,6 +229,20 @@ impl Connector {
             Ok(Ok(()))
         };
         self.limited(prepare).await?
+    }
+
+    /// Who signed the log, as a vkey; `None` when there is no ledger yet.
+    pub(crate) async fn signer(&self) -> Result<Option<String>, StoreError> {
+        let client = self.connect_to_write().await?;
+        let signer = async {
+            let exists = client.query_one("SELECT to_regclass('log_head') IS NOT NULL", &[]).await?;
+            if !exists.try_get::<_, bool>(0)? {
+                return Ok(None);
+            }
+            let stored = client.query_opt("SELECT vkey FROM log_head WHERE id = 0", &[]).await?;
+            stored.map(|row| row.try_get(0)).transpose()
+        };
+        Ok(self.limited(signer).await?)
     }
 
     /// A pool of connections to read.
@@ -256,16 +297,22 @@ impl Connector {
         // What happened while nobody listened.
         tell();
         let mut seen = None;
+        let mut poll = tokio::time::interval(POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            match timeout(POLL, announcements.recv()).await {
-                Ok(Some(())) => tell(),
-                Ok(None) => return Ok(()),
-                // Notifications may be lost on the way through a proxy; the counter is not.
-                Err(_elapsed) => {
+            tokio::select! {
+                announced = announcements.recv() => match announced {
+                    Some(()) => tell(),
+                    None => return Ok(()),
+                },
+                // Notifications may be lost on the way through a proxy; the counter is not. It also tells a server that
+                // has nothing to write how far the others are.
+                _tick = poll.tick() => {
                     let row = self
                         .limited(client.query_one("SELECT changed FROM log_head WHERE id = 0", &[]))
                         .await?;
                     let changed: i64 = row.try_get(0).map_err(|why| failure(&why))?;
+                    self.floor.fetch_max(changed, Ordering::Relaxed);
                     if seen.replace(changed).is_some_and(|before| before != changed) {
                         tell();
                     }
@@ -462,6 +509,10 @@ impl Backend for Writer {
                 Ok(rows) => {
                     let row = rows.into_iter().flatten().next();
                     let head = row.ok_or_else(|| Failure::Damaged("the log has no head".into()))?;
+                    let changed = head.int(3).map_err(|why| Failure::Damaged(why.0))?;
+                    if changed < self.connector.floor.load(Ordering::Relaxed) {
+                        return Err(went_back());
+                    }
                     // Whoever writes moves the head.
                     return Ok(Begun { head, disturbed: false });
                 }

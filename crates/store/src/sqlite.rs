@@ -1,11 +1,16 @@
 //! The ledger in one file, for one process.
 //!
-//! The process holds the file `….lock` beside it as long as it writes, so every call that is open when it
-//! starts belongs to a process that is gone. Write-ahead log, synced at each commit.
+//! The process locks the file itself as long as it writes, whatever name it was opened by, so every call that is
+//! open when it starts belongs to a process that is gone. It also locks `….lock` beside it, which stays when the
+//! file is exchanged. Write-ahead log, synced at each commit.
+//!
+//! The lock on the file is `flock`'s, which SQLite's own locks (`fcntl`'s) know nothing of. Closing a handle of a file
+//! releases all of the process's `fcntl` locks on it; so the handle stays open as long as any connection may.
 
 use std::{
     borrow::Cow,
-    fs::{File, OpenOptions, TryLockError},
+    collections::BTreeSet,
+    fs::{File, Metadata, OpenOptions, TryLockError},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -20,6 +25,7 @@ use rusqlite::{
 };
 
 use crate::{
+    history::Kept,
     log, migration,
     row::{Query, Row, Value},
     store::{Options, StoreError},
@@ -44,9 +50,41 @@ pub(crate) struct Writer {
     process: i64,
     lock_timeout: Duration,
     pages_max: Option<u32>,
-    // Released by the operating system when the process ends, however it ends. `None` beside a process that
-    // has it.
-    _lock: Option<File>,
+    /// The write-ahead log that the connection has open.
+    wal: Option<Identity>,
+    /// `None` beside a process that has it.
+    locks: Option<Locks>,
+}
+
+/// Released by the operating system when the process ends, however it ends.
+struct Locks {
+    database: Arc<File>,
+    identity: Identity,
+    _beside: File,
+}
+
+impl Drop for Locks {
+    fn drop(&mut self) {
+        // Readers keep the handle open. One that cannot be unlocked is, when they are gone.
+        if let Err(why) = self.database.unlock() {
+            tracing::warn!(%why, "the ledger's file stays locked until it is not read any more");
+        }
+    }
+}
+
+/// Which file it is, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity(u64, u64);
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        Self(metadata.dev(), metadata.ino())
+    }
+
+    fn at(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().as_ref().map(Self::of)
+    }
 }
 
 /// The file, opened to read.
@@ -55,17 +93,51 @@ pub(crate) struct Reader {
     idle: Mutex<Vec<Connection>>,
     lock_timeout: Duration,
     readers: usize,
+    /// Dropped after the connections; see the module.
+    _locked: Option<Arc<File>>,
 }
 
 impl Writer {
-    /// Takes the lock, opens or makes the file, and brings its schema up to date.
-    pub(crate) fn open(path: &Path, key: &SigningKey, options: &Options) -> Result<Self, StoreError> {
-        let lock = lock(path)?;
-        create_private(path)?;
-        let mut writer = Self { _lock: Some(lock), ..Self::beside(path, options) };
+    /// Takes the locks, opens or makes the file, and brings its schema up to date. Answers the locked file too.
+    pub(crate) fn open(
+        path: &Path,
+        key: &SigningKey,
+        options: &Options,
+        known: &[Kept],
+    ) -> Result<(Self, Arc<File>), StoreError> {
+        // Nothing is made where nothing may begin.
+        if is_empty(path)? {
+            options.begins(known)?;
+        }
+        let database = Arc::new(create_private(path)?);
+        // Before it is looked into: one that is written by another name has its write-ahead log there.
+        locked(&database, path)?;
+        if !holds_ledger(path, options)? {
+            options.begins(known)?;
+        }
+        let beside = lock(path)?;
+        let metadata = database.metadata().map_err(|why| unusable(path, &why))?;
+        let locks =
+            Locks { database: Arc::clone(&database), identity: Identity::of(&metadata), _beside: beside };
+        let mut writer = Self { locks: Some(locks), ..Self::beside(path, options) };
         let connection = writer.connect().map_err(StoreError::from)?;
         writer.process = prepare(connection, key)?;
-        Ok(writer)
+        Ok((writer, database))
+    }
+
+    /// Whether the file that is open is the one at its path, and its write-ahead log, too: what is written into a
+    /// file that was exchanged or removed is gone with this process.
+    fn is_in_place(&mut self) -> Result<(), Failure> {
+        let Some(locks) = &self.locks else { return Ok(()) };
+        let exchanged = || Failure::Damaged("its file was exchanged or removed while it was open".into());
+        if Identity::at(&self.path) != Some(locks.identity) {
+            return Err(exchanged());
+        }
+        // Beside the file itself, not beside a link to it.
+        let mut wal = std::fs::canonicalize(&self.path).map_err(|_gone| exchanged())?.into_os_string();
+        wal.push("-wal");
+        let wal = Identity::at(Path::new(&wal)).ok_or_else(exchanged)?;
+        if *self.wal.get_or_insert(wal) == wal { Ok(()) } else { Err(exchanged()) }
     }
 
     /// Opens the file beside the process that has the lock. Transactions take turns, so the log cannot fork;
@@ -78,7 +150,8 @@ impl Writer {
             process: 0,
             lock_timeout: options.lock_timeout,
             pages_max: options.sqlite_pages_max,
-            _lock: None,
+            wal: None,
+            locks: None,
         }
     }
 
@@ -88,6 +161,7 @@ impl Writer {
             let connection = open(&self.path, flags, self.lock_timeout).map_err(|why| failure(&why))?;
             settle_in(&connection, self.pages_max)?;
             self.version = None;
+            self.wal = None;
             self.connection = Some(connection);
         }
         self.connection.as_mut().ok_or_else(|| Failure::Unavailable("the file cannot be opened".into()))
@@ -111,6 +185,8 @@ impl Backend for Writer {
             Ok((rows, version))
         })?;
         let head = rows.into_iter().next().ok_or_else(|| Failure::Damaged("the log has no head".into()))?;
+        // SQLite has its write-ahead log open by now.
+        self.is_in_place()?;
         // Moves when somebody else has written to the file, which nobody should.
         let disturbed = self.version.replace(version) != Some(version);
         Ok(Begun { head, disturbed })
@@ -171,12 +247,21 @@ impl Backend for Writer {
 }
 
 impl Reader {
-    pub(crate) fn open(path: &Path, options: &Options) -> Result<Arc<Self>, StoreError> {
+    /// `locked` is the file as this process has it locked, where it does.
+    pub(crate) fn open(
+        path: &Path,
+        options: &Options,
+        locked: Option<Arc<File>>,
+    ) -> Result<Arc<Self>, StoreError> {
+        if locked.is_none() && !holds_ledger(path, options)? {
+            return Err(StoreError::Absent);
+        }
         let reader = Self {
             path: path.to_owned(),
             idle: Mutex::default(),
             lock_timeout: options.lock_timeout,
             readers: options.readers.max(1),
+            _locked: locked,
         };
         let connection = reader.take().map_err(StoreError::from)?;
         reader.give_back(connection);
@@ -209,6 +294,11 @@ impl Reader {
         let rows = rows.map_err(|why| LedgerFault::from(failure(&why)))?;
         self.give_back(connection);
         Ok(rows)
+    }
+
+    /// The key that signed the log, whatever the schema.
+    pub(crate) fn signer(&self) -> Result<String, StoreError> {
+        stored_key(&self.take().map_err(StoreError::from)?)
     }
 
     /// What is stored about the schema and the key, to open the file for reading only.
@@ -244,29 +334,83 @@ impl Reader {
     }
 }
 
+/// Whether there is a ledger in the file. `false` says that there is nothing in it, or no file.
+///
+/// # Errors
+/// When the file is something else, or a part of a ledger.
+pub(crate) fn holds_ledger(path: &Path, options: &Options) -> Result<bool, StoreError> {
+    if is_empty(path)? {
+        return Ok(false);
+    }
+    // To read: nothing of another program's database is changed.
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let read = || -> Result<(BTreeSet<String>, Option<i64>), rusqlite::Error> {
+        let connection = open(path, flags, options.lock_timeout)?;
+        let mut tables = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
+        let tables: BTreeSet<String> =
+            tables.query_map([], |row| row.get(0))?.collect::<Result<_, rusqlite::Error>>()?;
+        let version = tables
+            .contains("migration")
+            .then(|| connection.query_row("SELECT max(version) FROM migration", [], |row| row.get(0)));
+        Ok((tables, version.transpose()?.flatten()))
+    };
+    let (tables, version) = read().map_err(|why| StoreError::from(failure(&why)))?;
+    if tables.is_empty() {
+        return Ok(false);
+    }
+    let known = || migration::tables(migration::newest());
+    let ours = known().filter(|table| tables.contains(*table)).count();
+    match version {
+        Some(version) if ours > 0 => {
+            match migration::tables(version).find(|table| !tables.contains(*table)) {
+                Some(table) => Err(StoreError::Damaged(format!("its table `{table}` is missing"))),
+                None => Ok(true),
+            }
+        }
+        // Most of a ledger, without what says which.
+        None if ours > known().count() / 2 => {
+            Err(StoreError::Damaged("the numbers of its schema are missing".into()))
+        }
+        Some(_) | None => Err(StoreError::Foreign { path: path.to_owned() }),
+    }
+}
+
+fn is_empty(path: &Path) -> Result<bool, StoreError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.len() == 0),
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(why) => Err(unusable(path, &why)),
+    }
+}
+
+fn unusable(path: &Path, why: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Unavailable(format!("`{}`: {why}", path.display()))
+}
+
 fn lock(path: &Path) -> Result<File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let unusable =
-        |why: std::io::Error| StoreError::Unavailable(format!("`{}`: {why}", Path::new(&name).display()));
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(unusable)?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name);
+    let file = file.map_err(|why| unusable(Path::new(&name), &why))?;
+    locked(&file, path)?;
+    Ok(file)
+}
+
+fn locked(file: &File, path: &Path) -> Result<(), StoreError> {
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
-        Err(TryLockError::Error(why)) => Err(unusable(why)),
+        Err(TryLockError::Error(why)) => Err(unusable(path, &why)),
     }
 }
 
 /// Makes the file readable for its owner alone: it holds arguments of calls.
-fn create_private(path: &Path) -> Result<(), StoreError> {
+fn create_private(path: &Path) -> Result<File, StoreError> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
-        Ok(_file) => Ok(()),
-        Err(why) => Err(StoreError::Unavailable(format!("`{}`: {why}", path.display()))),
-    }
+    options.open(path).map_err(|why| unusable(path, &why))
 }
 
 fn open(path: &Path, flags: OpenFlags, lock_timeout: Duration) -> Result<Connection, rusqlite::Error> {
@@ -314,9 +458,8 @@ fn prepare(connection: &mut Connection, key: &SigningKey) -> Result<i64, StoreEr
         transaction.execute_batch(&migration::for_sqlite(step)).map_err(unusable)?;
         transaction.execute("INSERT INTO migration (version) VALUES (?1)", [number]).map_err(unusable)?;
     }
-    let heads: i64 =
-        transaction.query_row("SELECT count(*) FROM log_head", [], |row| row.get(0)).map_err(unusable)?;
-    if heads == 0 {
+    // A ledger has its head from the transaction that made it.
+    if found == 0 {
         let insert = log::insert_head(key)?;
         transaction
             .execute(&text(insert.sql), rusqlite::params_from_iter(&insert.params))

@@ -27,6 +27,7 @@ use crate::{
     budget,
     call::{self, CallRow},
     halt,
+    history::{Keeper, Kept, Opening},
     image::Image,
     key::{self, KeyRecord, KeyRow, NewKey},
     known::{self, Known},
@@ -56,6 +57,12 @@ pub struct Options {
     pub sqlite_pages_max: Option<u32>,
     /// Certificates (PEM) that PostgreSQL's is checked against, in place of the platform's.
     pub postgres_ca: Option<PathBuf>,
+    /// The file outside of the ledger in which the newest checkpoint of its log is kept.
+    pub checkpoint: Option<PathBuf>,
+    /// Files with signed checkpoints of the log that others keep; the log must contain what they state.
+    pub witnesses: Vec<PathBuf>,
+    /// What is taken for granted.
+    pub opening: Opening,
     /// For tests: called between the durable steps of the writer.
     #[doc(hidden)]
     pub hook: Option<StepHook>,
@@ -71,6 +78,9 @@ impl Default for Options {
             readers: 4,
             sqlite_pages_max: None,
             postgres_ca: None,
+            checkpoint: None,
+            witnesses: Vec::new(),
+            opening: Opening::Known,
             hook: None,
         }
     }
@@ -84,6 +94,9 @@ impl std::fmt::Debug for Options {
             .field("statement_timeout", &self.statement_timeout)
             .field("lock_timeout", &self.lock_timeout)
             .field("readers", &self.readers)
+            .field("checkpoint", &self.checkpoint)
+            .field("witnesses", &self.witnesses)
+            .field("opening", &self.opening)
             .finish_non_exhaustive()
     }
 }
@@ -119,6 +132,49 @@ pub enum StoreError {
     /// What is stored cannot be right.
     #[error("the ledger is damaged: {0}")]
     Damaged(String),
+    /// Its log does not contain what is known of it.
+    #[error(
+        "the ledger went back: `{}` states a log of {kept} entries that this ledger, with {found}, does not contain; put \
+         the right ledger in its place, or go on with this one by `countersign audit dangerous-restart`",
+        .path.display()
+    )]
+    WentBack {
+        /// The file that states the log.
+        path: PathBuf,
+        /// The size of the log that was signed.
+        kept: u64,
+        /// The size of the log that is there.
+        found: u64,
+    },
+    /// There is none, and there was one.
+    #[error(
+        "the ledger is gone: `{}` states a log of {size} entries, and there is none; put the ledger back in its place, or \
+         begin anew by `countersign audit dangerous-restart`",
+        .path.display()
+    )]
+    Lost {
+        /// The file that states the log.
+        path: PathBuf,
+        /// The size of the log that was signed.
+        size: u64,
+    },
+    /// There is none, and it was opened to look at.
+    #[error("there is no ledger yet: it begins when the server starts")]
+    Absent,
+    /// The file is something else.
+    #[error("`{}` is another program's database, and no ledger: name another file", .path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A checkpoint that is kept outside of the ledger cannot be read or written.
+    #[error("the checkpoint `{}` cannot be used: {why}", .path.display())]
+    Kept {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// It cannot be reached, read or written.
     #[error("the ledger is unavailable: {0}")]
     Unavailable(String),
@@ -184,9 +240,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`], among others when another process has it open.
     pub fn open_sqlite(path: &Path, key: SigningKey, options: &Options) -> Result<Self, StoreError> {
-        let backend = sqlite::Writer::open(path, &key, options)?;
-        let reader = sqlite::Reader::open(path, options)?;
-        let (store, writer, inbox) = Self::assemble(Reader::Sqlite(reader), backend, key, options, None);
+        let known = options.expected(&key.verifier())?;
+        let (backend, locked) = sqlite::Writer::open(path, &key, options, &known)?;
+        let reader = sqlite::Reader::open(path, options, Some(locked))?;
+        let (store, mut writer, inbox) = Self::assemble(Reader::Sqlite(reader), backend, key, options, None);
+        // SQLite is never waited for.
+        writer.keeper = futures::executor::block_on(store.compare(&known, options))?;
         // A thread of its own: SQLite blocks while it syncs.
         std::thread::Builder::new()
             .name("ledger".into())
@@ -208,13 +267,15 @@ impl Store {
         new: NewKey,
         random: [u8; 32],
     ) -> Result<(KeyRecord, String), StoreError> {
-        let reader = sqlite::Reader::open(path, options)?;
+        let known = options.expected(&key.verifier())?;
+        let reader = sqlite::Reader::open(path, options, None)?;
         let stored = reader.identity()?;
         if stored != key.verifier().to_string() {
             return Err(StoreError::OtherKey { stored });
         }
         let backend = sqlite::Writer::beside(path, options);
         let (store, writer, inbox) = Self::assemble(Reader::Sqlite(reader), backend, key, options, None);
+        store.contains(&known).await?;
         let writing = std::thread::spawn(move || futures::executor::block_on(writer.run(inbox)));
         let issued = store.issue_key(new, random).await;
         store.close().await;
@@ -231,14 +292,16 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn open_postgres(url: &str, key: SigningKey, options: &Options) -> Result<Self, StoreError> {
+        let known = options.expected(&key.verifier())?;
         let connector = postgres::Connector::new(url, options)?;
-        connector.prepare(&key).await?;
+        connector.prepare(&key, || options.begins(&known)).await?;
         let backend = connector.clone().writer().await?;
         let reader = connector.reader(options)?;
         let (alive, stop) = oneshot::channel();
         let listener = connector.clone();
         let reader = Reader::Postgres { reader, connector: Box::new(connector) };
-        let (store, writer, inbox) = Self::assemble(reader, backend, key, options, Some(alive));
+        let (store, mut writer, inbox) = Self::assemble(reader, backend, key, options, Some(alive));
+        writer.keeper = store.compare(&known, options).await?;
         drop(tokio::spawn(listener.listen(store.shared.changes.clone(), stop)));
         drop(tokio::spawn(writer.run(inbox)));
         Ok(store)
@@ -250,7 +313,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn open_sqlite_read_only(path: &Path, options: &Options) -> Result<Self, StoreError> {
-        let reader = sqlite::Reader::open(path, options)?;
+        let reader = sqlite::Reader::open(path, options, None)?;
         let verifier = reader
             .identity()?
             .parse()
@@ -267,6 +330,38 @@ impl Store {
             _alive: None,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Who signed the log of the ledger in a file, as a vkey; `None` when there is no ledger yet.
+    ///
+    /// # Errors
+    /// [`StoreError`], among others when the file is something else.
+    pub fn signer_sqlite(path: &Path, options: &Options) -> Result<Option<String>, StoreError> {
+        if !sqlite::holds_ledger(path, options)? {
+            return Ok(None);
+        }
+        Ok(Some(sqlite::Reader::open(path, options, None)?.signer()?))
+    }
+
+    /// Who signed the log of the ledger in a PostgreSQL database, as a vkey; `None` when there is no ledger yet.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn signer_postgres(url: &str, options: &Options) -> Result<Option<String>, StoreError> {
+        postgres::Connector::new(url, options)?.signer().await
+    }
+
+    /// Compares the ledger with what is known of it, before anything is signed. Answers who keeps what is known
+    /// from now on.
+    async fn compare(&self, known: &[Kept], options: &Options) -> Result<Option<Keeper>, StoreError> {
+        self.contains(known).await?;
+        let begin = match options.opening {
+            Opening::Known => Some(self.log_head().await?.checkpoint),
+            Opening::DangerouslyAccepted => None,
+            Opening::Inspected => return Ok(None),
+        };
+        self.is_whole().await?;
+        options.checkpoint.as_deref().map(|path| Keeper::start(path, begin.as_deref())).transpose()
     }
 
     fn assemble<B: Backend>(
@@ -288,6 +383,8 @@ impl Store {
             verifier: verifier.clone(),
             changes: changes.clone(),
             hook: options.hook.clone(),
+            seen: None,
+            keeper: None,
             image: Image::new(),
             known: alone.then(|| Arc::clone(&known)),
         };

@@ -15,6 +15,7 @@ use countersign_gate::ledger::LedgerFault;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    history::{Keeper, Seen},
     image::{Changes, Image, Needs},
     known::Known,
     row::{Query, Row},
@@ -213,6 +214,10 @@ pub(crate) struct Writer<B> {
     pub(crate) verifier: VerifierKey,
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) hook: Option<StepHook>,
+    /// What every head of the log must continue.
+    pub(crate) seen: Option<Seen>,
+    /// Keeps the newest checkpoint outside of the ledger.
+    pub(crate) keeper: Option<Keeper>,
     /// What the batches so far have read and left.
     pub(crate) image: Image,
     /// Where decisions find it, when nobody else writes.
@@ -301,6 +306,7 @@ impl<B: Backend> Writer<B> {
         match &result {
             // In this order: whoever is told of a change finds it.
             Ok(_watched) => {
+                self.see(&image);
                 self.known(|known| image.settle(known));
                 self.image = image;
             }
@@ -319,6 +325,7 @@ impl<B: Backend> Writer<B> {
         let process = self.backend.process();
         if !image.begin(&begun.head, &self.verifier, begun.disturbed, process)? {
             self.known(Known::forget);
+            self.follow(image).await?;
         }
         self.load(batch, image).await?;
         for message in batch {
@@ -334,6 +341,30 @@ impl<B: Backend> Writer<B> {
         self.backend.commit(image.is_watched()).await?;
         self.step(Step::Committed);
         Ok(image.is_watched())
+    }
+
+    /// What is committed now. It is kept outside of the ledger only after it is durable in it: a crash between the two
+    /// leaves an older checkpoint there, which the ledger contains.
+    fn see(&mut self, image: &Image) {
+        let (tree, changed, checkpoint) = image.log_tail().state();
+        let newer = self.seen.as_ref().is_none_or(|seen| seen.tree.size() != tree.size());
+        if let Some(keeper) = self.keeper.as_ref().filter(|_| newer) {
+            keeper.tell(checkpoint.to_owned());
+        }
+        self.seen = Some(Seen { tree: tree.clone(), changed });
+    }
+
+    /// Makes sure that a head that others have moved continues what this process saw.
+    async fn follow(&mut self, image: &Image) -> Result<(), Failure> {
+        let (tree, changed, _checkpoint) = image.log_tail().state();
+        // A copy: what does not hold is not remembered.
+        let Some(mut seen) = self.seen.clone() else { return Ok(()) };
+        while let Some(leaves) = seen.missing(tree, changed)? {
+            let rows = self.backend.read(&[leaves]).await?;
+            seen.follow(rows.first().map_or(&[], Vec::as_slice))?;
+        }
+        self.seen = Some(seen);
+        Ok(())
     }
 
     fn known(&self, change: impl FnOnce(&mut Known)) {

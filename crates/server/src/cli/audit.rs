@@ -8,22 +8,18 @@ use std::{
 };
 
 use clap::Subcommand;
-use countersign_audit::{
-    BundleId, LogReader, TileId, VerifierKey,
-    tile::{TILE_WIDTH, encode_bundle, encode_tile},
-    verify::{Verification, explain},
-};
-use countersign_gate::ledger::LedgerFault;
+use countersign_audit::{VerifierKey, verify::explain};
+use countersign_gate::{Clock as _, Entry, Ledger as _};
 use countersign_rules::{AgentId, ApprovalId, CallId, SessionId};
-use countersign_store::{EntryFilter, Options, Store, StoredEntry};
+use countersign_store::{EntryFilter, Opening, Options, Store, StoreError, StoredEntry};
 use serde_json::{Value, json};
-use tokio::runtime::Handle;
 
 use super::{Failure, FolderOption, Outcome, Output, load, story};
 use crate::{
+    clock::SystemClock,
     config::{Config, StorePlace},
     log_key,
-    server::{StartError, open_store},
+    server::{StartError, ledger_key, open_store_as, store_options},
     text::{one_line, visible},
 };
 
@@ -104,6 +100,19 @@ pub(super) enum Audit {
         #[command(flatten)]
         folder: FolderOption,
     },
+    /// Go on with a ledger that does not contain what its log is known to have had, or begin anew after one that is lost
+    #[command(
+        after_help = "What was recorded after the state that the ledger has now is gone: what budgets spent, what was approved, \
+                            which calls were performed. Look for the right ledger first, and stop every server.\n\
+                            An entry `log_restarted` says why, with the checkpoint that was signed and is not contained."
+    )]
+    DangerousRestart {
+        /// Why, for the log
+        #[arg(long = "reason", visible_alias = "because", value_name = "REASON")]
+        because: String,
+        #[command(flatten)]
+        folder: FolderOption,
+    },
     /// Verify the ledger's log against its key, and against checkpoints that you kept
     #[command(
         after_help = "An exported log is verified by `countersign-verify`, which depends on nothing else."
@@ -128,7 +137,7 @@ pub(super) async fn open_to_read(config: &Config) -> Result<Store, Failure> {
         }
         StorePlace::Postgres { .. } => {
             let key = log_key::read(&config.log.key, &config.log.origin).map_err(StartError::from)?;
-            Ok(open_store(config, key).await?)
+            Ok(open_store_as(config, key, Opening::Inspected).await?)
         }
     }
 }
@@ -189,6 +198,7 @@ impl Audit {
                     Err(_no_index) => prove_call(&subject, to, &store, out).await,
                 }
             }
+            Self::DangerousRestart { because, folder } => restart(&load(&folder.dir)?, &because, out).await,
             Self::Verify { checkpoints, vkey, folder } => {
                 verify(&load(&folder.dir)?, vkey.as_deref(), &checkpoints, out).await
             }
@@ -440,24 +450,15 @@ async fn verify(config: &Config, vkey: Option<&str>, kept: &[PathBuf], out: &Out
         }
     };
     let store = open_to_read(config).await?;
-    let head = store.log_head().await?;
-    let earlier = store.checkpoints(0, countersign_store::ENTRIES_MAX).await?;
+    // Before the head: a running server keeps newer ones than a head that was read before.
+    let own = config.log.checkpoint.exists().then_some(&config.log.checkpoint);
     let kept: Vec<(String, Vec<u8>)> = kept
         .iter()
+        .chain(own)
+        .chain(&config.log.witnesses)
         .map(|path| Ok((path.display().to_string(), fs::read(path)?)))
         .collect::<Result<_, Failure>>()?;
-    let report = tokio::task::spawn_blocking(move || {
-        let mut verification = Verification::new(&key, head.checkpoint.as_bytes()).without_upper_tiles();
-        for (size, note) in &earlier {
-            verification =
-                verification.with_checkpoint(format!("the ledger's checkpoint of {size}"), note.as_bytes());
-        }
-        for (source, note) in &kept {
-            verification = verification.with_checkpoint(source.as_str(), note);
-        }
-        verification.run(&mut StoredLog { store, handle: Handle::current() })
-    })
-    .await??;
+    let report = store.verify(&key, kept).await?;
     if out.json() {
         out.raw(format!("{}\n", report.to_json()).as_bytes());
     }
@@ -476,25 +477,35 @@ async fn verify(config: &Config, vkey: Option<&str>, kept: &[PathBuf], out: &Out
     Err(Failure::No)
 }
 
-/// The ledger's log, read as the tiles it would be exported as.
-struct StoredLog {
-    store: Store,
-    handle: Handle,
-}
-
-impl LogReader for StoredLog {
-    type Error = LedgerFault;
-
-    fn bundle(&mut self, id: BundleId) -> Result<Option<Vec<u8>>, LedgerFault> {
-        let width = u32::from(id.width());
-        let entries = self.handle.block_on(self.store.entries(id.first_entry(), width))?;
-        let whole = u32::try_from(entries.len()).ok() == Some(width);
-        Ok(whole.then(|| encode_bundle(entries.iter().map(|entry| &entry.bytes)).ok()).flatten())
-    }
-
-    fn tile(&mut self, id: TileId) -> Result<Option<Vec<u8>>, LedgerFault> {
-        let start = id.index().saturating_mul(u64::from(TILE_WIDTH));
-        let hashes = self.handle.block_on(self.store.tile_hashes(id.level(), start, id.width()))?;
-        Ok((hashes.len() == usize::from(id.width())).then(|| encode_tile(&hashes)))
-    }
+/// Goes on with a ledger that does not contain what is known of it, and records that. A crash before the entry is kept
+/// leaves everything as it was; one after it and before the checkpoint's file is, a ledger that is refused still.
+async fn restart(config: &Config, because: &str, out: &Output) -> Outcome {
+    let key = ledger_key(config).await?;
+    let known = store_options(config).kept(&key.signing.verifier()).map_err(StartError::from)?;
+    let store = open_store_as(config, key, Opening::DangerouslyAccepted).await?;
+    let head = store.log_head().await?;
+    let refused = match store.contains(&known).await {
+        Ok(()) => {
+            store.close().await;
+            out.note("the ledger contains everything that is known of it: nothing was changed");
+            return Err(Failure::No);
+        }
+        Err(refused @ StoreError::WentBack { .. }) => refused,
+        Err(why) => return Err(StartError::from(why).into()),
+    };
+    let signed: Vec<&str> = known.iter().map(|kept| kept.note.as_str()).collect();
+    let body = json!({
+        "because": because,
+        "continued": { "root": head.root.to_base64(), "size": head.size },
+        "signed": signed,
+    });
+    store.record(vec![Entry::administered(SystemClock.now_ms(), "log_restarted", body)]).await?;
+    store.close().await;
+    out.value(&json!({ "continued": head.size, "restarted": true }));
+    out.line(format!(
+        "{refused}\naccepted: the log goes on from {} entries, and entry {} says so; take new copies of its checkpoint to \
+         your witnesses",
+        head.size, head.size
+    ));
+    Ok(())
 }

@@ -19,7 +19,7 @@ use crate::{
     clock::{SystemClock, random},
     config::{Config, StorePlace},
     log_key,
-    server::{StartError, open_store, store_options},
+    server::{StartError, ledger_key, open_store, store_options},
 };
 
 #[derive(Debug, Subcommand)]
@@ -123,8 +123,13 @@ impl Keys {
             Self::Log { create, folder } => {
                 let config = load(&folder.dir)?;
                 let (path, origin) = (&config.log.key, &config.log.origin);
-                let key = if create { log_key::create(path, origin) } else { log_key::read(path, origin) };
-                let key = key.map_err(StartError::from)?.signing.verifier();
+                let key = match create {
+                    // Not beside a log that another key began.
+                    true if !path.exists() => ledger_key(&config).await?,
+                    true => log_key::create(path, origin).map_err(StartError::from)?,
+                    false => log_key::read(path, origin).map_err(StartError::from)?,
+                };
+                let key = key.signing.verifier();
                 out.value(&json!({ "key": key.to_string(), "log": origin }));
                 out.line(key.to_string());
             }
@@ -205,7 +210,7 @@ async fn create(
 
 /// The ledger, unless it is a file that another process has open.
 async fn open_alone(config: &Config) -> Result<Option<Store>, Failure> {
-    let key = log_key::read_or_create(&config.log.key, &config.log.origin).map_err(StartError::from)?;
+    let key = ledger_key(config).await?;
     match open_store(config, key).await {
         Ok(store) => Ok(Some(store)),
         Err(StartError::Store(StoreError::InUse { .. })) => Ok(None),
@@ -232,7 +237,7 @@ fn new_key(owner: KeyOwner, scopes: Vec<String>, expires_days: Option<u32>) -> N
 
 /// Opens the ledger to write.
 pub(super) async fn open(config: &Config) -> Result<Store, Failure> {
-    let key = log_key::read_or_create(&config.log.key, &config.log.origin).map_err(StartError::from)?;
+    let key = ledger_key(config).await?;
     Ok(open_store(config, key).await?)
 }
 

@@ -39,6 +39,10 @@ impl Serve {
         let running = match server::start(config).await {
             Ok(running) => running,
             Err(server::StartError::Config(problems)) => return Err(Failure::Config(problems)),
+            Err(why @ server::StartError::Listen { .. }) => {
+                out.failure(&why.into());
+                return Err(Failure::No);
+            }
             Err(why) => return Err(why.into()),
         };
         if self.print_url {
@@ -54,9 +58,13 @@ impl Serve {
             }
         });
         let ended = if self.stdio { self.stdio(&running).await } else { stopped().await };
-        running.stop().await;
+        let finished = running.stop().await;
         // Sends what is left, which blocks.
         tokio::task::spawn_blocking(move || telemetry.end()).await?;
+        if !finished {
+            out.note("calls were left under way and are in doubt: `countersign calls list` tells at the next start");
+            return Err(Failure::No);
+        }
         ended
     }
 

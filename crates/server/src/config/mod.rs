@@ -26,6 +26,7 @@ use std::{
 };
 
 use countersign_rules::{AgentId, PersonId, SystemName, ToolName, budget::Budget, source::PolicySource};
+use countersign_tools::definition::Target;
 use serde_json::{Value as Json, json};
 use toml::{
     Spanned,
@@ -331,6 +332,9 @@ fn read(folder: &Path, found: &Found) -> Option<Config> {
         found.push(main.problem(None, message, Some(help)));
     }
 
+    if let Some(store) = &store {
+        distinct_files(store, &systems, &main, found);
+    }
     stray(folder, found);
     principal::distinct(&agents, &people, &main, found);
     for source in files(folder, "tools", "toml", found) {
@@ -365,6 +369,44 @@ fn read(folder: &Path, found: &Found) -> Option<Config> {
         policies,
         scenarios,
     })
+}
+
+/// The ledger's file is no system's, by whatever name: agents would write their own log.
+fn distinct_files(
+    store: &StoreConfig,
+    systems: &BTreeMap<SystemName, SystemConfig>,
+    main: &Source,
+    found: &Found,
+) {
+    let StorePlace::Sqlite(ledger) = &store.place else { return };
+    for (name, system) in systems {
+        let Target::Sqlite(target) = &system.definition.target else { continue };
+        if is_same_file(ledger, &target.path) {
+            let message =
+                format!("the ledger and system `{name}` are the same file `{}`", target.path.display());
+            let help = "keep the ledger in a file of its own: agents would write into it";
+            found.push(main.problem(None, message, Some(help.to_owned())));
+        }
+    }
+}
+
+/// Whether two paths lead to one file, which need not be there yet.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    if let (Ok(one), Ok(other)) = (std::fs::metadata(one), std::fs::metadata(other)) {
+        return (one.dev(), one.ino()) == (other.dev(), other.ino());
+    }
+    // A link that leads to nothing yet, or a file that is made later.
+    let place = |path: &Path| {
+        let path = std::fs::read_link(path).map_or_else(
+            |_no_link| path.to_owned(),
+            |to| path.parent().map_or_else(|| to.clone(), |folder| folder.join(&to)),
+        );
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = std::fs::canonicalize(folder).or_else(|_gone| std::path::absolute(folder));
+        folder.ok().zip(path.file_name().map(ToOwned::to_owned))
+    };
+    place(one).is_some_and(|one| place(other) == Some(one))
 }
 
 /// A policy file. One that says word for word what the default pack says is the default pack.

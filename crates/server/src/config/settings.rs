@@ -82,6 +82,10 @@ pub struct LogConfig {
     pub origin: String,
     /// The file with the signing key.
     pub key: PathBuf,
+    /// The file in which the newest checkpoint is kept.
+    pub checkpoint: PathBuf,
+    /// Files with checkpoints that others keep.
+    pub witnesses: Vec<PathBuf>,
 }
 
 /// `[limits]`
@@ -214,8 +218,12 @@ pub(super) fn log(mut section: Section<'_, '_>, folder: &Path) -> Option<LogConf
         }),
     );
     let key = section.defaulted("key", text);
+    let checkpoint = section.optional("checkpoint", text);
+    let witnesses = section.optional("witnesses", list(|path| Ok(folder.join(path)))).unwrap_or_default();
     section.finish();
-    Some(LogConfig { origin: origin?, key: folder.join(key?) })
+    let key = key?;
+    let checkpoint = folder.join(checkpoint.unwrap_or_else(|| format!("{key}.checkpoint")));
+    Some(LogConfig { origin: origin?, key: folder.join(key), checkpoint, witnesses })
 }
 
 pub(super) fn limits(mut section: Section<'_, '_>) -> Option<LimitsConfig> {

@@ -229,6 +229,14 @@ impl Folder {
         Self { folder, system, ada, carol, dora, http, _place: place }
     }
 
+    /// Lets a server that stops wait so long for calls under way.
+    pub(crate) fn shut_down_within(&self, ms: u32) {
+        let main = self.folder.path().join("countersign.toml");
+        let text = fs::read_to_string(&main).unwrap();
+        assert!(text.contains("[server]\n"), "{text}");
+        fs::write(main, text.replace("[server]\n", &format!("[server]\nshutdown_ms = {ms}\n"))).unwrap();
+    }
+
     pub(crate) fn serve(&self) -> Served {
         Served::start(self.folder.path(), &[])
     }

@@ -15,6 +15,8 @@ mod incident;
 #[cfg(test)]
 mod kills;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod payments;
 #[cfg(test)]
 #[path = "../place/mod.rs"]

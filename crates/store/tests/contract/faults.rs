@@ -79,7 +79,7 @@ contract! {
 
     async fn an_overloaded_ledger_refuses_instead_of_waiting_for_ever(place) {
         let gate = Arc::new(Gate::default());
-        let options = Options { queue: 1, queue_timeout: Duration::from_millis(20), ..gate.hook(Step::Begun) };
+        let options = Options { queue: 1, queue_timeout: Duration::from_millis(250), ..gate.hook(Step::Begun) };
         let ledger = place.open_with(options).await.unwrap();
         let issue = |id: &'static str| { let ledger = Arc::clone(&ledger); tokio::spawn(async move { ledger.issue(intent(id)).await }) };
         let first = issue("c1");

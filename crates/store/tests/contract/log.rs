@@ -59,7 +59,7 @@ contract! {
         let earlier = [("first".to_owned(), first.checkpoint.into_bytes()), ("empty".into(), empty.checkpoint.into_bytes())];
         let report = ledger.verify(&key, earlier.into()).await.unwrap();
         assert!(report.verified(), "{:?}", report.findings);
-        assert_eq!((report.entries_verified, report.checkpoints_verified), (600, 2));
+        assert_eq!((report.entries_verified, report.checkpoints_verified), (600, 4));
         let kept = ledger.checkpoints(0, 100).await.unwrap();
         assert_eq!(kept.last().unwrap(), &(600, second.checkpoint));
         // One is kept whenever a commit passes a multiple of 256 entries, and the head: where the last commit is the
@@ -146,12 +146,12 @@ contract! {
     async fn a_head_that_was_not_signed_is_not_continued(place) {
         let ledger = place.open().await;
         fill(&ledger, 3).await;
-        ledger.close().await;
         place.change("UPDATE log_head SET size = size - 1").await;
-        let ledger = place.open().await;
         assert!(matches!(ledger.issue(intent("c1")).await.unwrap_err(), countersign_gate::ledger::NotIssued::Fault(LedgerFault::Damaged(_))));
         assert!(matches!(ledger.log_head().await, Err(LedgerFault::Damaged(_))));
         assert_eq!(ledger.call(&call_id("c1")).await.unwrap(), None);
+        ledger.close().await;
+        assert!(matches!(place.open_with(Options::default()).await, Err(StoreError::Damaged(_))));
     }
 
     async fn a_changed_entry_is_found(place) {

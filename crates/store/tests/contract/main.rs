@@ -11,9 +11,13 @@ mod budgets;
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
+mod columns;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod history;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]

@@ -112,13 +112,17 @@ impl Place {
 
     /// Changes what is stored behind the ledger's back.
     pub(crate) async fn change(&self, sql: &str) {
-        let changed = match self {
+        assert_eq!(self.try_change(sql).await, 1);
+    }
+
+    /// As [`Place::change`], for a change that may find nothing. Answers how many rows it changed.
+    pub(crate) async fn try_change(&self, sql: &str) -> usize {
+        match self {
             Self::Sqlite(_) => rusqlite::Connection::open(self.path()).unwrap().execute(sql, []).unwrap(),
             Self::Postgres(database) => {
                 usize::try_from(database.connect().await.execute(sql, &[]).await.unwrap()).unwrap()
             }
-        };
-        assert_eq!(changed, 1);
+        }
     }
 
     /// Executes statements behind the ledger's back.

@@ -1,0 +1,182 @@
+//! A ledger that went back, was lost or is not one, as whoever operates a server meets it.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    acting::{Folder, Hold},
+    binary::{Ran, run_in},
+    place::{Place, on_either_store},
+    served::Served,
+};
+
+/// A folder of `countersign init` whose server listens wherever there is room.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let made = run_in(folder.path(), &["init"]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    change(folder.path(), "127.0.0.1:7780", "127.0.0.1:0");
+    folder
+}
+
+fn change(folder: &Path, from: &str, to: &str) {
+    let main = folder.join("countersign.toml");
+    let text = fs::read_to_string(&main).unwrap();
+    assert!(text.contains(from), "{text}");
+    fs::write(main, text.replace(from, to)).unwrap();
+}
+
+fn back_up(folder: &Path) {
+    let ledger = rusqlite::Connection::open(folder.join("countersign.db")).unwrap();
+    ledger.execute("VACUUM INTO ?1", [folder.join("backup").to_str().unwrap()]).unwrap();
+}
+
+fn put_back(folder: &Path) {
+    for part in ["countersign.db-wal", "countersign.db-shm"] {
+        fs::remove_file(folder.join(part)).ok();
+    }
+    fs::copy(folder.join("backup"), folder.join("countersign.db")).unwrap();
+}
+
+fn said(ran: &Ran, word: &str) {
+    assert!(ran.err.contains(word) || ran.out.contains(word), "{}{}", ran.out, ran.err);
+}
+
+#[test]
+fn a_server_does_not_start_on_a_backup_until_that_is_accepted_and_recorded() {
+    let folder = folder();
+    let at = folder.path();
+    back_up(at);
+    assert_eq!(Served::start(at, &[]).terminate(), Some(0));
+    assert_eq!(
+        run_in(at, &["audit", "dangerous-restart", "--because", "nothing"]).code,
+        1,
+        "nothing to accept"
+    );
+    put_back(at);
+    let signed = fs::read_to_string(at.join("log.key.checkpoint")).unwrap();
+    for command in [&["serve"][..], &["keys", "create", "--agent", "assistant"]] {
+        let refused = run_in(at, command);
+        assert_eq!(refused.code, 2, "{}", refused.out);
+        said(&refused, "the ledger went back");
+        said(&refused, "dangerous-restart");
+    }
+    assert_eq!(fs::read_to_string(at.join("log.key.checkpoint")).unwrap(), signed);
+    // It can be looked at, and is refused still.
+    assert_eq!(run_in(at, &["audit", "verify"]).code, 1, "the kept checkpoint is compared");
+
+    let accepted = run_in(at, &["audit", "dangerous-restart", "--because", "the disk broke"]);
+    assert_eq!(accepted.code, 0, "{}", accepted.err);
+    let entries = run_in(at, &["--json", "audit", "query", "--kind", "log_restarted"]);
+    let [entry]: [Value; 1] = entries.lines().try_into().unwrap();
+    assert_eq!(entry["entry"]["body"]["because"], "the disk broke");
+    assert_eq!(entry["entry"]["body"]["signed"][0], signed.as_str());
+    assert_eq!(entry["entry"]["body"]["continued"]["size"], entry["index"]);
+    assert_eq!(Served::start(at, &[]).terminate(), Some(0));
+    assert_eq!(run_in(at, &["audit", "verify"]).code, 0);
+}
+
+#[test]
+fn a_lost_ledger_or_a_lost_key_makes_nothing_new() {
+    let folder = folder();
+    let at = folder.path();
+    let (key, away) = (at.join("log.key"), at.join("key.away"));
+    fs::rename(&key, &away).unwrap();
+    for command in [&["serve"][..], &["keys", "create", "--agent", "assistant"]] {
+        let refused = run_in(at, command);
+        assert_eq!(refused.code, 2, "{}", refused.out);
+        said(&refused, "put the key back");
+        assert!(!key.exists());
+    }
+    // Also where the ledger is gone with it.
+    put_away(at);
+    said(&run_in(at, &["serve"]), "put the key back");
+    assert!(!key.exists() && !at.join("countersign.db").exists());
+    fs::rename(&away, &key).unwrap();
+    for content in [None, Some("")] {
+        if let Some(content) = content {
+            fs::write(at.join("countersign.db"), content).unwrap();
+        }
+        let refused = run_in(at, &["serve"]);
+        assert_eq!(refused.code, 2, "{}", refused.out);
+        said(&refused, "the ledger is gone");
+    }
+    assert_eq!(run_in(at, &["audit", "dangerous-restart", "--because", "gone"]).code, 0);
+    assert_eq!(Served::start(at, &[]).terminate(), Some(0));
+}
+
+fn put_away(folder: &Path) {
+    for part in ["countersign.db", "countersign.db-wal", "countersign.db-shm"] {
+        fs::remove_file(folder.join(part)).ok();
+    }
+}
+
+#[test]
+fn the_ledger_is_no_systems_file_by_any_name() {
+    let folder = folder();
+    let at = folder.path();
+    let system = at.join("billing.db");
+    std::os::unix::fs::symlink(&system, at.join("soft.db")).unwrap();
+    fs::hard_link(&system, at.join("hard.db")).unwrap();
+    std::os::unix::fs::symlink("nothing.db", at.join("dangling.db")).unwrap();
+    let before = fs::read(&system).unwrap();
+    let main = fs::read_to_string(at.join("countersign.toml")).unwrap();
+    let inner = format!("../{}/billing.db", at.file_name().unwrap().to_str().unwrap());
+    for name in ["billing.db", "./billing.db", &inner, "soft.db", "hard.db", system.to_str().unwrap()] {
+        fs::write(at.join("countersign.toml"), main.replace("\"countersign.db\"", &format!("\"{name}\"")))
+            .unwrap();
+        for command in ["check", "serve"] {
+            let refused = run_in(at, &[command]);
+            assert_eq!(refused.code, 1, "{name}: {}", refused.out);
+            said(&refused, "are the same file");
+        }
+    }
+    // Neither of them is there yet.
+    let both =
+        main.replace("\"countersign.db\"", "\"dangling.db\"").replace("\"billing.db\"", "\"nothing.db\"");
+    fs::write(at.join("countersign.toml"), both).unwrap();
+    said(&run_in(at, &["check"]), "are the same file");
+    // Another program's database that is no system's.
+    fs::copy(&system, at.join("other.db")).unwrap();
+    fs::write(at.join("countersign.toml"), main.replace("\"countersign.db\"", "\"other.db\"")).unwrap();
+    put_away(at);
+    fs::remove_file(at.join("log.key.checkpoint")).unwrap();
+    said(&run_in(at, &["serve"]), "another program's database");
+    assert_eq!(fs::read(at.join("other.db")).unwrap(), before);
+}
+
+#[test]
+fn a_start_on_a_taken_port_leaves_no_trace() {
+    let folder = folder();
+    let at = folder.path();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    change(at, "127.0.0.1:0", &taken.local_addr().unwrap().to_string());
+    let before = run_in(at, &["--json", "audit", "query"]).lines();
+    let refused = run_in(at, &["serve"]);
+    assert_eq!(refused.code, 1, "{}", refused.out);
+    said(&refused, "cannot listen on");
+    assert_eq!(run_in(at, &["--json", "audit", "query"]).lines(), before);
+}
+
+async fn calls_left_under_way_at_the_end_are_said_by_the_exit_code(place: Place) {
+    let folder = Folder::new(place);
+    folder.shut_down_within(200);
+    let server = folder.serve();
+    let url = server.url.clone();
+    folder.system.hold(Hold::Acts);
+    let calling = folder.call(&url, "act", 5);
+    let ending = async {
+        let system = folder.system.clone();
+        tokio::task::spawn_blocking(move || system.until_held(1)).await.unwrap();
+        tokio::task::spawn_blocking(move || server.terminate()).await.unwrap()
+    };
+    let (_answer, code) = tokio::join!(calling, ending);
+    assert_eq!(code, Some(1));
+    folder.system.hold(Hold::Nothing);
+    let server = folder.serve();
+    folder.until_in_doubt(&server.url, 1).await;
+}
+
+on_either_store!(async calls_left_under_way_at_the_end_are_said_by_the_exit_code);
