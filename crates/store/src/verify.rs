@@ -1,18 +1,29 @@
-//! Verifying the stored log, without exporting it first.
+//! Verifying the stored log, without exporting it first, and everything that it is searched by.
 
 use countersign_audit::{
-    BundleId, TileId, VerifierKey,
+    BundleId, Checkpoint, Entry, Finding, Frontier, Hash, LogReader, Note, ParsedEntry, Report, TileId,
+    Verification, VerifierKey, leaf_hash,
     tile::{encode_bundle, encode_tile},
-    verify::{LogReader, Report, Verification},
 };
 use countersign_gate::ledger::LedgerFault;
 use tokio::runtime::Handle;
 
-use crate::store::Store;
+use crate::{
+    log::ENTRIES_MAX,
+    row::{Query, Row, Value},
+    store::Store,
+};
+
+/// How many rows are read at once.
+const ROWS: u32 = 1_000;
+
+/// A hash that is kept of a complete tile, by its place.
+type Inner = (i64, u64, Hash);
 
 impl Store {
-    /// Verifies every entry of the log against its signed head, and against other signed checkpoints, each
-    /// with a name for it. The key is the caller's: what the ledger itself says about its key proves nothing.
+    /// Verifies every entry of the log against its signed head, against the checkpoints that the ledger keeps, and
+    /// against other signed checkpoints, each with a name for it; and whether what entries are searched by is what they
+    /// say. The key is the caller's: what the ledger itself says about its key proves nothing.
     ///
     /// # Errors
     /// Only when the log cannot be read; what is wrong with it is in the report.
@@ -22,16 +33,181 @@ impl Store {
         others: Vec<(String, Vec<u8>)>,
     ) -> Result<Report, LedgerFault> {
         let head = self.log_head().await?;
+        let kept = self.kept_checkpoints(head.size).await?;
         let (mut reader, key) = (Reader { store: self.clone(), runtime: Handle::current() }, key.clone());
         let work = move || {
             let mut verification = Verification::new(&key, head.checkpoint.as_bytes());
+            for (size, note) in &kept {
+                verification = verification.with_checkpoint(of_size(*size), note.as_bytes());
+            }
             for (name, note) in &others {
                 verification = verification.with_checkpoint(name.as_str(), note);
             }
-            verification.run(&mut reader)
+            let mut report = verification.run(&mut reader)?;
+            for (size, _note) in kept.iter().filter(|(size, note)| states(note) != Some(*size)) {
+                let reason = "it states another size than it is kept under".into();
+                report.push(Finding::FileMismatch { file: of_size(*size), reason });
+            }
+            Rows { store: reader.store, runtime: reader.runtime, report: &mut report }
+                .compare(&key, head.size)?;
+            Ok(report)
         };
         tokio::task::spawn_blocking(work).await.map_err(|why| LedgerFault::Unavailable(why.to_string()))?
     }
+
+    /// Every checkpoint that is kept up to a size, under the size that it is kept under.
+    async fn kept_checkpoints(&self, size: u64) -> Result<Vec<(u64, String)>, LedgerFault> {
+        const CHECKPOINTS: &str =
+            "SELECT size, note FROM checkpoint WHERE size > $1 AND size <= $2 ORDER BY size LIMIT $3";
+        let (mut all, mut after) = (Vec::new(), -1_i64);
+        loop {
+            let params = vec![after.into(), size.into(), u64::from(ENTRIES_MAX).into()];
+            let rows = self.scan(Query::new(CHECKPOINTS, params)).await?;
+            let Some(last) = rows.last() else { return Ok(all) };
+            after = last.int(0)?;
+            for row in &rows {
+                all.push((row.count(0)?, row.text(1)?.to_owned()));
+            }
+        }
+    }
+}
+
+fn of_size(size: u64) -> String {
+    format!("the ledger's checkpoint of {size}")
+}
+
+/// The size that a note states, signed or not.
+fn states(note: &str) -> Option<u64> {
+    let note = Note::parse(note.as_bytes()).ok()?;
+    Some(Checkpoint::parse_text(note.unverified_text()).ok()?.size())
+}
+
+/// What stands beside the proven bytes, compared with them.
+struct Rows<'r> {
+    store: Store,
+    runtime: Handle,
+    report: &'r mut Report,
+}
+
+impl Rows<'_> {
+    fn compare(&mut self, key: &VerifierKey, size: u64) -> Result<(), LedgerFault> {
+        let signer = self.read(Query::new("SELECT vkey FROM log_head WHERE id = 0", Vec::new()))?;
+        let signer = signer.first().map(|row| row.text(0)).transpose()?;
+        if signer != Some(key.to_string().as_str()) {
+            self.differs("the ledger's head", "it names another key");
+        }
+        let inner = self.entries(size)?;
+        self.inner(size, inner)?;
+        // In one statement: a server may append meanwhile.
+        let strays = self.read(Query::new(
+            "SELECT (SELECT count(*) FROM entry WHERE idx < $1), \
+             (SELECT count(*) FROM entry WHERE idx < 0 OR idx >= h.size), \
+             (SELECT count(*) FROM checkpoint WHERE size < 0 OR size > h.size) FROM log_head h WHERE h.id = 0",
+            vec![size.into()],
+        ))?;
+        let strays = match strays.first() {
+            Some(row) => Some((row.count(0)?, row.count(1)?, row.count(2)?)),
+            None => None,
+        };
+        if strays != Some((size, 0, 0)) {
+            self.differs(
+                "the ledger's log",
+                "it has other entries or checkpoints than those that were signed",
+            );
+        }
+        Ok(())
+    }
+
+    fn read(&self, query: Query) -> Result<Vec<Row>, LedgerFault> {
+        self.runtime.block_on(self.store.scan(query))
+    }
+
+    fn differs(&mut self, file: &str, reason: &str) {
+        self.report.push(Finding::FileMismatch { file: file.into(), reason: reason.into() });
+    }
+
+    /// Compares every column of every entry. Answers the hashes that must be kept of complete tiles.
+    fn entries(&mut self, size: u64) -> Result<Vec<Inner>, LedgerFault> {
+        const ENTRIES: &str = "SELECT idx, leaf, at_ms, kind, agent, session, call, approval, bytes FROM entry \
+             WHERE idx >= $1 AND idx < $2 ORDER BY idx LIMIT $3";
+        let (mut frontier, mut inner, mut from) = (Frontier::new(), Vec::new(), 0_u64);
+        loop {
+            let params = vec![from.into(), size.into(), u64::from(ROWS).into()];
+            let rows = self.read(Query::new(ENTRIES, params))?;
+            let Some(last) = rows.last() else { return Ok(inner) };
+            from = last.count(0)?.saturating_add(1);
+            for row in &rows {
+                let (index, bytes) = (row.count(0)?, row.bytes(8)?);
+                let leaf = leaf_hash(bytes);
+                let appended = frontier.append_with(leaf, |id, hash| {
+                    if id.level != 0 && id.level & 7 == 0 {
+                        inner.push((i64::from(id.level), id.index, *hash));
+                    }
+                });
+                appended.map_err(|why| LedgerFault::Damaged(why.to_string()))?;
+                // Of its leaf hash, and of what is no entry, the verification itself tells.
+                if let Ok(ParsedEntry::Known(entry)) = Entry::parse(bytes) {
+                    for column in misfiled(row, &entry) {
+                        self.report.push(Finding::EntryMisfiled { index, column });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Compares the kept hashes of complete tiles with those of the entries.
+    fn inner(&mut self, size: u64, mut wanted: Vec<Inner>) -> Result<(), LedgerFault> {
+        const NODES: &str = "SELECT level, idx, hash FROM node WHERE level > $1 OR level = $1 AND idx > $2 \
+             ORDER BY level, idx LIMIT $3";
+        wanted.sort_by_key(|(level, index, _hash)| (*level, *index));
+        let (mut wanted, mut equal, mut after) = (wanted.into_iter(), true, (i64::MIN, i64::MIN));
+        loop {
+            let params = vec![after.0.into(), after.1.into(), u64::from(ROWS).into()];
+            let rows = self.read(Query::new(NODES, params))?;
+            if rows.is_empty() {
+                break;
+            }
+            for row in &rows {
+                after = (row.int(0)?, row.int(1)?);
+                if is_beyond(after, size) {
+                    continue;
+                }
+                equal &= wanted.next().is_some_and(|(level, index, hash)| {
+                    (level, Ok(index)) == (after.0, u64::try_from(after.1))
+                        && row.bytes(2).is_ok_and(|found| found == hash.as_bytes())
+                });
+            }
+        }
+        if !equal || wanted.next().is_some() {
+            self.differs("the ledger's inner hashes", "they are not those of its entries");
+        }
+        Ok(())
+    }
+}
+
+/// Whether a hash is of entries that were appended meanwhile, beyond the log that is verified.
+fn is_beyond((level, index): (i64, i64), size: u64) -> bool {
+    let each = u32::try_from(level).ok().filter(|level| *level > 0 && level & 7 == 0);
+    let each = each.and_then(|level| 1_u64.checked_shl(level));
+    each.zip(u64::try_from(index).ok())
+        .is_some_and(|(each, index)| each.saturating_mul(index.saturating_add(1)) > size)
+}
+
+/// The columns of an entry that say something else than the entry does.
+fn misfiled(row: &Row, entry: &Entry) -> Vec<&'static str> {
+    let text = |text: Option<&str>| Value::from(text);
+    let said = [
+        (2, "at_ms", Value::from(entry.at_ms)),
+        (3, "kind", text(Some(entry.kind.as_str()))),
+        (4, "agent", text(entry.agent.as_ref().map(|agent| agent.as_str()))),
+        (5, "session", text(entry.session.as_ref().map(|session| session.as_str()))),
+        (6, "call", text(entry.call.as_ref().map(|call| call.as_str()))),
+        (7, "approval", text(entry.body.get("approval").and_then(|approval| approval.as_str()))),
+    ];
+    said.into_iter()
+        .filter(|(column, _name, said)| row.0.get(*column) != Some(said))
+        .map(|(_column, name, _said)| name)
+        .collect()
 }
 
 /// Reads bundles and tiles from the store, from a thread that may block.

@@ -61,6 +61,16 @@ pub enum Finding {
         /// Why.
         error: EntryError,
     },
+    /// An entry is found by something that it does not say.
+    #[error(
+        "entry {index} stands under another `{column}` than it says: searches miss it, or find it wrongly"
+    )]
+    EntryMisfiled {
+        /// The entry.
+        index: u64,
+        /// What it is searched by.
+        column: &'static str,
+    },
     /// A bundle has too few or too many entries.
     #[error("`{bundle}` has {found} entries, and by the checkpoint there are {expected}", expected = bundle.width())]
     BundleCount {
@@ -185,6 +195,7 @@ impl Finding {
             Self::EntriesDiffer { .. } => "log_entries_differ",
             Self::EntriesMissing { .. } => "log_entries_missing",
             Self::EntryMalformed { .. } => "log_entry_malformed",
+            Self::EntryMisfiled { .. } => "log_entry_misfiled",
             Self::BundleCount { .. } => "log_bundle_count",
             Self::BundleMalformed { .. } => "log_bundle_malformed",
             Self::TileMissing { .. } => "log_tile_missing",
@@ -209,6 +220,7 @@ impl Finding {
             | Self::EntryRemoved { index }
             | Self::EntryInserted { index }
             | Self::EntryReordered { index, .. }
+            | Self::EntryMisfiled { index, .. }
             | Self::EntryMalformed { index, .. } => Some(*index),
             Self::EntriesDiffer { first } | Self::EntriesMissing { first, .. } => Some(*first),
             Self::BundleCount { .. }
