@@ -402,7 +402,8 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
             |_no_link| path.to_owned(),
             |to| path.parent().map_or_else(|| to.clone(), |folder| folder.join(&to)),
         );
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder =
+            path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let folder = std::fs::canonicalize(folder).or_else(|_gone| std::path::absolute(folder));
         folder.ok().zip(path.file_name().map(ToOwned::to_owned))
     };

@@ -211,7 +211,7 @@ async fn a_lost_ledger_begins_no_other_log(place: Place) {
         assert_eq!(kept.open().await.unwrap_err(), lost);
     }
     let accepted = Options { opening: Opening::DangerouslyAccepted, ..kept.options() };
-    Store::close(&*kept.place.open_with(accepted).await.unwrap()).await;
+    Store::close(&kept.place.open_with(accepted).await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,7 +235,7 @@ async fn what_a_witness_holds_is_compared() {
     let witness = kept.folder.path().join("witness");
     fs::copy(kept.file(), &witness).unwrap();
     let options = Options { witnesses: vec![witness.clone()], ..kept.options() };
-    Store::close(&*kept.place.open_with(options.clone()).await.unwrap()).await;
+    Store::close(&kept.place.open_with(options.clone()).await.unwrap()).await;
     // Ledger and file put back together: only the witness knows.
     put_back(&kept.place, &backup);
     fs::write(kept.file(), before).unwrap();
