@@ -28,6 +28,7 @@ fn change(folder: &Path, from: &str, to: &str) {
     fs::write(main, text.replace(from, to)).unwrap();
 }
 
+#[expect(clippy::disallowed_methods, reason = "the test is who makes backups")]
 fn back_up(folder: &Path) {
     let ledger = rusqlite::Connection::open(folder.join("countersign.db")).unwrap();
     ledger.execute("VACUUM INTO ?1", [folder.join("backup").to_str().unwrap()]).unwrap();
