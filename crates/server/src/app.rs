@@ -7,7 +7,7 @@ use std::{
 };
 
 use countersign_audit::sha256;
-use countersign_gate::{Answer, Clock, Gate, Ledger as _, Pending, ledger::ApprovalRecord};
+use countersign_gate::{Answer, Clock, Gate, Ledger as _, Pending, Refused, ledger::ApprovalRecord};
 use countersign_rules::{
     AgentId, ApprovalId, Code, PersonId, RawCall, Refusal, Requester, SessionId, TeamName, ToolName, ToolSpec,
 };
@@ -206,7 +206,13 @@ impl App {
     /// [`Code::NotFound`] for another agent's request too; [`Code::NotLookedUp`].
     pub async fn request(&self, who: &Identity, approval: &ApprovalId) -> Result<ApprovalRecord, Refusal> {
         match self.store().approval(approval).await {
-            Ok(Some(record)) if record.request.call.requester.agent == who.agent => Ok(record),
+            // A narrow credential sees what it could have asked for itself, and nothing of the rest of its agent.
+            Ok(Some(record))
+                if record.request.call.requester.agent == who.agent
+                    && who.scopes.reach(&record.request.call.tool) =>
+            {
+                Ok(record)
+            }
             Ok(_) => Err(Refusal::new(Code::NotFound, format!("no request `{approval}` of this agent"))),
             Err(fault) => Err(Refusal::new(Code::NotLookedUp, fault.to_string())),
         }
@@ -214,6 +220,9 @@ impl App {
 
     /// What became of a request. A final answer counts as fetched.
     pub async fn fetch(&self, who: &Identity, approval: &ApprovalId) -> Answer {
+        if let Err(refusal) = self.request(who, approval).await {
+            return Answer::Refused(Refused { call: None, approval: Some(approval.clone()), refusal });
+        }
         self.gate.fetch(&who.agent, approval).await
     }
 

@@ -1,29 +1,59 @@
 //! Keeps secrets out of what is said about a failure.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
 use countersign_gate::Credential;
+use regex::{Regex, RegexBuilder};
 use secrecy::ExposeSecret as _;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use url::Url;
 
 /// Longest message that is passed on, in characters.
 const MESSAGE_CHARS_MAX: usize = 500;
 /// A shorter text is no secret worth the name, and replacing it would garble every message.
 const SECRET_BYTES_MIN: usize = 3;
+/// So many characters of base64 are needed to know a secret by.
+const DERIVED_CHARS_MIN: usize = 6;
 
-/// Replaces the secrets of one credential in texts.
+/// Replaces the secrets of one credential in texts and documents, in whatever spelling they come back: as they are, or with
+/// any of their characters escaped as URLs, forms, JSON or HTML do, also twice; in base64 of either alphabet, at any
+/// offset; in hexadecimal.
 ///
 /// The second line of defence: messages of drivers and servers are chosen so that they hold no secret in
 /// the first place.
 #[derive(Clone)]
-pub(crate) struct Scrubber(Vec<String>);
+pub(crate) struct Scrubber(Arc<[Regex]>);
+
+/// Patterns that were made before, by a digest of what they find: the same few credentials are used again and again.
+static MADE: Mutex<BTreeMap<[u8; 32], Arc<[Regex]>>> = Mutex::new(BTreeMap::new());
+/// So many credentials are remembered.
+const MADE_MAX: usize = 256;
+/// The largest pattern, compiled, in bytes: a secret of some thousand characters.
+const PATTERN_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 impl Scrubber {
     pub(crate) fn new(credential: &Credential) -> Self {
+        Self::with(credential, None)
+    }
+
+    /// As [`Scrubber::new`]; `user`: whom a secret is sent for, by basic authentication.
+    pub(crate) fn with(credential: &Credential, user: Option<&str>) -> Self {
         let mut secrets = Vec::new();
         for (_, secret) in credential.secrets() {
             let text = secret.expose_secret();
             secrets.push(text.to_owned());
+            if let Some(user) = user {
+                secrets.push(format!("{user}:{text}"));
+            }
             // A connection string also hides its password, as written and as meant.
             if let Ok(url) = Url::parse(text)
                 && let Some(password) = url.password()
@@ -43,18 +73,47 @@ impl Scrubber {
         // The longest first, so that no part of one stays behind.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
-        Self(secrets)
+        let key: [u8; 32] = Sha256::digest(secrets.join("\0")).into();
+        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(patterns) = made.get(&key) {
+            return Self(Arc::clone(patterns));
+        }
+        let patterns: Arc<[Regex]> = secrets.iter().flat_map(|secret| patterns(secret)).collect();
+        if made.len() >= MADE_MAX {
+            made.clear();
+        }
+        made.insert(key, Arc::clone(&patterns));
+        Self(patterns)
     }
 
     /// The text without the secrets.
     pub(crate) fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut text = Cow::Borrowed(text);
-        for secret in &self.0 {
-            if text.contains(secret.as_str()) {
-                text = Cow::Owned(text.replace(secret.as_str(), "[secret]"));
+        for pattern in self.0.iter() {
+            if let Cow::Owned(cleaned) = pattern.replace_all(&text, "[secret]") {
+                text = Cow::Owned(cleaned);
             }
         }
         text
+    }
+
+    /// The document without the secrets, in its texts, its numbers and the names of its members.
+    pub(crate) fn redact_all(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.redact(&text).into_owned()),
+            Value::Number(number) => match self.redact(&number.to_string()) {
+                Cow::Borrowed(_) => Value::Number(number),
+                Cow::Owned(cleaned) => Value::String(cleaned),
+            },
+            Value::Array(items) => items.into_iter().map(|item| self.redact_all(item)).collect(),
+            Value::Object(members) => {
+                let members = members
+                    .into_iter()
+                    .map(|(name, value)| (self.redact(&name).into_owned(), self.redact_all(value)));
+                Value::Object(members.collect())
+            }
+            Value::Null | Value::Bool(_) => value,
+        }
     }
 
     /// The text without the secrets, on one line, cut to a fair length.
@@ -67,6 +126,69 @@ impl Scrubber {
         }
         short
     }
+}
+
+/// What finds a secret in any of its spellings.
+fn patterns(secret: &str) -> Vec<Regex> {
+    let spelled: String = secret.chars().map(|c| format!("(?:{})", spellings(c))).collect();
+    let mut all = vec![spelled];
+    // Alone or amid other text: what does not depend on its neighbours.
+    for offset in 0..3_usize {
+        let padded = [vec![0_u8; offset], secret.as_bytes().to_vec()].concat();
+        let from = offset.saturating_mul(8).div_ceil(6);
+        let to = padded.len().saturating_mul(8).div_euclid(6);
+        for written in [STANDARD_NO_PAD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)] {
+            let stable = written.get(from..to).unwrap_or_default();
+            if stable.len() >= DERIVED_CHARS_MIN {
+                all.push(stable.chars().map(|c| format!("(?:{})", spellings(c))).collect());
+            }
+        }
+    }
+    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    all.push(format!("(?i:{hex})"));
+    all.iter()
+        .filter_map(|pattern| RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).build().ok())
+        .collect()
+}
+
+/// Every way in which a character is written in URLs, forms, JSON, program texts and HTML.
+fn spellings(c: char) -> String {
+    let mut buffer = [0_u8; 4];
+    let bytes = c.encode_utf8(&mut buffer).as_bytes().to_vec();
+    let mut ways = vec![regex::escape(&c.to_string())];
+    // `%2F`, `%2f`, `%252F`, …
+    ways.push(bytes.iter().map(|byte| format!("%(?:25)*(?i:{byte:02x})")).collect());
+    // `\u002f`, as UTF-16, and with the backslash escaped once more; `\x2f`.
+    let mut units = [0_u16; 2];
+    ways.push(c.encode_utf16(&mut units).iter().map(|unit| format!(r"\\+u(?i:{unit:04x})")).collect());
+    if u32::from(c) < 256 {
+        ways.push(format!(r"\\+x(?i:{:02x})", u32::from(c)));
+    }
+    ways.push(format!("&#(?:0*{}|(?i:x0*{:x}));", u32::from(c), u32::from(c)));
+    let named = match c {
+        '&' => "&amp;",
+        '<' => "&lt;",
+        '>' => "&gt;",
+        '"' => "&quot;",
+        '\'' => "&apos;",
+        '/' => "&sol;",
+        _ => "",
+    };
+    if !named.is_empty() {
+        ways.push(named.into());
+    }
+    if matches!(c, '"' | '\\' | '/' | '\'') {
+        ways.push(format!(r"\\+{}", regex::escape(&c.to_string())));
+    }
+    match c {
+        ' ' => ways.push(r"\+".into()),
+        '\n' => ways.push(r"\\+n".into()),
+        '\r' => ways.push(r"\\+r".into()),
+        '\t' => ways.push(r"\\+t".into()),
+        _ => {}
+    }
+    ways.reverse();
+    ways.join("|")
 }
 
 impl std::fmt::Debug for Scrubber {
@@ -99,6 +221,76 @@ mod tests {
         let scrubber = Scrubber::new(&credential);
         let cleaned = scrubber.clean(&format!("{url} | p%40ss%2Bword | p@ss+word\n"));
         assert_eq!(cleaned, "[secret] | [secret] | [secret] ");
+    }
+
+    fn scrubber(secret: &str, user: Option<&str>) -> Scrubber {
+        let credential = Credential::new(BTreeMap::from([("token".into(), SecretString::from(secret))]));
+        Scrubber::with(&credential, user)
+    }
+
+    #[test]
+    fn a_secret_does_not_come_back_in_another_spelling() {
+        let secret = "s3cr/et&\"\\k=+ y'<";
+        let scrubber = scrubber(secret, Some("app"));
+        let basic = base64::engine::general_purpose::STANDARD.encode(format!("app:{secret}"));
+        for told in [
+            secret.to_owned(),
+            serde_json::to_string(secret).unwrap(),
+            serde_json::to_string(secret).unwrap().replace('/', "\\/").replace('&', "\\u0026"),
+            "s3cr%2Fet%26%22%5ck%3d%2B%20y%27%3C".into(),
+            "s3cr%252Fet%2526%2522%255Ck%253D%252B%2520y%2527%253C".into(),
+            "s3cr%2Fet%26%22%5Ck%3D%2B+y%27%3C".into(),
+            "s3cr/et&amp;&quot;\\k=+ y&#39;&lt;".into(),
+            "s3cr&#x2F;et&amp;&#34;\\k&#61;+ y&#x27;&lt;".into(),
+            format!("Basic {basic}"),
+            STANDARD_NO_PAD.encode(format!("{{\"auth\":\"{secret}\"}}")),
+            URL_SAFE_NO_PAD.encode(format!("x{secret}yz")),
+            secret.bytes().map(|byte| format!("{byte:02X}")).collect(),
+        ] {
+            let cleaned = scrubber.redact(&told);
+            assert!(cleaned.contains("[secret]"), "{told}");
+            assert!(!cleaned.contains("s3cr") && !cleaned.contains("czNjc"), "{told}: {cleaned}");
+        }
+        assert_eq!(scrubber.redact("nothing of it is here"), "nothing of it is here");
+        let told = serde_json::json!({ secret: [secret, { "n": 1 }], "other": 12 });
+        let cleaned = scrubber.redact_all(told);
+        assert_eq!(cleaned, serde_json::json!({ "[secret]": ["[secret]", { "n": 1 }], "other": 12 }));
+        let numeric = self::scrubber("12345678", None);
+        assert_eq!(
+            numeric.redact_all(serde_json::json!({ "pin": 12345678 })),
+            serde_json::json!({ "pin": "[secret]" })
+        );
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, cases: 96, ..Default::default() })]
+
+        /// Whatever the secret is, and however each of its characters is written.
+        #[test]
+        fn no_mixture_of_escapes_hides_a_secret(
+            secret in "[ -~äß€]{8,24}",
+            ways in proptest::collection::vec(0..8_u8, 24),
+            before in "[a-z ]{0,5}",
+        ) {
+            let scrubber = scrubber(&secret, None);
+            let written: String = secret.chars().zip(&ways).map(|(c, way)| {
+                let mut buffer = [0_u8; 4];
+                let bytes = c.encode_utf8(&mut buffer).bytes();
+                let mut units = [0_u16; 2];
+                match way {
+                    0 => bytes.map(|byte| format!("%{byte:02X}")).collect(),
+                    1 => bytes.map(|byte| format!("%25{byte:02x}")).collect(),
+                    2 => c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04X}")).collect(),
+                    3 => format!("&#{};", u32::from(c)),
+                    4 => format!("&#x{:X};", u32::from(c)),
+                    _ => c.to_string(),
+                }
+            }).collect();
+            let told = format!("{before}|{written}|");
+            proptest::prop_assert_eq!(scrubber.redact(&told), format!("{before}|[secret]|"));
+            let in_base64 = base64::engine::general_purpose::STANDARD.encode(format!("{before}{secret}"));
+            proptest::prop_assert!(scrubber.redact(&in_base64).contains("[secret]"));
+        }
     }
 
     #[test]

@@ -198,7 +198,10 @@ fn asked(record: &ApprovalRecord, person: &Person) -> bool {
 
 fn visible(record: &ApprovalRecord, who: &Principal) -> bool {
     match who {
-        Principal::Agent(agent) => record.request.call.requester.agent == agent.agent,
+        Principal::Agent(agent) => {
+            let call = &record.request.call;
+            call.requester.agent == agent.agent && agent.scopes.reach(&call.tool)
+        }
         Principal::Person(person) => asked(record, person),
     }
 }

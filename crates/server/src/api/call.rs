@@ -215,7 +215,9 @@ pub(crate) async fn show(
 ) -> Result<Json<CallBody>, Problem> {
     let record = api.app.store().call(&id).await?.ok_or_else(CallId::unknown)?;
     match who {
-        Principal::Agent(agent) if record.call.requester.agent == agent.agent => {
+        Principal::Agent(agent)
+            if record.call.requester.agent == agent.agent && agent.scopes.reach(&record.call.tool) =>
+        {
             Ok(Json(CallBody::new(record, true)))
         }
         Principal::Agent(_) => Err(CallId::unknown()),

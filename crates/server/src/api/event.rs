@@ -10,6 +10,7 @@ use axum::{
 };
 use countersign_gate::Ledger as _;
 use futures::{Stream, stream};
+use http::HeaderMap;
 
 use super::{Api, Problem, ProblemBody, request::AsAnybody};
 
@@ -31,12 +32,15 @@ const BEAT: Duration = Duration::from_secs(15);
 pub(crate) async fn events(
     State(api): State<Api>,
     AsAnybody(who): AsAnybody,
+    credential: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let streams = api.app.streams();
     let (open, until) = (streams.open(&who)?, streams.until());
     let changes = api.app.store().changes();
-    let events =
-        stream::unfold((changes, api.stopping, open), move |(mut changes, stopping, open)| async move {
+    let app = api.app;
+    let events = stream::unfold(
+        (changes, api.stopping, open, app, credential),
+        move |(mut changes, stopping, open, app, credential)| async move {
             tokio::select! {
                 changed = changes.changed() => changed.ok()?,
                 () = stopping.cancelled() => return None,
@@ -45,8 +49,11 @@ pub(crate) async fn events(
             // Whatever changes meanwhile is in the same event.
             tokio::time::sleep(PAUSE).await;
             let number = *changes.borrow_and_update();
+            // A credential that was revoked or has expired hears nothing more.
+            app.auth().authenticate(&credential).await.ok()?;
             let event = Event::default().event("changed").id(number.to_string()).data(number.to_string());
-            Some((Ok(event), (changes, stopping, open)))
-        });
+            Some((Ok(event), (changes, stopping, open, app, credential)))
+        },
+    );
     Ok(Sse::new(events).keep_alive(KeepAlive::default().interval(BEAT)))
 }

@@ -138,6 +138,22 @@ pub(crate) async fn resume(
     Query(resume): Query<Resume>,
 ) -> Result<Json<Resumed>, Problem> {
     let scope = scope(resume.agent.as_deref(), resume.all)?;
+    // Whom an agent acts for lets it go on no more than they approve its calls.
+    let theirs = |agent: &AgentId| {
+        api.app
+            .config()
+            .agents
+            .get(agent)
+            .is_some_and(|agent| agent.on_behalf_of.as_ref() == Some(&person.id))
+    };
+    let own = match &scope {
+        HaltScope::Agent(agent) => theirs(agent),
+        HaltScope::All => api.app.config().agents.keys().any(theirs),
+    };
+    if own {
+        let message = format!("{scope} acts for you, and another person must let it go on");
+        return Err(Problem::new(Code::OutOfScope, message).help("ask another operator"));
+    }
     if api.app.gate().resume(&scope, person.id.as_str()).await? {
         return Ok(Json(Resumed { resumed: true }));
     }

@@ -77,7 +77,7 @@ impl Serve {
         let who = running.app.identify(&headers).await.map_err(|why| Failure::Refused(Box::new(why)))?;
         let app = std::sync::Arc::clone(&running.app);
         tokio::select! {
-            ended = mcp::serve_stdio(app, running.mcp.clone(), who, self.session.clone()) => Ok(ended?),
+            ended = mcp::serve_stdio(app, running.mcp.clone(), (who, headers), self.session.clone()) => Ok(ended?),
             ended = stopped() => ended,
         }
     }

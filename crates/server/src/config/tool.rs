@@ -38,7 +38,7 @@ const EFFECTS: &[(&str, DeclaredEffect)] = &[
 
 pub(super) fn tools(reading: &mut Reading<'_>) -> BTreeMap<ToolName, ToolConfig> {
     let source = reading.source.clone();
-    let mut tools = reading.named("tool", ToolName::parse, |section| {
+    let mut tools = reading.named("tool", tool_name, |section| {
         let place = Place { source: source.clone(), keys: section.places() };
         Some(ToolConfig { definition: tool(section)?, place })
     });
@@ -52,6 +52,18 @@ pub(super) fn tools(reading: &mut Reading<'_>) -> BTreeMap<ToolName, ToolConfig>
     }
     tools
 }
+
+/// A tool's name. Those of the program's own tools are taken: another of that name would be hidden behind them.
+fn tool_name(text: &str) -> Result<ToolName, Complaint> {
+    if text.to_ascii_lowercase().starts_with(RESERVED) {
+        let complaint = Complaint::new(format!("names that begin with `{RESERVED}` are the program's own"));
+        return Err(complaint.help("give the tool another name"));
+    }
+    Ok(ToolName::parse(text)?)
+}
+
+/// What the names of the program's own tools begin with.
+const RESERVED: &str = "countersign_";
 
 fn tool(section: &mut Section<'_, '_>) -> Option<AnyDefinition> {
     let declared = declared(section);

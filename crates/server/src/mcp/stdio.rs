@@ -5,6 +5,8 @@
 
 use std::{io, sync::Arc};
 
+use countersign_rules::Code;
+use http::HeaderMap;
 use rmcp::{
     RoleServer, ServiceExt as _,
     model::{ClientJsonRpcMessage, ErrorCode, ServerJsonRpcMessage},
@@ -49,10 +51,10 @@ pub enum StdioFault {
 pub async fn serve_stdio(
     app: Arc<App>,
     settings: Settings,
-    who: Identity,
+    (who, credential): (Identity, HeaderMap),
     session: Option<String>,
 ) -> Result<(), StdioFault> {
-    serve_io(app, settings, who, session, tokio::io::stdin(), tokio::io::stdout()).await
+    serve_io(app, settings, (who, credential), session, tokio::io::stdin(), tokio::io::stdout()).await
 }
 
 /// As [`serve_stdio`], on any pair of streams.
@@ -62,14 +64,15 @@ pub async fn serve_stdio(
 pub async fn serve_io(
     app: Arc<App>,
     settings: Settings,
-    who: Identity,
+    (who, credential): (Identity, HeaderMap),
     session: Option<String>,
     input: impl AsyncRead + Send + Unpin + 'static,
     output: impl AsyncWrite + Send + Unpin + 'static,
 ) -> Result<(), StdioFault> {
     let key = session.unwrap_or_else(unnamed);
     let stopping = settings.stopping.clone();
-    let (lines, writer) = Lines::open(input, output, settings.message_bytes_max);
+    let good = Good { app: Arc::clone(&app), credential };
+    let (lines, writer) = Lines::open(input, output, settings.message_bytes_max, good);
     let door = Door {
         app,
         settings: Arc::new(settings),
@@ -90,6 +93,27 @@ pub async fn serve_io(
     served.and_then(|()| written.map_err(|fault| StdioFault::Failed(fault.to_string())))
 }
 
+/// Whether the credential that the process was started with is still good: looked at for each message, because a key may be
+/// revoked and a token expire while the process lives.
+struct Good {
+    app: Arc<App>,
+    credential: HeaderMap,
+}
+
+impl Good {
+    async fn still(&self) -> bool {
+        match self.app.identify(&self.credential).await {
+            Ok(_) => true,
+            // Where that cannot be looked up now, nor can anything be recorded: the message gets its own answer.
+            Err(refusal) if refusal.code == Code::NotLookedUp => true,
+            Err(refusal) => {
+                tracing::warn!(%refusal, "the credential is good no more, and the session ends");
+                false
+            }
+        }
+    }
+}
+
 /// Lines of checked messages. The SDK drops and repeats `receive`, so lines are read elsewhere.
 struct Lines {
     messages: mpsc::Receiver<ClientJsonRpcMessage>,
@@ -101,6 +125,7 @@ impl Lines {
         input: impl AsyncRead + Send + Unpin + 'static,
         mut output: impl AsyncWrite + Send + Unpin + 'static,
         limit: usize,
+        good: Good,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, mut queued) = mpsc::channel::<Vec<u8>>(QUEUE);
         let (read, messages) = mpsc::channel(QUEUE);
@@ -108,6 +133,9 @@ impl Lines {
         tokio::spawn(async move {
             let mut input = BufReader::new(input);
             while let Ok(Some(line)) = next_line(&mut input, limit).await {
+                if !good.still().await {
+                    return;
+                }
                 match message(line) {
                     Ok(None) => {}
                     Ok(Some(message)) => {

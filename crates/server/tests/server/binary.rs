@@ -138,6 +138,56 @@ fn from_init_to_a_verified_log() {
 }
 
 #[test]
+fn a_key_that_is_revoked_ends_the_session_on_standard_input_and_output() {
+    use std::io::Write as _;
+    let temp = tempfile::tempdir().unwrap();
+    let folder = init(temp.path());
+    let key = json(0, &["keys", "create", "--agent", "assistant", "-C", &folder]);
+    let mut server = countersign();
+    server.args(["serve", &folder, "--stdio"]).env("COUNTERSIGN_KEY", key["secret"].as_str().unwrap());
+    let mut server =
+        server.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut noise = BufReader::new(server.stderr.take().unwrap()).lines();
+    let listening = noise.by_ref().map(Result::unwrap).find(|line| line.contains("listening")).unwrap();
+    let listening: Value = serde_json::from_str(&listening).unwrap();
+    let url = format!("http://{}", listening["fields"]["address"].as_str().unwrap());
+    let mut input = server.stdin.take().unwrap();
+    let mut output = BufReader::new(server.stdout.take().unwrap()).lines();
+    let mut send = |message: Value| writeln!(input, "{message}");
+    let hello = serde_json::json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
+    send(serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello })).unwrap();
+    output.next().unwrap().unwrap();
+    send(serde_json::json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).unwrap();
+    let call = |id: u32| {
+        let params = serde_json::json!({ "name": "customer_invoices", "arguments": { "customer": 7 } });
+        serde_json::json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params })
+    };
+    send(call(2)).unwrap();
+    assert!(output.next().unwrap().unwrap().contains("issued"));
+    let person = format!("{folder}/keys/alice.key");
+    json(
+        0,
+        &[
+            "keys",
+            "revoke",
+            key["key"].as_str().unwrap(),
+            "-C",
+            &folder,
+            "--server",
+            &url,
+            "--key-file",
+            &person,
+        ],
+    );
+    // The next message is not answered any more, and the session ends by itself.
+    drop(send(call(3)));
+    assert!(output.next().is_none(), "a revoked key was answered");
+    assert!(server.wait().unwrap().code().is_some());
+    let calls = run(0, &["audit", "query", "-C", &folder, "--json"]);
+    assert_eq!(calls.matches("call_proposed").count(), 1, "{calls}");
+}
+
+#[test]
 fn a_killed_server_comes_back_with_what_was_parked() {
     let temp = tempfile::tempdir().unwrap();
     let folder = init(temp.path());

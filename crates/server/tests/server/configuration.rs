@@ -100,6 +100,20 @@ fn syntax_is_reported_where_it_breaks() {
 }
 
 #[test]
+fn the_names_of_the_programs_own_tools_are_taken() {
+    for name in ["countersign_await", "countersign_x", "Countersign_Await"] {
+        let tool = format!(
+            "[tool.{name}]\nsystem = \"shop\"\ndescription = \"x\"\neffect = \"read\"\nsql = \"select 1\""
+        );
+        let found = mistakes(MAIN, &[("tools/a.toml", &tool)]);
+        assert!(
+            found[0].starts_with("tools/a.toml:1") && found[0].contains("the program's own"),
+            "{found:#?}"
+        );
+    }
+}
+
+#[test]
 fn an_agent_and_a_person_cannot_share_a_name() {
     let found = mistakes(&MAIN.replace("[person.alice]", "[person.other]"), &[]);
     assert!(found[0].contains("`other` is the name of an agent and of a person"), "{found:?}");

@@ -170,6 +170,18 @@ async fn a_halt_stops_the_next_decision_and_only_operators_resume(place: Place) 
     assert_eq!((status, &body["code"]), (StatusCode::FORBIDDEN, &json!("R016")));
     assert_eq!(resume("alice").await.unwrap().status(), StatusCode::OK);
     assert_eq!(resume("alice").await.unwrap().status(), StatusCode::NOT_FOUND);
+    // Whom an agent acts for does not let it go on, alone or with all.
+    for (agent, scope) in [
+        (json!({ "agent": "clerk", "why": "x" }), "agent=clerk"),
+        (json!({ "all": true, "why": "x" }), "all=true"),
+    ] {
+        assert_eq!(rig.post("bob", "/v1/halts", agent).await.0, StatusCode::OK);
+        let path = format!("/v1/halts?{scope}");
+        let (status, body) = read(rig.request("owner", Method::DELETE, &path).send().await.unwrap()).await;
+        assert_eq!((status, &body["code"]), (StatusCode::FORBIDDEN, &json!("R016")), "{body}");
+        let (status, _) = read(rig.request("alice", Method::DELETE, &path).send().await.unwrap()).await;
+        assert_eq!(status, StatusCode::OK);
+    }
     assert_eq!(rig.call("items", json!({})).await.0, StatusCode::OK);
 }
 

@@ -114,6 +114,29 @@ async fn a_narrow_key_reaches_its_tools_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_narrow_key_sees_nothing_of_what_its_agent_does_with_other_tools() {
+    let rig = Rig::new().await;
+    let approval = rig.ask("delete_item", json!({ "id": 1 })).await;
+    let paths = [format!("/v1/approvals/{approval}"), format!("/v1/approvals/{approval}/result?wait_ms=0")];
+    for path in &paths {
+        assert_eq!(rig.get("scoped", path).await.0, StatusCode::NOT_FOUND, "{path}");
+        assert_ne!(rig.get("clerk", path).await.0, StatusCode::NOT_FOUND, "{path}");
+    }
+    let (_, listed) = rig.get("scoped", "/v1/approvals?state=all").await;
+    assert_eq!(listed["approvals"], json!([]), "{listed}");
+    // Nor does it use up the answer.
+    assert_eq!(
+        rig.post("alice", &format!("/v1/approvals/{approval}/approve"), json!({})).await.0,
+        StatusCode::OK
+    );
+    let done = rig.result(&approval).await.1;
+    let call = done["call"].as_str().unwrap();
+    assert_eq!(rig.get("scoped", &format!("/v1/calls/{call}")).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(rig.get("scoped", &paths[1]).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(rig.get("clerk", &paths[1]).await.1["status"], "done");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_of_other_origins_and_other_names_are_refused() {
     let rig = Rig::new().await;
     let with = |name, value: &str| rig.request("clerk", Method::GET, "/v1/tools").header(name, value).send();

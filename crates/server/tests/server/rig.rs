@@ -40,6 +40,7 @@ operator = true
 groups = ["auditors"]
 [person.owner]
 groups = ["approvers"]
+operator = true
 "#;
 
 const TOOLS: &str = r#"

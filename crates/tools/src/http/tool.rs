@@ -265,6 +265,12 @@ impl HttpTool {
             tool.effect.ceiling() >= Effect::Write && (preview.is_some() || definition.amount.is_some());
         let declared = Declared::new(tool, &system.spec, &template(definition, &system.target), measurable)?;
         check_names(definition, &declared.spec.arguments, &request, preview.as_ref())?;
+        let schema = &declared.spec.arguments;
+        let named = |Request { template, headers }: Request| Request {
+            template: template.allow_named(schema),
+            headers,
+        };
+        let (request, preview) = (named(request), preview.map(named));
         Ok(Arc::new(Self {
             declared,
             system,
@@ -399,8 +405,12 @@ impl HttpTool {
         filled: &Filled,
         key: Option<&str>,
     ) -> Seen {
-        let scrubber = Scrubber::new(credential);
         let target = &self.system.target;
+        let user = match &target.auth {
+            Some(HttpAuth::Basic { user, .. }) => Some(user.as_str()),
+            Some(HttpAuth::Bearer { .. } | HttpAuth::Header { .. }) | None => None,
+        };
+        let scrubber = Scrubber::with(credential, user);
         let mut headers = self.system.headers.clone();
         headers.extend(request.headers.clone());
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -463,7 +473,9 @@ impl HttpTool {
                 None => body(&bytes, &kind, scrubber),
             });
         }
-        let excerpt: String = String::from_utf8_lossy(&bytes).chars().take(EXCERPT_CHARS).collect();
+        // Scrubbed before it is cut, so that no half of a secret stays at the end.
+        let said = String::from_utf8_lossy(&bytes);
+        let excerpt: String = scrubber.redact(&said).chars().take(EXCERPT_CHARS).collect();
         let said = if excerpt.trim().is_empty() { String::new() } else { format!(": {excerpt}") };
         let message = scrubber.clean(&format!("the API answered {status}{said}"));
         classify(status, message, asked.map(Duration::from_secs))
@@ -592,16 +604,21 @@ fn body(bytes: &[u8], kind: &str, scrubber: &Scrubber) -> Answer {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return Answer::Unfit("the answer is not valid UTF-8".into());
     };
-    // An API that repeats what it was sent must not hand the credential to the agent.
-    let text = scrubber.redact(text);
+    // An API that repeats what it was sent must not hand the credential to the agent. Looked for in what is read, and not
+    // in what was written: a text of JSON may spell each letter in several ways.
     let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    match essence.as_str() {
+    let answer = match essence.as_str() {
         "text/plain" => Answer::Body(json!({ "body": text })),
-        "application/json" | "" => parsed(&text),
-        other if other.starts_with("application/") && other.ends_with("+json") => parsed(&text),
-        other => {
-            Answer::Unfit(format!("the answer is of type `{other}`, which is neither JSON nor plain text"))
-        }
+        "application/json" | "" => parsed(text),
+        other if other.starts_with("application/") && other.ends_with("+json") => parsed(text),
+        other => Answer::Unfit(format!(
+            "the answer is of type `{}`, which is neither JSON nor plain text",
+            scrubber.clean(kind.split(';').next().unwrap_or(other).trim())
+        )),
+    };
+    match answer {
+        Answer::Body(body) => Answer::Body(scrubber.redact_all(body)),
+        Answer::Unfit(why) => Answer::Unfit(scrubber.clean(&why)),
     }
 }
 

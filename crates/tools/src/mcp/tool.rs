@@ -1,6 +1,6 @@
 //! A tool of an upstream as a tool of ours.
 
-use std::{borrow::Cow, collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use countersign_gate::{MeasureError, Measured, Parsed, Performed, Probe, Tool, ToolError, Warrant};
 use countersign_rules::{Code, Currency, DeclaredEffect, Effect, Money, Reach, Refusal, ToolSpec};
@@ -202,7 +202,7 @@ impl McpTool {
         };
         match answered {
             Ok(CallToolResponse::Complete(result)) if result.is_error == Some(true) => {
-                Err(failed(format!("the upstream says that it failed: {}", text(&result))))
+                Err(failed(format!("the upstream says that it failed: {}", text(&result, scrubber))))
             }
             Ok(CallToolResponse::Complete(result)) => self.reply(result, scrubber, read),
             Ok(_) => {
@@ -241,21 +241,17 @@ impl McpTool {
         if written.len() > bytes_max {
             return Err(unfit(format!("the result has {} bytes, more than {bytes_max}", written.len())));
         }
-        let reply = match scrubber.redact(&written) {
-            Cow::Borrowed(_unchanged) => reply,
-            Cow::Owned(redacted) => serde_json::from_str(&redacted)
-                .map_err(|error| unfit(format!("the result is no JSON: {error}")))?,
-        };
+        let reply = scrubber.redact_all(reply);
         self.declared.fits(&reply).map_err(unfit)?;
         Ok(reply)
     }
 }
 
 /// What a failed call says, in short.
-fn text(result: &CallToolResult) -> String {
+fn text(result: &CallToolResult, scrubber: &Scrubber) -> String {
     let texts = result.content.iter().filter_map(|block| block.as_text()).map(|text| text.text.as_str());
     let said = texts.collect::<Vec<_>>().join(" ");
-    said.chars().take(EXCERPT_CHARS).collect()
+    scrubber.redact(&said).chars().take(EXCERPT_CHARS).collect()
 }
 
 impl Tool for McpTool {
