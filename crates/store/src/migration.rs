@@ -5,7 +5,7 @@
 //! request's place, as each of them reads it out of JSON.
 
 /// Every step, in order; the first is number 1.
-pub(crate) const STEPS: &[&str] = &[FIRST, CODES, ASKED, MARKS, JOURNAL, RARE];
+pub(crate) const STEPS: &[&str] = &[FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE];
 
 /// The number of the newest schema this program knows.
 pub(crate) fn newest() -> i64 {
@@ -198,6 +198,20 @@ const RARE: &str = "
 DROP INDEX entry_kind;
 CREATE INDEX entry_rare ON entry (kind)
     WHERE kind <> 'call_proposed' AND kind <> 'decided' AND kind <> 'warrant_issued' AND kind <> 'outcome';
+";
+
+/// How many days the ledger has seen go by: a clock that jumps is one day. `seen` is the newest of them. Marks were days of the calendar until now.
+const AGE: &str = "
+CREATE TABLE age (
+    id BIGINT PRIMARY KEY CHECK (id = 0),
+    day BIGINT NOT NULL,
+    seen BIGINT NOT NULL
+) STRICT;
+INSERT INTO age (id, day, seen) VALUES (0, 0, 0);
+ALTER TABLE rate ADD COLUMN mark BIGINT;
+ALTER TABLE rate ADD COLUMN mark_day BIGINT;
+UPDATE counter SET mark = NULL, mark_day = NULL;
+UPDATE session SET mark_day = NULL;
 ";
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! What is long over is forgotten: passed rates, days gone by, sessions that are not used any more.
 //!
-//! Nothing here weakens a limit. A rate's instant in the past means nothing. Counters of a day are looked at on
+//! Days are those that the ledger has seen go by, one after the other, and not what one reading of the clock says: a server
+//! that starts with a clock that is weeks ahead sees one day, and what rules look at is there when the clock is right again.
+//!
+//! Nothing here weakens a limit. A rate's instant that passed days ago means nothing. Counters of a day are looked at on
 //! that day. A session that was idle for [`IDLE_DAYS`] begins anew, which its agent could have had at any time by
 //! naming another one. What a budget has spent or holds is never forgotten, nor is anything of the log, of calls or
 //! of requests.
@@ -15,11 +18,8 @@ use crate::{
     writer::Operation,
 };
 
-/// How long an instant that has passed is kept, in microseconds: the clock may be set back.
-const RATE_US: i64 = 2 * 86_400_000_000;
-
-/// How many days counters of a day, and sessions that are not used, are kept.
-pub(crate) const IDLE_DAYS: i64 = 30;
+/// How many days counters of a day, and sessions that are not used, are kept; the statements say it, too.
+const IDLE_DAYS: i64 = 30;
 
 /// How often pruning begins again at one call, so that it ends.
 const ROUNDS_MAX: u32 = 50;
@@ -69,13 +69,10 @@ struct Step {
 
 macro_rules! step {
     ($change:literal, $key:literal, $table:literal, $condition:literal, $params:expr) => {
-        step!($change, $key, $table, $condition, $params, $params)
-    };
-    ($change:literal, $key:literal, $table:literal, $condition:literal, $look:expr, $params:expr) => {
         Step {
             look: Query::new(
                 concat!("SELECT ", $key, " FROM ", $table, " WHERE ", $condition, " LIMIT 1"),
-                $look,
+                $params,
             ),
             change: Query::new(
                 concat!(
@@ -96,44 +93,70 @@ macro_rules! step {
     };
 }
 
-/// In this order: a session is seen as it is now before it is taken for idle.
-fn steps(now_ms: i64) -> [Step; 6] {
-    let today = day(now_ms);
-    let before = today.saturating_sub(IDLE_DAYS);
-    let passed_us = now_ms.saturating_mul(1_000).saturating_sub(RATE_US);
-    let days = |days: &[i64]| days.iter().copied().map(Value::from).collect::<Vec<_>>();
+/// In this order: a day is seen before anything is judged by it, and a session as it is now before it is taken for idle.
+fn steps(now_ms: i64) -> [Step; 9] {
+    let today = || vec![Value::from(day(now_ms))];
+    let passed = || vec![Value::from(now_ms.saturating_mul(1_000))];
+    let before = || vec![Value::from(day(now_ms).saturating_sub(IDLE_DAYS))];
     [
-        step!("DELETE FROM rate", "id", "rate", "due_us < $1", days(&[passed_us])),
-        step!("DELETE FROM counter", "subject, day", "counter", "day <> 0 AND day < $1", days(&[before])),
-        // Once a day at most, so that a session in use costs a write a day and not one at each look.
+        step!("UPDATE age SET day = day + 1, seen = $1", "id", "age", "seen < $1", today()),
         step!(
-            "UPDATE counter SET mark = body, mark_day = $1",
+            "UPDATE rate SET mark = due_us, mark_day = (SELECT a.day FROM age a)",
+            "id",
+            "rate",
+            "due_us < $1 AND (mark IS NULL OR mark <> due_us)",
+            passed()
+        ),
+        step!(
+            "DELETE FROM rate",
+            "id",
+            "rate",
+            "due_us < $1 AND mark = due_us AND mark_day < (SELECT a.day - 2 FROM age a)",
+            passed()
+        ),
+        step!(
+            "UPDATE counter SET mark_day = (SELECT a.day FROM age a)",
             "subject, day",
             "counter",
-            "day = 0 AND (mark IS NULL OR mark <> body AND mark_day < $1)",
-            days(&[today])
+            "day <> 0 AND day < $1 AND mark_day IS NULL",
+            today()
         ),
         step!(
             "DELETE FROM counter",
             "subject, day",
             "counter",
-            "day = 0 AND mark = body AND mark_day < $1",
-            days(&[before])
+            "day <> 0 AND day < $1 AND mark_day < (SELECT a.day - 30 FROM age a)",
+            before()
+        ),
+        // Once a day at most, so that a session in use costs a write a day and not one at each look.
+        step!(
+            "UPDATE counter SET mark = body, mark_day = (SELECT a.day FROM age a)",
+            "subject, day",
+            "counter",
+            "day = 0 AND (mark IS NULL OR mark <> body AND mark_day < (SELECT a.day FROM age a))",
+            Vec::new()
         ),
         step!(
-            "UPDATE session SET mark_day = $1",
+            "DELETE FROM counter",
+            "subject, day",
+            "counter",
+            "day = 0 AND mark = body AND mark_day < (SELECT a.day - 30 FROM age a)",
+            Vec::new()
+        ),
+        step!(
+            "UPDATE session SET mark_day = (SELECT a.day FROM age a)",
             "id",
             "session",
             "mark_day IS NULL",
-            days(&[]),
-            days(&[today])
+            Vec::new()
         ),
         step!(
             "DELETE FROM session",
             "id",
             "session",
-            "mark_day < $1 AND NOT EXISTS (SELECT 1 FROM counter c WHERE c.day = 0 AND c.subject = 'session:' || id)",
-            days(&[before])
+            "mark_day < (SELECT a.day - 30 FROM age a) \
+             AND NOT EXISTS (SELECT 1 FROM counter c WHERE c.day = 0 AND c.subject = 'session:' || id)",
+            Vec::new()
         ),
     ]
 }

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -213,6 +216,7 @@ struct Shared {
     queue_timeout: Duration,
     /// Kept by the writer when this process is the only one that writes.
     known: Arc<RwLock<Known>>,
+    failing: Arc<AtomicBool>,
     alone: bool,
     changes: watch::Sender<u64>,
     verifier: VerifierKey,
@@ -323,6 +327,7 @@ impl Store {
             queue: Mutex::new(None),
             queue_timeout: options.queue_timeout,
             known: Arc::default(),
+            failing: Arc::default(),
             alone: false,
             changes: watch::Sender::new(0),
             verifier,
@@ -375,7 +380,7 @@ impl Store {
         let (done, ended) = oneshot::channel();
         let changes = watch::Sender::new(0);
         let verifier = key.verifier();
-        let known = Arc::default();
+        let (known, failing) = (Arc::default(), Arc::<AtomicBool>::default());
         let alone = matches!(reader, Reader::Sqlite(_));
         let writer = Writer {
             backend,
@@ -384,6 +389,7 @@ impl Store {
             changes: changes.clone(),
             hook: options.hook.clone(),
             seen: None,
+            failing: Arc::clone(&failing),
             keeper: None,
             image: Image::new(),
             known: alone.then(|| Arc::clone(&known)),
@@ -393,6 +399,7 @@ impl Store {
             queue: Mutex::new(Some(sender)),
             queue_timeout: options.queue_timeout,
             known,
+            failing,
             alone,
             changes,
             verifier,
@@ -527,6 +534,12 @@ impl Store {
     /// [`LedgerFault`]: a call would not be recorded either.
     pub async fn prove_writable(&self) -> Result<(), LedgerFault> {
         self.submit(session::Touch).await
+    }
+
+    /// Whether the last thing that was to be recorded could not be.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Relaxed)
     }
 
     /// Erases the evidence that was shown with a request, for good. The log keeps its commitment and stays

@@ -7,7 +7,10 @@
 use std::{
     collections::VecDeque,
     future::Future,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use countersign_audit::{SigningKey, VerifierKey};
@@ -216,6 +219,8 @@ pub(crate) struct Writer<B> {
     pub(crate) hook: Option<StepHook>,
     /// What every head of the log must continue.
     pub(crate) seen: Option<Seen>,
+    /// Whether the last batch could not be recorded.
+    pub(crate) failing: Arc<AtomicBool>,
     /// Keeps the newest checkpoint outside of the ledger.
     pub(crate) keeper: Option<Keeper>,
     /// What the batches so far have read and left.
@@ -303,6 +308,7 @@ impl<B: Backend> Writer<B> {
     async fn transact(&mut self, batch: &mut [Box<dyn Message>]) -> Result<bool, Failure> {
         let mut image = std::mem::replace(&mut self.image, Image::new());
         let result = self.attempt(batch, &mut image).await;
+        self.failing.store(result.is_err(), Ordering::Relaxed);
         match &result {
             // In this order: whoever is told of a change finds it.
             Ok(_watched) => {

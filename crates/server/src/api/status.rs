@@ -36,7 +36,9 @@ async fn ready(State(api): State<Api>) -> Response {
     }
     let now_ms = api.app.clock().now_ms();
     let since = api.written_ms.load(Ordering::Relaxed);
-    if now_ms.saturating_sub(since).unsigned_abs() > WRITABLE_MS.unsigned_abs() {
+    // What was proved does not stand any more when something could not be recorded since.
+    let stale = now_ms.saturating_sub(since).unsigned_abs() > WRITABLE_MS.unsigned_abs();
+    if stale || api.app.store().is_failing() {
         if let Err(fault) = api.app.store().prove_writable().await {
             return not(fault.to_string()).into_response();
         }

@@ -18,6 +18,8 @@ async fn a_disk_that_cannot_be_written_refuses_everything_that_must_be_recorded_
         let server = folder.serve_on_a_disk_with_limits();
         let url = server.url.clone();
         let waiting = folder.ask(&url, 1).await;
+        // What is proved now does not stand when a call could not be recorded.
+        assert_eq!(folder.status(&format!("{url}/readyz")).await, 200);
 
         server.limit_files(Some(most));
         for (tool, n) in [("act", 2), ("asked", 3), ("act", 2)] {

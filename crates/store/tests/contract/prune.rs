@@ -36,7 +36,38 @@ async fn calls(ledger: &Store, session: &str, now_ms: i64) -> (u64, u64) {
     (standing.session.calls, standing.agent_today.calls)
 }
 
+/// Prunes on each day of a span.
+async fn live(ledger: &Store, days: std::ops::RangeInclusive<i64>) {
+    for day in days {
+        ledger.prune(NOW + day * DAY).await.unwrap();
+    }
+}
+
 contract! {
+    async fn a_clock_that_jumps_forgets_nothing_that_rules_look_at(place) {
+        let ledger = place.open().await;
+        let who = requester("bot", "s");
+        ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await.unwrap();
+        call(&ledger, "c1", "s", NOW).await;
+        ledger.prune(NOW).await.unwrap();
+        let rate = [("session:s".to_owned(), Rate::parse("1/day", RateScope::Session).unwrap())];
+        let as_before = async || {
+            assert_eq!(calls(&ledger, "s", NOW).await, (1, 1));
+            assert!(ledger.room(&rate, &[], NOW + 1).await.is_err());
+        };
+        // Ahead, again and again, as with several starts, and back.
+        for ahead in [40, 40, 400, 39, 40, -40] {
+            ledger.prune(NOW + ahead * DAY).await.unwrap();
+            ledger.prune(NOW + ahead * DAY + 60_000).await.unwrap();
+            as_before().await;
+        }
+        live(&ledger, 1..=20).await;
+        as_before().await;
+        let opened = kinds(&ledger).await;
+        ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await.unwrap();
+        assert_eq!(kinds(&ledger).await, opened, "it is the same session");
+    }
+
     async fn what_is_long_over_is_forgotten_and_nothing_else(place) {
         let ledger = place.open().await;
         for session in ["over", "used", "silent"] {
@@ -53,14 +84,15 @@ contract! {
 
         // In use again, and closed when all of its day is gone.
         let later = NOW + 20 * DAY;
+        live(&ledger, 1..=20).await;
         let mut again = intent_of(stored("c3", &requester("bot", "used"), "c3"));
         again.now_ms = later;
         ledger.issue(again).await.unwrap();
-        ledger.prune(NOW + 29 * DAY).await.unwrap();
+        live(&ledger, 21..=29).await;
         assert_eq!((calls(&ledger, "over", NOW).await.0, calls(&ledger, "used", later).await), (1, (2, 1)));
 
-        let over = NOW + 31 * DAY;
-        assert!(ledger.prune(over).await.unwrap() > 0);
+        let over = NOW + 33 * DAY;
+        live(&ledger, 30..=33).await;
         assert_eq!(ledger.prune(over).await.unwrap(), 0);
         assert_eq!((calls(&ledger, "over", NOW).await, calls(&ledger, "used", later).await), ((0, 0), (2, 1)));
         assert_eq!(kinds(&ledger).await[..log.len()], log[..], "nothing of the log");
