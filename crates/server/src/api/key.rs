@@ -93,6 +93,11 @@ pub(crate) async fn revoke(
     AsOperator(person): AsOperator,
     Path(id): Path<String>,
 ) -> Result<Json<Revoked>, Problem> {
+    // Also what a database could not even look for.
+    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        let problem = Problem::new(Code::Malformed, "this is no key's id");
+        return Err(problem.help("a key's id is letters and digits, as `countersign keys list` shows it"));
+    }
     if api.app.store().revoke_key(&id, person.id.as_str(), api.app.clock().now_ms()).await? {
         return Ok(Json(Revoked { key: id, revoked: true }));
     }

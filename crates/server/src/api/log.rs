@@ -8,6 +8,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
+use countersign_audit::EntryKind;
 use countersign_audit::{
     BundleId, TileId,
     tile::{TILE_WIDTH, encode_bundle, encode_tile},
@@ -105,6 +106,12 @@ pub(crate) async fn entries(
     Query(query): Query<EntriesQuery>,
 ) -> Result<Json<EntriesBody>, Problem> {
     let limit = query.limit.unwrap_or(100).clamp(1, 1_000);
+    if let Some(kind) = &query.kind
+        && EntryKind::new(kind).is_err()
+    {
+        let problem = Problem::new(Code::Malformed, "this is no kind of entries");
+        return Err(problem.help("a kind is lower-case letters and `_`, such as `decided`"));
+    }
     let filter = EntryFilter {
         call: name(query.call.as_deref(), CallId::parse)?,
         session: name(query.session.as_deref(), SessionId::parse)?,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Subcommand;
-use countersign_audit::{VerifierKey, verify::explain};
+use countersign_audit::{EntryKind, VerifierKey, verify::explain};
 use countersign_gate::{Clock as _, Entry, Ledger as _};
 use countersign_rules::{AgentId, ApprovalId, CallId, SessionId};
 use countersign_store::{EntryFilter, Opening, Options, Store, StoreError, StoredEntry};
@@ -113,6 +113,22 @@ pub(super) enum Audit {
         #[command(flatten)]
         folder: FolderOption,
     },
+    /// Erase the rows that approvers were shown with a request, for good: the log keeps their commitment and verifies
+    #[command(
+        after_help = "Erased is the evidence of the request: the sample of rows, the previews and the values that were measured.\n\
+                            Not erased is what is in the log itself: arguments, the agent's reason, comments and names.\n\
+                            A ledger on SQLite is written by one process: stop the server first."
+    )]
+    Erase {
+        /// The request
+        #[arg(value_name = "APPROVAL")]
+        approval: String,
+        /// Why, for the log
+        #[arg(long, value_name = "REASON")]
+        reason: String,
+        #[command(flatten)]
+        folder: FolderOption,
+    },
     /// Verify the ledger's log against its key, and against checkpoints that you kept
     #[command(
         after_help = "An exported log is verified by `countersign-verify`, which depends on nothing else."
@@ -155,6 +171,9 @@ impl Audit {
                 show(&subject, &store, entries, out).await
             }
             Self::Query { agent, session, call, approval, kind, since, until, from, limit, folder } => {
+                if let Some(kind) = &kind {
+                    EntryKind::new(kind)?;
+                }
                 let filter = EntryFilter {
                     agent: agent.as_deref().map(AgentId::parse).transpose()?,
                     session: session.as_deref().map(SessionId::parse).transpose()?,
@@ -199,6 +218,9 @@ impl Audit {
                 }
             }
             Self::DangerousRestart { because, folder } => restart(&load(&folder.dir)?, &because, out).await,
+            Self::Erase { approval, reason, folder } => {
+                erase(&load(&folder.dir)?, &ApprovalId::parse(&approval)?, &reason, out).await
+            }
             Self::Verify { checkpoints, vkey, folder } => {
                 verify(&load(&folder.dir)?, vkey.as_deref(), &checkpoints, out).await
             }
@@ -475,6 +497,27 @@ async fn verify(config: &Config, vkey: Option<&str>, kept: &[PathBuf], out: &Out
     }
     out.line("NOT VERIFIED");
     Err(Failure::No)
+}
+
+/// Erases a request's evidence, and records that.
+async fn erase(config: &Config, approval: &ApprovalId, reason: &str, out: &Output) -> Outcome {
+    let store = open_store_as(config, ledger_key(config).await?, Opening::Known).await?;
+    let mut entry = Entry::administered(
+        SystemClock.now_ms(),
+        "evidence_erased",
+        json!({ "by": "cli", "erased": ["evidence"], "reason": reason }),
+    );
+    entry.approval = Some(approval.clone());
+    let erased = store.erase_evidence(approval, entry).await;
+    store.close().await;
+    let erased = erased?;
+    out.value(&json!({ "approval": approval, "erased": erased }));
+    if !erased {
+        out.note(format!("there is no evidence of `{approval}`: nothing was changed"));
+        return Err(Failure::No);
+    }
+    out.line(format!("erased the evidence of `{approval}`; the log says so, and verifies"));
+    Ok(())
 }
 
 /// Goes on with a ledger that does not contain what is known of it, and records that. A crash before the entry is kept

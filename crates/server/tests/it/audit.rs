@@ -268,3 +268,24 @@ fn tamper(place: &Path, sql: &str) -> i64 {
     let database = rusqlite::Connection::open(place).unwrap();
     database.query_row(sql, [], |row| row.get(0)).unwrap()
 }
+
+#[test]
+fn what_approvers_were_shown_is_erased_by_a_command_and_the_log_still_verifies() {
+    let told = told();
+    // A ledger in a file has one writer.
+    let erase = ["audit", "erase", &told.approval, "--reason", "asked for by the customer"];
+    let refused = run_in(told.folder.path(), &erase);
+    assert_eq!(refused.code, 2, "{}", refused.out);
+    assert!(refused.err.contains("in use by another process"), "{}", refused.err);
+    assert_eq!(told.server.terminate(), Some(0));
+    let ran = |arguments: &[&str]| run_in(told.folder.path(), arguments);
+    let erased = ran(&erase);
+    assert_eq!(erased.code, 0, "{}", erased.err);
+    assert_eq!(ran(&erase).code, 1, "there is nothing left");
+    let entries = ran(&["--json", "audit", "query", "--kind", "evidence_erased"]).lines();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0]["entry"]["body"]["approval"], told.approval.as_str());
+    assert_eq!(entries[0]["entry"]["body"]["reason"], "asked for by the customer");
+    assert_eq!(ran(&["audit", "verify"]).code, 0);
+    assert_eq!(ran(&["audit", "query", "--kind", "De\ncided"]).code, 2);
+}

@@ -96,6 +96,7 @@ async fn paths_queries_and_ids_that_do_not_fit_are_refused() {
         ("alice", "/v1/approvals?person=bob", 400, "R020"),
         ("alice", "/v1/calls?limit=x", 400, "R020"),
         ("alice", "/v1/log/entries?agent=%20", 400, "R020"),
+        ("alice", "/v1/log/entries?kind=a%00b", 400, "R020"),
         ("alice", "/v1/log/entries/99999999/receipt", 404, "R018"),
         ("alice", "/log/tile/0/999.p/3", 404, "R018"),
         ("alice", "/log/tile/entries/../../x", 404, "R018"),
@@ -105,6 +106,10 @@ async fn paths_queries_and_ids_that_do_not_fit_are_refused() {
     }
     let (status, body) = read(rig.request("clerk", Method::PUT, "/v1/calls").send().await.unwrap()).await;
     assert_eq!((status, &body["code"]), (StatusCode::METHOD_NOT_ALLOWED, &json!("R020")));
+    // On PostgreSQL a text with U+0000 could not even be looked for.
+    let (status, body) =
+        read(rig.request("alice", Method::DELETE, "/v1/keys/a%00b").send().await.unwrap()).await;
+    assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("R020")), "{body}");
     let (status, _) = rig.post("alice", "/v1/halts", json!({ "why": "x" })).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "whom?");
     let (status, _) =
