@@ -307,12 +307,20 @@ impl HttpTool {
         };
         let arguments = Value::Object(call.arguments.clone());
         let unknown = |what: &str| MeasureError::NotMeasurable(format!("{what} is not told"));
+        // What the log cannot write exactly cannot be recorded, and so not be done.
+        let exact = |what: &str, number: u64| match number <= INTEGER_MAX {
+            true => Ok(number),
+            false => Err(MeasureError::NotMeasurable(format!(
+                "{what} is told as {number}, beyond the 2^53 - 1 up to which numbers are exact"
+            ))),
+        };
         let objects = match &self.objects {
             None => 1,
             Some(pointer) => match answer.as_ref().unwrap_or(&arguments).pointer(pointer) {
                 Some(Value::Array(items)) => u64::try_from(items.len()).unwrap_or(u64::MAX),
                 Some(Value::Number(number)) => {
-                    number.as_u64().ok_or_else(|| unknown("the number of objects"))?
+                    let told = number.as_u64().ok_or_else(|| unknown("the number of objects"))?;
+                    exact("the number of objects", told)?
                 }
                 _ => return Err(unknown("the number of objects")),
             },
@@ -328,6 +336,7 @@ impl HttpTool {
                 };
                 let minor =
                     found.and_then(|told| amount.minor_units(told)).ok_or_else(|| unknown("the amount"))?;
+                let minor = exact("the amount", minor)?;
                 let text = match &amount.currency {
                     CurrencySource::Fixed(currency) => Some(Ok(*currency)),
                     CurrencySource::Argument(name) => {
@@ -669,6 +678,9 @@ fn compile(request: &HttpRequest) -> Result<Request, (&'static str, String)> {
     let headers = headers(request.headers.iter()).map_err(|why| ("headers", why))?;
     Ok(Request { template: Template::new(request)?, headers })
 }
+
+/// The largest whole number up to which each is exact in JSON.
+const INTEGER_MAX: u64 = 9_007_199_254_740_991;
 
 /// Checks that templates, amounts and the schema name the same arguments.
 fn check_names(

@@ -216,6 +216,27 @@ async fn a_refund_is_measured_by_its_preview_and_sent_once_with_a_key() {
 }
 
 #[tokio::test]
+async fn an_amount_that_no_log_can_hold_exactly_is_said_to_be_one() {
+    let (base, seen) = serve().await;
+    let mut refund = definition("refund", "POST", "/refunds", json!({"charge": {"type": "string"}}));
+    refund.request.body = Some(json!({"charge": "$charge"}));
+    refund.preview = Some(request("GET", "/charges/{charge}"));
+    refund.amount = Some(AmountDefinition {
+        scale: Some(9),
+        minor: AmountSource::Preview("/amount".into()),
+        currency: CurrencySource::Preview("/currency".into()),
+    });
+    seen.charge.store(u32::MAX, Ordering::SeqCst);
+    for policy in [ALLOW, ASK] {
+        let world = world_of(api(base.clone()), vec![refund.clone()], policy);
+        let answer = world.call("refund", json!({"charge": "ch_1"})).await;
+        let told = format!("{answer:?}");
+        assert!(told.contains("2^53") && !told.contains("ledger"), "{told}");
+    }
+    assert_eq!(seen.hits.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
 async fn each_status_says_what_became_of_the_effect() {
     let (base, seen) = serve().await;
     let tools = ["GET", "POST"].map(|method| {
