@@ -7,7 +7,7 @@ use countersign_rules::ApprovalState;
 use countersign_store::{ApprovalFilter, KeyOwner};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use secrecy::ExposeSecret as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, Folder, KEY_VARIABLE, Outcome, Output, check::counted, load};
 use crate::{clock::SystemClock, config::SecretSource, mcp, server, telemetry};
@@ -36,7 +36,13 @@ impl Serve {
     pub(super) async fn run(self, out: &Output) -> Outcome {
         let config = load(self.folder.dir())?;
         let telemetry = telemetry::begin(&config.telemetry).map_err(|why| Failure::Refused(Box::new(why)))?;
-        let running = match server::start(config).await {
+        // Before anybody is told that it serves: whoever ends it then ends it in order.
+        let mut ending = Ending::listen()?;
+        let started = tokio::select! {
+            started = Box::pin(server::start(config)) => started,
+            ended = ending.asked() => return ended,
+        };
+        let running = match started {
             Ok(running) => running,
             Err(server::StartError::Config(problems)) => return Err(Failure::Config(problems)),
             Err(why @ server::StartError::Listen { .. }) => {
@@ -57,7 +63,7 @@ impl Serve {
                 tracing::warn!("SIGHUP changes nothing: restart the server to put a changed folder in force");
             }
         });
-        let ended = if self.stdio { self.stdio(&running).await } else { stopped().await };
+        let ended = if self.stdio { self.stdio(&running, &mut ending).await } else { ending.asked().await };
         let finished = running.stop().await;
         // Sends what is left, which blocks.
         tokio::task::spawn_blocking(move || telemetry.end()).await?;
@@ -69,7 +75,7 @@ impl Serve {
     }
 
     /// Serves one agent on standard input and output until it closes its end.
-    async fn stdio(&self, running: &server::Running) -> Outcome {
+    async fn stdio(&self, running: &server::Running, ending: &mut Ending) -> Outcome {
         let key = SecretSource::Env(KEY_VARIABLE.into()).read()?;
         let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose_secret()))?;
         value.set_sensitive(true);
@@ -78,7 +84,7 @@ impl Serve {
         let app = std::sync::Arc::clone(&running.app);
         tokio::select! {
             ended = mcp::serve_stdio(app, running.mcp.clone(), (who, headers), self.session.clone()) => Ok(ended?),
-            ended = stopped() => ended,
+            ended = ending.asked() => ended,
         }
     }
 }
@@ -132,13 +138,23 @@ async fn welcome(running: &server::Running, folder: &Folder) -> String {
 /// So many waiting requests are counted at start.
 const WAITING_MAX: u32 = 1_000;
 
-/// Until somebody ends the process.
-async fn stopped() -> Outcome {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that end the process.
+struct Ending {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ending {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Until somebody ends the process.
+    async fn asked(&mut self) -> Outcome {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        Ok(())
+    }
 }
