@@ -353,7 +353,9 @@ fn awaited(mut arguments: JsonObject, wait: Duration) -> Result<(ApprovalId, Dur
         Refusal::new(Code::InvalidArguments, message.to_owned())
             .help("give the `approval` of a pending answer, and at most `wait_seconds`")
     };
-    arguments.remove(countersign_rules::call::REASON_FIELD);
+    for name in countersign_rules::call::REASON_FIELDS {
+        arguments.remove(*name);
+    }
     let approval = match arguments.remove("approval") {
         Some(Value::String(id)) => {
             ApprovalId::parse(&id).map_err(|why| bad(&format!("`approval`: {why}")))?

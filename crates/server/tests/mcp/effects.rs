@@ -1,6 +1,7 @@
 //! ALLOW has exactly one effect, DENY none, ASK none until a person approves and then one: in each revision,
 //! in parallel, after a lost connection and after a kill.
 
+use countersign_rules::call::REASON_FIELDS;
 use rmcp::model::{CallToolResponse, ProtocolVersion};
 use serde_json::{Value, json};
 
@@ -207,4 +208,13 @@ async fn a_wait_reports_progress_to_whoever_asks_for_it(place: Place) {
     let answer: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(answer["result"]["structuredContent"]["status"], "pending");
     assert!(text(&answer["result"]["structuredContent"]["next"]).contains("countersign_await"));
+
+    // Our own tool takes a reason too, under either of its names.
+    let approval = &answer["result"]["structuredContent"]["approval"];
+    for name in REASON_FIELDS {
+        let mut call = world::call("countersign_await", 0);
+        call["params"]["arguments"] = json!({ "approval": approval, "wait_seconds": 0, *name: "to go on" });
+        let (_, answer) = world.post(Agent::Ada, &[], &call).await;
+        assert_eq!(answer["result"]["structuredContent"]["status"], "pending", "{name}: {answer}");
+    }
 }

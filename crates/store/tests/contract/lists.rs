@@ -71,7 +71,8 @@ contract! {
         let older = "DELETE FROM migration WHERE version > 2; DROP TABLE approval_group; \
             ALTER TABLE counter DROP COLUMN mark; ALTER TABLE counter DROP COLUMN mark_day; \
             ALTER TABLE session DROP COLUMN mark_day; ALTER TABLE call DROP COLUMN journal; \
-            DROP INDEX entry_rare; CREATE INDEX entry_kind ON entry (kind)";
+            DROP INDEX entry_rare; CREATE INDEX entry_kind ON entry (kind); \
+            DROP TABLE age; ALTER TABLE rate DROP COLUMN mark; ALTER TABLE rate DROP COLUMN mark_day";
         place.execute(older).await;
         let ledger = place.open().await;
         for (names, found) in [(&["dba"][..], "a1"), (&["leads"], "a1"), (&["x"], "a2"), (&["y"], "")] {
