@@ -22,6 +22,13 @@ pub(super) struct Template {
 /// What a server may take for the end of one part of a path, or of its escaping, also where it was sent encoded.
 const SEPARATORS: [char; 4] = ['/', '\\', ';', '%'];
 
+/// Whether a pattern surely speaks of the whole text. Others find what they describe anywhere in it, so that `[^/]+`
+/// takes `a/b` (JSON Schema 2020-12, validation, 6.3.3).
+fn holds_whole(pattern: &str) -> bool {
+    let ends = pattern.strip_suffix('$').is_some_and(|rest| !rest.ends_with('\\'));
+    pattern.starts_with('^') && ends && !pattern.contains('|') && !pattern.contains("(?")
+}
+
 /// A part of a segment of the path.
 #[derive(Debug)]
 enum Piece {
@@ -76,15 +83,16 @@ impl Template {
         Ok(Self { method, segments: path(&request.path)?, query, body, named: BTreeMap::new() })
     }
 
-    /// Lets an argument of the path have the separators that its author wrote into its schema: into its `pattern`, or one
-    /// of the values that it may have.
+    /// Lets an argument of the path have the separators that its author wrote into its schema: into one of the values that
+    /// it may have, or its `pattern` where that is held to the whole of the text.
     pub(super) fn allow_named(mut self, schema: &Value) -> Self {
         let names: Vec<String> = self.path_names().into_iter().map(str::to_owned).collect();
         for name in names {
             let property = schema.get("properties").and_then(|all| all.get(&name));
             let of = |key: &str| property.and_then(|property| property.get(key));
             let values = of("enum").and_then(Value::as_array).into_iter().flatten().chain(of("const"));
-            let texts = of("pattern").into_iter().chain(values).filter_map(Value::as_str);
+            let pattern = of("pattern").filter(|pattern| pattern.as_str().is_some_and(holds_whole));
+            let texts = pattern.into_iter().chain(values).filter_map(Value::as_str);
             let named = texts.flat_map(str::chars).filter(|c| SEPARATORS.contains(c)).collect();
             self.named.insert(name, named);
         }
@@ -349,6 +357,10 @@ mod tests {
         assert!(named(path.clone(), "org;repo").is_err() && named(path, "org/..").is_err());
         assert!(named(json!({ "enum": ["a/b", "c"] }), "a/b").is_ok());
         assert!(named(json!({ "type": "string" }), "a/b").is_err());
+        // Found anywhere in a text, they would hold it to nothing.
+        for loose in ["[^/]+", "^a/b", "a/b$", "^a|/b$", "^a/b\\$", "(?m)^a/b$", "^(?m)a/b$"] {
+            assert!(named(json!({ "pattern": loose }), "a/b").is_err(), "{loose}");
+        }
     }
 
     #[test]
