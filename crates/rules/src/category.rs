@@ -43,6 +43,7 @@ categories! {
     "large_object" "large objects, which no table privilege covers",
     "notify" "sends something to other sessions or to replication",
     "catalog" "reads the catalog of a database",
+    "credentials" "what a database keeps of passwords, keys and connection strings; blocked by the floor",
     "undo" "puts rows back to what they were before an earlier call",
     "opaque" "runs code or text that cannot be seen from here",
 }

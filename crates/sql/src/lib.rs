@@ -29,7 +29,7 @@
 //! - functions: `function` (one that is known to do more than compute), `volatile_function`, `declared_function`
 //! - from a catalog: `cascades`, `trigger`, `rule`, `row_security`, `writes_view`, `unseen_view`, `foreign_table`,
 //!   `unseen_function`, `native_function`, `definer_function`
-//! - notes: `explain_analyze`
+//! - notes: `explain_analyze`, `credentials`
 //!
 //! What is deliberately not here: no connection, no clock, no files, no decision. The answer is about the text; objects
 //! of the schema (a view over a volatile function, a trigger) show only with a [`Catalog`], made ready as [`Known`], and reads are to be run in

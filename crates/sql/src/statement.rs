@@ -61,6 +61,8 @@ pub enum Category {
     Notify,
     /// Reads the catalog of the database.
     Catalog,
+    /// Touches what the database keeps of passwords, keys and connection strings.
+    Credentials,
     /// Runs code or text that cannot be seen from here.
     Opaque,
 }
@@ -84,6 +86,7 @@ impl Category {
             Self::LargeObject => "large_object",
             Self::Notify => "notify",
             Self::Catalog => "catalog",
+            Self::Credentials => "credentials",
             Self::Opaque => "opaque",
         }
     }

@@ -84,6 +84,8 @@ fn the_floor_blocks_whoever_approves() {
     assert_eq!(denied_by(&decide(&foreign, &facts(Effect::Read), &rules)), ["floor:other-account"]);
     for (category, effect, blocked) in [
         ("encryption_keys", Effect::Read, true),
+        ("credentials", Effect::Read, true),
+        ("credentials", Effect::Write, true),
         ("audit_log", Effect::Read, false),
         ("audit_log", Effect::Write, true),
         ("policy", Effect::Read, false),

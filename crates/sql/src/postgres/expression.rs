@@ -3,9 +3,9 @@
 use pg_query::NodeEnum;
 use pg_query::protobuf as pb;
 
-use super::names;
 use super::walk::Walk;
-use crate::statement::FunctionRef;
+use super::{functions, names};
+use crate::statement::{Category, FunctionRef};
 
 impl Walk<'_> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the caller refuses what no part of the walk knows")]
@@ -38,7 +38,12 @@ impl Walk<'_> {
                 let pb::TypeCast { arg, type_name, location: _ } = x.as_ref();
                 self.opt(arg.as_deref());
                 if let Some(name) = type_name {
-                    self.type_name(name);
+                    // `'invoice'::regclass` says what the statement knows already; `16384::regclass` asks.
+                    if arg.as_deref().is_some_and(names_object) {
+                        self.typed(name);
+                    } else {
+                        self.type_name(name);
+                    }
                 }
             }
             NodeEnum::CollateClause(x) => {
@@ -254,7 +259,15 @@ impl Walk<'_> {
         }
     }
 
+    /// A type that values are given.
     pub(super) fn type_name(&mut self, name: &pb::TypeName) {
+        if names(&name.names).last().is_some_and(|name| functions::object_number(name)) {
+            self.found.categories.insert(Category::Catalog);
+        }
+        self.typed(name);
+    }
+
+    fn typed(&mut self, name: &pb::TypeName) {
         let pb::TypeName {
             names: parts,
             type_oid: _,
@@ -289,6 +302,14 @@ impl Walk<'_> {
             location: _,
         } = call;
         self.called(funcname);
+        if let Some(name) = names(funcname).last() {
+            self.any_setting(name, args);
+            if *name == "set_config"
+                && matches!(names(funcname).as_slice(), ["set_config"] | ["pg_catalog", _])
+            {
+                self.configures(args);
+            }
+        }
         self.list(args);
         self.list(agg_order);
         self.opt(agg_filter.as_deref());
@@ -312,4 +333,13 @@ impl Walk<'_> {
                 .insert(FunctionRef { schema: schema.map(str::to_owned), name: name.to_owned() });
         }
     }
+}
+
+/// Whether a constant is the name of an object, and not its number.
+fn names_object(node: &pb::Node) -> bool {
+    let Some(NodeEnum::AConst(pb::AConst { val: Some(pb::a_const::Val::Sval(text)), .. })) = &node.node
+    else {
+        return false;
+    };
+    text.sval.starts_with(|c: char| c.is_alphabetic() || c == '_' || c == '"')
 }

@@ -35,8 +35,8 @@ pub(super) type Harm = (Effect, &'static [Category], &'static str);
 /// PostgreSQL's own functions, and those of its bundled extensions, that do more than compute.
 fn harmful(name: &str) -> Option<Harm> {
     use Category::{
-        Admin, Catalog, Data, Files, LargeObject, Lock, Network, Notify, Opaque, Process, Sequence, Session,
-        Transaction,
+        Admin, Catalog, Credentials, Data, Files, LargeObject, Lock, Network, Notify, Opaque, Process,
+        Sequence, Session, Transaction,
     };
     use Effect::{Destructive, Write};
     let harm: Harm = match name {
@@ -50,9 +50,11 @@ fn harmful(name: &str) -> Option<Harm> {
         "lo_unlink" | "lo_truncate" | "lo_truncate64" => {
             (Destructive, &[LargeObject], "removes a large object or part of it")
         }
-        "lo_import" | "lo_export" => {
-            (Destructive, &[LargeObject, Files], "moves a large object from or to a file of the server")
-        }
+        "lo_import" | "lo_export" => (
+            Destructive,
+            &[LargeObject, Files, Admin],
+            "moves a large object from or to a file of the server",
+        ),
         "loread" | "lowrite" => (Write, &[LargeObject], "works on large objects"),
         "query_to_xml"
         | "query_to_xml_and_xmlschema"
@@ -91,13 +93,15 @@ fn harmful(name: &str) -> Option<Harm> {
         | "pg_read_file_old"
         | "pg_stat_file"
         | "pg_current_logfile"
-        | "pg_hba_file_rules"
-        | "pg_ident_file_mappings"
-        | "pg_show_all_file_settings"
         | "pg_file_read"
-        | "pg_logdir_ls" => (Write, &[Files], "reads files of the server"),
+        | "pg_logdir_ls" => (Write, &[Files, Admin], "reads files of the server"),
+        "pg_hba_file_rules" | "pg_ident_file_mappings" | "pg_show_all_file_settings" => (
+            Write,
+            &[Files, Admin, Credentials],
+            "reads how people and servers sign in from files of the server",
+        ),
         "pg_file_write" | "pg_file_rename" | "pg_file_unlink" | "pg_file_sync" => {
-            (Destructive, &[Files], "changes files of the server")
+            (Destructive, &[Files, Admin], "changes files of the server")
         }
         "pg_reload_conf"
         | "pg_rotate_logfile"
@@ -149,7 +153,7 @@ fn harmful(name: &str) -> Option<Harm> {
         _ if name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_") => {
             (Write, &[Lock], "takes or releases an advisory lock")
         }
-        _ if name.starts_with("pg_ls_") => (Write, &[Files], "lists files of the server"),
+        _ if name.starts_with("pg_ls_") => (Write, &[Files, Admin], "lists files of the server"),
         _ if name.starts_with("pg_stat_reset") => (Destructive, &[Admin], "discards statistics"),
         _ if name.starts_with("pg_drop_replication") => (Destructive, &[Admin], "drops a replication slot"),
         _ if name.starts_with("pg_replication_")
@@ -201,6 +205,49 @@ pub(super) fn type_name(name: &str) -> bool {
         varbit varchar xid xid8 xml unknown cstring void anyelement anyarray ";
     let base = name.strip_prefix('_').unwrap_or(name);
     !base.is_empty() && !base.contains(' ') && OWN.contains(&format!(" {base} "))
+}
+
+/// Whether a function of PostgreSQL tells what the catalog, or a view of the server's state, tells: definitions, names,
+/// privileges, sizes, statistics, settings.
+pub(super) fn tells_catalog(name: &str) -> bool {
+    const WHOLE: &str = " col_description format_type obj_description pg_available_extension_versions pg_available_extensions \
+        pg_blocking_pids pg_collation_actual_version pg_column_is_updatable pg_config pg_control_checkpoint pg_control_init \
+        pg_control_recovery pg_control_system pg_cursor pg_database_collation_actual_version pg_database_size \
+        pg_describe_object pg_extension_update_paths pg_filenode_relation pg_has_role pg_identify_object \
+        pg_identify_object_as_address pg_index_column_has_property pg_index_has_property pg_indexes_size \
+        pg_listening_channels pg_lock_status pg_options_to_table pg_partition_ancestors pg_partition_root \
+        pg_partition_tree pg_prepared_statement pg_relation_filenode pg_relation_filepath pg_relation_is_publishable \
+        pg_relation_is_updatable pg_relation_size pg_replication_origin_oid pg_safe_snapshot_blocking_pids \
+        pg_sequence_last_value pg_sequence_parameters pg_settings_get_flags pg_show_all_settings pg_table_size \
+        pg_tablespace_databases pg_tablespace_location pg_tablespace_size pg_total_relation_size row_security_active \
+        shobj_description ";
+    // Words of the grammar, and what the recovery of a standby is doing: nothing of the catalog.
+    const NOT: [&str; 2] = ["pg_get_keywords", "pg_get_wal_replay_pause_state"];
+    (!name.contains(' ') && WHOLE.contains(&format!(" {name} ")))
+        || (name.starts_with("pg_get_") && !NOT.contains(&name))
+        || name.starts_with("pg_stat_get_")
+        || name.starts_with("to_reg")
+        || (name.starts_with("has_") && name.ends_with("_privilege"))
+        || (name.starts_with("pg_") && name.ends_with("_is_visible"))
+}
+
+/// Whether a type is a number of an object of the catalog, shown by its name.
+pub(super) fn object_number(name: &str) -> bool {
+    let base = name.strip_prefix('_').unwrap_or(name);
+    matches!(
+        base,
+        "regclass"
+            | "regcollation"
+            | "regconfig"
+            | "regdictionary"
+            | "regnamespace"
+            | "regoper"
+            | "regoperator"
+            | "regproc"
+            | "regprocedure"
+            | "regrole"
+            | "regtype"
+    )
 }
 
 /// Whether a relation belongs to the database itself.

@@ -3,8 +3,10 @@
 mod boundary;
 mod change;
 mod consequences;
+mod credentials;
 mod expression;
 mod functions;
+mod guard;
 mod json;
 mod query;
 mod reach;

@@ -32,6 +32,7 @@ impl Walk<'_> {
             self.raise(effect, categories, "function", format!("function `{shown}` {text}"));
         }
         let own = !matches!(built_in, BuiltIn::Unknown);
+        self.told_by(name, own);
         let Some(known) = self.known else {
             if !own {
                 self.unseen(
@@ -57,6 +58,7 @@ impl Walk<'_> {
 
     /// `t.f` and `(expression).f`: a call of `f` with one argument, unless there is a column of that name.
     pub(super) fn attribute(&mut self, name: &str) {
+        self.told_by(name, true);
         if let BuiltIn::Harmful((effect, categories, text)) = functions::built_in(name) {
             if !(self.planned_only && functions::never_planned(categories)) {
                 self.raise(

@@ -22,6 +22,7 @@ pub(super) fn statement(node: &pb::Node, known: Option<&Known>) -> Statement {
     let mut walk = Walk::new(known);
     let verb = walk.statement(node);
     walk.implicit_casts();
+    walk.credentials();
     walk.found.into_statement(verb)
 }
 
@@ -108,10 +109,47 @@ impl Walk<'_> {
                     "runs_code",
                     "runs a block of code, which may do anything",
                 );
+                self.reads_by_text();
+                self.generic(kind);
                 Verb::Do
             }
-            NodeEnum::VariableShowStmt(_) => Verb::Show,
+            NodeEnum::VariableShowStmt(show) => {
+                self.shows(&show.name);
+                Verb::Show
+            }
             NodeEnum::VariableSetStmt(set) => self.set(set),
+            NodeEnum::AlterRoleSetStmt(alter) => {
+                self.raise(Write, &[Iam], "roles", "alters a role");
+                self.sets(alter.setstmt.as_ref())
+            }
+            NodeEnum::AlterDatabaseSetStmt(alter) => {
+                self.raise(Write, &[Admin], "alters", "alters a database");
+                self.sets(alter.setstmt.as_ref())
+            }
+            NodeEnum::AlterSystemStmt(alter) => {
+                self.raise(
+                    Write,
+                    &[Admin, Files],
+                    "server_setting",
+                    "changes the configuration of the server",
+                );
+                self.sets(alter.setstmt.as_ref())
+            }
+            NodeEnum::AlterRoleStmt(alter) => {
+                self.raise(Write, &[Iam], "roles", "alters a role");
+                self.role_options(&alter.options);
+                Verb::Alter
+            }
+            NodeEnum::CreatePolicyStmt(_) => {
+                self.raise(Write, &[Iam, Schema], "row_security", "creates a row security policy");
+                self.generic(kind);
+                Verb::Create
+            }
+            NodeEnum::AlterPolicyStmt(policy) => {
+                self.alters_policy([policy.qual.as_deref(), policy.with_check.as_deref()]);
+                self.generic(kind);
+                Verb::Alter
+            }
             NodeEnum::TransactionStmt(transaction) => self.transaction(transaction),
             NodeEnum::AlterTableStmt(alter) => self.alter_table(alter, kind),
             NodeEnum::DropStmt(drop) => self.drop_objects(drop),
@@ -142,6 +180,14 @@ impl Walk<'_> {
             other => match entry(other) {
                 Some((verb, effect, categories, code, text)) => {
                     self.raise(effect, categories, code, text);
+                    // The text of a function is a string here.
+                    if let NodeEnum::CreateFunctionStmt(create) = other {
+                        self.reads_by_text();
+                        self.function_options(&create.options);
+                    }
+                    if let NodeEnum::AlterFunctionStmt(alter) = other {
+                        self.function_options(&alter.actions);
+                    }
                     self.generic(other);
                     verb
                 }
@@ -219,13 +265,20 @@ impl Walk<'_> {
         if *is_program {
             self.raise(
                 Destructive,
-                &[Process, Files],
+                &[Process, Files, Admin],
                 "copy_program",
                 format!("runs the program `{filename}` on the server"),
             );
         } else if !filename.is_empty() {
             let (effect, word) = if *is_from { (Write, "reads") } else { (Destructive, "overwrites") };
-            self.raise(effect, &[Files], "copy_file", format!("{word} the file `{filename}` of the server"));
+            self.reads_by_text();
+            self.spoken(filename);
+            self.raise(
+                effect,
+                &[Files, Admin],
+                "copy_file",
+                format!("{word} the file `{filename}` of the server"),
+            );
         }
         if *is_from {
             self.raise(Write, &[Data], "inserts", "inserts rows");
@@ -263,7 +316,16 @@ impl Walk<'_> {
             "setting",
             format!("changes `{shown}` for what follows in the session"),
         );
+        self.sets_guard(set);
         Verb::Set
+    }
+
+    /// What a role, a database or the server gives to every session.
+    fn sets(&mut self, set: Option<&pb::VariableSetStmt>) -> Verb {
+        if let Some(set) = set {
+            self.sets_guard(set);
+        }
+        Verb::Alter
     }
 
     fn transaction(&mut self, transaction: &pb::TransactionStmt) -> Verb {
@@ -284,15 +346,15 @@ impl Walk<'_> {
         self.raise(Write, &[Schema], "alters", "alters a table or another relation");
         for node in &alter.cmds {
             let Some(NodeEnum::AlterTableCmd(command)) = &node.node else { continue };
-            self.alter_command(command.subtype());
+            self.alter_command(command);
         }
         self.generic(kind);
         Verb::Alter
     }
 
-    fn alter_command(&mut self, command: pb::AlterTableType) {
+    fn alter_command(&mut self, command: &pb::AlterTableCmd) {
         use pb::AlterTableType as Kind;
-        match command {
+        match command.subtype() {
             Kind::AtDropColumn => {
                 self.raise(Destructive, &[Schema, Data], "drops", "drops a column with its values")
             }
@@ -348,6 +410,10 @@ impl Walk<'_> {
                     "switches triggers or rules off, and with them what they guard",
                 );
             }
+            Kind::AtAlterConstraint => self.alters_constraint(command),
+            Kind::AtSetRelOptions | Kind::AtResetRelOptions | Kind::AtReplaceRelOptions => {
+                self.relation_options(command);
+            }
             Kind::Undefined
             | Kind::AtAddColumn
             | Kind::AtAddColumnToView
@@ -365,7 +431,6 @@ impl Walk<'_> {
             | Kind::AtAddConstraint
             | Kind::AtReAddConstraint
             | Kind::AtReAddDomainConstraint
-            | Kind::AtAlterConstraint
             | Kind::AtValidateConstraint
             | Kind::AtAddIndexConstraint
             | Kind::AtReAddComment
@@ -374,9 +439,6 @@ impl Walk<'_> {
             | Kind::AtSetLogged
             | Kind::AtSetAccessMethod
             | Kind::AtSetTableSpace
-            | Kind::AtSetRelOptions
-            | Kind::AtResetRelOptions
-            | Kind::AtReplaceRelOptions
             | Kind::AtEnableTrig
             | Kind::AtEnableAlwaysTrig
             | Kind::AtEnableTrigAll
@@ -449,6 +511,9 @@ impl Walk<'_> {
                 if let Some(Value::String(name)) = map.get("relname") {
                     let schema = map.get("schemaname").and_then(Value::as_str).unwrap_or_default();
                     self.found.writes.insert(TableRef::new(schema, name.clone()));
+                }
+                if let Some(Value::String(text)) = map.get("sval") {
+                    self.spoken(text);
                 }
                 if let Some(Value::Array(parts)) = map.get("funcname") {
                     let nodes: Vec<pb::Node> = parts.iter().filter_map(string_node).collect();
@@ -549,9 +614,6 @@ fn entry(kind: &NodeEnum) -> Option<Entry> {
         }
         // People and privileges.
         NodeEnum::CreateRoleStmt(_) => (Create, Write, &[Iam], "roles", "creates a role"),
-        NodeEnum::AlterRoleStmt(_) | NodeEnum::AlterRoleSetStmt(_) => {
-            (Alter, Write, &[Iam], "roles", "alters a role")
-        }
         NodeEnum::DropRoleStmt(_) => (Drop, Destructive, &[Iam], "roles", "drops a role"),
         NodeEnum::DropOwnedStmt(_) => {
             (Drop, Destructive, &[Iam, Schema, Data], "drops", "drops everything a role owns")
@@ -562,12 +624,6 @@ fn entry(kind: &NodeEnum) -> Option<Entry> {
         NodeEnum::AlterOwnerStmt(_) => (Alter, Write, &[Iam, Schema], "ownership", "changes the owner"),
         NodeEnum::AlterDefaultPrivilegesStmt(_) => {
             (Alter, Write, &[Iam], "privileges", "changes the privileges of later objects")
-        }
-        NodeEnum::CreatePolicyStmt(_) => {
-            (Create, Write, &[Iam, Schema], "row_security", "creates a row security policy")
-        }
-        NodeEnum::AlterPolicyStmt(_) => {
-            (Alter, Write, &[Iam, Schema], "row_security", "alters a row security policy")
         }
         NodeEnum::SecLabelStmt(_) => (Alter, Write, &[Iam], "privileges", "changes a security label"),
         // Other servers.
@@ -599,9 +655,9 @@ fn entry(kind: &NodeEnum) -> Option<Entry> {
         }
         // The server.
         NodeEnum::CreatedbStmt(_) => (Create, Write, &[Admin, Schema], "creates", "creates a database"),
-        NodeEnum::AlterDatabaseStmt(_)
-        | NodeEnum::AlterDatabaseRefreshCollStmt(_)
-        | NodeEnum::AlterDatabaseSetStmt(_) => (Alter, Write, &[Admin], "alters", "alters a database"),
+        NodeEnum::AlterDatabaseStmt(_) | NodeEnum::AlterDatabaseRefreshCollStmt(_) => {
+            (Alter, Write, &[Admin], "alters", "alters a database")
+        }
         NodeEnum::DropdbStmt(_) => (Drop, Destructive, &[Admin, Schema, Data], "drops", "drops a database"),
         NodeEnum::CreateTableSpaceStmt(_) => {
             (Create, Write, &[Admin, Files], "creates", "creates a tablespace")
@@ -610,9 +666,6 @@ fn entry(kind: &NodeEnum) -> Option<Entry> {
             (Drop, Destructive, &[Admin, Files], "drops", "drops a tablespace")
         }
         NodeEnum::AlterTableSpaceOptionsStmt(_) => (Alter, Write, &[Admin], "alters", "alters a tablespace"),
-        NodeEnum::AlterSystemStmt(_) => {
-            (Alter, Write, &[Admin, Files], "server_setting", "changes the configuration of the server")
-        }
         NodeEnum::CheckPointStmt(_) => {
             (Verb::Checkpoint, Write, &[Admin], "maintenance", "forces a checkpoint")
         }
@@ -621,7 +674,7 @@ fn entry(kind: &NodeEnum) -> Option<Entry> {
         }
         NodeEnum::ReindexStmt(_) => (Verb::Reindex, Write, &[Admin, Lock], "maintenance", "rebuilds indexes"),
         NodeEnum::LoadStmt(_) => {
-            (Verb::Load, Write, &[Process, Files], "loads_code", "loads a library into the server")
+            (Verb::Load, Write, &[Process, Files, Admin], "loads_code", "loads a library into the server")
         }
         // The session.
         NodeEnum::LockStmt(_) => (Verb::Lock, Write, &[Lock], "table_locks", "locks tables"),

@@ -77,8 +77,8 @@ impl Walk {
             }
             Stmt::Pragma(name, body) => {
                 let name = folded(name.name.0);
-                if let Some((categories, text)) = pragma::judge(&name, body.as_ref()) {
-                    self.found.raise(Write, categories, "pragma", format!("pragma `{name}` {text}"));
+                if let Some((effect, categories, text)) = pragma::judge(&name, body.as_ref()) {
+                    self.found.raise(effect, categories, "pragma", format!("pragma `{name}` {text}"));
                 } else {
                     self.found.categories.insert(Category::Catalog);
                 }

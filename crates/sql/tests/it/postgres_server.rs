@@ -29,6 +29,18 @@ async fn connect(database: Option<&str>) -> Client {
     client
 }
 
+/// The servers that there are: the oldest and the newest that we are tested with.
+#[expect(clippy::disallowed_methods, reason = "the test speaks to real servers, named by the environment")]
+pub(crate) async fn servers() -> Vec<Client> {
+    let mut clients = vec![connect(None).await];
+    if let Ok(newest) = std::env::var("COUNTERSIGN_TEST_POSTGRES_18") {
+        let (client, connection) = tokio_postgres::connect(&newest, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        clients.push(client);
+    }
+    clients
+}
+
 impl Scratch {
     pub(crate) async fn new(label: &str) -> Self {
         let admin = connect(None).await;
