@@ -4,21 +4,19 @@ use pg_query::NodeEnum;
 use pg_query::protobuf as pb;
 
 use super::{names, walk};
-use crate::predicate::{Comparison, Predicate, Term, compare};
-use crate::statement::Bound;
+use crate::predicate::{
+    Comparison, Predicate, Term, chosen, compare, folded, lets_all_through, matches_all, measures, same_value,
+};
+use crate::statement::{Bound, TableRef};
 
-/// How far a `WHERE` limits the rows of `target`.
-pub(super) fn bound(clause: Option<&pb::Node>, target: Option<&pb::RangeVar>) -> Bound {
-    clause.map_or(Bound::None, |node| predicate(node, target).bound())
+/// How far a `WHERE` limits the rows of a statement's target.
+pub(super) fn bound(clause: Option<&pb::Node>, sight: &Sight) -> Bound {
+    clause.map_or(Bound::None, |node| predicate(node, sight).bound())
 }
 
 /// The same for one `WHEN` of a `MERGE`: the join condition and the condition of the action together.
-pub(super) fn merge(
-    join: Option<&pb::Node>,
-    condition: Option<&pb::Node>,
-    target: Option<&pb::RangeVar>,
-) -> Bound {
-    let parts: Vec<_> = [join, condition].into_iter().flatten().map(|node| predicate(node, target)).collect();
+pub(super) fn merge(join: Option<&pb::Node>, condition: Option<&pb::Node>, sight: &Sight) -> Bound {
+    let parts: Vec<_> = [join, condition].into_iter().flatten().map(|node| predicate(node, sight)).collect();
     if parts.is_empty() { Bound::None } else { Predicate::And(parts).bound() }
 }
 
@@ -31,15 +29,182 @@ pub(super) fn unbounded(bound: Bound) -> Option<&'static str> {
     }
 }
 
+/// What a condition sees: the rows of the target, under each name that shows all of them, and those of other relations,
+/// which say nothing of the target's.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sight {
+    target: Option<TableRef>,
+    /// The name of the target itself, unless a subquery gives it to something else.
+    own: Option<String>,
+    /// Other names under which its rows are seen: each of them, beside the row that is chosen or not.
+    same: Vec<String>,
+    /// What a column without a qualifier belongs to.
+    inner: Option<String>,
+    others: Vec<String>,
+    /// Common table expressions that show every row of the target.
+    whole: Vec<String>,
+}
+
+impl Sight {
+    /// Of a statement: its target, what it joins, and its `WITH`.
+    pub(super) fn new<'n>(
+        target: Option<&pb::RangeVar>,
+        joined: impl IntoIterator<Item = &'n pb::Node>,
+        with: Option<&pb::WithClause>,
+    ) -> Self {
+        let mut sight = Self {
+            target: target.map(walk::relation),
+            own: target.map(|range| shown(range).to_owned()),
+            ..Self::default()
+        };
+        for cte in with.iter().flat_map(|with| &with.ctes) {
+            if let Some(NodeEnum::CommonTableExpr(cte)) = &cte.node
+                && cte.ctequery.as_deref().is_some_and(|query| sight.shows_all(query))
+            {
+                sight.whole.push(cte.ctename.clone());
+            }
+        }
+        joined.into_iter().for_each(|node| sight.joins(node));
+        sight
+    }
+
+    /// The same, seen from inside of a subquery.
+    fn inside(&self, select: &pb::SelectStmt) -> Self {
+        let mut inner = self.clone();
+        select.from_clause.iter().for_each(|node| inner.joins(node));
+        inner.inner = match select.from_clause.as_slice() {
+            [pb::Node { node: Some(NodeEnum::RangeVar(range)) }] if self.is_target(range) => {
+                Some(shown(range).to_owned())
+            }
+            _ => None,
+        };
+        inner
+    }
+
+    fn joins(&mut self, node: &pb::Node) {
+        let (name, same) = match &node.node {
+            Some(NodeEnum::JoinExpr(join)) => {
+                for side in [&join.larg, &join.rarg].into_iter().flatten() {
+                    self.joins(side);
+                }
+                return;
+            }
+            Some(NodeEnum::RangeVar(range)) => (shown(range).to_owned(), self.is_target(range)),
+            Some(NodeEnum::RangeSubselect(select)) => {
+                let Some(alias) = &select.alias else { return };
+                let all = select.subquery.as_deref().is_some_and(|query| self.shows_all(query));
+                (alias.aliasname.clone(), all)
+            }
+            Some(NodeEnum::RangeFunction(function)) => match &function.alias {
+                Some(alias) => (alias.aliasname.clone(), false),
+                None => return,
+            },
+            _ => return,
+        };
+        // The innermost of a name is meant.
+        if self.own.as_deref() == Some(&name) {
+            self.own = None;
+        }
+        self.same.retain(|other| *other != name);
+        self.others.retain(|other| *other != name);
+        if same { self.same.push(name) } else { self.others.push(name) }
+    }
+
+    fn is_target(&self, range: &pb::RangeVar) -> bool {
+        let table = walk::relation(range);
+        if table.schema.is_none() && self.whole.contains(&table.name) {
+            return true;
+        }
+        // One may have a schema where the other leaves it to the search path.
+        self.target.as_ref().is_some_and(|target| {
+            target.name == table.name
+                && (target.schema == table.schema || target.schema.is_none() || table.schema.is_none())
+        })
+    }
+
+    /// Whether a query shows every row of the target.
+    fn shows_all(&self, query: &pb::Node) -> bool {
+        let Some(NodeEnum::SelectStmt(select)) = &query.node else { return false };
+        let [source] = select.from_clause.as_slice() else { return false };
+        let Some(NodeEnum::RangeVar(source)) = &source.node else { return false };
+        self.is_target(source) && unlimited(select) && self.inside(select).unfiltered(select)
+    }
+
+    fn unfiltered(&self, select: &pb::SelectStmt) -> bool {
+        select
+            .where_clause
+            .as_deref()
+            .is_none_or(|clause| predicate(clause, self).bound() == Bound::Tautology)
+    }
+
+    /// A column without the name under which the rows of the target are seen. Of two names that are equal so, the
+    /// columns are equal in one pair of rows at least: that of each row with itself.
+    fn bare(&self, term: &Term) -> Option<String> {
+        let text = term.of_row()?;
+        match text.split_once('.') {
+            Some((name, column)) if self.same.iter().any(|same| same == name) => Some(column.to_owned()),
+            _ => Some(text.to_owned()),
+        }
+    }
+
+    fn column(&self, fields: &[pb::Node]) -> Term {
+        let parts = names(fields);
+        let (qualifier, column) = match parts.as_slice() {
+            [.., qualifier, column] => (Some(*qualifier), *column),
+            [column] => (None, *column),
+            [] => return Term::Rows(String::new()),
+        };
+        match qualifier {
+            Some(name) if self.others.iter().any(|other| other == name) => Term::Constant(parts.join(".")),
+            Some(name) if self.own.as_deref() != Some(name) => Term::Rows(parts.join(".")),
+            None if self.inner.is_some() => {
+                Term::Rows(format!("{}.{column}", self.inner.as_deref().unwrap_or_default()))
+            }
+            Some(_) | None => match column {
+                "ctid" | "xmin" | "cmin" => Term::Place(column.to_owned()),
+                // All rows of a table have the same.
+                "tableoid" => Term::Constant(column.to_owned()),
+                _ => Term::Rows(column.to_owned()),
+            },
+        }
+    }
+}
+
+/// Whether a query leaves no row out but by its `WHERE`.
+fn unlimited(select: &pb::SelectStmt) -> bool {
+    let all = |limit: &Option<Box<pb::Node>>| {
+        limit.as_deref().is_none_or(|node| match &node.node {
+            Some(NodeEnum::AConst(constant)) => {
+                constant.isnull
+                    || constant.val.is_none()
+                    || matches!(&constant.val, Some(pb::a_const::Val::Ival(number)) if number.ival == 0)
+            }
+            _ => false,
+        })
+    };
+    let limited = match select.limit_count.as_deref().map(|node| &node.node) {
+        None => false,
+        Some(Some(NodeEnum::AConst(constant))) => !constant.isnull,
+        Some(_) => true,
+    };
+    !limited
+        && all(&select.limit_offset)
+        && select.having_clause.is_none()
+        && select.larg.is_none()
+        && select.values_lists.is_empty()
+        && select.locking_clause.is_empty()
+        && select.with_clause.is_none()
+}
+
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "whatever is not understood counts as an ordinary predicate"
 )]
-fn predicate(node: &pb::Node, target: Option<&pb::RangeVar>) -> Predicate {
-    let Some(kind) = &node.node else { return other(node, target) };
+fn predicate(node: &pb::Node, sight: &Sight) -> Predicate {
+    let Some(kind) = &node.node else { return other(node, sight) };
     match kind {
         NodeEnum::BoolExpr(x) => {
-            let parts = x.args.iter().map(|arg| predicate(arg, target)).collect::<Vec<_>>();
+            let parts = x.args.iter().map(|arg| predicate(arg, sight)).collect::<Vec<_>>();
             match x.boolop() {
                 pb::BoolExprType::AndExpr => Predicate::And(parts),
                 pb::BoolExprType::OrExpr => Predicate::Or(parts),
@@ -47,31 +212,39 @@ fn predicate(node: &pb::Node, target: Option<&pb::RangeVar>) -> Predicate {
                     .into_iter()
                     .next()
                     .map_or(Predicate::Constant, |part| Predicate::Not(Box::new(part))),
-                pb::BoolExprType::Undefined => other(node, target),
+                pb::BoolExprType::Undefined => other(node, sight),
             }
         }
-        NodeEnum::AExpr(x) => operator(x, target).unwrap_or_else(|| other(node, target)),
-        NodeEnum::NullTest(x) => match x.arg.as_deref().map(|arg| term(arg, target)) {
-            Some(Term::Rows(text)) if x.nulltesttype() == pb::NullTestType::IsNull => Predicate::Null(text),
-            Some(Term::Rows(text)) => Predicate::NotNull(text),
-            Some(Term::Null) => Predicate::Known(x.nulltesttype() == pb::NullTestType::IsNull),
-            Some(Term::Bool(_) | Term::Number(_) | Term::Text(_)) => {
-                Predicate::Known(x.nulltesttype() == pb::NullTestType::IsNotNull)
-            }
-            Some(Term::Constant(_)) | None => Predicate::Constant,
-        },
+        NodeEnum::AExpr(x) => operator(x, sight).unwrap_or_else(|| other(node, sight)),
+        NodeEnum::NullTest(x) => null_test(x, sight),
         NodeEnum::BooleanTest(x) => {
-            let inner = x.arg.as_deref().map_or(Predicate::Constant, |arg| predicate(arg, target));
+            let inner = x.arg.as_deref().map_or(Predicate::Constant, |arg| predicate(arg, sight));
             match x.booltesttype() {
                 pb::BoolTestType::IsTrue | pb::BoolTestType::IsNotFalse => inner,
                 pb::BoolTestType::IsFalse | pb::BoolTestType::IsNotTrue => Predicate::Not(Box::new(inner)),
-                pb::BoolTestType::Undefined
-                | pb::BoolTestType::IsUnknown
-                | pb::BoolTestType::IsNotUnknown => other(node, target),
+                // What compares with NULL counts as false here.
+                pb::BoolTestType::IsUnknown if inner.refuses() => Predicate::Known(true),
+                pb::BoolTestType::IsNotUnknown => match other(node, sight) {
+                    Predicate::Rows(text) => Predicate::NotNull(text),
+                    constant => constant,
+                },
+                pb::BoolTestType::Undefined | pb::BoolTestType::IsUnknown => other(node, sight),
             }
         }
-        NodeEnum::SubLink(x) => sublink(x, target).unwrap_or_else(|| other(node, target)),
-        _ => match term(node, target) {
+        NodeEnum::CaseExpr(x) => case(x, sight),
+        NodeEnum::CoalesceExpr(x) => {
+            let mut parts = x.args.iter().map(|arg| predicate(arg, sight)).filter(|part| !part.refuses());
+            parts.next().unwrap_or(Predicate::Known(false))
+        }
+        NodeEnum::SubLink(x) => sublink(x, sight).unwrap_or_else(|| other(node, sight)),
+        NodeEnum::FuncCall(x) => function(x, sight).unwrap_or_else(|| other(node, sight)),
+        NodeEnum::TypeCast(x) if x.arg.as_deref().is_some_and(is_condition) => {
+            x.arg.as_deref().map_or(Predicate::Constant, |arg| predicate(arg, sight))
+        }
+        NodeEnum::CollateClause(x) => {
+            x.arg.as_deref().map_or(Predicate::Constant, |arg| predicate(arg, sight))
+        }
+        _ => match term(node, sight) {
             Term::Bool(value) => Predicate::Known(value),
             Term::Null => Predicate::Known(false),
             Term::Text(text) => match text.to_ascii_lowercase().as_str() {
@@ -82,152 +255,367 @@ fn predicate(node: &pb::Node, target: Option<&pb::RangeVar>) -> Predicate {
             // `1::bool`
             Term::Number(value) => Predicate::Known(value != 0.0),
             Term::Constant(_) => Predicate::Constant,
-            Term::Rows(text) => Predicate::Rows(text),
+            Term::Rows(text) | Term::Measure(text) | Term::Place(text) => Predicate::Rows(text),
         },
     }
 }
 
-fn other(node: &pb::Node, target: Option<&pb::RangeVar>) -> Predicate {
-    match term(node, target) {
-        Term::Rows(text) => Predicate::Rows(text),
+fn is_condition(node: &pb::Node) -> bool {
+    matches!(
+        node.node,
+        Some(
+            NodeEnum::BoolExpr(_)
+                | NodeEnum::NullTest(_)
+                | NodeEnum::BooleanTest(_)
+                | NodeEnum::CaseExpr(_)
+                | NodeEnum::SubLink(_)
+                | NodeEnum::AExpr(_)
+        )
+    )
+}
+
+fn other(node: &pb::Node, sight: &Sight) -> Predicate {
+    match described(node, sight) {
+        Term::Rows(text) | Term::Measure(text) | Term::Place(text) => Predicate::Rows(text),
         Term::Null | Term::Bool(_) | Term::Number(_) | Term::Text(_) | Term::Constant(_) => {
             Predicate::Constant
         }
     }
 }
 
-fn operator(expression: &pb::AExpr, target: Option<&pb::RangeVar>) -> Option<Predicate> {
+fn null_test(test: &pb::NullTest, sight: &Sight) -> Predicate {
+    let is_null = test.nulltesttype() == pb::NullTestType::IsNull;
+    let Some(arg) = test.arg.as_deref() else { return Predicate::Constant };
+    // `(x = NULL) IS NULL`
+    if let Some(NodeEnum::AExpr(x)) = &arg.node
+        && x.kind() == pb::AExprKind::AexprOp
+        && [&x.lexpr, &x.rexpr].into_iter().flatten().any(|side| term(side, sight) == Term::Null)
+    {
+        return Predicate::Known(is_null);
+    }
+    match term(arg, sight) {
+        Term::Rows(text) | Term::Measure(text) | Term::Place(text) => {
+            if is_null {
+                Predicate::Null(text)
+            } else {
+                Predicate::NotNull(text)
+            }
+        }
+        Term::Null => Predicate::Known(is_null),
+        Term::Bool(_) | Term::Number(_) | Term::Text(_) => Predicate::Known(!is_null),
+        Term::Constant(_) => Predicate::Constant,
+    }
+}
+
+fn case(case: &pb::CaseExpr, sight: &Sight) -> Predicate {
+    let outcome =
+        |node: Option<&pb::Node>| node.map_or(Predicate::Known(false), |node| predicate(node, sight));
+    let mut answer = outcome(case.defresult.as_deref());
+    for when in case.args.iter().rev() {
+        let Some(NodeEnum::CaseWhen(when)) = &when.node else { return Predicate::Rows(String::new()) };
+        let Some(expr) = when.expr.as_deref() else { return Predicate::Rows(String::new()) };
+        let condition = match case.arg.as_deref() {
+            Some(arg) => compare(Comparison::Equal, &term(arg, sight), &term(expr, sight)),
+            None => predicate(expr, sight),
+        };
+        answer = chosen(condition, outcome(when.result.as_deref()), answer);
+    }
+    answer
+}
+
+fn operator(expression: &pb::AExpr, sight: &Sight) -> Option<Predicate> {
     let left = expression.lexpr.as_deref()?;
     let right = expression.rexpr.as_deref()?;
     let name = names(&expression.name).last().copied().unwrap_or_default();
     match expression.kind() {
-        pb::AExprKind::AexprOp => {
-            let comparison = match name {
-                "=" => Comparison::Equal,
-                "<>" | "!=" => Comparison::NotEqual,
-                "<" => Comparison::Less,
-                "<=" => Comparison::LessEqual,
-                ">" => Comparison::Greater,
-                ">=" => Comparison::GreaterEqual,
-                _ => return None,
-            };
-            Some(compare(comparison, &term(left, target), &term(right, target)))
-        }
-        pb::AExprKind::AexprDistinct => {
-            Some(compare(Comparison::NotSame, &term(left, target), &term(right, target)))
-        }
-        pb::AExprKind::AexprNotDistinct => {
-            Some(compare(Comparison::Same, &term(left, target), &term(right, target)))
-        }
+        pb::AExprKind::AexprOp => match comparison(name) {
+            Some(op) => Some(compared(op, left, right, sight)),
+            None => matched(name, left, right, sight),
+        },
+        pb::AExprKind::AexprDistinct => Some(compared(Comparison::NotSame, left, right, sight)),
+        pb::AExprKind::AexprNotDistinct => Some(compared(Comparison::Same, left, right, sight)),
         pb::AExprKind::AexprIn => {
             let Some(NodeEnum::List(list)) = &right.node else { return None };
-            let left = term(left, target);
             let negated = name == "<>";
-            let parts = list
-                .items
-                .iter()
-                .map(|item| {
-                    compare(
-                        if negated { Comparison::NotEqual } else { Comparison::Equal },
-                        &left,
-                        &term(item, target),
-                    )
-                })
-                .collect();
+            let op = if negated { Comparison::NotEqual } else { Comparison::Equal };
+            let parts = list.items.iter().map(|item| compared(op, left, item, sight)).collect();
             Some(if negated { Predicate::And(parts) } else { Predicate::Or(parts) })
         }
-        pb::AExprKind::AexprLike | pb::AExprKind::AexprIlike => {
-            let Term::Text(pattern) = term(right, target) else { return None };
-            let any = !pattern.is_empty() && pattern.chars().all(|c| c == '%');
-            if !any {
-                return None;
+        pb::AExprKind::AexprOpAny | pb::AExprKind::AexprOpAll => {
+            let op = comparison(name)?;
+            let any = expression.kind() == pb::AExprKind::AexprOpAny;
+            match &right.node {
+                Some(NodeEnum::AArrayExpr(array)) => {
+                    let parts = array.elements.iter().map(|item| compared(op, left, item, sight)).collect();
+                    Some(if any { Predicate::Or(parts) } else { Predicate::And(parts) })
+                }
+                Some(NodeEnum::SubLink(link)) if any && op == Comparison::Equal => {
+                    among(left, select_of(link)?, sight)
+                }
+                _ => None,
             }
-            Some(Predicate::Known(term(left, target) != Term::Null && !name.starts_with('!')))
         }
-        pb::AExprKind::AexprBetween | pb::AExprKind::AexprBetweenSym => {
+        pb::AExprKind::AexprLike | pb::AExprKind::AexprIlike | pb::AExprKind::AexprSimilar => {
+            matched(name, left, right, sight)
+        }
+        pb::AExprKind::AexprBetween
+        | pb::AExprKind::AexprBetweenSym
+        | pb::AExprKind::AexprNotBetween
+        | pb::AExprKind::AexprNotBetweenSym => {
             let Some(NodeEnum::List(list)) = &right.node else { return None };
             let [low, high] = list.items.as_slice() else { return None };
-            Some(Predicate::And(vec![
-                compare(Comparison::GreaterEqual, &term(left, target), &term(low, target)),
-                compare(Comparison::LessEqual, &term(left, target), &term(high, target)),
-            ]))
+            let within = Predicate::And(vec![
+                compared(Comparison::GreaterEqual, left, low, sight),
+                compared(Comparison::LessEqual, left, high, sight),
+            ]);
+            let negated = matches!(
+                expression.kind(),
+                pb::AExprKind::AexprNotBetween | pb::AExprKind::AexprNotBetweenSym
+            );
+            Some(if negated { Predicate::Not(Box::new(within)) } else { within })
         }
-        pb::AExprKind::Undefined
-        | pb::AExprKind::AexprOpAny
-        | pb::AExprKind::AexprOpAll
-        | pb::AExprKind::AexprNullif
-        | pb::AExprKind::AexprSimilar
-        | pb::AExprKind::AexprNotBetween
-        | pb::AExprKind::AexprNotBetweenSym => None,
+        pb::AExprKind::Undefined | pb::AExprKind::AexprNullif => None,
+    }
+}
+
+fn comparison(operator: &str) -> Option<Comparison> {
+    Some(match operator {
+        "=" => Comparison::Equal,
+        "<>" | "!=" => Comparison::NotEqual,
+        "<" => Comparison::Less,
+        "<=" => Comparison::LessEqual,
+        ">" => Comparison::Greater,
+        ">=" => Comparison::GreaterEqual,
+        _ => return None,
+    })
+}
+
+fn compared(op: Comparison, left: &pb::Node, right: &pb::Node, sight: &Sight) -> Predicate {
+    let (one, two) = (term(left, sight), term(right, sight));
+    // `(x IS NULL) = false`
+    for (condition, value) in [(left, &two), (right, &one)] {
+        if let Term::Bool(value) = value
+            && is_condition(condition)
+        {
+            return same_value(op, predicate(condition, sight), *value);
+        }
+    }
+    // `num_nulls(x) = 0`
+    if op == Comparison::Equal
+        && two == Term::Number(0.0)
+        && let Some(NodeEnum::FuncCall(call)) = &left.node
+        && names(&call.funcname).last() == Some(&"num_nulls")
+        && let Some(text) = one.of_row()
+    {
+        return Predicate::NotNull(text.to_owned());
+    }
+    // Joined with itself: each row finds itself.
+    let (bare_one, bare_two) = (sight.bare(&one), sight.bare(&two));
+    if matches!(op, Comparison::Equal | Comparison::Same) && bare_one.is_some() && bare_one == bare_two {
+        return Predicate::Known(true);
+    }
+    compare(op, &one, &two)
+}
+
+/// Patterns, and what contains what.
+fn matched(operator: &str, left: &pb::Node, right: &pb::Node, sight: &Sight) -> Option<Predicate> {
+    let (one, two) = (term(left, sight), term(right, sight));
+    let text = one.of_row();
+    let negated = operator.starts_with('!');
+    let positive = operator.trim_start_matches('!');
+    let same = text.is_some() && one == two;
+    let all = match positive {
+        "~~" | "~~*" | "~" | "~*" | "^@" if same => true,
+        "~~" | "~~*" => pattern(right, sight).is_some_and(|text| lets_all_through(&text, '%', Some('_'))),
+        // `SIMILAR TO` is a regular expression by the time it is run.
+        "~" | "~*" => {
+            let text = pattern(right, sight)?;
+            matches_all(&text) || (is_call(right) && lets_all_through(&text, '%', Some('_')))
+        }
+        "^@" => two == Term::Text(String::new()),
+        "@>" | "<@" if same => true,
+        "@>" => two == Term::Text("{}".to_owned()),
+        "<@" if one == Term::Text("{}".to_owned()) => {
+            return two.of_row().map(|text| Predicate::NotNull(text.to_owned()));
+        }
+        // `x NOT LIKE ''`
+        _ => false,
+    };
+    if negated
+        && matches!(positive, "~~" | "~~*")
+        && pattern(right, sight).is_some_and(|text| text.is_empty())
+    {
+        return text.map(|text| Predicate::NotNull(text.to_owned()));
+    }
+    if !all {
+        return None;
+    }
+    let Some(text) = text else { return Some(Predicate::Known(!negated && one != Term::Null)) };
+    Some(if negated { Predicate::Known(false) } else { Predicate::NotNull(text.to_owned()) })
+}
+
+/// The text of a pattern, also where `ESCAPE` or `SIMILAR TO` make a call of it.
+fn pattern(node: &pb::Node, sight: &Sight) -> Option<String> {
+    if let Some(NodeEnum::FuncCall(call)) = &node.node
+        && matches!(names(&call.funcname).last(), Some(&("like_escape" | "similar_to_escape")))
+    {
+        return pattern(call.args.first()?, sight);
+    }
+    match term(node, sight) {
+        Term::Text(text) => Some(text),
+        Term::Null
+        | Term::Bool(_)
+        | Term::Number(_)
+        | Term::Constant(_)
+        | Term::Rows(_)
+        | Term::Measure(_)
+        | Term::Place(_) => None,
+    }
+}
+
+fn is_call(node: &pb::Node) -> bool {
+    matches!(node.node, Some(NodeEnum::FuncCall(_)))
+}
+
+/// Functions that are conditions, by the operators they are.
+fn function(call: &pb::FuncCall, sight: &Sight) -> Option<Predicate> {
+    let name = names(&call.funcname).last().copied()?;
+    match (name, call.args.as_slice()) {
+        ("isfinite", [value]) => term(value, sight).of_row().map(|text| Predicate::NotNull(text.to_owned())),
+        ("textlike" | "like", [left, right]) => matched("~~", left, right, sight),
+        ("texticlike", [left, right]) => matched("~~*", left, right, sight),
+        ("textregexeq" | "regexp_like", [left, right, ..]) => matched("~", left, right, sight),
+        ("starts_with", [left, right]) => matched("^@", left, right, sight),
+        (_, [left, right]) => {
+            let (one, two) = (term(left, sight), term(right, sight));
+            let reflexive = ["eq", "ge", "le", "_eq", "_ge", "_le"].iter().any(|end| name.ends_with(end));
+            (reflexive && one.of_row().is_some() && one == two).then_some(Predicate::Known(true))
+        }
+        _ => None,
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "only this is a query")]
+fn select_of(link: &pb::SubLink) -> Option<&pb::SelectStmt> {
+    match link.subselect.as_deref()?.node.as_ref()? {
+        NodeEnum::SelectStmt(select) => Some(select),
+        _ => None,
     }
 }
 
 /// `EXISTS (SELECT 1)` and `id IN (SELECT id FROM the_same_table)`.
-fn sublink(link: &pb::SubLink, target: Option<&pb::RangeVar>) -> Option<Predicate> {
-    let Some(NodeEnum::SelectStmt(select)) = link.subselect.as_deref().and_then(|node| node.node.as_ref())
-    else {
-        return None;
-    };
-    let tables = select.from_clause.iter().all(|item| matches!(item.node, Some(NodeEnum::RangeVar(_))));
-    let unfiltered = select
-        .where_clause
-        .as_deref()
-        .is_none_or(|clause| predicate(clause, None).bound() == Bound::Tautology);
-    let plain = tables
-        && unfiltered
-        && select.having_clause.is_none()
-        && select.group_clause.is_empty()
-        && select.limit_count.is_none()
-        && select.limit_offset.is_none()
-        && select.larg.is_none()
-        && select.values_lists.is_empty();
+fn sublink(link: &pb::SubLink, sight: &Sight) -> Option<Predicate> {
+    let select = select_of(link)?;
     match link.sub_link_type() {
         pb::SubLinkType::ExistsSublink if select.larg.is_none() => {
+            let inner = sight.inside(select);
             let filter =
-                select.where_clause.as_deref().map_or(Predicate::Known(true), |node| predicate(node, None));
-            if select.from_clause.is_empty() && select.limit_count.is_none() && select.limit_offset.is_none()
-            {
-                return Some(filter);
+                select.where_clause.as_deref().map_or(Predicate::Known(true), |node| predicate(node, &inner));
+            if filter.refuses() && select.group_clause.is_empty() && !aggregates(select) {
+                return Some(Predicate::Known(false));
             }
+            if !unlimited(select) || filter.bound() != Bound::Tautology {
+                return None;
+            }
+            let own = |item: &pb::Node| matches!(&item.node, Some(NodeEnum::RangeVar(range)) if sight.is_target(range));
+            // The row itself is among those of its table.
+            let found = select.from_clause.iter().all(own);
             // Not correlated with anything outside: the same answer for every row.
-            plain.then_some(Predicate::Constant)
+            Some(if found { filter } else { Predicate::Constant })
         }
-        pb::SubLinkType::AnySublink if plain && link.oper_name.is_empty() => {
-            let [source] = select.from_clause.as_slice() else { return None };
-            let Some(NodeEnum::RangeVar(source)) = &source.node else { return None };
-            let [column] = select.target_list.as_slice() else { return None };
-            let Some(NodeEnum::ResTarget(column)) = &column.node else { return None };
-            let inner = last_name(column.val.as_deref()?)?;
-            let outer = last_name(link.testexpr.as_deref()?)?;
-            (inner == outer && target.map(walk::relation) == Some(walk::relation(source)))
-                .then_some(Predicate::Known(true))
+        pb::SubLinkType::AnySublink => {
+            let operator = names(&link.oper_name);
+            if !operator.is_empty() && operator.last() != Some(&"=") {
+                return None;
+            }
+            among(link.testexpr.as_deref()?, select, sight)
         }
+        pb::SubLinkType::ExprSublink => match alone(select)? {
+            value if is_condition(value) => Some(predicate(value, sight)),
+            value => match term(value, sight) {
+                Term::Bool(value) => Some(Predicate::Known(value)),
+                Term::Constant(_) => Some(Predicate::Constant),
+                Term::Null
+                | Term::Number(_)
+                | Term::Text(_)
+                | Term::Rows(_)
+                | Term::Measure(_)
+                | Term::Place(_) => None,
+            },
+        },
         pb::SubLinkType::Undefined
         | pb::SubLinkType::ExistsSublink
         | pb::SubLinkType::AllSublink
-        | pb::SubLinkType::AnySublink
         | pb::SubLinkType::RowcompareSublink
-        | pb::SubLinkType::ExprSublink
         | pb::SubLinkType::MultiexprSublink
         | pb::SubLinkType::ArraySublink
         | pb::SubLinkType::CteSublink => None,
     }
 }
 
-/// The name under which a statement speaks of its target.
-fn shown(target: &pb::RangeVar) -> &str {
-    target.alias.as_ref().map_or(&target.relname, |alias| &alias.aliasname)
+/// Whether it answers with a row where none is left to it.
+fn aggregates(select: &pb::SelectStmt) -> bool {
+    select.target_list.iter().any(|target| match &target.node {
+        Some(NodeEnum::ResTarget(target)) => target.val.as_deref().is_some_and(is_call),
+        _ => true,
+    })
 }
 
-fn last_name(node: &pb::Node) -> Option<String> {
-    match &node.node {
-        Some(NodeEnum::ColumnRef(column)) => names(&column.fields).last().map(|name| (*name).to_owned()),
-        _ => None,
+/// The only value of a query that looks at no table.
+fn alone(select: &pb::SelectStmt) -> Option<&pb::Node> {
+    let [pb::Node { node: Some(NodeEnum::ResTarget(target)) }] = select.target_list.as_slice() else {
+        return None;
+    };
+    let plain = select.from_clause.is_empty() && select.where_clause.is_none() && unlimited(select);
+    plain.then_some(target.val.as_deref()).flatten()
+}
+
+/// `left IN (SELECT …)`.
+fn among(left: &pb::Node, select: &pb::SelectStmt, sight: &Sight) -> Option<Predicate> {
+    if let Some(value) = alone(select) {
+        return Some(compared(Comparison::Equal, left, value, sight));
     }
+    let inner = sight.inside(select);
+    let filter =
+        select.where_clause.as_deref().map_or(Predicate::Known(true), |node| predicate(node, &inner));
+    if filter.refuses() && select.larg.is_none() && select.values_lists.is_empty() {
+        return Some(Predicate::Known(false));
+    }
+    let [source] = select.from_clause.as_slice() else { return None };
+    let own = match &source.node {
+        Some(NodeEnum::RangeVar(range)) => sight.is_target(range),
+        Some(NodeEnum::RangeSubselect(query)) => {
+            query.subquery.as_deref().is_some_and(|query| sight.shows_all(query))
+        }
+        _ => false,
+    };
+    if !own || !unlimited(select) || filter.bound() != Bound::Tautology {
+        return None;
+    }
+    let shown: Vec<Option<String>> = select
+        .target_list
+        .iter()
+        .map(|target| match &target.node {
+            Some(NodeEnum::ResTarget(target)) => {
+                target.val.as_deref().and_then(|value| inner.bare(&term(value, &inner)))
+            }
+            _ => None,
+        })
+        .collect();
+    let asked: Vec<Option<String>> = match &left.node {
+        Some(NodeEnum::RowExpr(row)) => row.args.iter().map(|arg| sight.bare(&term(arg, sight))).collect(),
+        _ => vec![sight.bare(&term(left, sight))],
+    };
+    (asked.iter().all(Option::is_some) && asked == shown).then_some(Predicate::Known(true))
+}
+
+/// The name under which a statement speaks of a relation.
+fn shown(range: &pb::RangeVar) -> &str {
+    range.alias.as_ref().map_or(&range.relname, |alias| &alias.aliasname)
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "whatever is not a literal is judged by what it mentions")]
-fn term(node: &pb::Node, target: Option<&pb::RangeVar>) -> Term {
+fn term(node: &pb::Node, sight: &Sight) -> Term {
     let Some(kind) = &node.node else { return Term::Constant(String::new()) };
     match kind {
         NodeEnum::AConst(x) if x.isnull => Term::Null,
@@ -242,53 +630,100 @@ fn term(node: &pb::Node, target: Option<&pb::RangeVar>) -> Term {
             // The wire form omits a zero.
             None => Term::Number(0.0),
         },
-        NodeEnum::TypeCast(x) => match x.arg.as_deref().map(|arg| term(arg, target)) {
-            Some(inner @ (Term::Bool(_) | Term::Text(_) | Term::Number(_) | Term::Null)) => inner,
+        NodeEnum::TypeCast(x) => match x.arg.as_deref().map(|arg| term(arg, sight)) {
+            // `'1'::int`
+            Some(Term::Text(text)) if of_numbers(x) => {
+                text.trim().parse().map_or(Term::Text(text), Term::Number)
+            }
+            Some(inner @ (Term::Bool(_) | Term::Text(_) | Term::Number(_) | Term::Null | Term::Place(_))) => {
+                inner
+            }
             Some(Term::Constant(text)) => Term::Constant(text),
-            Some(Term::Rows(_)) => described(node),
+            Some(Term::Rows(_) | Term::Measure(_)) => described(node, sight),
             None => Term::Constant(String::new()),
         },
-        // The usual operands, without the cost of writing them down.
         NodeEnum::ColumnRef(x)
             if x.fields.iter().all(|field| matches!(field.node, Some(NodeEnum::String(_)))) =>
         {
-            let parts = names(&x.fields);
-            // `t.id` and `id` are one column when `t` is the target.
-            match (parts.as_slice(), target) {
-                ([qualifier, column], Some(target)) if *qualifier == shown(target) => {
-                    Term::Rows((*column).to_owned())
-                }
-                _ => Term::Rows(parts.join(".")),
-            }
+            sight.column(&x.fields)
         }
         NodeEnum::ParamRef(x) => Term::Constant(format!("${}", x.number)),
-        _ => described(node),
+        NodeEnum::CollateClause(x) => x.arg.as_deref().map_or(Term::Null, |arg| term(arg, sight)),
+        // What stands in for a missing value says nothing of the others.
+        NodeEnum::CoalesceExpr(x) => match x.args.first().map(|arg| term(arg, sight)) {
+            Some(first @ (Term::Rows(_) | Term::Measure(_) | Term::Place(_))) => first,
+            _ => described(node, sight),
+        },
+        NodeEnum::MinMaxExpr(x) if x.args.len() == 1 => {
+            x.args.first().map_or(Term::Null, |arg| term(arg, sight))
+        }
+        NodeEnum::SubLink(x) if x.sub_link_type() == pb::SubLinkType::ExprSublink => {
+            match select_of(x).and_then(alone) {
+                Some(value) => term(value, sight),
+                None => described(node, sight),
+            }
+        }
+        NodeEnum::FuncCall(x) => match (names(&x.funcname).last().copied(), described(node, sight)) {
+            // Of every row the same.
+            (Some("pg_typeof"), Term::Rows(text)) => Term::Constant(text),
+            (Some(name), Term::Rows(text)) if measures(name) => Term::Measure(text),
+            (_, term) => term,
+        },
+        NodeEnum::AExpr(x) => arithmetic(x, sight).unwrap_or_else(|| described(node, sight)),
+        _ => described(node, sight),
+    }
+}
+
+fn of_numbers(cast: &pb::TypeCast) -> bool {
+    let name = cast.type_name.as_ref().and_then(|name| names(&name.names).last().copied());
+    matches!(name, Some("int2" | "int4" | "int8" | "numeric" | "float4" | "float8"))
+}
+
+fn arithmetic(expression: &pb::AExpr, sight: &Sight) -> Option<Term> {
+    let name = names(&expression.name).last().copied()?;
+    let right = expression.rexpr.as_deref()?;
+    match (expression.kind(), expression.lexpr.as_deref()) {
+        (pb::AExprKind::AexprOp, Some(left)) => folded(name, &term(left, sight), &term(right, sight)),
+        (pb::AExprKind::AexprOp, None) => match (name, term(right, sight)) {
+            ("+", term) => Some(term),
+            ("-", Term::Number(number)) => Some(Term::Number(-number)),
+            _ => None,
+        },
+        (pb::AExprKind::AexprNullif, Some(left)) => match term(left, sight) {
+            term @ (Term::Rows(_) | Term::Measure(_) | Term::Place(_)) => Some(term),
+            Term::Null | Term::Bool(_) | Term::Number(_) | Term::Text(_) | Term::Constant(_) => None,
+        },
+        _ => None,
     }
 }
 
 /// Judges an expression by the column references and subqueries in it.
-fn described(node: &pb::Node) -> Term {
-    let text =
-        serde_json::to_value(node).map(without_locations).map(|value| value.to_string()).unwrap_or_default();
-    if text.contains("\"ColumnRef\"") || text.contains("\"SubLink\"") || text.contains("\"CurrentOfExpr\"") {
-        Term::Rows(text)
-    } else {
-        Term::Constant(text)
-    }
+fn described(node: &pb::Node, sight: &Sight) -> Term {
+    let mut looks = false;
+    let text = serde_json::to_value(node)
+        .map(|value| settled(value, sight, &mut looks).to_string())
+        .unwrap_or_default();
+    if looks { Term::Rows(text) } else { Term::Constant(text) }
 }
 
-/// Two spellings of one expression at different places compare equal.
-fn without_locations(mut value: serde_json::Value) -> serde_json::Value {
+/// Two spellings of one expression at different places compare equal. `looks`: whether it looks at a row of the target, or
+/// may do so.
+fn settled(mut value: serde_json::Value, sight: &Sight, looks: &mut bool) -> serde_json::Value {
     match &mut value {
         serde_json::Value::Object(map) => {
             map.retain(|key, _| !key.ends_with("location"));
+            if let Some(fields) = map.get_mut("ColumnRef").and_then(|column| column.get_mut("fields")) {
+                column(fields, sight, looks);
+            }
+            // What stands in a query of its own may be of the row, or not.
+            *looks |= map.contains_key("SubLink") || map.contains_key("CurrentOfExpr");
             for (_, inner) in map.iter_mut() {
-                *inner = without_locations(inner.take());
+                *inner = settled(inner.take(), sight, looks);
             }
         }
         serde_json::Value::Array(list) => {
             for inner in list {
-                *inner = without_locations(inner.take());
+                *inner = settled(inner.take(), sight, looks);
             }
         }
         serde_json::Value::Null
@@ -297,4 +732,24 @@ fn without_locations(mut value: serde_json::Value) -> serde_json::Value {
         | serde_json::Value::String(_) => {}
     }
     value
+}
+
+/// The parts of a column's name, without those that only say that it is the target's.
+fn column(fields: &mut serde_json::Value, sight: &Sight, looks: &mut bool) {
+    let serde_json::Value::Array(parts) = fields else {
+        *looks = true;
+        return;
+    };
+    let word = |part: &serde_json::Value| {
+        part.pointer("/node/String/sval").and_then(|text| text.as_str()).map(str::to_owned)
+    };
+    let place = parts.len().checked_sub(2);
+    match place.and_then(|place| parts.get(place)).and_then(word) {
+        Some(name) if sight.others.contains(&name) => {}
+        Some(name) if sight.own.as_deref() == Some(&name) => {
+            *looks = true;
+            parts.drain(..place.map_or(0, |place| place.saturating_add(1)));
+        }
+        _ => *looks = true,
+    }
 }

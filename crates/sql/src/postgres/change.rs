@@ -3,7 +3,7 @@
 use pg_query::NodeEnum;
 use pg_query::protobuf as pb;
 
-use super::boundary;
+use super::boundary::{self, Sight};
 use super::walk::{Event, Walk};
 use crate::statement::{Category, Effect};
 
@@ -60,7 +60,8 @@ impl Walk<'_> {
         let outer = self.scope.len();
         self.with(with_clause.as_ref());
         self.writes(relation.as_ref(), Event::Update);
-        let bound = boundary::bound(where_clause.as_deref(), relation.as_ref());
+        let sight = Sight::new(relation.as_ref(), from_clause, with_clause.as_ref());
+        let bound = boundary::bound(where_clause.as_deref(), &sight);
         self.found.bound(bound);
         match boundary::unbounded(bound) {
             None => self.raise_executed(Effect::Write, &[Category::Data], "updates", "updates rows"),
@@ -85,7 +86,8 @@ impl Walk<'_> {
         let outer = self.scope.len();
         self.with(with_clause.as_ref());
         self.writes(relation.as_ref(), Event::Delete);
-        let bound = boundary::bound(where_clause.as_deref(), relation.as_ref());
+        let sight = Sight::new(relation.as_ref(), using_clause, with_clause.as_ref());
+        let bound = boundary::bound(where_clause.as_deref(), &sight);
         self.found.bound(bound);
         self.raise_executed(Effect::Destructive, &[Category::Data], "deletes", "deletes rows");
         if let Some(why) = boundary::unbounded(bound) {
@@ -117,6 +119,7 @@ impl Walk<'_> {
         self.opt(join_condition.as_deref());
         self.raise_executed(Effect::Write, &[Category::Data], "merges", "inserts, updates or deletes rows");
         self.writes(relation.as_ref(), Event::Insert);
+        let sight = Sight::new(relation.as_ref(), source_relation.as_deref(), with_clause.as_ref());
         for clause in merge_when_clauses {
             let Some(NodeEnum::MergeWhenClause(clause)) = &clause.node else {
                 self.node(clause);
@@ -131,11 +134,8 @@ impl Walk<'_> {
                 values,
             } = clause.as_ref();
             let joined = *match_kind == pb::MergeMatchKind::MergeWhenMatched as i32;
-            let bound = boundary::merge(
-                join_condition.as_deref().filter(|_| joined),
-                condition.as_deref(),
-                relation.as_ref(),
-            );
+            let bound =
+                boundary::merge(join_condition.as_deref().filter(|_| joined), condition.as_deref(), &sight);
             if *command_type == pb::CmdType::CmdDelete as i32 {
                 self.writes(relation.as_ref(), Event::Delete);
                 self.found.bound(bound);

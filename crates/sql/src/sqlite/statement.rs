@@ -1,6 +1,6 @@
 //! Statements of every kind.
 
-use sqlite3_parser::ast::{Expr, QualifiedName, Stmt};
+use sqlite3_parser::ast::{Expr, FromClause, QualifiedName, Stmt};
 
 use super::walk::{Walk, folded, table_ref};
 use super::{boundary, pragma};
@@ -48,7 +48,7 @@ impl Walk {
                 self.sets(sets);
                 self.from(from.as_ref());
                 self.opt(where_clause.as_ref());
-                match self.bound(where_clause.as_ref(), tbl_name) {
+                match self.bound(where_clause.as_ref(), tbl_name, from.as_ref()) {
                     None => self.raise(Write, &[Data], "updates", "updates rows"),
                     Some(why) => {
                         self.raise(Destructive, &[Data], "unbounded", format!("updates every row: {why}"))
@@ -66,7 +66,7 @@ impl Walk {
                 self.indexed(indexed.as_ref(), tbl_name);
                 self.raise(Destructive, &[Data], "deletes", "deletes rows");
                 self.opt(where_clause.as_ref());
-                if let Some(why) = self.bound(where_clause.as_ref(), tbl_name) {
+                if let Some(why) = self.bound(where_clause.as_ref(), tbl_name, None) {
                     self.raise(Destructive, &[Data], "unbounded", format!("deletes every row: {why}"));
                 }
                 self.returning(*returning);
@@ -150,11 +150,12 @@ impl Walk {
         &mut self,
         clause: Option<&Expr<'_>>,
         target: &QualifiedName<'_>,
+        from: Option<&FromClause<'_>>,
     ) -> Option<&'static str> {
         if self.too_deep {
             return None;
         }
-        let bound = boundary::bound(clause, &table_ref(target));
+        let bound = boundary::bound(clause, target, from);
         self.found.bound(bound);
         boundary::unbounded(bound)
     }

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod bounds;
 mod cases;
 mod catalog;
 mod chance;
