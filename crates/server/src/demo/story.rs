@@ -165,7 +165,8 @@ impl Story {
         let status = text(answer, "status");
         let more = match status.as_str() {
             "done" | "" => {
-                let rows = find(answer, "row_count").and_then(Value::as_u64).unwrap_or_default();
+                let rows = find(answer, "rows_changed").or_else(|| find(answer, "row_count"));
+                let rows = rows.and_then(Value::as_u64).unwrap_or_default();
                 format!("{} rows touched, cascades included", grouped(rows))
             }
             _ => text(answer, "message"),

@@ -16,7 +16,6 @@ use super::{
     postgres::{JOURNAL_SCHEMA, PostgresDatabase},
     sqlite::SqliteDatabase,
     statement::{Outside, Scope, Sizing, Statement, Writer},
-    value::Rows,
 };
 use crate::{
     declared::{Declared, check_kind, properties},
@@ -311,12 +310,12 @@ impl Work {
         self.fixed
     }
 
-    /// Checks rows against the declared result.
-    pub(crate) fn fits(&self, rows: &Rows) -> Result<(), String> {
+    /// Checks a reply against the declared result.
+    pub(crate) fn fits(&self, reply: impl FnOnce() -> Value) -> Result<(), String> {
         if self.declared.spec.result.is_none() {
             return Ok(());
         }
-        self.declared.fits(&rows.preview())
+        self.declared.fits(&reply())
     }
 }
 

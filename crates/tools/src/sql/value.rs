@@ -103,13 +103,17 @@ impl Rows {
         u64::try_from(self.rows.len()).unwrap_or(u64::MAX)
     }
 
-    /// The reply as it would be, for the check of its schema.
-    pub(crate) fn preview(&self) -> Value {
+    /// The reply of a read.
+    pub(crate) fn reply(&self) -> Value {
         json!({ "rows": self.rows, "row_count": self.len(), "truncated": self.truncated })
     }
 
-    /// The reply. `count` is the rows returned by a read, or touched by a write.
-    pub(crate) fn reply(self, count: u64) -> Value {
+    /// The reply of a write that touched so many rows. What returns no columns is told as a count alone: a list
+    /// without rows reads as if nothing had been found.
+    pub(crate) fn changed(&self, count: u64) -> Value {
+        if self.columns.is_empty() {
+            return json!({ "rows_changed": count });
+        }
         json!({ "rows": self.rows, "row_count": count, "truncated": self.truncated })
     }
 }
@@ -147,7 +151,7 @@ mod tests {
         assert_eq!(rows.push(vec![json!(1)]), Ok(Room::Left));
         assert_eq!(rows.push(vec![json!(2)]), Ok(Room::Left));
         assert_eq!(rows.push(vec![json!(3)]), Ok(Room::Full));
-        assert_eq!(rows.reply(2), json!({"rows": [{"a": 1}, {"a": 2}], "row_count": 2, "truncated": true}));
+        assert_eq!(rows.reply(), json!({"rows": [{"a": 1}, {"a": 2}], "row_count": 2, "truncated": true}));
         let mut rows = Rows::new(["a".into()], 9, 12).unwrap();
         assert_eq!(rows.push(vec![json!("12")]), Ok(Room::Left));
         assert_eq!(rows.push(vec![json!("34")]), Ok(Room::Full));

@@ -147,7 +147,7 @@ impl PostgresDatabase {
         match outcome {
             Ok(Ok(rows)) => {
                 let count = rows.len();
-                Ok(Performed { reply: rows.reply(count), rows: count, amount: None })
+                Ok(Performed { reply: rows.reply(), rows: count, amount: None })
             }
             Ok(Err(trouble)) => {
                 forget(client, &trouble);
@@ -177,7 +177,7 @@ impl PostgresDatabase {
                 break;
             }
         }
-        work.fits(&rows).map_err(Trouble::Other)?;
+        work.fits(|| rows.reply()).map_err(Trouble::Other)?;
         tx.rollback().await?;
         Ok(rows)
     }

@@ -117,7 +117,7 @@ impl PostgresDatabase {
     ) -> Result<Performed, ToolError> {
         let body = Statement { scope, work: &work, limits: &self.target.limits };
         let (rows, count) = self.perform(credential, &body, limits, mark.as_ref()).await?;
-        Ok(Performed { reply: rows.reply(count), rows: count, amount: None })
+        Ok(Performed { reply: rows.changed(count), rows: count, amount: None })
     }
 
     /// Performs, and tries again where that is safe.
@@ -389,7 +389,8 @@ impl Body for Statement<'_> {
             Verb::Insert | Verb::Update | Verb::Delete | Verb::Merge => stream.rows_affected().unwrap_or(0),
             _ => 0,
         };
-        work.fits(&rows).map_err(|why| Trouble::Other(format!("{why}; nothing was changed")))?;
+        work.fits(|| rows.changed(tag))
+            .map_err(|why| Trouble::Other(format!("{why}; nothing was changed")))?;
         Ok((rows, Seen { whole, tag, rows: None }))
     }
 

@@ -122,7 +122,7 @@ impl SqliteDatabase {
             match (rows, trouble) {
                 (Ok(Some(rows)), _) => {
                     let count = rows.len();
-                    Ok(Performed { reply: rows.reply(count), rows: count, amount: None })
+                    Ok(Performed { reply: rows.reply(), rows: count, amount: None })
                 }
                 (Ok(None), Some(trouble)) => Err(failed(&trouble)),
                 (Ok(None), None) => Err(ToolError::Failed { message: "the read ended without rows".into() }),
@@ -280,7 +280,7 @@ fn read(
     }
     bind(&mut prepared, &work.arguments)?;
     let rows = collect(&mut prepared, rows_max, limits)?;
-    work.fits(&rows).map_err(Trouble::Result)?;
+    work.fits(|| rows.reply()).map_err(Trouble::Result)?;
     Ok(rows)
 }
 
@@ -321,7 +321,7 @@ fn write(
     match connection.execute_batch("COMMIT") {
         // A crash here leaves the effect done and its outcome unrecorded: the gate finds the call in doubt, and
         // the journal, where there is one, tells that it happened.
-        Ok(()) => Ok(Performed { reply: rows.reply(count), rows: count, amount: None }),
+        Ok(()) => Ok(Performed { reply: rows.changed(count), rows: count, amount: None }),
         // The transaction is still open, so it has not happened: readers kept it from committing, or a
         // deferred foreign key refuses.
         Err(error) if !connection.is_autocommit() => {
@@ -410,7 +410,6 @@ fn change(
         bind(&mut prepared, &work.arguments)?;
         collect(&mut prepared, u64::MAX, limits)?
     };
-    work.fits(&rows).map_err(Trouble::Result)?;
     let total = connection.total_changes().saturating_sub(before);
     unlimited(connection)?;
     unheard(connection)?;
@@ -453,6 +452,7 @@ fn change(
         rehearsed: false,
         amount: None,
     };
+    work.fits(|| rows.changed(reach.rows)).map_err(Trouble::Result)?;
     Ok((rows, reach, recorder))
 }
 
