@@ -1,4 +1,5 @@
-// Adds the agent's key to every request of the suite, which has no option for a header:
+// Adds the agent's key to every request of the suite, which has no option for a header, and says with each call that
+// the client goes through rounds of it, which is what the suite's scenarios for them are about:
 //   node --import ./authorize.mjs SUITE server --url URL      (the key is in COUNTERSIGN_TEST_AGENT_KEY)
 import http from "node:http";
 import { createRequire } from "node:module";
@@ -18,6 +19,24 @@ const addKey = (dispatch) => (options, handler) => {
 };
 
 setGlobalDispatcher(new Agent().compose(addKey));
+
+const { fetch } = globalThis;
+globalThis.fetch = (input, init) => {
+  if (typeof init?.body !== "string") return fetch(input, init);
+  return fetch(input, { ...init, body: withRounds(init.body) });
+};
+
+function withRounds(body) {
+  let message;
+  try {
+    message = JSON.parse(body);
+  } catch {
+    return body; // bad on purpose
+  }
+  if (message?.method !== "tools/call" || typeof message.params?._meta !== "object") return body;
+  message.params._meta["countersign/rounds"] = true;
+  return JSON.stringify(message);
+}
 
 // Where the suite writes headers that `fetch` would not, it uses Node's own client.
 const { addRequest } = http.Agent.prototype;

@@ -178,6 +178,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let mcp = mcp::Settings {
         hosts: hosts.clone(),
         origins: config.server.allowed_origins.clone(),
+        hold: config.server.hold,
         wait: config.server.wait,
         message_bytes_max: config.server.body_bytes_max,
         message_timeout: config.server.request_timeout,

@@ -32,6 +32,8 @@ pub struct ServerConfig {
     pub allowed_hosts: Vec<String>,
     /// The largest body of a request.
     pub body_bytes_max: usize,
+    /// How long an MCP call that reports no progress waits for people before it is answered as pending; at most `wait`.
+    pub hold: Duration,
     /// The longest that a call waits for people before it is answered as pending.
     pub wait: Duration,
     /// The longest that a request may take, waiting for people not counted.
@@ -152,6 +154,7 @@ pub(super) fn server(mut section: Section<'_, '_>) -> Option<ServerConfig> {
     let allowed_origins = section.defaulted("allowed_origins", list(origin));
     let allowed_hosts = section.defaulted("allowed_hosts", list(host));
     let body_bytes_max = section.defaulted("body_bytes_max", integer(1_024..=64 * 1024 * 1024));
+    let hold = section.defaulted("hold_ms", integer(0..=600_000));
     let wait = section.defaulted("wait_ms", integer(0..=600_000));
     let request_timeout = section.defaulted("request_timeout_ms", integer(100..=600_000));
     let shutdown = section.defaulted("shutdown_ms", integer(0..=600_000));
@@ -167,6 +170,7 @@ pub(super) fn server(mut section: Section<'_, '_>) -> Option<ServerConfig> {
         allowed_origins: allowed_origins?,
         allowed_hosts: allowed_hosts?,
         body_bytes_max: usize::try_from(body_bytes_max?).ok()?,
+        hold: Duration::from_millis(hold?.min(wait?)),
         wait: Duration::from_millis(wait?),
         request_timeout: Duration::from_millis(request_timeout?),
         shutdown: Duration::from_millis(shutdown?),

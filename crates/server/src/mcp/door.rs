@@ -15,6 +15,7 @@ use rmcp::{
     service::{NotificationContext, RequestContext, SubscriptionContext},
 };
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{
     REVISIONS, Settings, outcome,
@@ -77,29 +78,25 @@ impl Door {
         self.app.requester(&self.who, key, self.transport.as_str(), client.as_deref()).await
     }
 
-    /// What became of a request, waiting a while if it is not final.
-    async fn fetch(
-        &self,
-        approval: &ApprovalId,
-        wait: Duration,
-        context: &RequestContext<RoleServer>,
-    ) -> Answer {
-        match self.app.fetch(&self.who, approval).await {
-            Answer::Pending(pending) if !wait.is_zero() => waiting::wait(self, pending, wait, context).await,
-            answer @ (Answer::Done(_) | Answer::Pending(_) | Answer::Refused(_)) => answer,
-        }
-    }
-
     /// Our own tool.
     async fn await_request(
         &self,
         arguments: Option<JsonObject>,
         context: &RequestContext<RoleServer>,
+        arrived: Instant,
     ) -> CallToolResult {
-        match awaited(arguments.unwrap_or_default(), self.settings.wait) {
-            Ok((approval, wait)) => outcome::result(&self.fetch(&approval, wait, context).await),
-            Err(refusal) => outcome::refused(refusal),
-        }
+        let (approval, asked) = match awaited(arguments.unwrap_or_default()) {
+            Ok(awaited) => awaited,
+            Err(refusal) => return outcome::refused(refusal),
+        };
+        let answer = match self.app.fetch(&self.who, &approval).await {
+            Answer::Pending(pending) => {
+                let limit = waiting::await_limit(&self.settings, context, arrived, asked);
+                waiting::wait(self, pending, limit, context).await
+            }
+            answer @ (Answer::Done(_) | Answer::Refused(_)) => answer,
+        };
+        outcome::result(&answer)
     }
 
     /// Answers a call that waits for people, as the client can take it.
@@ -109,6 +106,7 @@ impl Door {
         answer: Answer,
         rounds: u8,
         context: &RequestContext<RoleServer>,
+        arrived: Instant,
     ) -> Result<CallToolResponse, ErrorData> {
         let Answer::Pending(pending) = answer else { return Ok(outcome::result(&answer).into()) };
         let modern = is_modern(context);
@@ -120,9 +118,11 @@ impl Door {
                 Err(_unreadable) => Ok(outcome::result(&Answer::Pending(pending)).into()),
             };
         }
-        let answer = waiting::wait(self, pending, self.settings.wait, context).await;
+        let limit = waiting::hold_limit(&self.settings, context, arrived);
+        let answer = waiting::wait(self, pending, limit, context).await;
         if let Answer::Pending(pending) = &answer
             && modern
+            && (rounds > 0 || goes_through_rounds(context))
         {
             let round = Round { approval: pending.approval.clone(), rounds: rounds.saturating_add(1) };
             let agent = self.who.agent.as_str();
@@ -304,14 +304,15 @@ impl Door {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
+        let arrived = Instant::now();
         if request.name == tools::AWAIT {
-            return Ok(self.await_request(request.arguments, &context).await.into());
+            return Ok(self.await_request(request.arguments, &context, arrived).await.into());
         }
         if let Some(state) = &request.request_state {
             let (agent, seal) = (self.who.agent.as_str(), &self.settings.seal);
             let round = Round::open(seal, agent, &request.name, &request.arguments, state)?;
             let answer = self.app.fetch(&self.who, &round.approval).await;
-            return self.hold(&request, answer, round.rounds, &context).await;
+            return self.hold(&request, answer, round.rounds, &context, arrived).await;
         }
         let requester = match self.requester(&context).await {
             Ok(requester) => requester,
@@ -322,7 +323,7 @@ impl Door {
         if let Some(error) = outcome::unknown_tool(&answer) {
             return Err(error);
         }
-        self.hold(&request, answer, 0, &context).await
+        self.hold(&request, answer, 0, &context, arrived).await
     }
 
     async fn task(&self, id: &str) -> Result<countersign_gate::ledger::ApprovalRecord, ErrorData> {
@@ -342,13 +343,19 @@ fn is_modern(context: &RequestContext<RoleServer>) -> bool {
     context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
 }
 
+/// Whether the client said that it repeats a call with the state that it was answered with. Revisions name no
+/// capability for that, and not every client of 2026-07-28 does it.
+fn goes_through_rounds(context: &RequestContext<RoleServer>) -> bool {
+    context.meta.get(super::ROUNDS_META).and_then(Value::as_bool) == Some(true)
+}
+
 /// The session that a request on a shared connection names for itself.
 fn named(context: &RequestContext<RoleServer>) -> Option<&str> {
     context.meta.get(super::SESSION_META).and_then(Value::as_str)
 }
 
-/// The arguments of our own tool.
-fn awaited(mut arguments: JsonObject, wait: Duration) -> Result<(ApprovalId, Duration), Refusal> {
+/// The arguments of our own tool: the request, and how long to wait if that is said.
+fn awaited(mut arguments: JsonObject) -> Result<(ApprovalId, Option<Duration>), Refusal> {
     let bad = |message: &str| {
         Refusal::new(Code::InvalidArguments, message.to_owned())
             .help("give the `approval` of a pending answer, and at most `wait_seconds`")
@@ -364,9 +371,9 @@ fn awaited(mut arguments: JsonObject, wait: Duration) -> Result<(ApprovalId, Dur
         None => return Err(bad("`approval` is missing")),
     };
     let wait = match arguments.remove("wait_seconds") {
-        None => wait,
+        None | Some(Value::Null) => None,
         Some(seconds) => match seconds.as_u64() {
-            Some(seconds) if seconds <= tools::WAIT_SECONDS_MAX => Duration::from_secs(seconds),
+            Some(seconds) if seconds <= tools::WAIT_SECONDS_MAX => Some(Duration::from_secs(seconds)),
             _ => return Err(bad("`wait_seconds` must be an integer from 0 to 50")),
         },
     };

@@ -66,6 +66,10 @@ pub const SESSION_HEADER: &str = "countersign-session";
 /// The key of `_meta` in which a client may name its session, and under which nothing else is read.
 pub const SESSION_META: &str = "countersign/session";
 
+/// The key of `_meta` by which a client of 2026-07-28 says, with `true`, that it goes through rounds of a call
+/// that waits for people; see [`waiting`].
+pub const ROUNDS_META: &str = "countersign/rounds";
+
 /// How the front door behaves.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -75,6 +79,8 @@ pub struct Settings {
     /// request without `Origin` is no browser's.
     pub origins: Vec<String>,
     /// How long a call that waits for people is held before the client is told that it waits.
+    pub hold: Duration,
+    /// The same for a client that asked for progress, and so hears meanwhile that it waits; `hold` is at most this.
     pub wait: Duration,
     /// How often a client that asked for progress hears that the wait goes on.
     pub beat: Duration,
@@ -97,6 +103,7 @@ impl Settings {
         Self {
             hosts: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
             origins: Vec::new(),
+            hold: Duration::from_secs(3),
             wait: Duration::from_secs(20),
             beat: Duration::from_secs(1),
             message_bytes_max: 256 * 1024,

@@ -65,8 +65,8 @@ fn waiting(answer: &Answer, pending: &Pending) -> Value {
     if let Some(next) = form.get_mut("next") {
         let approval = &pending.approval;
         let how = format!(
-            "call `{AWAIT}` with {{\"approval\": \"{approval}\"}} to wait for it, or repeat the very same call, \
-             which finds the same request; do not try another way to the same effect"
+            "call `{AWAIT}` with {{\"approval\": \"{approval}\"}} to wait for it, as often as needed, or repeat \
+             the very same call, which finds the same request; do not try another way to the same effect"
         );
         *next = Value::String(format!("{}: {how}", standing(pending)));
     }

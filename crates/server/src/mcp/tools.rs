@@ -95,7 +95,8 @@ fn await_tool() -> Tool {
             "approval": { "type": "string", "description": "the id of the request, as the pending answer gave it" },
             "wait_seconds": {
                 "type": "integer", "minimum": 0, "maximum": WAIT_SECONDS_MAX,
-                "description": "how long to wait for people; 0 only looks",
+                "description": "how long to wait for people; 0 only looks. Clients that ask for no progress are \
+                                answered within seconds, also when more is said",
             },
             REASON_FIELD: { "type": "string" },
         },
@@ -104,8 +105,9 @@ fn await_tool() -> Tool {
     });
     Tool::new(
         AWAIT,
-        "Waits until people have answered a request for approval, and gives the result of the call once it was \
-         performed. Waiting changes nothing: the call is performed once it is approved, also when nobody waits.",
+        "Waits a while for people to answer a request for approval, and gives the result of the call once it was \
+         performed. While it is `pending`, call this again, as often as needed. Waiting changes nothing: the call is \
+         performed once it is approved, also when nobody waits.",
         object(&schema),
     )
     .with_annotations(annotations(DeclaredEffect::Read, true))
@@ -171,7 +173,7 @@ mod tests {
             list(&[offered("a", DeclaredEffect::Read, None), offered(AWAIT, DeclaredEffect::Read, None)]);
         let names: Vec<&str> = tools.iter().map(|tool| tool.name.as_ref()).collect();
         assert_eq!(names, ["a", AWAIT]);
-        assert!(tools[1].description.as_ref().unwrap().starts_with("Waits until people"));
+        assert!(tools[1].description.as_ref().unwrap().starts_with("Waits a while"));
     }
 
     #[test]

@@ -3,13 +3,19 @@
 //! - **Tasks** (2026-07-28, a client that declares `io.modelcontextprotocol/tasks` with the request): a task at
 //!   once; see [`task`](super::task). The experimental tasks of 2025-11-25 have another form, which the SDK
 //!   does not speak; they are not declared.
-//! - **2026-07-28 without tasks**: the call is held for [`Settings::wait`](super::Settings::wait), and then
+//! - **2026-07-28 without tasks, and [`ROUNDS_META`](super::ROUNDS_META)**: the call is held, and then
 //!   answered with `input_required` that has no input requests but a sealed `requestState`: the client repeats
 //!   the call with it, any replica goes on waiting for the same request, and the result is fetched rather than
 //!   the call proposed again. After [`ROUNDS_MAX`] rounds the answer is `pending` as below, because clients
-//!   give up after a number of rounds of their own, and the agent would learn nothing.
-//! - **Otherwise**: the call is held likewise, with progress if the client asked for it, and answered with a
-//!   result that says `pending` and names the tool to await it. A repeated call finds the same request.
+//!   give up after a number of rounds of their own, and the agent would learn nothing. The revision names no
+//!   capability for it, and clients that do not know it take the answer for an error, so a client says so.
+//! - **Otherwise**: the call is held likewise, and answered with a result that says `pending` and names the
+//!   tool to await it. A repeated call finds the same request.
+//!
+//! A call is held for [`Settings::hold`](super::Settings::hold), which is shorter than common clients wait for
+//! an answer: one that gives up tells its agent of an error, and the call is performed all the same. A client
+//! that asked for progress hears while it waits that it does, and is held for
+//! [`Settings::wait`](super::Settings::wait).
 //!
 //! The state is sealed for agent, tool and arguments, and its lifetime is bounded; whose request it is the
 //! gate checks again.
@@ -25,12 +31,16 @@ use rmcp::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use super::{door::Door, outcome, seal::Seal};
+use super::{Settings, door::Door, outcome, seal::Seal};
 
 /// How many rounds a client is sent through before it is told to come back by itself.
 pub(super) const ROUNDS_MAX: u8 = 3;
+
+/// How long our own tool waits for a client that asked for no progress, unless calls are held longer than that:
+/// just below the five seconds after which common clients give up.
+const AWAIT_LIMIT: Duration = Duration::from_secs(4);
 
 /// The least time between two reports of progress.
 const BEAT_MIN: Duration = Duration::from_millis(10);
@@ -92,6 +102,34 @@ fn canonical(arguments: &Option<JsonObject>) -> Option<String> {
     countersign_audit::to_canonical_vec(&arguments).ok().and_then(|bytes| String::from_utf8(bytes).ok())
 }
 
+/// How long a call of this client is held from now on. One that hears nothing counts from when it sent the call, and not
+/// from when people were asked.
+pub(super) fn hold_limit(
+    settings: &Settings,
+    context: &RequestContext<RoleServer>,
+    arrived: Instant,
+) -> Duration {
+    if hears_progress(context) { settings.wait } else { settings.hold.saturating_sub(arrived.elapsed()) }
+}
+
+/// How long our own tool waits for this client, which may have asked for a time.
+pub(super) fn await_limit(
+    settings: &Settings,
+    context: &RequestContext<RoleServer>,
+    arrived: Instant,
+    asked: Option<Duration>,
+) -> Duration {
+    if hears_progress(context) {
+        return asked.unwrap_or(settings.wait);
+    }
+    let most = AWAIT_LIMIT.max(settings.hold).saturating_sub(arrived.elapsed());
+    asked.map_or(most, |asked| asked.min(most))
+}
+
+fn hears_progress(context: &RequestContext<RoleServer>) -> bool {
+    context.meta.get_progress_token().is_some()
+}
+
 /// Waits for a request until it is final, `limit` is over, the client has gone, or the server stops. Stopping
 /// to wait stops nothing else.
 pub(super) async fn wait(
@@ -100,6 +138,9 @@ pub(super) async fn wait(
     limit: Duration,
     context: &RequestContext<RoleServer>,
 ) -> Answer {
+    if limit.is_zero() {
+        return Answer::Pending(pending);
+    }
     let (seen, mut changes) = watch::channel(pending.clone());
     let waiting = door.app.wait(&door.who, pending, limit, move |pending: &Pending| {
         seen.send_replace(pending.clone());

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     place::{Place, on_either_store},
-    world::{self, Agent, World, params, pending, text},
+    world::{self, Agent, World, params, pending, rounds, text},
 };
 
 on_either_store!(async
@@ -37,7 +37,6 @@ async fn in_each_revision(place: Place) {
         assert_eq!(result.structured_content.unwrap()["code"], "R004");
         assert_eq!(world.effects("denied", n), 0, "{revision}");
 
-        // The SDK's client goes through the rounds of 2026-07-28 by itself.
         let first = pending(&client.call_tool(params("asked", n)).await.unwrap());
         let again = pending(&client.call_tool(params("asked", n)).await.unwrap());
         assert_eq!(first, again, "{revision}: a repeated call finds the same request");
@@ -69,7 +68,7 @@ async fn a_round_s_state_is_good_on_a_new_connection_and_for_nothing_else(place:
     let world = World::on(place).await;
     let modern = ProtocolVersion::V_2026_07_28;
     let client = world.client(Agent::Ada, &modern).await;
-    let CallToolResponse::InputRequired(round) = client.call_tool_once(params("asked", 1)).await.unwrap()
+    let CallToolResponse::InputRequired(round) = client.call_tool_once(rounds("asked", 1)).await.unwrap()
     else {
         panic!("the call must ask to be repeated");
     };

@@ -7,6 +7,8 @@ mod conformance;
 #[cfg(test)]
 mod effects;
 #[cfg(test)]
+mod holding;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 #[path = "../place/mod.rs"]

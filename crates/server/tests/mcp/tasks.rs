@@ -80,7 +80,7 @@ async fn without_the_capability_there_are_no_tasks(place: Place) {
     let world = World::on(place).await;
     let client = world.client(Agent::Ada, &ProtocolVersion::V_2026_07_28).await;
     let answer = client.call_tool_once(params("asked", 1)).await.unwrap();
-    assert!(matches!(answer, CallToolResponse::InputRequired(_)));
+    assert!(matches!(answer, CallToolResponse::Complete(_)));
     let id = world.until_request().await;
     assert!(client.get_task(GetTaskParams::new(id)).await.is_err());
     let old = world.client(Agent::Ada, &ProtocolVersion::V_2025_11_25).await;

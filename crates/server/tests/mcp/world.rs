@@ -60,7 +60,7 @@ impl Agent {
 const CONFIG: &str = r#"
 [server]
 listen = "127.0.0.1:PORT"
-wait_ms = 200
+SERVER
 
 [log]
 origin = "test.example/mcp"
@@ -152,12 +152,24 @@ impl World {
         Self::prepare_on(Place::sqlite()).await
     }
 
+    /// The server, which holds calls that wait for people so long: without progress, and with it.
+    pub(crate) async fn holding(hold_ms: u32, wait_ms: u32) -> Self {
+        let mut world =
+            Self::prepare_with(Place::sqlite(), &format!("hold_ms = {hold_ms}\nwait_ms = {wait_ms}")).await;
+        world.serve().await;
+        world
+    }
+
     /// The folder alone, with its ledger in a place.
     pub(crate) async fn prepare_on(place: Place) -> Self {
+        Self::prepare_with(place, "wait_ms = 200").await
+    }
+
+    async fn prepare_with(place: Place, server: &str) -> Self {
         let program = Program::new("test.example/mcp").await;
         // Taken again at once by the server; a fixed port is what lets clients find it after a restart.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let config = CONFIG.replace("PORT", &port.to_string());
+        let config = CONFIG.replace("PORT", &port.to_string()).replace("SERVER", server);
         program.write("countersign.toml", &format!("{config}{}", place.section(&program.at(""))));
         program.write("policies/test.cedar", POLICIES);
         let table = "create table effect (kind text not null, n integer not null)";
@@ -451,6 +463,14 @@ impl ClientHandler for Client {
 pub(crate) fn params(tool: &str, n: i64) -> CallToolRequestParams {
     let arguments = json!({ "n": n, "_reason": "a test" });
     CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments.as_object().unwrap().clone())
+}
+
+/// The same of a client that goes through rounds.
+pub(crate) fn rounds(tool: &str, n: i64) -> CallToolRequestParams {
+    let mut params = params(tool, n);
+    let meta = json!({ countersign::mcp::ROUNDS_META: true });
+    params.meta = Some(meta.as_object().unwrap().clone().into());
+    params
 }
 
 /// The same as a message made by hand.
