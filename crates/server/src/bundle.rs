@@ -13,7 +13,7 @@ use std::{
 use countersign_gate::Vault;
 use countersign_rules::budget::Unit;
 use countersign_rules::{AgentSpec, GroupName, Observed, Observer, Policies, Refusal, ToolName, ToolSpec};
-use countersign_sql::Snapshot;
+use countersign_sql::{Catalog, Dialect, Snapshot};
 use countersign_tools::{
     AnyTool, Systems, ToolStatus,
     definition::{AnyDefinition, DefinitionError, Subject, SystemDefinition, Target},
@@ -160,7 +160,7 @@ impl Observer for Bundle {
     }
 }
 
-/// The definition of a system with the catalog it names.
+/// The definition of a system with the catalog and the extensions it names.
 fn with_catalog(system: &SystemConfig, found: &Found) -> SystemDefinition {
     let mut definition = system.definition.clone();
     if let Some(path) = &system.catalog {
@@ -174,6 +174,15 @@ fn with_catalog(system: &SystemConfig, found: &Found) -> SystemDefinition {
                 found.push(system.place.source.problem(place, message, Some(help)));
             }
         }
+    }
+    if let (Target::Postgres(target), false) = (&definition.target, system.extensions.is_empty()) {
+        let search_path = target.search_path.clone();
+        let mut snapshot = match definition.catalog.as_deref() {
+            Some(snapshot) => snapshot.clone(),
+            None => Snapshot::new(Dialect::Postgres, Catalog { search_path, ..Catalog::default() }),
+        };
+        snapshot.catalog.extensions.extend(system.extensions.iter().cloned());
+        definition.catalog = Some(Arc::new(snapshot));
     }
     definition
 }

@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 pub struct Catalog {
     /// PostgreSQL: where unqualified names are looked up; empty means `public`.
     pub search_path: Vec<String>,
+    /// PostgreSQL: bundled extensions that the database has (`citext`, `citext@1.6`, or `standard` for all), whose functions,
+    /// operators and types are known without being listed here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<String>,
     /// Tables and views.
     pub relations: Vec<Relation>,
     /// Functions and procedures that are not PostgreSQL's own.

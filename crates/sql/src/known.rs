@@ -23,6 +23,8 @@ pub struct Known {
     referencing: BTreeMap<(String, String), Vec<(usize, usize)>>,
     children: BTreeMap<(String, String), Vec<usize>>,
     columns: BTreeSet<String>,
+    /// PostgreSQL: what extensions bring.
+    pub(crate) extensions: postgres::Extensions,
     /// PostgreSQL: the texts in it, parsed when one is first needed.
     pub(crate) texts: postgres::Texts,
     /// SQLite: private databases with its schema.
@@ -64,6 +66,7 @@ impl Known {
             referencing,
             children,
             columns,
+            extensions: postgres::Extensions::named(&catalog.extensions),
             texts: postgres::Texts::default(),
             databases: sqlite::Databases::default(),
             catalog,

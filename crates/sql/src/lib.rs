@@ -57,6 +57,7 @@ pub use catalog::{
 };
 pub use error::SqlError;
 pub use known::Known;
+pub use postgres::{UnknownExtension, check_extension, known_extensions};
 pub use reach::{NotCountable, Query, ReachQuery, RowSource, reach_query};
 pub use snapshot::{Change, Difference, Snapshot, SnapshotError};
 pub use statement::{Bound, Category, Effect, Explained, FunctionRef, Reason, Statement, TableRef, Verb};

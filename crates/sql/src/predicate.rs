@@ -373,6 +373,11 @@ pub(crate) fn chosen(condition: Predicate, one: Predicate, two: Predicate) -> Pr
     }
 }
 
+/// What `coalesce` comes to: the first that may have a value.
+pub(crate) fn given(mut terms: impl Iterator<Item = Term>) -> Option<Term> {
+    terms.find(|term| *term != Term::Null)
+}
+
 /// A condition compared with a truth value: `(x IS NULL) = false`.
 pub(crate) fn same_value(op: Comparison, condition: Predicate, value: bool) -> Predicate {
     let holds = match op {

@@ -138,6 +138,9 @@ impl Snapshot {
         let value = |one: Result<Value, serde_json::Error>| one.unwrap_or(Value::Null);
         subjects.insert("the dialect".to_owned(), value(serde_json::to_value(self.dialect)));
         subjects.insert("the search path".to_owned(), value(serde_json::to_value(&catalog.search_path)));
+        if !catalog.extensions.is_empty() {
+            subjects.insert("the extensions".to_owned(), value(serde_json::to_value(&catalog.extensions)));
+        }
         for one in &catalog.relations {
             subjects
                 .insert(format!("relation {}.{}", one.schema, one.name), value(serde_json::to_value(one)));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 use countersign_audit::{StrictError, from_slice_strict};
-use countersign_sql::{Dialect, Explained, Known, LENGTH_MAX, Snapshot, SqlError, explain};
+use countersign_sql::{Dialect, Explained, Known, LENGTH_MAX, Snapshot, SqlError, check_extension, explain};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -34,6 +34,9 @@ pub(super) enum Sql {
         /// A catalog snapshot of the database (`countersign system inspect SYSTEM --out FILE`)
         #[arg(long, value_name = "FILE")]
         catalog: Option<PathBuf>,
+        /// Bundled extensions that a PostgreSQL database has, such as `citext,ltree`, or `standard` for all
+        #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+        extensions: Vec<String>,
         /// The statement; standard input if not given
         statement: Option<String>,
     },
@@ -56,14 +59,19 @@ impl From<DialectWord> for Dialect {
 
 impl Sql {
     pub(super) fn run(self, out: &Output) -> Outcome {
-        let Self::Explain { dialect, catalog, statement } = self;
+        let Self::Explain { dialect, catalog, extensions, statement } = self;
         let dialect = dialect.into();
         let snapshot = catalog.as_deref().map(snapshot).transpose()?;
         if let Some(snapshot) = snapshot.as_ref().filter(|snapshot| snapshot.dialect != dialect) {
             let why = format!("the snapshot is of a database of kind `{}`", snapshot.dialect);
             return Err(anyhow::anyhow!(why).into());
         }
-        let asked = Asked { dialect, known: snapshot.map(|snapshot| Known::new(snapshot.catalog)) };
+        let mut catalog = snapshot.map(|snapshot| snapshot.catalog);
+        for extension in extensions {
+            check_extension(&extension).map_err(anyhow::Error::from)?;
+            catalog.get_or_insert_default().extensions.push(extension);
+        }
+        let asked = Asked { dialect, known: catalog.map(Known::new) };
         let mut to = BufWriter::new(io::stdout().lock());
         let good = match (statement, out.json()) {
             (Some(statement), json) => one(&asked, statement.as_bytes(), json, &mut to)?,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use countersign_rules::{SystemName, SystemSpec};
+use countersign_sql::{check_extension, known_extensions};
 use countersign_tools::definition::{
     HttpAuth, HttpLimits, HttpTarget, JournalSettings, McpLimits, McpTarget, McpTransport, PostgresTarget,
     Rehearse, SqlLimits, SqliteTarget, SystemDefinition, Target,
@@ -28,6 +29,8 @@ pub struct SystemConfig {
     pub secrets: BTreeMap<String, SecretSource>,
     /// Of a database: the file with its catalog snapshot, when one is named. Read by [`crate::bundle`].
     pub catalog: Option<PathBuf>,
+    /// Of PostgreSQL: bundled extensions that it has.
+    pub extensions: Vec<String>,
     pub(crate) place: Place,
 }
 
@@ -78,6 +81,10 @@ pub(super) fn systems(reading: &mut Reading<'_>) -> BTreeMap<SystemName, SystemC
             Kind::Sqlite | Kind::Postgres => section.optional("catalog", text).map(|file| folder.join(file)),
             Kind::Http | Kind::Mcp => None,
         };
+        let extensions = match kind {
+            Kind::Postgres => section.optional("extensions", list(extension)).unwrap_or_default(),
+            Kind::Sqlite | Kind::Http | Kind::Mcp => Vec::new(),
+        };
         let target = match kind {
             Kind::Sqlite => sqlite(section, &folder),
             Kind::Postgres => postgres(section, &folder, &mut secrets),
@@ -97,6 +104,7 @@ pub(super) fn systems(reading: &mut Reading<'_>) -> BTreeMap<SystemName, SystemC
             definition: SystemDefinition { spec, target, catalog: None },
             secrets,
             catalog,
+            extensions,
             place,
         })
     });
@@ -104,6 +112,16 @@ pub(super) fn systems(reading: &mut Reading<'_>) -> BTreeMap<SystemName, SystemC
         system.definition.spec.name = name.clone();
     }
     systems
+}
+
+fn extension(name: &str) -> Result<String, Complaint> {
+    match check_extension(name) {
+        Ok(()) => Ok(name.to_owned()),
+        Err(why) => {
+            let known = known_extensions().join("`, `");
+            Err(Complaint::new(why.to_string()).help(format!("write `standard`, or some of `{known}`")))
+        }
+    }
 }
 
 fn sqlite(section: &mut Section<'_, '_>, folder: &Path) -> Option<Target> {

@@ -116,3 +116,37 @@ fn what_is_no_database_cannot_be_inspected() {
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("`[system.nowhere]`"), "{}", ran.err);
 }
+
+#[test]
+fn extensions_are_named_by_a_system_and_on_the_command_line() {
+    let explain = ["sql", "explain", "--dialect", "postgres", "--json"];
+    let sql = "select 'A'::citext = name, similarity(name, 'x') from customer";
+    let (_dir, folder) = folder();
+    let alone = run_in(&folder, &[&explain[..], &[sql]].concat()).value();
+    assert_eq!(alone["effect"], "write");
+    for named in ["standard", "citext,pg_trgm", "citext@1.6,pg_trgm@1.6"] {
+        let read = run_in(&folder, &[&explain[..], &["--extensions", named, sql]].concat()).value();
+        assert_eq!(read["effect"], "read", "{named}: {read}");
+    }
+    let other = run_in(&folder, &[&explain[..], &["--extensions", "postgis", sql]].concat());
+    assert_eq!(other.code, 2);
+    assert!(other.err.contains("`postgis` is no extension"), "{}", other.err);
+
+    let main = folder.join("countersign.toml");
+    let text = fs::read_to_string(&main).unwrap();
+    let system = |extensions: &str| {
+        let system = format!(
+            "{text}\n[system.shop]\nkind = \"postgres\"\nenvironment = \"staging\"\naccount = \"acme\"\n\
+             url = {{ file = \"shop.url\" }}\nextensions = {extensions}\n"
+        );
+        fs::write(&main, system).unwrap();
+        run_in(&folder, &["check"])
+    };
+    fs::write(folder.join("shop.url"), "postgres://x:y@127.0.0.1:1/x").unwrap();
+    let good = system("[\"citext\", \"ltree@1.2\"]");
+    assert_eq!(good.code, 0, "{}{}", good.out, good.err);
+    let bad = system("[\"postgis\"]");
+    assert_ne!(bad.code, 0);
+    let told = format!("{}{}", bad.out, bad.err);
+    assert!(told.contains("`postgis` is no extension") && told.contains("pg_trgm"), "{told}");
+}

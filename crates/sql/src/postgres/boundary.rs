@@ -5,7 +5,8 @@ use pg_query::protobuf as pb;
 
 use super::{names, walk};
 use crate::predicate::{
-    Comparison, Predicate, Term, chosen, compare, folded, lets_all_through, matches_all, measures, same_value,
+    Comparison, Predicate, Term, chosen, compare, folded, given, lets_all_through, matches_all, measures,
+    same_value,
 };
 use crate::statement::{Bound, TableRef};
 
@@ -650,7 +651,7 @@ fn term(node: &pb::Node, sight: &Sight) -> Term {
         NodeEnum::ParamRef(x) => Term::Constant(format!("${}", x.number)),
         NodeEnum::CollateClause(x) => x.arg.as_deref().map_or(Term::Null, |arg| term(arg, sight)),
         // What stands in for a missing value says nothing of the others.
-        NodeEnum::CoalesceExpr(x) => match x.args.first().map(|arg| term(arg, sight)) {
+        NodeEnum::CoalesceExpr(x) => match given(x.args.iter().map(|arg| term(arg, sight))) {
             Some(first @ (Term::Rows(_) | Term::Measure(_) | Term::Place(_))) => first,
             _ => described(node, sight),
         },

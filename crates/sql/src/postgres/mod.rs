@@ -5,6 +5,7 @@ mod change;
 mod consequences;
 mod credentials;
 mod expression;
+mod extensions;
 mod functions;
 mod guard;
 mod json;
@@ -18,6 +19,8 @@ mod walk;
 use pg_query::NodeEnum;
 use pg_query::protobuf as pb;
 
+pub(crate) use extensions::Extensions;
+pub use extensions::{UnknownExtension, check_extension, known_extensions};
 pub(crate) use reach::reach_query;
 pub(crate) use texts::Texts;
 

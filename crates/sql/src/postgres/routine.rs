@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use super::extensions::{self, Extensions};
 use super::functions::{self, BuiltIn};
 use super::walk::Walk;
 use crate::catalog::{Name, Routine, RoutineKind, Volatility};
@@ -31,7 +32,10 @@ impl Walk<'_> {
         {
             self.raise(effect, categories, "function", format!("function `{shown}` {text}"));
         }
-        let own = !matches!(built_in, BuiltIn::Unknown);
+        let own = match built_in {
+            BuiltIn::Unknown => self.brought(schema, |extensions| extensions.function(name)),
+            BuiltIn::Harmless | BuiltIn::Harmful(_) => true,
+        };
         self.told_by(name, own);
         let Some(known) = self.known else {
             if !own {
@@ -84,7 +88,8 @@ impl Walk<'_> {
 
     /// A use of an operator by its name.
     pub(super) fn operates(&mut self, schema: Option<&str>, name: &str) {
-        let own = matches!(schema, None | Some("pg_catalog")) && functions::operator(name);
+        let own = (matches!(schema, None | Some("pg_catalog")) && functions::operator(name))
+            || self.brought(schema, |extensions| extensions.operator(name));
         let unknown = |walk: &mut Self| {
             walk.unseen("unknown_operator", &format!("operator `{name}` is not one of PostgreSQL's own"));
         };
@@ -100,8 +105,16 @@ impl Walk<'_> {
         }
         for operator in candidates {
             let shown = format!("operator `{}.{name}`", operator.schema);
-            self.runs_named(&operator.function, &shown);
+            self.runs_named(&operator.function, &shown, own);
         }
+    }
+
+    /// Whether an extension that the database is said to have brings an object: unqualified, or in a schema where
+    /// unqualified names are looked up.
+    fn brought(&self, schema: Option<&str>, has: impl FnOnce(&Extensions) -> bool) -> bool {
+        let Some(known) = self.known else { return false };
+        let place = |schema| schema != "pg_catalog" && known.catalog().schemas(None).any(|one| one == schema);
+        schema.is_none_or(place) && has(&known.extensions)
     }
 
     /// Operators that a piece of syntax stands for, without a catalog known to be PostgreSQL's own.
@@ -113,8 +126,10 @@ impl Walk<'_> {
 
     /// A conversion to a type by its name. `like_column`: the type of a column (`t.c%TYPE`).
     pub(super) fn converts(&mut self, schema: Option<&str>, name: &str, like_column: bool) {
-        let own = matches!(schema, None | Some("pg_catalog")) && functions::type_name(name) && !like_column;
         let base = name.strip_prefix('_').unwrap_or(name);
+        let own = !like_column
+            && ((matches!(schema, None | Some("pg_catalog")) && functions::type_name(name))
+                || self.brought(schema, |extensions| extensions.type_name(base)));
         if !self.type_is_known(schema, base, own, 0) || like_column {
             let shown = FunctionRef { schema: schema.map(str::to_owned), name: name.to_owned() };
             self.unseen(
@@ -127,7 +142,7 @@ impl Walk<'_> {
         let Some(known) = self.known else { return };
         for cast in known.casts_to(base) {
             let shown = format!("the conversion of `{}` to `{}`", cast.source.name, cast.target.name);
-            self.runs_named(&cast.function, &shown);
+            self.runs_named(&cast.function, &shown, own);
         }
     }
 
@@ -137,7 +152,7 @@ impl Walk<'_> {
         for cast in known.implicit_casts() {
             let shown =
                 format!("the implicit conversion of `{}` to `{}`", cast.source.name, cast.target.name);
-            self.runs_named(&cast.function, &shown);
+            self.runs_named(&cast.function, &shown, true);
         }
     }
 
@@ -177,7 +192,7 @@ impl Walk<'_> {
             }
             let shown = format!("a conversion to type `{}.{}`", candidate.schema, candidate.name);
             for function in &candidate.calls {
-                self.runs_named(function, &shown);
+                self.runs_named(function, &shown, own);
             }
             for check in &candidate.checks {
                 self.expression_text(check, &format!("the condition of type `{}`", candidate.name));
@@ -187,8 +202,9 @@ impl Walk<'_> {
         harmless
     }
 
-    /// A function that an object names: by its schema, so that no search path has a say.
-    fn runs_named(&mut self, function: &Name, by: &str) {
+    /// A function that an object names: by its schema, so that no search path has a say. `namesake`: without a catalog the
+    /// object would be taken for one of PostgreSQL's own, or of an extension's.
+    fn runs_named(&mut self, function: &Name, by: &str, namesake: bool) {
         if function.schema == "pg_catalog" && matches!(functions::built_in(&function.name), BuiltIn::Harmless)
         {
             return;
@@ -200,24 +216,34 @@ impl Walk<'_> {
             self.unseen("unknown_function", &format!("{by} runs `{schema}.{name}`, which is not known"));
         }
         for routine in candidates {
-            self.runs(routine, &format!("{}` of {by} `", routine.name), false);
+            self.runs_as(routine, &format!("{}` of {by} `", routine.name), namesake, "");
         }
     }
 
     /// Runs one routine that may be meant. `namesake`: PostgreSQL, or a table, has something of the same name.
     fn runs(&mut self, routine: &Routine, shown: &str, namesake: bool) {
+        let word = if namesake { "has a namesake in the search path, which " } else { "" };
+        self.runs_as(routine, shown, namesake, word);
+    }
+
+    /// The same, with words that say how it comes to run.
+    fn runs_as(&mut self, routine: &Routine, shown: &str, namesake: bool, word: &str) {
         let Some(why) = self.not_proved(routine) else {
-            self.vouch(routine, shown);
+            self.vouch(routine, shown, namesake);
             return;
         };
         let code =
             if routine.volatility == Volatility::Volatile { "volatile_function" } else { "unseen_function" };
-        let namesake = if namesake { "has a namesake in the search path, which " } else { "" };
-        self.unseen(code, &format!("function `{shown}` {namesake}{why}"));
+        self.unseen(code, &format!("function `{shown}` {word}{why}"));
     }
 
-    /// Says of a routine that is proved to change nothing what it may still do.
-    fn vouch(&mut self, routine: &Routine, shown: &str) {
+    /// Says of a routine that is proved to change nothing what it may still do. Native code beside something of the same name
+    /// that would be run without a catalog is nothing that a catalog should stand in the way of.
+    fn vouch(&mut self, routine: &Routine, shown: &str, namesake: bool) {
+        let native = matches!(routine.language.as_str(), "c" | "internal");
+        if !routine.vouched && native && (namesake || extensions::bundled(&routine.name)) {
+            return;
+        }
         let owner = if routine.security_definer { ", with its owner's privileges," } else { "" };
         let seen = routine.body.is_some() || routine.kind == RoutineKind::Aggregate;
         if !routine.vouched && (seen || routine.volatility == Volatility::Immutable) {
@@ -255,7 +281,7 @@ impl Walk<'_> {
         self.routines.insert(identity);
         if routine.kind == RoutineKind::Aggregate {
             for part in &routine.calls {
-                self.runs_named(part, &format!("aggregate `{}`", routine.name));
+                self.runs_named(part, &format!("aggregate `{}`", routine.name), false);
             }
             return None;
         }

@@ -7,7 +7,7 @@ use sqlite3_parser::ast::{
 
 use super::walk::{folded, table_ref};
 use crate::predicate::{
-    Comparison, Predicate, Term, chosen, compare, lets_all_through, matches_all, measures, same_value,
+    Comparison, Predicate, Term, chosen, compare, given, lets_all_through, matches_all, measures, same_value,
 };
 use crate::statement::{Bound, TableRef};
 
@@ -527,9 +527,11 @@ fn term(expr: &Expr<'_>, sight: &Sight) -> Term {
         Expr::FunctionCall { name, args: Some(args), filter_over: None, .. } => {
             match (folded(name.0).as_str(), *args) {
                 // What stands in for a missing value says nothing of the others.
-                ("coalesce" | "ifnull" | "nullif", [first, ..]) if term(first, sight).of_row().is_some() => {
-                    term(first, sight)
-                }
+                ("nullif", [first, _]) if term(first, sight).of_row().is_some() => term(first, sight),
+                ("coalesce" | "ifnull", args) => match given(args.iter().map(|arg| term(arg, sight))) {
+                    Some(first) if first.of_row().is_some() => first,
+                    _ => described(expr, sight),
+                },
                 ("likely" | "unlikely", [inner]) | ("likelihood", [inner, _]) => term(inner, sight),
                 (name, _) if measures(name) => match described(expr, sight) {
                     Term::Rows(text) => Term::Measure(text),

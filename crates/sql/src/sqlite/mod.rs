@@ -128,6 +128,7 @@ pub(crate) fn trigger(sql: &str) -> Option<Trigger> {
 
 /// Parses the text and hands its commands on. The port of the grammar is young: a panic in it refuses the text.
 fn parsed<T>(sql: &str, then: impl FnOnce(&[Cmd<'_>]) -> T) -> Result<T, SqlError> {
+    let sql = &*tokens::unmarked(sql);
     let attempt = catch_unwind(AssertUnwindSafe(|| {
         let arena = Bump::new();
         let mut parser = Parser::new(&arena, sql.as_bytes());

@@ -1,5 +1,7 @@
 //! SQLite's tokens: for the shape of a text, and to number its parameters.
 
+use std::borrow::Cow;
+
 use sqlite3_parser::dialect::TokenType;
 use sqlite3_parser::lexer::Scanner;
 use sqlite3_parser::lexer::sql::{Error, Tokenizer};
@@ -36,6 +38,70 @@ pub(super) fn refused(sql: &str, error: &Error) -> SqlError {
     }
 }
 
+/// The mark of a byte order, in UTF-8.
+const MARK: &str = "\u{feff}";
+
+/// The text with blanks in place of each mark of a byte order that SQLite skips, at the same places. SQLite takes one for a
+/// blank where a token may begin; inside of a name, a string or a comment it is a letter like any other, and it ends no
+/// name: `select\u{feff}1` is one word.
+pub(super) fn unmarked(sql: &str) -> Cow<'_, str> {
+    if !sql.contains(MARK) {
+        return Cow::Borrowed(sql);
+    }
+    let mut text = String::with_capacity(sql.len());
+    let mut rest = sql;
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            '\u{feff}' => {
+                text.push_str("   ");
+                rest = rest.strip_prefix(first).unwrap_or_default();
+                continue;
+            }
+            '\'' | '"' | '`' => quoted(rest, first),
+            '[' => rest.find(']').map_or(rest.len(), |end| end.saturating_add(1)),
+            '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
+            '/' if rest.starts_with("/*") => {
+                // The first two are not part of the end: `/*/` does not end.
+                let inner = rest.get(2..).unwrap_or_default();
+                inner.find("*/").map_or(rest.len(), |end| end.saturating_add(4))
+            }
+            '?' => {
+                let number = rest.get(1..).unwrap_or_default();
+                number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len()).saturating_add(1)
+            }
+            // Other parameters go on like a name.
+            ':' | '@' | '$' | '#' => first.len_utf8().saturating_add(word(rest.get(1..).unwrap_or_default())),
+            _ => word(rest).max(first.len_utf8()),
+        };
+        let (token, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
+        text.push_str(token);
+        rest = after;
+    }
+    Cow::Owned(text)
+}
+
+/// The length of what is in quotes, which are doubled inside.
+fn quoted(text: &str, quote: char) -> usize {
+    let mut inside = text.char_indices().skip(1).peekable();
+    while let Some((place, letter)) = inside.next() {
+        if letter == quote {
+            match inside.peek() {
+                Some((_, next)) if *next == quote => {
+                    inside.next();
+                }
+                _ => return place.saturating_add(letter.len_utf8()),
+            }
+        }
+    }
+    text.len()
+}
+
+/// The length of the name, keyword or number that a text begins with.
+fn word(text: &str) -> usize {
+    text.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '$') || !c.is_ascii()))
+        .unwrap_or(text.len())
+}
+
 /// The byte at a line and column, both counted from one.
 fn offset(sql: &str, line: usize, column: usize) -> Option<usize> {
     let before: usize = sql.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
@@ -47,6 +113,7 @@ pub(super) fn rewrite(
     sql: &str,
     mut shown: impl FnMut(&TokenType, &str) -> Option<String>,
 ) -> Result<String, SqlError> {
+    let sql = &*unmarked(sql);
     let mut scanner = Scanner::new(Tokenizer::new());
     let mut text = String::with_capacity(sql.len());
     loop {

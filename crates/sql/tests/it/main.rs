@@ -2,7 +2,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
@@ -19,11 +18,13 @@ mod corpus;
 mod credentials;
 mod described;
 mod differential;
+mod extensions;
 mod generated;
 mod guards;
 mod hidden_calls;
 mod hostile;
 mod known;
+mod marks;
 mod mutated;
 mod postgres_server;
 mod respelled;

@@ -16,10 +16,14 @@ pub(crate) struct Scratch {
     name: String,
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test speaks to a real server, named by the environment")]
 async fn connect(database: Option<&str>) -> Client {
-    let url = std::env::var("COUNTERSIGN_TEST_POSTGRES")
-        .expect("COUNTERSIGN_TEST_POSTGRES must hold the address of a PostgreSQL server, such as postgres://user@127.0.0.1:5432/postgres");
+    connect_to(SERVERS[0], database).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test speaks to a real server, named by the environment")]
+async fn connect_to(server: &str, database: Option<&str>) -> Client {
+    let url = std::env::var(server)
+        .unwrap_or_else(|_| panic!("{server} must hold the address of a PostgreSQL server, such as postgres://user@127.0.0.1:5432/postgres"));
     let mut config: tokio_postgres::Config = url.parse().unwrap();
     if let Some(database) = database {
         config.dbname(database);
@@ -29,25 +33,41 @@ async fn connect(database: Option<&str>) -> Client {
     client
 }
 
-/// The servers that there are: the oldest and the newest that we are tested with.
-#[expect(clippy::disallowed_methods, reason = "the test speaks to real servers, named by the environment")]
+/// The oldest and the newest server that we are tested with.
+const SERVERS: [&str; 2] = ["COUNTERSIGN_TEST_POSTGRES", "COUNTERSIGN_TEST_POSTGRES_18"];
+
 pub(crate) async fn servers() -> Vec<Client> {
-    let mut clients = vec![connect(None).await];
-    if let Ok(newest) = std::env::var("COUNTERSIGN_TEST_POSTGRES_18") {
-        let (client, connection) = tokio_postgres::connect(&newest, NoTls).await.unwrap();
-        tokio::spawn(connection);
-        clients.push(client);
+    let mut clients = Vec::new();
+    for server in SERVERS {
+        clients.push(connect_to(server, None).await);
     }
     clients
 }
 
+/// A database of the test's own on each of them.
+pub(crate) async fn fresh(label: &str) -> Vec<Scratch> {
+    let mut scratches = Vec::new();
+    for server in SERVERS {
+        scratches.push(Scratch::on(server, label).await);
+    }
+    scratches
+}
+
 impl Scratch {
     pub(crate) async fn new(label: &str) -> Self {
-        let admin = connect(None).await;
+        Self::on(SERVERS[0], label).await
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    async fn on(server: &str, label: &str) -> Self {
+        let admin = connect_to(server, None).await;
         let name = format!("countersign_sql_{label}_{}", std::process::id());
         admin.batch_execute(&format!("drop database if exists {name}")).await.unwrap();
         admin.batch_execute(&format!("create database {name}")).await.unwrap();
-        let client = connect(Some(&name)).await;
+        let client = connect_to(server, Some(&name)).await;
         client.batch_execute(SCHEMA).await.unwrap();
         Self { admin, client, name }
     }

@@ -21,6 +21,8 @@ pub(super) enum InspectError {
 /// Reads the catalog. Names without a schema are those of PostgreSQL itself: `tx` must look up nothing else.
 pub(super) async fn catalog(tx: &Transaction<'_>, search_path: &[String]) -> Result<Catalog, InspectError> {
     Ok(Catalog {
+        // What an extension brings is listed like everything else.
+        extensions: Vec::new(),
         search_path: search_path.to_vec(),
         relations: family(tx, "relations").await?,
         routines: family(tx, "routines").await?,
