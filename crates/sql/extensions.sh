@@ -5,7 +5,8 @@
 #
 # Each server must have the extensions at hand (Debian: postgresql-contrib) and let the account create a database. A line
 # is a word and a name: `=` an extension and its version, `f` a function of which every form only computes or reads what
-# it is given, `x` one of which some form does more, `o` an operator, `t` a type. Those that a test looks at again:
+# it is given, `x` one of which some form does more, `o` an operator, `t` a type,
+# `v` a function that is harmless and declared volatile. Those that a test looks at again:
 # crates/sql/tests/it/extensions.rs.
 set -euo pipefail
 
@@ -29,7 +30,7 @@ create temp table looked_at as select unnest('{gen_random_bytes,gen_random_uuid,
     pgp_pub_encrypt,pgp_pub_encrypt_bytea,pgp_sym_encrypt,pgp_sym_encrypt_bytea,uuid_generate_v1,uuid_generate_v1mc,
     uuid_generate_v4,system_rows,system_time,fips_mode,ssl_cipher,ssl_client_cert_present,ssl_client_dn,
     ssl_client_dn_field,ssl_client_serial,ssl_extension_info,ssl_is_used,ssl_issuer_dn,ssl_issuer_field,
-    ssl_version}'::text[]) as name;
+    ssl_version,int_agg_state,int_agg_final_array}'::text[]) as name;
 -- Stable or immutable by their own word, and not harmless: they run a text as SQL, keep something in the session, or read
 -- files.
 create temp table never as select unnest('{connectby,crosstab,crosstab2,crosstab3,crosstab4,crosstab_hash,xpath_table,
@@ -52,6 +53,8 @@ update function f set harmless = false from pg_aggregate a where a.aggfnoid = f.
         and part.oid in (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggmfinalfn));
 with line (extension, kind, name) as (
     select extension, case when bool_and(harmless) then 'f' else 'x' end, name from function where called group by extension, name
+    union
+    select extension, 'v', name from function where harmless and name in (select name from looked_at)
     union
     select m.extension, 'o', o.oprname from member m join pg_operator o on m.classid = 'pg_operator'::regclass and o.oid = m.objid
         group by m.extension, o.oprname having bool_and(coalesce(

@@ -29,6 +29,8 @@ pub(crate) struct Extensions {
     functions: BTreeSet<&'static str>,
     operators: BTreeSet<&'static str>,
     types: BTreeSet<&'static str>,
+    /// Functions that are harmless although they are declared volatile.
+    volatile: BTreeSet<&'static str>,
 }
 
 impl fmt::Debug for Extensions {
@@ -88,6 +90,7 @@ impl Extensions {
                 "f" => brought.functions.insert(name),
                 "o" => brought.operators.insert(name),
                 "t" => brought.types.insert(name),
+                "v" => brought.volatile.insert(name),
                 _ => harmful.insert(*name),
             };
         }
@@ -113,6 +116,11 @@ impl Extensions {
 /// it is declared to be.
 pub(super) fn bundled(name: &str) -> bool {
     BUNDLED.functions.contains(name)
+}
+
+/// Whether a native function of this name may be volatile, and is harmless all the same: chance, a sample, the clock.
+pub(super) fn bundled_volatile(name: &str) -> bool {
+    BUNDLED.volatile.contains(name)
 }
 
 fn sections(text: &'static str) -> Vec<Section> {

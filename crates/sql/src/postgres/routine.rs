@@ -263,7 +263,10 @@ impl Walk<'_> {
         if routine.kind == RoutineKind::Procedure {
             return Some("is a procedure: it may do anything");
         }
-        if routine.volatility == Volatility::Volatile {
+        let native = matches!(routine.language.as_str(), "c" | "internal");
+        if routine.volatility == Volatility::Volatile
+            && !(native && extensions::bundled_volatile(&routine.name))
+        {
             return Some("is declared volatile: it may do anything");
         }
         if routine.vouched {

@@ -144,6 +144,23 @@ fn a_catalog_blocks_nothing_that_ran_without_it() {
             assert!(!explained.categories.contains(&Category::Opaque), "{sql}: {:?}", explained.reasons);
         }
     }
+    // What is volatile, native and known for chance; not what only has its name.
+    let chance = Routine { arguments: String::new(), ..native("uuid_generate_v4", Volatility::Volatile) };
+    for (routine, right) in [
+        (chance.clone(), true),
+        (Routine { language: "sql".to_owned(), ..chance.clone() }, false),
+        (Routine { language: "plpgsql".to_owned(), ..chance }, false),
+    ] {
+        for extensions in [&[][..], &["standard"]] {
+            let known = catalog(extensions, vec![routine.clone()]);
+            assert_eq!(reads("select uuid_generate_v4()", Some(&known)), right, "{routine:?}");
+        }
+    }
+    let digest = native("digest", Volatility::Volatile);
+    assert!(
+        !reads("select digest('a', 'b')", Some(&catalog(&["standard"], vec![digest]))),
+        "contrib's is immutable"
+    );
     let sneaky = Routine { language: "plpgsql".to_owned(), ..native("similarity", Volatility::Volatile) };
     assert!(!reads("select similarity('a', 'b')", Some(&catalog(&["standard"], vec![sneaky]))));
 }
