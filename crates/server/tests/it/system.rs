@@ -128,7 +128,7 @@ fn extensions_are_named_by_a_system_and_on_the_command_line() {
         let read = run_in(&folder, &[&explain[..], &["--extensions", named, sql]].concat()).value();
         assert_eq!(read["effect"], "read", "{named}: {read}");
     }
-    let other = run_in(&folder, &[&explain[..], &["--extensions", "postgis", sql]].concat());
+    let other = run_in(&folder, &["sql", "explain", "--dialect", "postgres", "--extensions", "postgis", sql]);
     assert_eq!(other.code, 2);
     assert!(other.err.contains("`postgis` is no extension"), "{}", other.err);
 
