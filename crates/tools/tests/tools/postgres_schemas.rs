@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     harness::ASK,
-    postgres_undo::{Database, dump, reversible, target},
+    postgres_undo::{Database, dump, on_each_server, reversible, target_on},
 };
 
 const ACTIONS: [&str; 5] = ["no action", "cascade", "set null", "set default", "restrict"];
@@ -197,17 +197,17 @@ async fn check(db: &Database, case: &Case, tally: &mut [u32; 3]) {
     }
 }
 
-#[test]
-fn what_is_counted_is_touched_and_what_is_undone_is_as_it_was() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let db = runtime.block_on(target("random", ""));
+on_each_server! { what_is_counted_is_touched_and_what_is_undone_is_as_it_was }
+
+async fn what_is_counted_is_touched_and_what_is_undone_is_as_it_was(server: &str) {
+    let db = target_on(server, "random", "").await;
     let config = Config { failure_persistence: None, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[11; 32]);
     let mut runner = TestRunner::new_with_rng(config, rng);
     let mut tally = [0; 3];
     for _case in 0..CASES {
         let case = case().new_tree(&mut runner).unwrap().current();
-        runtime.block_on(check(&db, &case, &mut tally));
+        check(&db, &case, &mut tally).await;
     }
     let [undone, refused, left] = tally;
     assert!(undone > 10, "{undone} undone, {refused} refused: the cases say little");

@@ -7,14 +7,29 @@ use serde_json::json;
 use crate::{
     harness::{ALLOW, ASK, counted, fixed},
     postgres::connect,
-    postgres_undo::{SHOP, SHOP_TABLES, dump, message, reversible, run, target, undo, undone},
+    postgres_undo::{
+        SHOP, SHOP_TABLES, dump, message, on_each_server, reversible, run, target_on, undo, undone,
+    },
 };
 use countersign_rules::DeclaredEffect;
 
-#[tokio::test]
-async fn what_triggers_do_is_kept_and_taken_back() {
+on_each_server! {
+    what_triggers_do_is_kept_and_taken_back,
+    a_trigger_that_undoing_sets_off_is_overruled_once_or_stops_it,
+    columns_that_triggers_write_may_be_accepted_and_are_told,
+    the_systems_author_accepts_columns_and_the_approver_sees_which,
+    what_cannot_be_counted_or_kept_does_not_happen,
+    emptying_a_table_or_changing_its_layout_is_not_undone,
+    rows_are_forgotten_after_their_time_and_calls_are_not,
+    two_who_undo_the_same_call_undo_it_once,
+    a_deadlock_is_tried_again_and_done_once,
+    what_was_approved_for_one_table_is_not_spent_on_another,
+}
+
+async fn what_triggers_do_is_kept_and_taken_back(server: &str) {
     let tables = ["invoice", "line", "trail", "state"];
-    let db = target(
+    let db = target_on(
+        server,
         "triggers",
         "create table invoice (id int primary key, total int, touched int default 0);
          create table line (id int primary key, invoice int references invoice, amount int);
@@ -62,9 +77,9 @@ async fn what_triggers_do_is_kept_and_taken_back() {
     }
 }
 
-#[tokio::test]
-async fn a_trigger_that_undoing_sets_off_is_overruled_once_or_stops_it() {
-    let db = target(
+async fn a_trigger_that_undoing_sets_off_is_overruled_once_or_stops_it(server: &str) {
+    let db = target_on(
+        server,
         "set_off",
         "create table invoice (id int primary key, total int);
          create table line (id int primary key, invoice int references invoice, amount int);
@@ -116,9 +131,8 @@ const STAMPED: &str = "
     insert into stamped select i, i from generate_series(1, 5) i; insert into item select i, i % 5 + 1 from generate_series(1, 10) i;
     reset session_replication_role;";
 
-#[tokio::test]
-async fn columns_that_triggers_write_may_be_accepted_and_are_told() {
-    let db = target("stamped", STAMPED).await;
+async fn columns_that_triggers_write_may_be_accepted_and_are_told(server: &str) {
+    let db = target_on(server, "stamped", STAMPED).await;
     let tables = ["stamped", "item"];
     let world = db.world(vec![reversible(&tables)], ALLOW);
     db.prepare(&world, &tables).await;
@@ -163,9 +177,8 @@ async fn columns_that_triggers_write_may_be_accepted_and_are_told() {
     }
 }
 
-#[tokio::test]
-async fn the_systems_author_accepts_columns_and_the_approver_sees_which() {
-    let db = target("accepted", STAMPED).await;
+async fn the_systems_author_accepts_columns_and_the_approver_sees_which(server: &str) {
+    let db = target_on(server, "accepted", STAMPED).await;
     let tables = ["stamped", "item"];
     let journal = JournalSettings {
         rewritten: ["updated_at".to_owned(), "version".to_owned()].into(),
@@ -206,9 +219,9 @@ async fn the_systems_author_accepts_columns_and_the_approver_sees_which() {
     assert_eq!(done.reply["rewritten"]["stamped"]["version"], json!(5));
 }
 
-#[tokio::test]
-async fn what_cannot_be_counted_or_kept_does_not_happen() {
-    let db = target(
+async fn what_cannot_be_counted_or_kept_does_not_happen(server: &str) {
+    let db = target_on(
+        server,
         "uncounted",
         "create table t (id int primary key, n int); create table keyless (n int); create table other (id int primary key);
          create table late (id int primary key);
@@ -260,9 +273,8 @@ async fn what_cannot_be_counted_or_kept_does_not_happen() {
     assert_eq!(db.dump(&tables).await, before);
 }
 
-#[tokio::test]
-async fn emptying_a_table_or_changing_its_layout_is_not_undone() {
-    let db = target("layout", SHOP).await;
+async fn emptying_a_table_or_changing_its_layout_is_not_undone(server: &str) {
+    let db = target_on(server, "layout", SHOP).await;
     db.admin.batch_execute("grant truncate on line to tools_undo_layout").await.unwrap();
     let mut tool = reversible(&SHOP_TABLES);
     tool.tool.reversible = true;
@@ -286,9 +298,8 @@ async fn emptying_a_table_or_changing_its_layout_is_not_undone() {
     }
 }
 
-#[tokio::test]
-async fn rows_are_forgotten_after_their_time_and_calls_are_not() {
-    let db = target("retention", SHOP).await;
+async fn rows_are_forgotten_after_their_time_and_calls_are_not(server: &str) {
+    let db = target_on(server, "retention", SHOP).await;
     let world = db.world(vec![reversible(&SHOP_TABLES)], ALLOW);
     db.prepare(&world, &["customer"]).await;
     let old = run(&world, "update invoice set total = 0 where id < 3").await;
@@ -310,9 +321,8 @@ async fn rows_are_forgotten_after_their_time_and_calls_are_not() {
     undone(&world, &young).await;
 }
 
-#[tokio::test]
-async fn two_who_undo_the_same_call_undo_it_once() {
-    let db = target("twice", SHOP).await;
+async fn two_who_undo_the_same_call_undo_it_once(server: &str) {
+    let db = target_on(server, "twice", SHOP).await;
     let world = db.world(vec![reversible(&SHOP_TABLES)], ALLOW);
     db.prepare(&world, &["customer"]).await;
     let before = db.dump(&SHOP_TABLES).await;
@@ -324,9 +334,8 @@ async fn two_who_undo_the_same_call_undo_it_once() {
     assert_eq!(db.dump(&SHOP_TABLES).await, before);
 }
 
-#[tokio::test]
-async fn a_deadlock_is_tried_again_and_done_once() {
-    let db = target("deadlock", SHOP).await;
+async fn a_deadlock_is_tried_again_and_done_once(server: &str) {
+    let db = target_on(server, "deadlock", SHOP).await;
     db.admin.batch_execute("alter database tools_undo_deadlock set deadlock_timeout = '50ms'").await.unwrap();
     let tool: SqlDefinition = {
         let mut tool = fixed(
@@ -362,9 +371,8 @@ async fn a_deadlock_is_tried_again_and_done_once() {
     assert!(dump(&db.admin, &["invoice"]).await.contains("(2,3,1001)"));
 }
 
-#[tokio::test]
-async fn what_was_approved_for_one_table_is_not_spent_on_another() {
-    let db = target("per_table", SHOP).await;
+async fn what_was_approved_for_one_table_is_not_spent_on_another(server: &str) {
+    let db = target_on(server, "per_table", SHOP).await;
     let world = db.world(vec![reversible(&SHOP_TABLES)], ASK);
     db.prepare(&world, &["customer"]).await;
     let sql = "delete from invoice where total in (10, 20)";

@@ -13,7 +13,7 @@ use tokio_postgres::Client;
 
 use crate::{
     harness::{ALLOW, ASK, TestVault, World, fixed, from_agent, system},
-    postgres::connect,
+    postgres::{SERVERS, connect},
 };
 
 /// A database of its own, with an administrator and an ordinary account.
@@ -23,9 +23,26 @@ pub(crate) struct Database {
     pub(crate) admin: Client,
 }
 
-#[expect(clippy::disallowed_methods, reason = "the server for tests is named by the environment")]
+/// Runs these tests on the machine's server and on PostgreSQL 18, each as a test of its own.
+macro_rules! on_each_server {
+    ($($test:ident),+ $(,)?) => {
+        mod on_the_machines_server {
+            $(#[tokio::test] async fn $test() { super::$test(crate::postgres::SERVERS[0]).await; })+
+        }
+        mod on_postgresql_18 {
+            $(#[tokio::test] async fn $test() { super::$test(crate::postgres::SERVERS[1]).await; })+
+        }
+    };
+}
+pub(crate) use on_each_server;
+
 pub(crate) async fn target(name: &str, schema: &str) -> Database {
-    let base = std::env::var("COUNTERSIGN_TEST_POSTGRES").expect("COUNTERSIGN_TEST_POSTGRES names a server");
+    target_on(SERVERS[0], name, schema).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "the server for tests is named by the environment")]
+pub(crate) async fn target_on(server: &str, name: &str, schema: &str) -> Database {
+    let base = std::env::var(server).unwrap_or_else(|_| panic!("{server} names a server"));
     let server = connect(&base).await;
     server.batch_execute(&format!("drop database if exists tools_undo_{name} with (force)")).await.unwrap();
     server.batch_execute(&format!("create database tools_undo_{name}")).await.unwrap();
@@ -166,9 +183,18 @@ pub(crate) const SHOP: &str = "
 ";
 pub(crate) const SHOP_TABLES: [&str; 4] = ["customer", "invoice", "line", "note"];
 
-#[tokio::test]
-async fn what_a_statement_did_comes_back_with_cascades_and_upserts() {
-    let db = target("shop", SHOP).await;
+on_each_server! {
+    what_a_statement_did_comes_back_with_cascades_and_upserts,
+    rows_that_changed_since_are_refused_or_skipped_and_shown,
+    undoing_never_takes_along_what_others_hung_on_a_row,
+    values_of_every_kind_come_back_as_they_were,
+    partitions_children_rings_and_unique_columns_come_back,
+    neither_the_account_nor_an_agent_can_change_what_is_kept,
+    what_became_of_a_call_is_known_and_what_did_not_happen_never_will,
+}
+
+async fn what_a_statement_did_comes_back_with_cascades_and_upserts(server: &str) {
+    let db = target_on(server, "shop", SHOP).await;
     let world = db.world(vec![reversible(&SHOP_TABLES)], ALLOW);
     let kept = db.prepare(&world, &["customer"]).await;
     assert_eq!(kept.len(), 4, "foreign keys lead to all four: {kept:?}");
@@ -216,9 +242,8 @@ async fn what_a_statement_did_comes_back_with_cascades_and_upserts() {
     }
 }
 
-#[tokio::test]
-async fn rows_that_changed_since_are_refused_or_skipped_and_shown() {
-    let db = target("since", SHOP).await;
+async fn rows_that_changed_since_are_refused_or_skipped_and_shown(server: &str) {
+    let db = target_on(server, "since", SHOP).await;
     let mut tool = reversible(&SHOP_TABLES);
     tool.mask.insert("name".into());
     let world = db.world(vec![tool], ALLOW);
@@ -274,9 +299,8 @@ async fn rows_that_changed_since_are_refused_or_skipped_and_shown() {
     assert!(db.dump(&["line"]).await.contains("(1,1,other)\n(1,2,a)"));
 }
 
-#[tokio::test]
-async fn undoing_never_takes_along_what_others_hung_on_a_row() {
-    let db = target("along", SHOP).await;
+async fn undoing_never_takes_along_what_others_hung_on_a_row(server: &str) {
+    let db = target_on(server, "along", SHOP).await;
     let world = db.world(vec![reversible(&SHOP_TABLES)], ALLOW);
     db.prepare(&world, &["customer"]).await;
     let call = run(&world, "insert into customer values (9, 'new', null)").await;
@@ -287,9 +311,9 @@ async fn undoing_never_takes_along_what_others_hung_on_a_row() {
     assert_eq!(db.dump(&SHOP_TABLES).await, before);
 }
 
-#[tokio::test]
-async fn values_of_every_kind_come_back_as_they_were() {
-    let db = target(
+async fn values_of_every_kind_come_back_as_they_were(server: &str) {
+    let db = target_on(
+        server,
         "values",
         r#"create type mood as enum ('sad', 'o''k, "fine"'); create type pair as (a int, b text); create domain cents as int;
            create table "odd ""table" (id int generated always as identity primary key, "col,umn" text, n numeric, f float8, a int[],
@@ -341,10 +365,10 @@ async fn values_of_every_kind_come_back_as_they_were() {
     }
 }
 
-#[tokio::test]
-async fn partitions_children_rings_and_unique_columns_come_back() {
+async fn partitions_children_rings_and_unique_columns_come_back(server: &str) {
     let tables = ["event", "parent", "child", "a", "b", "seat", "tree"];
-    let db = target(
+    let db = target_on(
+        server,
         "shapes",
         "create table event (at date, id int, text text, primary key (at, id)) partition by range (at);
          create table event_1 partition of event for values from ('2026-01-01') to ('2026-02-01');
@@ -394,9 +418,8 @@ async fn partitions_children_rings_and_unique_columns_come_back() {
     }
 }
 
-#[tokio::test]
-async fn neither_the_account_nor_an_agent_can_change_what_is_kept() {
-    let db = target("forge", SHOP).await;
+async fn neither_the_account_nor_an_agent_can_change_what_is_kept(server: &str) {
+    let db = target_on(server, "forge", SHOP).await;
     let author = |sql: &str| {
         let mut tool = fixed("author", DeclaredEffect::Destructive, json!({}), sql);
         tool.tool.reversible = true;
@@ -457,9 +480,8 @@ async fn neither_the_account_nor_an_agent_can_change_what_is_kept() {
     assert!(db.dump(&["customer"]).await.contains("(1,ada,)"));
 }
 
-#[tokio::test]
-async fn what_became_of_a_call_is_known_and_what_did_not_happen_never_will() {
-    let db = target("recall", SHOP).await;
+async fn what_became_of_a_call_is_known_and_what_did_not_happen_never_will(server: &str) {
+    let db = target_on(server, "recall", SHOP).await;
     let world = db.world(vec![reversible(&SHOP_TABLES)], ALLOW);
     // Without the journal nobody knows, and no write happens that nobody would know of.
     let unknown = CallId::parse("nobody").unwrap();
