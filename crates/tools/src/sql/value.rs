@@ -48,9 +48,6 @@ pub(crate) enum Room {
 /// Why rows have no JSON form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadRow {
-    /// Two columns would be one member.
-    #[error("two columns are named `{0}`; give each a name of its own with `AS`")]
-    Duplicate(String),
     /// One row alone is larger than a whole result may be.
     #[error("a row has {0} bytes, more than the {1} of a whole result; select fewer or shorter columns")]
     TooLarge(usize, usize),
@@ -60,18 +57,22 @@ pub(crate) enum BadRow {
 }
 
 impl Rows {
-    pub(crate) fn new(
-        columns: impl IntoIterator<Item = String>,
-        rows_max: u64,
-        bytes_max: usize,
-    ) -> Result<Self, BadRow> {
-        let columns: Vec<String> = columns.into_iter().collect();
-        for (at, column) in columns.iter().enumerate() {
-            if columns.iter().skip(at.saturating_add(1)).any(|other| other == column) {
-                return Err(BadRow::Duplicate(column.clone()));
+    /// Columns of one name (`RETURNING old.email, new.email`) are numbered from the second on, so that each is a member
+    /// of its own: `email`, `email_2`.
+    pub(crate) fn new(columns: impl IntoIterator<Item = String>, rows_max: u64, bytes_max: usize) -> Self {
+        let named: Vec<String> = columns.into_iter().collect();
+        let mut columns: Vec<String> = Vec::with_capacity(named.len());
+        for (at, name) in named.iter().enumerate() {
+            let mut own = name.clone();
+            let mut number: u32 = 1;
+            // A name that a later column has by right is not given away.
+            while columns.contains(&own) || (number > 1 && named.iter().skip(at).any(|later| *later == own)) {
+                number = number.saturating_add(1);
+                own = format!("{name}_{number}");
             }
+            columns.push(own);
         }
-        Ok(Self { columns, rows: Vec::new(), bytes: 0, rows_max, bytes_max, truncated: false })
+        Self { columns, rows: Vec::new(), bytes: 0, rows_max, bytes_max, truncated: false }
     }
 
     pub(crate) fn columns(&self) -> &[String] {
@@ -147,21 +148,26 @@ mod tests {
 
     #[test]
     fn stops_at_the_row_cap_and_at_the_byte_cap() {
-        let mut rows = Rows::new(["a".into()], 2, 100).unwrap();
+        let mut rows = Rows::new(["a".into()], 2, 100);
         assert_eq!(rows.push(vec![json!(1)]), Ok(Room::Left));
         assert_eq!(rows.push(vec![json!(2)]), Ok(Room::Left));
         assert_eq!(rows.push(vec![json!(3)]), Ok(Room::Full));
         assert_eq!(rows.reply(), json!({"rows": [{"a": 1}, {"a": 2}], "row_count": 2, "truncated": true}));
-        let mut rows = Rows::new(["a".into()], 9, 12).unwrap();
+        let mut rows = Rows::new(["a".into()], 9, 12);
         assert_eq!(rows.push(vec![json!("12")]), Ok(Room::Left));
         assert_eq!(rows.push(vec![json!("34")]), Ok(Room::Full));
         assert_eq!(rows.push(vec![json!("1234567890")]), Err(BadRow::TooLarge(18, 12)));
     }
 
     #[test]
-    fn refuses_columns_of_one_name() {
-        let refused = Rows::new(["a".into(), "b".into(), "a".into()], 1, 1).unwrap_err();
-        assert_eq!(refused, BadRow::Duplicate("a".into()));
+    fn numbers_columns_of_one_name() {
+        let check = |given: &[&str], expected: &[&str]| {
+            assert_eq!(Rows::new(given.iter().map(ToString::to_string), 1, 1).columns, expected);
+        };
+        check(&["a", "b", "a", "a"], &["a", "b", "a_2", "a_3"]);
+        check(&["a", "a", "a_2"], &["a", "a_3", "a_2"]);
+        check(&["a_2", "a", "a"], &["a_2", "a", "a_3"]);
+        check(&["", ""], &["", "_2"]);
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl PostgresDatabase {
         let tx = client.build_transaction().read_only(true).start().await?;
         tx.batch_execute(&self.pinned(limits.statement_timeout_ms)).await?;
         let statement = prepare(&tx, work).await?;
-        let mut rows = new_rows(&statement, rows_max, limits)?;
+        let mut rows = new_rows(&statement, rows_max, limits);
         let arguments = arguments(work);
         let portal = tx.bind_raw(&statement, arguments).await?;
         // One more than may be returned, to know whether there are more.
@@ -514,9 +514,9 @@ fn checked(statement: &Statement) -> Result<(), Trouble> {
     }
 }
 
-fn new_rows(statement: &Statement, rows_max: u64, limits: &SqlLimits) -> Result<Rows, Trouble> {
+fn new_rows(statement: &Statement, rows_max: u64, limits: &SqlLimits) -> Rows {
     let columns = statement.columns().iter().map(|column| column.name().to_owned());
-    Ok(Rows::new(columns, rows_max, limits.result_bytes_max)?)
+    Rows::new(columns, rows_max, limits.result_bytes_max)
 }
 
 fn cells(row: &Row, columns: &[String]) -> Result<Vec<Value>, Trouble> {

@@ -376,7 +376,7 @@ impl Body for Statement<'_> {
             client.prepare(&work.statement.text).await?
         };
         checked(&statement)?;
-        let mut rows = new_rows(&statement, u64::MAX, self.limits)?;
+        let mut rows = new_rows(&statement, u64::MAX, self.limits);
         let stream = client.query_raw(&statement, arguments(work)).await?;
         pin_mut!(stream);
         let mut full = false;

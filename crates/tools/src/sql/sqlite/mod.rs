@@ -485,7 +485,7 @@ fn collect(
 ) -> Result<Rows, Trouble> {
     let columns: Vec<String> = prepared.column_names().map(str::to_owned).collect();
     let read_only = prepared.readonly();
-    let mut rows = Rows::new(columns, rows_max, limits.result_bytes_max)?;
+    let mut rows = Rows::new(columns, rows_max, limits.result_bytes_max);
     let mut full = false;
     let mut cursor = prepared.raw_query();
     while let Some(row) = cursor.next()? {
