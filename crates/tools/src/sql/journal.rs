@@ -20,6 +20,18 @@ use super::{statement::sum, tool::Columns};
 /// Where a system keeps no journal.
 pub(crate) const NO_JOURNAL: &str = "the system keeps no journal of calls";
 
+/// How many times as long as a statement undoing one may take: each row is read, compared, changed, kept and
+/// compared again.
+pub(crate) const UNDO_PATIENCE: u64 = 10;
+
+/// Why undoing was broken off.
+pub(crate) fn impatient(timeout_ms: u64) -> String {
+    format!(
+        "undoing took longer than {timeout_ms} ms, {UNDO_PATIENCE} times `statement_timeout_ms` of the system; nothing was \
+         changed; it may take longer where that is raised"
+    )
+}
+
 /// Under which name a write is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mark {

@@ -295,7 +295,7 @@ pub struct Work {
     declared: Arc<Declared>,
     fixed: bool,
     /// Whether the rows it changes are kept for undo: it can be undone, and is declared so.
-    images: bool,
+    pub(crate) images: bool,
 }
 
 impl Work {
@@ -674,7 +674,14 @@ impl SqlTool {
             Database::Sqlite(database) => database.rehearse(work).await?,
             Database::Postgres(database) => {
                 let credential = self.system.credential(probe).map_err(MeasureError::System)?;
-                database.rehearse(&credential, &self.scope, &work).await?
+                // What could not be undone is found out before anybody is asked.
+                let mark = if work.images {
+                    let journal = self.system.journal(probe).await;
+                    Some(Mark::new(probe.call(), true, journal.as_deref()))
+                } else {
+                    None
+                };
+                database.rehearse(&credential, &self.scope, &work, mark.as_ref()).await?
             }
         };
         Ok(Reach { rehearsed: true, ..reach })

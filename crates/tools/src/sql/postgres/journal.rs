@@ -81,10 +81,11 @@ impl PostgresDatabase {
                 return Err(scrubber.clean(&told(&error)));
             }
         };
+        // A line for each table: kept, or left out and why.
         let mut kept: Vec<String> = rows
             .iter()
             .filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => row.get(0).map(|table| format!("keeps rows of {table}")),
+                SimpleQueryMessage::Row(row) => row.get(0).map(ToOwned::to_owned),
                 _ => None,
             })
             .collect();

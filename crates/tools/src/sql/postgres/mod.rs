@@ -16,6 +16,7 @@ mod journal;
 mod net;
 mod rights;
 mod schema;
+mod trial;
 mod undo;
 pub(crate) mod value;
 mod write;

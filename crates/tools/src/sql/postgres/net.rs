@@ -5,13 +5,17 @@
 //! row to another; a state left more often than reached is one that was there before, and one reached more
 //! often than left is there now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// One state of a row: what it was, all of it, as a digest; and its key as text.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct State {
+    /// The same for equal digests, and small: one after the other.
+    pub(super) number: usize,
     pub(super) digest: Vec<u8>,
     pub(super) key: String,
+    /// The same for keys that the database takes for equal, however they are written.
+    pub(super) place: i64,
 }
 
 /// One change of a row that was kept.
@@ -34,68 +38,99 @@ pub(super) struct Net {
     pub(super) after: Option<(i64, State)>,
 }
 
+/// What is known of a state.
+#[derive(Default)]
+struct Tally<'i> {
+    /// How much more often it was left than reached.
+    balance: i64,
+    left: Option<(i64, &'i State)>,
+    reached: Option<(i64, &'i State)>,
+    /// The states that followed it. None: the row was deleted.
+    ways: Vec<Option<usize>>,
+    /// Whether it is there now, and no earlier state was found for it so far.
+    now: bool,
+}
+
 /// What the changes of one table come to, row by row; rows that ended as they began are left out. None when
 /// the changes contradict each other, which those of a table with a primary key cannot.
 pub(super) fn net(images: &[Image]) -> Option<Vec<Net>> {
-    let mut balance: BTreeMap<&State, i64> = BTreeMap::new();
-    let (mut left, mut reached) = (BTreeMap::new(), BTreeMap::new());
-    let mut ways: BTreeMap<&State, Vec<Option<&State>>> = BTreeMap::new();
-    for image in images {
-        if let Some(old) = &image.old {
-            let count = balance.entry(old).or_insert(0);
-            *count = count.saturating_add(1);
-            left.insert(old, image.seq);
-            ways.entry(old).or_default().push(image.new.as_ref());
+    let numbers =
+        images.iter().flat_map(|image| image.old.iter().chain(&image.new)).map(|state| state.number);
+    let mut tallies: Vec<Tally<'_>> = Vec::new();
+    tallies.resize_with(numbers.max().map_or(0, |most| most.saturating_add(1)), Tally::default);
+    for Image { seq, old, new } in images {
+        if let Some(old) = old {
+            let tally = tallies.get_mut(old.number)?;
+            tally.balance = tally.balance.saturating_add(1);
+            tally.left = Some((*seq, old));
+            tally.ways.push(new.as_ref().map(|new| new.number));
         }
-        if let Some(new) = &image.new {
-            let count = balance.entry(new).or_insert(0);
-            *count = count.saturating_sub(1);
-            reached.insert(new, image.seq);
+        if let Some(new) = new {
+            let tally = tallies.get_mut(new.number)?;
+            tally.balance = tally.balance.saturating_sub(1);
+            tally.reached = Some((*seq, new));
         }
     }
-    if balance.values().any(|count| count.abs() > 1) {
-        return None;
+    for tally in &mut tallies {
+        if tally.balance.abs() > 1 {
+            return None;
+        }
+        tally.now = tally.balance < 0;
     }
-    let mut now: BTreeSet<&State> = balance.iter().filter(|(_, n)| **n < 0).map(|(s, _)| *s).collect();
-    let mut pairs: Vec<(&State, Option<&State>)> = Vec::new();
     // First by what became of the row, so that one whose key changed is still the same row.
-    for (before, _) in balance.iter().filter(|(_, n)| **n > 0) {
-        let mut state = *before;
+    let before: Vec<usize> = (0..tallies.len())
+        .filter(|number| tallies.get(*number).is_some_and(|tally| tally.balance > 0))
+        .collect();
+    let mut pairs: Vec<(usize, Option<usize>)> = Vec::with_capacity(before.len());
+    for before in before {
+        let mut at = before;
         let end = loop {
-            match ways.get_mut(state).and_then(Vec::pop) {
-                Some(Some(next)) => state = next,
+            let tally = tallies.get_mut(at)?;
+            match tally.ways.pop() {
+                Some(Some(next)) => at = next,
                 Some(None) => break None,
-                None => break now.take(state),
+                None => break std::mem::take(&mut tally.now).then_some(at),
             }
         };
-        pairs.push((*before, end));
+        pairs.push((before, end));
     }
     // Then by key: deleted, and inserted again.
-    let mut by_key: BTreeMap<&str, &State> = now.iter().map(|s| (s.key.as_str(), *s)).collect();
-    for (before, end) in &mut pairs {
-        if end.is_none()
-            && let Some(same) = by_key.remove(before.key.as_str())
-        {
-            now.remove(same);
+    let mut by_key: BTreeMap<i64, usize> = tallies
+        .iter()
+        .enumerate()
+        .filter(|(_, tally)| tally.now)
+        .filter_map(|(number, tally)| Some((tally.reached?.1.place, number)))
+        .collect();
+    for (before, end) in pairs.iter_mut().filter(|(_, end)| end.is_none()) {
+        let place = tallies.get(*before)?.left?.1.place;
+        if let Some(same) = by_key.remove(&place) {
+            tallies.get_mut(same)?.now = false;
             *end = Some(same);
         }
     }
-    let numbered = |of: &BTreeMap<&State, i64>, state: &State| of.get(state).map(|seq| (*seq, state.clone()));
-    let changed = pairs.into_iter().map(|(before, after)| Net {
-        before: numbered(&left, before),
-        after: after.and_then(|a| numbered(&reached, a)),
-    });
-    let inserted = now.iter().map(|after| Net { before: None, after: numbered(&reached, after) });
-    Some(changed.chain(inserted).collect())
+    let numbered = |known: Option<(i64, &State)>| known.map(|(seq, state)| (seq, state.clone()));
+    let mut nets = Vec::with_capacity(pairs.len());
+    for (before, after) in pairs {
+        nets.push(Net {
+            before: numbered(tallies.get(before)?.left),
+            after: numbered(after.and_then(|after| tallies.get(after)?.reached)),
+        });
+    }
+    let inserted = tallies.iter().filter(|tally| tally.now);
+    nets.extend(inserted.map(|tally| Net { before: None, after: numbered(tally.reached) }));
+    Some(nets)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// `7a` is the row with key 7 and content `a`.
+    /// `7a` is the row with key 7 and content `a`; a key is equal to its capital letter.
     fn state(text: &str) -> Option<State> {
-        (!text.is_empty()).then(|| State { digest: text.into(), key: text.chars().take(1).collect() })
+        let key = text.chars().next()?;
+        let place = i64::from(u32::from(key.to_ascii_lowercase()));
+        let number = text.bytes().fold(0, |number, byte| number * 256 + usize::from(byte));
+        Some(State { number, digest: text.into(), key: key.into(), place })
     }
 
     fn check(changes: &[(&str, &str)], expected: &[(&str, &str)]) {
@@ -127,6 +162,7 @@ mod tests {
         check(&[("1a", "1b"), ("1b", "1a")], &[]);
         check(&[("1a", "1a")], &[]);
         check(&[("1a", ""), ("", "1b")], &[("1a", "1b")]);
+        check(&[("ka", ""), ("", "Ka")], &[("ka", "Ka")]);
     }
 
     #[test]

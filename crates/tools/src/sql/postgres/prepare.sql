@@ -153,14 +153,16 @@ CREATE OR REPLACE FUNCTION countersign.prune(retention bigint) RETURNS bigint
     $$;
 
 -- Keeps the rows of a table from now on, with those of its partitions and children, and of every table that
--- its foreign keys change. Only calls of Countersign are kept: for others the trigger's condition is false.
+-- its foreign keys change. Only calls of Countersign are kept: for others the trigger's condition is false. What
+-- has no rows of its own here is left out. Says what was done, a line for each.
 CREATE OR REPLACE FUNCTION countersign.cover(meant regclass) RETURNS SETOF text
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
         found oid;
+        kind "char";
     BEGIN
-        FOR found IN
+        FOR found, kind IN
             WITH RECURSIVE reached (relation) AS (
                 SELECT coalesce(pg_partition_root(meant), meant)::oid
                 UNION
@@ -173,16 +175,25 @@ CREATE OR REPLACE FUNCTION countersign.cover(meant regclass) RETURNS SETOF text
                         SELECT i.inhrelid FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent
                          WHERE i.inhparent = r.relation AND p.relkind = 'r') step (relation)
             )
-            SELECT relation FROM reached
+            SELECT reached.relation, c.relkind FROM reached JOIN pg_class c ON c.oid = reached.relation
              WHERE NOT EXISTS (SELECT FROM countersign.aside a WHERE a.relation = reached.relation)
-             ORDER BY relation::regclass::text
+             ORDER BY reached.relation::regclass::text
         LOOP
+            IF kind NOT IN ('r', 'p') THEN
+                RETURN NEXT 'leaves out ' || found::regclass || CASE kind
+                    WHEN 'v' THEN ', a view: the tables behind it are named by themselves'
+                    WHEN 'm' THEN ', a materialized view: it is written by refreshing it alone'
+                    WHEN 'f' THEN ', a foreign table: its rows are on another server'
+                    WHEN 'S' THEN ', a sequence: it has no rows to put back'
+                    ELSE ', which is no table' END;
+                CONTINUE;
+            END IF;
             -- Named so as to come after the triggers of others.
             EXECUTE format(
                 'CREATE OR REPLACE TRIGGER zz_countersign_keep AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW '
                 'WHEN (coalesce(pg_catalog.current_setting(''countersign.call'', true), '''') <> '''') '
                 'EXECUTE FUNCTION countersign.keep()', found::regclass);
-            RETURN NEXT found::regclass::text;
+            RETURN NEXT 'keeps rows of ' || found::regclass;
         END LOOP;
     END
     $$;

@@ -21,7 +21,7 @@ use countersign_gate::{Credential, Limits, MeasureError, Measured, Sample, ToolE
 use countersign_rules::CallId;
 use countersign_sql::{Dialect, TableRef};
 use deadpool_postgres::Object;
-use tokio_postgres::{Client, types::ToSql};
+use tokio_postgres::{Client, Error, types::ToSql};
 
 use super::{
     GRACE, PostgresDatabase, SAMPLE_ROWS, Trouble, forget,
@@ -45,7 +45,7 @@ use crate::{
 /// The row of a table in our statements; no column can be called so by accident.
 const ROW: &str = "\"countersign row\"";
 /// As texts are kept, so are they read and compared: see `prepare.sql`.
-const AS_KEPT: &str = "SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; \
+pub(super) const AS_KEPT: &str = "SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; \
     SET LOCAL timezone = 'UTC'; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; \
     SET LOCAL lc_monetary = 'C'; SET LOCAL array_nulls = on; SET LOCAL xmloption = content";
 
@@ -192,13 +192,29 @@ struct Undo<'a> {
 
 /// How rows that changed go back. What comes of it is looked at afterwards, whichever it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     /// They are updated.
     Update,
     /// Values of unique columns that changed hands are first set aside, to values that nobody has.
     Aside,
     /// They are taken out and put in again.
     Replace,
+}
+
+impl Way {
+    /// What is tried when this one fails.
+    pub(super) const fn next(self) -> Option<Self> {
+        match self {
+            Self::Update => Some(Self::Aside),
+            Self::Aside => Some(Self::Replace),
+            Self::Replace => None,
+        }
+    }
+
+    /// Whether another way may do better: a value is in the way of another, or one set aside does not fit its column.
+    pub(super) fn stands_in_the_way(error: &Error) -> bool {
+        error.code().is_some_and(|code| ["22", "23"].iter().any(|class| code.code().starts_with(class)))
+    }
 }
 
 impl Undo<'_> {
@@ -239,29 +255,16 @@ impl Body for Undo<'_> {
         }
         let way = self.way();
         match plan.apply(client, call, way).await {
-            // A value is in the way of another, or one set aside does not fit its column.
-            Err(Trouble::Database(error))
-                if way != Way::Replace
-                    && error.code().is_some_and(|code| {
-                        ["22", "23"].iter().any(|class| code.code().starts_with(class))
-                    }) =>
-            {
+            Err(Trouble::Database(error)) if way.next().is_some() && Way::stands_in_the_way(&error) => {
                 self.way.fetch_add(1, Ordering::Relaxed);
                 return Err(Trouble::Moved(told(&error)));
             }
             other => other?,
         }
-        client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
         let accepted = &self.undoing.rewritten;
-        let mut departure = plan.departure(client, self.by).await?;
+        let departure = plan.settled(client, call, accepted, Kept { call: self.by, after: 0 }).await?;
         if departure.refused(accepted) {
-            // Triggers ran along, and changed again what was put back. Once more, now that all rows are there.
-            plan.settle(client, call, accepted).await?;
-            client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
-            departure = plan.departure(client, self.by).await?;
-            if departure.refused(accepted) {
-                return Err(Trouble::Other(departure.message(accepted)));
-            }
+            return Err(Trouble::Other(departure.message(accepted)));
         }
         undone.rewritten = departure.told(&self.scope);
         let rows = undone.restored.clone();
@@ -290,7 +293,7 @@ impl Body for Undo<'_> {
 }
 
 /// What has to be done to undo a call.
-struct Plan {
+pub(super) struct Plan {
     call: String,
     tables: Vec<Table>,
 }
@@ -299,7 +302,7 @@ struct Table {
     name: TableRef,
     /// What is read of it: without the rows of its children, unless they are partitions.
     from: String,
-    key: Vec<String>,
+    key: Vec<KeyColumn>,
     columns: Vec<Column>,
     /// Rows that go back.
     nets: Vec<Net>,
@@ -307,15 +310,24 @@ struct Table {
     changed: Vec<Net>,
 }
 
+/// A column of the primary key.
+struct KeyColumn {
+    name: String,
+    /// The operator by which its index takes two values for the same, whatever the search path is.
+    equals: String,
+}
+
 struct Column {
     name: String,
     generated: bool,
+    /// Generated, and computed when it is read: no row that is kept has it.
+    virtual_only: bool,
     /// `GENERATED ALWAYS AS IDENTITY`: no update changes it.
     always: bool,
 }
 
 impl Plan {
-    async fn new(client: &Client, call: &CallId) -> Result<Self, Trouble> {
+    pub(super) async fn new(client: &Client, call: &CallId) -> Result<Self, Trouble> {
         let id = call.as_str();
         let sql = "SELECT state, images, rows FROM countersign.call WHERE id = $1";
         let Some(row) = client.query_opt(sql, &[&id]).await? else {
@@ -353,7 +365,7 @@ impl Plan {
                 )));
             }
             let mut table = Table::read(client, name).await?;
-            let nets = table.net(client, id).await?;
+            let nets = table.net(client, Kept { call, after: 0 }).await?;
             table.sort(client, id, nets).await?;
             tables.push(table);
         }
@@ -399,17 +411,18 @@ impl Plan {
             after.push(net.after.as_ref().map(|(seq, _)| *seq));
             words.push(word);
         }
+        let names: Vec<String> = table.kept().map(|column| column.name.clone()).collect();
+        let values: Vec<String> = names.iter().map(|name| format!("(q.r).{}", quoted(name))).collect();
         let sql = format!(
-            "SELECT p.word, (coalesce(b.old, a.new)::{row}).* \
+            "SELECT q.word, {values} FROM (SELECT p.n, p.word, coalesce(b.old, a.new)::{row} AS r \
                FROM unnest($2::int8[], $3::int8[], $4::text[]) WITH ORDINALITY AS p (b, a, word, n) \
                LEFT JOIN countersign.image b ON b.call = $1 AND b.seq = p.b \
-               LEFT JOIN countersign.image a ON a.call = $1 AND a.seq = p.a ORDER BY p.n",
+               LEFT JOIN countersign.image a ON a.call = $1 AND a.seq = p.a OFFSET 0) AS q ORDER BY q.n",
+            values = values.join(", "),
             row = named(&table.name)
         );
         let found = client.query(&sql, &[&self.call, &before, &after, &words]).await?;
-        let columns: Vec<String> = std::iter::once("undo".to_owned())
-            .chain(table.columns.iter().map(|column| column.name.clone()))
-            .collect();
+        let columns: Vec<String> = std::iter::once("undo".to_owned()).chain(names).collect();
         let mut rows = Vec::new();
         for row in found {
             let values = row.columns().iter().enumerate().map(|(at, column)| {
@@ -424,14 +437,50 @@ impl Plan {
         Ok(Some(Sample { table: scope.settled(&table.name).to_string(), columns, rows }))
     }
 
+    /// A table of which some rows are not what the call left.
+    pub(super) fn unseen(&self) -> Option<&TableRef> {
+        self.tables.iter().find(|table| !table.changed.is_empty()).map(|table| &table.name)
+    }
+
+    /// Leaves rows out that refer to what they referred to before. A foreign key that was never checked is looked at
+    /// again for a row that this very transaction has changed, and for none that an earlier one has: so what it says
+    /// of them in a trial it will not say in an undo. Returns whether there are any.
+    pub(super) async fn spare_referring(&mut self, client: &Client) -> Result<bool, Trouble> {
+        let sql = "SELECT DISTINCT a.attname::text FROM pg_catalog.pg_constraint k \
+                     JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) \
+                    WHERE k.contype = 'f' AND NOT k.convalidated \
+                      AND k.conrelid = ANY (ARRAY(SELECT relid FROM pg_catalog.pg_partition_tree($1::text::regclass) \
+                                                  UNION ALL SELECT $1::text::regclass)::oid[])";
+        let mut any = false;
+        for table in &mut self.tables {
+            let mut same = Vec::new();
+            for row in client.query(sql, &[&named(&table.name)]).await? {
+                let column = quoted(row.try_get(0)?);
+                same.push(format!("(q.b).{column}::text IS NOT DISTINCT FROM (q.a).{column}::text"));
+            }
+            if same.is_empty() {
+                continue;
+            }
+            let spared = table.pairs_of_which(client, &self.call, &same.join(" AND ")).await?;
+            any |= !spared.is_empty();
+            table.nets.retain(|net| net.before.as_ref().is_none_or(|(seq, _)| !spared.contains(seq)));
+        }
+        Ok(any)
+    }
+
     /// Puts the rows back: all tables in one statement, first what goes away, then what changes, then what
     /// comes back, as unique columns need it.
-    async fn apply(&self, client: &Client, call: &CallId, way: Way) -> Result<(), Trouble> {
+    pub(super) async fn apply(&self, client: &Client, call: &CallId, way: Way) -> Result<(), Trouble> {
         let mut statement = Statement::new(self.call.clone());
         let mut wanted = Vec::new();
         let (mut removed, mut updated, mut added) = (Vec::new(), Vec::new(), Vec::new());
         for table in self.tables.iter().filter(|table| !table.nets.is_empty()) {
-            let pairs = |net: &&Net| way != Way::Replace && net.before.is_some() && net.after.is_some();
+            let renumbered = table.renumbered(client, &self.call).await?;
+            let pairs = |net: &&Net| {
+                way != Way::Replace
+                    && net.after.is_some()
+                    && net.before.as_ref().is_some_and(|(seq, _)| !renumbered.contains(seq))
+            };
             let (update, rest): (Vec<&Net>, Vec<&Net>) = table.nets.iter().partition(pairs);
             let gone: Vec<&Net> = rest.iter().copied().filter(|net| net.after.is_some()).collect();
             let back: Vec<&Net> = rest.into_iter().filter(|net| net.before.is_some()).collect();
@@ -491,6 +540,26 @@ impl Plan {
         Ok(())
     }
 
+    /// Lets everything run that goes along with rows that are back, and puts right once what it makes of them. Returns
+    /// how far they are then from what they were.
+    pub(super) async fn settled(
+        &self,
+        client: &Client,
+        call: &CallId,
+        accepted: &Columns,
+        done: Kept<'_>,
+    ) -> Result<Departure, Trouble> {
+        client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
+        let departure = self.departure(client, done).await?;
+        if !departure.refused(accepted) {
+            return Ok(departure);
+        }
+        // Triggers ran along, and changed again what was put back. Once more, now that all rows are there.
+        self.settle(client, call, accepted).await?;
+        client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
+        self.departure(client, done).await
+    }
+
     /// Writes the old rows once more over what triggers made of them, but for columns that may be theirs.
     async fn settle(&self, client: &Client, call: &CallId, accepted: &Columns) -> Result<(), Trouble> {
         let mut statement = Statement::new(call.to_string());
@@ -511,31 +580,23 @@ impl Plan {
         Ok(())
     }
 
-    /// How what another call did is not the exact reverse of this plan.
-    async fn departure(&self, client: &Client, by: &CallId) -> Result<Departure, Trouble> {
+    /// How what was done is not the exact reverse of this plan.
+    async fn departure(&self, client: &Client, by: Kept<'_>) -> Result<Departure, Trouble> {
         let mut departure = Departure::default();
         let sql = "SELECT DISTINCT n.nspname::text, c.relname::text FROM countersign.image i \
                      JOIN pg_catalog.pg_class c ON c.oid = coalesce(pg_catalog.pg_partition_root(i.relation), i.relation) \
-                     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE i.call = $1";
+                     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE i.call = $1 AND i.seq > $2";
         let mut touched = BTreeSet::new();
-        for row in client.query(sql, &[&by.as_str()]).await? {
+        for row in client.query(sql, &[&by.call.as_str(), &by.after]).await? {
             touched.insert(TableRef { schema: Some(row.try_get(0)?), name: row.try_get(1)? });
         }
-        let digests = |nets: &[Net], before: bool| -> BTreeSet<Vec<u8>> {
-            let state = |net: &Net| if before { net.before.clone() } else { net.after.clone() };
-            nets.iter().filter_map(state).map(|(_, state)| state.digest).collect()
-        };
         for table in &self.tables {
             touched.remove(&table.name);
-            let done = table.net(client, by.as_str()).await?;
-            let keys = |state: fn(&Net) -> Option<&(i64, State)>, nets: &[Net]| -> BTreeSet<String> {
-                nets.iter().filter_map(state).map(|(_, state)| state.key.clone()).collect()
-            };
-            if digests(&done, true) != digests(&table.nets, false)
-                || keys(|net| net.after.as_ref(), &done) != keys(|net| net.before.as_ref(), &table.nets)
-            {
+            let done = table.net(client, by).await?;
+            let (was, is): (Side, Side) = (|net| net.before.as_ref(), |net| net.after.as_ref());
+            if digests(&done, was) != digests(&table.nets, is) || keys(&done, is) != keys(&table.nets, was) {
                 departure.rows.get_or_insert_with(|| table.name.to_string());
-            } else if digests(&done, false) != digests(&table.nets, true) {
+            } else if digests(&done, is) != digests(&table.nets, was) {
                 let others = table.other_columns(client, &self.call).await?;
                 if others.is_empty() {
                     departure.rows.get_or_insert_with(|| table.name.to_string());
@@ -545,7 +606,7 @@ impl Plan {
         }
         for name in touched {
             let table = Table::read(client, name).await?;
-            if !table.net(client, by.as_str()).await?.is_empty() {
+            if !table.net(client, by).await?.is_empty() {
                 departure.rows.get_or_insert_with(|| table.name.to_string());
             }
         }
@@ -553,9 +614,17 @@ impl Plan {
     }
 }
 
+/// The changes that were kept of a call, from one of its images on.
+#[derive(Clone, Copy)]
+pub(super) struct Kept<'k> {
+    pub(super) call: &'k CallId,
+    /// The number of the last image that is not among them.
+    pub(super) after: i64,
+}
+
 /// How far rows are from what they were, after undoing.
 #[derive(Default)]
-struct Departure {
+pub(super) struct Departure {
     /// A table of which other rows changed than should.
     rows: Option<String>,
     /// Columns that are not what they were in rows that are back.
@@ -582,7 +651,12 @@ impl Departure {
         self.rows.is_some() || self.not_accepted(accepted).next().is_some()
     }
 
-    fn message(&self, accepted: &Columns) -> String {
+    /// Whether rows of a table are not what they were, be it for more than what triggers write in known columns.
+    pub(super) const fn beyond_columns(&self) -> bool {
+        self.rows.is_some()
+    }
+
+    pub(super) fn message(&self, accepted: &Columns) -> String {
         const ASIDE: &str = "a trigger stands aside with the condition \
             `WHEN (coalesce(current_setting('countersign.undoes', true), '') = '')`";
         if let Some(table) = &self.rows {
@@ -615,11 +689,22 @@ impl Departure {
 
 impl Table {
     async fn read(client: &Client, name: TableRef) -> Result<Self, Trouble> {
+        // A key in a range without overlaps is in an index that knows no equality of its own.
         let sql = "SELECT a.attname::text, a.attgenerated <> '', a.attidentity = 'a', c.relkind = 'p', \
-                          coalesce(pg_catalog.array_position(i.indkey::int2[], a.attnum), -1) \
+                          coalesce(x.place, -1), a.attgenerated = 'v', \
+                          coalesce((SELECT pg_catalog.format('OPERATOR(%I.%s)', en.nspname, e.oprname) \
+                                      FROM pg_catalog.pg_opclass k \
+                                      JOIN pg_catalog.pg_am m ON m.oid = k.opcmethod AND m.amname = 'btree' \
+                                      JOIN pg_catalog.pg_amop o ON o.amopfamily = k.opcfamily AND o.amopstrategy = 3 \
+                                       AND o.amoplefttype = k.opcintype AND o.amoprighttype = k.opcintype \
+                                      JOIN pg_catalog.pg_operator e ON e.oid = o.amopopr \
+                                      JOIN pg_catalog.pg_namespace en ON en.oid = e.oprnamespace \
+                                     WHERE k.oid = i.indclass[x.place] AND pg_catalog.has_schema_privilege(en.oid, 'USAGE')), '=') \
                      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
                      LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary \
+                     LEFT JOIN LATERAL (SELECT pg_catalog.array_position(i.indkey::int2[], a.attnum)) AS x (place) \
+                       ON x.place < i.indnkeyatts \
                     WHERE n.nspname = $1 AND c.relname = $2 ORDER BY a.attnum";
         let mut table = Self {
             from: named(&name),
@@ -632,14 +717,18 @@ impl Table {
         let mut key = BTreeMap::new();
         let schema = table.name.schema.clone().unwrap_or_default();
         for row in client.query(sql, &[&schema, &table.name.name]).await? {
-            let column =
-                Column { name: row.try_get(0)?, generated: row.try_get(1)?, always: row.try_get(2)? };
+            let column = Column {
+                name: row.try_get(0)?,
+                generated: row.try_get(1)?,
+                virtual_only: row.try_get(5)?,
+                always: row.try_get(2)?,
+            };
             if !row.try_get::<_, bool>(3)? {
                 table.from = format!("ONLY {}", named(&table.name));
             }
             let place: i32 = row.try_get(4)?;
             if place >= 0 {
-                key.insert(place, column.name.clone());
+                key.insert(place, KeyColumn { name: column.name.clone(), equals: row.try_get(6)? });
             }
             table.columns.push(column);
         }
@@ -650,10 +739,38 @@ impl Table {
         Ok(table)
     }
 
+    /// The columns that kept rows have.
+    fn kept(&self) -> impl Iterator<Item = &Column> {
+        self.columns.iter().filter(|column| !column.virtual_only)
+    }
+
+    /// A row of the table, or one that was kept of it, as far as the two can be compared.
+    fn content(&self, row: &str) -> String {
+        if !self.columns.iter().any(|column| column.virtual_only) {
+            return row.to_owned();
+        }
+        let parts: Vec<String> =
+            self.kept().map(|column| format!("{row}.{}", quoted(&column.name))).collect();
+        format!("ROW({})::record", parts.join(", "))
+    }
+
+    /// That the row of the table is one that was kept, of which this is the text.
+    fn is(&self, row: &str, text: &str) -> String {
+        let (there, kept) = (self.content(ROW), self.content(row));
+        let text = if kept == row { text.to_owned() } else { format!("{kept}::text") };
+        format!("({there}::text = {text} OR {there} OPERATOR(pg_catalog.*=) {kept})")
+    }
+
+    /// That the row of the table reads otherwise than one that was kept, of which this is the text.
+    fn differs(&self, row: &str, text: &str) -> String {
+        let (there, kept) = (self.content(ROW), self.content(row));
+        let text = if kept == row { text.to_owned() } else { format!("{kept}::text") };
+        format!("{there}::text <> {text}")
+    }
+
     /// The columns of the key in a row.
-    fn key_of(&self, row: &str) -> String {
-        let parts: Vec<String> = self.key.iter().map(|column| format!("{row}.{}", quoted(column))).collect();
-        format!("ROW({})", parts.join(", "))
+    fn key_of(&self, row: &str) -> Vec<String> {
+        self.key.iter().map(|column| format!("{row}.{}", quoted(&column.name))).collect()
     }
 
     /// That the row of the table has the key of another.
@@ -661,38 +778,41 @@ impl Table {
         let parts: Vec<String> = self
             .key
             .iter()
-            .map(|column| format!("{ROW}.{column} = {row}.{column}", column = quoted(column)))
+            .map(|KeyColumn { name, equals }| {
+                format!("{ROW}.{column} {equals} {row}.{column}", column = quoted(name))
+            })
             .collect();
         parts.join(" AND ")
     }
 
-    /// What a call came to in this table.
-    async fn net(&self, client: &Client, call: &str) -> Result<Vec<Net>, Trouble> {
-        let side = |text: &str| {
-            let row = format!("({text}::{})", named(&self.name));
-            format!(
-                "pg_catalog.sha256(pg_catalog.convert_to({text}, 'UTF8')), \
-                 CASE WHEN {text} IS NOT NULL THEN {}::text END",
-                self.key_of(&row)
-            )
-        };
+    /// What was kept of this table comes to.
+    async fn net(&self, client: &Client, kept: Kept<'_>) -> Result<Vec<Net>, Trouble> {
+        // Which keys are the same the database says: `1.0` and `1.00` are, and so may be `a` and `A`.
         let sql = format!(
-            "SELECT i.seq, {}, {} FROM countersign.image i \
-              WHERE i.call = $1 AND i.relation IN (SELECT relid FROM pg_catalog.pg_partition_tree($2::text::regclass) \
-                                                   UNION ALL SELECT $2::text::regclass) ORDER BY i.seq",
-            side("i.old"),
-            side("i.new")
+            "SELECT q.seq, q.is_new, q.digest, ROW({key})::text, \
+                    dense_rank() OVER (ORDER BY {key}), \
+                    dense_rank() OVER (ORDER BY q.digest) \
+               FROM (SELECT i.seq, s.is_new, pg_catalog.sha256(pg_catalog.convert_to(s.text, 'UTF8')) AS digest, \
+                            s.text::{row} AS r \
+                       FROM countersign.image i CROSS JOIN LATERAL (VALUES (false, i.old), (true, i.new)) AS s (is_new, text) \
+                      WHERE i.call = $1 AND i.seq > $3 AND s.text IS NOT NULL \
+                        AND i.relation = ANY (ARRAY(SELECT relid FROM pg_catalog.pg_partition_tree($2::text::regclass) \
+                                                    UNION ALL SELECT $2::text::regclass)::oid[]) OFFSET 0) AS q ORDER BY q.seq, q.is_new",
+            key = self.key_of("(q.r)").join(", "),
+            row = named(&self.name),
         );
-        let mut images = Vec::new();
-        for row in client.query(&sql, &[&call, &named(&self.name)]).await? {
-            let state = |digest: Option<Vec<u8>>, key: Option<String>| {
-                digest.zip(key).map(|(digest, key)| State { digest, key })
-            };
-            images.push(Image {
-                seq: row.try_get(0)?,
-                old: state(row.try_get(1)?, row.try_get(2)?),
-                new: state(row.try_get(3)?, row.try_get(4)?),
-            });
+        let mut images: Vec<Image> = Vec::new();
+        for row in client.query(&sql, &[&kept.call.as_str(), &named(&self.name), &kept.after]).await? {
+            let seq = row.try_get(0)?;
+            let number = usize::try_from(row.try_get::<_, i64>(5)?).unwrap_or(0);
+            let state =
+                State { number, digest: row.try_get(2)?, key: row.try_get(3)?, place: row.try_get(4)? };
+            if images.last().is_none_or(|image| image.seq != seq) {
+                images.push(Image { seq, old: None, new: None });
+            }
+            if let Some(image) = images.last_mut() {
+                *(if row.try_get(1)? { &mut image.new } else { &mut image.old }) = Some(state);
+            }
         }
         net(&images).ok_or_else(|| {
             Trouble::Other(format!("what was kept of table `{}` contradicts itself", self.name))
@@ -707,30 +827,41 @@ impl Table {
         let row = named(&self.name);
         let (old, new) = (format!("(b.old::{row})"), format!("(a.new::{row})"));
         let sql = format!(
-            "SELECT EXISTS (SELECT FROM {from} AS {ROW} WHERE {is_new} \
-                               AND ({ROW}::text = a.new OR {ROW} OPERATOR(pg_catalog.*=) {new})), \
+            "SELECT EXISTS (SELECT FROM {from} AS {ROW} WHERE {is_new} AND {as_left}), \
                     EXISTS (SELECT FROM {from} AS {ROW} WHERE {is_old}) \
                FROM unnest($2::int8[], $3::int8[]) WITH ORDINALITY AS p (b, a, n) \
                LEFT JOIN countersign.image b ON b.call = $1 AND b.seq = p.b \
                LEFT JOIN countersign.image a ON a.call = $1 AND a.seq = p.a ORDER BY p.n",
             from = self.from,
             is_new = self.same_key(&new),
+            as_left = self.is(&new, "a.new"),
             is_old = self.same_key(&old),
         );
         let found = client.query(&sql, &[&call, &before, &after]).await?;
-        let leaving: BTreeSet<String> =
-            nets.iter().filter_map(|net| net.after.as_ref()).map(|(_, state)| state.key.clone()).collect();
+        let mut open = Vec::with_capacity(nets.len());
         for (net, row) in nets.into_iter().zip(found) {
             let (as_left, taken): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
-            let left = net.after.is_none() || as_left;
-            // Where the old row has to go, there must be no other than one that leaves.
-            let free = net.before.as_ref().is_none_or(|(_, state)| !taken || leaving.contains(&state.key));
-            if left && free {
-                self.nets.push(net);
+            if net.after.is_none() || as_left {
+                open.push((net, taken));
             } else {
                 self.changed.push(net);
             }
         }
+        // Where an old row has to go, there must be no other than one that leaves; and a row that finds its place
+        // taken does not leave its own.
+        loop {
+            let leaving: BTreeSet<i64> =
+                open.iter().filter_map(|(net, _)| net.after.as_ref()).map(|(_, state)| state.place).collect();
+            let (free, stuck): (Vec<_>, Vec<_>) = open.into_iter().partition(|(net, taken)| {
+                net.before.as_ref().is_none_or(|(_, state)| !taken || leaving.contains(&state.place))
+            });
+            open = free;
+            if stuck.is_empty() {
+                break;
+            }
+            self.changed.extend(stuck.into_iter().map(|(net, _)| net));
+        }
+        self.nets = open.into_iter().map(|(net, _)| net).collect();
         Ok(())
     }
 
@@ -748,13 +879,13 @@ impl Table {
             (None, None) => return Ok(String::new()),
         };
         let (seq, state) = image;
-        if !self.key.iter().any(|column| mask.hides(&self.name.name, column)) {
+        if !self.key.iter().any(|column| mask.hides(&self.name.name, &column.name)) {
             return Ok(state.key.clone());
         }
         let parts: Vec<String> = self
             .key
             .iter()
-            .map(|column| format!("(i.{text}::{}).{}::text", named(&self.name), quoted(column)))
+            .map(|column| format!("(i.{text}::{}).{}::text", named(&self.name), quoted(&column.name)))
             .collect();
         let sql =
             format!("SELECT {} FROM countersign.image i WHERE i.call = $1 AND i.seq = $2", parts.join(", "));
@@ -762,7 +893,7 @@ impl Table {
         let mut shown_parts = Vec::new();
         for (at, column) in self.key.iter().enumerate() {
             let value = serde_json::Value::from(row.try_get::<_, Option<String>>(at)?);
-            shown_parts.push(shown(&value, mask.hides(&self.name.name, column)).unwrap_or_default());
+            shown_parts.push(shown(&value, mask.hides(&self.name.name, &column.name)).unwrap_or_default());
         }
         Ok(format!("({})", shown_parts.join(",")))
     }
@@ -771,8 +902,7 @@ impl Table {
     async fn other_columns(&self, client: &Client, call: &str) -> Result<Vec<Other>, Trouble> {
         let nets: Vec<&Net> = self.nets.iter().collect();
         let counts: Vec<String> = self
-            .columns
-            .iter()
+            .kept()
             .map(|column| {
                 let name = quoted(&column.name);
                 format!("count(*) FILTER (WHERE {ROW}.{name}::text IS DISTINCT FROM (q.was).{name}::text)")
@@ -781,15 +911,16 @@ impl Table {
         let sql = format!(
             "SELECT {} FROM {} AS {ROW}, (SELECT i.old::{} AS was, i.old AS is_was FROM unnest($2::int8[]) AS p (b) \
                JOIN countersign.image i ON i.call = $1 AND i.seq = p.b OFFSET 0) AS q \
-              WHERE {} AND {ROW}::text <> q.is_was",
+              WHERE {} AND {}",
             counts.join(", "),
             self.from,
             named(&self.name),
             self.same_key("(q.was)"),
+            self.differs("(q.was)", "q.is_was"),
         );
         let row = client.query_one(&sql, &[&call, &before(&nets)]).await?;
         let mut others = Vec::new();
-        for (at, column) in self.columns.iter().enumerate() {
+        for (at, column) in self.kept().enumerate() {
             let rows = u64::try_from(row.try_get::<_, i64>(at)?).unwrap_or(0);
             if rows > 0 {
                 let (table, column, generated) = (self.name.clone(), column.name.clone(), column.generated);
@@ -809,7 +940,8 @@ impl Table {
                     WHERE i.indrelid = $1::text::regclass AND i.indisunique AND i.indimmediate AND NOT i.indisprimary \
                       AND a.attname = ANY ($2::text[]) AND NOT a.attname = ANY ($3::text[]) ORDER BY 1, 5 DESC, 2";
         let mut values: BTreeMap<i64, (String, String)> = BTreeMap::new();
-        for row in client.query(sql, &[&named(&self.name), &differing, &self.key]).await? {
+        let key: Vec<&str> = self.key.iter().map(|column| column.name.as_str()).collect();
+        for row in client.query(sql, &[&named(&self.name), &differing, &key]).await? {
             let (index, column): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
             let of_type: String = row.try_get(3)?;
             let value = match row.try_get::<_, &str>(2)? {
@@ -827,6 +959,41 @@ impl Table {
         }
         // Two indexes may share a column.
         Ok(values.into_values().collect::<BTreeMap<_, _>>().into_iter().collect())
+    }
+
+    /// The images of rows whose number the database alone gives and an update cannot: they are taken out and put in
+    /// again.
+    async fn renumbered(&self, client: &Client, call: &str) -> Result<BTreeSet<i64>, Trouble> {
+        let differs: Vec<String> = self
+            .columns
+            .iter()
+            .filter(|column| column.always)
+            .map(|column| format!("(q.b).{c} <> (q.a).{c}", c = quoted(&column.name)))
+            .collect();
+        if differs.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        self.pairs_of_which(client, call, &differs.join(" OR ")).await
+    }
+
+    /// The images of rows that are still there and of which this is true; `q.b` is what they were, `q.a` what they are.
+    async fn pairs_of_which(
+        &self,
+        client: &Client,
+        call: &str,
+        condition: &str,
+    ) -> Result<BTreeSet<i64>, Trouble> {
+        let pairs: Vec<&Net> =
+            self.nets.iter().filter(|net| net.before.is_some() && net.after.is_some()).collect();
+        let row = named(&self.name);
+        let sql = format!(
+            "SELECT q.seq FROM (SELECT p.b AS seq, b.old::{row} AS b, a.new::{row} AS a \
+                                  FROM unnest($2::int8[], $3::int8[]) AS p (b, a) \
+                                  JOIN countersign.image b ON b.call = $1 AND b.seq = p.b \
+                                  JOIN countersign.image a ON a.call = $1 AND a.seq = p.a OFFSET 0) AS q WHERE {condition}",
+        );
+        let found = client.query(&sql, &[&call, &before(&pairs), &after(&pairs)]).await?;
+        Ok(found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 
     /// The columns in which old and new rows differ: no others are set, so that no right on them is needed.
@@ -856,6 +1023,24 @@ impl Table {
         }
         Ok(differing)
     }
+}
+
+/// What rows were, or what they are.
+type Side = fn(&Net) -> Option<&(i64, State)>;
+
+/// The states of one side, whatever their order.
+fn digests(nets: &[Net], side: Side) -> Vec<&[u8]> {
+    let mut all: Vec<&[u8]> =
+        nets.iter().filter_map(side).map(|(_, state)| state.digest.as_slice()).collect();
+    all.sort_unstable();
+    all
+}
+
+/// The keys of one side, whatever their order.
+fn keys(nets: &[Net], side: Side) -> Vec<&str> {
+    let mut all: Vec<&str> = nets.iter().filter_map(side).map(|(_, state)| state.key.as_str()).collect();
+    all.sort_unstable();
+    all
 }
 
 /// Which rows an update changes.
@@ -897,10 +1082,7 @@ impl Statement {
 
     /// That the row is still what the call left.
     fn untouched(table: &Table) -> String {
-        format!(
-            "{} AND ({ROW}::text = q.is_now OR {ROW} OPERATOR(pg_catalog.*=) q.now)",
-            table.same_key("(q.now)")
-        )
+        format!("{} AND {}", table.same_key("(q.now)"), table.is("(q.now)", "q.is_now"))
     }
 
     fn delete(&mut self, table: &Table, nets: &[&Net]) {
@@ -948,7 +1130,9 @@ impl Statement {
         let condition = match only {
             While::AsLeft => Self::untouched(table),
             While::Ours => table.same_key("(q.now)"),
-            While::Other => format!("{} AND {ROW}::text <> q.is_was", table.same_key("(q.was)")),
+            While::Other => {
+                format!("{} AND {}", table.same_key("(q.was)"), table.differs("(q.was)", "q.is_was"))
+            }
         };
         self.parts.push(format!(
             "UPDATE {from} AS {ROW} SET {} FROM ({source}) AS q WHERE {condition} RETURNING 1",

@@ -35,14 +35,14 @@ use tokio_postgres::{Client, Error, error::SqlState};
 
 use super::{
     GRACE, PostgresDatabase, Trouble, arguments, cells, checked, failed, journal, new_rows, outdated, rights,
-    roll_back, rows_of, schema, told, unmeasured,
+    roll_back, rows_of, schema, told, trial, unmeasured,
 };
 use crate::{
     definition::SqlLimits,
     secret::Scrubber,
     sql::{
         cascade::{named, touched as reached},
-        journal::{Mark, elsewhere},
+        journal::{Mark, UNDO_PATIENCE, elsewhere, impatient},
         statement::{Scope, Sizing, sum},
         tool::Work,
         value::{Room, Rows},
@@ -150,8 +150,11 @@ impl PostgresDatabase {
         let last = |error| Ended { error, again: false };
         let scrubber = Scrubber::new(credential);
         let client = self.connections.connect(credential).await.map_err(|why| last(why.into()))?;
-        let wait = Duration::from_millis(self.target.limits.statement_timeout_ms).saturating_add(GRACE);
-        let timeout_ms = self.target.limits.statement_timeout_ms;
+        let mut timeout_ms = self.target.limits.statement_timeout_ms;
+        if body.undoes().is_some() {
+            timeout_ms = timeout_ms.saturating_mul(UNDO_PATIENCE);
+        }
+        let wait = Duration::from_millis(timeout_ms).saturating_add(GRACE);
         let outcome =
             tokio::time::timeout(wait, self.change(&client, body, limits, mark, &self.pinned(timeout_ms)))
                 .await;
@@ -168,16 +171,21 @@ impl PostgresDatabase {
                     client.statement_cache.clear();
                 }
                 let again = outdated || passing(&trouble);
-                let error = failed(&scrubber, &trouble);
+                let error = match body.undoes() {
+                    Some(_) if stopped(&trouble) => ToolError::Failed { message: impatient(timeout_ms) },
+                    _ => failed(&scrubber, &trouble),
+                };
                 roll_back(client).await;
                 return Err(Ended { error, again });
             }
             Err(_elapsed) => {
                 // Closing the connection rolls back; asking to cancel frees the server's locks sooner.
                 drop(Object::take(client));
-                return Err(last(ToolError::Failed {
-                    message: "the database did not answer in time, and nothing was committed".into(),
-                }));
+                let message = match body.undoes() {
+                    Some(_) => impatient(timeout_ms),
+                    None => "the database did not answer in time, and nothing was committed".into(),
+                };
+                return Err(last(ToolError::Failed { message }));
             }
         };
         let committed = tokio::time::timeout(wait, client.batch_execute("COMMIT")).await;
@@ -219,11 +227,12 @@ impl PostgresDatabase {
         credential: &Credential,
         scope: &Scope,
         work: &Work,
+        mark: Option<&Mark>,
     ) -> Result<Reach, MeasureError> {
         let body = Statement { scope, work, limits: &self.target.limits };
         // Nothing is allowed, so that whatever it touches is told as beyond.
         let nothing = Limits { rows_max: 0, tables: None, amount_max: None };
-        match self.run_and_roll_back(credential, &body, &nothing, None).await? {
+        match self.run_and_roll_back(credential, &body, &nothing, mark).await? {
             Done::Beyond(reach) => Ok(*reach),
             Done::Within(..) => Ok(Reach { exact: true, ..Reach::default() }),
         }
@@ -317,20 +326,18 @@ impl PostgresDatabase {
             }
             let bytes_max = self.target.journal.as_ref().map_or(0, |journal| journal.bytes_max);
             journal::complete(client, mark, bytes_max, &moved).await?;
-            // An undo does what it can: nobody is refused one because it could not be undone in turn.
-            if body.undoes().is_none()
-                && let Some(right) = rights::lacking(client, &mark.call).await?.first()
-            {
-                return Err(Trouble::Other(format!(
-                    "the call could not be undone, so nothing was changed: that needs the right to `{right}`, \
-                     which its administrator has not granted to the account of the tools"
-                )));
-            }
         }
         if let Some(rows) = rows {
             tables = rows;
         }
         let rows_touched = sum(&tables).max(tag);
+        if let Some(mark) = mark {
+            journal::seal(client, mark, rows_touched).await?;
+            // An undo does what it can: nobody is refused one because it could not be undone in turn.
+            if mark.images && body.undoes().is_none() {
+                reversible(client, mark).await?;
+            }
+        }
         let named: u64 = writes.iter().filter_map(|table| tables.get(&table.to_string())).copied().sum();
         let mut reach = Reach {
             rows: rows_touched,
@@ -347,11 +354,27 @@ impl PostgresDatabase {
             reach.triggers = all_triggers(client, &writes, moved.into_keys().collect()).await?;
             return Ok(Done::Beyond(Box::new(reach)));
         }
-        if let Some(mark) = mark {
-            journal::seal(client, mark, rows_touched).await?;
-        }
         Ok(Done::Within(made, rows_touched))
     }
+}
+
+/// Whether the server stopped a statement for the time it took.
+fn stopped(trouble: &Trouble) -> bool {
+    match trouble {
+        Trouble::Database(error) => error.code() == Some(&SqlState::QUERY_CANCELED),
+        Trouble::Row(_) | Trouble::Other(_) | Trouble::Moved(_) => false,
+    }
+}
+
+/// Refuses a call that could not be undone, although its rows are kept.
+async fn reversible(client: &Object, mark: &Mark) -> Result<(), Trouble> {
+    if let Some(right) = rights::lacking(client, &mark.call).await?.first() {
+        return Err(Trouble::Other(format!(
+            "the call could not be undone, so nothing was changed: that needs the right to `{right}`, \
+             which its administrator has not granted to the account of the tools"
+        )));
+    }
+    trial::tried(client, &mark.call).await
 }
 
 /// A tool's statement.
