@@ -85,12 +85,8 @@ impl Prepare {
         out.line(format!("system `{name}` is prepared: calls are recorded in it"));
         for line in &kept {
             let line = one_line(line);
-            // SQLite names tables; PostgreSQL says what is kept, and what would let the account around it.
-            out.line(visible(&if postgres {
-                format!("  {line}")
-            } else {
-                format!("  keeps rows of {line}")
-            }));
+            // What is kept, what is left out, and what would let the account around it.
+            out.line(visible(&format!("  {line}")));
         }
         Ok(())
     }

@@ -29,6 +29,7 @@ mod reach;
 mod rehearsal;
 mod sqlite;
 mod sqlite_attacks;
+mod sqlite_modules;
 #[path = "../../../sql/tests/it/statements.rs"]
 mod statements;
 mod upstream;

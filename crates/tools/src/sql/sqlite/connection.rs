@@ -178,6 +178,9 @@ pub(super) struct Access {
     /// Tables that SQLite looks into for foreign keys while rows change. The statement's text names none of
     /// them beyond its tool: its classification saw to that.
     pub(super) linked: BTreeSet<String>,
+    /// Tables in which virtual tables (full text, ranges) keep what they hold, as far as the statement may reach such a
+    /// one. Their modules read and write them by statements of their own; no text of a tool comes so far.
+    pub(super) shadows: BTreeSet<String>,
     /// Whether it may change rows.
     pub(super) write: bool,
     /// Whether it may change the schema.
@@ -189,6 +192,8 @@ impl Access {
         let listed = |name: &str| self.tables.contains(&name.to_ascii_lowercase());
         let along = |name: &str| self.cascades.contains(&name.to_ascii_lowercase());
         let system = |name: &str| name.to_ascii_lowercase().starts_with("sqlite_");
+        let shadow = |name: &str| self.shadows.contains(&name.to_ascii_lowercase());
+        let modules = !self.shadows.is_empty();
         // A view that the statement names reads what it stands on; a trigger does what its author wrote.
         let through = context.accessor.is_some_and(|name| self.write || listed(name));
         // INVARIANT: the journal is out of reach, whatever is listed and whoever wrote it. A trigger of the
@@ -205,6 +210,8 @@ impl Access {
             AuthAction::Read { table_name, .. } => {
                 listed(table_name)
                     || through
+                    || shadow(table_name)
+                    || (modules && table_name == "sqlite_stat1")
                     || matches!(table_name, "json_each" | "json_tree" | "jsonb_each" | "jsonb_tree")
                     || (self.write
                         && (along(table_name) || self.linked.contains(&table_name.to_ascii_lowercase())))
@@ -213,11 +220,14 @@ impl Access {
             AuthAction::Insert { table_name }
             | AuthAction::Delete { table_name }
             | AuthAction::Update { table_name, .. } => {
-                self.write
-                    && (listed(table_name)
-                        || along(table_name)
-                        || through
-                        || (self.schema && system(table_name)))
+                // Some modules compile what they would write with as soon as they are opened, by a read as well; on a
+                // connection that reads it cannot be run.
+                shadow(table_name)
+                    || self.write
+                        && (listed(table_name)
+                            || along(table_name)
+                            || through
+                            || (self.schema && system(table_name)))
             }
             AuthAction::CreateIndex { table_name, .. }
             | AuthAction::CreateTable { table_name }
@@ -227,7 +237,9 @@ impl Access {
             AuthAction::DropTrigger { .. } | AuthAction::DropView { .. } | AuthAction::Reindex { .. } => {
                 self.schema
             }
-            // Pragmas, transaction control, attached files, virtual tables, temporary objects, views and
+            // Modules look whether others changed the file, and how large its pages are.
+            AuthAction::Pragma { pragma_name: "data_version" | "page_size", pragma_value: None } => modules,
+            // Other pragmas, transaction control, attached files, virtual tables, temporary objects, views and
             // triggers (code that later statements would run), and whatever SQLite learns next.
             _ => false,
         }
@@ -262,11 +274,12 @@ pub(super) fn limit(connection: &mut Connection, access: Access, timeout: Durati
     }))
 }
 
-/// Switches off triggers and foreign keys, for a connection that is closed afterwards.
+/// Switches off triggers, foreign keys and checks, for a connection that is closed afterwards: rows go back as they
+/// were, also one that breaks a check because it was there before it, or came while checks were off.
 pub(super) fn raw(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
-    Ok(())
+    connection.pragma_update(None, "ignore_check_constraints", true)
 }
 
 /// Puts only a limit of time on what follows.

@@ -151,7 +151,7 @@ fn read_cell(rest: &mut &[u8]) -> Option<Cell> {
 }
 
 /// What a table looks like, as far as its kept rows depend on it. Kept beside them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Shape {
     /// Its columns but for the generated ones, in their order.
     pub(super) columns: Vec<String>,
@@ -159,20 +159,36 @@ pub(super) struct Shape {
     pub(super) key: Vec<usize>,
     /// The name under which a rowid is read that no column shows.
     pub(super) rowid: Option<String>,
+    /// The collations under which the primary key compares, in its order, where its index has one; they need not be
+    /// those of its columns. Read anew each time.
+    #[serde(skip)]
+    pub(super) collations: Vec<String>,
 }
 
 impl Shape {
+    /// Whether rows that were kept with the other shape are rows of this one.
+    pub(super) fn fits(&self, other: &Self) -> bool {
+        self.columns == other.columns && self.key == other.key && self.rowid == other.rowid
+    }
+
     /// The columns of the primary key, as a condition with placeholders from `?1`.
     pub(super) fn by_key(&self) -> String {
         let key = self.key.iter().filter_map(|at| self.columns.get(*at)).enumerate();
-        let pairs: Vec<_> =
-            key.map(|(at, column)| format!("{} = ?{}", quoted(column), at.saturating_add(1))).collect();
-        pairs.join(" AND ")
+        let pairs = key.map(|(at, column)| {
+            let collation = self.collations.get(at).map(|name| format!(" COLLATE {}", quoted(name)));
+            format!("{} = ?{}{}", quoted(column), at.saturating_add(1), collation.unwrap_or_default())
+        });
+        pairs.collect::<Vec<_>>().join(" AND ")
     }
 
     /// The values of the primary key.
     pub(super) fn key_of<'r>(&self, row: &'r Row) -> Vec<&'r Cell> {
         self.key.iter().filter_map(|at| row.cells.get(*at)).collect()
+    }
+
+    /// Whether all of these columns (in lower case) are kept.
+    pub(super) fn has(&self, columns: &[String]) -> bool {
+        columns.iter().all(|column| self.columns.iter().any(|kept| kept.eq_ignore_ascii_case(column)))
     }
 
     /// The values of these columns (in lower case). None where one of them is generated.
@@ -211,8 +227,8 @@ impl Shape {
 enum Known {
     /// By its rowid, which this name stands for.
     Rowid(String),
-    /// By the values of its primary key, each compared under this collation.
-    Key(Vec<String>),
+    /// By the values of its primary key.
+    Key,
     /// Every name of the rowid is that of another column.
     Not,
 }
@@ -224,13 +240,15 @@ pub(super) struct Layout {
     /// Where the columns of the shape stand among all of the table's.
     at: Vec<i32>,
     known: Known,
+    /// Columns of the shape that may not be NULL, although a row may be that was there before they said so.
+    required: Vec<usize>,
 }
 
 /// Every ordinary table of the file, by its name in lower case.
 pub(super) fn layouts(connection: &Connection) -> rusqlite::Result<BTreeMap<String, Layout>> {
     let mut statement = connection.prepare_cached(
         "SELECT lower(l.name), l.wr, c.cid, c.name, c.pk, c.hidden,
-                c.pk > 0 AND EXISTS (SELECT 1 FROM pragma_index_list(l.name, 'main') WHERE origin = 'pk')
+                c.pk > 0 AND EXISTS (SELECT 1 FROM pragma_index_list(l.name, 'main') WHERE origin = 'pk'), c.\"notnull\"
            FROM pragma_table_list AS l, pragma_table_xinfo(l.name, 'main') AS c
           WHERE l.schema = 'main' AND l.type = 'table' ORDER BY l.name, c.cid",
     )?;
@@ -249,6 +267,9 @@ pub(super) fn layouts(connection: &Connection) -> rusqlite::Result<BTreeMap<Stri
         if rank > 0 {
             table.key.push((rank, table.columns.len()));
             table.key_index |= row.get::<_, bool>(6)?;
+        }
+        if row.get(7)? {
+            table.required.push(table.columns.len());
         }
         table.columns.push((row.get(2)?, name));
     }
@@ -273,6 +294,8 @@ struct Table {
     key: Vec<(i64, usize)>,
     /// Whether the key has an index: otherwise it is the rowid itself.
     key_index: bool,
+    /// Where columns that may not be NULL stand in `columns`.
+    required: Vec<usize>,
 }
 
 impl Table {
@@ -281,8 +304,9 @@ impl Table {
         let key: Vec<usize> = self.key.iter().map(|(_, at)| *at).collect();
         let (mut rowid, mut known) = (None, Known::Not);
         let alias = ["rowid", "_rowid_", "oid"].into_iter().find(|a| self.names.iter().all(|n| n != a));
+        let collations = collations(connection, name)?;
         if self.without_rowid {
-            known = Known::Key(collations(connection, name)?);
+            known = Known::Key;
         } else if let ([only], false) = (key.as_slice(), self.key_index)
             && let Some((_, column)) = self.columns.get(*only)
         {
@@ -292,11 +316,11 @@ impl Table {
             known = Known::Rowid(alias.to_owned());
         }
         let (at, columns) = self.columns.into_iter().unzip();
-        Ok(Layout { shape: Shape { columns, key, rowid }, at, known })
+        Ok(Layout { shape: Shape { columns, key, rowid, collations }, at, known, required: self.required })
     }
 }
 
-/// The collations of the columns of the primary key of a table without rowid, in the order of the key.
+/// The collations of the columns of the primary key, in the order of the key, where it has an index.
 fn collations(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare_cached(
         "SELECT upper(x.coll) FROM pragma_index_list(?1, 'main') AS i, pragma_index_xinfo(i.name, 'main') AS x
@@ -491,7 +515,7 @@ impl Images {
             let shape = &layout.shape;
             let condition = match &layout.known {
                 Known::Rowid(alias) => format!("{alias} = ?1"),
-                Known::Key(_) => shape.by_key(),
+                Known::Key => shape.by_key(),
                 Known::Not => return Err(Trouble::Argument(hidden(name))),
             };
             let sql = format!("SELECT {} FROM {} WHERE {condition}", shape.listed(), quoted(name));
@@ -517,6 +541,13 @@ impl Images {
                 if bytes > self.bytes_max {
                     return Err(Trouble::Argument(too_many(self.bytes_max)));
                 }
+                let null =
+                    |at: &usize| before.row.as_ref().and_then(|r| r.cells.get(*at)) == Some(&Cell::Null);
+                if layout.required.iter().any(null) {
+                    return Err(Trouble::Argument(format!(
+                        "a row of `{name}` has NULL where its table allows none any more, so that it could not be put back"
+                    )));
+                }
                 keep(name, Change { old: before.row.clone(), new })?;
             }
         }
@@ -541,11 +572,12 @@ impl Layout {
         rowid: i64,
         value: impl Fn(i32) -> rusqlite::Result<Cell>,
     ) -> rusqlite::Result<(Identity, Vec<Cell>)> {
-        let Known::Key(collations) = &self.known else {
+        if self.known != Known::Key {
             return Ok((Identity::Rowid(rowid), Vec::new()));
-        };
+        }
         let at = self.shape.key.iter().filter_map(|at| self.at.get(*at));
         let key = at.map(|at| value(*at)).collect::<rusqlite::Result<Vec<_>>>()?;
+        let collations = self.shape.collations.iter().map(String::as_str).chain(std::iter::repeat("BINARY"));
         let folded = key.iter().zip(collations).map(|(cell, collation)| folded(cell, collation)).collect();
         Ok((Identity::Key(folded), key))
     }

@@ -16,12 +16,12 @@ use super::{
     connection::Writer,
     failed,
     image::{Change, Images},
-    rolled_back, told,
+    interrupted, rolled_back, told,
     undo::{Orphans, Undo},
 };
 use crate::sql::{
     cascade::ActingKey,
-    journal::{Known, Mark, NO_JOURNAL, Shown, Undoing, Undone, elsewhere},
+    journal::{Known, Mark, NO_JOURNAL, Shown, UNDO_PATIENCE, Undoing, Undone, elsewhere, impatient},
     statement::sum,
     tool::Mask,
 };
@@ -86,7 +86,7 @@ impl SqliteDatabase {
                 if !prepared(connection)? {
                     return Err(Trouble::Argument(NOT_PREPARED.into()));
                 }
-                let mut kept = Vec::new();
+                let (mut kept, mut said) = (Vec::new(), Vec::new());
                 for (name, layout) in super::image::layouts(connection)? {
                     if reserved(&name) || name.starts_with("sqlite_") {
                         continue;
@@ -96,13 +96,24 @@ impl SqliteDatabase {
                         return Err(Trouble::Argument(format!("table `{name}` has no primary key")));
                     }
                     if has_key && (named.is_empty() || named.contains(&name)) {
+                        said.push(format!("keeps rows of {name}"));
                         kept.push(name);
                     }
                 }
-                match named.iter().find(|name| !kept.contains(name)) {
-                    Some(missing) => Err(Trouble::Argument(format!("there is no table `{missing}`"))),
-                    None => Ok(kept),
+                for name in named.iter().filter(|name| !kept.contains(name)) {
+                    said.push(match super::schema::kind(connection, name)?.as_deref() {
+                        Some("view") => {
+                            format!("leaves out {name}, a view: the tables behind it are named by themselves")
+                        }
+                        Some("virtual" | "shadow") => {
+                            format!(
+                                "leaves out {name}, of a virtual table: its module alone can write its rows"
+                            )
+                        }
+                        _ => return Err(Trouble::Argument(format!("there is no table `{name}`"))),
+                    });
                 }
+                Ok(said)
             })
         })
         .await
@@ -358,7 +369,21 @@ pub(super) fn keep(connection: &Connection, mark: &Mark, images: &Images) -> Res
     let mut insert = Insert::new(connection, mark)?;
     let mut orphans = Orphans::new(connection)?;
     let shapes = images.shapes();
+    // Whether others refer by now to what the call left there could not be seen.
+    let mut generated = super::schema::foreign_keys(connection)?;
+    generated.retain(|key| {
+        let parent = shapes.get(key.parent.name.as_str());
+        parent.is_some_and(|shape| !shape.has(&key.parent_columns))
+    });
     images.each(connection, |table, change| {
+        if change.new.is_some()
+            && let Some(key) = generated.iter().find(|key| key.parent.name == table)
+        {
+            return Err(Trouble::Argument(format!(
+                "a foreign key of `{}` refers to a generated column of `{table}`, which undo does not look after",
+                key.child
+            )));
+        }
         let stood = |key: &ActingKey| images.stood(&key.parent.name, &key.parent_columns);
         let dangling = match shapes.get(table) {
             Some(shape) => orphans.was(table, shape, &change, stood)?,
@@ -444,11 +469,9 @@ fn undo(
     let call = &undoing.call;
     // Rows go back as they were, not as triggers would have it now; and a foreign key must not take along
     // what refers to a row that is taken out and put back. What refers to nothing afterwards is looked for.
+    let timeout_ms = limits.statement_timeout_ms.saturating_mul(UNDO_PATIENCE);
     let prepared = super::connection::raw(connection).and_then(|()| {
-        super::connection::limit_time(
-            connection,
-            std::time::Duration::from_millis(limits.statement_timeout_ms),
-        )
+        super::connection::limit_time(connection, std::time::Duration::from_millis(timeout_ms))
     });
     if let Err(error) = prepared.and_then(|()| connection.execute_batch("BEGIN IMMEDIATE")) {
         return Err(failed(&Trouble::Sqlite(error)));
@@ -458,6 +481,10 @@ fn undo(
         .and_then(|undo| undo.apply(connection, mark, undoing.on_change, bytes_max, mask));
     let undone = match done {
         Ok(undone) => undone,
+        Err(Trouble::Sqlite(error)) if interrupted(&error) => {
+            let message = impatient(timeout_ms);
+            return Err(rolled_back(connection, ToolError::Failed { message }));
+        }
         Err(trouble) => return Err(rolled_back(connection, failed(&trouble))),
     };
     if let Some(message) = undone.refusal(undoing) {

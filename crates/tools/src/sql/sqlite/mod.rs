@@ -193,17 +193,31 @@ impl SqliteDatabase {
         };
         let statement_timeout_ms = self.limits.statement_timeout_ms.min(self.limits.measure_timeout_ms);
         let limits = SqlLimits { statement_timeout_ms, ..self.limits };
+        // What could not be undone is found out before anybody is asked.
+        let kept = self.journal.as_ref().filter(|_| work.images).map(|settings| settings.bytes_max);
         let task = tokio::task::spawn_blocking(move || {
             let system = |error| MeasureError::System(told(&Trouble::Sqlite(error)));
             let connection = writer.connection().map_err(system)?;
             connection.execute_batch("BEGIN IMMEDIATE").map_err(system)?;
-            let outcome = change(connection, &work, &limits, Recorder::default());
+            let recorder = kept.map_or_else(
+                || Ok(Recorder::default()),
+                |bytes_max| Recorder::keeping(connection, bytes_max).map_err(Trouble::Sqlite),
+            );
+            let outcome = recorder
+                .and_then(|recorder| change(connection, &work, &limits, recorder))
+                .and_then(|(rows, reach, recorder)| {
+                    unlimited(connection)?;
+                    if let Some(images) = recorder.into_images() {
+                        images.each(connection, |_table, _change| Ok(()))?;
+                    }
+                    Ok((rows, reach))
+                });
             let ended = connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok();
             if !ended || unlimited(connection).is_err() || unheard(connection).is_err() {
                 writer.discard();
             }
             match outcome {
-                Ok((_, reach, _)) => Ok(reach),
+                Ok((_, reach)) => Ok(reach),
                 Err(Trouble::Sqlite(error)) if interrupted(&error) => {
                     Err(MeasureError::Limit(format!("it took longer than {statement_timeout_ms} ms")))
                 }
@@ -271,7 +285,9 @@ fn read(
     rows_max: u64,
     limits: &SqlLimits,
 ) -> Result<Rows, Trouble> {
-    let access = Access { tables: work.tables(), ..Access::default() };
+    let tables = work.tables();
+    let shadows = schema::within(connection, &schema::shadows(connection)?, &tables)?;
+    let access = Access { tables, shadows, ..Access::default() };
     limit(connection, access, Duration::from_millis(limits.statement_timeout_ms))?;
     let statement = &work.statement;
     let mut prepared = connection.prepare(&statement.text)?;
@@ -387,10 +403,13 @@ fn change(
             whole.insert(table.to_string(), u64::try_from(rows).unwrap_or(0));
         }
     }
+    let shadows = schema::shadows(connection)?;
     let access = Access {
         tables: work.tables(),
         cascades: cascades.clone(),
         linked: schema::linked(connection)?,
+        // A trigger may write to any virtual table.
+        shadows: shadows.keys().cloned().collect(),
         write: true,
         schema: statement.categories.contains(&Category::Schema),
     };
@@ -421,15 +440,18 @@ fn change(
         )));
     }
     let (mut per_table, direct) = recorder.counts();
-    // Rows of virtual tables are not told one by one: the rest is the target's.
+    // Rows of virtual tables are not told one by one: the rest is theirs, and otherwise the target's. What such a
+    // table's module writes for it elsewhere is told, and is no row of anybody's.
     let rest = total.saturating_sub(sum(&per_table));
+    let owner = per_table.keys().find_map(|table| shadows.get(table)).cloned();
+    let target = owner.or_else(|| statement.writes.first().map(|target| target.name.clone()));
     if rest > 0
-        && let Some(target) = statement.writes.first()
+        && let Some(target) = target
     {
-        let count = per_table.entry(target.name.clone()).or_insert(0);
-        *count = count.saturating_add(rest);
         recorder
             .incomplete(&format!("the rows of `{target}` cannot be kept for undo: it is no ordinary table"));
+        let count = per_table.entry(target).or_insert(0);
+        *count = count.saturating_add(rest);
     }
     let cascading = if whole.is_empty() {
         sum(&per_table).saturating_sub(rest).saturating_sub(direct)
@@ -441,6 +463,7 @@ fn change(
         }
         along
     };
+    per_table.retain(|table, _| !shadows.contains_key(table));
     tables.extend(cascades);
     let reach = Reach {
         rows: sum(&per_table),
@@ -521,8 +544,16 @@ fn measure(
         Sizing::None => {}
         Sizing::Unknown(why) => return Err(Trouble::Argument(why.clone())),
         Sizing::Query(query) => {
-            if schema::is_view(connection, &query.target.name)? {
-                return Err(Trouble::Argument(format!("`{}` is a view", query.target)));
+            match schema::kind(connection, &query.target.name)?.as_deref() {
+                Some("view") => return Err(Trouble::Argument(format!("`{}` is a view", query.target))),
+                Some("virtual") if work.images => {
+                    return Err(Trouble::Argument(format!(
+                        "the rows of `{}` cannot be kept for undo: it is a virtual table; a tool that writes it must \
+                         not be `reversible`",
+                        query.target
+                    )));
+                }
+                _ => {}
             }
             reach.exact = query.exact;
             replaces |= query.verb != Verb::Delete && schema::may_replace(connection, &query.target.name)?;

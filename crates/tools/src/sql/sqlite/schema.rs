@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_sql::{Action, TableRef};
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::sql::cascade::{ActingKey, Fit, Traits};
 
@@ -191,6 +191,39 @@ pub(super) fn may_replace(connection: &Connection, table: &str) -> rusqlite::Res
         "SELECT count(*) FROM main.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?1) AND lower(sql) LIKE '%replace%'",
     )?;
     statement.query_row([table], |row| row.get::<_, i64>(0)).map(|n| n > 0)
+}
+
+/// The tables in which virtual tables keep what they hold, by name in lower case, each with the virtual table.
+pub(super) fn shadows(connection: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT lower(s.name), lower(v.name) FROM pragma_table_list AS s, pragma_table_list AS v
+          WHERE s.schema = 'main' AND s.type = 'shadow' AND v.schema = 'main' AND v.type = 'virtual'
+            AND lower(substr(s.name, 1, length(v.name) + 1)) = lower(v.name) || '_'",
+    )?;
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Those of these shadow tables that a statement on these tables may reach: by a virtual table that is among them, or
+/// behind a view.
+pub(super) fn within(
+    connection: &Connection,
+    shadows: &BTreeMap<String, String>,
+    tables: &BTreeSet<String>,
+) -> rusqlite::Result<BTreeSet<String>> {
+    let mut views = false;
+    if !shadows.is_empty() {
+        for table in tables {
+            views |= is_view(connection, table)?;
+        }
+    }
+    let within = shadows.iter().filter(|(_, owner)| views || tables.contains(*owner));
+    Ok(within.map(|(shadow, _)| shadow.clone()).collect())
+}
+
+/// What goes by a name: `table`, `view`, `virtual` or `shadow`.
+pub(super) fn kind(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT type FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?1)";
+    connection.query_row(sql, [name], |row| row.get(0)).optional()
 }
 
 /// Whether rows that go from this view go elsewhere: it is a view, and only a trigger can write it.

@@ -76,13 +76,14 @@ impl Undo {
                 "no rows are kept of call `{call}`: its tool is not reversible, or the retention is over"
             ));
         };
-        let shapes: BTreeMap<String, Shape> =
+        let mut shapes: BTreeMap<String, Shape> =
             serde_json::from_str(&tables).map_err(|_invalid| broken(call))?;
-        let now = layouts(connection)?;
-        for (table, shape) in &shapes {
-            if now.get(table).is_none_or(|layout| layout.shape != *shape) {
+        let mut now = layouts(connection)?;
+        for (table, shape) in &mut shapes {
+            let Some(layout) = now.remove(table).filter(|layout| layout.shape.fits(shape)) else {
                 return refuse(format!("the columns of table `{table}` changed since call `{call}`"));
-            }
+            };
+            *shape = layout.shape;
         }
         let mut statement = connection
             .prepare("SELECT tbl, old, new, dangling FROM countersign_image WHERE call = ?1 ORDER BY seq")?;
