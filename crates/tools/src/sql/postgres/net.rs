@@ -129,7 +129,9 @@ mod tests {
     fn state(text: &str) -> Option<State> {
         let key = text.chars().next()?;
         let place = i64::from(u32::from(key.to_ascii_lowercase()));
-        let number = text.bytes().fold(0, |number, byte| number * 256 + usize::from(byte));
+        let number = text
+            .bytes()
+            .fold(0_usize, |number, byte| number.saturating_mul(256).saturating_add(usize::from(byte)));
         Some(State { number, digest: text.into(), key: key.into(), place })
     }
 
