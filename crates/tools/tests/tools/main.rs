@@ -21,6 +21,7 @@ mod postgres_attacks;
 mod postgres_awkward;
 mod postgres_crash;
 mod postgres_identity;
+mod postgres_odd;
 mod postgres_promise;
 mod postgres_schemas;
 mod postgres_triggers;
