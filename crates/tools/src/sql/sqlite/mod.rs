@@ -430,6 +430,7 @@ fn change(
         collect(&mut prepared, u64::MAX, limits)?
     };
     let total = connection.total_changes().saturating_sub(before);
+    let changed = connection.changes();
     unlimited(connection)?;
     unheard(connection)?;
     let mut recorder = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
@@ -440,21 +441,42 @@ fn change(
         )));
     }
     let (mut per_table, direct) = recorder.counts();
-    // Rows of virtual tables are not told one by one: the rest is theirs, and otherwise the target's. What such a
-    // table's module writes for it elsewhere is told, and is no row of anybody's.
-    let rest = total.saturating_sub(sum(&per_table));
-    let owner = per_table.keys().find_map(|table| shadows.get(table)).cloned();
-    let target = owner.or_else(|| statement.writes.first().map(|target| target.name.clone()));
+    // Rows of virtual tables are not told one by one. Of the one that is named SQLite says how many changed; of one
+    // that a trigger writes to, what its module writes elsewhere for it counts in its place, which is no fewer.
+    let told = sum(&per_table);
+    let rest = total.saturating_sub(told);
+    let mut behind: BTreeMap<&String, u64> = BTreeMap::new();
+    for (table, rows) in &per_table {
+        if let Some(owner) = shadows.get(table) {
+            let known = behind.entry(owner).or_insert(0);
+            *known = known.saturating_add(*rows);
+        }
+    }
+    per_table.retain(|table, _| !shadows.contains_key(table));
+    let target = statement.writes.first().map(|target| target.name.clone());
+    let named = target.as_ref().filter(|target| shadows.values().any(|owner| owner == *target));
+    if let Some(named) = named {
+        per_table.insert(named.clone(), changed);
+    } else if let Some(first) = behind.keys().next().map(|owner| (*owner).clone()) {
+        for (owner, rows) in behind {
+            per_table.insert(owner.clone(), rows);
+        }
+        let known = per_table.entry(first).or_insert(0);
+        *known = known.saturating_add(rest);
+    } else if rest > 0
+        && let Some(target) = &target
+    {
+        let count = per_table.entry(target.clone()).or_insert(0);
+        *count = count.saturating_add(rest);
+    }
     if rest > 0
         && let Some(target) = target
     {
         recorder
             .incomplete(&format!("the rows of `{target}` cannot be kept for undo: it is no ordinary table"));
-        let count = per_table.entry(target).or_insert(0);
-        *count = count.saturating_add(rest);
     }
     let cascading = if whole.is_empty() {
-        sum(&per_table).saturating_sub(rest).saturating_sub(direct)
+        told.saturating_sub(direct)
     } else {
         let along: u64 = per_table.iter().filter(|(t, _)| !whole.contains_key(*t)).map(|(_, n)| *n).sum();
         for (table, count) in whole {
@@ -463,7 +485,6 @@ fn change(
         }
         along
     };
-    per_table.retain(|table, _| !shadows.contains_key(table));
     tables.extend(cascades);
     let reach = Reach {
         rows: sum(&per_table),
