@@ -180,6 +180,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         origins: config.server.allowed_origins.clone(),
         hold: config.server.hold,
         wait: config.server.wait,
+        refusals: config.server.refusals,
         message_bytes_max: config.server.body_bytes_max,
         message_timeout: config.server.request_timeout,
         resource_metadata: metadata.clone(),

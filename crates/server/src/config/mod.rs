@@ -37,7 +37,8 @@ pub use principal::{AgentConfig, PersonConfig};
 pub use problem::{Problem, Problems};
 pub use secret::{SecretFault, SecretSource, read_file};
 pub use settings::{
-    JwksPlace, LimitsConfig, LogConfig, OauthConfig, ServerConfig, StoreConfig, StorePlace, TelemetryConfig,
+    JwksPlace, LimitsConfig, LogConfig, OauthConfig, Refusals, ServerConfig, StoreConfig, StorePlace,
+    TelemetryConfig,
 };
 pub use system::SystemConfig;
 pub use tool::ToolConfig;

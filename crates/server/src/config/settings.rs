@@ -36,6 +36,8 @@ pub struct ServerConfig {
     pub hold: Duration,
     /// The longest that a call waits for people before it is answered as pending.
     pub wait: Duration,
+    /// How an MCP call that was not performed is marked.
+    pub refusals: Refusals,
     /// The longest that a request may take, waiting for people not counted.
     pub request_timeout: Duration,
     /// The longest that stopping waits for calls under way.
@@ -140,6 +142,16 @@ pub struct TelemetryConfig {
     pub service_name: String,
 }
 
+/// How an MCP call that was not performed is marked. What the answer says, and what was decided, is the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Refusals {
+    /// As an error, as the protocol has it for what a tool did not do.
+    #[default]
+    Error,
+    /// As a result like any other, for clients that give up after a tool's second error.
+    Text,
+}
+
 pub(super) fn server(mut section: Section<'_, '_>) -> Option<ServerConfig> {
     let listen = section.defaulted(
         "listen",
@@ -156,6 +168,8 @@ pub(super) fn server(mut section: Section<'_, '_>) -> Option<ServerConfig> {
     let body_bytes_max = section.defaulted("body_bytes_max", integer(1_024..=64 * 1024 * 1024));
     let hold = section.defaulted("hold_ms", integer(0..=600_000));
     let wait = section.defaulted("wait_ms", integer(0..=600_000));
+    let refusals =
+        section.defaulted("refusals", word(&[("error", Refusals::Error), ("text", Refusals::Text)]));
     let request_timeout = section.defaulted("request_timeout_ms", integer(100..=600_000));
     let shutdown = section.defaulted("shutdown_ms", integer(0..=600_000));
     let connections_max = section.defaulted("connections_max", integer(1..=1_000_000));
@@ -172,6 +186,7 @@ pub(super) fn server(mut section: Section<'_, '_>) -> Option<ServerConfig> {
         body_bytes_max: usize::try_from(body_bytes_max?).ok()?,
         hold: Duration::from_millis(hold?.min(wait?)),
         wait: Duration::from_millis(wait?),
+        refusals: refusals?,
         request_timeout: Duration::from_millis(request_timeout?),
         shutdown: Duration::from_millis(shutdown?),
         connections_max: usize::try_from(connections_max?).ok()?,

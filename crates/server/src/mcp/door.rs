@@ -78,6 +78,11 @@ impl Door {
         self.app.requester(&self.who, key, self.transport.as_str(), client.as_deref()).await
     }
 
+    /// An answer as this server tells it.
+    fn told(&self, answer: &Answer) -> CallToolResult {
+        outcome::result(answer, self.settings.refusals)
+    }
+
     /// Our own tool.
     async fn await_request(
         &self,
@@ -87,7 +92,7 @@ impl Door {
     ) -> CallToolResult {
         let (approval, asked) = match awaited(arguments.unwrap_or_default()) {
             Ok(awaited) => awaited,
-            Err(refusal) => return outcome::refused(refusal),
+            Err(refusal) => return outcome::refused(refusal, self.settings.refusals),
         };
         let answer = match self.app.fetch(&self.who, &approval).await {
             Answer::Pending(pending) => {
@@ -96,7 +101,7 @@ impl Door {
             }
             answer @ (Answer::Done(_) | Answer::Refused(_)) => answer,
         };
-        outcome::result(&answer)
+        self.told(&answer)
     }
 
     /// Answers a call that waits for people, as the client can take it.
@@ -108,14 +113,14 @@ impl Door {
         context: &RequestContext<RoleServer>,
         arrived: Instant,
     ) -> Result<CallToolResponse, ErrorData> {
-        let Answer::Pending(pending) = answer else { return Ok(outcome::result(&answer).into()) };
+        let Answer::Pending(pending) = answer else { return Ok(self.told(&answer).into()) };
         let modern = is_modern(context);
         let tasks = modern && context.client_capabilities().is_some_and(|client| client.supports_tasks());
         if tasks && rounds == 0 {
             return match self.app.request(&self.who, &pending.approval).await {
                 Ok(record) => Ok(CreateTaskResult::new(task::of(&record, &Answer::Pending(pending))).into()),
                 // The call is parked all the same, and the agent is told so in the plain form.
-                Err(_unreadable) => Ok(outcome::result(&Answer::Pending(pending)).into()),
+                Err(_unreadable) => Ok(self.told(&Answer::Pending(pending)).into()),
             };
         }
         let limit = waiting::hold_limit(&self.settings, context, arrived);
@@ -130,7 +135,7 @@ impl Door {
                 return Ok(again.into());
             }
         }
-        Ok(outcome::result(&answer).into())
+        Ok(self.told(&answer).into())
     }
 
     /// What is offered, by name and version: changes whenever the list does.
@@ -249,7 +254,7 @@ impl ServerHandler for Door {
     ) -> Result<GetTaskResult, ErrorData> {
         let record = self.task(&request.task_id).await?;
         let answer = Box::pin(self.app.fetch(&self.who, &record.request.id)).await;
-        task::detailed(&record, &answer).map(GetTaskResult::new)
+        task::detailed(&record, &answer, self.settings.refusals).map(GetTaskResult::new)
     }
 
     /// No task ever asks its client for input.
@@ -316,7 +321,7 @@ impl Door {
         }
         let requester = match self.requester(&context).await {
             Ok(requester) => requester,
-            Err(refusal) => return Ok(outcome::refused(refusal).into()),
+            Err(refusal) => return Ok(outcome::refused(refusal, self.settings.refusals).into()),
         };
         let arguments = Value::Object(request.arguments.clone().unwrap_or_default());
         let answer = self.app.call(&self.who, &requester, &request.name, arguments).await;

@@ -55,6 +55,7 @@ pub use self::{
 };
 #[cfg(doc)]
 use crate::app::App;
+use crate::config::Refusals;
 
 /// The revisions that are served, oldest first.
 pub const REVISIONS: &[ProtocolVersion] =
@@ -82,6 +83,8 @@ pub struct Settings {
     pub hold: Duration,
     /// The same for a client that asked for progress, and so hears meanwhile that it waits; `hold` is at most this.
     pub wait: Duration,
+    /// How an answer that no call was performed for is marked.
+    pub refusals: Refusals,
     /// How often a client that asked for progress hears that the wait goes on.
     pub beat: Duration,
     /// The largest message, in bytes.
@@ -105,6 +108,7 @@ impl Settings {
             origins: Vec::new(),
             hold: Duration::from_secs(3),
             wait: Duration::from_secs(20),
+            refusals: Refusals::Error,
             beat: Duration::from_secs(1),
             message_bytes_max: 256 * 1024,
             message_timeout: Duration::from_secs(30),

@@ -6,11 +6,14 @@ use rmcp::model::{CallToolResult, ContentBlock, ErrorData, JsonObject, MetaObjec
 use serde_json::{Value, json};
 
 use super::tools::AWAIT;
-use crate::answer::{answer_json, timestamp};
+use crate::{
+    answer::{answer_json, timestamp},
+    config::Refusals,
+};
 
 /// The result for the agent. Only a performed call has the tool's own reply; everything else is the one JSON
 /// form of an answer. Waiting is no error.
-pub(super) fn result(answer: &Answer) -> CallToolResult {
+pub(super) fn result(answer: &Answer, refusals: Refusals) -> CallToolResult {
     match answer {
         Answer::Done(done) => {
             let mut meta = JsonObject::new();
@@ -21,13 +24,16 @@ pub(super) fn result(answer: &Answer) -> CallToolResult {
             performed(&done.reply).with_meta(Some(MetaObject::from(meta)))
         }
         Answer::Pending(pending) => CallToolResult::structured(waiting(answer, pending)),
-        Answer::Refused(_) => CallToolResult::structured_error(answer_json(answer)),
+        Answer::Refused(_) => match refusals {
+            Refusals::Error => CallToolResult::structured_error(answer_json(answer)),
+            Refusals::Text => CallToolResult::structured(answer_json(answer)),
+        },
     }
 }
 
 /// A refusal that no call led to.
-pub(super) fn refused(refusal: Refusal) -> CallToolResult {
-    result(&Answer::Refused(countersign_gate::Refused { call: None, approval: None, refusal }))
+pub(super) fn refused(refusal: Refusal, refusals: Refusals) -> CallToolResult {
+    result(&Answer::Refused(countersign_gate::Refused { call: None, approval: None, refusal }), refusals)
 }
 
 /// A tool that does not exist for this agent is an error of the protocol, with the recorded refusal as data.
@@ -126,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_wait_is_no_error_and_names_what_to_do() {
-        let result = result(&Answer::Pending(pending()));
+        let result = result(&Answer::Pending(pending()), Refusals::Error);
         assert_eq!(result.is_error, Some(false));
         let form = result.structured_content.unwrap();
         assert_eq!(form["status"], "pending");
@@ -138,20 +144,20 @@ mod tests {
     #[test]
     fn a_refusal_is_an_error_that_the_agent_reads() {
         let refusal = Refusal::new(Code::DeniedByPolicy, "forbidden").help("do not");
-        let result = result(&Answer::Refused(Refused { call: None, approval: None, refusal }));
-        assert_eq!(result.is_error, Some(true));
-        assert_eq!(result.structured_content.unwrap()["code"], "R004");
+        let answer = Answer::Refused(Refused { call: None, approval: None, refusal });
+        let error = result(&answer, Refusals::Error);
+        assert_eq!(error.is_error, Some(true));
+        assert_eq!(error.structured_content.as_ref().unwrap()["code"], "R004");
+        let text = result(&answer, Refusals::Text);
+        assert_eq!(text.is_error, Some(false));
+        assert_eq!((text.content, text.structured_content), (error.content, error.structured_content));
     }
 
     #[test]
     fn a_reply_is_given_as_it_is_and_an_upstream_s_content_as_content() {
         let done = |reply| {
-            result(&Answer::Done(Done {
-                call: CallId::parse("call-1").unwrap(),
-                approval: None,
-                reply,
-                rows: 1,
-            }))
+            let done = Done { call: CallId::parse("call-1").unwrap(), approval: None, reply, rows: 1 };
+            result(&Answer::Done(done), Refusals::Text)
         };
         let rows = done(json!({ "rows": [1] }));
         assert_eq!(rows.structured_content, Some(json!({ "rows": [1] })));
@@ -164,6 +170,8 @@ mod tests {
         // A reply of one's own that only looks like it stays what it is.
         let own = done(json!({ "content": "x" }));
         assert_eq!(own.structured_content, Some(json!({ "content": "x" })));
+        // An upstream's own error is no refusal of ours.
+        assert_eq!(done(json!({ "content": [], "isError": true })).is_error, Some(true));
     }
 
     #[test]

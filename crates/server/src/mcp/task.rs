@@ -15,7 +15,7 @@ use rmcp::model::{DetailedTask, ErrorData, JsonObject, Task, TaskPayload, TaskSt
 use serde_json::Value;
 
 use super::outcome;
-use crate::answer::timestamp;
+use crate::{answer::timestamp, config::Refusals};
 
 /// How often a client should look, in milliseconds.
 const POLL_MS: u64 = 2_000;
@@ -38,7 +38,11 @@ pub(super) fn of(record: &ApprovalRecord, answer: &Answer) -> Task {
 ///
 /// # Errors
 /// The fault that keeps us from saying: the ledger's, or our own.
-pub(super) fn detailed(record: &ApprovalRecord, answer: &Answer) -> Result<DetailedTask, ErrorData> {
+pub(super) fn detailed(
+    record: &ApprovalRecord,
+    answer: &Answer,
+    refusals: Refusals,
+) -> Result<DetailedTask, ErrorData> {
     let payload = match answer {
         Answer::Pending(_) => TaskPayload::Working,
         Answer::Refused(refused)
@@ -50,14 +54,14 @@ pub(super) fn detailed(record: &ApprovalRecord, answer: &Answer) -> Result<Detai
             return Err(ErrorData::internal_error(refused.refusal.message.clone(), None));
         }
         // A refusal is the result of the call, and the task that waited for it is completed.
-        Answer::Done(_) | Answer::Refused(_) => TaskPayload::Completed { result: result(answer)? },
+        Answer::Done(_) | Answer::Refused(_) => TaskPayload::Completed { result: result(answer, refusals)? },
     };
     Ok(DetailedTask::new(of(record, answer), payload))
 }
 
 /// What the call itself would have answered.
-fn result(answer: &Answer) -> Result<JsonObject, ErrorData> {
-    match serde_json::to_value(outcome::result(answer)) {
+fn result(answer: &Answer, refusals: Refusals) -> Result<JsonObject, ErrorData> {
+    match serde_json::to_value(outcome::result(answer, refusals)) {
         Ok(Value::Object(result)) => Ok(result),
         Ok(_) | Err(_) => Err(ErrorData::internal_error("the result cannot be written", None)),
     }

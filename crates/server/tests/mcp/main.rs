@@ -16,6 +16,8 @@ mod place;
 #[cfg(test)]
 mod program;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod sessions;
 #[cfg(test)]
 mod stdio;

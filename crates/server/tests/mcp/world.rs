@@ -152,12 +152,16 @@ impl World {
         Self::prepare_on(Place::sqlite()).await
     }
 
-    /// The server, which holds calls that wait for people so long: without progress, and with it.
-    pub(crate) async fn holding(hold_ms: u32, wait_ms: u32) -> Self {
-        let mut world =
-            Self::prepare_with(Place::sqlite(), &format!("hold_ms = {hold_ms}\nwait_ms = {wait_ms}")).await;
+    /// The server with settings of its own.
+    pub(crate) async fn with(server: &str) -> Self {
+        let mut world = Self::prepare_with(Place::sqlite(), server).await;
         world.serve().await;
         world
+    }
+
+    /// The server, which holds calls that wait for people so long: without progress, and with it.
+    pub(crate) async fn holding(hold_ms: u32, wait_ms: u32) -> Self {
+        Self::with(&format!("hold_ms = {hold_ms}\nwait_ms = {wait_ms}")).await
     }
 
     /// The folder alone, with its ledger in a place.
