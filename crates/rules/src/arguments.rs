@@ -136,23 +136,16 @@ pub fn without_nulls(schema: &Value, arguments: Value) -> Value {
 }
 
 fn emptied(root: &Value, schema: &Value, value: Value, depth: usize) -> Value {
-    let schema = resolved(root, schema, depth);
-    if depth >= NULL_DEPTH_MAX || !value.is_object() {
+    if depth >= NULL_DEPTH_MAX {
         return value;
     }
     let Value::Object(members) = value else { return value };
-    let required: Vec<&str> = schema
-        .get("required")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
+    let schema = resolved(root, schema, depth);
     let kept = members.into_iter().filter_map(|(name, member)| {
         let Some(property) = schema.get("properties").and_then(|all| all.get(&name)) else {
             return Some((name, member));
         };
-        let gone = member.is_null() && !required.contains(&name.as_str()) && !takes_null(root, property, 0);
+        let gone = member.is_null() && !requires(schema, &name) && !takes_null(root, property, 0);
         (!gone).then(|| (name, emptied(root, property, member, depth.saturating_add(1))))
     });
     Value::Object(kept.collect())
@@ -186,6 +179,19 @@ fn resolved<'a>(root: &'a Value, schema: &'a Value, depth: usize) -> &'a Value {
         Some(target) if depth < NULL_DEPTH_MAX => resolved(root, target, depth.saturating_add(1)),
         _ => schema,
     }
+}
+
+/// The properties that the schema of an object names, with their schemas.
+pub fn properties(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    let named = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    named.map(|(name, property)| (name.as_str(), property))
+}
+
+/// Whether the schema of an object says that a property must be given.
+#[must_use]
+pub fn requires(schema: &Value, name: &str) -> bool {
+    let names = schema.get("required").and_then(Value::as_array);
+    names.is_some_and(|names| names.iter().any(|required| required.as_str() == Some(name)))
 }
 
 /// A compiled schema of a tool's result.

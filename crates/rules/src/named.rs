@@ -19,7 +19,9 @@ use core::ops::Range;
 use serde_json::{Map, Value};
 
 use crate::{
+    arguments::properties,
     category,
+    effect::Effect,
     policy::AgentSpec,
     schema::{CALL, CATEGORY, Untyped},
     slice::Scope,
@@ -170,7 +172,8 @@ impl Reading<'_, '_> {
     fn path(&mut self, path: &[String], asked: bool) {
         let Some((root, names)) = path.split_first() else { return };
         match root.as_str() {
-            "context" => self.context(names, asked),
+            "context" if names.is_empty() => {}
+            "context" => self.context(path, names, asked),
             "principal" | "resource" => {
                 let kind = if root == "principal" { "Agent" } else { "System" };
                 let shape = self.whole.schema.pointer(&format!("//entityTypes/{kind}/shape"));
@@ -183,12 +186,8 @@ impl Reading<'_, '_> {
         }
     }
 
-    fn context(&mut self, names: &[String], asked: bool) {
-        let full: Vec<String> =
-            core::iter::once("context".to_string()).chain(names.iter().cloned()).collect();
-        if names.is_empty() {
-            return;
-        }
+    /// A path of the context; `names` are those behind it.
+    fn context(&mut self, path: &[String], names: &[String], asked: bool) {
         if names.first().is_some_and(|name| name == "provenance") {
             let help = "nothing fills it yet, so it would always be empty; leave the policy out until something does".into();
             self.report("provenance", "looks at `context.provenance`, which is not filled", Some(help));
@@ -231,7 +230,7 @@ impl Reading<'_, '_> {
             })
         });
         let word = names.get(at).cloned().unwrap_or_default();
-        let shown = full.join(".");
+        let shown = path.join(".");
         if let Some(untyped) = left_out {
             let message = format!(
                 "looks at `{shown}`, which has no type that policies can look at in tool `{}`: {}",
@@ -242,7 +241,7 @@ impl Reading<'_, '_> {
             return;
         }
         if lacking.len() == self.tools.len() {
-            self.unknown(&full, at.saturating_add(1), &known);
+            self.unknown(path, at.saturating_add(1), &known);
             return;
         }
         let others: Vec<String> =
@@ -303,12 +302,16 @@ impl Reading<'_, '_> {
 
     fn word(&mut self, operation: &str, path: &[&str], word: &str) {
         let compares = matches!(operation, "==" | "!=" | "contains" | "containsAll" | "containsAny");
-        if !compares {
+        // The default pack speaks of words that a deployment may not have.
+        if !compares || self.rule.layer != Layer::User {
             return;
         }
         let shown = path.join(".");
         let (known, strict): (BTreeSet<String>, bool) = match path {
-            ["context", "effect"] => (["read", "write", "destructive"].map(String::from).into(), true),
+            ["context", "effect"] => {
+                let all = [Effect::Read, Effect::Write, Effect::Destructive];
+                (all.map(|effect| effect.as_str().to_string()).into(), true)
+            }
             ["resource", "kind"] => {
                 (["sqlite", "postgres", "http", "mcp", "exec"].map(String::from).into(), true)
             }
@@ -320,14 +323,8 @@ impl Reading<'_, '_> {
                 (category::KNOWN.iter().map(|known| known.word.to_string()).chain(declared).collect(), true)
             }
             ["context", "given"] => {
-                let given = self.tools.iter().flat_map(|tool| {
-                    tool.arguments
-                        .get("properties")
-                        .and_then(Value::as_object)
-                        .into_iter()
-                        .flat_map(Map::keys)
-                });
-                (given.cloned().collect(), true)
+                let given = self.tools.iter().flat_map(|tool| properties(&tool.arguments));
+                (given.map(|(name, _property)| name.to_string()).collect(), true)
             }
             ["context", "session" | "agent_today", "tools"] => {
                 (self.whole.tools.iter().map(|tool| tool.name.to_string()).collect(), true)
@@ -345,7 +342,7 @@ impl Reading<'_, '_> {
             }
             _ => return,
         };
-        if known.contains(word) || self.rule.layer != Layer::User {
+        if known.contains(word) {
             return;
         }
         let near = known.iter().any(|name| is_near(word, name));

@@ -16,7 +16,11 @@ use alloc::{
 use cedar_policy::RestrictedExpression;
 use serde_json::{Map, Value, json};
 
-use crate::{category, tool::ToolSpec};
+use crate::{
+    arguments::{properties, requires},
+    category,
+    tool::ToolSpec,
+};
 
 /// The action group that every tool is in.
 pub const CALL: &str = "call";
@@ -70,20 +74,13 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn attributes(&mut self, schema: &Value, at: &str, depth: usize) -> BTreeMap<String, Attribute> {
-        let required: BTreeSet<&str> = schema
-            .get("required")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
         let mut attributes = BTreeMap::new();
-        for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        for (name, property) in properties(schema) {
             let at = format!("{at}/{name}");
             match self.read(property, &at, depth.saturating_add(1)) {
                 Ok((kind, nullable)) => {
-                    let required = required.contains(name.as_str()) && !nullable;
-                    attributes.insert(name.clone(), Attribute { kind, required });
+                    let required = requires(schema, name) && !nullable;
+                    attributes.insert(name.into(), Attribute { kind, required });
                 }
                 Err(reason) => {
                     self.left_out.push(Untyped { tool: self.tool.into(), argument: at, reason });

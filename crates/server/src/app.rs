@@ -9,7 +9,8 @@ use std::{
 use countersign_audit::sha256;
 use countersign_gate::{Answer, Clock, Gate, Ledger as _, Pending, Refused, ledger::ApprovalRecord};
 use countersign_rules::{
-    AgentId, ApprovalId, Code, PersonId, RawCall, Refusal, Requester, SessionId, TeamName, ToolName, ToolSpec,
+    AgentId, ApprovalId, Code, PersonId, RawCall, Refusal, Requester, SessionId, StoredCall, TeamName,
+    ToolName, ToolSpec,
 };
 use countersign_store::Store;
 use serde_json::Value;
@@ -59,6 +60,15 @@ pub struct Identity {
     pub scopes: Scopes,
     /// The id of its key, or the subject of its token; never the secret.
     pub credential: String,
+}
+
+impl Identity {
+    /// Whether a call is one of this agent's, and of a tool that its credential reaches: a narrow one sees what it could
+    /// have asked for itself, and nothing of the rest of its agent.
+    #[must_use]
+    pub fn sees(&self, call: &StoredCall) -> bool {
+        call.requester.agent == self.agent && self.scopes.reach(&call.tool)
+    }
 }
 
 /// The tools that a credential reaches.
@@ -206,13 +216,7 @@ impl App {
     /// [`Code::NotFound`] for another agent's request too; [`Code::NotLookedUp`].
     pub async fn request(&self, who: &Identity, approval: &ApprovalId) -> Result<ApprovalRecord, Refusal> {
         match self.store().approval(approval).await {
-            // A narrow credential sees what it could have asked for itself, and nothing of the rest of its agent.
-            Ok(Some(record))
-                if record.request.call.requester.agent == who.agent
-                    && who.scopes.reach(&record.request.call.tool) =>
-            {
-                Ok(record)
-            }
+            Ok(Some(record)) if who.sees(&record.request.call) => Ok(record),
             Ok(_) => Err(Refusal::new(Code::NotFound, format!("no request `{approval}` of this agent"))),
             Err(fault) => Err(Refusal::new(Code::NotLookedUp, fault.to_string())),
         }
@@ -220,10 +224,12 @@ impl App {
 
     /// What became of a request. A final answer counts as fetched.
     pub async fn fetch(&self, who: &Identity, approval: &ApprovalId) -> Answer {
-        if let Err(refusal) = self.request(who, approval).await {
-            return Answer::Refused(Refused { call: None, approval: Some(approval.clone()), refusal });
+        match self.request(who, approval).await {
+            Ok(record) => self.gate.tell(&record).await,
+            Err(refusal) => {
+                Answer::Refused(Refused { call: None, approval: Some(approval.clone()), refusal })
+            }
         }
-        self.gate.fetch(&who.agent, approval).await
     }
 
     /// Waits until a pending answer is final or `timeout` is over, and calls `progress` on each change.

@@ -11,8 +11,9 @@ use std::{
 };
 
 use countersign_gate::Vault;
-use countersign_rules::budget::Unit;
-use countersign_rules::{AgentSpec, GroupName, Observed, Observer, Policies, Refusal, ToolName, ToolSpec};
+use countersign_rules::{
+    AgentSpec, GroupName, Observed, Observer, Policies, Refusal, ToolName, ToolSpec, budget::Unit,
+};
 use countersign_sql::{Catalog, Dialect, Snapshot};
 use countersign_tools::{
     AnyTool, Systems, ToolStatus,

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use countersign_audit::{canonical::canonical_digest, to_canonical_vec};
+use countersign_audit::{
+    canonical::{INTEGER_MAX, canonical_digest},
+    to_canonical_vec,
+};
 use countersign_gate::ToolError;
 use countersign_rules::{
     Arguments, BadSchema, Money, Refusal, ResultSchema, SystemSpec, ToolSpec, ToolVersion,
@@ -118,21 +121,12 @@ impl Declared {
     }
 }
 
-/// The property names of a compiled schema of arguments.
-pub(crate) fn properties(schema: &Value) -> impl Iterator<Item = &str> {
-    schema
-        .get("properties")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flat_map(|properties| properties.keys().map(String::as_str))
-}
-
-/// Whether an argument must be given.
-pub(crate) fn required(schema: &Value, name: &str) -> bool {
-    schema
-        .get("required")
-        .and_then(Value::as_array)
-        .is_some_and(|names| names.iter().any(|n| n.as_str() == Some(name)))
+/// What a system tells, as long as the log can write it exactly: what cannot be recorded is not done.
+pub(crate) fn exact(what: &str, told: u64) -> Result<u64, String> {
+    if i64::try_from(told).is_ok_and(|told| told <= INTEGER_MAX) {
+        return Ok(told);
+    }
+    Err(format!("{what} is told as {told}, beyond the 2^53 - 1 up to which numbers are exact"))
 }
 
 /// Checks that a system is what it says it is, before anything connects to it.

@@ -440,19 +440,23 @@ pub struct AmountDefinition {
 }
 
 impl AmountDefinition {
-    /// Why an argument of this schema cannot be the amount, if it cannot: a number with a fraction would be taken for minor
+    /// Whether a tool's arguments of this schema can tell the amount: a number with a fraction would be taken for minor
     /// units, a hundred times too few.
-    #[must_use]
-    pub fn unfit(&self, arguments: &Value) -> Option<String> {
-        let AmountSource::Argument(name) = &self.minor else { return None };
+    ///
+    /// # Errors
+    /// A [`DefinitionError`] when they cannot.
+    pub(crate) fn fits(&self, tool: &ToolName, arguments: &Value) -> Result<(), DefinitionError> {
+        let AmountSource::Argument(name) = &self.minor else { return Ok(()) };
         let kind = arguments.pointer(&format!("/properties/{name}/type")).and_then(Value::as_str);
-        match (kind, self.scale) {
-            (Some("integer"), _) | (Some("number" | "string"), Some(_)) => None,
-            (Some("number"), None) => Some(format!(
-                "takes `{name}` for minor units, and it is a `number`, which may have a fraction"
-            )),
-            _ => Some(format!("takes `{name}` for an amount, and it is no number")),
-        }
+        let why = match (kind, self.scale) {
+            (Some("integer"), _) | (Some("number" | "string"), Some(_)) => return Ok(()),
+            (Some("number"), None) => {
+                format!("takes `{name}` for minor units, and it is a `number`, which may have a fraction")
+            }
+            _ => format!("takes `{name}` for an amount, and it is no number"),
+        };
+        let help = "make it an `integer` of minor units, or say its decimal places: `scale = 2`";
+        Err(DefinitionError::tool(tool, "amount", why).help(help))
     }
 
     /// The amount in minor units; nothing where it is no such number, negative, or finer than `scale` says.
@@ -607,10 +611,13 @@ mod tests {
         ] {
             assert_eq!(amount(scale).minor_units(&told), units, "{told} at {scale:?}");
         }
-        let schema = |kind: &str| json!({ "properties": { "amount": { "type": kind } } });
-        assert!(amount(None).unfit(&schema("number")).is_some_and(|why| why.contains("fraction")));
-        assert!(amount(None).unfit(&schema("string")).is_some());
-        assert_eq!(amount(None).unfit(&schema("integer")), None);
-        assert_eq!(amount(Some(2)).unfit(&schema("number")), None);
+        let fits = |scale, kind: &str| {
+            let schema = json!({ "properties": { "amount": { "type": kind } } });
+            amount(scale).fits(&ToolName::parse("refund").unwrap(), &schema).map_err(|why| why.to_string())
+        };
+        assert!(fits(None, "number").unwrap_err().contains("fraction"));
+        assert!(fits(None, "string").is_err());
+        assert_eq!(fits(None, "integer"), Ok(()));
+        assert_eq!(fits(Some(2), "number"), Ok(()));
     }
 }

@@ -74,11 +74,14 @@ impl Scrubber {
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
         let key: [u8; 32] = Sha256::digest(secrets.join("\0")).into();
-        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(patterns) = made.get(&key) {
+        let known = || MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(patterns) = known().get(&key) {
             return Self(Arc::clone(patterns));
         }
-        let patterns: Arc<[Regex]> = secrets.iter().flat_map(|secret| patterns(secret)).collect();
+        // Nobody waits for another credential's patterns.
+        let patterns: Arc<[Regex]> =
+            secrets.iter().flat_map(|secret| patterns(secret, PATTERN_BYTES_MAX)).collect();
+        let mut made = known();
         if made.len() >= MADE_MAX {
             made.clear();
         }
@@ -128,8 +131,9 @@ impl Scrubber {
     }
 }
 
-/// What finds a secret in any of its spellings.
-fn patterns(secret: &str) -> Vec<Regex> {
+/// What finds a secret in any of its spellings, or everything where one of them is larger, compiled, than `bytes_max`: what
+/// cannot be looked for might be anywhere.
+fn patterns(secret: &str, bytes_max: usize) -> Vec<Regex> {
     let spelled: String = secret.chars().map(|c| format!("(?:{})", spellings(c))).collect();
     let mut all = vec![spelled];
     // Alone or amid other text: what does not depend on its neighbours.
@@ -146,9 +150,8 @@ fn patterns(secret: &str) -> Vec<Regex> {
     }
     let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
     all.push(format!("(?i:{hex})"));
-    all.iter()
-        .filter_map(|pattern| RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).build().ok())
-        .collect()
+    let made = |pattern: &str| RegexBuilder::new(pattern).size_limit(bytes_max).build();
+    all.iter().filter_map(|pattern| made(pattern).or_else(|_too_large| Regex::new("(?s).+")).ok()).collect()
 }
 
 /// Every way in which a character is written in URLs, forms, JSON, program texts and HTML.
@@ -291,6 +294,17 @@ mod tests {
             let in_base64 = base64::engine::general_purpose::STANDARD.encode(format!("{before}{secret}"));
             proptest::prop_assert!(scrubber.redact(&in_base64).contains("[secret]"));
         }
+    }
+
+    #[test]
+    fn what_cannot_be_looked_for_is_withheld_whole() {
+        let secret = "s3cret-that-is-long";
+        let few = Scrubber(patterns(secret, 1 << 10).into());
+        for told in [secret, "aGVsbG8gd29ybGQ", "several\nlines"] {
+            assert_eq!(few.redact(told), "[secret]");
+        }
+        let all = Scrubber(patterns(secret, PATTERN_BYTES_MAX).into());
+        assert_eq!(all.redact("several\nlines"), "several\nlines");
     }
 
     #[test]

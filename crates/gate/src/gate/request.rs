@@ -253,16 +253,21 @@ impl<L: Ledger> Gate<L> {
                 });
             }
         };
+        self.tell(&record).await
+    }
+
+    /// As [`Gate::fetch`], of a request that was just read for its agent.
+    pub async fn tell(&self, record: &ApprovalRecord) -> Answer {
         let now_ms = self.clock.now_ms();
         if !record.state.is_final() {
             if record.state == ApprovalState::Waiting && record.request.expires_ms <= now_ms {
-                self.expire_one(&record).await;
-                return refused_request(&record, expired());
+                self.expire_one(record).await;
+                return refused_request(record, expired());
             }
-            return pending(&record);
+            return pending(record);
         }
-        let answer = self.settled(&record).await;
-        self.delivered(&record).await;
+        let answer = self.settled(record).await;
+        self.delivered(record).await;
         answer
     }
 

@@ -8,7 +8,7 @@ use alloc::{
 
 use serde_json::{Map, Value, json};
 
-use super::{BadSchema, cut, join};
+use super::{BadSchema, cut, join, properties};
 
 /// The largest schema, in bytes of JSON.
 const SCHEMA_BYTES_MAX: usize = 64 * 1_024;
@@ -153,7 +153,7 @@ pub(super) fn object(written: &Value) -> Result<Value, BadSchema> {
     if let Some(whole) = schema.as_object_mut() {
         whole.entry("properties").or_insert_with(|| json!({}));
     }
-    for name in schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys) {
+    for (name, _property) in properties(&schema) {
         let fits = name.len() <= ARGUMENT_NAME_MAX
             && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));

@@ -198,10 +198,7 @@ fn asked(record: &ApprovalRecord, person: &Person) -> bool {
 
 fn visible(record: &ApprovalRecord, who: &Principal) -> bool {
     match who {
-        Principal::Agent(agent) => {
-            let call = &record.request.call;
-            call.requester.agent == agent.agent && agent.scopes.reach(&call.tool)
-        }
+        Principal::Agent(agent) => agent.sees(&record.request.call),
         Principal::Person(person) => asked(record, person),
     }
 }

@@ -215,11 +215,7 @@ pub(crate) async fn show(
 ) -> Result<Json<CallBody>, Problem> {
     let record = api.app.store().call(&id).await?.ok_or_else(CallId::unknown)?;
     match who {
-        Principal::Agent(agent)
-            if record.call.requester.agent == agent.agent && agent.scopes.reach(&record.call.tool) =>
-        {
-            Ok(Json(CallBody::new(record, true)))
-        }
+        Principal::Agent(agent) if agent.sees(&record.call) => Ok(Json(CallBody::new(record, true))),
         Principal::Agent(_) => Err(CallId::unknown()),
         Principal::Person(_) => Ok(Json(CallBody::new(record, false))),
     }

@@ -8,9 +8,8 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use countersign_audit::EntryKind;
 use countersign_audit::{
-    BundleId, TileId,
+    BundleId, EntryKind, TileId,
     tile::{TILE_WIDTH, encode_bundle, encode_tile},
 };
 use countersign_rules::{AgentId, ApprovalId, CallId, Code, SessionId};

@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthChar as _;
 use super::{
     client::text,
     output::grouped,
-    story::{amount_of, touched},
+    story::{amount_of, of_objects, touched},
 };
 use crate::text::{alike, one_line};
 
@@ -174,8 +174,7 @@ fn reached(reach: &Value) -> Vec<String> {
         (false, false, false) => "at most",
     };
     let amount = reach.get("amount").filter(|amount| !amount.is_null()).map(amount_of);
-    let touched = touched(reach, number("rows"));
-    let objects = touched.ends_with("object") || touched.ends_with("objects");
+    let (touched, objects) = (touched(reach, number("rows")), of_objects(reach, number("rows")));
     let first = match amount {
         // What an API tells was not counted by us.
         Some(amount) if objects => format!("{amount} on {touched}, as the system tells"),

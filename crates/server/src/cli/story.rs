@@ -545,10 +545,14 @@ fn reach(reach: Option<&Value>) -> String {
     text
 }
 
-/// What is counted: rows where tables are named, and otherwise what an API calls an object.
+/// Whether what is counted is what an API calls an object: rows are of tables, which are named.
+pub(super) fn of_objects(reach: &Value, number: u64) -> bool {
+    number > 0 && reach.get("tables").and_then(Value::as_object).is_none_or(Map::is_empty)
+}
+
+/// So many rows or objects, in words.
 pub(super) fn touched(reach: &Value, number: u64) -> String {
-    let no_table = reach.get("tables").and_then(Value::as_object).is_none_or(Map::is_empty);
-    match (no_table && number > 0, number) {
+    match (of_objects(reach, number), number) {
         (true, 1) => "1 object".into(),
         (true, _) => format!("{} objects", grouped(number)),
         (false, 1) => "1 row".into(),

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Amounts up to what canonical JSON keeps exact.
-pub(super) const AMOUNT_MAX: u64 = 9_007_199_254_740_991;
+pub(super) const AMOUNT_MAX: u64 = countersign_audit::canonical::INTEGER_MAX.unsigned_abs();
 
 pub(super) fn budgets(reading: &mut Reading<'_>) -> Vec<Budget> {
     let mut names = BTreeSet::new();

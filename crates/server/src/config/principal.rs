@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_rules::{AgentId, GroupName, PersonId, TeamName};
 
-use crate::undo::UNDO_AGENT;
-
 use unicode_security::confusable_detection::skeleton;
+
+use crate::undo::UNDO_AGENT;
 
 use super::{
     Found, Reading, Source,
@@ -79,51 +79,42 @@ pub(super) fn distinct(
     main: &Source,
     found: &Found,
 ) {
+    let place = |written: &str| main.text.find(written).map(|at| at..at.saturating_add(written.len()));
+    let shape = |name: &str| skeleton(&name.to_lowercase()).collect::<String>();
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
     let people_named = people.keys().map(|id| (id.as_str(), format!("[person.{id}]")));
     let agents_named = agents.keys().map(|id| (id.as_str(), format!("[agent.{id}]")));
     for (id, title) in people_named.chain(agents_named) {
-        let shape: String = skeleton(&id.to_lowercase()).collect();
-        if let Some(other) = seen.insert(shape, title.clone()) {
+        if let Some(other) = seen.insert(shape(id), title.clone()) {
             let message = format!("`{other}` and `{title}` have names that differ in case or look alike");
             let help = "give them names that nobody takes for one another".to_owned();
-            found.push(main.problem(
-                main.text.find(&title).map(|at| at..at.saturating_add(title.len())),
-                message,
-                Some(help),
-            ));
+            found.push(main.problem(place(&title), message, Some(help)));
         }
     }
     for (id, _) in people.iter().filter(|(_, person)| person.groups.is_empty()) {
         // Whom an agent acts for need not be somebody who is asked.
         if !agents.values().any(|agent| agent.on_behalf_of.as_ref() == Some(id)) {
             let title = format!("[person.{id}]");
-            let place = main.text.find(&title).map(|at| at..at.saturating_add(title.len()));
             let message = format!("`{title}` is in no group and can answer nothing");
-            found.push(main.problem(
-                place,
-                message,
-                Some("say which groups, or that an agent acts for them".into()),
-            ));
+            let help = "say which groups, or that an agent acts for them".to_owned();
+            found.push(main.problem(place(&title), message, Some(help)));
         }
     }
     for (id, agent) in agents {
         let Some(person) = agent.on_behalf_of.as_ref().filter(|person| !people.contains_key(*person)) else {
             continue;
         };
-        let shape: String = skeleton(&person.as_str().to_lowercase()).collect();
-        let near = people.keys().find(|known| {
-            skeleton(&known.as_str().to_lowercase()).eq(shape.chars())
-                || strsim::osa_distance(&known.as_str().to_lowercase(), &person.as_str().to_lowercase()) <= 2
+        let name = person.as_str();
+        let near = people.keys().map(PersonId::as_str).find(|known| {
+            shape(known) == shape(name)
+                || strsim::osa_distance(&known.to_lowercase(), &name.to_lowercase()) <= 2
         });
         let help = match near {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("add `[person.{person}]`, so that nobody can approve as them unseen"),
         };
-        let written = format!("\"{person}\"");
-        let place = main.text.find(&written).map(|at| at..at.saturating_add(written.len()));
         let message =
             format!("`on_behalf_of` of `[agent.{id}]` names `{person}`, and there is no such person");
-        found.push(main.problem(place, message, Some(help)));
+        found.push(main.problem(place(&format!("\"{person}\"")), message, Some(help)));
     }
 }

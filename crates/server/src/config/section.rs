@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fmt, ops::Range, sync::LazyLock};
 
+use countersign_audit::canonical::INTEGER_MAX;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -212,7 +213,7 @@ impl<'i, 'c> Section<'i, 'c> {
             let near = self
                 .asked
                 .iter()
-                .map(|known| (distance(written, known), *known))
+                .map(|known| (strsim::levenshtein(written, known), *known))
                 .min()
                 .filter(|(distance, known)| *distance <= 2.max(known.len().div_euclid(3)));
             let mut asked = self.asked.clone();
@@ -341,7 +342,7 @@ pub(crate) fn json(value: &DeValue<'_>) -> Result<serde_json::Value, Complaint> 
         DeValue::Boolean(flag) => Json::from(*flag),
         DeValue::Integer(written) => i64::from_str_radix(written.as_str(), written.radix())
             .ok()
-            .filter(|number| number.unsigned_abs() <= INTEGER_MAX)
+            .filter(|number| (-INTEGER_MAX..=INTEGER_MAX).contains(number))
             .map(Json::from)
             .ok_or_else(|| Complaint::new(format!("`{written}` is larger than JSON keeps exact")))?,
         DeValue::Float(written) => written
@@ -363,40 +364,4 @@ pub(crate) fn json(value: &DeValue<'_>) -> Result<serde_json::Value, Complaint> 
             Json::Object(members.collect::<Result<_, Complaint>>()?)
         }
     })
-}
-
-/// The largest whole number that every reader of JSON keeps exact.
-const INTEGER_MAX: u64 = 9_007_199_254_740_991;
-
-/// Edits between two words (Levenshtein), for suggestions.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut previous = i;
-        if let Some(first) = row.first_mut() {
-            *first = i.saturating_add(1);
-        }
-        let mut left = i.saturating_add(1);
-        for (to, cell) in b.iter().zip(row.iter_mut().skip(1)) {
-            let substitute = previous.saturating_add(usize::from(from != *to));
-            previous = *cell;
-            *cell = substitute.min(left.saturating_add(1)).min(previous.saturating_add(1));
-            left = *cell;
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_edits() {
-        assert_eq!(distance("listen", "listen"), 0);
-        assert_eq!(distance("lsten", "listen"), 1);
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("kitten", "sitting"), 3);
-    }
 }

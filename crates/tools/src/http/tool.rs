@@ -9,6 +9,7 @@ use countersign_gate::{
 };
 use countersign_rules::{
     Code, Currency, DeclaredEffect, Effect, Money, Reach, Refusal, SystemSpec, ToolSpec,
+    arguments::{properties, requires},
 };
 use reqwest::{
     Client, Method, StatusCode,
@@ -22,7 +23,7 @@ use super::{
     template::{Filled, Template},
 };
 use crate::{
-    declared::{Declared, check_kind, properties, required},
+    declared::{Declared, check_kind, exact},
     definition::{
         AmountDefinition, AmountSource, CurrencySource, DefinitionError, HttpAuth, HttpDefinition,
         HttpRequest, HttpTarget, SystemDefinition, Target,
@@ -307,20 +308,13 @@ impl HttpTool {
         };
         let arguments = Value::Object(call.arguments.clone());
         let unknown = |what: &str| MeasureError::NotMeasurable(format!("{what} is not told"));
-        // What the log cannot write exactly cannot be recorded, and so not be done.
-        let exact = |what: &str, number: u64| match number <= INTEGER_MAX {
-            true => Ok(number),
-            false => Err(MeasureError::NotMeasurable(format!(
-                "{what} is told as {number}, beyond the 2^53 - 1 up to which numbers are exact"
-            ))),
-        };
         let objects = match &self.objects {
             None => 1,
             Some(pointer) => match answer.as_ref().unwrap_or(&arguments).pointer(pointer) {
                 Some(Value::Array(items)) => u64::try_from(items.len()).unwrap_or(u64::MAX),
                 Some(Value::Number(number)) => {
                     let told = number.as_u64().ok_or_else(|| unknown("the number of objects"))?;
-                    exact("the number of objects", told)?
+                    exact("the number of objects", told).map_err(MeasureError::NotMeasurable)?
                 }
                 _ => return Err(unknown("the number of objects")),
             },
@@ -336,7 +330,7 @@ impl HttpTool {
                 };
                 let minor =
                     found.and_then(|told| amount.minor_units(told)).ok_or_else(|| unknown("the amount"))?;
-                let minor = exact("the amount", minor)?;
+                let minor = exact("the amount", minor).map_err(MeasureError::NotMeasurable)?;
                 let text = match &amount.currency {
                     CurrencySource::Fixed(currency) => Some(Ok(*currency)),
                     CurrencySource::Argument(name) => {
@@ -679,9 +673,6 @@ fn compile(request: &HttpRequest) -> Result<Request, (&'static str, String)> {
     Ok(Request { template: Template::new(request)?, headers })
 }
 
-/// The largest whole number up to which each is exact in JSON.
-const INTEGER_MAX: u64 = 9_007_199_254_740_991;
-
 /// Checks that templates, amounts and the schema name the same arguments.
 fn check_names(
     definition: &HttpDefinition,
@@ -690,7 +681,7 @@ fn check_names(
     preview: Option<&Request>,
 ) -> Result<(), DefinitionError> {
     let bad = |key: &str, why: String| DefinitionError::tool(&definition.tool.name, key, why);
-    let declared: BTreeSet<&str> = properties(schema).collect();
+    let declared: BTreeSet<&str> = properties(schema).map(|(name, _property)| name).collect();
     let mut used = BTreeSet::new();
     for (key, template) in [("request", Some(request)), ("preview", preview)] {
         let Some(Request { template, .. }) = template else { continue };
@@ -699,16 +690,13 @@ fn check_names(
             return Err(bad(key, format!("names `{unknown}`, which is no argument"))
                 .help("declare it under `arguments`, or correct its name"));
         }
-        if let Some(optional) = template.path_names().into_iter().find(|name| !required(schema, name)) {
+        if let Some(optional) = template.path_names().into_iter().find(|name| !requires(schema, name)) {
             return Err(bad(key, format!("its path needs `{optional}`, which is optional")));
         }
         used.extend(names);
     }
     if let Some(amount @ AmountDefinition { minor, currency, .. }) = &definition.amount {
-        if let Some(why) = amount.unfit(schema) {
-            let help = "make it an `integer` of minor units, or say its decimal places: `scale = 2`";
-            return Err(bad("amount", why).help(help));
-        }
+        amount.fits(&definition.tool.name, schema)?;
         let mut arguments = Vec::new();
         let mut pointers = Vec::new();
         match minor {
@@ -721,7 +709,7 @@ fn check_names(
             CurrencySource::Preview(pointer) => pointers.push(pointer),
         }
         for name in arguments {
-            if !required(schema, name) {
+            if !requires(schema, name) {
                 return Err(bad("amount", format!("needs `{name}`, which is no required argument")));
             }
             used.insert(name);

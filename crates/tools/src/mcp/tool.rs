@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use countersign_gate::{MeasureError, Measured, Parsed, Performed, Probe, Tool, ToolError, Warrant};
-use countersign_rules::{Code, Currency, DeclaredEffect, Effect, Money, Reach, Refusal, ToolSpec};
+use countersign_rules::{
+    Code, Currency, DeclaredEffect, Effect, Money, Reach, Refusal, ToolSpec, arguments::requires,
+};
 use rmcp::{
     ServiceError,
     model::{CallToolRequestParams, CallToolResponse, CallToolResult, ErrorCode},
@@ -13,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::system::{McpSystem, State, Up};
 use crate::{
     any_tool::ToolStatus,
-    declared::{Declared, required},
+    declared::{Declared, exact},
     definition::{
         AmountDefinition, AmountSource, CurrencySource, DefinitionError, McpDefinition, McpTransport,
     },
@@ -82,10 +84,7 @@ impl McpTool {
         let measurable = definition.amount.is_some() && tool.effect.ceiling() >= Effect::Write;
         let declared = Declared::new(tool, system.spec(), &template, measurable)?;
         if let Some(amount @ AmountDefinition { minor, currency, .. }) = &definition.amount {
-            if let Some(why) = amount.unfit(&declared.spec.arguments) {
-                return Err(bad("amount", why)
-                    .help("make it an `integer` of minor units, or say its decimal places: `scale = 2`"));
-            }
+            amount.fits(&tool.name, &declared.spec.arguments)?;
             let AmountSource::Argument(minor) = minor else {
                 return Err(bad("amount", "an upstream tool has no preview to take it from".into()));
             };
@@ -97,7 +96,7 @@ impl McpTool {
                 }
             };
             for name in [Some(minor), currency].into_iter().flatten() {
-                if !required(&declared.spec.arguments, name) {
+                if !requires(&declared.spec.arguments, name) {
                     return Err(bad("amount", format!("needs `{name}`, which is no required argument")));
                 }
             }
@@ -176,7 +175,7 @@ impl McpTool {
             CurrencySource::Preview(_) => None,
         };
         match (minor, currency) {
-            (Some(minor), Some(currency)) => Ok(Some(Money { currency, minor })),
+            (Some(minor), Some(currency)) => Ok(Some(Money { currency, minor: exact("the amount", minor)? })),
             _ => Err("the amount is not told".into()),
         }
     }

@@ -6,7 +6,9 @@ use countersign_gate::{
     Authority, Credential, Doubt, Limits, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Tool,
     ToolError, Upkeep, Vault, Warrant,
 };
-use countersign_rules::{Code, DeclaredEffect, Effect, Reach, Refusal, SystemSpec, ToolSpec};
+use countersign_rules::{
+    Code, DeclaredEffect, Effect, Reach, Refusal, SystemSpec, ToolSpec, arguments::properties,
+};
 use countersign_sql::{Dialect, Known, Snapshot};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
@@ -18,7 +20,7 @@ use super::{
     statement::{Outside, Scope, Sizing, Statement, Writer},
 };
 use crate::{
-    declared::{Declared, check_kind, properties},
+    declared::{Declared, check_kind},
     definition::{DefinitionError, Rehearse, SqlDefinition, SqlText, SystemDefinition, Target},
 };
 
@@ -483,7 +485,8 @@ impl SqlTool {
         let declared = Declared::new(&written, &system.spec, &template, measurable)?;
         if let Some(statement) = &fixed {
             let used: BTreeSet<&str> = statement.parameters.iter().map(String::as_str).collect();
-            let declared: BTreeSet<&str> = properties(&declared.spec.arguments).collect();
+            let declared: BTreeSet<&str> =
+                properties(&declared.spec.arguments).map(|(name, _property)| name).collect();
             if let Some(unknown) = used.difference(&declared).next() {
                 return Err(bad("sql", format!("names `:{unknown}`, which is no argument"))
                     .help("declare it under `arguments`, or correct its name"));

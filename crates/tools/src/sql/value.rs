@@ -1,15 +1,13 @@
 //! Rows of a result as JSON, within limits of rows and bytes.
 
+use countersign_audit::canonical::INTEGER_MAX;
 use serde_json::{Map, Value, json};
 
 use crate::declared::size;
 
-/// Integers beyond this are written as text: JSON readers would round them (RFC 8785, RFC 7493).
-const SAFE_INTEGER_MAX: i64 = 9_007_199_254_740_991;
-
-/// An integer as JSON: a number, or text when a reader might round it.
+/// An integer as JSON: a number, or text when a reader might round it (RFC 8785, RFC 7493).
 pub(crate) fn integer(value: i64) -> Value {
-    if (-SAFE_INTEGER_MAX..=SAFE_INTEGER_MAX).contains(&value) {
+    if (-INTEGER_MAX..=INTEGER_MAX).contains(&value) {
         Value::from(value)
     } else {
         Value::from(value.to_string())
@@ -141,7 +139,7 @@ mod tests {
 
     #[test]
     fn writes_large_integers_as_text() {
-        assert_eq!(integer(SAFE_INTEGER_MAX), json!(9_007_199_254_740_991_i64));
+        assert_eq!(integer(INTEGER_MAX), json!(9_007_199_254_740_991_i64));
         assert_eq!(integer(i64::MIN), json!("-9223372036854775808"));
         assert_eq!(real(f64::NEG_INFINITY), json!("-Infinity"));
     }
