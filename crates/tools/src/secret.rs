@@ -1,21 +1,19 @@
 //! Keeps secrets out of what is said about a failure.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+mod spelling;
+
+use std::{borrow::Cow, sync::Arc};
 
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 use countersign_gate::Credential;
-use regex::{Regex, RegexBuilder};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use url::Url;
+
+use self::spelling::Spelling;
 
 /// Longest message that is passed on, in characters.
 const MESSAGE_CHARS_MAX: usize = 500;
@@ -31,14 +29,7 @@ const DERIVED_CHARS_MIN: usize = 6;
 /// The second line of defence: messages of drivers and servers are chosen so that they hold no secret in
 /// the first place.
 #[derive(Clone)]
-pub(crate) struct Scrubber(Arc<[Regex]>);
-
-/// Patterns that were made before, by a digest of what they find: the same few credentials are used again and again.
-static MADE: Mutex<BTreeMap<[u8; 32], Arc<[Regex]>>> = Mutex::new(BTreeMap::new());
-/// So many credentials are remembered.
-const MADE_MAX: usize = 256;
-/// The largest pattern, compiled, in bytes: a secret of some thousand characters.
-const PATTERN_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub(crate) struct Scrubber(Arc<[Spelling]>);
 
 impl Scrubber {
     pub(crate) fn new(credential: &Credential) -> Self {
@@ -73,27 +64,14 @@ impl Scrubber {
         // The longest first, so that no part of one stays behind.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
-        let key: [u8; 32] = Sha256::digest(secrets.join("\0")).into();
-        let known = || MADE.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(patterns) = known().get(&key) {
-            return Self(Arc::clone(patterns));
-        }
-        // Nobody waits for another credential's patterns.
-        let patterns: Arc<[Regex]> =
-            secrets.iter().flat_map(|secret| patterns(secret, PATTERN_BYTES_MAX)).collect();
-        let mut made = known();
-        if made.len() >= MADE_MAX {
-            made.clear();
-        }
-        made.insert(key, Arc::clone(&patterns));
-        Self(patterns)
+        Self(secrets.iter().flat_map(|secret| spellings(secret)).collect())
     }
 
     /// The text without the secrets.
     pub(crate) fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut text = Cow::Borrowed(text);
-        for pattern in self.0.iter() {
-            if let Cow::Owned(cleaned) = pattern.replace_all(&text, "[secret]") {
+        for spelling in self.0.iter() {
+            if let Some(cleaned) = without(spelling, &text) {
                 text = Cow::Owned(cleaned);
             }
         }
@@ -131,11 +109,27 @@ impl Scrubber {
     }
 }
 
-/// What finds a secret in any of its spellings, or everything where one of them is larger, compiled, than `bytes_max`: what
-/// cannot be looked for might be anywhere.
-fn patterns(secret: &str, bytes_max: usize) -> Vec<Regex> {
-    let spelled: String = secret.chars().map(|c| format!("(?:{})", spellings(c))).collect();
-    let mut all = vec![spelled];
+/// The text with a mark in place of what is spelled so; nothing where there is none of it.
+fn without(spelling: &Spelling, text: &str) -> Option<String> {
+    let mut found = spelling.find(text, 0)?;
+    let (mut cleaned, mut told) = (String::new(), 0);
+    loop {
+        let (start, end) = found;
+        cleaned.push_str(text.get(told..start).unwrap_or_default());
+        cleaned.push_str("[secret]");
+        told = end;
+        match spelling.find(text, end) {
+            Some(next) => found = next,
+            None => break,
+        }
+    }
+    cleaned.push_str(text.get(told..).unwrap_or_default());
+    Some(cleaned)
+}
+
+/// What a secret is looked for as: itself, its base64 and its hexadecimal digits.
+fn spellings(secret: &str) -> Vec<Spelling> {
+    let mut all = vec![Spelling::new(secret)];
     // Alone or amid other text: what does not depend on its neighbours.
     for offset in 0..3_usize {
         let padded = [vec![0_u8; offset], secret.as_bytes().to_vec()].concat();
@@ -144,54 +138,13 @@ fn patterns(secret: &str, bytes_max: usize) -> Vec<Regex> {
         for written in [STANDARD_NO_PAD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)] {
             let stable = written.get(from..to).unwrap_or_default();
             if stable.len() >= DERIVED_CHARS_MIN {
-                all.push(stable.chars().map(|c| format!("(?:{})", spellings(c))).collect());
+                all.push(Spelling::in_lines(stable));
             }
         }
     }
     let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
-    all.push(format!("(?i:{hex})"));
-    let made = |pattern: &str| RegexBuilder::new(pattern).size_limit(bytes_max).build();
-    all.iter().filter_map(|pattern| made(pattern).or_else(|_too_large| Regex::new("(?s).+")).ok()).collect()
-}
-
-/// Every way in which a character is written in URLs, forms, JSON, program texts and HTML.
-fn spellings(c: char) -> String {
-    let mut buffer = [0_u8; 4];
-    let bytes = c.encode_utf8(&mut buffer).as_bytes().to_vec();
-    let mut ways = vec![regex::escape(&c.to_string())];
-    // `%2F`, `%2f`, `%252F`, …
-    ways.push(bytes.iter().map(|byte| format!("%(?:25)*(?i:{byte:02x})")).collect());
-    // `\u002f`, as UTF-16, and with the backslash escaped once more; `\x2f`.
-    let mut units = [0_u16; 2];
-    ways.push(c.encode_utf16(&mut units).iter().map(|unit| format!(r"\\+u(?i:{unit:04x})")).collect());
-    if u32::from(c) < 256 {
-        ways.push(format!(r"\\+x(?i:{:02x})", u32::from(c)));
-    }
-    ways.push(format!("&#(?:0*{}|(?i:x0*{:x}));", u32::from(c), u32::from(c)));
-    let named = match c {
-        '&' => "&amp;",
-        '<' => "&lt;",
-        '>' => "&gt;",
-        '"' => "&quot;",
-        '\'' => "&apos;",
-        '/' => "&sol;",
-        _ => "",
-    };
-    if !named.is_empty() {
-        ways.push(named.into());
-    }
-    if matches!(c, '"' | '\\' | '/' | '\'') {
-        ways.push(format!(r"\\+{}", regex::escape(&c.to_string())));
-    }
-    match c {
-        ' ' => ways.push(r"\+".into()),
-        '\n' => ways.push(r"\\+n".into()),
-        '\r' => ways.push(r"\\+r".into()),
-        '\t' => ways.push(r"\\+t".into()),
-        _ => {}
-    }
-    ways.reverse();
-    ways.join("|")
+    all.push(Spelling::any_case(&hex));
+    all
 }
 
 impl std::fmt::Debug for Scrubber {
@@ -297,14 +250,51 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_looked_for_is_withheld_whole() {
-        let secret = "s3cret-that-is-long";
-        let few = Scrubber(patterns(secret, 1 << 10).into());
-        for told in [secret, "aGVsbG8gd29ybGQ", "several\nlines"] {
-            assert_eq!(few.redact(told), "[secret]");
+    fn escapes_of_escapes_do_not_hide_a_secret() {
+        let scrubber = scrubber("s3/cr&et\\", None);
+        for told in [
+            // JSON in JSON in JSON; HTML in JSON; a URL in HTML; HTML in a URL; bytes of Python; octal digits.
+            r"s3\\/cr\\u0026et\\\\",
+            r"s3\u0026sol;cr\u0026amp;et\u005c",
+            "s3&#37;2Fcr&percnt;26et&#x25;5C",
+            "s3%26sol%3Bcr%26amp%3Bet%5C",
+            "s3&amp;#x2f;cr&amp;amp;et&bsol;",
+            r"s3\x2fcr\x26et\x5c",
+            r"s3\057cr\046et\134",
+            r"s3\u{2f}cr\u{0026}et\u{5C}",
+            "s3&#0000047;cr&#38;et&#092;",
+        ] {
+            assert_eq!(scrubber.redact(&format!("<{told}>")), "<[secret]>", "{told}");
         }
-        let all = Scrubber(patterns(secret, PATTERN_BYTES_MAX).into());
-        assert_eq!(all.redact("several\nlines"), "several\nlines");
+    }
+
+    #[test]
+    fn a_secret_of_any_length_is_found() {
+        let mut state = 7_u32;
+        let secret: String = (0..63_999)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                char::from(b'!' + u8::try_from(state >> 16 & 63).unwrap())
+            })
+            .collect();
+        let scrubber = scrubber(&secret, Some("app"));
+        let wrapped = |text: &str, between: &str| -> String {
+            let lines: Vec<&str> =
+                text.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+            lines.join(between)
+        };
+        let base64 = STANDARD_NO_PAD.encode(&secret);
+        for told in [
+            wrapped(&base64, "\r\n"),
+            wrapped(&base64, "\n    "),
+            wrapped(&base64, "\\n"),
+            secret.clone(),
+            serde_json::to_string(&secret).unwrap().trim_matches('"').to_owned(),
+            base64.clone(),
+            secret.bytes().map(|byte| format!("%{byte:02X}")).collect(),
+        ] {
+            assert_eq!(scrubber.redact(&format!("<{told}>")), "<[secret]>", "{}", &told[..40]);
+        }
     }
 
     #[test]

@@ -10,8 +10,10 @@ use toml::de::DeValue;
 
 use super::section::{Complaint, kind};
 
-/// Longest secret that is read from a file, in bytes.
-const SECRET_BYTES_MAX: u64 = 64 * 1024;
+/// Longest secret, in bytes.
+const SECRET_BYTES_MAX: usize = 64 * 1024;
+/// Shortest secret, in bytes: a shorter one is part of too many texts to be kept out of answers and the log.
+const SECRET_BYTES_MIN: usize = 3;
 
 /// Where a secret is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +49,14 @@ pub enum SecretFault {
     /// There is nothing in it.
     #[error("{0} holds nothing")]
     Empty(SecretSource),
+    /// It is too short to be kept out of what is said.
+    #[error(
+        "{0} holds fewer than {SECRET_BYTES_MIN} bytes: so short a secret cannot be kept out of answers and the log"
+    )]
+    Short(SecretSource),
+    /// It is longer than a secret may be.
+    #[error("{0} holds more than {SECRET_BYTES_MAX} bytes")]
+    Long(SecretSource),
 }
 
 impl fmt::Display for SecretSource {
@@ -75,7 +85,11 @@ impl SecretSource {
         if text.is_empty() {
             return Err(SecretFault::Empty(self.clone()));
         }
-        Ok(text.into())
+        match text.len() {
+            ..SECRET_BYTES_MIN => Err(SecretFault::Short(self.clone())),
+            SECRET_BYTES_MIN..=SECRET_BYTES_MAX => Ok(text.into()),
+            _ => Err(SecretFault::Long(self.clone())),
+        }
     }
 
     /// How it is written in the log and in reports: where it is, not what it is.
@@ -102,7 +116,12 @@ pub fn read_file(path: &Path, forbidden: u32) -> Result<String, SecretFault> {
         return Err(SecretFault::Mode { path: path.to_owned(), mode });
     }
     let mut text = String::new();
-    file.take(SECRET_BYTES_MAX).read_to_string(&mut text).map_err(fault)?;
+    let most = u64::try_from(SECRET_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    // One byte beyond the longest: what is longer is refused, not cut.
+    file.take(most).read_to_string(&mut text).map_err(fault)?;
+    if text.len() > SECRET_BYTES_MAX {
+        return Err(SecretFault::Long(SecretSource::File(path.to_owned())));
+    }
     Ok(text)
 }
 
@@ -153,12 +172,21 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_empty_secret_is_a_fault_that_names_its_place() {
+    fn a_secret_that_is_missing_empty_too_short_or_too_long_is_a_fault_that_names_its_place() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("empty");
         std::fs::write(&path, "\n").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         assert!(matches!(SecretSource::File(path).read(), Err(SecretFault::Empty(_))));
+        let of = |text: &str| {
+            let path = folder.path().join("odd");
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            SecretSource::File(path).read()
+        };
+        assert!(matches!(of("ab\n"), Err(SecretFault::Short(_))));
+        assert!(of(&"x".repeat(64 * 1024)).is_ok());
+        assert!(matches!(of(&"x".repeat(64 * 1024 + 1)), Err(SecretFault::Long(_))));
         let none = SecretSource::Env("COUNTERSIGN_TEST_NO_SUCH_VARIABLE".into());
         assert!(matches!(none.read(), Err(SecretFault::NoVariable(_))));
     }

@@ -7,7 +7,7 @@ use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use serde_json::json;
 
 use crate::{
-    harness::{ALLOW, ASK, World, counted, from_agent, sqlite},
+    harness::{ASK, World, counted, from_agent, sqlite},
     postgres::{Database, SERVERS, database_on},
 };
 
@@ -43,8 +43,21 @@ fn statement() -> impl Strategy<Value = String> {
         (with(), with())
             .prop_map(|(a, b)| { format!("{}, {}", a.trim_end(), b.trim_start_matches("with ")) })
     ];
+    // Rows to join, made of words that are columns where the table can be seen.
+    let joined = prop::sample::select(vec![
+        "item",
+        "(select case when \"id\" = 'id' then 1 else 3 end as id)",
+        "(select length(\"cust\") - 1 as id)",
+        "(select true + 1 as id)",
+        "(with q as (select \"total\" = 'total' as id) select id + 1 as id from q)",
+        "(select id from {item} as bill where \"cust\" > 'cust')",
+        "(select max(id) as id from {bill} where cust < \"item\")",
+    ]);
     let condition = prop::sample::select(vec![
         "id in (2, 3)",
+        "{t}.id in (select case \"id\" when 'id' then 1 else 2 end)",
+        "{t}.id = (with w as (select \"id\" as k) select max(k) from w)",
+        "cust < \"x\"",
         "{t}.id < 4",
         "exists (select 1 from item where item.id = {t}.id)",
         "id in (select id from bill)",
@@ -53,13 +66,14 @@ fn statement() -> impl Strategy<Value = String> {
         "true",
     ]);
     let alias = prop_oneof![Just(String::new()), names().prop_map(|name| format!(" as {name}"))];
-    (with, alias, condition, 0..4_u8).prop_map(|(with, alias, condition, verb)| {
+    (with, alias, condition, joined, 0..5_u8).prop_map(|(with, alias, condition, joined, verb)| {
         let shown = alias.strip_prefix(" as ").unwrap_or("bill").to_owned();
         let condition = condition.replace("{t}", &shown);
         match verb {
             0 => format!("{with}delete from bill{alias} where {condition}"),
             1 => format!("{with}update bill{alias} set total = 0 where {condition}"),
-            2 => format!("{with}update bill{alias} set total = 0 from item as o where o.id = {shown}.id and ({condition})"),
+            2 => format!("{with}update bill{alias} set total = 0 from {joined} as o where o.id = {shown}.id and ({condition})"),
+            3 => format!("{with}update bill{alias} set total = 0 from {joined} as o where o.id = {shown}.id"),
             _ => format!("{with}delete from bill where {}", condition.replace(&shown, "bill")),
         }
     })
@@ -152,6 +166,43 @@ async fn what_sqlite_shows_is_what_it_touches_whatever_names_shadow() {
         tried += 1;
     }
     assert!(tried > 60, "the statements say little: {tried}");
+}
+
+/// Words in double quotes, and `true`, mean what they name where a column is called so, and themselves where none is: which
+/// of both must not depend on where the statement stands while it is measured.
+#[tokio::test]
+async fn sqlite_takes_no_name_for_a_string_and_no_column_for_a_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.db");
+    let file = rusqlite::Connection::open(&path).unwrap();
+    file.execute_batch(TABLES).unwrap();
+    file.execute_batch("create table odd (id int primary key, cust text, total int, \"True\" int)").unwrap();
+    file.execute_batch("insert into odd values (1, 'o1', 301, 3), (3, 'o3', 303, 3)").unwrap();
+    let tool = counted(from_agent("query", &["bill", "item", "odd"]));
+    let world = World::new(
+        &[sqlite(&path)],
+        crate::harness::TestVault::default(),
+        &[countersign_tools::AnyDefinition::Sql(tool)],
+        ASK,
+    );
+    for sql in [
+        "update bill set total = 0 from (select case when \"id\" = 'id' then 1 else 3 end as k) as w where bill.id = w.k",
+        "with w as (select \"id\" as k) delete from bill where cust = 'b1' and exists (select 1 from w where k = 'id')",
+        "delete from bill where cust = \"b1\"",
+    ] {
+        assert_eq!(shown_and_touched(&world, sql).await, None, "{sql}");
+    }
+    let untouched: i64 =
+        file.query_row("select count(*) from bill where total > 0", [], |row| row.get(0)).unwrap();
+    assert_eq!(untouched, 6);
+    for sql in [
+        "update odd set total = 0 from (select true as k) as w where odd.id = w.k",
+        "with w as (select true as k) delete from odd where id in (select k from w)",
+    ] {
+        if let Some((reach, evidence, touched)) = shown_and_touched(&world, sql).await {
+            assert!(evidence.is_none() && reach.rows == touched, "{sql}: {reach:?}, {evidence:?}, {touched}");
+        }
+    }
 }
 
 /// Asks, approves what was shown, and says what came of it; a second request would be one too many.
@@ -313,8 +364,6 @@ async fn a_table_made_of_deleted_rows_has_no_reach_of_nothing() {
         let sql = "create table gone as with d as (delete from bill returning *) select * from d";
         let refusal = world.refusal("query", json!({ "sql": sql })).await;
         assert_eq!(refusal.code, Code::ReachUnmeasurable, "{refusal}");
-        let world = db.world(vec![from_agent("query", &["bill", "item", "gone"])], ALLOW);
-        assert_eq!(left(&db).await.len(), 6);
-        drop(world);
+        assert_eq!(left(&db).await.len(), 6, "nothing ran");
     }
 }

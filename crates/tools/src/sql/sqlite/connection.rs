@@ -157,6 +157,9 @@ fn open(path: &Path, limits: &SqlLimits, write: bool) -> rusqlite::Result<Connec
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
+    // INVARIANT: words in double quotes are names. As strings where no column is called so, they would mean one thing where a
+    // statement is measured and another where it runs.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
     connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
     if !write {
         // A value that no result may hold need not be built: `zeroblob(1e9)`.

@@ -576,6 +576,10 @@ fn measure(
                 }
                 _ => {}
             }
+            if schema::has_truth_column(connection, &query.target.name)? {
+                let why = format!("`{}` has a column called `true` or `false`", query.target);
+                return Err(Trouble::Argument(why));
+            }
             reach.exact = query.exact;
             replaces |= query.verb != Verb::Delete && schema::may_replace(connection, &query.target.name)?;
             let count = one(connection, &query.count(limits.measure_rows_max).text, &work.arguments)?;

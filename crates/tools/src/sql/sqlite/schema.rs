@@ -226,6 +226,15 @@ pub(super) fn kind(connection: &Connection, name: &str) -> rusqlite::Result<Opti
     connection.query_row(sql, [name], |row| row.get(0)).optional()
 }
 
+/// Whether a column of the table is called `true` or `false`: without quotes these are the column where it can be seen, and
+/// a number where it cannot.
+pub(super) fn has_truth_column(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM pragma_table_xinfo(?1, 'main') WHERE lower(name) IN ('true', 'false'))",
+    )?;
+    statement.query_row([table], |row| row.get(0))
+}
+
 /// Whether rows that go from this view go elsewhere: it is a view, and only a trigger can write it.
 pub(super) fn is_view(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
     let mut statement = connection.prepare_cached(

@@ -1,0 +1,264 @@
+//! The ways in which a secret comes back: each of its characters as it is, or escaped as URLs, forms, JSON, programs and
+//! HTML do, also escaped again.
+
+use std::sync::LazyLock;
+
+/// So many times a character may have been escaped on top of another escape: `%25252F` is `/` escaped three times.
+const ESCAPES_MAX: usize = 3;
+/// So many zeros may stand before a number in an escape.
+const ZEROS_MAX: usize = 8;
+/// So far may a line of a long text be moved in.
+const LINE_BLANKS_MAX: usize = 8;
+/// What an escape begins with, whatever was escaped and how often.
+const BEGINNINGS: &[u8] = b"%\\&+";
+
+/// A text that is looked for in every spelling.
+pub(super) struct Spelling {
+    chars: Vec<char>,
+    any_case: bool,
+    broken: bool,
+}
+
+impl Spelling {
+    pub(super) fn new(text: &str) -> Self {
+        Self { chars: text.chars().collect(), any_case: false, broken: false }
+    }
+
+    /// As [`Spelling::new`], on one line or broken into several.
+    pub(super) fn in_lines(text: &str) -> Self {
+        Self { broken: true, ..Self::new(text) }
+    }
+
+    /// As [`Spelling::in_lines`], in capital letters or small ones.
+    pub(super) fn any_case(text: &str) -> Self {
+        Self { any_case: true, ..Self::in_lines(text) }
+    }
+
+    /// Where the text next stands from `from` on, and where it ends: at the furthest, should an escape be read in two ways.
+    pub(super) fn find(&self, text: &str, from: usize) -> Option<(usize, usize)> {
+        let first = *self.chars.first()?;
+        let mut buffer = [0_u8; 4];
+        let literal = first.encode_utf8(&mut buffer).as_bytes().first().copied()?;
+        let bytes = text.as_bytes();
+        let may_begin = |byte: u8| {
+            byte == literal
+                || (self.any_case && byte.eq_ignore_ascii_case(&literal))
+                || BEGINNINGS.contains(&byte)
+        };
+        let mut at = from;
+        while let Some(skipped) = bytes.get(at..)?.iter().position(|byte| may_begin(*byte)) {
+            at = at.saturating_add(skipped);
+            let mut ends = vec![at];
+            for (place, c) in self.chars.iter().enumerate() {
+                if self.broken && place > 0 {
+                    ends = next_lines(bytes, ends);
+                }
+                ends = spelled(bytes, &ends, *c, self.any_case, ESCAPES_MAX);
+                if ends.is_empty() {
+                    break;
+                }
+            }
+            if let Some(end) = ends.last() {
+                return Some((at, *end));
+            }
+            at = at.saturating_add(1);
+        }
+        None
+    }
+}
+
+/// One step of an escape.
+#[derive(Clone, Copy)]
+enum Step {
+    /// A sign, which may itself be escaped.
+    Sign(char),
+    /// A letter or digit, in either case.
+    Letter(u8),
+    /// As many zeros as there are, or fewer.
+    Zeros,
+}
+
+/// Where `c` ends, in any spelling, if it begins at one of `starts`: in ascending order.
+fn spelled(text: &[u8], starts: &[usize], c: char, any_case: bool, escapes: usize) -> Vec<usize> {
+    let mut ends = Vec::new();
+    let mut buffer = [0_u8; 4];
+    let literal = c.encode_utf8(&mut buffer).as_bytes();
+    for &start in starts {
+        let Some(rest) = text.get(start..) else { continue };
+        let stands = rest
+            .get(..literal.len())
+            .is_some_and(|there| there == literal || (any_case && there.eq_ignore_ascii_case(literal)));
+        if stands {
+            ends.push(start.saturating_add(literal.len()));
+        }
+        let Some(fewer) = escapes.checked_sub(1) else { continue };
+        if rest.first().is_some_and(|byte| BEGINNINGS.contains(byte)) {
+            with_escapes(c, |escape| ends.extend(escaped(text, start, escape, fewer)));
+        }
+    }
+    ends.sort_unstable();
+    ends.dedup();
+    ends
+}
+
+/// The places where a line is not broken, or where the next begins: after a break, escaped or not, and blanks.
+fn next_lines(text: &[u8], mut ends: Vec<usize>) -> Vec<usize> {
+    let Some(&end) = ends.last() else { return ends };
+    let rest = text.get(end..).unwrap_or_default();
+    if !rest.first().is_some_and(|byte| byte.is_ascii_whitespace() || BEGINNINGS.contains(byte)) {
+        return ends;
+    }
+    let mut after = vec![end];
+    for c in ['\r', '\n'] {
+        after.extend(spelled(text, &after, c, false, ESCAPES_MAX));
+    }
+    let blank = |at: &usize| text.get(*at).is_some_and(|byte| matches!(byte, b' ' | b'\t'));
+    for at in after {
+        let blanks = (at..).take(LINE_BLANKS_MAX).take_while(blank).count();
+        ends.extend((0..=blanks).map(|blanks| at.saturating_add(blanks)));
+    }
+    ends.sort_unstable();
+    ends.dedup();
+    ends
+}
+
+/// Where an escape ends that begins at `start`.
+fn escaped(text: &[u8], start: usize, escape: &[Step], escapes: usize) -> Vec<usize> {
+    let mut ends = vec![start];
+    for step in escape {
+        ends = match *step {
+            Step::Sign(sign) => spelled(text, &ends, sign, false, escapes),
+            Step::Letter(letter) => {
+                let there =
+                    |end: &usize| text.get(*end).is_some_and(|byte| byte.eq_ignore_ascii_case(&letter));
+                ends.into_iter().filter(there).map(|end| end.saturating_add(1)).collect()
+            }
+            Step::Zeros => ends.into_iter().flat_map(|end| zeros(text, end)).collect(),
+        };
+        if ends.is_empty() {
+            break;
+        }
+    }
+    ends
+}
+
+/// The ends of none, one, two, … zeros from `start` on.
+fn zeros(text: &[u8], start: usize) -> impl Iterator<Item = usize> {
+    let zeros = text
+        .get(start..)
+        .unwrap_or_default()
+        .iter()
+        .take(ZEROS_MAX)
+        .take_while(|byte| **byte == b'0')
+        .count();
+    (0..=zeros).map(move |zeros| start.saturating_add(zeros))
+}
+
+/// The escapes of ASCII, which are asked for at each sign that might begin one.
+static ASCII: LazyLock<Vec<Vec<Vec<Step>>>> =
+    LazyLock::new(|| (0..=127_u8).map(|byte| escapes(char::from(byte))).collect());
+
+fn with_escapes(c: char, mut each: impl FnMut(&[Step])) {
+    let made;
+    let all = match usize::try_from(u32::from(c)).ok().and_then(|index| ASCII.get(index)) {
+        Some(known) => known,
+        None => {
+            made = escapes(c);
+            &made
+        }
+    };
+    all.iter().for_each(|escape| each(escape));
+}
+
+/// Every escape of a character: RFC 3986 (section 2.1), `application/x-www-form-urlencoded`, RFC 8259 (section 7), the
+/// escapes of C, Python and JavaScript, and HTML's character references.
+fn escapes(c: char) -> Vec<Vec<Step>> {
+    let mut buffer = [0_u8; 4];
+    let bytes = c.encode_utf8(&mut buffer).as_bytes().to_vec();
+    let mut units = [0_u16; 2];
+    let units = c.encode_utf16(&mut units);
+    let number = u32::from(c);
+    let of_bytes = |written: fn(u8) -> String| bytes.iter().map(|byte| written(*byte)).collect::<String>();
+    let mut all = vec![
+        of_bytes(|byte| format!("%{byte:02x}")),
+        of_bytes(|byte| format!("\\x{byte:02x}")),
+        of_bytes(|byte| format!("\\{byte:03o}")),
+        units.iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+        // A line feed stands for any number of zeros.
+        format!("\\u{{\n{number:x}}}"),
+        format!("&#\n{number};"),
+        format!("&#x\n{number:x};"),
+    ];
+    if (128..256).contains(&number) {
+        all.push(format!("\\x{number:02x}"));
+    }
+    all.extend(SHORT.iter().filter(|(of, _)| *of == c).map(|(_, short)| (*short).to_owned()));
+    all.extend(NAMED.iter().filter(|(of, _)| *of == c).map(|(_, name)| format!("&{name};")));
+    all.iter().map(|escape| escape.chars().map(step).collect()).collect()
+}
+
+fn step(c: char) -> Step {
+    match c {
+        '\n' => Step::Zeros,
+        _ => match u8::try_from(c) {
+            Ok(byte) if byte.is_ascii_alphanumeric() => Step::Letter(byte),
+            _ => Step::Sign(c),
+        },
+    }
+}
+
+/// Escapes of one sign, and the plus that stands for a blank in forms.
+const SHORT: &[(char, &str)] = &[
+    (' ', "+"),
+    ('"', "\\\""),
+    ('\'', "\\'"),
+    ('\\', "\\\\"),
+    ('/', "\\/"),
+    ('`', "\\`"),
+    ('$', "\\$"),
+    ('\n', "\\n"),
+    ('\r', "\\r"),
+    ('\t', "\\t"),
+];
+
+/// HTML's names of what a secret may hold (HTML Living Standard, section 13.5).
+const NAMED: &[(char, &str)] = &[
+    ('!', "excl"),
+    ('"', "quot"),
+    ('#', "num"),
+    ('$', "dollar"),
+    ('%', "percnt"),
+    ('&', "amp"),
+    ('\'', "apos"),
+    ('(', "lpar"),
+    (')', "rpar"),
+    ('*', "ast"),
+    ('*', "midast"),
+    ('+', "plus"),
+    (',', "comma"),
+    ('.', "period"),
+    ('/', "sol"),
+    (':', "colon"),
+    (';', "semi"),
+    ('<', "lt"),
+    ('=', "equals"),
+    ('>', "gt"),
+    ('?', "quest"),
+    ('@', "commat"),
+    ('[', "lsqb"),
+    ('[', "lbrack"),
+    ('\\', "bsol"),
+    (']', "rsqb"),
+    (']', "rbrack"),
+    ('^', "hat"),
+    ('_', "lowbar"),
+    ('`', "grave"),
+    ('{', "lcub"),
+    ('{', "lbrace"),
+    ('|', "verbar"),
+    ('|', "vert"),
+    ('}', "rcub"),
+    ('}', "rbrace"),
+    ('\n', "newline"),
+    ('\t', "tab"),
+];
