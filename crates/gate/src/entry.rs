@@ -293,6 +293,15 @@ impl Entry {
             .under(record.approval.as_ref())
     }
 
+    /// A read whose answer was lost was closed: it had no effect.
+    #[must_use]
+    pub fn read_ended(at_ms: i64, record: &CallRecord) -> Self {
+        let body = json!({ "evidence": "read", "happened": false, "system": record.system });
+        Self::new(at_ms, "doubt_resolved", body)
+            .about(&record.call.requester, &record.call.id)
+            .under(record.approval.as_ref())
+    }
+
     /// An earlier call was taken back by another one, but for what is `left`. Stands under the earlier one's id.
     #[must_use]
     pub fn undone(at_ms: i64, undone: &CallId, by: &StoredCall, left: Option<Value>) -> Self {

@@ -35,6 +35,8 @@ pub struct Settings {
     pub budgets: Vec<Budget>,
     /// How long a granted approval stays good after its last signature, in milliseconds.
     pub grant_ms: u64,
+    /// How many requests of one agent may wait for people at a time.
+    pub open_requests_max: u32,
 }
 
 /// The one path from a call to an effect.

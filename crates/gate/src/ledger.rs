@@ -138,6 +138,18 @@ pub trait Ledger: Send + Sync + 'static {
     /// One issued call.
     fn call(&self, call: &CallId) -> impl Future<Output = Result<Option<CallRecord>, LedgerFault>> + Send;
 
+    /// How many requests of an agent wait for people.
+    fn waiting(&self, agent: &AgentId) -> impl Future<Output = Result<u64, LedgerFault>> + Send;
+
+    /// The newest write of an agent with this digest that is in doubt, or whose doubt was settled as something that happened
+    /// and that was closed after `since_ms` (Unix milliseconds UTC).
+    fn doubted(
+        &self,
+        agent: &AgentId,
+        digest: CallDigest,
+        since_ms: i64,
+    ) -> impl Future<Output = Result<Option<CallRecord>, LedgerFault>> + Send;
+
     /// Issued calls in a state, newest first; all states when `None`.
     fn calls(
         &self,

@@ -13,7 +13,7 @@ use std::{
 };
 
 use countersign_rules::{
-    ApprovalId, ApprovalState, CallDigest, CallId, Code, Counters, Requester, Signature,
+    AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, Counters, Effect, Requester, Signature,
     budget::{Balance, BudgetAccount, HoldRequest, Unit, day},
     rate::Rate,
 };
@@ -114,6 +114,7 @@ struct Open {
     holds: Vec<HoldRequest>,
     rows: u64,
     amount: Option<countersign_rules::Money>,
+    doubted: bool,
 }
 
 /// A ledger in memory.
@@ -414,8 +415,14 @@ impl Ledger for SimLedger {
                 closed_ms: None,
                 rows: intent.rows,
             };
-            let open =
-                Open { process, holds: intent.holds, rows: intent.rows, amount: intent.amount, record };
+            let open = Open {
+                process,
+                holds: intent.holds,
+                rows: intent.rows,
+                amount: intent.amount,
+                record,
+                doubted: false,
+            };
             state.calls.insert(open.record.call.id.clone(), open);
             // The widest says most.
             Ok(Issued { halted: halts.into_iter().max_by(|a, b| a.scope.cmp(&b.scope)) })
@@ -432,6 +439,7 @@ impl Ledger for SimLedger {
             state.settle(&closing.call, closing.settlement);
             if let Some(open) = state.calls.get_mut(&closing.call) {
                 open.record.state = closing.outcome.state();
+                open.doubted |= open.record.state == CallState::InDoubt;
                 open.record.closed_ms = Some(closing.now_ms);
                 if let Settlement::Used { rows, .. } = closing.settlement {
                     open.record.rows = rows;
@@ -521,6 +529,7 @@ impl Ledger for SimLedger {
             for open in state.calls.values_mut() {
                 if open.record.state == CallState::Open && open.process != alive {
                     open.record.state = CallState::InDoubt;
+                    open.doubted = true;
                     found.push(open.record.clone());
                 }
             }
@@ -539,7 +548,7 @@ impl Ledger for SimLedger {
         call: &CallId,
         outcome: CallOutcome,
         settlement: Settlement,
-        _now_ms: i64,
+        now_ms: i64,
         entries: Vec<Entry>,
     ) -> Result<bool, LedgerFault> {
         self.step("resolve", |state| {
@@ -551,6 +560,7 @@ impl Ledger for SimLedger {
             let mut approval = None;
             if let Some(open) = state.calls.get_mut(call) {
                 open.record.state = outcome.state();
+                open.record.closed_ms = Some(open.record.closed_ms.unwrap_or(now_ms));
                 open.record.outcome = Some(outcome.clone());
                 if let Settlement::Used { rows, .. } = settlement {
                     open.record.rows = rows;
@@ -589,6 +599,35 @@ impl Ledger for SimLedger {
     async fn call(&self, call: &CallId) -> Result<Option<CallRecord>, LedgerFault> {
         self.readable()?;
         Ok(self.state().calls.get(call).map(|open| open.record.clone()))
+    }
+
+    async fn waiting(&self, agent: &AgentId) -> Result<u64, LedgerFault> {
+        self.readable()?;
+        let state = self.state();
+        let waiting = state.approvals.values().filter(|record| {
+            record.state == ApprovalState::Waiting && record.request.call.requester.agent == *agent
+        });
+        Ok(u64::try_from(waiting.count()).unwrap_or(u64::MAX))
+    }
+
+    async fn doubted(
+        &self,
+        agent: &AgentId,
+        digest: CallDigest,
+        since_ms: i64,
+    ) -> Result<Option<CallRecord>, LedgerFault> {
+        self.readable()?;
+        let state = self.state();
+        let newest = state.calls.values().rev().find(|open| {
+            let CallRecord { call, state, closed_ms, effect, .. } = &open.record;
+            let late = *state == CallState::Done && closed_ms.is_some_and(|at| at > since_ms);
+            open.doubted
+                && *effect >= Effect::Write
+                && call.digest == digest
+                && call.requester.agent == *agent
+                && (*state == CallState::InDoubt || late)
+        });
+        Ok(newest.map(|open| open.record.clone()))
     }
 
     async fn calls(&self, state: Option<CallState>, limit: u32) -> Result<Vec<CallRecord>, LedgerFault> {

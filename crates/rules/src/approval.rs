@@ -1,6 +1,10 @@
 //! A person's answer to an `ask`, bound to one call and its reach.
 
-use alloc::{collections::BTreeSet, string::String, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -134,19 +138,71 @@ pub enum AnswerRefusal {
     Expired,
 }
 
+/// Whether these people, each with their groups, are enough for everything that is asked. Each of them counts for one
+/// group, and for all that are shared ([`AskOf::shared`]).
+pub(crate) fn are_met(of: &[AskOf], signers: &[(PersonId, BTreeSet<GroupName>)]) -> bool {
+    let mut groups: BTreeMap<&PersonId, BTreeSet<&GroupName>> = BTreeMap::new();
+    for (person, of) in signers {
+        groups.entry(person).or_default().extend(of);
+    }
+    let members = |group: &GroupName| -> Vec<&PersonId> {
+        groups.iter().filter(|(_, of)| of.contains(group)).map(|(person, _)| *person).collect()
+    };
+    let mut places = Places::default();
+    of.iter().all(|ask| {
+        let members = members(&ask.group);
+        let needed = usize::try_from(ask.quorum.max(1)).unwrap_or(usize::MAX);
+        members.len() >= needed
+            && (ask.shared || (0..needed).all(|_| places.take(&ask.group, &members, &mut BTreeSet::new())))
+    })
+}
+
+/// Who counts for which group: a matching in a bipartite graph, made larger along augmenting paths (H. W. Kuhn, The
+/// Hungarian method for the assignment problem, 1955).
+#[derive(Default)]
+struct Places<'a> {
+    taken: BTreeMap<&'a PersonId, &'a GroupName>,
+    members: BTreeMap<&'a GroupName, Vec<&'a PersonId>>,
+}
+
+impl<'a> Places<'a> {
+    /// Finds one more person for a group, moving others to another place where they have one. Returns whether there is one.
+    fn take(
+        &mut self,
+        group: &'a GroupName,
+        members: &[&'a PersonId],
+        tried: &mut BTreeSet<&'a PersonId>,
+    ) -> bool {
+        self.members.entry(group).or_insert_with(|| members.to_vec());
+        for &person in members {
+            if !tried.insert(person) {
+                continue;
+            }
+            let moved = match self.taken.get(person).copied() {
+                None => true,
+                // No place is won where somebody else of the same group has to leave.
+                Some(other) if other == group => false,
+                Some(other) => {
+                    let members = self.members.get(other).cloned().unwrap_or_default();
+                    self.take(other, &members, tried)
+                }
+            };
+            if moved {
+                self.taken.insert(person, group);
+                return true;
+            }
+        }
+        false
+    }
+}
+
 impl ApprovalRequest {
     /// Whether enough of the right people have approved.
     #[must_use]
     pub fn is_met(&self, signatures: &[Signature]) -> bool {
-        !self.of.is_empty()
-            && self.of.iter().all(|ask| {
-                let people: BTreeSet<&PersonId> = signatures
-                    .iter()
-                    .filter(|s| s.approved && s.groups.contains(&ask.group))
-                    .map(|s| &s.person)
-                    .collect();
-                u32::try_from(people.len()).unwrap_or(u32::MAX) >= ask.quorum.max(1)
-            })
+        let approving = signatures.iter().filter(|s| s.approved);
+        let signers: Vec<_> = approving.map(|s| (s.person.clone(), s.groups.clone())).collect();
+        !self.of.is_empty() && are_met(&self.of, &signers)
     }
 
     /// What the request becomes when `answer` is added to the signatures given so far.
@@ -209,6 +265,7 @@ mod tests {
             because: None,
             policy: crate::PolicyId::parse("p:1").unwrap(),
             rehearse: false,
+            shared: false,
         });
         ApprovalRequest {
             id: ApprovalId::parse("apr-1").unwrap(),
@@ -247,6 +304,31 @@ mod tests {
             given.push(answer);
         }
         assert!(request.is_met(&given));
+    }
+
+    #[test]
+    fn a_person_counts_for_one_group_unless_a_policy_shares() {
+        let mut request = request(&[("dba", 1), ("security", 1), ("finance", 1)]);
+        let dave = answer("dave", &["dba", "security", "finance"], true);
+        let ann = answer("ann", &["dba", "security"], true);
+        let bob = answer("bob", &["dba"], true);
+        let met = |request: &ApprovalRequest, who: &[&Signature]| {
+            request.is_met(&who.iter().map(|one| (*one).clone()).collect::<Vec<_>>())
+        };
+        assert!(!met(&request, &[&dave]));
+        assert!(!met(&request, &[&dave, &ann]));
+        // Whoever comes first: each has a place of their own.
+        for order in [[&dave, &ann, &bob], [&bob, &ann, &dave], [&ann, &dave, &bob], [&bob, &dave, &ann]] {
+            assert!(met(&request, &order));
+        }
+        // `dave` alone is of finance: two of dba and security do not help.
+        assert!(!met(&request, &[&ann, &bob, &answer("eve", &["security"], true)]));
+        request.of[2].shared = true;
+        assert!(met(&request, &[&dave, &ann]) && !met(&request, &[&dave]));
+        for ask in &mut request.of {
+            ask.shared = true;
+        }
+        assert!(met(&request, &[&dave]));
     }
 
     #[test]

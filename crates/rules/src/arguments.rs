@@ -181,6 +181,13 @@ fn resolved<'a>(root: &'a Value, schema: &'a Value, depth: usize) -> &'a Value {
     }
 }
 
+/// Whether the schema of an object takes no members but the [`properties`] that it names.
+#[must_use]
+pub fn is_closed(schema: &Value) -> bool {
+    schema.get("additionalProperties") == Some(&Value::Bool(false))
+        && schema.get("patternProperties").is_none()
+}
+
 /// The properties that the schema of an object names, with their schemas.
 pub fn properties(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
     let named = schema.get("properties").and_then(Value::as_object).into_iter().flatten();

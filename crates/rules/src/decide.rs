@@ -17,6 +17,7 @@ use cedar_policy::{
 };
 
 use crate::{
+    approval,
     call::{Call, Requester},
     context::Subject,
     decision::{Allow, Ask, AskOf, Decision, Deny, DenyReason},
@@ -258,7 +259,7 @@ impl<'a> Judge<'a> {
         }
         let of = merge(&asking);
         match &self.approval {
-            Some(approval) if is_met(approval, &of) => {
+            Some(approval) if approval::are_met(&of, &approval.signers) => {
                 Decision::Allow(Allow::within(ids(&matched), approval.reach.as_ref()))
             }
             Some(_) | None => Decision::Ask(Ask { policies: ids(&asking), of }),
@@ -296,6 +297,7 @@ fn merge(asking: &[&Rule]) -> Vec<AskOf> {
                     merged.policy = ask.policy.clone();
                 }
                 merged.rehearse |= ask.rehearse;
+                merged.shared &= ask.shared;
                 merged.deadline_ms = merged.deadline_ms.min(ask.deadline_ms);
                 merged.because = match (merged.because.take(), &ask.because) {
                     (Some(one), Some(other)) if one != *other => Some(format!("{one}; {other}")),
@@ -325,18 +327,6 @@ fn effective_approval(requester: &Requester, facts: &Facts) -> Option<ApprovalFa
     };
     let signers = approval.signers.iter().filter(|(person, _)| !own(person)).cloned().collect();
     Some(ApprovalFact { signers, ..approval.clone() })
-}
-
-fn is_met(approval: &ApprovalFact, of: &[AskOf]) -> bool {
-    of.iter().all(|ask| {
-        let people: BTreeSet<&PersonId> = approval
-            .signers
-            .iter()
-            .filter(|(_, groups)| groups.contains(&ask.group))
-            .map(|(person, _)| person)
-            .collect();
-        u32::try_from(people.len()).unwrap_or(u32::MAX) >= ask.quorum.max(1)
-    })
 }
 
 /// Which policy failed and how, without the values it failed on.

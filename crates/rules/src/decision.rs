@@ -101,6 +101,9 @@ pub struct AskOf {
     /// (`@rehearse`).
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub rehearse: bool,
+    /// Whether who approves for another group that is asked counts for this one as well (`@distinct("false")`).
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub shared: bool,
 }
 
 /// It must not run.

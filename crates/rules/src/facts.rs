@@ -48,7 +48,7 @@ pub struct Facts {
 /// What a statement that the agent wrote was seen to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatementFacts {
-    /// `select`, `delete`, …
+    /// One of [`StatementFacts::VERBS`].
     pub verb: String,
     /// Tables read.
     pub reads: BTreeSet<String>,
@@ -58,6 +58,56 @@ pub struct StatementFacts {
     pub functions: BTreeSet<String>,
     /// Whether a predicate bounds what is written.
     pub bounded: bool,
+}
+
+impl StatementFacts {
+    /// The words that a statement's `verb` can be.
+    pub const VERBS: &[&str] = &[
+        "alter",
+        "analyze",
+        "attach",
+        "begin",
+        "call",
+        "checkpoint",
+        "close",
+        "cluster",
+        "comment",
+        "commit",
+        "copy",
+        "create",
+        "deallocate",
+        "declare",
+        "delete",
+        "detach",
+        "discard",
+        "do",
+        "drop",
+        "execute",
+        "explain",
+        "fetch",
+        "grant",
+        "insert",
+        "listen",
+        "load",
+        "lock",
+        "merge",
+        "notify",
+        "other",
+        "pragma",
+        "prepare",
+        "refresh",
+        "reindex",
+        "rename",
+        "revoke",
+        "rollback",
+        "savepoint",
+        "select",
+        "set",
+        "show",
+        "truncate",
+        "update",
+        "vacuum",
+    ];
 }
 
 /// Sums over what was done so far. A call counts from the moment its warrant is issued.

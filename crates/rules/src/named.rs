@@ -16,12 +16,14 @@ use alloc::{
 };
 use core::ops::Range;
 
+use cedar_policy::{ActionConstraint, ResourceConstraint};
 use serde_json::{Map, Value};
 
 use crate::{
-    arguments::properties,
+    arguments::{is_closed, properties},
     category,
     effect::Effect,
+    facts::StatementFacts,
     policy::AgentSpec,
     schema::{CALL, CATEGORY, Untyped},
     slice::Scope,
@@ -60,6 +62,7 @@ impl Deployment<'_> {
             }
             if rule.layer == Layer::User {
                 reading.entities();
+                reading.elsewhere();
             }
         }
         errors
@@ -324,7 +327,16 @@ impl Reading<'_, '_> {
             }
             ["context", "given"] => {
                 let given = self.tools.iter().flat_map(|tool| properties(&tool.arguments));
-                (given.map(|(name, _property)| name.to_string()).collect(), true)
+                // Where a schema takes what it does not name, any name may be given; one that is nearly known is a typing error.
+                let closed = self.tools.iter().all(|tool| is_closed(&tool.arguments));
+                (given.map(|(name, _property)| name.to_string()).collect(), closed)
+            }
+            ["context", "args", argument] => match self.listed(argument) {
+                Some(listed) => (listed, true),
+                None => return,
+            },
+            ["context", "statement", "verb"] => {
+                (StatementFacts::VERBS.iter().map(|verb| (*verb).to_string()).collect(), true)
             }
             ["context", "session" | "agent_today", "tools"] => {
                 (self.whole.tools.iter().map(|tool| tool.name.to_string()).collect(), true)
@@ -350,6 +362,35 @@ impl Reading<'_, '_> {
             let message = format!("compares `{shown}` with `{word}`, which it can never be");
             self.report(word, &message, Some(suggestion(word, known.iter().map(String::as_str))));
         }
+    }
+
+    /// The texts that an argument can be, where each tool of the scope lists them (`enum`, `const`).
+    fn listed(&self, argument: &str) -> Option<BTreeSet<String>> {
+        let mut all = BTreeSet::new();
+        for tool in self.tools {
+            let (_, schema) = properties(&tool.arguments).find(|(name, _property)| *name == argument)?;
+            let listed = schema.get("enum").and_then(Value::as_array);
+            let values = listed.into_iter().flatten().chain(schema.get("const"));
+            let before = all.len();
+            all.extend(values.filter_map(Value::as_str).map(String::from));
+            // Forms of other shapes may list more.
+            if all.len() == before && listed.is_none() && schema.get("const").is_none() {
+                return None;
+            }
+        }
+        Some(all).filter(|all| !all.is_empty())
+    }
+
+    /// A scope that names tools and one system, and none of these tools is on it.
+    fn elsewhere(&mut self) {
+        let ResourceConstraint::Eq(system) = self.rule.policy.resource_constraint() else { return };
+        let known = self.whole.tools.iter().any(|tool| tool.system.name.as_str() == system.id().unescaped());
+        if !self.tools.is_empty() || !known || self.rule.policy.action_constraint() == ActionConstraint::Any {
+            return;
+        }
+        let id = system.id().unescaped().to_string();
+        let message = format!("can never apply: none of the tools that it is about is on system `{id}`");
+        self.report(&id, &message, Some("name the system that they are on, or leave it out".into()));
     }
 
     /// Agents, teams, systems, environments and accounts that nothing has.
@@ -415,7 +456,8 @@ fn is_near(word: &str, name: &str) -> bool {
 
 fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
-    let near = known.iter().min_by_key(|name| strsim::osa_distance(word, name));
+    let lower = word.to_lowercase();
+    let near = known.iter().min_by_key(|name| strsim::osa_distance(&lower, &name.to_lowercase()));
     match near {
         None => "there is nothing to name here".into(),
         Some(near) if is_near(word, near) => format!("did you mean `{near}`?"),

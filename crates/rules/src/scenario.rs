@@ -303,11 +303,25 @@ impl Answer {
 pub trait Observer: core::fmt::Debug {
     /// What a call is seen to do; `None` for a tool that nobody here knows, such as one of a scenario's own.
     fn observe(&self, tool: &ToolName, arguments: &Value) -> Option<Result<Observed, Refusal>>;
+
+    /// The person that an agent acts for, if it does; `None` for an agent that nobody here knows.
+    fn acts_for(&self, agent: &AgentId) -> Option<Option<PersonId>>;
+
+    /// The groups that a person is in, and none for one who is nobody here; `None` where people are not known at all.
+    fn groups(&self, person: &PersonId) -> Option<BTreeSet<GroupName>>;
 }
 
 /// Nobody looks: for scenarios that bring tools of their own.
 impl Observer for () {
     fn observe(&self, _tool: &ToolName, _arguments: &Value) -> Option<Result<Observed, Refusal>> {
+        None
+    }
+
+    fn acts_for(&self, _agent: &AgentId) -> Option<Option<PersonId>> {
+        None
+    }
+
+    fn groups(&self, _person: &PersonId) -> Option<BTreeSet<GroupName>> {
         None
     }
 }
@@ -482,6 +496,10 @@ impl Question {
             observer.observe(&tool.name, &arguments).transpose().map_err(|refusal| refusal.to_string())?;
         let schema = Arguments::parse(&tool.arguments).map_err(|e| e.to_string())?;
         schema.check(&arguments).map_err(|refusal| refusal.to_string())?;
+        let on_behalf_of = self.acts_for(observer)?;
+        if let Some(approval) = &self.facts.approval {
+            approval.agrees(observer)?;
+        }
         let name = |e: BadName| e.to_string();
         let call = Call {
             id: CallId::parse("scenario").map_err(name)?,
@@ -489,7 +507,7 @@ impl Question {
                 agent: self.agent.clone(),
                 teams: agent.teams.iter().cloned().collect(),
                 session: SessionId::parse("scenario").map_err(name)?,
-                on_behalf_of: self.on_behalf_of.clone(),
+                on_behalf_of,
             },
             tool: tool.clone(),
             digest: CallDigest::compute(&tool.name, &tool.version, &arguments).map_err(|e| e.to_string())?,
@@ -498,6 +516,21 @@ impl Question {
             parsed: (),
         };
         Ok((call, self.facts.facts(tool, observed.as_ref())?))
+    }
+
+    /// Whom the agent acts for: as the folder says, which the case may repeat.
+    fn acts_for(&self, observer: &dyn Observer) -> Result<Option<PersonId>, String> {
+        let Some(known) = observer.acts_for(&self.agent) else { return Ok(self.on_behalf_of.clone()) };
+        match &self.on_behalf_of {
+            Some(given) if known.as_ref() != Some(given) => {
+                let whom = known.map_or_else(|| "nobody".into(), |person| format!("`{person}`"));
+                Err(format!(
+                    "`on_behalf_of` says `{given}`, and agent `{}` acts for {whom}: leave it out",
+                    self.agent
+                ))
+            }
+            Some(_) | None => Ok(known),
+        }
     }
 }
 
@@ -605,6 +638,19 @@ impl CountersGiven {
 }
 
 impl ApprovalGiven {
+    /// Whether those who sign are people of the folder, in the groups that they are said to be in.
+    fn agrees(&self, observer: &dyn Observer) -> Result<(), String> {
+        for (person, groups) in &self.signers {
+            let Some(known) = observer.groups(person) else { continue };
+            if let Some(other) = groups.difference(&known).next() {
+                return Err(format!(
+                    "`facts.approval.signers` has `{person}` in group `{other}`, and the folder has not"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn fact(&self) -> Result<ApprovalFact, BadName> {
         Ok(ApprovalFact {
             id: ApprovalId::parse("scenario")?,

@@ -17,7 +17,7 @@ use cedar_policy::RestrictedExpression;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    arguments::{properties, requires},
+    arguments::{is_closed, properties, requires},
     category,
     tool::ToolSpec,
 };
@@ -63,6 +63,10 @@ pub struct Untyped {
 pub(crate) fn argument_types(tool: &ToolSpec) -> (BTreeMap<String, Attribute>, Vec<Untyped>) {
     let mut reader = Reader { root: &tool.arguments, tool: tool.name.as_str(), left_out: Vec::new() };
     let attributes = reader.attributes(&tool.arguments, "", 0);
+    if !is_closed(&tool.arguments) {
+        let reason = "arguments that its schema does not name are taken";
+        reader.left_out.push(Untyped { tool: reader.tool.into(), argument: "/*".into(), reason });
+    }
     (attributes, reader.left_out)
 }
 

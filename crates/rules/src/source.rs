@@ -1,7 +1,7 @@
 //! Policy files: their layers, their annotations, and what is wrong with them.
 //!
 //! Cedar answers permit or forbid. What a permit asks of people stands in its annotations, which Cedar
-//! keeps and does not read: `@ask("group")`, `@quorum("2")`, `@deadline("15m")`, `@rehearse("true")`,
+//! keeps and does not read: `@ask("group")`, `@quorum("2")`, `@deadline("15m")`, `@rehearse("true")`, `@distinct("false")`,
 //! `@because("…")`, `@id("…")`.
 
 use alloc::{
@@ -38,7 +38,7 @@ const DEADLINE_MIN_MS: u64 = 1_000;
 const DEADLINE_MAX_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 const QUORUM_MAX: u32 = 100;
 const BECAUSE_CHARS_MAX: usize = 500;
-const ANNOTATIONS: &[&str] = &["id", "ask", "quorum", "deadline", "rehearse", "because"];
+const ANNOTATIONS: &[&str] = &["id", "ask", "quorum", "deadline", "rehearse", "distinct", "because"];
 
 /// Where a policy comes from. Later layers add; none takes away what an earlier one forbids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -257,7 +257,7 @@ impl Reading<'_> {
         if let Some(other) = given.keys().find(|k| !ANNOTATIONS.contains(k)) {
             return Err(fail(
                 format!("`@{other}` is not an annotation that means something here"),
-                "known are `@id`, `@ask`, `@quorum`, `@deadline`, `@rehearse` and `@because`",
+                "known are `@id`, `@ask`, `@quorum`, `@deadline`, `@rehearse`, `@distinct` and `@because`",
             ));
         }
         let because = given.get("because").map(|text| String::from(text.trim()));
@@ -309,7 +309,7 @@ fn ask(
     id: &PolicyId,
 ) -> Result<Option<AskOf>, (String, &'static str)> {
     let Some(group) = given.get("ask") else {
-        return match ["quorum", "deadline", "rehearse"].iter().find(|k| given.contains_key(**k)) {
+        return match ["quorum", "deadline", "rehearse", "distinct"].iter().find(|k| given.contains_key(**k)) {
             Some(alone) => Err((
                 format!("`@{alone}` without `@ask` asks nobody"),
                 "add `@ask(\"group\")`, or the permit lets the call run at once",
@@ -342,17 +342,17 @@ fn ask(
             )
         })?,
     };
-    let rehearse = match given.get("rehearse") {
-        None | Some(&"false") => false,
-        Some(&"true") => true,
+    let truth = |name: &str, default: bool| match given.get(name) {
+        None => Ok(default),
+        Some(&"true") => Ok(true),
+        Some(&"false") => Ok(false),
         Some(text) => {
-            return Err((
-                format!("`@rehearse(\"{text}\")` says neither yes nor no"),
-                "write `true` or `false`",
-            ));
+            Err((format!("`@{name}(\"{text}\")` says neither yes nor no"), "write `true` or `false`"))
         }
     };
-    Ok(Some(AskOf { group, quorum, deadline_ms, because: because.cloned(), policy: id.clone(), rehearse }))
+    let (rehearse, shared) = (truth("rehearse", false)?, !truth("distinct", true)?);
+    let because = because.cloned();
+    Ok(Some(AskOf { group, quorum, deadline_ms, because, policy: id.clone(), rehearse, shared }))
 }
 
 /// `90s`, `15m`, `2h` or `3d` in milliseconds, from 1 second to 30 days.
@@ -438,7 +438,7 @@ mod tests {
                forbid (principal, action, resource) unless { 1 == 1 };"#,
         );
         let ask = rules[0].ask.as_ref().unwrap();
-        assert!(!ask.rehearse);
+        assert!(!ask.rehearse && !ask.shared);
         assert_eq!((ask.quorum, ask.deadline_ms, ask.group.as_str()), (2, 7_200_000, "dba"));
         assert_eq!(ask.because.as_deref(), Some("deletes need two"));
         assert_eq!(rules[0].id.as_str(), "mine:a");
@@ -461,6 +461,8 @@ mod tests {
             ("@ask(\"dba\") @rehearse(\"yes\") permit (principal, action, resource);", "neither yes nor no"),
             ("@ask(\"dba\") @rehearse permit (principal, action, resource);", "neither yes nor no"),
             ("@rehearse(\"true\") permit (principal, action, resource);", "asks nobody"),
+            ("@ask(\"dba\") @distinct(\"no\") permit (principal, action, resource);", "neither yes nor no"),
+            ("@distinct(\"false\") permit (principal, action, resource);", "asks nobody"),
             ("@rehearse(\"true\") forbid (principal, action, resource);", "asks nobody"),
             ("@id(\"a b\") permit (principal, action, resource);", "`@id`"),
             ("@because(\" \") permit (principal, action, resource);", "`@because`"),

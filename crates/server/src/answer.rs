@@ -108,6 +108,7 @@ mod tests {
                 because: Some("deletes".into()),
                 policy: PolicyId::parse("default:deletes").unwrap(),
                 rehearse: false,
+                shared: false,
             }],
             reach: None,
             expires_ms: 1_767_225_600_000,

@@ -21,6 +21,7 @@ use crate::{
     config::Config,
     metrics::Metrics,
     stream::Streams,
+    waits::Waits,
 };
 
 /// Longest session key that is used as it stands; longer ones are hashed.
@@ -38,6 +39,7 @@ pub struct App {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     opened: Mutex<BTreeSet<(AgentId, SessionId)>>,
+    waits: Waits,
     streams: Streams,
 }
 
@@ -123,6 +125,7 @@ impl App {
             clock,
             metrics: Metrics::default(),
             opened: Mutex::default(),
+            waits: Waits::default(),
         })
     }
 
@@ -199,7 +202,7 @@ impl App {
             self.metrics.called("", &answer, since.elapsed());
             return answer;
         };
-        if let Some(refusal) = self.refuse_undo(requester, &offer.tool, &arguments).await {
+        if let Some(refusal) = self.refuse_undo(who, &offer.tool, &arguments).await {
             let answer = self.gate.reject(requester, tool, refusal).await;
             self.metrics.called(name.as_str(), &answer, since.elapsed());
             return answer;
@@ -233,7 +236,8 @@ impl App {
     }
 
     /// Waits until a pending answer is final or `timeout` is over, and calls `progress` on each change.
-    /// Dropping the wait stops nothing else.
+    /// Dropping the wait stops nothing else. An agent that waits for many answers already is told at once that people are
+    /// asked, and one whose key is revoked meanwhile is told nothing.
     pub async fn wait(
         &self,
         who: &Identity,
@@ -241,13 +245,14 @@ impl App {
         timeout: Duration,
         mut progress: impl FnMut(&Pending) + Send,
     ) -> Answer {
+        let Some(_place) = self.waits.take(&who.agent) else { return Answer::Pending(pending) };
         let until = tokio::time::Instant::now().checked_add(timeout);
         let mut changes = self.gate.ledger().changes();
         let mut state = pending.state;
         loop {
             // Marked as seen before looking, so that a change in between is not missed.
             changes.borrow_and_update();
-            let now = match self.gate.fetch(&who.agent, &pending.approval).await {
+            let now = match self.look(who, &pending).await {
                 Answer::Pending(now) => now,
                 last @ (Answer::Done(_) | Answer::Refused(_)) => return last,
             };
@@ -269,7 +274,18 @@ impl App {
                 () = tokio::time::sleep_until(wake) => {}
             }
             if until.is_some_and(|until| tokio::time::Instant::now() >= until) {
-                return self.gate.fetch(&who.agent, &pending.approval).await;
+                return self.look(who, &pending).await;
+            }
+        }
+    }
+
+    /// What became of a request, for whom it is waited for and whose credential is still good.
+    async fn look(&self, who: &Identity, pending: &Pending) -> Answer {
+        match self.auth.still_good(&who.credential).await {
+            Ok(()) => self.gate.fetch(&who.agent, &pending.approval).await,
+            Err(refusal) => {
+                let (call, approval) = (Some(pending.call.clone()), Some(pending.approval.clone()));
+                Answer::Refused(Refused { call, approval, refusal })
             }
         }
     }

@@ -23,4 +23,5 @@ pub mod telemetry;
 mod text;
 pub mod undo;
 pub mod vault;
+mod waits;
 pub mod worker;

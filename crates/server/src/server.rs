@@ -164,7 +164,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let store = Arc::new(open_store(&config, key).await?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
-    let settings = Settings { budgets: config.budgets.clone(), grant_ms: config.limits.grant_ms };
+    let settings = Settings {
+        budgets: config.budgets.clone(),
+        grant_ms: config.limits.grant_ms,
+        open_requests_max: config.limits.open_requests_max,
+    };
     store.record(vec![Entry::configured(clock.now_ms(), configured(&config, &bundle))]).await?;
     let gate =
         Gate::new(Arc::clone(&store), Arc::clone(&clock), entropy, Arc::clone(&bundle.policies), settings);

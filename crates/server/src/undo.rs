@@ -9,7 +9,7 @@ use countersign_gate::{
     Answer, Ledger as _,
     ledger::{CallRecord, CallState},
 };
-use countersign_rules::{AgentId, CallId, Code, Effect, Refusal, Requester};
+use countersign_rules::{AgentId, CallId, Code, Effect, Refusal};
 use countersign_tools::AnyTool;
 use serde_json::{Value, json};
 
@@ -51,7 +51,7 @@ impl App {
                 credential: person.credential,
             },
         };
-        let record = self.undoable(&who.agent, &undo.call).await?;
+        let record = self.undoable(&who, &undo.call).await?;
         let tool = self.tools().values().find(|offer| {
             matches!(offer.tool, AnyTool::Undo(_)) && offer.spec().system.name == record.system
         });
@@ -86,7 +86,7 @@ impl App {
     /// whichever door it comes through.
     pub(crate) async fn refuse_undo(
         &self,
-        requester: &Requester,
+        who: &Identity,
         tool: &AnyTool,
         arguments: &Value,
     ) -> Option<Refusal> {
@@ -95,7 +95,7 @@ impl App {
         }
         // Arguments of another form are for the tool's schema to refuse.
         let call = CallId::parse(arguments.get("call").and_then(Value::as_str)?).ok()?;
-        match self.undoable(&requester.agent, &call).await {
+        match self.undoable(who, &call).await {
             Ok(record) if record.system == tool.spec().system.name => None,
             Ok(record) => {
                 let message = format!("call `{call}` acted on system `{}`", record.system);
@@ -105,13 +105,12 @@ impl App {
         }
     }
 
-    /// The call, if it is one that this agent may undo and that left something to undo.
-    async fn undoable(&self, agent: &AgentId, call: &CallId) -> Result<CallRecord, Refusal> {
+    /// The call, if it is one that this agent may undo with this credential, and that left something to undo.
+    async fn undoable(&self, who: &Identity, call: &CallId) -> Result<CallRecord, Refusal> {
         let record = self.store().call(call).await.map_err(|fault| {
             Refusal::new(Code::NotLookedUp, format!("the call cannot be looked up: {fault}"))
         })?;
-        let visible =
-            |record: &CallRecord| agent.as_str() == UNDO_AGENT || record.call.requester.agent == *agent;
+        let visible = |record: &CallRecord| who.agent.as_str() == UNDO_AGENT || who.sees(&record.call);
         let Some(record) = record.filter(visible) else {
             let message = format!("no call `{call}` that you may undo");
             return Err(Refusal::new(Code::NotFound, message).help("agents undo their own calls only"));

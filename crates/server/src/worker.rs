@@ -13,7 +13,7 @@ use countersign_gate::{
     Answer, Gate, Ledger as _, Recalled,
     ledger::{ApprovalRecord, CallRecord, CallState},
 };
-use countersign_rules::{ApprovalId, CallId, Effect};
+use countersign_rules::{ApprovalId, CallId, Effect, SystemName};
 use countersign_store::Store;
 use countersign_tools::Systems;
 use tokio::sync::Semaphore;
@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// The shortest time between two looks, so that a busy ledger is not asked after each of its changes.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How many granted calls are performed at a time.
+/// How many granted calls of one system are performed at a time: one that is slow keeps nobody else waiting.
 const AT_ONCE: usize = 16;
 
 /// How often the calls in doubt are looked through.
@@ -55,7 +55,7 @@ pub struct Worker {
     systems: Systems,
     /// Requests that this process is performing: a slow one must not be tried again at each look.
     under_way: Arc<Mutex<BTreeSet<ApprovalId>>>,
-    places: Arc<Semaphore>,
+    places: Mutex<BTreeMap<SystemName, Arc<Semaphore>>>,
     doubts: Arc<Mutex<BTreeMap<CallId, Doubt>>>,
     recalls: Arc<Semaphore>,
 }
@@ -76,7 +76,7 @@ impl Worker {
             app,
             systems,
             under_way: Arc::default(),
-            places: Arc::new(Semaphore::new(AT_ONCE)),
+            places: Mutex::default(),
             doubts: Arc::default(),
             recalls: Arc::new(Semaphore::new(RECALLS_AT_ONCE)),
         }
@@ -170,7 +170,7 @@ impl Worker {
                 let doubt = doubts
                     .entry(record.call.id.clone())
                     .or_insert(Doubt { next: Some(now), pause: RECALL_PAUSE });
-                if record.effect >= Effect::Write && doubt.next.is_some_and(|at| at <= now) {
+                if doubt.next.is_some_and(|at| at <= now) {
                     doubt.next = None;
                     due.push(record.clone());
                 }
@@ -193,6 +193,17 @@ impl Worker {
         }
     }
 
+    /// The places at the system of a granted call.
+    fn places(&self, record: &ApprovalRecord) -> Arc<Semaphore> {
+        let Some(offer) = self.app.tool(&record.request.call.tool) else {
+            // Without a tool there is nothing to perform, and so nothing to wait for.
+            return Arc::new(Semaphore::new(1));
+        };
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = places.entry(offer.spec().system.name.clone());
+        Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))))
+    }
+
     /// Begins to perform what people have granted.
     async fn perform_granted(&self) {
         let granted = match self.app.gate().granted().await {
@@ -207,8 +218,8 @@ impl Worker {
             if !self.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(approval.clone()) {
                 continue;
             }
-            let (app, under_way, places) =
-                (Arc::clone(&self.app), Arc::clone(&self.under_way), Arc::clone(&self.places));
+            let places = self.places(&record);
+            let (app, under_way) = (Arc::clone(&self.app), Arc::clone(&self.under_way));
             // The gate keeps count of the call itself; nothing is lost when this task is dropped.
             tokio::spawn(async move {
                 if let Ok(_place) = places.acquire().await {
@@ -222,6 +233,14 @@ impl Worker {
 
 async fn recall(app: &App, record: &CallRecord) {
     let call = &record.call.id;
+    if record.effect < Effect::Write {
+        match app.gate().end_read(record).await {
+            Ok(true) => tracing::info!(%call, "a read whose answer was lost was closed"),
+            Ok(false) => {}
+            Err(fault) => tracing::warn!(%call, %fault, "a read whose answer was lost could not be closed"),
+        }
+        return;
+    }
     let Some(offer) = app.tool(&record.call.tool) else { return };
     match offer.tool.recall(app.gate(), record).await {
         Ok(Recalled::Unknown) => {
@@ -235,6 +254,21 @@ async fn recall(app: &App, record: &CallRecord) {
 async fn perform(app: &App, record: ApprovalRecord) {
     let gate = app.gate();
     let approval = record.request.id.clone();
+    // INVARIANT: a signature counts while its signer does.
+    match app.auth().still_approved(&record).await {
+        Ok(true) => {}
+        Ok(false) => {
+            let why = "somebody who approved it may no longer approve";
+            if let Err(fault) = gate.supersede(&record, why).await {
+                tracing::warn!(%fault, %approval, "a granted request without its signers cannot be ended");
+            }
+            return;
+        }
+        Err(fault) => {
+            tracing::warn!(%fault, %approval, "whether those who approved still may cannot be read");
+            return;
+        }
+    }
     let offer = match app.tool(&record.request.call.tool) {
         None => Err("its tool is no longer configured".to_owned()),
         Some(offer) => offer.off().map_or(Ok(offer), |refusal| Err(refusal.message)),
@@ -242,7 +276,7 @@ async fn perform(app: &App, record: ApprovalRecord) {
     let offer = match offer {
         Ok(offer) => offer,
         Err(why) => {
-            if let Err(fault) = gate.supersede_without_tool(&record, &why).await {
+            if let Err(fault) = gate.supersede(&record, &why).await {
                 tracing::warn!(%fault, %approval, "a granted request without tool cannot be ended");
             }
             return;

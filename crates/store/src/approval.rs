@@ -289,6 +289,14 @@ pub(crate) fn select_newest(key: &RequestKey) -> Query {
     )
 }
 
+/// How many requests of an agent wait.
+pub(crate) fn count_waiting(agent: &AgentId) -> Query {
+    Query::new(
+        "SELECT count(*) FROM approval WHERE state = 'waiting' AND agent = $1",
+        vec![agent.as_str().into()],
+    )
+}
+
 /// The digests of all requests, or of so many.
 pub(crate) fn select_digests(limit: u32) -> Query {
     Query::new("SELECT DISTINCT digest FROM approval LIMIT $1", vec![u64::from(limit).into()])

@@ -10,7 +10,7 @@ use countersign_gate::{
     },
 };
 use countersign_rules::{
-    ApprovalState, CallId, Effect, Money,
+    AgentId, ApprovalState, CallDigest, CallId, Effect, Money,
     budget::{Balance, BudgetAccount},
 };
 use serde::{Deserialize, Serialize};
@@ -453,6 +453,28 @@ pub(crate) fn select_all(state: Option<CallState>, limit: u32) -> Query {
     }
 }
 
+/// What a call that is in doubt is found by.
+fn doubt(agent: &AgentId, digest: CallDigest) -> String {
+    format!("{digest} {agent}")
+}
+
+/// What a write in doubt is found by from now on, also once the doubt is settled.
+fn doubted(record: &CallRecord) -> Option<String> {
+    let doubts = record.state == CallState::InDoubt && record.effect >= Effect::Write;
+    doubts.then(|| doubt(&record.call.requester.agent, record.call.digest))
+}
+
+/// The newest call of an agent with this digest that is in doubt, or was and has happened, and was closed after `since_ms`.
+pub(crate) fn select_doubted(agent: &AgentId, digest: CallDigest, since_ms: i64) -> Query {
+    Query::new(
+        select_calls!(
+            "WHERE doubted = $1 AND (state = 'in_doubt' OR (state = 'done' AND closed_ms > $2)) ",
+            "ORDER BY issued_ms DESC, id DESC LIMIT 1"
+        ),
+        vec![doubt(agent, digest).into(), since_ms.into()],
+    )
+}
+
 macro_rules! select_listed {
     ($state:literal) => {
         select_calls!(
@@ -483,8 +505,8 @@ pub(crate) fn insert(id: &CallId, row: &CallRow) -> Result<Query, LedgerFault> {
     let outcome = record.outcome.as_ref().map(json).transpose()?;
     Ok(Query::one(
         "INSERT INTO call (id, system, effect, decision, approval, state, issued_ms, closed_ms, row_count, \
-         process, body, charge, outcome, journal) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+         process, body, charge, outcome, journal, doubted) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         vec![
             id.as_str().into(),
             record.system.as_str().into(),
@@ -500,6 +522,7 @@ pub(crate) fn insert(id: &CallId, row: &CallRow) -> Result<Query, LedgerFault> {
             json(charge)?,
             outcome.into(),
             record.journal.as_deref().into(),
+            doubted(record).into(),
         ],
     ))
 }
@@ -508,13 +531,15 @@ pub(crate) fn update(id: &CallId, row: &CallRow) -> Result<Query, LedgerFault> {
     let CallRow { record, charge, .. } = row;
     let outcome = record.outcome.as_ref().map(json).transpose()?;
     Ok(Query::one(
-        "UPDATE call SET state = $1, closed_ms = $2, row_count = $3, charge = $4, outcome = $5 WHERE id = $6",
+        "UPDATE call SET state = $1, closed_ms = $2, row_count = $3, charge = $4, outcome = $5, \
+         doubted = COALESCE(doubted, $6) WHERE id = $7",
         vec![
             record.state.as_str().into(),
             record.closed_ms.into(),
             record.rows.into(),
             json(charge)?,
             outcome.into(),
+            doubted(record).into(),
             id.as_str().into(),
         ],
     ))

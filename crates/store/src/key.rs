@@ -47,6 +47,14 @@ pub struct KeyRecord {
     pub revoked_ms: Option<i64>,
 }
 
+impl KeyRecord {
+    /// Whether it is neither revoked nor expired at a moment, in Unix milliseconds UTC.
+    #[must_use]
+    pub fn is_good(&self, now_ms: i64) -> bool {
+        self.revoked_ms.is_none() && self.expires_ms.is_none_or(|expires_ms| now_ms < expires_ms)
+    }
+}
+
 /// A key to be issued.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewKey {
@@ -116,9 +124,15 @@ impl Store {
         let Some(KeyRow { record, hash }) = self.key(id).await? else { return Ok(None) };
         // In constant time: how much of a guess is right must not be measurable.
         let same = bool::from(sha256(presented.as_bytes()).as_bytes().ct_eq(hash.as_bytes()));
-        let good =
-            record.revoked_ms.is_none() && record.expires_ms.is_none_or(|expires_ms| now_ms < expires_ms);
-        Ok((same && good).then_some(record))
+        Ok((same && record.is_good(now_ms)).then_some(record))
+    }
+
+    /// Whether the key of this id is good now; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn key_is_good(&self, id: &str, now_ms: i64) -> Result<Option<bool>, LedgerFault> {
+        Ok(self.key(id).await?.map(|row| row.record.is_good(now_ms)))
     }
 
     /// Revokes a key. Answers whether there was one that was not revoked yet.

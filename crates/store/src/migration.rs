@@ -2,10 +2,10 @@
 //!
 //! One text for both databases: `BIGINT` and `BYTEA` become SQLite's `INTEGER` and `BLOB`, and ` STRICT`
 //! is dropped for PostgreSQL, which needs no telling. `EACH_ASKED` is each group that a request asks, with the
-//! request's place, as each of them reads it out of JSON.
+//! request's place, as each of them reads it out of JSON; `DIGEST_AND_AGENT` is what a call is found by when it is in doubt.
 
 /// Every step, in order; the first is number 1.
-pub(crate) const STEPS: &[&str] = &[FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE];
+pub(crate) const STEPS: &[&str] = &[FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED];
 
 /// The number of the newest schema this program knows.
 pub(crate) fn newest() -> i64 {
@@ -28,6 +28,7 @@ pub(crate) fn for_sqlite(step: &str) -> String {
         "EACH_ASKED",
         "json_extract(asked.value, '$.group'), a.place FROM approval a, json_each(a.request, '$.of') asked",
     )
+    .replace("DIGEST_AND_AGENT", "json_extract(body, '$.digest') || ' ' || json_extract(body, '$.requester.agent')")
 }
 
 /// A step in PostgreSQL's dialect.
@@ -36,6 +37,7 @@ pub(crate) fn for_postgres(step: &str) -> String {
         "EACH_ASKED",
         "asked ->> 'group', a.place FROM approval a, jsonb_array_elements(a.request::jsonb -> 'of') asked",
     )
+    .replace("DIGEST_AND_AGENT", "(body::jsonb ->> 'digest') || ' ' || (body::jsonb -> 'requester' ->> 'agent')")
 }
 
 const FIRST: &str = "
@@ -212,6 +214,14 @@ ALTER TABLE rate ADD COLUMN mark BIGINT;
 ALTER TABLE rate ADD COLUMN mark_day BIGINT;
 UPDATE counter SET mark = NULL, mark_day = NULL;
 UPDATE session SET mark_day = NULL;
+";
+
+/// Writes that are or were in doubt are found by what they would do and for whom: their equals wait for them. The others, which
+/// are nearly all, cost nothing.
+const DOUBTED: &str = "
+ALTER TABLE call ADD COLUMN doubted TEXT;
+UPDATE call SET doubted = DIGEST_AND_AGENT WHERE state = 'in_doubt' AND effect <> 'read';
+CREATE INDEX call_doubted ON call (doubted, issued_ms, id) WHERE doubted IS NOT NULL;
 ";
 
 #[cfg(test)]

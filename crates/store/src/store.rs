@@ -19,7 +19,7 @@ use countersign_gate::{
     },
 };
 use countersign_rules::{
-    ApprovalId, ApprovalState, CallDigest, CallId, Code, Requester, Signature,
+    AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, Requester, Signature,
     budget::{Balance, BudgetAccount, HoldRequest},
     rate::Rate,
 };
@@ -722,6 +722,21 @@ impl Ledger for Store {
     async fn call(&self, call: &CallId) -> Result<Option<CallRecord>, LedgerFault> {
         let rows = self.select(call::select(call)).await?;
         Ok(rows.first().map(CallRow::read).transpose()?.map(|row| row.record))
+    }
+
+    async fn waiting(&self, agent: &AgentId) -> Result<u64, LedgerFault> {
+        let rows = self.select(approval::count_waiting(agent)).await?;
+        Ok(rows.first().map(|row| row.count(0)).transpose()?.unwrap_or_default())
+    }
+
+    async fn doubted(
+        &self,
+        agent: &AgentId,
+        digest: CallDigest,
+        since_ms: i64,
+    ) -> Result<Option<CallRecord>, LedgerFault> {
+        let rows = self.select(call::select_doubted(agent, digest, since_ms)).await?;
+        rows.first().map(|row| Ok(CallRow::read(row)?.record)).transpose()
     }
 
     async fn calls(&self, state: Option<CallState>, limit: u32) -> Result<Vec<CallRecord>, LedgerFault> {

@@ -87,6 +87,19 @@ impl Systems {
         }
     }
 
+    /// Looks whether a system can be used as it is right now: secrets, files, addresses, logins. Changes nothing.
+    ///
+    /// # Errors
+    /// Why not, without secrets.
+    pub async fn try_out(&self, name: &SystemName, upkeep: Upkeep) -> Result<(), String> {
+        match self.0.get(name) {
+            Some(AnySystem::Sql(system)) => system.try_out(&upkeep).await,
+            Some(AnySystem::Http(system)) => system.try_out(&upkeep).await,
+            Some(AnySystem::Mcp(system)) => system.definitions(upkeep).await.map(drop),
+            None => Err("it is not configured".into()),
+        }
+    }
+
     /// Closes every upstream; child processes end.
     pub async fn stop(&self) {
         futures::future::join_all(self.0.values().map(|system| async move {
@@ -271,6 +284,23 @@ impl AnyTool {
         match self {
             Self::Sql(_) | Self::Http(_) | Self::Undo(_) => ToolStatus::Ready,
             Self::Mcp(tool) => tool.status(),
+        }
+    }
+
+    /// Looks whether the tool can be used on its system as that is right now: the statement that its author wrote compiles,
+    /// the definition that its upstream has is the one that was reviewed. Changes nothing and calls nothing.
+    ///
+    /// # Errors
+    /// Why not, without secrets.
+    pub async fn try_out(&self, upkeep: &Upkeep) -> Result<(), String> {
+        match self {
+            Self::Sql(tool) => tool.try_out(upkeep).await,
+            Self::Http(_) | Self::Undo(_) => Ok(()),
+            Self::Mcp(tool) => match tool.status() {
+                ToolStatus::Ready => Ok(()),
+                ToolStatus::Off(refusal) => Err(refusal.to_string()),
+                ToolStatus::Away(why) => Err(why),
+            },
         }
     }
 

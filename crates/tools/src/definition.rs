@@ -513,6 +513,9 @@ pub struct McpDefinition {
     /// The digest of the upstream definition that people have reviewed, as `sha256:` and 64 hexadecimal
     /// digits; see [`crate::mcp::definition_digest`].
     pub definition_digest: String,
+    /// Whether somebody looked, and the tool only reads although its upstream does not say so (`readOnlyHint`). Without it a
+    /// tool that is declared a read and not said to be one is switched off.
+    pub effect_reviewed: bool,
     /// The money that a call moves; only [`AmountSource::Argument`].
     pub amount: Option<AmountDefinition>,
 }

@@ -2,24 +2,25 @@
 
 use std::panic::AssertUnwindSafe;
 
-use countersign_rules::{Call, CallId, Code, Effect, PersonId, Refusal};
+use countersign_rules::{ApprovalState, Call, CallId, Code, Effect, PersonId, Refusal};
 use futures::FutureExt as _;
 
 use super::{
     Gate,
-    refusal::{not_looked_up, refused},
+    refusal::{answer_of, not_looked_up, refused},
 };
 use crate::{
     answer::Answer,
     entry::Entry,
-    ledger::{CallOutcome, CallRecord, CallState, Ledger, LedgerFault, Settlement},
+    ledger::{ApprovalRecord, CallOutcome, CallRecord, CallState, Ledger, LedgerFault, Settlement},
     tool::{Doubt, MeasureError, Recalled, Tool},
 };
 
 /// Among how many of the newest calls a witness is looked for.
 const WITNESSES_MAX: u32 = 1_000;
-/// Among how many calls in doubt an equal one is looked for.
-const DOUBTS_MAX: u32 = 10_000;
+/// For how long a call whose doubt was settled as something that happened answers its equals, in milliseconds: an agent that
+/// never heard of it repeats it soon.
+const RETOLD_MS: i64 = 60 * 60 * 1_000;
 
 impl<L: Ledger> Gate<L> {
     /// A person's finding about a call in doubt. Returns whether there was such a call.
@@ -113,31 +114,53 @@ impl<L: Ledger> Gate<L> {
         Ok(recalled)
     }
 
-    /// The answer to a call that an earlier, equal one of the same agent leaves in doubt: it is not performed beside it. The
-    /// system's own record settles the doubt where there is one; otherwise a person has to. A tool that says its calls can
-    /// be repeated is performed again.
-    pub(super) async fn doubtful<T: Tool>(&self, tool: &T, call: &Call<T::Args>) -> Option<Answer> {
+    /// Closes a read in doubt: it had no effect, so that there is nothing to find out. What was reserved counts as used.
+    /// Returns whether it was one.
+    ///
+    /// # Errors
+    /// [`LedgerFault`], and then it stays in doubt.
+    pub async fn end_read(&self, record: &CallRecord) -> Result<bool, LedgerFault> {
+        if record.state != CallState::InDoubt || record.effect >= Effect::Write {
+            return Ok(false);
+        }
+        let now_ms = self.clock.now_ms();
+        let message = "its answer was lost; it was a read, and may be repeated".to_owned();
+        let outcome = CallOutcome::Failed { code: Code::ToolFailed, message, superseded: false };
+        let entries = vec![Entry::read_ended(now_ms, record)];
+        self.ledger.resolve(&record.call.id, outcome, Settlement::Reserved, now_ms, entries).await
+    }
+
+    /// The answer to a call where an earlier, equal one of the same agent was or is in doubt: it is not performed beside it.
+    /// The system's own record settles the doubt where there is one; otherwise a person has to. What turned out to have
+    /// happened answers its equals for an hour, because its agent may never have heard of it. A tool that says its calls
+    /// can be repeated is performed again.
+    pub(super) async fn doubtful<T: Tool>(
+        &self,
+        tool: &T,
+        call: &Call<T::Args>,
+        granted: Option<&ApprovalRecord>,
+    ) -> Option<Answer> {
         if call.tool.idempotent {
             return None;
         }
-        let doubts = match self.ledger.calls(Some(CallState::InDoubt), DOUBTS_MAX).await {
-            Ok(doubts) => doubts,
-            Err(fault) => return Some(refused(call, None, not_looked_up(&fault))),
+        let since_ms = self.clock.now_ms().saturating_sub(RETOLD_MS);
+        let record = match self.ledger.doubted(&call.requester.agent, call.digest, since_ms).await {
+            Ok(record) => record?,
+            Err(fault) => return Some(refused(call, granted, not_looked_up(&fault))),
         };
-        let mine = |record: &&CallRecord| {
-            record.call.digest == call.digest && record.call.requester.agent == call.requester.agent
-        };
-        let record = doubts.iter().find(mine)?;
+        if record.state == CallState::Done {
+            return Some(match (&record.outcome, granted) {
+                (Some(outcome @ CallOutcome::Done { .. }), None) => {
+                    answer_of(&record.call.id, record.approval.clone(), outcome.clone(), record.rows)
+                }
+                _ => self.happened(call, granted, &record).await,
+            });
+        }
         let id = &record.call.id;
-        match self.recall(tool, record).await {
+        match self.recall(tool, &record).await {
             // It cannot happen any more, so that this one may.
             Ok(Recalled::Never) => return None,
-            Ok(Recalled::Happened { .. }) => {
-                let message = format!("an equal call, `{id}`, was performed, and its answer was lost");
-                let refusal = Refusal::new(Code::ResultRejected, message)
-                    .help("do not repeat it; the effect has happened");
-                return Some(refused(call, None, refusal));
-            }
+            Ok(Recalled::Happened { .. }) => return Some(self.happened(call, granted, &record).await),
             Ok(Recalled::Unknown) => {}
             Err(why) => {
                 tracing::warn!(%why, call = %id, "a doubt could not be settled by the system's record")
@@ -146,8 +169,39 @@ impl<L: Ledger> Gate<L> {
         let message = format!("an equal call, `{id}`, is in doubt: whether it had its effect is not known");
         let refusal = Refusal::new(Code::InDoubt, message)
             .help("nothing was done for this one; a person has to settle the other (`countersign calls resolve`) before it is repeated");
-        let entry = vec![Entry::call_proposed(self.clock.now_ms(), call)];
-        Some(self.refuse(call, None, entry, refusal).await)
+        Some(self.refuse(call, granted, self.proposed(call, granted), refusal).await)
+    }
+
+    /// Refuses a call whose equal has happened, and records that where it can be: what is said is true either way.
+    async fn happened<A>(
+        &self,
+        call: &Call<A>,
+        granted: Option<&ApprovalRecord>,
+        equal: &CallRecord,
+    ) -> Answer {
+        let id = &equal.call.id;
+        let message = format!("an equal call, `{id}`, was performed, and its answer may have been lost");
+        let refusal = Refusal::new(Code::ResultRejected, message).help(
+            "do not repeat it; the effect has happened. If it is wanted once more, propose it in an hour",
+        );
+        let mut entries = self.proposed(call, granted);
+        entries.push(Entry::refused(self.clock.now_ms(), call, &refusal));
+        let recorded = match granted {
+            Some(record) => {
+                let why = refusal.to_string();
+                self.end(record, ApprovalState::Blocked, Some(refusal.code), &why, entries).await
+            }
+            None => self.ledger.record(entries).await,
+        };
+        if let Err(fault) = recorded {
+            tracing::warn!(%fault, call = %call.id, "that a call was refused could not be recorded");
+        }
+        refused(call, granted, refusal)
+    }
+
+    /// The entry of a proposal; none for what was granted, which was proposed before.
+    fn proposed<A>(&self, call: &Call<A>, granted: Option<&ApprovalRecord>) -> Vec<Entry> {
+        granted.is_none().then(|| Entry::call_proposed(self.clock.now_ms(), call)).into_iter().collect()
     }
 
     /// The newest call that took effect on the same system under the same record, if it is not too long ago.

@@ -148,10 +148,9 @@ impl<L: Ledger> Gate<L> {
         {
             return Round::Answer(answer);
         }
-        if granted.is_none()
-            && exceeded.is_none()
+        if exceeded.is_none()
             && seen.effect >= Effect::Write
-            && let Some(answer) = self.doubtful(tool, &call).await
+            && let Some(answer) = self.doubtful(tool, &call, granted).await
         {
             return Round::Answer(answer);
         }

@@ -22,6 +22,9 @@ use crate::{
     tool::{Evidence, Tool},
 };
 
+/// How many open requests are looked through at a time: more than there are, as each agent may have so many and no more.
+const APPROVALS_MAX: u32 = 100_000;
+
 impl<L: Ledger> Gate<L> {
     pub(super) async fn park<A>(
         &self,
@@ -137,7 +140,8 @@ impl<L: Ledger> Gate<L> {
     /// [`LedgerFault`].
     pub async fn expire(&self) -> Result<(), LedgerFault> {
         let now_ms = self.clock.now_ms();
-        for record in self.ledger.approvals(&[ApprovalState::Waiting, ApprovalState::Approved], 1_000).await?
+        for record in
+            self.ledger.approvals(&[ApprovalState::Waiting, ApprovalState::Approved], APPROVALS_MAX).await?
         {
             let waits = record.state == ApprovalState::Waiting;
             let over_ms = if waits { record.request.expires_ms } else { self.grant_expires_ms(&record) };
@@ -164,18 +168,14 @@ impl<L: Ledger> Gate<L> {
     /// # Errors
     /// [`LedgerFault`].
     pub async fn granted(&self) -> Result<Vec<ApprovalRecord>, LedgerFault> {
-        self.ledger.approvals(&[ApprovalState::Approved], 100).await
+        self.ledger.approvals(&[ApprovalState::Approved], APPROVALS_MAX).await
     }
 
-    /// Ends a granted request whose tool is gone or switched off.
+    /// Ends a granted request that can no longer be performed: its tool is gone or switched off, or its signers no longer count.
     ///
     /// # Errors
     /// [`LedgerFault`].
-    pub async fn supersede_without_tool(
-        &self,
-        record: &ApprovalRecord,
-        why: &str,
-    ) -> Result<(), LedgerFault> {
+    pub async fn supersede(&self, record: &ApprovalRecord, why: &str) -> Result<(), LedgerFault> {
         self.end(record, ApprovalState::Superseded, None, why, Vec::new()).await
     }
 

@@ -79,6 +79,7 @@ impl<L: Ledger> Gate<L> {
     /// Whether the call would find room if people approved it now: they are not asked about what will be
     /// refused anyway. What waits reserves nothing.
     pub(super) async fn room_to_ask<A>(&self, call: &Call<A>, facts: &Facts) -> Result<(), NoRoom> {
+        self.room_among_requests(call).await?;
         // An approval will bind it to what was measured.
         let allow = Allow::within(Vec::new(), facts.reach.as_ref());
         let limits = Limits::new(&allow, &call.tool, facts.effect);
@@ -87,11 +88,28 @@ impl<L: Ledger> Gate<L> {
     }
 }
 
+impl<L: Ledger> Gate<L> {
+    /// Whether the agent may have one more request open. Nobody is kept from seeing the requests of others by what one asks.
+    /// Requests that are made at the same moment may together be some more.
+    async fn room_among_requests<A>(&self, call: &Call<A>) -> Result<(), NoRoom> {
+        let open = self.ledger.waiting(&call.requester.agent).await;
+        let open = open.map_err(|fault| NoRoom::Limit(NotIssued::Fault(fault)))?;
+        let most = self.settings.open_requests_max;
+        if open < u64::from(most) {
+            return Ok(());
+        }
+        let message = format!("{open} requests of this agent wait for people already, and {most} may");
+        let refusal = Refusal::new(Code::RateLimited, message)
+            .help("nothing was done; wait until people have answered, or narrow what you ask for");
+        Err(NoRoom::Unmeasured(refusal))
+    }
+}
+
 /// Why people are not asked.
 pub(super) enum NoRoom {
     /// A limit refuses.
     Limit(NotIssued),
-    /// A budget counts what nobody knows.
+    /// Something else does: a budget counts what nobody knows, the reach cannot be measured, or too many requests wait.
     Unmeasured(Refusal),
 }
 

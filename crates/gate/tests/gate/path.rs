@@ -102,9 +102,39 @@ async fn an_equal_call_waits_for_the_doubt_before_it() {
     let again = world.call_as("bot", "s9", &world.note, 0, 10).await;
     assert_eq!(code(&again), Code::ResultRejected, "{again:?}");
     assert_eq!(world.system.effects(), effects, "an equal call is not performed beside it");
+    // That answer may be lost as well, and whoever settled the doubt may have been the worker: the next hears of it too.
+    world.ledger.fail(|step| (step == "record").then_some(Fault::Lost));
+    let again = world.call(&world.note, 0, 10).await;
+    assert_eq!(code(&again), Code::ResultRejected, "{again:?}");
+    world.ledger.heal();
+    let again = world.call(&world.note, 0, 10).await;
+    assert_eq!(code(&again), Code::ResultRejected, "{again:?}");
+    assert_eq!(world.system.effects(), effects);
+    // After an hour it is a call like any other.
+    world.clock.advance(60 * 60 * 1_000 + 1);
+    assert_eq!(world.call(&world.note, 0, 10).await.status(), "done");
+    assert_eq!(world.system.effects(), effects + 1);
     // Another call, and another agent's, are no matter of it.
     assert_eq!(world.call(&world.note, 20, 30).await.status(), "done");
     assert_eq!(world.call_as("other", "s1", &world.note, 30, 40).await.status(), "done");
+}
+
+#[tokio::test]
+async fn an_agent_keeps_nobody_from_being_heard_by_asking_much() {
+    let world = World::new(1, 1_000, vec![]);
+    let mut first = None;
+    for from in 0..100 {
+        let answer = world.call(&world.update, from, 500).await;
+        assert_eq!(answer.status(), "pending", "{from}: {answer:?}");
+        first.get_or_insert(answer);
+    }
+    let refused = world.call(&world.update, 100, 500).await;
+    assert_eq!(code(&refused), Code::RateLimited, "{refused:?}");
+    // What is asked already is found, and others are heard.
+    assert_eq!(world.call(&world.update, 7, 500).await.status(), "pending");
+    assert_eq!(world.call_as("other", "s1", &world.update, 100, 500).await.status(), "pending");
+    world.answer(&first.unwrap(), "ana", false).await;
+    assert_eq!(world.call(&world.update, 100, 500).await.status(), "pending");
 }
 
 #[tokio::test]

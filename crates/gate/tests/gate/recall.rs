@@ -131,10 +131,14 @@ async fn only_a_write_in_doubt_is_asked_about_and_only_its_own_version_of_the_to
     let read = world.call(&world.read, 0, 1).await;
     let read = record(&world, &read).await;
     assert_eq!(world.gate.recall(&*world.read, &read).await, Ok(Recalled::Unknown));
+    assert!(world.gate.end_read(&read).await.unwrap(), "there is nothing to find out about a read");
+    assert!(!world.gate.end_read(&read).await.unwrap() && !world.gate.end_read(&done).await.unwrap());
+    assert_eq!(world.ledger.call(&read.call.id).await.unwrap().unwrap().state, CallState::Failed);
 
     world.system.trouble.lock().unwrap().push(Trouble::Dies);
     let note = world.call(&world.note, 1, 2).await;
     let note = record(&world, &note).await;
+    assert!(!world.gate.end_read(&note).await.unwrap(), "a write is looked into");
     let changed = world.changed("note");
     assert_eq!(world.gate.recall(&*changed, &note).await, Ok(Recalled::Unknown));
     assert_eq!(*world.system.recalls.lock().unwrap(), 0, "nobody was asked, so nothing was fenced off");

@@ -368,7 +368,7 @@ impl World {
         let update = RowTool::with("update", "v1", DeclaredEffect::Write, &system, rates);
         let delete = tool("delete", DeclaredEffect::Destructive);
         let policies = policies(POLICIES, &[&read, &note, &update, &delete]);
-        let settings = Settings { budgets, grant_ms: 900_000 };
+        let settings = Settings { budgets, grant_ms: 900_000, open_requests_max: 100 };
         let gate = Gate::new(Arc::clone(&ledger), Arc::clone(&clock) as _, entropy, policies, settings);
         Self { gate, ledger, clock, system, read, note, update, delete }
     }

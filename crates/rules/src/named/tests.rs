@@ -150,6 +150,66 @@ fn who_and_what_nobody_has_is_an_error() {
 }
 
 #[test]
+fn a_word_that_something_can_never_be_is_an_error() {
+    let query =
+        |when: &str| format!("forbid (principal, action == Action::\"query\", resource) when {{ {when} }};");
+    let verb = "context has statement && context.statement.verb";
+    refused(
+        &query(&format!("{verb} == \"DELETE\"")),
+        "DELETE",
+        &["which it can never be", "did you mean `delete`?"],
+    );
+    let either = query("context has statement && [\"drop\", \"purge\"].contains(context.statement.verb)");
+    refused(&either, "purge", &["which it can never be"]);
+    assert_eq!(errors(&query(&format!("{verb} == \"delete\""))).len(), 0);
+    // A tool that is not on the system of the scope.
+    refused(
+        "forbid (principal, action == Action::\"refund\", resource == System::\"billing\");",
+        "billing",
+        &["can never apply", "on system `billing`"],
+    );
+    refused(
+        "permit (principal, action in [Action::\"read\", Action::\"query\"], resource == System::\"payments\");",
+        "payments",
+        &["can never apply"],
+    );
+    assert_eq!(
+        errors("forbid (principal, action == Action::\"refund\", resource == System::\"payments\");").len(),
+        0
+    );
+}
+
+#[test]
+fn a_word_that_an_argument_does_not_list_is_an_error_and_open_arguments_may_be_any() {
+    let load = |schema: &Value, text: &str| {
+        let mut tool = (*sample::tools()[4]).clone();
+        tool.arguments = schema.clone();
+        Policies::load(&[PolicySource::user("mine", text)], &[tool.into()], &sample::agents())
+    };
+    let listed = json!({
+        "type": "object", "additionalProperties": false,
+        "properties": { "state": { "enum": ["open", "closed"] }, "note": { "type": "string" } },
+    });
+    let when = |when: &str| format!("forbid (principal, action, resource) when {{ {when} }};");
+    let state = "context.args has state && context.args.state";
+    let told = load(&listed, &when(&format!("{state} == \"clsoed\""))).unwrap_err().0;
+    assert!(told[0].message.contains("which it can never be"), "{told:?}");
+    assert!(load(&listed, &when(&format!("{state} == \"closed\""))).is_ok());
+    assert!(load(&listed, &when("context.args has note && context.args.note == \"anything\"")).is_ok());
+    // Names of arguments: any where the schema takes any, and that is listed.
+    let text = when("context.given.contains(\"bcc\")");
+    assert!(load(&listed, &text).is_err());
+    for open in [
+        json!({ "type": "object", "properties": {}, "additionalProperties": true }),
+        json!({ "type": "object", "properties": {}, "additionalProperties": false, "patternProperties": { "^b": {} } }),
+        json!({ "type": "object", "allOf": [{ "properties": { "bcc": {} } }], "unevaluatedProperties": false }),
+    ] {
+        let policies = load(&open, &text).unwrap();
+        assert!(policies.untyped().iter().any(|untyped| untyped.argument == "/*"), "{open}");
+    }
+}
+
+#[test]
 fn a_policy_that_can_never_apply_is_an_error_with_its_id_and_place() {
     let text = "@id(\"dead\") forbid (principal, action == Action::\"refund\", resource in Environment::\"staging\");
                 permit (principal, action, resource);";

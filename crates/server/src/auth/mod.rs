@@ -10,7 +10,10 @@ use std::{
     sync::Arc,
 };
 
-use countersign_gate::Clock;
+use countersign_gate::{
+    Clock,
+    ledger::{ApprovalRecord, LedgerFault},
+};
 use countersign_rules::{AgentId, Code, GroupName, PersonId, Refusal, ToolName};
 use countersign_store::{KEY_PREFIX, KeyOwner, KeyRecord, Store};
 use http::{HeaderMap, header::AUTHORIZATION};
@@ -134,12 +137,44 @@ impl Authenticator {
         Ok(Principal::Agent(identity(agent, config, Scopes::All, accepted.subject)))
     }
 
+    /// Whether a credential that was good when it was presented still is. Access tokens are looked at where they are presented.
+    ///
+    /// # Errors
+    /// [`Code::Unauthenticated`]; [`Code::NotLookedUp`].
+    pub async fn still_good(&self, credential: &str) -> Result<(), Refusal> {
+        match self.store.key_is_good(credential, self.clock.now_ms()).await {
+            Ok(Some(false)) => Err(unauthenticated("the key has expired or was revoked")),
+            Ok(Some(true) | None) => Ok(()),
+            Err(fault) => Err(not_checked(&fault)),
+        }
+    }
+
+    /// Whether those who approved a request and still may are enough for it. Who has no good key any more, or left the group, no
+    /// longer counts.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn still_approved(&self, record: &ApprovalRecord) -> Result<bool, LedgerFault> {
+        let now_ms = self.clock.now_ms();
+        let keys = self.store.keys().await?;
+        let good = |person: &PersonId| {
+            keys.iter().any(|key| {
+                matches!(&key.owner, KeyOwner::Person(owner) if owner == person) && key.is_good(now_ms)
+            })
+        };
+        let mut signatures = record.signatures.clone();
+        signatures.retain(|signature| good(&signature.person));
+        for signature in &mut signatures {
+            let config = self.people.get(&signature.person);
+            signature.groups.retain(|group| config.is_some_and(|person| person.groups.contains(group)));
+        }
+        Ok(record.request.is_met(&signatures))
+    }
+
     async fn key(&self, presented: &str) -> Result<Principal, Refusal> {
         let found = self.store.find_key(presented, self.clock.now_ms()).await;
         let record = found
-            .map_err(|fault| {
-                Refusal::new(Code::NotLookedUp, format!("the credential cannot be checked: {fault}"))
-            })?
+            .map_err(|fault| not_checked(&fault))?
             .ok_or_else(|| unauthenticated("the key is unknown, expired or revoked"))?;
         let KeyRecord { id, owner, scopes, .. } = record;
         match owner {
@@ -201,6 +236,10 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
         .map(|(_, credential)| credential.trim())
         .filter(|credential| !credential.is_empty())
         .ok_or_else(|| unauthenticated("the credential is not of the form `Bearer …`"))
+}
+
+fn not_checked(fault: &LedgerFault) -> Refusal {
+    Refusal::new(Code::NotLookedUp, format!("the credential cannot be checked: {fault}"))
 }
 
 fn unauthenticated(message: &str) -> Refusal {

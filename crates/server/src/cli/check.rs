@@ -1,27 +1,37 @@
-//! `countersign check`: everything about a folder that can be known without touching a system.
+//! `countersign check`: everything about a folder that can be known without touching a system, and on request what its systems
+//! say of it.
 
 use std::sync::Arc;
 
-use countersign_gate::Vault;
-use countersign_rules::schema::Untyped;
+use countersign_gate::{Gate, Vault};
+use countersign_rules::{SystemName, ToolName, schema::Untyped};
+use countersign_store::Store;
+use serde::Serialize;
 use serde_json::json;
 
 use super::{Failure, Folder, Outcome, Output, load, policy};
-use crate::{bundle::Bundle, config::Config, log_key, vault::ConfigVault};
+use crate::{bundle::Bundle, config::Config, log_key, text::visible, vault::ConfigVault};
 
 /// `countersign check`
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Reads the folder, checks tools against systems and policies against tools, and judges the scenarios.\n\
-                        Opens no secret, no database and no connection."
+                        Opens no secret, no database and no connection.\n\n\
+                        --live looks at the systems as well: secrets are read, databases logged in to and their tables read,\n\
+                        statements compiled, upstream tools compared with what was reviewed, and the headers of each API's base\n\
+                        address asked for. Nothing is changed, and no tool is called.\n\n\
+                        Exit codes: 0 all fits · 1 the folder, a scenario or, with --live, a system does not."
 )]
 pub(super) struct Check {
+    /// Look at the systems as well, and change nothing there
+    #[arg(long)]
+    live: bool,
     #[command(flatten)]
     folder: Folder,
 }
 
 impl Check {
-    pub(super) fn run(self, out: &Output) -> Outcome {
+    pub(super) async fn run(self, out: &Output) -> Outcome {
         let config = load(self.folder.dir())?;
         let bundle = bundle(&config)?;
         let mut warnings = bundle.warnings.clone();
@@ -31,10 +41,14 @@ impl Check {
             warnings.push(format!("the server would not start: {why}"));
         }
         let judged = policy::judge(&config, &bundle)?;
+        let live = if self.live { Some(live(&config, &bundle, out).await) } else { None };
+        let unfit = live.iter().flatten().filter(|looked| looked.why.is_some()).count();
+        let ok = judged.mismatches() == 0 && unfit == 0;
         out.value(&json!({
             "agents": config.agents.len(),
             "bundle": bundle.policies.bundle(),
-            "ok": judged.mismatches() == 0,
+            "live": live,
+            "ok": ok,
             "people": config.people.len(),
             "policies": config.policies.len(),
             "scenarios": judged,
@@ -51,7 +65,7 @@ impl Check {
             counted(config.people.len(), "person", "people"),
             counted(config.policies.len(), "policy file", "policy files"),
         ));
-        for (name, _) in bundle.systems.journals() {
+        for (name, _) in bundle.systems.journals().filter(|_| !self.live) {
             out.line(format!(
                 "system `{name}` keeps a journal: `countersign system prepare {name}` must have been run"
             ));
@@ -63,8 +77,65 @@ impl Check {
         for warning in &warnings {
             out.line(format!("warning: {warning}"));
         }
-        if judged.mismatches() == 0 { Ok(()) } else { Err(Failure::No) }
+        if let Some(live) = &live {
+            tell(live, &config, out);
+        }
+        if ok { Ok(()) } else { Err(Failure::No) }
     }
+}
+
+/// What was found of a system or of a tool on it.
+#[derive(Debug, Serialize)]
+struct Looked {
+    /// `system` or `tool`.
+    kind: &'static str,
+    name: String,
+    /// Why it cannot be used now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
+/// Looks at each system, and at the tools of those that can be used.
+async fn live(config: &Config, bundle: &Bundle, out: &Output) -> Vec<Looked> {
+    let mut all = Vec::new();
+    for name in config.systems.keys() {
+        out.note(format!("looking at system `{name}` …"));
+        let why = bundle.systems.try_out(name, Gate::<Store>::review(name)).await.err();
+        let usable = why.is_none();
+        all.push(Looked { kind: "system", name: name.to_string(), why });
+        let tools = bundle.tools.values().filter(|offer| usable && offer.spec().system.name == *name);
+        for offer in tools {
+            let why = offer.tool.try_out(&Gate::<Store>::review(name)).await.err();
+            all.push(Looked { kind: "tool", name: offer.spec().name.to_string(), why });
+        }
+    }
+    bundle.systems.stop().await;
+    all
+}
+
+/// Says what cannot be used, with its place, and how much can.
+fn tell(live: &[Looked], config: &Config, out: &Output) {
+    for Looked { kind, name, why } in live {
+        let Some(why) = why else { continue };
+        let place = match *kind {
+            "system" => SystemName::parse(name)
+                .ok()
+                .and_then(|name| config.systems.get(&name))
+                .map(|system| &system.place),
+            _ => ToolName::parse(name).ok().and_then(|name| config.tools.get(&name)).map(|tool| &tool.place),
+        };
+        let at = place.map(|place| {
+            let line = place.source.problem(place.of("", None), "", None).line();
+            format!("{}{}: ", place.source.name, line.map(|line| format!(":{line}")).unwrap_or_default())
+        });
+        out.line(visible(&format!("{}{kind} `{name}` cannot be used now: {why}", at.unwrap_or_default())));
+    }
+    let fit = |kind: &str| live.iter().filter(|looked| looked.kind == kind && looked.why.is_none()).count();
+    out.line(format!(
+        "{} and {} can be used as they are now",
+        counted(fit("system"), "system", "systems"),
+        counted(fit("tool"), "tool", "tools"),
+    ));
 }
 
 /// An argument that policies cannot look at.

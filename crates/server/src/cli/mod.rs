@@ -65,7 +65,7 @@ enum Command {
     Init(init::Init),
     /// Play the incident this program exists for, with a real database, server and agent
     Demo(demo::Demo),
-    /// Check a configuration folder without touching any system
+    /// Check a configuration folder, without touching any system unless `--live` says so
     Check(check::Check),
     /// Serve agents and people: MCP at /mcp, REST at /v1
     Serve(serve::Serve),
@@ -195,7 +195,7 @@ pub fn run() -> ExitCode {
 fn dispatch(command: Command, out: &mut Output) -> Outcome {
     match command {
         Command::Init(init) => init.run(out),
-        Command::Check(check) => check.run(out),
+        Command::Check(check) => wait(check.run(out)),
         Command::Demo(demo) => wait(demo.run()),
         Command::Sql(sql) => sql.run(out),
         Command::Policy(policy) => policy.run(out),

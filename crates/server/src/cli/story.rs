@@ -195,6 +195,8 @@ impl Story {
                     let rows = rows.map(|rows| format!(", {}", counted(rows))).unwrap_or_default();
                     let system = entry.word("/body/system");
                     vec![format!("the record of system `{system}` itself shows that {found}{rows}")]
+                } else if entry.text("/body/evidence") == Some("read") {
+                    vec!["its answer was lost; it was a read, and had no effect".to_owned()]
                 } else {
                     let (person, how) = (entry.word("/body/person"), said(entry.at("/body/comment")));
                     vec![format!("`{person}` found that {found}: {how}")]

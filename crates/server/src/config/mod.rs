@@ -296,6 +296,7 @@ impl Config {
             "agents": agents,
             "budgets": budgets,
             "grant_ms": self.limits.grant_ms,
+            "open_requests_max": self.limits.open_requests_max,
             "oauth": oauth,
             "origin": self.log.origin,
             "people": people,
@@ -503,8 +504,11 @@ fn is_read(folder: &Path, path: &Path, extension: &str, found: &Found) -> bool {
     if !hidden && path.extension().is_some_and(|own| own == extension) {
         return true;
     }
-    let parts = || name.split(['.', '~']).skip(1).map(str::to_lowercase);
-    if parts().any(|part| part == extension) {
+    let lower = name.to_lowercase();
+    let named_so = lower.split(['.', '~']).skip(1).any(|part| part == extension);
+    // What people keep for themselves, or their tools leave.
+    let aside = hidden || lower.starts_with("readme") || lower.ends_with(".md") || lower.ends_with(".snap");
+    if named_so || !aside {
         let help = format!("name it `….{extension}` to have it read, or move it out of the folder");
         return refuse(format!("`{shown}` would not be read"), help);
     }

@@ -97,6 +97,8 @@ pub struct LogConfig {
 pub struct LimitsConfig {
     /// How long a granted approval stays good, in milliseconds.
     pub grant_ms: u64,
+    /// How many requests of one agent may wait for people at a time.
+    pub open_requests_max: u32,
 }
 
 /// `[oauth]`: access tokens of agents.
@@ -247,8 +249,10 @@ pub(super) fn log(mut section: Section<'_, '_>, folder: &Path) -> Option<LogConf
 
 pub(super) fn limits(mut section: Section<'_, '_>) -> Option<LimitsConfig> {
     let grant_ms = section.defaulted("grant_ms", integer(1_000..=MS_MAX));
+    let open_requests_max = section.defaulted("open_requests_max", integer(1..=10_000));
+    let open_requests_max = open_requests_max.and_then(|most| u32::try_from(most).ok());
     section.finish();
-    Some(LimitsConfig { grant_ms: grant_ms? })
+    Some(LimitsConfig { grant_ms: grant_ms?, open_requests_max: open_requests_max? })
 }
 
 pub(super) fn oauth(mut section: Section<'_, '_>, folder: &Path) -> Option<OauthConfig> {

@@ -262,11 +262,13 @@ fn mcp(section: &mut Section<'_, '_>, declared: Option<ToolDefinition>) -> Optio
         "say which definition was reviewed: `countersign tools digest` prints it",
         text,
     );
+    let effect_reviewed = section.optional("dangerous_effect_reviewed", flag);
     let amount = section.section("amount").map(amount);
     Some(AnyDefinition::Mcp(McpDefinition {
         tool: declared?,
         upstream_tool: upstream_tool?,
         definition_digest: digest?,
+        effect_reviewed: effect_reviewed.unwrap_or_default(),
         amount: transpose(amount)?,
     }))
 }

@@ -124,6 +124,7 @@ mod tests {
                 because: None,
                 policy: PolicyId::parse("default:deletes").unwrap(),
                 rehearse: false,
+                shared: false,
             }],
             reach: None,
             expires_ms: 1_767_225_600_000,

@@ -61,6 +61,68 @@ fn a_snapshot_is_written_named_checked_and_found_stale() {
 }
 
 #[test]
+fn check_live_finds_what_the_first_call_would() {
+    let (_dir, folder) = folder();
+    let live = |code: i32| {
+        let ran = run_in(&folder, &["check", "--live"]);
+        assert_eq!(ran.code, code, "{}{}", ran.out, ran.err);
+        ran.out
+    };
+    let told = live(0);
+    assert!(told.contains("can be used as they are now"), "{told}");
+    assert_eq!(run_in(&folder, &["check", "--live", "--json"]).value()["live"][0]["kind"], "system");
+
+    let more = r#"
+[tool.misspelt]
+system = "billing"
+description = "Reads a column that is not there."
+effect = "read"
+sql = "select id, custmer from invoice"
+[tool.look]
+system = "shop"
+description = "Looks."
+effect = "read"
+arguments = {}
+request = { method = "GET", path = "/items" }
+"#;
+    fs::write(folder.join("tools/more.toml"), more).unwrap();
+    let main = folder.join("countersign.toml");
+    let shop = |auth: &str| {
+        format!(
+            "\n[system.shop]\nkind = \"http\"\nbase_url = \"http://127.0.0.1:1\"\nallow_private = true\n\
+             environment = \"production\"\naccount = \"acme-prod\"\n{auth}"
+        )
+    };
+    let before = fs::read_to_string(&main).unwrap();
+    let with = |text: &str| {
+        fs::write(&main, format!("{before}{text}")).unwrap();
+        let offline = run_in(&folder, &["check"]);
+        assert_eq!(offline.code, 0, "{}{}", offline.out, offline.err);
+    };
+    with(&shop("auth = { bearer = { env = \"COUNTERSIGN_TEST_NO_SUCH_VARIABLE\" } }"));
+    let told = live(1);
+    assert!(
+        told.contains("tools/more.toml:2: tool `misspelt` cannot be used now") && told.contains("custmer"),
+        "{told}"
+    );
+    assert!(
+        told.contains("system `shop` cannot be used now")
+            && told.contains("COUNTERSIGN_TEST_NO_SUCH_VARIABLE"),
+        "{told}"
+    );
+    with(&shop(""));
+    let told = live(1);
+    assert!(told.contains("system `shop` cannot be used now"), "nothing listens there: {told}");
+    fs::remove_file(folder.join("billing.db")).unwrap();
+    let told = live(1);
+    assert!(told.contains("system `billing` cannot be used now"), "{told}");
+    assert!(
+        !folder.join("billing.db").exists() && !folder.join("countersign.db").exists(),
+        "nothing is made"
+    );
+}
+
+#[test]
 fn explain_looks_through_what_the_snapshot_shows() {
     let (_dir, folder) = folder();
     sql(

@@ -142,6 +142,12 @@ fn a_file_that_looks_like_a_policy_and_would_not_be_read_is_a_mistake() {
     for name in [
         "policies/team/x.cedar",
         "policies/x.cedar.bak",
+        "policies/x.ceder",
+        "policies/x.cedar.txt",
+        "policies/x.cedar.md",
+        "policies/x",
+        "tools/t.yaml",
+        "scenarios/s.json",
         "policies/x.cedar~",
         "policies/X.CEDAR",
         "policies/.x.cedar",

@@ -17,6 +17,8 @@ on_either_store!(async
     an_approver_sees_what_would_be_done_and_whose_claim_is_what,
     a_parked_call_survives_a_restart,
     an_approval_does_not_outlive_a_change_of_policies,
+    a_signature_counts_while_its_signer_does,
+    a_wait_ends_with_its_key,
     fifty_equal_calls_at_once_open_one_request,
     a_halt_stops_the_next_decision_and_only_operators_resume,
     a_stopping_server_takes_no_calls,
@@ -146,6 +148,69 @@ async fn an_approval_does_not_outlive_a_change_of_policies(place: Place) {
     let (status, body) = rig.result(&approval).await;
     assert_eq!((status, &body["status"]), (StatusCode::CONFLICT, &json!("superseded")), "{body}");
     assert_eq!(rig.count("select count(*) from item"), 3);
+}
+
+async fn a_wait_ends_with_its_key(place: Place) {
+    let rig = Rig::on(place).await;
+    let body = json!({ "tool": "delete_item", "arguments": { "id": 2 }, "wait_ms": 5000 });
+    let waiting = rig.post("clerk", "/v1/calls", body);
+    let approving = async {
+        loop {
+            let (_, list) = rig.get("alice", "/v1/approvals").await;
+            if let Some(id) = list["approvals"][0]["approval"].as_str() {
+                let key = rig.key("clerk").split('_').nth(1).unwrap();
+                let revoke = rig.request("alice", Method::DELETE, &format!("/v1/keys/{key}"));
+                assert_eq!(revoke.send().await.unwrap().status(), StatusCode::OK);
+                return rig.post("alice", &format!("/v1/approvals/{id}/approve"), json!({})).await;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let ((status, body), _) = tokio::join!(waiting, approving);
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "{body}");
+    assert!(body.get("result").is_none(), "{body}");
+}
+
+/// `alice` signs one of two, her key is revoked, and `bob` signs as well: that is one.
+async fn a_signature_counts_while_its_signer_does(place: Place) {
+    let mut rig = Rig::on(place).await;
+    let path = rig.folder.path().join("policies/shop.cedar");
+    let two = std::fs::read_to_string(&path)
+        .unwrap()
+        .replace("@ask(\"approvers\")", "@ask(\"approvers\") @quorum(\"2\")");
+    std::fs::write(&path, two).unwrap();
+    let main = rig.folder.path().join("countersign.toml");
+    let more = std::fs::read_to_string(&main)
+        .unwrap()
+        .replace("groups = [\"auditors\"]", "groups = [\"auditors\", \"approvers\"]\noperator = true");
+    std::fs::write(&main, more).unwrap();
+    rig.stop().await;
+    rig.start().await;
+    for (name, revoked) in [("quince", false), ("medlar", true)] {
+        let (_, body) = rig
+            .post("other", "/v1/calls", json!({ "tool": "add_item", "arguments": { "name": name } }))
+            .await;
+        let approval = body["approval"].as_str().unwrap().to_owned();
+        let approve = format!("/v1/approvals/{approval}/approve");
+        let (status, body) = rig.post("alice", &approve, json!({})).await;
+        assert_eq!((status, &body["state"]), (StatusCode::OK, &json!("waiting")), "{body}");
+        if revoked {
+            let id = rig.key("alice").split('_').nth(1).unwrap();
+            let revoke = rig.request("bob", Method::DELETE, &format!("/v1/keys/{id}"));
+            let (status, body) = read(revoke.send().await.unwrap()).await;
+            assert_eq!(status, StatusCode::OK, "{body}");
+        }
+        let (status, body) = rig.post("bob", &approve, json!({})).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        let result = format!("/v1/approvals/{approval}/result?wait_ms=5000");
+        let (_, body) = rig.get("other", &result).await;
+        let count = rig.count(&format!("select count(*) from item where name = '{name}'"));
+        assert_eq!(
+            (&body["status"], count),
+            (&json!(if revoked { "superseded" } else { "done" }), i64::from(!revoked)),
+            "{body}"
+        );
+    }
 }
 
 async fn fifty_equal_calls_at_once_open_one_request(place: Place) {

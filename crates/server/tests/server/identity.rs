@@ -133,6 +133,9 @@ async fn a_narrow_key_sees_nothing_of_what_its_agent_does_with_other_tools() {
     let call = done["call"].as_str().unwrap();
     assert_eq!(rig.get("scoped", &format!("/v1/calls/{call}")).await.0, StatusCode::NOT_FOUND);
     assert_eq!(rig.get("scoped", &paths[1]).await.0, StatusCode::NOT_FOUND);
+    let undo = format!("/v1/calls/{call}/undo");
+    assert_eq!(rig.post("scoped", &undo, json!({})).await.0, StatusCode::NOT_FOUND);
+    assert_ne!(rig.post("clerk", &undo, json!({})).await.0, StatusCode::NOT_FOUND);
     assert_eq!(rig.get("clerk", &paths[1]).await.1["status"], "done");
 }
 

@@ -21,7 +21,8 @@ const SCHEMA_1: &str = "DELETE FROM migration WHERE version > 1; ALTER TABLE app
     ALTER TABLE counter DROP COLUMN mark; ALTER TABLE counter DROP COLUMN mark_day; \
     ALTER TABLE session DROP COLUMN mark_day; ALTER TABLE call DROP COLUMN journal; \
     DROP INDEX entry_rare; CREATE INDEX entry_kind ON entry (kind); \
-    DROP TABLE age; ALTER TABLE rate DROP COLUMN mark; ALTER TABLE rate DROP COLUMN mark_day;";
+    DROP TABLE age; ALTER TABLE rate DROP COLUMN mark; ALTER TABLE rate DROP COLUMN mark_day; \
+            DROP INDEX call_doubted; ALTER TABLE call DROP COLUMN doubted;";
 
 contract! {
     async fn a_granted_request_is_performed_once(place) {

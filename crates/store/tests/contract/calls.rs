@@ -173,10 +173,43 @@ contract! {
         assert_eq!((swept[0].state, &swept[0].outcome), (CallState::InDoubt, &None));
         assert_eq!(ledger.sweep(NOW + 11).await.unwrap(), []);
         assert_eq!(balances(&ledger).await, [("rows".into(), 0, 10)]);
+        let equal = |agent: &str, text: &str| {
+            let call = stored("c1", &requester(agent, "s9"), text);
+            (call.requester.agent.clone(), call.digest)
+        };
+        let swept = &swept[0].call;
+        let found = ledger.doubted(&swept.requester.agent, swept.digest, NOW).await.unwrap();
+        assert_eq!(found.map(|found| found.call.id), Some(call_id("c1")));
+        for (agent, digest) in [equal("else", "x"), equal("bot", "another")] {
+            assert_eq!(ledger.doubted(&agent, digest, 0).await.unwrap(), None);
+        }
         // Whoever performed it may still know.
         Ledger::close(&*ledger, done("c1", 2), Wait::Durable).await.unwrap();
         assert_eq!(ledger.call(&call_id("c1")).await.unwrap().unwrap().state, CallState::Done);
         assert_eq!(balances(&ledger).await, [("rows".into(), 2, 0)]);
         assert_eq!(kinds(&ledger).await, ["warrant_issued", "in_doubt", "outcome"]);
+        // It has happened, and its equals hear of it for a while.
+        let late = |since_ms| ledger.doubted(&swept.requester.agent, swept.digest, since_ms);
+        assert_eq!(late(NOW).await.unwrap().map(|found| found.state), Some(CallState::Done));
+        assert_eq!(late(NOW + 5).await.unwrap(), None);
+        // What was never in doubt does not stand in the way of its equals.
+        ledger.issue(intent("c2")).await.unwrap();
+        Ledger::close(&*ledger, done("c2", 2), Wait::Durable).await.unwrap();
+        assert_eq!(late(NOW + 5).await.unwrap(), None);
+    }
+
+    async fn writes_in_doubt_of_an_older_schema_are_found_by_their_equals(place) {
+        let ledger = place.open().await;
+        ledger.issue(intent("c1")).await.unwrap();
+        ledger.close().await;
+        let ledger = place.open().await;
+        ledger.sweep(NOW + 10).await.unwrap();
+        ledger.close().await;
+        drop(ledger);
+        place.execute("DELETE FROM migration WHERE version > 7; DROP INDEX call_doubted; ALTER TABLE call DROP COLUMN doubted").await;
+        let ledger = place.open().await;
+        let call = intent("c1").call;
+        let found = ledger.doubted(&call.requester.agent, call.digest, NOW).await.unwrap();
+        assert_eq!(found.map(|found| found.call.id), Some(call_id("c1")));
     }
 }

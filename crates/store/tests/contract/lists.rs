@@ -72,7 +72,8 @@ contract! {
             ALTER TABLE counter DROP COLUMN mark; ALTER TABLE counter DROP COLUMN mark_day; \
             ALTER TABLE session DROP COLUMN mark_day; ALTER TABLE call DROP COLUMN journal; \
             DROP INDEX entry_rare; CREATE INDEX entry_kind ON entry (kind); \
-            DROP TABLE age; ALTER TABLE rate DROP COLUMN mark; ALTER TABLE rate DROP COLUMN mark_day";
+            DROP TABLE age; ALTER TABLE rate DROP COLUMN mark; ALTER TABLE rate DROP COLUMN mark_day; \
+            DROP INDEX call_doubted; ALTER TABLE call DROP COLUMN doubted";
         place.execute(older).await;
         let ledger = place.open().await;
         for (names, found) in [(&["dba"][..], "a1"), (&["leads"], "a1"), (&["x"], "a2"), (&["y"], "")] {

@@ -116,6 +116,7 @@ pub(crate) fn parking(id: &str, call: StoredCall) -> Parking {
             because: None,
             policy: PolicyId::parse("p1").unwrap(),
             rehearse: false,
+            shared: false,
         }],
         asked_ms: NOW,
         expires_ms: NOW + 900_000,

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use countersign_gate::{
-    Authority, Credential, MeasureError, Measured, Parsed, Performed, Probe, Sample, Tool, ToolError, Vault,
-    Warrant,
+    Authority, Credential, MeasureError, Measured, Parsed, Performed, Probe, Sample, Tool, ToolError, Upkeep,
+    Vault, Warrant,
 };
 use countersign_rules::{
     Code, Currency, DeclaredEffect, Effect, Money, Reach, Refusal, SystemSpec, ToolSpec,
@@ -74,6 +74,26 @@ impl std::fmt::Debug for HttpSystem {
 }
 
 impl HttpSystem {
+    /// Looks whether the API can be used right now: its credential is there and can be sent, and something answers at its
+    /// address. Nothing is asked of it but the headers of its base address, without the credential.
+    ///
+    /// # Errors
+    /// Why not, without secrets.
+    pub async fn try_out(&self, upkeep: &Upkeep) -> Result<(), String> {
+        let credential = self.vault.open(upkeep).map_err(|fault| fault.to_string())?;
+        if let Some(auth) = &self.target.auth {
+            authorization(auth, &credential)?;
+        }
+        let request = self
+            .reading
+            .head(self.target.base_url.clone())
+            .timeout(Duration::from_millis(self.target.limits.timeout_ms));
+        match request.send().await {
+            Ok(_whatever) => Ok(()),
+            Err(error) => Err(Scrubber::new(&credential).clean(&chain(&error.without_url()).0)),
+        }
+    }
+
     /// Prepares an API. Nothing is connected yet.
     ///
     /// # Errors

@@ -32,6 +32,7 @@ pub struct McpTool {
     system: Arc<McpSystem>,
     upstream_tool: String,
     reviewed: String,
+    effect_reviewed: bool,
     amount: Option<AmountDefinition>,
 }
 
@@ -40,6 +41,8 @@ enum Review {
     Same,
     Missing,
     Changed(String),
+    /// It is declared a read, and upstream does not say that it is one.
+    NoRead,
 }
 
 impl McpTool {
@@ -106,6 +109,7 @@ impl McpTool {
             system,
             upstream_tool: definition.upstream_tool.clone(),
             reviewed: definition.definition_digest.clone(),
+            effect_reviewed: definition.effect_reviewed,
             amount: definition.amount.clone(),
         }))
     }
@@ -128,7 +132,7 @@ impl McpTool {
         match self.system.state() {
             State::Up(up) => match self.review(&up) {
                 Review::Same => ToolStatus::Ready,
-                changed @ (Review::Missing | Review::Changed(_)) => {
+                changed @ (Review::Missing | Review::Changed(_) | Review::NoRead) => {
                     ToolStatus::Off(self.switched_off(&changed))
                 }
             },
@@ -138,11 +142,20 @@ impl McpTool {
     }
 
     fn review(&self, up: &Up) -> Review {
-        match up.definitions.get(&self.upstream_tool).map(|found| &found.digest) {
-            None => Review::Missing,
-            Some(Ok(digest)) if *digest == self.reviewed => Review::Same,
-            Some(Ok(digest)) => Review::Changed(digest.clone()),
-            Some(Err(why)) => Review::Changed(format!("none: {why}")),
+        let Some(found) = up.definitions.get(&self.upstream_tool) else { return Review::Missing };
+        // MCP, `ToolAnnotations`: what is not said to be a read may change something.
+        let says_read = found.definition.pointer("/annotations/readOnlyHint") == Some(&Value::Bool(true));
+        match &found.digest {
+            Ok(digest) if *digest != self.reviewed => Review::Changed(digest.clone()),
+            Err(why) => Review::Changed(format!("none: {why}")),
+            Ok(_)
+                if self.declared.spec.effect == DeclaredEffect::Read
+                    && !says_read
+                    && !self.effect_reviewed =>
+            {
+                Review::NoRead
+            }
+            Ok(_) => Review::Same,
         }
     }
 
@@ -155,10 +168,19 @@ impl McpTool {
                 "the definition of `{}` at system `{system}` has changed since it was reviewed (reviewed {}, now {actual})",
                 self.upstream_tool, self.reviewed
             ),
+            Review::NoRead => format!(
+                "it is declared a read, and system `{system}` does not say of `{}` that it only reads (`readOnlyHint`)",
+                self.upstream_tool
+            ),
             Review::Same => "it is as it was reviewed".into(),
         };
-        Refusal::new(Code::ToolSwitchedOff, format!("tool `{name}` is switched off: {why}"))
-            .help("people must review the upstream definition and write its digest into the tool")
+        let help = match review {
+            Review::NoRead => {
+                "declare `effect = \"write\"`, or look whether it only reads and write `dangerous_effect_reviewed = true`"
+            }
+            _ => "people must review the upstream definition and write its digest into the tool",
+        };
+        Refusal::new(Code::ToolSwitchedOff, format!("tool `{name}` is switched off: {why}")).help(help)
     }
 
     fn money(&self, arguments: &Map<String, Value>) -> Result<Option<Money>, String> {
@@ -297,7 +319,7 @@ impl Tool for McpTool {
         // Once more, at the last moment: it may have changed while people were asked.
         match self.review(&up) {
             Review::Same => {}
-            changed @ (Review::Missing | Review::Changed(_)) => {
+            changed @ (Review::Missing | Review::Changed(_) | Review::NoRead) => {
                 return Err(ToolError::Failed { message: self.switched_off(&changed).message });
             }
         }

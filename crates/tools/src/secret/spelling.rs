@@ -92,13 +92,75 @@ fn spelled(text: &[u8], starts: &[usize], c: char, any_case: bool, escapes: usiz
             ends.push(start.saturating_add(literal.len()));
         }
         let Some(fewer) = escapes.checked_sub(1) else { continue };
-        if rest.first().is_some_and(|byte| BEGINNINGS.contains(byte)) {
-            with_escapes(c, |escape| ends.extend(escaped(text, start, escape, fewer)));
-        }
+        let Some(&first) = rest.first().filter(|byte| BEGINNINGS.contains(byte)) else { continue };
+        let meant = meant(rest);
+        with_escapes(c, |escape| {
+            // Most escapes cannot stand here, and those of escapes are many.
+            let fits = match escape.first() {
+                Some(Step::Sign(sign)) => {
+                    char::from(first) == *sign
+                        || meant.is_some_and(|meant| meant == *sign || matches!(meant, '%' | '\\' | '&'))
+                }
+                Some(Step::Letter(_) | Step::Zeros) | None => false,
+            };
+            if fits {
+                ends.extend(escaped(text, start, escape, fewer));
+            }
+        });
     }
     ends.sort_unstable();
     ends.dedup();
     ends
+}
+
+/// The character of ASCII that an escape at the beginning of a text stands for, however often its first sign was escaped.
+fn meant(text: &[u8]) -> Option<char> {
+    let number = |digits: &[u8], radix| u32::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok();
+    let after = |text: &'_ [u8], again: &[u8]| {
+        let mut at = 0;
+        while text.get(at..).is_some_and(|rest| rest.starts_with(again)) {
+            at = at.saturating_add(again.len());
+        }
+        at
+    };
+    let digits = |text: &[u8], hexadecimal: bool| {
+        let digit = |byte: &&u8| if hexadecimal { byte.is_ascii_hexdigit() } else { byte.is_ascii_digit() };
+        text.iter().take(ZEROS_MAX.saturating_mul(2)).take_while(digit).count()
+    };
+    let (first, rest) = text.split_first()?;
+    let code = match first {
+        b'%' => number(rest.get(after(rest, b"25")..)?.get(..2)?, 16),
+        b'\\' => {
+            let rest = rest.get(after(rest, b"\\")..)?;
+            match rest.split_first()? {
+                (b'x', rest) => number(rest.get(..2)?, 16),
+                (b'u', rest) if rest.first() == Some(&b'{') => {
+                    let rest = rest.get(1..)?;
+                    number(rest.get(..digits(rest, true))?, 16)
+                }
+                (b'u', rest) => number(rest.get(..4)?, 16),
+                (b'0'..=b'3', _) => number(rest.get(..3)?, 8),
+                // Whatever stands behind a backslash may be meant.
+                (sign, _) => return Some(char::from(*sign)),
+            }
+        }
+        b'&' => {
+            let rest = rest.get(after(rest, b"amp;")..)?;
+            match rest {
+                [b'#', b'x' | b'X', rest @ ..] => number(rest.get(..digits(rest, true))?, 16),
+                [b'#', rest @ ..] => number(rest.get(..digits(rest, false))?, 10),
+                _ => {
+                    let named = |name: &str| {
+                        rest.get(..name.len())
+                            .is_some_and(|there| there.eq_ignore_ascii_case(name.as_bytes()))
+                    };
+                    return NAMED.iter().find(|(_, name)| named(name)).map(|(sign, _)| *sign);
+                }
+            }
+        }
+        _ => None,
+    };
+    code.and_then(char::from_u32)
 }
 
 /// The places where a line is not broken, or where the next begins: after a break, escaped or not, and blanks.

@@ -262,6 +262,28 @@ impl SqlSystem {
         Ok(Snapshot::new(self.dialect(), catalog))
     }
 
+    /// Looks whether the database can be used as it is right now: reached with its credential, read, and, where it is to keep
+    /// a journal, prepared. Changes nothing.
+    ///
+    /// # Errors
+    /// Why not, without secrets.
+    pub async fn try_out(&self, upkeep: &Upkeep) -> Result<(), String> {
+        self.inspect(upkeep).await?;
+        if self.journal && self.journal(upkeep).await.is_none() {
+            let name = &self.spec.name;
+            return Err(format!("its journal is not there: run `countersign system prepare {name}`"));
+        }
+        Ok(())
+    }
+
+    /// Has the database compile a statement. Nothing is run.
+    async fn compile(&self, upkeep: &Upkeep, sql: &str) -> Result<(), String> {
+        match &self.database {
+            Database::Sqlite(database) => database.compile(sql).await,
+            Database::Postgres(database) => database.compile(&self.credential(upkeep)?, sql).await,
+        }
+    }
+
     const fn dialect(&self) -> Dialect {
         match self.database {
             Database::Sqlite(_) => Dialect::Sqlite,
@@ -361,6 +383,18 @@ impl Mask {
 }
 
 impl SqlTool {
+    /// Has the database compile the author's statement, as its tables are right now. Nothing is run; what agents write is
+    /// compiled when they do.
+    ///
+    /// # Errors
+    /// What the database says, without secrets.
+    pub async fn try_out(&self, upkeep: &Upkeep) -> Result<(), String> {
+        match &self.fixed {
+            Some(statement) => self.system.compile(upkeep, &statement.text).await,
+            None => Ok(()),
+        }
+    }
+
     /// Checks a definition against its system.
     ///
     /// # Errors

@@ -73,6 +73,7 @@ fn definition(name: &str, upstream: &str, effect: DeclaredEffect) -> McpDefiniti
         tool: tool(name, "upstream", effect, json!({"text": {"type": "string", "optional": true}})),
         upstream_tool: upstream.into(),
         definition_digest: reviewed(upstream),
+        effect_reviewed: true,
         amount: None,
     }
 }
@@ -187,10 +188,19 @@ async fn a_tool_that_is_not_as_reviewed_is_never_called() {
     stale.definition_digest = reviewed("text");
     let gone =
         McpDefinition { upstream_tool: "gone".into(), ..definition("gone", "echo", DeclaredEffect::Write) };
-    let world = world(target, vec![stale, gone], ALLOW).await;
-    for name in ["stale", "gone"] {
+    // Declared a read, and upstream says nothing of that.
+    let unread =
+        McpDefinition { effect_reviewed: false, ..definition("unread", "echo", DeclaredEffect::Read) };
+    let written =
+        McpDefinition { effect_reviewed: false, ..definition("written", "echo", DeclaredEffect::Write) };
+    let world = world(target, vec![stale, gone, unread, written], ALLOW).await;
+    for name in ["stale", "gone", "unread"] {
         assert_eq!(world.refusal(name, json!({})).await.code, Code::ToolSwitchedOff, "{name}");
+        assert!(world.tools[name].try_out(&world.gate.upkeep(world.tools[name].spec())).await.is_err());
     }
+    assert_eq!(upstream.calls.load(Ordering::SeqCst), 0);
+    world.done("written", json!({})).await;
+    assert_eq!(upstream.calls.swap(0, Ordering::SeqCst), 1);
     assert_eq!(upstream.calls.load(Ordering::SeqCst), 0);
     // What there is to review.
     let spec = world.tools["stale"].spec();

@@ -1,7 +1,7 @@
 //! PostgreSQL, at the server that `COUNTERSIGN_TEST_POSTGRES` names. Each test has a database of its own.
 
-use countersign_gate::Answer;
-use countersign_rules::{Code, DeclaredEffect};
+use countersign_gate::{Answer, Gate, simulation::SimLedger};
+use countersign_rules::{Code, DeclaredEffect, SystemName};
 use countersign_tools::{
     AnyDefinition,
     definition::{PostgresTarget, SqlDefinition, SqlLimits, SystemDefinition, Target},
@@ -254,6 +254,30 @@ async fn reads_cannot_write_and_stop_at_their_limits() {
     assert!(refusal.message.contains("too long"), "{refusal}");
     assert_eq!(db.count("billing").await, 20);
     assert_eq!(world.done("few", json!({})).await.rows, 5, "the connections are fit for the next call");
+}
+
+#[tokio::test]
+async fn a_statement_that_its_database_cannot_compile_is_found_without_a_call() {
+    let db = database("tried", 3).await;
+    let text = json!({ "state": { "type": "string" } });
+    let world = db.world(
+        vec![
+            fixed("fine", DeclaredEffect::Destructive, json!({}), "delete from billing"),
+            fixed("misspelt", DeclaredEffect::Read, json!({}), "select idd from billing"),
+            fixed("untyped", DeclaredEffect::Read, text, "select id from billing where :state is null"),
+        ],
+        ALLOW,
+    );
+    let tried = async |tool: &str| world.tools[tool].try_out(&Gate::<SimLedger>::review(&billing())).await;
+    assert_eq!(tried("fine").await, Ok(()));
+    assert!(tried("misspelt").await.unwrap_err().contains("idd"));
+    assert!(tried("untyped").await.unwrap_err().contains("data type of parameter"));
+    assert_eq!(world.systems.try_out(&billing(), Gate::<SimLedger>::review(&billing())).await, Ok(()));
+    assert_eq!(db.count("billing").await, 3, "nothing was run");
+}
+
+fn billing() -> SystemName {
+    SystemName::parse("billing").unwrap()
 }
 
 #[tokio::test]

@@ -123,6 +123,28 @@ impl PostgresDatabase {
         }
     }
 
+    /// Has the server compile a statement, in a transaction in which it refuses every change. Nothing is run.
+    pub(super) async fn compile(&self, credential: &Credential, sql: &str) -> Result<(), String> {
+        let scrubber = Scrubber::new(credential);
+        let mut client = self.connections.connect(credential).await.map_err(|why| why.0)?;
+        let timeout_ms = self.target.limits.statement_timeout_ms;
+        let compiling = async {
+            let tx = snapshot(&mut client).await?;
+            tx.batch_execute(&self.pinned(timeout_ms)).await?;
+            checked(&tx.prepare(sql).await?)?;
+            tx.rollback().await?;
+            Ok::<_, Trouble>(())
+        };
+        let outcome =
+            tokio::time::timeout(Duration::from_millis(timeout_ms).saturating_add(GRACE), compiling).await;
+        drop(Object::take(client));
+        match outcome {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(trouble)) => Err(failed(&scrubber, &trouble).to_string()),
+            Err(_elapsed) => Err("the database did not answer in time".into()),
+        }
+    }
+
     /// Reads, in a transaction in which the server refuses every change.
     pub(super) async fn read(
         &self,

@@ -99,6 +99,22 @@ impl SqliteDatabase {
         }
     }
 
+    /// Has SQLite compile a statement. Nothing is run.
+    pub(super) async fn compile(&self, sql: &str) -> Result<(), String> {
+        let Some(reader) = self.connections.reader().await else {
+            return Err("the database is busy with other reads".into());
+        };
+        let sql = sql.to_owned();
+        let task = tokio::task::spawn_blocking(move || {
+            reader.run(|connection| connection.prepare(&sql).map(|_statement| ()))
+        });
+        match task.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(told(&Trouble::Sqlite(error))),
+            Err(_panicked) => Err("compiling the statement failed".into()),
+        }
+    }
+
     /// Reads. Nothing is changed whatever the statement says: the file is open for reading only.
     pub(super) async fn read(&self, work: Arc<Work>, rows_max: u64) -> Result<Performed, ToolError> {
         let Some(reader) = self.connections.reader().await else {

@@ -9,6 +9,14 @@ fn refused(dialect: Dialect, sql: &str) -> String {
     scope(dialect, &["invoice", "billing"]).admit(sql, Writer::Agent).expect_err(sql).message
 }
 
+/// Rules compare the verb with words: those that it can be are known to them, each and no other.
+#[test]
+fn the_verbs_of_rules_are_those_of_statements() {
+    let error = serde_json::from_value::<Verb>(serde_json::json!("no such verb")).unwrap_err().to_string();
+    let listed: BTreeSet<&str> = error.split('`').skip(3).step_by(2).collect();
+    assert_eq!(listed, StatementFacts::VERBS.iter().copied().collect(), "{error}");
+}
+
 #[test]
 fn agents_are_held_to_the_tables() {
     for dialect in [Dialect::Postgres, Dialect::Sqlite] {
