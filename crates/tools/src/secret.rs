@@ -293,7 +293,7 @@ mod tests {
             base64.clone(),
             secret.bytes().map(|byte| format!("%{byte:02X}")).collect(),
         ] {
-            assert_eq!(scrubber.redact(&format!("<{told}>")), "<[secret]>", "{}", &told[..40]);
+            assert_eq!(scrubber.redact(&format!("<{told}>")), "<[secret]>", "{} characters", told.len());
         }
     }
 

@@ -212,7 +212,7 @@ async fn a_connection_that_is_terminated_leaves_nothing_half_done() {
         gate.reached().await;
         let admin = place.database().connect().await;
         let terminated = admin
-            .query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'countersign' AND datname = current_database()", &[])
+            .query("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'countersign' AND datname = current_database()", &[])
             .await
             .unwrap();
         assert!(!terminated.is_empty());

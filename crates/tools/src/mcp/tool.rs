@@ -178,7 +178,9 @@ impl McpTool {
             Review::NoRead => {
                 "declare `effect = \"write\"`, or look whether it only reads and write `dangerous_effect_reviewed = true`"
             }
-            _ => "people must review the upstream definition and write its digest into the tool",
+            Review::Same | Review::Missing | Review::Changed(_) => {
+                "people must review the upstream definition and write its digest into the tool"
+            }
         };
         Refusal::new(Code::ToolSwitchedOff, format!("tool `{name}` is switched off: {why}")).help(help)
     }
