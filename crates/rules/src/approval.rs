@@ -140,69 +140,58 @@ pub enum AnswerRefusal {
 
 /// Whether these people, each with their groups, are enough for everything that is asked. Each of them counts for one
 /// group, and for all that are shared ([`AskOf::shared`]).
-pub(crate) fn are_met(of: &[AskOf], signers: &[(PersonId, BTreeSet<GroupName>)]) -> bool {
-    let mut groups: BTreeMap<&PersonId, BTreeSet<&GroupName>> = BTreeMap::new();
-    for (person, of) in signers {
-        groups.entry(person).or_default().extend(of);
+pub(crate) fn are_met<'a>(
+    of: &'a [AskOf],
+    signers: impl IntoIterator<Item = (&'a PersonId, &'a BTreeSet<GroupName>)>,
+) -> bool {
+    let mut members: BTreeMap<&GroupName, BTreeSet<&PersonId>> = BTreeMap::new();
+    for (person, groups) in signers {
+        for group in groups {
+            members.entry(group).or_default().insert(person);
+        }
     }
-    let members = |group: &GroupName| -> Vec<&PersonId> {
-        groups.iter().filter(|(_, of)| of.contains(group)).map(|(person, _)| *person).collect()
-    };
-    let mut places = Places::default();
+    let mut taken = BTreeMap::new();
     of.iter().all(|ask| {
-        let members = members(&ask.group);
         let needed = usize::try_from(ask.quorum.max(1)).unwrap_or(usize::MAX);
-        members.len() >= needed
-            && (ask.shared || (0..needed).all(|_| places.take(&ask.group, &members, &mut BTreeSet::new())))
+        members.get(&ask.group).is_some_and(|members| members.len() >= needed)
+            && (ask.shared
+                || (0..needed).all(|_| place(&members, &mut taken, &ask.group, &mut BTreeSet::new())))
     })
 }
 
-/// Who counts for which group: a matching in a bipartite graph, made larger along augmenting paths (H. W. Kuhn, The
-/// Hungarian method for the assignment problem, 1955).
-#[derive(Default)]
-struct Places<'a> {
-    taken: BTreeMap<&'a PersonId, &'a GroupName>,
-    members: BTreeMap<&'a GroupName, Vec<&'a PersonId>>,
-}
-
-impl<'a> Places<'a> {
-    /// Finds one more person for a group, moving others to another place where they have one. Returns whether there is one.
-    fn take(
-        &mut self,
-        group: &'a GroupName,
-        members: &[&'a PersonId],
-        tried: &mut BTreeSet<&'a PersonId>,
-    ) -> bool {
-        self.members.entry(group).or_insert_with(|| members.to_vec());
-        for &person in members {
-            if !tried.insert(person) {
-                continue;
-            }
-            let moved = match self.taken.get(person).copied() {
-                None => true,
-                // No place is won where somebody else of the same group has to leave.
-                Some(other) if other == group => false,
-                Some(other) => {
-                    let members = self.members.get(other).cloned().unwrap_or_default();
-                    self.take(other, &members, tried)
-                }
-            };
-            if moved {
-                self.taken.insert(person, group);
-                return true;
-            }
+/// Finds one more person for a group among its `members`, moving others to another group where they were `taken` for this
+/// one or that. Returns whether there is one: a matching in a bipartite graph is made larger along an augmenting path
+/// (H. W. Kuhn, The Hungarian method for the assignment problem, 1955).
+fn place<'a>(
+    members: &BTreeMap<&'a GroupName, BTreeSet<&'a PersonId>>,
+    taken: &mut BTreeMap<&'a PersonId, &'a GroupName>,
+    group: &'a GroupName,
+    tried: &mut BTreeSet<&'a PersonId>,
+) -> bool {
+    for &person in members.get(group).into_iter().flatten() {
+        if !tried.insert(person) {
+            continue;
         }
-        false
+        let free = match taken.get(person).copied() {
+            None => true,
+            // No place is won where somebody else of the same group has to leave.
+            Some(other) => other != group && place(members, taken, other, tried),
+        };
+        if free {
+            taken.insert(person, group);
+            return true;
+        }
     }
+    false
 }
 
 impl ApprovalRequest {
     /// Whether enough of the right people have approved.
     #[must_use]
     pub fn is_met(&self, signatures: &[Signature]) -> bool {
-        let approving = signatures.iter().filter(|s| s.approved);
-        let signers: Vec<_> = approving.map(|s| (s.person.clone(), s.groups.clone())).collect();
-        !self.of.is_empty() && are_met(&self.of, &signers)
+        let approving = signatures.iter().filter(|signature| signature.approved);
+        let signers = approving.map(|signature| (&signature.person, &signature.groups));
+        !self.of.is_empty() && are_met(&self.of, signers)
     }
 
     /// What the request becomes when `answer` is added to the signatures given so far.

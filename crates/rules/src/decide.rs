@@ -259,7 +259,12 @@ impl<'a> Judge<'a> {
         }
         let of = merge(&asking);
         match &self.approval {
-            Some(approval) if approval::are_met(&of, &approval.signers) => {
+            Some(approval)
+                if approval::are_met(
+                    &of,
+                    approval.signers.iter().map(|(person, groups)| (person, groups)),
+                ) =>
+            {
                 Decision::Allow(Allow::within(ids(&matched), approval.reach.as_ref()))
             }
             Some(_) | None => Decision::Ask(Ask { policies: ids(&asking), of }),

@@ -20,8 +20,8 @@ use crate::{
     bundle::{Bundle, Offer},
     config::Config,
     metrics::Metrics,
+    places::Places,
     stream::Streams,
-    waits::Waits,
 };
 
 /// Longest session key that is used as it stands; longer ones are hashed.
@@ -29,6 +29,9 @@ const SESSION_KEY_BYTES_MAX: usize = 64;
 
 /// How many opened sessions are remembered, so that the ledger is not asked again for each call.
 const SESSIONS_KEPT_MAX: usize = 10_000;
+
+/// How many answers one agent may wait for at a time: each wait looks at the ledger whenever it changes.
+pub(crate) const WAITS_MAX: usize = 64;
 
 /// The application behind every front door.
 pub struct App {
@@ -39,7 +42,8 @@ pub struct App {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     opened: Mutex<BTreeSet<(AgentId, SessionId)>>,
-    waits: Waits,
+    /// In which agents wait for answers.
+    waits: Places<AgentId>,
     streams: Streams,
 }
 
@@ -125,7 +129,7 @@ impl App {
             clock,
             metrics: Metrics::default(),
             opened: Mutex::default(),
-            waits: Waits::default(),
+            waits: Places::new(WAITS_MAX),
         })
     }
 
@@ -245,7 +249,7 @@ impl App {
         timeout: Duration,
         mut progress: impl FnMut(&Pending) + Send,
     ) -> Answer {
-        let Some(_place) = self.waits.take(&who.agent) else { return Answer::Pending(pending) };
+        let Some(_place) = self.waits.take(who.agent.clone()) else { return Answer::Pending(pending) };
         let until = tokio::time::Instant::now().checked_add(timeout);
         let mut changes = self.gate.ledger().changes();
         let mut state = pending.state;
@@ -282,7 +286,7 @@ impl App {
     /// What became of a request, for whom it is waited for and whose credential is still good.
     async fn look(&self, who: &Identity, pending: &Pending) -> Answer {
         match self.auth.still_good(&who.credential).await {
-            Ok(()) => self.gate.fetch(&who.agent, &pending.approval).await,
+            Ok(()) => self.fetch(who, &pending.approval).await,
             Err(refusal) => {
                 let (call, approval) = (Some(pending.call.clone()), Some(pending.approval.clone()));
                 Answer::Refused(Refused { call, approval, refusal })

@@ -11,10 +11,7 @@ use std::{
 };
 
 use countersign_gate::Vault;
-use countersign_rules::{
-    AgentId, AgentSpec, GroupName, Observed, Observer, PersonId, Policies, Refusal, ToolName, ToolSpec,
-    budget::Unit,
-};
+use countersign_rules::{AgentSpec, GroupName, Policies, Refusal, ToolName, ToolSpec, budget::Unit};
 use countersign_sql::{Catalog, Dialect, Snapshot};
 use countersign_tools::{
     AnyTool, Systems, ToolStatus,
@@ -41,10 +38,6 @@ pub struct Bundle {
     pub systems: Systems,
     /// What is allowed and probably not meant.
     pub warnings: Vec<String>,
-    /// Whom each agent acts for.
-    acting: BTreeMap<AgentId, Option<PersonId>>,
-    /// Which groups each person is in.
-    people: BTreeMap<PersonId, BTreeSet<GroupName>>,
 }
 
 /// A tool with its schemas as agents see them.
@@ -156,24 +149,7 @@ impl Bundle {
         if config.policies.is_empty() {
             warnings.push("there are no policies, so nothing is permitted".into());
         }
-        let acting =
-            config.agents.iter().map(|(id, agent)| (id.clone(), agent.on_behalf_of.clone())).collect();
-        let people = config.people.iter().map(|(id, person)| (id.clone(), person.groups.clone())).collect();
-        Ok(Self { tools, policies: Arc::new(policies), systems, warnings, acting, people })
-    }
-}
-
-impl Observer for Bundle {
-    fn observe(&self, tool: &ToolName, arguments: &Value) -> Option<Result<Observed, Refusal>> {
-        self.tools.get(tool).map(|offer| offer.tool.observe(arguments.clone()))
-    }
-
-    fn acts_for(&self, agent: &AgentId) -> Option<Option<PersonId>> {
-        self.acting.get(agent).cloned()
-    }
-
-    fn groups(&self, person: &PersonId) -> Option<BTreeSet<GroupName>> {
-        Some(self.people.get(person).cloned().unwrap_or_default())
+        Ok(Self { tools, policies: Arc::new(policies), systems, warnings })
     }
 }
 

@@ -1,35 +1,29 @@
 //! Streams that stay open: events over REST and subscriptions over MCP. Each principal may have a few at once, and
 //! none lasts for ever, so that nobody holds the server's connections by asking for nothing.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use countersign_rules::{Code, Refusal};
 
-use crate::auth::Principal;
+use crate::{
+    auth::Principal,
+    places::{Place, Places},
+};
 
 /// What is open, by principal.
 #[derive(Debug, Clone)]
 pub(crate) struct Streams {
-    open: Arc<Mutex<BTreeMap<String, usize>>>,
-    each_max: usize,
+    open: Places<String>,
     lasts: Duration,
 }
 
 /// One open stream; closed when dropped.
-#[derive(Debug)]
-pub(crate) struct OpenStream {
-    streams: Streams,
-    principal: String,
-}
+pub(crate) type OpenStream = Place<String>;
 
 impl Streams {
     /// So many for each principal, each of them lasting so long.
     pub(crate) fn new(each_max: usize, lasts: Duration) -> Self {
-        Self { open: Arc::default(), each_max, lasts }
+        Self { open: Places::new(each_max), lasts }
     }
 
     /// When a stream that begins now is over.
@@ -47,28 +41,11 @@ impl Streams {
             Principal::Agent(agent) => format!("agent {}", agent.agent),
             Principal::Person(person) => format!("person {}", person.id),
         };
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(principal.clone()).or_default();
-        if *count >= self.each_max {
-            let message = format!("{} streams of this {principal} are open already", self.each_max);
-            return Err(Refusal::new(Code::RateLimited, message)
-                .help("close one of them; one stream tells of every change"));
-        }
-        *count = count.saturating_add(1);
-        drop(open);
-        Ok(OpenStream { streams: self.clone(), principal })
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.principal) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                open.remove(&self.principal);
-            }
-        }
+        self.open.take(principal.clone()).ok_or_else(|| {
+            let message = format!("{} streams of this {principal} are open already", self.open.each_max());
+            Refusal::new(Code::RateLimited, message)
+                .help("close one of them; one stream tells of every change")
+        })
     }
 }
 

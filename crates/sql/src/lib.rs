@@ -42,6 +42,7 @@ mod known;
 mod postgres;
 mod predicate;
 mod reach;
+mod sight;
 mod snapshot;
 mod sqlite;
 mod statement;

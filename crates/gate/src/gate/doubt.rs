@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 
-use countersign_rules::{ApprovalState, Call, CallId, Code, Effect, PersonId, Refusal};
+use countersign_rules::{Call, CallId, Code, Effect, PersonId, Refusal};
 use futures::FutureExt as _;
 
 use super::{
@@ -133,12 +133,13 @@ impl<L: Ledger> Gate<L> {
     /// The answer to a call where an earlier, equal one of the same agent was or is in doubt: it is not performed beside it.
     /// The system's own record settles the doubt where there is one; otherwise a person has to. What turned out to have
     /// happened answers its equals for an hour, because its agent may never have heard of it. A tool that says its calls
-    /// can be repeated is performed again.
+    /// can be repeated is performed again. `entries`, which go with an answer, are left alone where there is none.
     pub(super) async fn doubtful<T: Tool>(
         &self,
         tool: &T,
         call: &Call<T::Args>,
         granted: Option<&ApprovalRecord>,
+        entries: &mut Vec<Entry>,
     ) -> Option<Answer> {
         if call.tool.idempotent {
             return None;
@@ -153,14 +154,16 @@ impl<L: Ledger> Gate<L> {
                 (Some(outcome @ CallOutcome::Done { .. }), None) => {
                     answer_of(&record.call.id, record.approval.clone(), outcome.clone(), record.rows)
                 }
-                _ => self.happened(call, granted, &record).await,
+                _ => self.happened(call, granted, std::mem::take(entries), &record).await,
             });
         }
         let id = &record.call.id;
         match self.recall(tool, &record).await {
             // It cannot happen any more, so that this one may.
             Ok(Recalled::Never) => return None,
-            Ok(Recalled::Happened { .. }) => return Some(self.happened(call, granted, &record).await),
+            Ok(Recalled::Happened { .. }) => {
+                return Some(self.happened(call, granted, std::mem::take(entries), &record).await);
+            }
             Ok(Recalled::Unknown) => {}
             Err(why) => {
                 tracing::warn!(%why, call = %id, "a doubt could not be settled by the system's record")
@@ -169,7 +172,7 @@ impl<L: Ledger> Gate<L> {
         let message = format!("an equal call, `{id}`, is in doubt: whether it had its effect is not known");
         let refusal = Refusal::new(Code::InDoubt, message)
             .help("nothing was done for this one; a person has to settle the other (`countersign calls resolve`) before it is repeated");
-        Some(self.refuse(call, granted, self.proposed(call, granted), refusal).await)
+        Some(self.refuse(call, granted, std::mem::take(entries), refusal).await)
     }
 
     /// Refuses a call whose equal has happened, and records that where it can be: what is said is true either way.
@@ -177,6 +180,7 @@ impl<L: Ledger> Gate<L> {
         &self,
         call: &Call<A>,
         granted: Option<&ApprovalRecord>,
+        mut entries: Vec<Entry>,
         equal: &CallRecord,
     ) -> Answer {
         let id = &equal.call.id;
@@ -184,24 +188,11 @@ impl<L: Ledger> Gate<L> {
         let refusal = Refusal::new(Code::ResultRejected, message).help(
             "do not repeat it; the effect has happened. If it is wanted once more, propose it in an hour",
         );
-        let mut entries = self.proposed(call, granted);
         entries.push(Entry::refused(self.clock.now_ms(), call, &refusal));
-        let recorded = match granted {
-            Some(record) => {
-                let why = refusal.to_string();
-                self.end(record, ApprovalState::Blocked, Some(refusal.code), &why, entries).await
-            }
-            None => self.ledger.record(entries).await,
-        };
-        if let Err(fault) = recorded {
+        if let Err(fault) = self.record_refusal(granted, entries, &refusal).await {
             tracing::warn!(%fault, call = %call.id, "that a call was refused could not be recorded");
         }
         refused(call, granted, refusal)
-    }
-
-    /// The entry of a proposal; none for what was granted, which was proposed before.
-    fn proposed<A>(&self, call: &Call<A>, granted: Option<&ApprovalRecord>) -> Vec<Entry> {
-        granted.is_none().then(|| Entry::call_proposed(self.clock.now_ms(), call)).into_iter().collect()
     }
 
     /// The newest call that took effect on the same system under the same record, if it is not too long ago.

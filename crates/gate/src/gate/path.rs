@@ -150,7 +150,7 @@ impl<L: Ledger> Gate<L> {
         }
         if exceeded.is_none()
             && seen.effect >= Effect::Write
-            && let Some(answer) = self.doubtful(tool, &call, granted).await
+            && let Some(answer) = self.doubtful(tool, &call, granted, &mut entries).await
         {
             return Round::Answer(answer);
         }

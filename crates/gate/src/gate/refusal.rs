@@ -76,18 +76,27 @@ impl<L: Ledger> Gate<L> {
         entries: Vec<Entry>,
         refusal: Refusal,
     ) -> Answer {
-        let recorded = match granted {
+        match self.record_refusal(granted, entries, &refusal).await {
+            Ok(()) => refused(call, granted, refusal),
+            // What was granted stays granted, and may be performed by who tries next.
+            Err(fault) if granted.is_some() => refused(call, granted, not_looked_up(&fault)),
+            Err(fault) => refused(call, granted, unavailable(&fault)),
+        }
+    }
+
+    /// Records a refusal, and ends the request that was granted, if it is about one.
+    pub(super) async fn record_refusal(
+        &self,
+        granted: Option<&ApprovalRecord>,
+        entries: Vec<Entry>,
+        refusal: &Refusal,
+    ) -> Result<(), LedgerFault> {
+        match granted {
             Some(record) => {
                 let code = Some(refusal.code);
                 self.end(record, ApprovalState::Blocked, code, &refusal.to_string(), entries).await
             }
             None => self.ledger.record(entries).await,
-        };
-        match recorded {
-            Ok(()) => refused(call, granted, refusal),
-            // What was granted stays granted, and may be performed by who tries next.
-            Err(fault) if granted.is_some() => refused(call, granted, not_looked_up(&fault)),
-            Err(fault) => refused(call, granted, unavailable(&fault)),
         }
     }
 

@@ -4,13 +4,19 @@
 use std::sync::Arc;
 
 use countersign_gate::{Gate, Vault};
-use countersign_rules::{SystemName, ToolName, schema::Untyped};
+use countersign_rules::schema::Untyped;
 use countersign_store::Store;
 use serde::Serialize;
 use serde_json::json;
 
 use super::{Failure, Folder, Outcome, Output, load, policy};
-use crate::{bundle::Bundle, config::Config, log_key, text::visible, vault::ConfigVault};
+use crate::{
+    bundle::Bundle,
+    config::{Config, Place},
+    log_key,
+    text::visible,
+    vault::ConfigVault,
+};
 
 /// `countersign check`
 #[derive(Debug, clap::Args)]
@@ -78,7 +84,7 @@ impl Check {
             out.line(format!("warning: {warning}"));
         }
         if let Some(live) = &live {
-            tell(live, &config, out);
+            tell(live, out);
         }
         if ok { Ok(()) } else { Err(Failure::No) }
     }
@@ -86,27 +92,31 @@ impl Check {
 
 /// What was found of a system or of a tool on it.
 #[derive(Debug, Serialize)]
-struct Looked {
+struct Looked<'a> {
     /// `system` or `tool`.
     kind: &'static str,
-    name: String,
+    name: &'a str,
     /// Why it cannot be used now.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
+    /// Where it is configured; what is built in is not.
+    #[serde(skip)]
+    place: Option<&'a Place>,
 }
 
 /// Looks at each system, and at the tools of those that can be used.
-async fn live(config: &Config, bundle: &Bundle, out: &Output) -> Vec<Looked> {
+async fn live<'a>(config: &'a Config, bundle: &'a Bundle, out: &Output) -> Vec<Looked<'a>> {
     let mut all = Vec::new();
-    for name in config.systems.keys() {
+    for (name, system) in &config.systems {
         out.note(format!("looking at system `{name}` …"));
         let why = bundle.systems.try_out(name, Gate::<Store>::review(name)).await.err();
         let usable = why.is_none();
-        all.push(Looked { kind: "system", name: name.to_string(), why });
-        let tools = bundle.tools.values().filter(|offer| usable && offer.spec().system.name == *name);
-        for offer in tools {
+        all.push(Looked { kind: "system", name: name.as_str(), why, place: Some(&system.place) });
+        let tools = bundle.tools.iter().filter(|(_, offer)| usable && offer.spec().system.name == *name);
+        for (tool, offer) in tools {
             let why = offer.tool.try_out(&Gate::<Store>::review(name)).await.err();
-            all.push(Looked { kind: "tool", name: offer.spec().name.to_string(), why });
+            let place = config.tools.get(tool).map(|tool| &tool.place);
+            all.push(Looked { kind: "tool", name: tool.as_str(), why, place });
         }
     }
     bundle.systems.stop().await;
@@ -114,16 +124,9 @@ async fn live(config: &Config, bundle: &Bundle, out: &Output) -> Vec<Looked> {
 }
 
 /// Says what cannot be used, with its place, and how much can.
-fn tell(live: &[Looked], config: &Config, out: &Output) {
-    for Looked { kind, name, why } in live {
+fn tell(live: &[Looked<'_>], out: &Output) {
+    for Looked { kind, name, why, place } in live {
         let Some(why) = why else { continue };
-        let place = match *kind {
-            "system" => SystemName::parse(name)
-                .ok()
-                .and_then(|name| config.systems.get(&name))
-                .map(|system| &system.place),
-            _ => ToolName::parse(name).ok().and_then(|name| config.tools.get(&name)).map(|tool| &tool.place),
-        };
         let at = place.map(|place| {
             let line = place.source.problem(place.of("", None), "", None).line();
             format!("{}{}: ", place.source.name, line.map(|line| format!(":{line}")).unwrap_or_default())

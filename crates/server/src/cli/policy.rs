@@ -1,15 +1,21 @@
 //! `countersign policy`: what the rules say, without a server.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use clap::Subcommand;
 use countersign_audit::from_slice_strict;
 use countersign_rules::{
-    AgentSpec, PolicyId, ToolSpec, explain,
+    AgentId, AgentSpec, GroupName, Observed, Observer, PersonId, PolicyId, Refusal, ToolName, ToolSpec,
+    explain,
     matrix::{Matrix, matrix},
     scenario::{Deployment, Question, Report, Scenario},
 };
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     Failure, FolderOption, Outcome, Output,
@@ -149,11 +155,36 @@ fn compare(table: &Matrix, file: &std::path::Path, out: &Output) -> Outcome {
     Err(Failure::No)
 }
 
+/// A folder as the server would see a call of it: through its tools, and with the agents and people that it names.
+#[derive(Debug)]
+struct Seen<'a> {
+    config: &'a Config,
+    bundle: &'a Bundle,
+}
+
+impl Observer for Seen<'_> {
+    fn observe(&self, tool: &ToolName, arguments: &Value) -> Option<Result<Observed, Refusal>> {
+        self.bundle.tools.get(tool).map(|offer| offer.tool.observe(arguments.clone()))
+    }
+
+    fn acts_for(&self, agent: &AgentId) -> Option<Option<PersonId>> {
+        self.config.agents.get(agent).map(|agent| agent.on_behalf_of.clone())
+    }
+
+    fn groups(&self, person: &PersonId) -> Option<BTreeSet<GroupName>> {
+        Some(self.config.people.get(person).map(|person| person.groups.clone()).unwrap_or_default())
+    }
+}
+
 /// Judges the scenarios of a folder with its tools, agents and policies.
 pub(super) fn judge(config: &Config, bundle: &Bundle) -> Result<Judged, Failure> {
     let (tools, agents) = deployment(config, bundle);
-    let deployment =
-        Deployment { observer: bundle, sources: &config.policies, tools: &tools, agents: &agents };
+    let deployment = Deployment {
+        observer: &Seen { config, bundle },
+        sources: &config.policies,
+        tools: &tools,
+        agents: &agents,
+    };
     let mut judged = Judged::default();
     for (name, text) in &config.scenarios {
         let verdict = match toml::from_str::<Scenario>(text) {
@@ -195,7 +226,8 @@ fn explain_call(path: &std::path::Path, config: &Config, out: &Output) -> Outcom
     let bundle = check::bundle(config)?;
     let (tools, agents) = deployment(config, &bundle);
     let question: Question = serde_json::from_value(from_slice_strict(&std::fs::read(path)?)?)?;
-    let (call, facts) = question.call(&tools, &agents, &bundle).map_err(anyhow::Error::msg)?;
+    let (call, facts) =
+        question.call(&tools, &agents, &Seen { config, bundle: &bundle }).map_err(anyhow::Error::msg)?;
     let explanation = explain(&call, &facts, &bundle.policies);
     out.value(&explanation);
     out.line(explanation.to_string().trim_end());

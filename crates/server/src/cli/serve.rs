@@ -102,7 +102,7 @@ async fn welcome(running: &server::Running, folder: &Folder) -> String {
         Ok(keys) => {
             let owners: BTreeSet<String> = keys
                 .iter()
-                .filter(|key| key.revoked_ms.is_none() && key.expires_ms.is_none_or(|at| at > now_ms))
+                .filter(|key| key.is_good(now_ms))
                 .map(|key| match &key.owner {
                     KeyOwner::Agent(agent) => format!("{agent} (agent)"),
                     KeyOwner::Person(person) => format!("{person} (person)"),

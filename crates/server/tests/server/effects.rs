@@ -69,13 +69,8 @@ async fn a_call_can_wait_for_its_approval(place: Place) {
     let body = json!({ "tool": "delete_item", "arguments": { "id": 2 }, "wait_ms": 5000 });
     let waiting = rig.post("clerk", "/v1/calls", body);
     let approving = async {
-        loop {
-            let (_, list) = rig.get("alice", "/v1/approvals").await;
-            if let Some(id) = list["approvals"][0]["approval"].as_str() {
-                return rig.post("alice", &format!("/v1/approvals/{id}/approve"), json!({})).await;
-            }
-            tokio::task::yield_now().await;
-        }
+        let id = rig.asked().await;
+        rig.post("alice", &format!("/v1/approvals/{id}/approve"), json!({})).await
     };
     let ((status, body), _) = tokio::join!(waiting, approving);
     assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("done")), "{body}");
@@ -155,16 +150,9 @@ async fn a_wait_ends_with_its_key(place: Place) {
     let body = json!({ "tool": "delete_item", "arguments": { "id": 2 }, "wait_ms": 5000 });
     let waiting = rig.post("clerk", "/v1/calls", body);
     let approving = async {
-        loop {
-            let (_, list) = rig.get("alice", "/v1/approvals").await;
-            if let Some(id) = list["approvals"][0]["approval"].as_str() {
-                let key = rig.key("clerk").split('_').nth(1).unwrap();
-                let revoke = rig.request("alice", Method::DELETE, &format!("/v1/keys/{key}"));
-                assert_eq!(revoke.send().await.unwrap().status(), StatusCode::OK);
-                return rig.post("alice", &format!("/v1/approvals/{id}/approve"), json!({})).await;
-            }
-            tokio::task::yield_now().await;
-        }
+        let id = rig.asked().await;
+        rig.revoke("alice", "clerk").await;
+        rig.post("alice", &format!("/v1/approvals/{id}/approve"), json!({})).await
     };
     let ((status, body), _) = tokio::join!(waiting, approving);
     assert_eq!(status, StatusCode::UNAUTHORIZED, "{body}");
@@ -195,10 +183,7 @@ async fn a_signature_counts_while_its_signer_does(place: Place) {
         let (status, body) = rig.post("alice", &approve, json!({})).await;
         assert_eq!((status, &body["state"]), (StatusCode::OK, &json!("waiting")), "{body}");
         if revoked {
-            let id = rig.key("alice").split('_').nth(1).unwrap();
-            let revoke = rig.request("bob", Method::DELETE, &format!("/v1/keys/{id}"));
-            let (status, body) = read(revoke.send().await.unwrap()).await;
-            assert_eq!(status, StatusCode::OK, "{body}");
+            rig.revoke("bob", "alice").await;
         }
         let (status, body) = rig.post("bob", &approve, json!({})).await;
         assert_eq!(status, StatusCode::OK, "{body}");

@@ -172,6 +172,25 @@ impl Rig {
         self.get("clerk", &format!("/v1/approvals/{approval}/result?wait_ms=5000")).await
     }
 
+    /// The id of the first request that `alice` may answer, once there is one.
+    pub(crate) async fn asked(&self) -> String {
+        loop {
+            let (_, list) = self.get("alice", "/v1/approvals").await;
+            if let Some(id) = list["approvals"][0]["approval"].as_str() {
+                return id.to_owned();
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Revokes somebody's key, as an operator.
+    pub(crate) async fn revoke(&self, operator: &str, who: &str) {
+        let id = self.key(who).split('_').nth(1).unwrap();
+        let revoke = self.request(operator, Method::DELETE, &format!("/v1/keys/{id}"));
+        let (status, body) = read(revoke.send().await.unwrap()).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+
     /// One number of the shop's database.
     pub(crate) fn count(&self, sql: &str) -> i64 {
         database(self.folder.path()).query_row(sql, [], |row| row.get(0)).unwrap()

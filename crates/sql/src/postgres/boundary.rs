@@ -8,6 +8,7 @@ use crate::predicate::{
     Comparison, Predicate, Term, chosen, compare, folded, given, lets_all_through, matches_all, measures,
     same_value,
 };
+use crate::sight::Names;
 use crate::statement::{Bound, TableRef};
 
 /// How far a `WHERE` limits the rows of a statement's target.
@@ -35,13 +36,7 @@ pub(super) fn unbounded(bound: Bound) -> Option<&'static str> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sight {
     target: Option<TableRef>,
-    /// The name of the target itself, unless a subquery gives it to something else.
-    own: Option<String>,
-    /// Other names under which its rows are seen: each of them, beside the row that is chosen or not.
-    same: Vec<String>,
-    /// What a column without a qualifier belongs to.
-    inner: Option<String>,
-    others: Vec<String>,
+    names: Names,
     /// Common table expressions that show every row of the target.
     whole: Vec<String>,
 }
@@ -55,7 +50,7 @@ impl Sight {
     ) -> Self {
         let mut sight = Self {
             target: target.map(walk::relation),
-            own: target.map(|range| shown(range).to_owned()),
+            names: Names::new(target.map(|range| shown(range).to_owned())),
             ..Self::default()
         };
         for cte in with.iter().flat_map(|with| &with.ctes) {
@@ -73,7 +68,7 @@ impl Sight {
     fn inside(&self, select: &pb::SelectStmt) -> Self {
         let mut inner = self.clone();
         select.from_clause.iter().for_each(|node| inner.joins(node));
-        inner.inner = match select.from_clause.as_slice() {
+        inner.names.inner = match select.from_clause.as_slice() {
             [pb::Node { node: Some(NodeEnum::RangeVar(range)) }] if self.is_target(range) => {
                 Some(shown(range).to_owned())
             }
@@ -102,13 +97,7 @@ impl Sight {
             },
             _ => return,
         };
-        // The innermost of a name is meant.
-        if self.own.as_deref() == Some(&name) {
-            self.own = None;
-        }
-        self.same.retain(|other| *other != name);
-        self.others.retain(|other| *other != name);
-        if same { self.same.push(name) } else { self.others.push(name) }
+        self.names.join(name, same);
     }
 
     fn is_target(&self, range: &pb::RangeVar) -> bool {
@@ -138,16 +127,6 @@ impl Sight {
             .is_none_or(|clause| predicate(clause, self).bound() == Bound::Tautology)
     }
 
-    /// A column without the name under which the rows of the target are seen. Of two names that are equal so, the
-    /// columns are equal in one pair of rows at least: that of each row with itself.
-    fn bare(&self, term: &Term) -> Option<String> {
-        let text = term.of_row()?;
-        match text.split_once('.') {
-            Some((name, column)) if self.same.iter().any(|same| same == name) => Some(column.to_owned()),
-            _ => Some(text.to_owned()),
-        }
-    }
-
     fn column(&self, fields: &[pb::Node]) -> Term {
         let parts = names(fields);
         let (qualifier, column) = match parts.as_slice() {
@@ -155,19 +134,12 @@ impl Sight {
             [column] => (None, *column),
             [] => return Term::Rows(String::new()),
         };
-        match qualifier {
-            Some(name) if self.others.iter().any(|other| other == name) => Term::Constant(parts.join(".")),
-            Some(name) if self.own.as_deref() != Some(name) => Term::Rows(parts.join(".")),
-            None if self.inner.is_some() => {
-                Term::Rows(format!("{}.{column}", self.inner.as_deref().unwrap_or_default()))
-            }
-            Some(_) | None => match column {
-                "ctid" | "xmin" | "cmin" => Term::Place(column.to_owned()),
-                // All rows of a table have the same.
-                "tableoid" => Term::Constant(column.to_owned()),
-                _ => Term::Rows(column.to_owned()),
-            },
-        }
+        self.names.elsewhere(qualifier, parts.join("."), column).unwrap_or_else(|| match column {
+            "ctid" | "xmin" | "cmin" => Term::Place(column.to_owned()),
+            // All rows of a table have the same.
+            "tableoid" => Term::Constant(column.to_owned()),
+            _ => Term::Rows(column.to_owned()),
+        })
     }
 }
 
@@ -411,7 +383,7 @@ fn compared(op: Comparison, left: &pb::Node, right: &pb::Node, sight: &Sight) ->
         return Predicate::NotNull(text.to_owned());
     }
     // Joined with itself: each row finds itself.
-    let (bare_one, bare_two) = (sight.bare(&one), sight.bare(&two));
+    let (bare_one, bare_two) = (sight.names.bare(&one), sight.names.bare(&two));
     if matches!(op, Comparison::Equal | Comparison::Same) && bare_one.is_some() && bare_one == bare_two {
         return Predicate::Known(true);
     }
@@ -598,14 +570,16 @@ fn among(left: &pb::Node, select: &pb::SelectStmt, sight: &Sight) -> Option<Pred
         .iter()
         .map(|target| match &target.node {
             Some(NodeEnum::ResTarget(target)) => {
-                target.val.as_deref().and_then(|value| inner.bare(&term(value, &inner)))
+                target.val.as_deref().and_then(|value| inner.names.bare(&term(value, &inner)))
             }
             _ => None,
         })
         .collect();
     let asked: Vec<Option<String>> = match &left.node {
-        Some(NodeEnum::RowExpr(row)) => row.args.iter().map(|arg| sight.bare(&term(arg, sight))).collect(),
-        _ => vec![sight.bare(&term(left, sight))],
+        Some(NodeEnum::RowExpr(row)) => {
+            row.args.iter().map(|arg| sight.names.bare(&term(arg, sight))).collect()
+        }
+        _ => vec![sight.names.bare(&term(left, sight))],
     };
     (asked.iter().all(Option::is_some) && asked == shown).then_some(Predicate::Known(true))
 }
@@ -746,8 +720,8 @@ fn column(fields: &mut serde_json::Value, sight: &Sight, looks: &mut bool) {
     };
     let place = parts.len().checked_sub(2);
     match place.and_then(|place| parts.get(place)).and_then(word) {
-        Some(name) if sight.others.contains(&name) => {}
-        Some(name) if sight.own.as_deref() == Some(&name) => {
+        Some(name) if sight.names.is_other(&name) => {}
+        Some(name) if sight.names.own.as_deref() == Some(&name) => {
             *looks = true;
             parts.drain(..place.map_or(0, |place| place.saturating_add(1)));
         }

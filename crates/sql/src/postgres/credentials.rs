@@ -128,41 +128,28 @@ fn held(table: &TableRef) -> bool {
 
 /// Whether a text names a relation, setting or file that holds credentials. `schema_to_xml` prints all of a schema.
 fn speaks(text: &str) -> bool {
-    let elsewhere = ELSEWHERE.iter().map(|(_, name)| *name);
-    let known: Vec<&str> = RELATIONS.into_iter().chain(elsewhere).chain(SETTINGS).chain(FILES).collect();
+    let known = |word: &str| {
+        let elsewhere = ELSEWHERE.iter().map(|(_, name)| name);
+        let mut all = RELATIONS.iter().chain(elsewhere).chain(&SETTINGS).chain(&FILES);
+        all.any(|one| one.eq_ignore_ascii_case(word))
+    };
     let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
-    text == "pg_catalog"
-        || text == "global/1260"
-        || words.any(|word| known.iter().any(|one| one.eq_ignore_ascii_case(word)))
+    text == "pg_catalog" || text == "global/1260" || words.any(known)
 }
 
 /// Whether a function runs a text as SQL, or reads the relation, setting, pages or file that a text names.
 fn by_text(name: &str) -> bool {
-    matches!(
-        name,
-        "query_to_xml"
-            | "query_to_xml_and_xmlschema"
-            | "cursor_to_xml"
-            | "table_to_xml"
-            | "table_to_xml_and_xmlschema"
-            | "schema_to_xml"
-            | "schema_to_xml_and_xmlschema"
-            | "ts_stat"
-            | "ts_rewrite"
-            | "connectby"
-            | "crosstab"
-            | "crosstab2"
-            | "crosstab3"
-            | "crosstab4"
-            | "crosstab_hash"
-            | "xpath_table"
-            | "current_setting"
-            | "pg_show_all_settings"
-            | "get_raw_page"
-            | "pg_read_file"
-            | "pg_read_binary_file"
-            | "pg_read_file_old"
-            | "pg_file_read"
-            | "lo_import"
-    ) || name.starts_with("dblink")
+    functions::runs_text(name)
+        || matches!(
+            name,
+            "current_setting"
+                | "pg_show_all_settings"
+                | "get_raw_page"
+                | "pg_read_file"
+                | "pg_read_binary_file"
+                | "pg_read_file_old"
+                | "pg_file_read"
+                | "lo_import"
+        )
+        || name.starts_with("dblink")
 }

@@ -32,6 +32,32 @@ pub(super) fn built_in(name: &str) -> BuiltIn {
 
 pub(super) type Harm = (Effect, &'static [Category], &'static str);
 
+const RUNS_TEXT: Harm =
+    (Effect::Write, &[Category::Opaque], "runs a text as SQL or reads tables named by a text");
+
+/// Whether a function runs a text as SQL, or shows the rows of a table that a text names.
+pub(super) fn runs_text(name: &str) -> bool {
+    matches!(
+        name,
+        "query_to_xml"
+            | "query_to_xml_and_xmlschema"
+            | "cursor_to_xml"
+            | "table_to_xml"
+            | "table_to_xml_and_xmlschema"
+            | "schema_to_xml"
+            | "schema_to_xml_and_xmlschema"
+            | "ts_stat"
+            | "ts_rewrite"
+            | "connectby"
+            | "crosstab"
+            | "crosstab2"
+            | "crosstab3"
+            | "crosstab4"
+            | "crosstab_hash"
+            | "xpath_table"
+    )
+}
+
 /// PostgreSQL's own functions, and those of its bundled extensions, that do more than compute.
 fn harmful(name: &str) -> Option<Harm> {
     use Category::{
@@ -56,29 +82,14 @@ fn harmful(name: &str) -> Option<Harm> {
             "moves a large object from or to a file of the server",
         ),
         "loread" | "lowrite" => (Write, &[LargeObject], "works on large objects"),
-        "query_to_xml"
-        | "query_to_xml_and_xmlschema"
-        | "query_to_xmlschema"
-        | "cursor_to_xml"
+        "query_to_xmlschema"
         | "cursor_to_xmlschema"
-        | "table_to_xml"
-        | "table_to_xml_and_xmlschema"
         | "table_to_xmlschema"
-        | "schema_to_xml"
-        | "schema_to_xml_and_xmlschema"
         | "schema_to_xmlschema"
         | "database_to_xml"
         | "database_to_xml_and_xmlschema"
-        | "database_to_xmlschema"
-        | "ts_stat"
-        | "ts_rewrite"
-        | "connectby"
-        | "crosstab"
-        | "crosstab2"
-        | "crosstab3"
-        | "crosstab4"
-        | "crosstab_hash"
-        | "xpath_table" => (Write, &[Opaque], "runs a text as SQL or reads tables named by a text"),
+        | "database_to_xmlschema" => RUNS_TEXT,
+        _ if runs_text(name) => RUNS_TEXT,
         "pg_input_is_valid" | "pg_input_error_info" => {
             (Write, &[Opaque], "converts to a type named by a text, whose conditions may run code")
         }

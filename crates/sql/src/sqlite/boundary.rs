@@ -9,6 +9,7 @@ use super::walk::{folded, table_ref};
 use crate::predicate::{
     Comparison, Predicate, Term, chosen, compare, given, lets_all_through, matches_all, measures, same_value,
 };
+use crate::sight::Names;
 use crate::statement::{Bound, TableRef};
 
 /// How far a `WHERE` limits the rows of `target`, beside what it is joined with.
@@ -18,7 +19,7 @@ pub(super) fn bound(
     from: Option<&FromClause<'_>>,
 ) -> Bound {
     let own = target.alias.as_ref().map_or_else(|| folded(target.name.0), |alias| folded(alias.0));
-    let mut sight = Sight { target: Some(table_ref(target)), own: Some(own), ..Sight::default() };
+    let mut sight = Sight { target: Some(table_ref(target)), names: Names::new(Some(own)) };
     if let Some(from) = from {
         sight.joins(from);
     }
@@ -39,13 +40,7 @@ pub(super) fn unbounded(bound: Bound) -> Option<&'static str> {
 #[derive(Clone, Debug, Default)]
 struct Sight {
     target: Option<TableRef>,
-    /// The name of the target itself, unless a subquery gives it to something else.
-    own: Option<String>,
-    /// Other names under which its rows are seen.
-    same: Vec<String>,
-    others: Vec<String>,
-    /// What a column without a qualifier belongs to.
-    inner: Option<String>,
+    names: Names,
 }
 
 impl Sight {
@@ -67,27 +62,21 @@ impl Sight {
                     continue;
                 }
             };
-            // The innermost of a name is meant.
-            if self.own.as_deref() == Some(&name) {
-                self.own = None;
-            }
-            self.same.retain(|other| *other != name);
-            self.others.retain(|other| *other != name);
-            if same { self.same.push(name) } else { self.others.push(name) }
+            self.names.join(name, same);
         }
     }
 
     /// The same, seen from inside of a subquery.
     fn inside(&self, from: Option<&FromClause<'_>>) -> Self {
         let mut inner = self.clone();
-        inner.inner = None;
+        inner.names.inner = None;
         let Some(from) = from else { return inner };
         inner.joins(from);
         if from.joins.is_none()
             && let Some(SelectTable::Table(name, alias, _)) = from.select
             && self.is_target(&table_ref(name))
         {
-            inner.inner = Some(alias.as_ref().map_or_else(|| folded(name.name.0), alias_of));
+            inner.names.inner = Some(alias.as_ref().map_or_else(|| folded(name.name.0), alias_of));
         }
         inner
     }
@@ -97,27 +86,12 @@ impl Sight {
         self.target.as_ref().is_some_and(|target| target.name == table.name && of(target) == of(table))
     }
 
-    /// A column without the name under which the rows of the target are seen.
-    fn bare(&self, term: &Term) -> Option<String> {
-        let text = term.of_row()?;
-        match text.split_once('.') {
-            Some((name, column)) if self.same.iter().any(|same| same == name) => Some(column.to_owned()),
-            _ => Some(text.to_owned()),
-        }
-    }
-
     fn column(&self, qualifier: Option<&str>, column: &str) -> Term {
-        match qualifier {
-            Some(name) if self.others.iter().any(|other| other == name) => {
-                Term::Constant(format!("{name}.{column}"))
-            }
-            Some(name) if self.own.as_deref() != Some(name) => Term::Rows(format!("{name}.{column}")),
-            None if self.inner.is_some() => {
-                Term::Rows(format!("{}.{column}", self.inner.as_deref().unwrap_or_default()))
-            }
-            Some(_) | None if matches!(column, "rowid" | "_rowid_" | "oid") => Term::Place(column.to_owned()),
-            Some(_) | None => Term::Rows(column.to_owned()),
-        }
+        let written = qualifier.map_or_else(|| column.to_owned(), |name| format!("{name}.{column}"));
+        self.names.elsewhere(qualifier, written, column).unwrap_or_else(|| match column {
+            "rowid" | "_rowid_" | "oid" => Term::Place(column.to_owned()),
+            _ => Term::Rows(column.to_owned()),
+        })
     }
 }
 
@@ -338,7 +312,7 @@ fn compared(op: Comparison, left: &Expr<'_>, right: &Expr<'_>, sight: &Sight, de
         return Predicate::Not(Box::new(null(inner, sight)));
     }
     // Joined with itself: each row finds itself.
-    let (bare_one, bare_two) = (sight.bare(&one), sight.bare(&two));
+    let (bare_one, bare_two) = (sight.names.bare(&one), sight.names.bare(&two));
     if matches!(op, Comparison::Equal | Comparison::Same) && bare_one.is_some() && bare_one == bare_two {
         return Predicate::Known(true);
     }
@@ -412,7 +386,7 @@ fn exists(select: &Select<'_>, sight: &Sight, depth: usize) -> Option<Predicate>
     }
     Some(match from {
         None => filter,
-        Some(_) if inner.inner.is_some() => filter,
+        Some(_) if inner.names.inner.is_some() => filter,
         Some(_) => Predicate::Constant,
     })
 }
@@ -433,16 +407,16 @@ fn among(left: &Expr<'_>, select: &Select<'_>, sight: &Sight, depth: usize) -> O
     if filter.refuses() {
         return Some(Predicate::Known(false));
     }
-    if inner.inner.is_none() || filter.bound() != Bound::Tautology {
+    if inner.names.inner.is_none() || filter.bound() != Bound::Tautology {
         return None;
     }
     let shown = columns.iter().map(|column| match column {
-        ResultColumn::Expr(column, _) => inner.bare(&term(column, &inner)),
+        ResultColumn::Expr(column, _) => inner.names.bare(&term(column, &inner)),
         ResultColumn::Star | ResultColumn::TableStar(_) => None,
     });
     let asked = match left {
-        Expr::Parenthesized(parts) => parts.iter().map(|part| sight.bare(&term(part, sight))).collect(),
-        _ => vec![sight.bare(&term(left, sight))],
+        Expr::Parenthesized(parts) => parts.iter().map(|part| sight.names.bare(&term(part, sight))).collect(),
+        _ => vec![sight.names.bare(&term(left, sight))],
     };
     let place = |name: &Option<String>| {
         // A row's number has three names.
@@ -547,7 +521,7 @@ fn term(expr: &Expr<'_>, sight: &Sight) -> Term {
 fn described(expr: &Expr<'_>, sight: &Sight) -> Term {
     let mut text = same_case(&expr.to_string());
     // `person.name` is `name` where `person` is the target.
-    if let Some(own) = &sight.own {
+    if let Some(own) = &sight.names.own {
         let prefix = format!("{own}.");
         let pieces: Vec<&str> = text.split(prefix.as_str()).collect();
         let joined = |(one, two): (String, &str)| {
@@ -600,7 +574,7 @@ fn constant(expr: &Expr<'_>, sight: &Sight, depth: usize) -> bool {
         Expr::Like { lhs, rhs, .. } => constant(lhs, sight, depth) && constant(rhs, sight, depth),
         Expr::InList { lhs, rhs, .. } => constant(lhs, sight, depth) && all(rhs.unwrap_or_default()),
         Expr::Id(Id(raw)) | Expr::Name(Name(raw)) => matches!(folded(raw).as_str(), "true" | "false"),
-        Expr::Qualified(Name(table), _) => sight.others.contains(&folded(table)),
+        Expr::Qualified(Name(table), _) => sight.names.is_other(&folded(table)),
         _ => false,
     }
 }

@@ -177,6 +177,14 @@ struct Tally {
 }
 
 impl Tally {
+    /// Says what was found: nothing harmful was called a read, and nearly everything else was.
+    fn tell(&self, of: &str) {
+        let Self { harmless, read, harmful, wrong, missed, .. } = self;
+        println!("{of}: {harmless} harmless, {read} of them called a read; {harmful} harmful");
+        assert!(wrong.is_empty(), "{} wrong: {wrong:#?}", wrong.len());
+        assert!(read * 100 >= harmless * 97, "{read} of {harmless}: {missed:#?}");
+    }
+
     /// `harmless`: accepted in a read-only transaction, and without a trace in one that may write.
     async fn judge(&mut self, scratch: &crate::postgres_server::Scratch, sql: &str, known: Option<&Known>) {
         let read = reads(sql, known);
@@ -216,20 +224,9 @@ async fn plain_reads_of_extensions_are_called_reads() {
             }
         }
         scratch.drop().await;
-        println!(
-            "corpus: {} harmless, {} of them called a read; {} harmful",
-            tally.harmless, tally.read, tally.harmful
-        );
-        assert!(tally.wrong.is_empty(), "{:?}", tally.wrong);
+        tally.tell("corpus");
         assert!(tally.failed.is_empty(), "{:#?}", tally.failed);
         assert!(tally.harmless > 150, "only {}", tally.harmless);
-        assert!(
-            tally.read * 100 >= tally.harmless * 97,
-            "{} of {}: {:#?}",
-            tally.read,
-            tally.harmless,
-            tally.missed
-        );
     }
 }
 
@@ -254,24 +251,13 @@ async fn each_name_of_the_table_is_harmless_on_a_server() {
             tally.judge(&scratch, &sql, Some(&known)).await;
         }
         scratch.drop().await;
-        println!(
-            "table: {} harmless, {} of them called a read; {} harmful",
-            tally.harmless, tally.read, tally.harmful
-        );
-        assert!(tally.wrong.is_empty(), "{} wrong: {:#?}", tally.wrong.len(), tally.wrong);
+        tally.tell("table");
         assert!(
             tally.harmless > 1_000,
             "only {} ran, {} failed: {:#?}",
             tally.harmless,
             tally.failed.len(),
             tally.failed.iter().take(20).collect::<Vec<_>>()
-        );
-        assert!(
-            tally.read * 100 >= tally.harmless * 97,
-            "{} of {}: {:#?}",
-            tally.read,
-            tally.harmless,
-            tally.missed
         );
     }
 }

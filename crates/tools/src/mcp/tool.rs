@@ -36,9 +36,8 @@ pub struct McpTool {
     amount: Option<AmountDefinition>,
 }
 
-/// How an upstream definition stands to the reviewed one.
-enum Review {
-    Same,
+/// Why an upstream definition is not the reviewed one.
+enum Departure {
     Missing,
     Changed(String),
     /// It is declared a read, and upstream does not say that it is one.
@@ -130,59 +129,51 @@ impl McpTool {
     #[must_use]
     pub fn status(&self) -> ToolStatus {
         match self.system.state() {
-            State::Up(up) => match self.review(&up) {
-                Review::Same => ToolStatus::Ready,
-                changed @ (Review::Missing | Review::Changed(_) | Review::NoRead) => {
-                    ToolStatus::Off(self.switched_off(&changed))
-                }
-            },
+            State::Up(up) => self.switched_off(&up).map_or(ToolStatus::Ready, ToolStatus::Off),
             State::Idle => ToolStatus::Away("its upstream is not connected yet".into()),
             State::Away(why) => ToolStatus::Away(why),
         }
     }
 
-    fn review(&self, up: &Up) -> Review {
-        let Some(found) = up.definitions.get(&self.upstream_tool) else { return Review::Missing };
+    fn departure(&self, up: &Up) -> Option<Departure> {
+        let Some(found) = up.definitions.get(&self.upstream_tool) else { return Some(Departure::Missing) };
         // MCP, `ToolAnnotations`: what is not said to be a read may change something.
         let says_read = found.definition.pointer("/annotations/readOnlyHint") == Some(&Value::Bool(true));
         match &found.digest {
-            Ok(digest) if *digest != self.reviewed => Review::Changed(digest.clone()),
-            Err(why) => Review::Changed(format!("none: {why}")),
-            Ok(_)
-                if self.declared.spec.effect == DeclaredEffect::Read
-                    && !says_read
-                    && !self.effect_reviewed =>
-            {
-                Review::NoRead
+            Ok(digest) if *digest != self.reviewed => Some(Departure::Changed(digest.clone())),
+            Err(why) => Some(Departure::Changed(format!("none: {why}"))),
+            Ok(_) => {
+                let read = self.declared.spec.effect == DeclaredEffect::Read;
+                (read && !says_read && !self.effect_reviewed).then_some(Departure::NoRead)
             }
-            Ok(_) => Review::Same,
         }
     }
 
-    fn switched_off(&self, review: &Review) -> Refusal {
+    /// Why the tool is not to be called, where upstream does not offer what was reviewed.
+    fn switched_off(&self, up: &Up) -> Option<Refusal> {
         let name = &self.declared.spec.name;
         let system = &self.system.spec().name;
-        let why = match review {
-            Review::Missing => format!("system `{system}` no longer offers `{}`", self.upstream_tool),
-            Review::Changed(actual) => format!(
+        let departure = self.departure(up)?;
+        let why = match &departure {
+            Departure::Missing => format!("system `{system}` no longer offers `{}`", self.upstream_tool),
+            Departure::Changed(actual) => format!(
                 "the definition of `{}` at system `{system}` has changed since it was reviewed (reviewed {}, now {actual})",
                 self.upstream_tool, self.reviewed
             ),
-            Review::NoRead => format!(
+            Departure::NoRead => format!(
                 "it is declared a read, and system `{system}` does not say of `{}` that it only reads (`readOnlyHint`)",
                 self.upstream_tool
             ),
-            Review::Same => "it is as it was reviewed".into(),
         };
-        let help = match review {
-            Review::NoRead => {
+        let help = match departure {
+            Departure::NoRead => {
                 "declare `effect = \"write\"`, or look whether it only reads and write `dangerous_effect_reviewed = true`"
             }
-            Review::Same | Review::Missing | Review::Changed(_) => {
+            Departure::Missing | Departure::Changed(_) => {
                 "people must review the upstream definition and write its digest into the tool"
             }
         };
-        Refusal::new(Code::ToolSwitchedOff, format!("tool `{name}` is switched off: {why}")).help(help)
+        Some(Refusal::new(Code::ToolSwitchedOff, format!("tool `{name}` is switched off: {why}")).help(help))
     }
 
     fn money(&self, arguments: &Map<String, Value>) -> Result<Option<Money>, String> {
@@ -319,11 +310,8 @@ impl Tool for McpTool {
             unavailable(scrubber.clean(&format!("system `{}`: {why}", self.system.spec().name)))
         })?;
         // Once more, at the last moment: it may have changed while people were asked.
-        match self.review(&up) {
-            Review::Same => {}
-            changed @ (Review::Missing | Review::Changed(_) | Review::NoRead) => {
-                return Err(ToolError::Failed { message: self.switched_off(&changed).message });
-            }
+        if let Some(refusal) = self.switched_off(&up) {
+            return Err(ToolError::Failed { message: refusal.message });
         }
         let reply = self.call(&up, warrant.args().clone(), &scrubber).await.map_err(|error| match error {
             ToolError::ResultRejected { message, rows, .. } => {

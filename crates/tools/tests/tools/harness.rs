@@ -26,7 +26,7 @@ use countersign_tools::{
     },
 };
 use secrecy::SecretString;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Allows everything that the floor does.
 pub(crate) const ALLOW: &str = r#"@id("all") permit (principal, action, resource);"#;
@@ -241,4 +241,43 @@ pub(crate) fn from_agent(name: &str, tables: &[&str]) -> SqlDefinition {
         mask: BTreeSet::new(),
         rehearse: None,
     }
+}
+
+/// Tools that change rows of `billing`: statements of an agent, and one that is to change a single row.
+pub(crate) fn changing() -> Vec<SqlDefinition> {
+    let mut one = fixed(
+        "one",
+        DeclaredEffect::Write,
+        json!({"least": {"type": "integer"}}),
+        "update billing set minor = 7 where id >= :least",
+    );
+    one.tool.result = Some(
+        json!({"type": "object", "properties": {"rows_changed": {"const": 1}}, "required": ["rows_changed"]}),
+    );
+    vec![from_agent("query", &["billing", "line"]), one]
+}
+
+/// What [`changing`] tools answer on three rows of `billing`, the third with two of `line`.
+pub(crate) async fn answers_how_many_rows_it_changed(world: &World) {
+    for (sql, reply) in [
+        ("update billing set minor = minor + 1 where id <= 2", json!({"rows_changed": 2})),
+        ("update billing set minor = 0 where id > 100", json!({"rows_changed": 0})),
+        // Two of them go with it.
+        ("delete from billing where id = 3", json!({"rows_changed": 3})),
+        (
+            "update billing set minor = 1 where id = 1 returning id",
+            json!({"rows": [{"id": 1}], "row_count": 1, "truncated": false}),
+        ),
+        (
+            "update billing set minor = 1 where id > 100 returning id",
+            json!({"rows": [], "row_count": 0, "truncated": false}),
+        ),
+        ("select id from billing where id > 100", json!({"rows": [], "row_count": 0, "truncated": false})),
+    ] {
+        assert_eq!(world.done("query", json!({"sql": sql})).await.reply, reply, "{sql}");
+    }
+    // A declared result is held against what is answered.
+    let refusal = world.refusal("one", json!({"least": 1})).await;
+    assert_eq!(refusal.code, Code::ToolFailed);
+    assert_eq!(world.done("one", json!({"least": 2})).await.reply, json!({"rows_changed": 1}));
 }

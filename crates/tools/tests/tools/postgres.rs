@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
 
 use crate::harness::{
-    ALLOW, ASK, AT_MOST_THREE, TestVault, World, counted, fixed, from_agent, refused, system,
+    ALLOW, ASK, AT_MOST_THREE, TestVault, World, answers_how_many_rows_it_changed, changing, counted, fixed,
+    from_agent, refused, system,
 };
 
 const SCHEMA: &str = "
@@ -192,37 +193,8 @@ async fn an_argument_is_never_part_of_the_statement() {
 #[tokio::test]
 async fn a_change_without_columns_answers_how_many_rows_it_changed() {
     let db = database("changed", 3).await;
-    let mut one = fixed(
-        "one",
-        DeclaredEffect::Write,
-        json!({"least": {"type": "integer"}}),
-        "update billing set minor = 7 where id >= :least",
-    );
-    one.tool.result = Some(
-        json!({"type": "object", "properties": {"rows_changed": {"const": 1}}, "required": ["rows_changed"]}),
-    );
-    let world = db.world(vec![from_agent("query", &["billing", "line"]), one], ALLOW);
-    for (sql, reply) in [
-        ("update billing set minor = minor + 1 where id <= 2", json!({"rows_changed": 2})),
-        ("update billing set minor = 0 where id > 100", json!({"rows_changed": 0})),
-        // Two of them go with it.
-        ("delete from billing where id = 3", json!({"rows_changed": 3})),
-        (
-            "update billing set minor = 1 where id = 1 returning id",
-            json!({"rows": [{"id": 1}], "row_count": 1, "truncated": false}),
-        ),
-        (
-            "update billing set minor = 1 where id > 100 returning id",
-            json!({"rows": [], "row_count": 0, "truncated": false}),
-        ),
-        ("select id from billing where id > 100", json!({"rows": [], "row_count": 0, "truncated": false})),
-    ] {
-        assert_eq!(world.done("query", json!({"sql": sql})).await.reply, reply, "{sql}");
-    }
-    // A declared result is held against what is answered.
-    let refusal = world.refusal("one", json!({"least": 1})).await;
-    assert_eq!(refusal.code, Code::ToolFailed);
-    assert_eq!(world.done("one", json!({"least": 2})).await.reply, json!({"rows_changed": 1}));
+    let world = db.world(changing(), ALLOW);
+    answers_how_many_rows_it_changed(&world).await;
 }
 
 #[tokio::test]

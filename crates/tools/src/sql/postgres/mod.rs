@@ -137,11 +137,16 @@ impl PostgresDatabase {
         };
         let outcome =
             tokio::time::timeout(Duration::from_millis(timeout_ms).saturating_add(GRACE), compiling).await;
-        drop(Object::take(client));
         match outcome {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(trouble)) => Err(failed(&scrubber, &trouble).to_string()),
-            Err(_elapsed) => Err("the database did not answer in time".into()),
+            Ok(Err(trouble)) => {
+                forget(client, &trouble);
+                Err(failed(&scrubber, &trouble).to_string())
+            }
+            Err(_elapsed) => {
+                drop(Object::take(client));
+                Err("the database did not answer in time".into())
+            }
         }
     }
 

@@ -757,15 +757,18 @@ impl Table {
     /// That the row of the table is one that was kept, of which this is the text.
     fn is(&self, row: &str, text: &str) -> String {
         let (there, kept) = (self.content(ROW), self.content(row));
-        let text = if kept == row { text.to_owned() } else { format!("{kept}::text") };
-        format!("({there}::text = {text} OR {there} OPERATOR(pg_catalog.*=) {kept})")
+        format!("({} OR {there} OPERATOR(pg_catalog.*=) {kept})", self.reads("=", row, text))
     }
 
     /// That the row of the table reads otherwise than one that was kept, of which this is the text.
     fn differs(&self, row: &str, text: &str) -> String {
+        self.reads("<>", row, text)
+    }
+
+    fn reads(&self, comparison: &str, row: &str, text: &str) -> String {
         let (there, kept) = (self.content(ROW), self.content(row));
         let text = if kept == row { text.to_owned() } else { format!("{kept}::text") };
-        format!("{there}::text <> {text}")
+        format!("{there}::text {comparison} {text}")
     }
 
     /// The columns of the key in a row.

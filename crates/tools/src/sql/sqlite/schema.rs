@@ -195,6 +195,13 @@ pub(super) fn may_replace(connection: &Connection, table: &str) -> rusqlite::Res
 
 /// The tables in which virtual tables keep what they hold, by name in lower case, each with the virtual table.
 pub(super) fn shadows(connection: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
+    // The list of all tables is long to make; a virtual table, which has no page of its own, is quickly found to be none.
+    let mut statement = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND rootpage = 0)",
+    )?;
+    if !statement.query_row([], |row| row.get(0))? {
+        return Ok(BTreeMap::new());
+    }
     let mut statement = connection.prepare_cached(
         "SELECT lower(s.name), lower(v.name) FROM pragma_table_list AS s, pragma_table_list AS v
           WHERE s.schema = 'main' AND s.type = 'shadow' AND v.schema = 'main' AND v.type = 'virtual'
@@ -222,8 +229,8 @@ pub(super) fn within(
 
 /// What goes by a name: `table`, `view`, `virtual` or `shadow`.
 pub(super) fn kind(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
-    let sql = "SELECT type FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?1)";
-    connection.query_row(sql, [name], |row| row.get(0)).optional()
+    let sql = "SELECT type FROM pragma_table_list(?1) WHERE schema = 'main'";
+    connection.prepare_cached(sql)?.query_row([name], |row| row.get(0)).optional()
 }
 
 /// Whether a column of the table is called `true` or `false`: without quotes these are the column where it can be seen, and
@@ -237,8 +244,5 @@ pub(super) fn has_truth_column(connection: &Connection, table: &str) -> rusqlite
 
 /// Whether rows that go from this view go elsewhere: it is a view, and only a trigger can write it.
 pub(super) fn is_view(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
-    let mut statement = connection.prepare_cached(
-        "SELECT count(*) FROM main.sqlite_schema WHERE type = 'view' AND lower(name) = lower(?1)",
-    )?;
-    statement.query_row([name], |row| row.get::<_, i64>(0)).map(|n| n > 0)
+    Ok(kind(connection, name)?.as_deref() == Some("view"))
 }
