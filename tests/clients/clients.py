@@ -193,7 +193,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="CLIENT", help=f"of {', '.join(CLIENTS)}; all if none is named")
     parser.add_argument("--update", action="store_true", help="write the golden files anew")
-    parser.add_argument("--binary", required=True, type=pathlib.Path)
+    parser.add_argument("--binary", required=True, type=lambda path: pathlib.Path(path).resolve())
     parser.add_argument("--tools", required=True, type=pathlib.Path)
     parser.add_argument("--folder", required=True, type=pathlib.Path)
     given = parser.parse_args()
