@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, future::Future};
 
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalRequest, ApprovalState, CallDigest, CallId, Code, Counters, DecisionId,
-    Effect, Money, Requester, SessionId, Signature, StoredCall, SystemName, ToolName,
+    Effect, Money, Requester, SessionId, Signature, StoredCall, SystemName,
     approval::AnswerRefusal,
     budget::{Balance, BudgetAccount, Exhausted, HoldRequest},
     rate::{Rate, TooOften},
+    settlement::Settlement,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -427,24 +428,6 @@ impl CallOutcome {
     }
 }
 
-/// What was really used. Holds in units not named are settled at what was reserved (a call counts as one).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settlement {
-    /// It happened, and used this much.
-    Used {
-        /// Rows touched or returned.
-        rows: u64,
-        /// Money moved.
-        amount: Option<Money>,
-    },
-    /// It happened, and how much it used is not known: every hold is spent as it was reserved.
-    Reserved,
-    /// It did not happen: every hold is released, and the counters forget it.
-    Released,
-    /// Not known: every hold stays as it is.
-    Kept,
-}
-
 /// Where an issued call stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -564,55 +547,6 @@ pub enum LedgerFault {
     /// It holds something that cannot be read.
     #[error("the ledger is damaged: {0}")]
     Damaged(String),
-}
-
-/// Where a session's or an agent's counters are kept, and the arithmetic of counting one call.
-#[derive(Debug, Clone, Copy)]
-pub struct Count<'a> {
-    /// The tool called.
-    pub tool: &'a ToolName,
-    /// What it does.
-    pub effect: Effect,
-    /// Rows that count (writes only).
-    pub rows: u64,
-    /// Money that counts.
-    pub amount: Option<Money>,
-}
-
-impl Count<'_> {
-    /// Counts a call in.
-    pub fn add(&self, counters: &mut Counters) {
-        counters.calls = counters.calls.saturating_add(1);
-        if self.effect >= Effect::Write {
-            counters.writes = counters.writes.saturating_add(1);
-            counters.rows = counters.rows.saturating_add(self.rows);
-        }
-        if self.effect == Effect::Destructive {
-            counters.destructive = counters.destructive.saturating_add(1);
-        }
-        if let Some(money) = self.amount {
-            let sum = counters.money.entry(money.currency).or_default();
-            *sum = sum.saturating_add(money.minor);
-        }
-        counters.tools.insert(self.tool.clone());
-    }
-
-    /// Takes a call out again that did not happen. The set of tools used is not narrowed.
-    pub fn remove(&self, counters: &mut Counters) {
-        counters.calls = counters.calls.saturating_sub(1);
-        if self.effect >= Effect::Write {
-            counters.writes = counters.writes.saturating_sub(1);
-            counters.rows = counters.rows.saturating_sub(self.rows);
-        }
-        if self.effect == Effect::Destructive {
-            counters.destructive = counters.destructive.saturating_sub(1);
-        }
-        if let Some(money) = self.amount
-            && let Some(sum) = counters.money.get_mut(&money.currency)
-        {
-            *sum = sum.saturating_sub(money.minor);
-        }
-    }
 }
 
 /// The key under which a session's counters are kept: a session belongs to one agent.

@@ -14,8 +14,9 @@ use std::{
 
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, Counters, Effect, Requester, Signature,
-    budget::{Balance, BudgetAccount, HoldRequest, Unit, day},
+    budget::{Balance, BudgetAccount, HoldRequest, day},
     rate::Rate,
+    settlement::{Count, Settlement},
 };
 use tokio::sync::watch;
 
@@ -23,9 +24,8 @@ use crate::{
     clock::{Clock, Entropy},
     entry::Entry,
     ledger::{
-        ApprovalRecord, CallOutcome, CallRecord, CallState, Charge, Closing, Count, HaltRecord, HaltScope,
-        Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Settlement, Standing, Wait,
-        session_key,
+        ApprovalRecord, CallOutcome, CallRecord, CallState, Charge, Closing, HaltRecord, HaltScope, Intent,
+        Issued, Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Standing, Wait, session_key,
     },
 };
 
@@ -242,42 +242,35 @@ impl State {
         *history = history.saturating_add(1);
     }
 
+    /// Moves the approval that a call has spent on to what became of the call.
+    fn move_approval(&mut self, approval: Option<&ApprovalId>, outcome: &CallOutcome) {
+        if let Some(record) = approval.and_then(|id| self.approvals.get_mut(id)) {
+            record.state = outcome.approval_state();
+            if let CallOutcome::Failed { message, .. } = outcome {
+                record.why = Some(message.clone());
+            }
+        }
+    }
+
     fn settle(&mut self, call: &CallId, settlement: Settlement) {
         let Some(open) = self.calls.get(call) else { return };
-        let (holds, counted) = (open.holds.clone(), (open.rows, open.amount));
-        let (record, issued_ms) = (open.record.clone(), open.record.issued_ms);
-        for hold in &holds {
-            let used = match (settlement, hold.unit) {
-                (Settlement::Kept, _) => continue,
-                (Settlement::Released, _) => 0,
-                (Settlement::Reserved, _) | (Settlement::Used { .. }, Unit::Calls) => hold.amount,
-                (Settlement::Used { rows, .. }, Unit::Rows) => rows,
-                (Settlement::Used { amount, .. }, Unit::Money(currency)) => {
-                    amount.filter(|m| m.currency == currency).map_or(hold.amount, |m| m.minor)
-                }
-            };
-            let balance = self.balances.entry(hold.account.clone()).or_default();
-            *balance = balance.settle(hold.amount, used);
+        let (holds, rows, amount, record) = (open.holds.clone(), open.rows, open.amount, open.record.clone());
+        for hold in holds {
+            if let Some(spent) = settlement.spent(hold.unit, hold.amount) {
+                let balance = self.balances.entry(hold.account).or_default();
+                *balance = balance.settle(hold.amount, spent);
+            }
         }
-        if settlement != Settlement::Kept
-            && let Some(open) = self.calls.get_mut(call)
+        let count = Count { tool: &record.call.tool, effect: record.effect, rows, amount };
+        self.count(&record.call.requester, record.issued_ms, |counters| count.settle(settlement, counters));
+        if let Some(open) = self.calls.get_mut(call)
+            && settlement != Settlement::Kept
         {
             open.holds.clear();
-        }
-        let before =
-            Count { tool: &record.call.tool, effect: record.effect, rows: counted.0, amount: counted.1 };
-        let requester = record.call.requester.clone();
-        match settlement {
-            Settlement::Kept | Settlement::Reserved => {}
-            Settlement::Released => self.count(&requester, issued_ms, |c| before.remove(c)),
-            Settlement::Used { rows, amount } => {
-                // Money that is not named counts as what was reserved.
-                let amount = amount.or(counted.1);
-                let after = Count { tool: &record.call.tool, effect: record.effect, rows, amount };
-                self.count(&requester, issued_ms, |c| {
-                    before.remove(c);
-                    after.add(c);
-                });
+            let settled = count.settled(settlement).map(|after| (after.rows, after.amount));
+            (open.rows, open.amount) = settled.unwrap_or_default();
+            if let Some((rows, _)) = settled {
+                open.record.rows = rows;
             }
         }
     }
@@ -441,17 +434,9 @@ impl Ledger for SimLedger {
                 open.record.state = closing.outcome.state();
                 open.doubted |= open.record.state == CallState::InDoubt;
                 open.record.closed_ms = Some(closing.now_ms);
-                if let Settlement::Used { rows, .. } = closing.settlement {
-                    open.record.rows = rows;
-                }
                 open.record.outcome = Some(closing.outcome.clone());
             }
-            if let Some(record) = closing.approval.as_ref().and_then(|id| state.approvals.get_mut(id)) {
-                record.state = closing.outcome.approval_state();
-                if let CallOutcome::Failed { message, .. } = &closing.outcome {
-                    record.why = Some(message.clone());
-                }
-            }
+            state.move_approval(closing.approval.as_ref(), &closing.outcome);
             state.log.extend(closing.entries);
             Ok(())
         })
@@ -562,14 +547,9 @@ impl Ledger for SimLedger {
                 open.record.state = outcome.state();
                 open.record.closed_ms = Some(open.record.closed_ms.unwrap_or(now_ms));
                 open.record.outcome = Some(outcome.clone());
-                if let Settlement::Used { rows, .. } = settlement {
-                    open.record.rows = rows;
-                }
                 approval.clone_from(&open.record.approval);
             }
-            if let Some(record) = approval.and_then(|id| state.approvals.get_mut(&id)) {
-                record.state = outcome.approval_state();
-            }
+            state.move_approval(approval.as_ref(), &outcome);
             state.log.extend(entries);
             Ok(true)
         })

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use countersign_rules::{Allow, ApprovalId, Call, CallId, DecisionId, Effect, Money, Reach, ToolSpec};
+use countersign_rules::{
+    Allow, ApprovalId, Call, CallId, DecisionId, Effect, Money, Reach, ToolSpec, settlement::Settlement,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     entry::Entry,
-    ledger::{CallOutcome, Closing, Intent, Issued, Ledger, NotIssued, Settlement},
+    ledger::{CallOutcome, Closing, Intent, Issued, Ledger, NotIssued},
 };
 
 /// A call that the rules allow, with the obligations of that decision. Made by `gate` alone, from a

@@ -40,6 +40,7 @@ pub mod refusal;
 mod sample;
 pub mod scenario;
 pub mod schema;
+pub mod settlement;
 mod slice;
 pub mod source;
 pub mod tool;

@@ -1,7 +1,10 @@
 //! Balances: what is spent and what is held. The arithmetic is [`countersign_rules::budget`]'s.
 
-use countersign_gate::ledger::{LedgerFault, Settlement};
-use countersign_rules::budget::{Balance, BudgetAccount, HoldRequest, Unit};
+use countersign_gate::ledger::LedgerFault;
+use countersign_rules::{
+    budget::{Balance, BudgetAccount, HoldRequest, Unit},
+    settlement::Settlement,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::row::{Damage, Query, Row, Value};
@@ -21,17 +24,8 @@ impl Hold {
 
     /// The balance once the call is settled; `None` while that is not known.
     pub(crate) fn settle(&self, balance: Balance, settlement: Settlement) -> Option<Balance> {
-        let used = match (settlement, self.unit) {
-            (Settlement::Kept, _) => return None,
-            (Settlement::Released, _) => 0,
-            (Settlement::Reserved, _) | (Settlement::Used { .. }, Unit::Calls) => self.amount,
-            (Settlement::Used { rows, .. }, Unit::Rows) => rows,
-            // Money that is not named counts as what was reserved.
-            (Settlement::Used { amount, .. }, Unit::Money(currency)) => {
-                amount.filter(|money| money.currency == currency).map_or(self.amount, |money| money.minor)
-            }
-        };
-        Some(balance.settle(self.amount, used))
+        let spent = settlement.spent(self.unit, self.amount)?;
+        Some(balance.settle(self.amount, spent))
     }
 }
 

@@ -4,14 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use countersign_gate::{
     Entry,
-    ledger::{
-        CallOutcome, CallRecord, CallState, Charge, Closing, Count, Intent, Issued, LedgerFault, NotIssued,
-        Settlement,
-    },
+    ledger::{CallOutcome, CallRecord, CallState, Charge, Closing, Intent, Issued, LedgerFault, NotIssued},
 };
 use countersign_rules::{
     AgentId, ApprovalState, CallDigest, CallId, Effect, Money,
     budget::{Balance, BudgetAccount},
+    settlement::{Count, Settlement},
 };
 use serde::{Deserialize, Serialize};
 
@@ -342,36 +340,15 @@ impl CallRow {
         }
         changes.balances.extend(balances);
 
-        if settlement == Settlement::Reserved {
-            // It was counted so when it was issued.
-            self.record.rows = self.charge.rows;
-            return Ok(());
-        }
-        let tool = self.record.call.tool.clone();
-        let effect = self.record.effect;
-        let before = Count { tool: &tool, effect, rows: self.charge.rows, amount: self.charge.amount };
-        let requester = self.record.call.requester.clone();
-        let issued_ms = self.record.issued_ms;
-        if let Settlement::Used { rows, amount } = settlement {
-            let amount = amount.or(self.charge.amount);
-            let after = Count { tool: &tool, effect, rows, amount };
-            session::count(
-                image,
-                &requester,
-                issued_ms,
-                |counters| {
-                    before.remove(counters);
-                    after.add(counters);
-                },
-                changes,
-            )?;
+        let Charged { rows, amount, .. } = self.charge;
+        let CallRecord { call, effect, issued_ms, .. } = &self.record;
+        let count = Count { tool: &call.tool, effect: *effect, rows, amount };
+        let correct = |counters: &mut _| count.settle(settlement, counters);
+        session::count(image, &call.requester, *issued_ms, correct, changes)?;
+        let settled = count.settled(settlement).map(|after| (after.rows, after.amount));
+        (self.charge.rows, self.charge.amount) = settled.unwrap_or_default();
+        if let Some((rows, _)) = settled {
             self.record.rows = rows;
-            self.charge.rows = rows;
-            self.charge.amount = amount;
-        } else {
-            session::count(image, &requester, issued_ms, |counters| before.remove(counters), changes)?;
-            self.charge.rows = 0;
-            self.charge.amount = None;
         }
         Ok(())
     }

@@ -15,13 +15,14 @@ use countersign_gate::{
     Entry,
     ledger::{
         ApprovalRecord, CallOutcome, CallRecord, CallState, Charge, Closing, HaltRecord, HaltScope, Intent,
-        Issued, Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Settlement, Standing, Wait,
+        Issued, Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Standing, Wait,
     },
 };
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, Requester, Signature,
     budget::{Balance, BudgetAccount, HoldRequest},
     rate::Rate,
+    settlement::Settlement,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 

@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 
-use countersign_rules::{Call, CallId, Code, Effect, PersonId, Refusal};
+use countersign_rules::{Call, CallId, Code, Effect, PersonId, Refusal, settlement::Settlement};
 use futures::FutureExt as _;
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     answer::Answer,
     entry::Entry,
-    ledger::{ApprovalRecord, CallOutcome, CallRecord, CallState, Ledger, LedgerFault, Settlement},
+    ledger::{ApprovalRecord, CallOutcome, CallRecord, CallState, Ledger, LedgerFault},
     tool::{Doubt, MeasureError, Recalled, Tool},
 };
 

@@ -2,7 +2,7 @@
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
-use countersign_rules::{ApprovalId, Code, Effect, Facts, Refusal, StoredCall};
+use countersign_rules::{ApprovalId, Code, Effect, Facts, Refusal, StoredCall, settlement::Settlement};
 use futures::FutureExt as _;
 
 use super::{
@@ -15,8 +15,7 @@ use crate::{
     answer::{Answer, Refused},
     entry::Entry,
     ledger::{
-        ApprovalRecord, CallOutcome, CallState, Closing, Intent, Issued, Ledger, LedgerFault, NotIssued,
-        Settlement, Wait,
+        ApprovalRecord, CallOutcome, CallState, Closing, Intent, Issued, Ledger, LedgerFault, NotIssued, Wait,
     },
     tool::{Performed, Tool, ToolError},
     warrant::{Permitted, Warrant},

@@ -2,9 +2,11 @@
 
 use countersign_gate::{
     Entry,
-    ledger::{CallOutcome, CallState, Ledger, NotAnswered, NotIssued, Settlement, Wait},
+    ledger::{CallOutcome, CallState, Ledger, NotAnswered, NotIssued, Wait},
 };
-use countersign_rules::{ApprovalState, Code, GroupName, Requester, approval::AnswerRefusal};
+use countersign_rules::{
+    ApprovalState, Code, GroupName, Requester, approval::AnswerRefusal, settlement::Settlement,
+};
 use serde_json::json;
 
 use crate::{

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use countersign_gate::{
     Entry,
-    ledger::{CallOutcome, HaltScope, Ledger, NotIssued, Settlement, Wait},
+    ledger::{CallOutcome, HaltScope, Ledger, NotIssued, Wait},
 };
 use countersign_rules::{
     Code,
     budget::Unit,
     rate::{Rate, RateScope},
+    settlement::Settlement,
 };
 
 use crate::{

@@ -1,7 +1,7 @@
 //! Issuing and closing calls.
 
-use countersign_gate::ledger::{CallOutcome, CallState, Ledger, LedgerFault, NotIssued, Settlement, Wait};
-use countersign_rules::{Code, Counters, Effect, budget::Unit};
+use countersign_gate::ledger::{CallOutcome, CallState, Ledger, LedgerFault, NotIssued, Wait};
+use countersign_rules::{Code, Counters, Effect, budget::Unit, settlement::Settlement};
 use serde_json::json;
 
 use crate::{

@@ -2,13 +2,14 @@
 
 use countersign_gate::{
     Entry, Evidence, Sample,
-    ledger::{CallOutcome, Closing, Intent, Ledger, Parking, Settlement},
+    ledger::{CallOutcome, Closing, Intent, Ledger, Parking},
 };
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalRequest, AskOf, BundleDigest, CallDigest, CallId, DecisionId, Effect,
     GroupName, Money, PersonId, PolicyId, Reach, Requester, SessionId, Signature, StoredCall, SystemName,
     ToolName, ToolVersion,
     budget::{BudgetAccount, HoldRequest, Unit},
+    settlement::Settlement,
 };
 use countersign_store::Store;
 use serde_json::json;

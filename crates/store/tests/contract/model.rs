@@ -2,14 +2,15 @@
 
 use countersign_gate::{
     Entry,
-    ledger::{CallOutcome, CallState, HaltRecord, HaltScope, Ledger, NotIssued, Settlement, Wait},
+    ledger::{CallOutcome, CallState, HaltRecord, HaltScope, Ledger, NotIssued, Wait},
     simulation::SimLedger,
 };
 use countersign_rules::{
-    Code, Effect,
+    Code, Effect, Money,
     approval::ApprovalState,
     budget::Unit,
     rate::{Rate, RateScope},
+    settlement::Settlement,
 };
 use countersign_store::Store;
 use proptest::prelude::*;
@@ -47,7 +48,7 @@ enum Event {
         what: u8,
         effect: u8,
         rows: u64,
-        money: u64,
+        money: Option<u64>,
         approval: Option<u8>,
         stale: bool,
         day: i64,
@@ -55,12 +56,12 @@ enum Event {
     Close {
         call: u8,
         how: u8,
-        rows: u64,
-        money: u64,
+        settlement: Settlement,
     },
     Resolve {
         call: u8,
         happened: bool,
+        settlement: Settlement,
     },
     Halt(u8),
     Resume(u8),
@@ -75,13 +76,30 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0..6_u8, 0..3_u8, prop::bool::weighted(0.8)).prop_map(|(request, person, approved)| Event::Answer { request, person, approved }),
         1 => (0..6_u8).prop_map(|request| Event::End { request }),
         1 => (0..6_u8).prop_map(|request| Event::Deliver { request }),
-        8 => (who(), 0..3_u8, 0..3_u8, 0..9_u64, 0..50_u64, prop::option::of(0..6_u8), prop::bool::weighted(0.1), 0..2_i64)
+        8 => (who(), 0..3_u8, 0..3_u8, 0..9_u64, prop::option::weighted(0.8, 0..50_u64), prop::option::of(0..6_u8), prop::bool::weighted(0.1), 0..2_i64)
             .prop_map(|(who, what, effect, rows, money, approval, stale, day)| Event::Issue { who, what, effect, rows, money, approval, stale, day }),
-        6 => (0..12_u8, 0..4_u8, 0..9_u64, 0..50_u64).prop_map(|(call, how, rows, money)| Event::Close { call, how, rows, money }),
-        1 => (0..12_u8, any::<bool>()).prop_map(|(call, happened)| Event::Resolve { call, happened }),
+        6 => (0..12_u8, 0..4_u8, settlement()).prop_map(|(call, how, settlement)| Event::Close { call, how, settlement }),
+        2 => (0..12_u8, any::<bool>(), settlement())
+            .prop_map(|(call, happened, settlement)| Event::Resolve { call, happened, settlement }),
         1 => (0..3_u8).prop_map(Event::Halt),
         2 => (0..3_u8).prop_map(Event::Resume),
         1 => Just(Event::Restart),
+    ]
+}
+
+/// Any: a ledger settles as it is told, whatever the outcome. Of money sometimes none is named, or another currency than is held.
+fn settlement() -> impl Strategy<Value = Settlement> {
+    let dollars = |minor| Money { currency: "USD".parse().unwrap(), minor };
+    let money = prop_oneof![
+        Just(None),
+        (0..50_u64).prop_map(|n| Some(euros(n))),
+        (0..50_u64).prop_map(move |n| Some(dollars(n)))
+    ];
+    prop_oneof![
+        4 => (0..9_u64, money).prop_map(|(rows, amount)| Settlement::Used { rows, amount }),
+        1 => Just(Settlement::Reserved),
+        1 => Just(Settlement::Released),
+        1 => Just(Settlement::Kept),
     ]
 }
 
@@ -138,14 +156,19 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
             intent.now_ms = NOW + day * 86_400_000;
             intent.effect = [Effect::Read, Effect::Write, Effect::Destructive][usize::from(*effect)];
             intent.rows = *rows;
-            intent.amount = Some(euros(*money));
-            let mut spend = hold("money", Unit::Money(euros(0).currency), *money, 120);
-            spend.account.subject = format!("agent:{}", who.agent);
-            spend.halt_at = Some(100);
+            intent.amount = money.map(euros);
             let mut all = hold("rows", Unit::Rows, *rows, 40);
             all.account.subject = "all".into();
             all.account.day = *day;
-            intent.holds = vec![all, spend];
+            let mut calls = hold("calls", Unit::Calls, 1, 30);
+            calls.account.subject = format!("agent:{}", who.agent);
+            intent.holds = vec![all, calls];
+            if let Some(money) = money {
+                let mut spend = hold("money", Unit::Money(euros(0).currency), *money, 120);
+                spend.account.subject = format!("agent:{}", who.agent);
+                spend.halt_at = Some(100);
+                intent.holds.push(spend);
+            }
             intent.rates =
                 vec![(format!("r:{}", who.agent), Rate::parse("8/day", RateScope::Agent).unwrap())];
             if *stale {
@@ -167,7 +190,7 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
                 Err(other) => format!("{other:?}"),
             }
         }
-        Event::Close { call, how, rows, money } => {
+        Event::Close { call, how, settlement } => {
             let id = format!("c{call}");
             let Some(record) = ledger.call(&call_id(&id)).await.unwrap() else {
                 return format!(
@@ -180,40 +203,21 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
                         .await
                 );
             };
-            let (outcome, settlement) = match how {
-                0 => (
-                    CallOutcome::Done { reply: json!({ "n": number }) },
-                    Settlement::Used { rows: *rows, amount: Some(euros(*money)) },
-                ),
-                1 => (
-                    CallOutcome::Failed { code: Code::ToolFailed, message: "no".into(), superseded: false },
-                    Settlement::Released,
-                ),
-                2 => (CallOutcome::InDoubt { message: "lost".into() }, Settlement::Kept),
-                _ => (
-                    CallOutcome::DoneWithoutResult { message: "odd".into() },
-                    Settlement::Used { rows: *rows, amount: Some(euros(*money)) },
-                ),
+            let outcome = match how {
+                0 => CallOutcome::Done { reply: json!({ "n": number }) },
+                1 => failed(),
+                2 => CallOutcome::InDoubt { message: "lost".into() },
+                _ => CallOutcome::DoneWithoutResult { message: "odd".into() },
             };
-            let mut closing = closing(&id, outcome, settlement);
+            let mut closing = closing(&id, outcome, *settlement);
             closing.approval = record.approval;
             format!("{:?}", ledger.close(closing, Wait::Durable).await)
         }
-        Event::Resolve { call, happened } => {
-            let (outcome, settlement) = if *happened {
-                (
-                    CallOutcome::Done { reply: json!(null) },
-                    Settlement::Used { rows: 1, amount: Some(euros(1)) },
-                )
-            } else {
-                (
-                    CallOutcome::Failed { code: Code::ToolFailed, message: "no".into(), superseded: false },
-                    Settlement::Released,
-                )
-            };
+        Event::Resolve { call, happened, settlement } => {
+            let outcome = if *happened { CallOutcome::Done { reply: json!(null) } } else { failed() };
             let id = call_id(&format!("c{call}"));
             let entries = vec![note("doubt_resolved", &id)];
-            format!("{:?}", ledger.resolve(&id, outcome, settlement, NOW, entries).await)
+            format!("{:?}", ledger.resolve(&id, outcome, *settlement, NOW, entries).await)
         }
         Event::Halt(n) => {
             let halt = HaltRecord { scope: scope(*n), why: "drill".into(), by: "lea".into(), since_ms: NOW };
@@ -228,6 +232,10 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
             format!("{swept:?}")
         }
     }
+}
+
+fn failed() -> CallOutcome {
+    CallOutcome::Failed { code: Code::ToolFailed, message: "no".into(), superseded: false }
 }
 
 /// What can be seen of a ledger, in an order of its own, without what the two may tell differently.
