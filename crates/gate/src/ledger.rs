@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, future::Future};
 
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalRequest, ApprovalState, CallDigest, CallId, Code, Counters, DecisionId,
-    Effect, Money, Requester, SessionId, Signature, StoredCall, SystemName,
-    approval::AnswerRefusal,
+    Effect, Money, Requester, SessionId, Signature, StoredCall, SystemName, ToolName,
+    approval::{Alike, AnswerRefusal, Answered},
     budget::{Balance, BudgetAccount, Exhausted, HoldRequest},
     rate::{Rate, TooOften},
     settlement::Settlement,
@@ -158,6 +158,24 @@ pub trait Ledger: Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<Vec<CallRecord>, LedgerFault>> + Send;
 
+    /// The newest request of an agent about a call of this normal form ([`Alike::normal`], the first of `forms`), or about the
+    /// very call of this digest (the second), that people refused and that would not have expired yet.
+    fn refused(
+        &self,
+        agent: &AgentId,
+        forms: (CallDigest, CallDigest),
+        now_ms: i64,
+    ) -> impl Future<Output = Result<Option<ApprovalRecord>, LedgerFault>> + Send;
+
+    /// Requests of an agent that people answered, newest first: about calls of this shape ([`Alike::shape`]), and those
+    /// about other calls of this tool that they refused. At most [`ANSWERED_MAX`] of each.
+    fn answered(
+        &self,
+        agent: &AgentId,
+        tool: &ToolName,
+        shape: CallDigest,
+    ) -> impl Future<Output = Result<Vec<ApprovalRecord>, LedgerFault>> + Send;
+
     /// Halts in force.
     fn halts(&self) -> impl Future<Output = Result<Vec<HaltRecord>, LedgerFault>> + Send;
 
@@ -186,7 +204,12 @@ pub struct Standing {
     /// The newest request for this digest that this call is a retry of ([`Requester::retries`]), final or
     /// not.
     pub request: Option<ApprovalRecord>,
+    /// Whether people may have refused the agent something and that still holds: see [`Ledger::refused`].
+    pub refusals: bool,
 }
+
+/// How many answers to like calls an approver is shown of each kind.
+pub const ANSWERED_MAX: usize = 5;
 
 /// A call to be parked.
 #[derive(Debug, Clone, PartialEq)]
@@ -221,6 +244,20 @@ pub struct ApprovalRecord {
     pub code: Option<Code>,
     /// Whether the agent has fetched the final answer.
     pub delivered: bool,
+}
+
+impl ApprovalRecord {
+    /// The last answer as those see it who are asked about another call; `None` where nobody has answered.
+    #[must_use]
+    pub fn answered(&self, alike: Option<&Alike>) -> Option<Answered> {
+        let same = self.request.alike.zip(alike).is_some_and(|(own, other)| own.normal == other.normal);
+        Some(Answered {
+            approval: self.request.id.clone(),
+            same,
+            state: self.state,
+            answer: self.signatures.last()?.clone(),
+        })
+    }
 }
 
 /// An intent: what must be durable before the system is touched.

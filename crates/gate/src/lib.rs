@@ -17,6 +17,7 @@ pub mod entry;
 pub mod form;
 pub mod gate;
 pub mod ledger;
+pub mod likeness;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod tool;
@@ -29,6 +30,7 @@ pub use entry::Entry;
 pub use form::Form;
 pub use gate::{Gate, NotRecalled, Settings};
 pub use ledger::Ledger;
+pub use likeness::Likeness;
 pub use tool::{
     Doubt, Evidence, MeasureError, Measured, Parsed, Performed, Recalled, Sample, Tool, ToolError,
 };

@@ -14,6 +14,7 @@ use std::{
 
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, Counters, Effect, Requester, Signature,
+    ToolName,
     budget::{Balance, BudgetAccount, HoldRequest, day},
     rate::Rate,
     settlement::{Count, Settlement},
@@ -24,8 +25,9 @@ use crate::{
     clock::{Clock, Entropy},
     entry::Entry,
     ledger::{
-        ApprovalRecord, CallOutcome, CallRecord, CallState, Charge, Closing, HaltRecord, HaltScope, Intent,
-        Issued, Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Standing, Wait, session_key,
+        ANSWERED_MAX, ApprovalRecord, CallOutcome, CallRecord, CallState, Charge, Closing, HaltRecord,
+        HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Standing, Wait,
+        session_key,
     },
 };
 
@@ -298,7 +300,58 @@ impl Ledger for SimLedger {
                 .filter_map(|id| state.approvals.get(id))
                 .find(|r| r.request.call.digest == digest && r.request.call.requester.retries(requester))
                 .cloned(),
+            refusals: state.approvals.values().any(|r| {
+                r.state == ApprovalState::Refused && r.request.call.requester.agent == requester.agent
+            }),
         })
+    }
+
+    async fn refused(
+        &self,
+        agent: &AgentId,
+        (normal, digest): (CallDigest, CallDigest),
+        now_ms: i64,
+    ) -> Result<Option<ApprovalRecord>, LedgerFault> {
+        self.readable()?;
+        let state = self.state();
+        let mut newest = state.order.iter().rev().filter_map(|id| state.approvals.get(id));
+        Ok(newest
+            .find(|r| {
+                let same = r.request.call.digest == digest
+                    || r.request.alike.is_some_and(|alike| alike.normal == normal);
+                r.state == ApprovalState::Refused
+                    && r.request.call.requester.agent == *agent
+                    && r.request.expires_ms > now_ms
+                    && same
+            })
+            .cloned())
+    }
+
+    async fn answered(
+        &self,
+        agent: &AgentId,
+        tool: &ToolName,
+        shape: CallDigest,
+    ) -> Result<Vec<ApprovalRecord>, LedgerFault> {
+        self.readable()?;
+        let state = self.state();
+        let (mut like, mut refused) = (0_usize, 0_usize);
+        let newest = state.order.iter().rev().filter_map(|id| state.approvals.get(id));
+        Ok(newest
+            .filter(|r| r.request.call.requester.agent == *agent && !r.signatures.is_empty())
+            .filter(|r| {
+                let count = if r.request.alike.is_some_and(|alike| alike.shape == shape) {
+                    &mut like
+                } else if r.request.call.tool == *tool && r.state == ApprovalState::Refused {
+                    &mut refused
+                } else {
+                    return false;
+                };
+                *count = count.saturating_add(1);
+                *count <= ANSWERED_MAX
+            })
+            .cloned()
+            .collect())
     }
 
     async fn open_session(&self, requester: &Requester, entry: Entry) -> Result<(), LedgerFault> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    likeness::Likeness,
     vault::Upkeep,
     warrant::{Probe, Warrant},
 };
@@ -29,6 +30,11 @@ pub trait Tool: Send + Sync + 'static {
     /// # Errors
     /// A [`Refusal`] that names the argument and the rule.
     fn parse(&self, arguments: &Value) -> Result<Parsed<Self::Args>, Refusal>;
+
+    /// What makes other calls the same as this one to people, however they are spelled.
+    fn likeness(&self, _args: &Self::Args, arguments: &Value) -> Likeness {
+        Likeness::of(arguments)
+    }
 
     /// Whether the reach of such a call can be measured at all.
     fn measurable(&self, args: &Self::Args) -> bool;

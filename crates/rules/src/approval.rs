@@ -9,7 +9,7 @@ use alloc::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    call::StoredCall,
+    call::{CallDigest, StoredCall},
     decision::AskOf,
     id::{ApprovalId, BundleDigest, DecisionId, GroupName, PersonId},
     reach::Reach,
@@ -34,6 +34,34 @@ pub struct ApprovalRequest {
     pub asked_ms: i64,
     /// When it expires, in Unix milliseconds UTC: the earliest deadline of those asked.
     pub expires_ms: i64,
+    /// What makes other calls of its agent the same to people; `None` of requests of older releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alike: Option<Alike>,
+    /// What people had answered before to such calls of the agent, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<Answered>,
+}
+
+/// What calls of one tool have in common that people would take for the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alike {
+    /// Of calls that do the same, however they are spelled.
+    pub normal: CallDigest,
+    /// Of calls that do the same with other values.
+    pub shape: CallDigest,
+}
+
+/// What people answered to an earlier call that is like another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// The earlier request.
+    pub approval: ApprovalId,
+    /// Whether it was about the same call, however spelled; otherwise about one with other values, or of the same tool.
+    pub same: bool,
+    /// What became of it.
+    pub state: ApprovalState,
+    /// The last answer.
+    pub answer: Signature,
 }
 
 /// Where a request stands.
@@ -265,6 +293,8 @@ mod tests {
             of: of.collect(),
             asked_ms: 0,
             expires_ms: 1_000,
+            alike: None,
+            before: Vec::new(),
         }
     }
 

@@ -86,6 +86,13 @@ impl CallDigest {
         Self(hasher.finalize().into())
     }
 
+    /// A digest of a tool and of a text that says what some of its calls have in common.
+    #[must_use]
+    pub fn of_form(tool: &ToolName, form: &str) -> Self {
+        let hasher = ["form of ", tool.as_str(), "\n", form];
+        Self(hasher.iter().fold(Sha256::new(), |hasher, part| hasher.chain_update(part)).finalize().into())
+    }
+
     /// The 32 bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {

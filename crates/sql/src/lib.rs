@@ -140,6 +140,21 @@ pub fn fingerprint(dialect: Dialect, sql: &str) -> Result<String, SqlError> {
     }
 }
 
+/// The text in its normal form: texts that differ in blanks, comments, the case of keywords and of names without quotes,
+/// parentheses and casts that the grammar does not tell apart, or in how a constant is spelled, have the same. Constants
+/// themselves count. It is for comparing, and not to be run.
+///
+/// # Errors
+///
+/// Like [`explain`].
+pub fn normal(dialect: Dialect, sql: &str) -> Result<String, SqlError> {
+    examined(sql)?;
+    match dialect {
+        Dialect::Postgres => with_stack(|| postgres::normal(sql)),
+        Dialect::Sqlite => with_stack(|| sqlite::normal(sql)),
+    }
+}
+
 /// The text with its constants replaced by placeholders, fit for a log that must not hold values.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use countersign_gate::{
 };
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalState, CallDigest, Code, GroupName, Requester, SessionId, Signature,
-    StoredCall,
+    StoredCall, ToolName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -289,6 +289,58 @@ pub(crate) fn select_newest(key: &RequestKey) -> Query {
     )
 }
 
+/// Whether people refused an agent something that would not have expired yet.
+pub(crate) fn select_refusals(agent: &AgentId, now_ms: i64) -> Query {
+    Query::new(
+        "SELECT place FROM approval WHERE agent = $1 AND state = 'refused' AND until_ms > $2 LIMIT 1",
+        vec![agent.as_str().into(), now_ms.into()],
+    )
+}
+
+/// The newest refused request about an equal call.
+pub(crate) fn select_refused(
+    agent: &AgentId,
+    (normal, digest): (CallDigest, CallDigest),
+    now_ms: i64,
+) -> Query {
+    Query::new(
+        select_approvals!(
+            "WHERE a.agent = $1 AND a.state = 'refused' AND (a.normal = $2 OR a.normal = $3 OR a.digest = $3) \
+             AND a.until_ms > $4 ORDER BY a.place DESC LIMIT 1"
+        ),
+        vec![agent.as_str().into(), normal.to_string().into(), digest.to_string().into(), now_ms.into()],
+    )
+}
+
+/// Answered requests about calls of one shape.
+pub(crate) fn select_like(agent: &AgentId, shape: CallDigest, limit: u64) -> Query {
+    Query::new(
+        select_approvals!(
+            "WHERE a.agent = $1 AND a.shape = $2 AND a.answers LIKE '%\"person\":%' ORDER BY a.place DESC LIMIT $3"
+        ),
+        vec![agent.as_str().into(), shape.to_string().into(), limit.into()],
+    )
+}
+
+/// Refused requests about other calls of a tool.
+pub(crate) fn select_refused_tool(agent: &AgentId, tool: &ToolName, shape: CallDigest, limit: u64) -> Query {
+    Query::new(
+        select_approvals!(
+            "WHERE a.agent = $1 AND a.state = 'refused' AND a.tool = $2 AND (a.shape IS NULL OR a.shape <> $3) \
+             ORDER BY a.place DESC LIMIT $4"
+        ),
+        vec![agent.as_str().into(), tool.as_str().into(), shape.to_string().into(), limit.into()],
+    )
+}
+
+/// The agents that people ever refused something, or so many of them.
+pub(crate) fn select_refused_agents(limit: u32) -> Query {
+    Query::new(
+        "SELECT DISTINCT agent FROM approval WHERE state = 'refused' LIMIT $1",
+        vec![u64::from(limit).into()],
+    )
+}
+
 /// How many requests of an agent wait.
 pub(crate) fn count_waiting(agent: &AgentId) -> Query {
     Query::new(
@@ -300,6 +352,11 @@ pub(crate) fn count_waiting(agent: &AgentId) -> Query {
 /// The digests of all requests, or of so many.
 pub(crate) fn select_digests(limit: u32) -> Query {
     Query::new("SELECT DISTINCT digest FROM approval LIMIT $1", vec![u64::from(limit).into()])
+}
+
+/// Reads what [`select_refused_agents`] answers.
+pub(crate) fn read_agents(rows: &[Row]) -> Result<BTreeSet<AgentId>, Damage> {
+    rows.iter().map(|row| row.parse(0)).collect()
 }
 
 /// Reads what [`select_digests`] answers.
@@ -375,9 +432,10 @@ pub(crate) fn insert_groups(row: &ApprovalRow) -> impl Iterator<Item = Query> {
 pub(crate) fn insert(id: &ApprovalId, row: &ApprovalRow) -> Result<Query, LedgerFault> {
     let ApprovalRecord { request, effect, state, delivered, .. } = &row.record;
     let requester = &request.call.requester;
+    let normal = request.alike.map_or(request.call.digest, |alike| alike.normal);
     Ok(Query::one(
-        "INSERT INTO approval (id, place, agent, session, digest, state, effect, delivered, request, answers) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "INSERT INTO approval (id, place, agent, session, digest, state, effect, delivered, request, answers, tool, \
+         until_ms, normal, shape) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         vec![
             id.as_str().into(),
             row.order.into(),
@@ -389,6 +447,10 @@ pub(crate) fn insert(id: &ApprovalId, row: &ApprovalRow) -> Result<Query, Ledger
             i64::from(*delivered).into(),
             json(request)?,
             row.answers()?,
+            request.call.tool.as_str().into(),
+            request.expires_ms.into(),
+            normal.to_string().into(),
+            request.alike.map(|alike| alike.shape.to_string()).as_deref().into(),
         ],
     ))
 }

@@ -16,7 +16,7 @@ use std::{
 use countersign_audit::{SigningKey, VerifierKey};
 use countersign_gate::ledger::{HaltRecord, HaltScope, LedgerFault};
 use countersign_rules::{
-    AgentId, ApprovalId, CallId, Counters,
+    AgentId, ApprovalId, ApprovalState, CallId, Counters,
     budget::{Balance, BudgetAccount},
 };
 
@@ -358,6 +358,16 @@ impl Image {
         self.credentials.settle(|id, _| known.forget_key(id), |_| false);
         self.credentials = Table::default();
         self.approvals.fresh().for_each(|row| known.ask(row.record.request.call.digest));
+        self.approvals.settle(
+            |_, row| {
+                if let Some(ApprovalRow { record, .. }) = row
+                    && record.state == ApprovalState::Refused
+                {
+                    known.refuse(&record.request.call.requester.agent);
+                }
+            },
+            |_| false,
+        );
         self.approvals = Table::default();
         self.newest.clear();
         self.orphans = None;

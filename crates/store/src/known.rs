@@ -29,9 +29,17 @@ pub(crate) struct Known {
     counters: BTreeMap<CounterKey, Counters>,
     histories: BTreeMap<AgentId, u64>,
     keys: BTreeMap<String, KeyRow>,
-    /// The digests of all calls that people were ever asked about, and perhaps of some that are gone;
     /// `None` before they were read.
-    asked: Option<BTreeSet<CallDigest>>,
+    asked: Option<Asked>,
+}
+
+/// Whom and what people were ever asked about.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    /// The digests of all calls that people were ever asked about, and perhaps of some that are gone.
+    pub(crate) digests: BTreeSet<CallDigest>,
+    /// The agents that they ever refused something.
+    pub(crate) refused: BTreeSet<AgentId>,
 }
 
 impl Known {
@@ -47,6 +55,7 @@ impl Known {
             session: self.counters.get(&CounterKey::session(requester))?.clone(),
             agent_today: self.counters.get(&CounterKey::agent(requester, now_ms))?.clone(),
             request: None,
+            refusals: false,
         })
     }
 
@@ -65,8 +74,13 @@ impl Known {
     /// Whether people were ever asked about calls of this digest; `None` when that is not known.
     pub(crate) fn asked(&self, digest: CallDigest) -> Option<bool> {
         let asked = self.asked.as_ref()?;
-        let complete = u32::try_from(asked.len()).is_ok_and(|len| len <= DIGESTS_MAX);
-        complete.then(|| asked.contains(&digest))
+        complete(asked.digests.len()).then(|| asked.digests.contains(&digest))
+    }
+
+    /// Whether people ever refused this agent something; `None` when that is not known.
+    pub(crate) fn refused(&self, agent: &AgentId) -> Option<bool> {
+        let asked = self.asked.as_ref()?;
+        complete(asked.refused.len()).then(|| asked.refused.contains(agent))
     }
 
     /// Whether [`Known::learn_asked`] is waited for.
@@ -74,17 +88,25 @@ impl Known {
         self.asked.is_none()
     }
 
-    /// Keeps the digests that were read since `version`, unless people were asked of another one meanwhile.
-    pub(crate) fn learn_asked(&mut self, version: u64, digests: BTreeSet<CallDigest>) {
+    /// Keeps what was read since `version`, unless people were asked of another call or refused one meanwhile.
+    pub(crate) fn learn_asked(&mut self, version: u64, asked: Asked) {
         if self.version == version {
-            self.asked = Some(digests);
+            self.asked = Some(asked);
         }
     }
 
     /// People are asked about a call.
     pub(crate) fn ask(&mut self, digest: CallDigest) {
         match &mut self.asked {
-            Some(asked) => drop(asked.insert(digest)),
+            Some(asked) => drop(asked.digests.insert(digest)),
+            None => self.version = self.version.wrapping_add(1),
+        }
+    }
+
+    /// People have refused an agent something.
+    pub(crate) fn refuse(&mut self, agent: &AgentId) {
+        match &mut self.asked {
+            Some(asked) => drop(asked.refused.insert(agent.clone())),
             None => self.version = self.version.wrapping_add(1),
         }
     }
@@ -134,6 +156,10 @@ impl Known {
     }
 }
 
+fn complete(kept: usize) -> bool {
+    u32::try_from(kept).is_ok_and(|kept| kept <= DIGESTS_MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use countersign_rules::SessionId;
@@ -174,9 +200,10 @@ mod tests {
         assert_eq!(known.asked(digest(1)), None);
         let before = known.version();
         known.ask(digest(1));
-        known.learn_asked(before, BTreeSet::new());
+        known.learn_asked(before, Asked::default());
         assert_eq!(known.asked(digest(1)), None);
-        known.learn_asked(known.version(), BTreeSet::from([digest(1)]));
+        let digests = BTreeSet::from([digest(1)]);
+        known.learn_asked(known.version(), Asked { digests, ..Asked::default() });
         known.ask(digest(2));
         assert_eq!([1, 2, 3].map(|byte| known.asked(digest(byte))), [Some(true), Some(true), Some(false)]);
         // What is deleted may still be named; what was never read is not known.
@@ -190,7 +217,7 @@ mod tests {
             bytes[..4].copy_from_slice(&n.to_be_bytes());
             CallDigest::from_bytes(bytes)
         });
-        known.learn_asked(known.version(), many.collect());
+        known.learn_asked(known.version(), Asked { digests: many.collect(), ..Asked::default() });
         assert_eq!(known.asked(digest(3)), None);
     }
 

@@ -2,10 +2,11 @@
 //!
 //! One text for both databases: `BIGINT` and `BYTEA` become SQLite's `INTEGER` and `BLOB`, and ` STRICT`
 //! is dropped for PostgreSQL, which needs no telling. `EACH_ASKED` is each group that a request asks, with the
-//! request's place, as each of them reads it out of JSON; `DIGEST_AND_AGENT` is what a call is found by when it is in doubt.
+//! request's place, as each of them reads it out of JSON; `DIGEST_AND_AGENT` is what a call is found by when it is in doubt;
+//! `ASKED_TOOL` and `ASKED_UNTIL` are which tool a request is about, and when it expires.
 
 /// Every step, in order; the first is number 1.
-pub(crate) const STEPS: &[&str] = &[FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED];
+pub(crate) const STEPS: &[&str] = &[FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED, ALIKE];
 
 /// The number of the newest schema this program knows.
 pub(crate) fn newest() -> i64 {
@@ -29,6 +30,8 @@ pub(crate) fn for_sqlite(step: &str) -> String {
         "json_extract(asked.value, '$.group'), a.place FROM approval a, json_each(a.request, '$.of') asked",
     )
     .replace("DIGEST_AND_AGENT", "json_extract(body, '$.digest') || ' ' || json_extract(body, '$.requester.agent')")
+    .replace("ASKED_TOOL", "json_extract(request, '$.call.tool')")
+    .replace("ASKED_UNTIL", "json_extract(request, '$.expires_ms')")
 }
 
 /// A step in PostgreSQL's dialect.
@@ -38,6 +41,8 @@ pub(crate) fn for_postgres(step: &str) -> String {
         "asked ->> 'group', a.place FROM approval a, jsonb_array_elements(a.request::jsonb -> 'of') asked",
     )
     .replace("DIGEST_AND_AGENT", "(body::jsonb ->> 'digest') || ' ' || (body::jsonb -> 'requester' ->> 'agent')")
+    .replace("ASKED_TOOL", "(request::jsonb -> 'call' ->> 'tool')")
+    .replace("ASKED_UNTIL", "(request::jsonb ->> 'expires_ms')::bigint")
 }
 
 const FIRST: &str = "
@@ -222,6 +227,18 @@ const DOUBTED: &str = "
 ALTER TABLE call ADD COLUMN doubted TEXT;
 UPDATE call SET doubted = DIGEST_AND_AGENT WHERE state = 'in_doubt' AND effect <> 'read';
 CREATE INDEX call_doubted ON call (doubted, issued_ms, id) WHERE doubted IS NOT NULL;
+";
+
+/// What people refused is found by what the call does and for whom, and what they answered to calls like it. Of older requests only
+/// the very call is known.
+const ALIKE: &str = "
+ALTER TABLE approval ADD COLUMN tool TEXT;
+ALTER TABLE approval ADD COLUMN until_ms BIGINT;
+ALTER TABLE approval ADD COLUMN normal TEXT;
+ALTER TABLE approval ADD COLUMN shape TEXT;
+UPDATE approval SET tool = ASKED_TOOL, until_ms = ASKED_UNTIL, normal = digest;
+CREATE INDEX approval_refused ON approval (agent, normal, place) WHERE state = 'refused';
+CREATE INDEX approval_shape ON approval (agent, shape, place) WHERE shape IS NOT NULL;
 ";
 
 #[cfg(test)]

@@ -14,12 +14,12 @@ use countersign_audit::{SigningKey, VerifierKey};
 use countersign_gate::{
     Entry,
     ledger::{
-        ApprovalRecord, CallOutcome, CallRecord, CallState, Charge, Closing, HaltRecord, HaltScope, Intent,
-        Issued, Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Standing, Wait,
+        ANSWERED_MAX, ApprovalRecord, CallOutcome, CallRecord, CallState, Charge, Closing, HaltRecord,
+        HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Standing, Wait,
     },
 };
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, Requester, Signature,
+    AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, Requester, Signature, ToolName,
     budget::{Balance, BudgetAccount, HoldRequest},
     rate::Rate,
     settlement::Settlement,
@@ -34,7 +34,7 @@ use crate::{
     history::{Keeper, Kept, Opening},
     image::Image,
     key::{self, KeyRecord, KeyRow, NewKey},
-    known::{self, Known},
+    known::{self, Asked, Known},
     log::Encoded,
     postgres, rate,
     row::{Query, Row},
@@ -484,20 +484,29 @@ impl Store {
         Ok(Some(row))
     }
 
-    /// Whether people may have been asked about calls of this digest.
-    async fn asked(&self, digest: CallDigest) -> Result<bool, LedgerFault> {
+    /// Whether people may have been asked about calls of this digest, and whether they may have refused its agent anything.
+    async fn asked(&self, agent: &AgentId, digest: CallDigest) -> Result<(bool, bool), LedgerFault> {
+        let tell =
+            |known: &Known| (known.asked(digest).unwrap_or(true), known.refused(agent).unwrap_or(true));
         let version = {
             let known = self.known();
             if !known.wants_asked() {
-                return Ok(known.asked(digest).unwrap_or(true));
+                return Ok(tell(&known));
             }
             known.version()
         };
-        let rows = self.select(approval::select_digests(known::DIGESTS_MAX.saturating_add(1))).await?;
-        let digests = approval::read_digests(&rows)?;
+        let most = known::DIGESTS_MAX.saturating_add(1);
+        let answers = self
+            .select_each(vec![approval::select_digests(most), approval::select_refused_agents(most)])
+            .await?;
+        let [digests, refused] = answers.as_slice() else {
+            return Err(LedgerFault::Unavailable("a record was not read".into()));
+        };
+        let asked =
+            Asked { digests: approval::read_digests(digests)?, refused: approval::read_agents(refused)? };
         let mut known = self.shared.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.learn_asked(version, digests);
-        Ok(known.asked(digest).unwrap_or(true))
+        known.learn_asked(version, asked);
+        Ok(tell(&known))
     }
 
     /// Reads a few records.
@@ -579,12 +588,13 @@ impl Ledger for Store {
             Reader::Postgres { .. } => None,
         };
         if let Some(standing) = known {
-            if !self.asked(digest).await? {
-                return Ok(standing);
+            let (asked, refusals) = self.asked(&requester.agent, digest).await?;
+            if !asked {
+                return Ok(Standing { refusals, ..standing });
             }
             let rows = self.select(newest).await?;
             let request = rows.first().map(ApprovalRow::read).transpose()?.map(|row| row.record);
-            return Ok(Standing { request, ..standing });
+            return Ok(Standing { request, refusals, ..standing });
         }
         // The version before what it counts: a change in between makes the decision's issue fail, while
         // the other way round it would pass unseen.
@@ -594,6 +604,7 @@ impl Ledger for Store {
             session::select_counters(&CounterKey::session(requester)),
             session::select_counters(&CounterKey::agent(requester, now_ms)),
             newest,
+            approval::select_refusals(&requester.agent, now_ms),
         ]);
         let answers = answers.await?;
         let first = |question: usize| answers.get(question).and_then(|rows| rows.first());
@@ -603,6 +614,7 @@ impl Ledger for Store {
             session: first(2).map(|row| row.json(0)).transpose()?.unwrap_or_default(),
             agent_today: first(3).map(|row| row.json(0)).transpose()?.unwrap_or_default(),
             request: first(4).map(ApprovalRow::read).transpose()?.map(|row| row.record),
+            refusals: first(5).is_some(),
         })
     }
 
@@ -728,6 +740,34 @@ impl Ledger for Store {
     async fn waiting(&self, agent: &AgentId) -> Result<u64, LedgerFault> {
         let rows = self.select(approval::count_waiting(agent)).await?;
         Ok(rows.first().map(|row| row.count(0)).transpose()?.unwrap_or_default())
+    }
+
+    async fn refused(
+        &self,
+        agent: &AgentId,
+        forms: (CallDigest, CallDigest),
+        now_ms: i64,
+    ) -> Result<Option<ApprovalRecord>, LedgerFault> {
+        let rows = self.select(approval::select_refused(agent, forms, now_ms)).await?;
+        Ok(rows.first().map(ApprovalRow::read).transpose()?.map(|row| row.record))
+    }
+
+    async fn answered(
+        &self,
+        agent: &AgentId,
+        tool: &ToolName,
+        shape: CallDigest,
+    ) -> Result<Vec<ApprovalRecord>, LedgerFault> {
+        let most = u64::try_from(ANSWERED_MAX).unwrap_or(u64::MAX);
+        let answers = self
+            .select_each(vec![
+                approval::select_like(agent, shape, most),
+                approval::select_refused_tool(agent, tool, shape, most),
+            ])
+            .await?;
+        let mut rows = answers.iter().flatten().map(ApprovalRow::read).collect::<Result<Vec<_>, _>>()?;
+        rows.sort_by_key(|row| std::cmp::Reverse(row.order));
+        Ok(rows.into_iter().map(|row| row.record).collect())
     }
 
     async fn doubted(

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{
     Gate,
     refusal::{bad_id, beyond_tool, extent, halted, not_looked_up, refused},
+    request::alike,
     room::NoRoom,
 };
 use crate::{
@@ -148,6 +149,12 @@ impl<L: Ledger> Gate<L> {
         {
             return Round::Answer(answer);
         }
+        if granted.is_none()
+            && standing.refusals
+            && let Some(answer) = self.refused_before(tool, &call, &mut entries, now_ms).await
+        {
+            return Round::Answer(answer);
+        }
         if exceeded.is_none()
             && seen.effect >= Effect::Write
             && let Some(answer) = self.doubtful(tool, &call, granted, &mut entries).await
@@ -258,7 +265,8 @@ impl<L: Ledger> Gate<L> {
                     }
                     None => match self.room_to_ask(&call, &facts).await {
                         Ok(()) => {
-                            self.park(&call, ask, (id, policies.bundle(), &facts), evidence, entries).await
+                            let asked = (&call, alike(tool, &call));
+                            self.park(asked, ask, (id, policies.bundle(), &facts), evidence, entries).await
                         }
                         Err(NoRoom::Limit(why)) => self.not_issued(&call, None, entries, why).await,
                         Err(NoRoom::Unmeasured(refusal)) => self.refuse(&call, None, entries, refusal).await,

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalRequest, ApprovalState, Ask, BundleDigest, Call, Code, DecisionId, Facts,
-    GroupName, PersonId, Refusal, Requester, Signature, approval::AnswerRefusal,
+    GroupName, PersonId, Refusal, Requester, Signature,
+    approval::{Alike, AnswerRefusal},
 };
 
 use super::{
@@ -22,18 +23,25 @@ use crate::{
     tool::{Evidence, Tool},
 };
 
+/// What to do about a person's no.
+const REFUSED_HELP: &str = "do not repeat the same call; change what was objected to, or ask the people";
+
 /// How many open requests are looked through at a time: more than there are, as each agent may have so many and no more.
 const APPROVALS_MAX: u32 = 100_000;
 
 impl<L: Ledger> Gate<L> {
     pub(super) async fn park<A>(
         &self,
-        call: &Call<A>,
+        (call, alike): (&Call<A>, Alike),
         ask: &Ask,
         (decision, bundle, facts): (DecisionId, &BundleDigest, &Facts),
         evidence: Option<Evidence>,
         mut entries: Vec<Entry>,
     ) -> Answer {
+        let before = match self.ledger.answered(&call.requester.agent, &call.tool.name, alike.shape).await {
+            Ok(records) => records.iter().filter_map(|record| record.answered(Some(&alike))).collect(),
+            Err(fault) => return refused(call, None, unavailable(&fault)),
+        };
         let id = match approval_id(&*self.entropy) {
             Ok(id) => id,
             Err(why) => return refused(call, None, bad_id(&why)),
@@ -49,6 +57,8 @@ impl<L: Ledger> Gate<L> {
             of: ask.of.clone(),
             asked_ms: facts.now_ms,
             expires_ms,
+            alike: Some(alike),
+            before,
         };
         entries.push(Entry::asked(&request));
         match self.ledger.park(Parking { request, evidence, effect: facts.effect, entries }).await {
@@ -107,6 +117,27 @@ impl<L: Ledger> Gate<L> {
                 Some(answer)
             }
         }
+    }
+
+    /// A person's no to an equal call, however that was spelled and in whichever session: it holds for as long as the request
+    /// could have been open.
+    pub(super) async fn refused_before<T: Tool>(
+        &self,
+        tool: &T,
+        call: &Call<T::Args>,
+        entries: &mut Vec<Entry>,
+        now_ms: i64,
+    ) -> Option<Answer> {
+        let normal = alike(tool, call).normal;
+        let refused_already = self.ledger.refused(&call.requester.agent, (normal, call.digest), now_ms).await;
+        let record = match refused_already {
+            Ok(record) => record?,
+            Err(fault) => return Some(refused(call, None, not_looked_up(&fault))),
+        };
+        let why = record.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+        let message = format!("a person refused the same call (request `{}`){why}", record.request.id);
+        let refusal = Refusal::new(Code::ApprovalRefused, message).help(REFUSED_HELP);
+        Some(self.refuse(call, None, std::mem::take(entries), refusal).await)
     }
 
     /// Records a person's answer. The identity and groups come from authentication.
@@ -302,11 +333,16 @@ impl<L: Ledger> Gate<L> {
                     None => "a person refused it".into(),
                 },
             )
-            .help("do not repeat the same call; change what was objected to, or ask the people"),
+            .help(REFUSED_HELP),
             ApprovalState::Expired => expired(),
             ApprovalState::Superseded => superseded(why.as_deref().unwrap_or("it changed since")),
             ApprovalState::Blocked => blocked(record.code, why.as_deref().unwrap_or_default()),
         };
         refused_request(record, refusal)
     }
+}
+
+/// What makes other calls the same as this one to people.
+pub(super) fn alike<T: Tool>(tool: &T, call: &Call<T::Args>) -> Alike {
+    tool.likeness(&call.parsed, &call.arguments).alike(&call.tool)
 }

@@ -8,7 +8,9 @@ use countersign_gate::{
     Answer, Ledger as _,
     ledger::{ApprovalRecord, NotAnswered},
 };
-use countersign_rules::{ApprovalId, ApprovalState, Code, GroupName};
+use countersign_rules::{
+    ApprovalId, ApprovalRequest, ApprovalState, Code, GroupName, Signature, approval::Answered,
+};
 use countersign_store::{ApprovalFilter, EntryFilter};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -56,6 +58,20 @@ pub(crate) struct SignatureBody {
     channel: String,
 }
 
+/// What people answered to an earlier call.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AnsweredBody {
+    /// The earlier request.
+    approval: String,
+    /// Whether it was the same call, however spelled. Otherwise it had other values, or another shape and was refused.
+    same_call: bool,
+    /// What became of it.
+    state: &'static str,
+    /// The last answer.
+    #[serde(flatten)]
+    answer: SignatureBody,
+}
+
 /// A request, in short.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RequestBody {
@@ -80,6 +96,9 @@ pub(crate) struct RequestBody {
     of: Vec<AskBody>,
     /// The answers so far.
     signatures: Vec<SignatureBody>,
+    /// What people answered to calls of the same agent that are like this one, newest first; when it was asked, or, where
+    /// one request is shown, by now.
+    answered_before: Vec<AnsweredBody>,
     /// Why it ended.
     why: Option<String>,
     /// When it was asked (RFC 3339).
@@ -174,21 +193,40 @@ fn short(record: &ApprovalRecord) -> RequestBody {
                 policy: ask.policy.to_string(),
             })
             .collect(),
-        signatures: record
-            .signatures
-            .iter()
-            .map(|signature| SignatureBody {
-                person: signature.person.to_string(),
-                approved: signature.approved,
-                comment: signature.comment.clone(),
-                at: timestamp(signature.at_ms),
-                channel: signature.channel.clone(),
-            })
-            .collect(),
+        signatures: record.signatures.iter().map(signed).collect(),
+        answered_before: request.before.iter().map(answered).collect(),
         why: record.why.clone(),
         asked_at: timestamp(request.asked_ms),
         expires_at: timestamp(request.expires_ms),
     }
+}
+
+fn signed(signature: &Signature) -> SignatureBody {
+    SignatureBody {
+        person: signature.person.to_string(),
+        approved: signature.approved,
+        comment: signature.comment.clone(),
+        at: timestamp(signature.at_ms),
+        channel: signature.channel.clone(),
+    }
+}
+
+fn answered(before: &Answered) -> AnsweredBody {
+    AnsweredBody {
+        approval: before.approval.to_string(),
+        same_call: before.same,
+        state: before.state.as_str(),
+        answer: signed(&before.answer),
+    }
+}
+
+/// What people have answered by now to calls of the same agent that are like this one.
+async fn answered_by_now(api: &Api, record: &ApprovalRecord) -> Result<Vec<AnsweredBody>, Problem> {
+    let ApprovalRequest { id, call, alike, .. } = &record.request;
+    let Some(alike) = alike else { return Ok(Vec::new()) };
+    let records = api.app.store().answered(&call.requester.agent, &call.tool, alike.shape).await?;
+    let others = records.iter().filter(|other| other.request.id != *id);
+    Ok(others.filter_map(|other| other.answered(Some(alike))).map(|one| answered(&one)).collect())
 }
 
 /// Whether a person is asked, in any of their groups.
@@ -301,6 +339,7 @@ pub(crate) async fn show(
     let record = find(&api, &id, &who).await?;
     let person = matches!(who, Principal::Person(_));
     let session_so_far = if person { so_far(&api, &record).await? } else { Vec::new() };
+    let answered_before = answered_by_now(&api, &record).await?;
     let request = &record.request;
     let spec = api.app.tool(&request.call.tool).map(|offer| offer.spec());
     let arguments = to_canonical_string(&request.call.arguments)
@@ -329,7 +368,7 @@ pub(crate) async fn show(
         decision: request.decision.to_string(),
         bundle: request.bundle.to_string(),
         session_so_far,
-        request: short(&record),
+        request: RequestBody { answered_before, ..short(&record) },
     }))
 }
 

@@ -10,7 +10,7 @@ use super::{
     Failure, Outcome, Output,
     client::{Client, Connect, text},
     output::grouped,
-    request::{detail, shown},
+    request::{detail, earlier, shown},
 };
 use crate::text::one_line;
 
@@ -197,8 +197,9 @@ fn announced(request: &Value, connect: &Connect, out: &Output) -> String {
         Some(rows) => format!(", {} rows", grouped(rows)),
         None => String::new(),
     };
+    let before: String = earlier(request).take(1).map(|one| format!("\n   before: {one}")).collect();
     format!(
-        "{} asks for {}: {}{rows}; {} may answer, until {}\n   countersign approvals show {}{}",
+        "{} asks for {}: {}{rows}; {} may answer, until {}{before}\n   countersign approvals show {}{}",
         shown(request, "/agent"),
         shown(request, "/tool"),
         shown(request, "/effect"),

@@ -90,6 +90,9 @@ pub(super) fn detail(body: &Value) -> String {
         let by = format!("by {}: {}", shown(signature, "/person"), shown(signature, "/comment"));
         lines.extend(labelled(what, &by));
     }
+    for before in earlier(body) {
+        lines.extend(labelled("earlier", &before));
+    }
     let deeds: Vec<&Value> =
         body.get("session_so_far").and_then(Value::as_array).into_iter().flatten().collect();
     lines.extend(labelled("session", &format!("{} calls so far", deeds.len())));
@@ -105,6 +108,27 @@ pub(super) fn detail(body: &Value) -> String {
     }
     lines.extend(labelled("expires", &shown(body, "/expires_at")));
     lines.join("\n")
+}
+
+/// What people answered to calls of this agent that are like this one, one text for each.
+pub(super) fn earlier(body: &Value) -> impl Iterator<Item = String> {
+    let before = body.get("answered_before").and_then(Value::as_array).into_iter().flatten();
+    before.map(|one| {
+        let flag = |key: &str| one.get(key).and_then(Value::as_bool) == Some(true);
+        let what = if flag("approved") { "approved" } else { "refused" };
+        let which = if flag("same_call") { "the same call" } else { "a call like it" };
+        let said = match one.get("comment").and_then(Value::as_str) {
+            Some(comment) => format!(": {}", one_line(comment)),
+            None => String::new(),
+        };
+        format!(
+            "{} {what} {which} at {} ({}, {}){said}",
+            shown(one, "/person"),
+            shown(one, "/at"),
+            shown(one, "/approval"),
+            shown(one, "/state")
+        )
+    })
 }
 
 /// What others wrote and an approver goes by: names and arguments, and the claim.
@@ -360,6 +384,22 @@ mod tests {
         assert!(detail(&body).contains("`\u{430}` is U+0430"), "{}", detail(&body));
         body["reach"] = Value::Null;
         assert!(detail(&body).contains("reach      unknown"), "{}", detail(&body));
+    }
+
+    #[test]
+    fn what_was_answered_before_is_told() {
+        let mut body = request(&json!(null), false);
+        body["answered_before"] = json!([
+            { "approval": "apr-1", "same_call": true, "state": "refused", "approved": false, "person": "ann",
+              "at": "2026-11-29T12:00:00Z", "comment": "no\nearlier    bob approved" },
+            { "approval": "apr-2", "same_call": false, "state": "done", "approved": true, "person": "bob",
+              "at": "2026-11-29T11:00:00Z", "comment": null },
+        ]);
+        let text = detail(&body);
+        let earlier: Vec<&str> = text.lines().filter(|line| line.starts_with("earlier")).collect();
+        assert_eq!(earlier.len(), 2, "{text}");
+        assert!(earlier[0].contains("ann refused the same call at 2026-11-29T12:00:00Z"), "{text}");
+        assert!(earlier[1].contains("bob approved a call like it at"), "{text}");
     }
 
     #[test]

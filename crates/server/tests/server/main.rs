@@ -30,6 +30,8 @@ mod place;
 #[cfg(test)]
 mod postgres_tls;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod terminal;

@@ -109,7 +109,16 @@ impl Rig {
         Self::made(Place::sqlite(), main).await
     }
 
+    /// With something more in the main file, and policies for it.
+    pub(crate) async fn more(place: Place, more: &str, policies: &str) -> Self {
+        Self::made_with(place, &format!("{MAIN}{more}"), policies).await
+    }
+
     async fn made(place: Place, main: &str) -> Self {
+        Self::made_with(place, main, "").await
+    }
+
+    async fn made_with(place: Place, main: &str, policies: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         for sub in ["tools", "policies"] {
@@ -119,6 +128,7 @@ impl Rig {
         std::fs::write(path.join("countersign.toml"), main).unwrap();
         std::fs::write(path.join("tools/shop.toml"), TOOLS).unwrap();
         std::fs::write(path.join("policies/shop.cedar"), POLICIES).unwrap();
+        std::fs::write(path.join("policies/more.cedar"), policies).unwrap();
         log_key::create(&path.join("log.key"), "test.example/log").unwrap();
         database(path)
             .execute_batch(

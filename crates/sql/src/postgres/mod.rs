@@ -41,6 +41,13 @@ pub(crate) fn fingerprint(sql: &str) -> Result<String, SqlError> {
     pg_query::fingerprint(sql, 0, 0).map(|print| print.hex).map_err(|error| refused(sql, &error))
 }
 
+/// What the parsed tree is written as.
+pub(crate) fn normal(sql: &str) -> Result<String, SqlError> {
+    let parsed = pg_query::parse(sql, 0).map_err(|error| refused(sql, &error))?;
+    pg_query::deparse(&parsed.protobuf, pg_query::DeparseOptions::default())
+        .map_err(|error| refused(sql, &error))
+}
+
 pub(crate) fn normalize(sql: &str) -> Result<String, SqlError> {
     pg_query::normalize(sql).map_err(|error| refused(sql, &error))
 }

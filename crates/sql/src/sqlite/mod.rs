@@ -5,6 +5,7 @@ mod boundary;
 mod change;
 mod expression;
 mod functions;
+mod normal;
 mod observe;
 mod pragma;
 mod private;
@@ -35,6 +36,10 @@ pub(crate) use reach::reach_query;
 
 pub(crate) fn fingerprint(sql: &str) -> Result<String, SqlError> {
     tokens::fingerprint(sql)
+}
+
+pub(crate) fn normal(sql: &str) -> Result<String, SqlError> {
+    normal::normal(sql)
 }
 
 pub(crate) fn normalize(sql: &str) -> Result<String, SqlError> {

@@ -26,6 +26,7 @@ mod hostile;
 mod known;
 mod marks;
 mod mutated;
+mod normal;
 mod postgres_server;
 mod respelled;
 mod sqlite_server;

@@ -5,7 +5,9 @@ use countersign_gate::{
     ledger::{CallOutcome, CallState, Ledger, NotAnswered, NotIssued, Wait},
 };
 use countersign_rules::{
-    ApprovalState, Code, GroupName, Requester, approval::AnswerRefusal, settlement::Settlement,
+    ApprovalState, CallDigest, Code, GroupName, Requester, ToolName,
+    approval::{Alike, AnswerRefusal},
+    settlement::Settlement,
 };
 use serde_json::json;
 
@@ -24,7 +26,10 @@ const SCHEMA_1: &str = "DELETE FROM migration WHERE version > 1; ALTER TABLE app
     ALTER TABLE session DROP COLUMN mark_day; ALTER TABLE call DROP COLUMN journal; \
     DROP INDEX entry_rare; CREATE INDEX entry_kind ON entry (kind); \
     DROP TABLE age; ALTER TABLE rate DROP COLUMN mark; ALTER TABLE rate DROP COLUMN mark_day; \
-            DROP INDEX call_doubted; ALTER TABLE call DROP COLUMN doubted;";
+            DROP INDEX call_doubted; ALTER TABLE call DROP COLUMN doubted; \
+    DROP INDEX approval_refused; DROP INDEX approval_shape; ALTER TABLE approval DROP COLUMN tool; \
+    ALTER TABLE approval DROP COLUMN until_ms; ALTER TABLE approval DROP COLUMN normal; \
+    ALTER TABLE approval DROP COLUMN shape;";
 
 contract! {
     async fn a_granted_request_is_performed_once(place) {
@@ -63,6 +68,54 @@ contract! {
         // The next equal call opens a new one, which is then the newest.
         ledger.park(parking("a4", stored("c4", &who, "x"))).await.unwrap();
         assert_eq!(ledger.standing(&who, call.digest, NOW).await.unwrap().request.unwrap().request.id, approval_id("a4"));
+    }
+
+    async fn a_refusal_is_found_by_what_the_call_does_until_it_would_have_expired(place) {
+        let ledger = place.open().await;
+        let (who, eve) = (requester("bot", "s1"), requester("eve", "s1"));
+        let form = |text: &str| CallDigest::of_form(&ToolName::parse("t").unwrap(), text);
+        let alike = |normal: &str, shape: &str| Some(Alike { normal: form(normal), shape: form(shape) });
+        let park = async |id: &str, who: &Requester, alike| {
+            let mut parking = parking(id, stored(&format!("c{id}"), who, id));
+            parking.request.alike = alike;
+            ledger.park(parking).await.unwrap().request
+        };
+        let refusals = async |who: &Requester, at| ledger.standing(who, form("none"), at).await.unwrap().refusals;
+        let refused = async |who: &Requester, normal: &str, digest, at| {
+            let found = ledger.refused(&who.agent, (form(normal), digest), at).await.unwrap();
+            found.map(|record| record.request.id)
+        };
+        let answer = async |id: &str, yes| {
+            let entry = note("answered", &call_id(&format!("c{id}")));
+            ledger.answer(&approval_id(id), signature("lea", yes), entry).await.unwrap();
+        };
+        let first = park("a1", &who, alike("n", "s")).await;
+        assert!(!refusals(&who, NOW).await && refused(&who, "n", form("d"), NOW).await.is_none());
+        answer("a1", false).await;
+        assert!(refusals(&who, NOW).await && !refusals(&eve, NOW).await);
+        let end = first.expires_ms;
+        for (normal, digest, at, found) in [
+            ("n", form("d"), end - 1, true),
+            ("m", first.call.digest, end - 1, true),
+            ("m", form("d"), NOW, false),
+            ("n", form("d"), end, false),
+        ] {
+            assert_eq!(refused(&who, normal, digest, at).await, found.then(|| approval_id("a1")), "{normal} {at}");
+        }
+        assert_eq!(refused(&eve, "n", form("d"), NOW).await, None);
+        // What was answered to others of this shape, and what was refused of the tool.
+        park("a2", &who, alike("n2", "s")).await;
+        park("a3", &who, alike("n3", "s")).await;
+        answer("a3", true).await;
+        park("a4", &who, alike("n4", "other")).await;
+        answer("a4", false).await;
+        park("a5", &who, None).await;
+        answer("a5", true).await;
+        let tool = first.call.tool.clone();
+        let answered = ledger.answered(&who.agent, &tool, form("s")).await.unwrap();
+        let ids: Vec<_> = answered.iter().map(|record| record.request.id.clone()).collect();
+        assert_eq!(ids, ["a4", "a3", "a1"].map(approval_id));
+        assert!(ledger.answered(&eve.agent, &tool, form("s")).await.unwrap().is_empty());
     }
 
     async fn sessions_that_nobody_named_share_their_requests(place) {

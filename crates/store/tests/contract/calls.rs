@@ -206,7 +206,10 @@ contract! {
         ledger.sweep(NOW + 10).await.unwrap();
         ledger.close().await;
         drop(ledger);
-        place.execute("DELETE FROM migration WHERE version > 7; DROP INDEX call_doubted; ALTER TABLE call DROP COLUMN doubted").await;
+        place.execute("DELETE FROM migration WHERE version > 7; DROP INDEX call_doubted; ALTER TABLE call DROP COLUMN doubted; \
+            DROP INDEX approval_refused; DROP INDEX approval_shape; ALTER TABLE approval DROP COLUMN tool; \
+            ALTER TABLE approval DROP COLUMN until_ms; ALTER TABLE approval DROP COLUMN normal; \
+            ALTER TABLE approval DROP COLUMN shape").await;
         let ledger = place.open().await;
         let call = intent("c1").call;
         let found = ledger.doubted(&call.requester.agent, call.digest, NOW).await.unwrap();

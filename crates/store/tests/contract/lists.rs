@@ -73,7 +73,10 @@ contract! {
             ALTER TABLE session DROP COLUMN mark_day; ALTER TABLE call DROP COLUMN journal; \
             DROP INDEX entry_rare; CREATE INDEX entry_kind ON entry (kind); \
             DROP TABLE age; ALTER TABLE rate DROP COLUMN mark; ALTER TABLE rate DROP COLUMN mark_day; \
-            DROP INDEX call_doubted; ALTER TABLE call DROP COLUMN doubted";
+            DROP INDEX call_doubted; ALTER TABLE call DROP COLUMN doubted; \
+            DROP INDEX approval_refused; DROP INDEX approval_shape; ALTER TABLE approval DROP COLUMN tool; \
+            ALTER TABLE approval DROP COLUMN until_ms; ALTER TABLE approval DROP COLUMN normal; \
+            ALTER TABLE approval DROP COLUMN shape";
         place.execute(older).await;
         let ledger = place.open().await;
         for (names, found) in [(&["dba"][..], "a1"), (&["leads"], "a1"), (&["x"], "a2"), (&["y"], "")] {

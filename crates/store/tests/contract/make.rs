@@ -121,6 +121,8 @@ pub(crate) fn parking(id: &str, call: StoredCall) -> Parking {
         }],
         asked_ms: NOW,
         expires_ms: NOW + 900_000,
+        alike: None,
+        before: Vec::new(),
         call,
     };
     let entries = vec![Entry::asked(&request)];

@@ -247,6 +247,8 @@ async fn seen(ledger: &impl Ledger) -> String {
             let digest = stored("x", &who, "0").digest;
             let mut standing = ledger.standing(&who, digest, NOW + day * 86_400_000).await.unwrap();
             standing.history = 0;
+            // Each may say so of what is over.
+            standing.refusals = false;
             let halted = standing.halted.take().is_some();
             all += &format!("{halted} {standing:?}\n");
         }

@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_gate::{
-    Authority, Credential, Doubt, Limits, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Tool,
-    ToolError, Upkeep, Vault, Warrant,
+    Authority, Credential, Doubt, Likeness, Limits, MeasureError, Measured, Parsed, Performed, Probe,
+    Recalled, Tool, ToolError, Upkeep, Vault, Warrant,
 };
 use countersign_rules::{
     Code, DeclaredEffect, Effect, Reach, Refusal, SystemSpec, ToolSpec, arguments::properties,
 };
-use countersign_sql::{Dialect, Known, Snapshot};
+use countersign_sql::{Dialect, Known, Snapshot, fingerprint, normal};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
@@ -614,6 +614,19 @@ impl Tool for SqlTool {
                 images: reversible && self.declared.spec.reversible,
             }),
         })
+    }
+
+    fn likeness(&self, args: &Self::Args, arguments: &Value) -> Likeness {
+        if self.fixed.is_some() {
+            return Likeness::of(arguments);
+        }
+        // What was admitted can be parsed; a text that cannot be written again stands for itself.
+        let (dialect, text) = (self.system.dialect(), &args.statement.text);
+        let as_written = |_unwritable| text.trim().to_owned();
+        Likeness {
+            normal: normal(dialect, text).unwrap_or_else(as_written),
+            shape: fingerprint(dialect, text).unwrap_or_else(as_written),
+        }
     }
 
     fn measurable(&self, args: &Self::Args) -> bool {
