@@ -108,6 +108,8 @@ impl World {
             tool,
             arguments,
             reason: None,
+            key: None,
+            replaces: None,
             parsed: (),
         };
         let facts = Facts {

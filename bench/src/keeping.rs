@@ -241,7 +241,11 @@ impl World {
         match tool {
             None => other.execute(&sql).await?,
             Some(tool) => {
-                let raw = RawCall { tool: tool.spec().name.to_string(), arguments: json!({ "rows": rows }) };
+                let raw = RawCall {
+                    tool: tool.spec().name.to_string(),
+                    arguments: json!({ "rows": rows }),
+                    key: None,
+                };
                 match tool.submit(&self.gate, &requester, raw).await {
                     Answer::Done(done) if done.rows == rows => {}
                     answer @ (Answer::Done(_) | Answer::Pending(_) | Answer::Refused(_)) => {

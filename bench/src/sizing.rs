@@ -239,7 +239,7 @@ pub(crate) fn gate<'t>(
         SigningKey::from_seed("bench.example/log", &[7; 32])?,
         &Options::default(),
     )?;
-    let settings = Settings { budgets: Vec::new(), grant_ms: 900_000, open_requests_max: 100 };
+    let settings = Settings { budgets: Vec::new(), grant_ms: 900_000, open_requests_max: 100, keys_max: 100 };
     let (clock, chance) = (Arc::new(Now), Arc::new(Chance::new()));
     Ok(Gate::new(Arc::new(store), clock, chance, Arc::new(policies), settings))
 }
@@ -296,6 +296,7 @@ impl World {
         let raw = RawCall {
             tool: format!("query_{}", case.tool),
             arguments: json!({ "sql": case.sql.replace("{k}", &k.to_string()) }),
+            key: None,
         };
         let requester = Requester {
             agent: AgentId::parse("robot")?,

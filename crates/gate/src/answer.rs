@@ -27,6 +27,19 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// The same answer, to a repeat of its call.
+    #[must_use]
+    pub(crate) fn again(mut self) -> Self {
+        match &mut self {
+            Self::Done(done) => done.repeated = true,
+            Self::Pending(pending) => pending.repeated = true,
+            Self::Refused(refused) => refused.repeated = true,
+        }
+        self
+    }
+}
+
 /// A performed call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Done {
@@ -38,6 +51,8 @@ pub struct Done {
     pub reply: Value,
     /// Rows touched or returned.
     pub rows: u64,
+    /// Whether this was said of an earlier call, which this one repeats: nothing was done for the repeat.
+    pub repeated: bool,
 }
 
 /// A call that waits for people.
@@ -55,6 +70,8 @@ pub struct Pending {
     pub reach: Option<Reach>,
     /// When it expires, in Unix milliseconds UTC.
     pub expires_ms: i64,
+    /// Whether this was said of an earlier call, which this one repeats: nothing was done for the repeat.
+    pub repeated: bool,
 }
 
 /// A call without result.
@@ -66,4 +83,6 @@ pub struct Refused {
     pub approval: Option<ApprovalId>,
     /// Why, by which rule, and what would make it pass.
     pub refusal: Refusal,
+    /// Whether this was said of an earlier call, which this one repeats: nothing was done for the repeat.
+    pub repeated: bool,
 }

@@ -95,7 +95,7 @@ impl Entry {
     /// An agent proposed a call. The reason is the agent's claim.
     #[must_use]
     pub fn call_proposed<A>(at_ms: i64, call: &Call<A>) -> Self {
-        let body = json!({
+        let mut body = json!({
             "arguments": call.arguments,
             "digest": call.digest,
             "reason": call.reason,
@@ -103,6 +103,9 @@ impl Entry {
             "tool": call.tool.name,
             "version": call.tool.version,
         });
+        if let (Some(key), Some(body)) = (&call.key, body.as_object_mut()) {
+            body.insert("idempotency_key".into(), json!(key));
+        }
         Self::new(at_ms, "call_proposed", body).about(&call.requester, &call.id)
     }
 

@@ -7,6 +7,7 @@ mod doubt;
 mod effect;
 mod path;
 mod refusal;
+mod repeat;
 mod request;
 mod room;
 
@@ -37,6 +38,8 @@ pub struct Settings {
     pub grant_ms: u64,
     /// How many requests of one agent may wait for people at a time.
     pub open_requests_max: u32,
+    /// How many idempotency keys of one agent are kept at a time.
+    pub keys_max: u32,
 }
 
 /// The one path from a call to an effect.
@@ -207,11 +210,12 @@ impl<L: Ledger> Gate<L> {
 }
 
 fn internal(message: &str) -> Answer {
-    Answer::Refused(Refused { call: None, approval: None, refusal: Refusal::new(Code::Internal, message) })
+    let refusal = Refusal::new(Code::Internal, message);
+    Answer::Refused(Refused { call: None, approval: None, refusal, repeated: false })
 }
 
 fn shutting_down() -> Answer {
     let refusal = Refusal::new(Code::ShuttingDown, "the server is shutting down and takes no new calls")
         .help("try again in a moment");
-    Answer::Refused(Refused { call: None, approval: None, refusal })
+    Answer::Refused(Refused { call: None, approval: None, refusal, repeated: false })
 }

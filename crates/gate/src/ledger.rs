@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, future::Future};
 
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalRequest, ApprovalState, CallDigest, CallId, Code, Counters, DecisionId,
-    Effect, Money, Requester, SessionId, Signature, StoredCall, SystemName, ToolName,
+    Effect, IdempotencyKey, Money, Refusal, Requester, SessionId, Signature, StoredCall, SystemName,
+    ToolName,
     approval::{Alike, AnswerRefusal, Answered},
     budget::{Balance, BudgetAccount, Exhausted, HoldRequest},
     rate::{Rate, TooOften},
@@ -49,8 +50,28 @@ pub trait Ledger: Send + Sync + 'static {
     fn record(&self, entries: Vec<Entry>) -> impl Future<Output = Result<(), LedgerFault>> + Send;
 
     /// Parks a call until people answer. When the call is a retry ([`Requester::retries`]) of one whose
-    /// request for the same digest is not final, that one is returned and nothing is appended.
-    fn park(&self, parking: Parking) -> impl Future<Output = Result<ApprovalRecord, LedgerFault>> + Send;
+    /// request for the same digest is not final, that one is returned and nothing is appended. The call's idempotency key
+    /// stands for the returned request from then on; see [`Bond`].
+    fn park(&self, parking: Parking) -> impl Future<Output = Result<ApprovalRecord, NotParked>> + Send;
+
+    /// What an agent's idempotency key stands for.
+    fn bond(
+        &self,
+        agent: &AgentId,
+        key: &IdempotencyKey,
+    ) -> impl Future<Output = Result<Option<Bond>, LedgerFault>> + Send;
+
+    /// How many keys of an agent stand for something; at most `limit` are counted.
+    fn bonds(&self, agent: &AgentId, limit: u32) -> impl Future<Output = Result<u64, LedgerFault>> + Send;
+
+    /// Lets a key stand for a call that is not issued: refused, or answered as another one. `replaces` as in [`Intent`]. When
+    /// it stands for another call already, that is returned, and nothing changes or is appended.
+    fn bind(
+        &self,
+        bond: Bond,
+        replaces: Option<&CallId>,
+        entries: Vec<Entry>,
+    ) -> impl Future<Output = Result<Option<Bond>, LedgerFault>> + Send;
 
     /// Whether an intent would find room now. Rates and holds are looked at as [`Ledger::issue`] does, and
     /// nothing is taken: the answer may be out of date at once, and issuing decides.
@@ -61,7 +82,8 @@ pub trait Ledger: Send + Sync + 'static {
         now_ms: i64,
     ) -> impl Future<Output = Result<(), NotIssued>> + Send;
 
-    /// Records an intent, takes its rates and holds, counts it, spends its approval (approved → executing).
+    /// Records an intent, takes its rates and holds, counts it, spends its approval (approved → executing). The call's
+    /// idempotency key stands for it from then on; see [`Bond`]. One that was granted is issued whatever its key stands for.
     fn issue(&self, intent: Intent) -> impl Future<Output = Result<Issued, NotIssued>> + Send;
 
     /// Records an outcome, settles the holds, corrects the counters, and moves the approval on.
@@ -142,7 +164,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// How many requests of an agent wait for people.
     fn waiting(&self, agent: &AgentId) -> impl Future<Output = Result<u64, LedgerFault>> + Send;
 
-    /// The newest write of an agent with this digest that is in doubt, or whose doubt was settled as something that happened
+    /// The newest write of an agent with this digest that is in doubt, or else whose doubt was settled as something that happened
     /// and that was closed after `since_ms` (Unix milliseconds UTC).
     fn doubted(
         &self,
@@ -211,11 +233,59 @@ pub struct Standing {
 /// How many answers to like calls an approver is shown of each kind.
 pub const ANSWERED_MAX: usize = 5;
 
+/// What an agent's idempotency key stands for: one call, and what came of it.
+///
+/// One key stands for one call of one agent, whichever operation comes first: it is bound in the transaction that issues,
+/// parks or refuses the call, so that of equal calls at the same time one is issued. It is kept for a time, and forgotten
+/// by pruning alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bond {
+    /// Whose.
+    pub agent: AgentId,
+    /// The key.
+    pub key: IdempotencyKey,
+    /// What the call would do.
+    pub digest: CallDigest,
+    /// The call.
+    pub call: CallId,
+    /// The request it waits for or has spent.
+    pub approval: Option<ApprovalId>,
+    /// How it was refused, where it was neither issued nor parked.
+    pub refusal: Option<Refusal>,
+    /// When, in Unix milliseconds UTC.
+    pub at_ms: i64,
+}
+
+impl Bond {
+    /// The bond of a call, where it has a key.
+    #[must_use]
+    pub fn of(call: &StoredCall, approval: Option<&ApprovalId>, at_ms: i64) -> Option<Self> {
+        Some(Self {
+            agent: call.requester.agent.clone(),
+            key: call.key.clone()?,
+            digest: call.digest,
+            call: call.id.clone(),
+            approval: approval.cloned(),
+            refusal: None,
+            at_ms,
+        })
+    }
+
+    /// Whether this one may take the place of what the key stands for: it is about the same call, or about the one that
+    /// the call replaces.
+    #[must_use]
+    pub fn follows(&self, before: Option<&Self>, replaces: Option<&CallId>) -> bool {
+        before.is_none_or(|before| before.call == self.call || replaces == Some(&before.call))
+    }
+}
+
 /// A call to be parked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parking {
     /// The request.
     pub request: ApprovalRequest,
+    /// The call whose place this one takes under its idempotency key.
+    pub replaces: Option<CallId>,
     /// Evidence for the approver, kept beside the log.
     pub evidence: Option<Evidence>,
     /// What the call does.
@@ -286,6 +356,8 @@ pub struct Intent {
     pub if_history: Option<u64>,
     /// The approval it spends.
     pub approval: Option<ApprovalId>,
+    /// The call whose place this one takes under its idempotency key.
+    pub replaces: Option<CallId>,
     /// When, in Unix milliseconds UTC.
     pub now_ms: i64,
     /// Appended with the intent.
@@ -314,9 +386,23 @@ pub enum NotIssued {
     /// The counters that the decision looked at have moved.
     #[error("the session's history has moved since the decision")]
     HistoryMoved,
+    /// Its idempotency key stands for another call already.
+    #[error("the idempotency key stands for call `{}`", .0.call)]
+    KeyTaken(Box<Bond>),
     /// The approval is not in the state approved: used already, expired, superseded.
     #[error("the approval is {}", .0.as_str())]
     ApprovalSpent(ApprovalState),
+    /// The ledger failed.
+    #[error(transparent)]
+    Fault(#[from] LedgerFault),
+}
+
+/// Why a call was not parked. Nothing was appended.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum NotParked {
+    /// Its idempotency key stands for another call already.
+    #[error("the idempotency key stands for call `{}`", .0.call)]
+    KeyTaken(Box<Bond>),
     /// The ledger failed.
     #[error(transparent)]
     Fault(#[from] LedgerFault),
@@ -518,6 +604,9 @@ pub struct CallRecord {
     pub closed_ms: Option<i64>,
     /// Rows touched or returned.
     pub rows: u64,
+    /// Whether it was ever a write in doubt.
+    #[serde(default)]
+    pub doubted: bool,
 }
 
 /// Who is halted.

@@ -13,8 +13,8 @@ use std::{
 };
 
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, Counters, Effect, Requester, Signature,
-    ToolName,
+    AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, Counters, Effect, IdempotencyKey,
+    Requester, Signature, ToolName,
     budget::{Balance, BudgetAccount, HoldRequest, day},
     rate::Rate,
     settlement::{Count, Settlement},
@@ -25,9 +25,9 @@ use crate::{
     clock::{Clock, Entropy},
     entry::Entry,
     ledger::{
-        ANSWERED_MAX, ApprovalRecord, CallOutcome, CallRecord, CallState, Charge, Closing, HaltRecord,
-        HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Standing, Wait,
-        session_key,
+        ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Charge, Closing, HaltRecord,
+        HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, NotParked, Parking, Standing,
+        Wait, session_key,
     },
 };
 
@@ -105,6 +105,7 @@ struct State {
     approvals: BTreeMap<ApprovalId, ApprovalRecord>,
     order: Vec<ApprovalId>,
     calls: BTreeMap<CallId, Open>,
+    bonds: BTreeMap<(AgentId, IdempotencyKey), Bond>,
     log: Vec<Entry>,
     plan: Option<FaultPlan>,
     unreadable: bool,
@@ -116,7 +117,6 @@ struct Open {
     holds: Vec<HoldRequest>,
     rows: u64,
     amount: Option<countersign_rules::Money>,
-    doubted: bool,
 }
 
 /// A ledger in memory.
@@ -223,6 +223,16 @@ impl State {
         self.halts.push(halt.clone());
         self.log.push(entry);
         halt
+    }
+
+    /// What the key of a call stands for already, where that is another one.
+    fn taken(&self, bond: &Bond, replaces: Option<&CallId>) -> Option<Box<Bond>> {
+        let before = self.bonds.get(&(bond.agent.clone(), bond.key.clone()));
+        if bond.follows(before, replaces) { None } else { before.cloned().map(Box::new) }
+    }
+
+    fn bind(&mut self, bond: Bond) {
+        self.bonds.insert((bond.agent.clone(), bond.key.clone()), bond);
     }
 
     fn charge<'a>(
@@ -372,16 +382,29 @@ impl Ledger for SimLedger {
         })
     }
 
-    async fn park(&self, parking: Parking) -> Result<ApprovalRecord, LedgerFault> {
+    async fn park(&self, parking: Parking) -> Result<ApprovalRecord, NotParked> {
         self.step("park", |state| {
             let call = &parking.request.call;
+            let mut bond = Bond::of(call, Some(&parking.request.id), parking.request.asked_ms);
+            if let Some(bond) = &bond
+                && let Some(taken) = state.taken(bond, parking.replaces.as_ref())
+            {
+                return Err(NotParked::KeyTaken(taken));
+            }
             if let Some(open) = state.approvals.values().find(|r| {
                 !r.state.is_final()
                     && r.request.call.digest == call.digest
                     && r.request.call.requester.retries(&call.requester)
             }) {
-                return Ok(open.clone());
+                let open = open.clone();
+                if let Some(bond) = &mut bond {
+                    (bond.call, bond.approval) =
+                        (open.request.call.id.clone(), Some(open.request.id.clone()));
+                }
+                bond.into_iter().for_each(|bond| state.bind(bond));
+                return Ok(open);
             }
+            bond.into_iter().for_each(|bond| state.bind(bond));
             let record = ApprovalRecord {
                 effect: parking.effect,
                 state: ApprovalState::Waiting,
@@ -396,6 +419,33 @@ impl Ledger for SimLedger {
             state.order.push(record.request.id.clone());
             state.approvals.insert(record.request.id.clone(), record.clone());
             Ok(record)
+        })
+    }
+
+    async fn bond(&self, agent: &AgentId, key: &IdempotencyKey) -> Result<Option<Bond>, LedgerFault> {
+        self.readable()?;
+        Ok(self.state().bonds.get(&(agent.clone(), key.clone())).cloned())
+    }
+
+    async fn bonds(&self, agent: &AgentId, limit: u32) -> Result<u64, LedgerFault> {
+        self.readable()?;
+        let count = self.state().bonds.keys().filter(|(owner, _key)| owner == agent).count();
+        Ok(u64::try_from(count).unwrap_or(u64::MAX).min(u64::from(limit)))
+    }
+
+    async fn bind(
+        &self,
+        bond: Bond,
+        replaces: Option<&CallId>,
+        entries: Vec<Entry>,
+    ) -> Result<Option<Bond>, LedgerFault> {
+        self.step("bind", |state| {
+            if let Some(taken) = state.taken(&bond, replaces) {
+                return Ok(Some(*taken));
+            }
+            state.bind(bond);
+            state.log.extend(entries);
+            Ok(None)
         })
     }
 
@@ -414,6 +464,14 @@ impl Ledger for SimLedger {
             if let Some(halt) = state.halt_for(requester) {
                 return Err(NotIssued::Halted(halt));
             }
+            let mut bond = Bond::of(&intent.call, intent.approval.as_ref(), intent.now_ms);
+            let replaces = intent.replaces.as_ref();
+            if let Some(taken) = bond.as_ref().and_then(|bond| state.taken(bond, replaces)) {
+                if intent.approval.is_none() {
+                    return Err(NotIssued::KeyTaken(taken));
+                }
+                bond = None;
+            }
             if let Some(approval) = &intent.approval {
                 match state.approvals.get(approval) {
                     Some(record) if record.state == ApprovalState::Approved => {}
@@ -431,6 +489,7 @@ impl Ledger for SimLedger {
             let balances: Vec<_> =
                 charge.balances.iter().map(|(account, after)| ((*account).clone(), *after)).collect();
             let requester = requester.clone();
+            bond.into_iter().for_each(|bond| state.bind(bond));
             state.rates.extend(rates);
             state.balances.extend(balances);
             if let Some(approval) = intent.approval.as_ref().and_then(|id| state.approvals.get_mut(id)) {
@@ -460,15 +519,10 @@ impl Ledger for SimLedger {
                 issued_ms: intent.now_ms,
                 closed_ms: None,
                 rows: intent.rows,
-            };
-            let open = Open {
-                process,
-                holds: intent.holds,
-                rows: intent.rows,
-                amount: intent.amount,
-                record,
                 doubted: false,
             };
+            let open =
+                Open { process, holds: intent.holds, rows: intent.rows, amount: intent.amount, record };
             state.calls.insert(open.record.call.id.clone(), open);
             // The widest says most.
             Ok(Issued { halted: halts.into_iter().max_by(|a, b| a.scope.cmp(&b.scope)) })
@@ -485,7 +539,8 @@ impl Ledger for SimLedger {
             state.settle(&closing.call, closing.settlement);
             if let Some(open) = state.calls.get_mut(&closing.call) {
                 open.record.state = closing.outcome.state();
-                open.doubted |= open.record.state == CallState::InDoubt;
+                open.record.doubted |=
+                    open.record.state == CallState::InDoubt && open.record.effect >= Effect::Write;
                 open.record.closed_ms = Some(closing.now_ms);
                 open.record.outcome = Some(closing.outcome.clone());
             }
@@ -567,7 +622,7 @@ impl Ledger for SimLedger {
             for open in state.calls.values_mut() {
                 if open.record.state == CallState::Open && open.process != alive {
                     open.record.state = CallState::InDoubt;
-                    open.doubted = true;
+                    open.record.doubted |= open.record.effect >= Effect::Write;
                     found.push(open.record.clone());
                 }
             }
@@ -651,16 +706,18 @@ impl Ledger for SimLedger {
     ) -> Result<Option<CallRecord>, LedgerFault> {
         self.readable()?;
         let state = self.state();
-        let newest = state.calls.values().rev().find(|open| {
-            let CallRecord { call, state, closed_ms, effect, .. } = &open.record;
+        let found = state.calls.values().rev().filter(|open| {
+            let CallRecord { call, state, closed_ms, doubted, .. } = &open.record;
             let late = *state == CallState::Done && closed_ms.is_some_and(|at| at > since_ms);
-            open.doubted
-                && *effect >= Effect::Write
+            *doubted
                 && call.digest == digest
                 && call.requester.agent == *agent
                 && (*state == CallState::InDoubt || late)
         });
-        Ok(newest.map(|open| open.record.clone()))
+        // The sort is stable: the newest in doubt, or else the newest.
+        let mut found: Vec<&CallRecord> = found.map(|open| &open.record).collect();
+        found.sort_by_key(|record| record.state != CallState::InDoubt);
+        Ok(found.first().map(|record| (*record).clone()))
     }
 
     async fn calls(&self, state: Option<CallState>, limit: u32) -> Result<Vec<CallRecord>, LedgerFault> {

@@ -1,6 +1,6 @@
 //! A call: a tool with canonical arguments, by somebody.
 
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::{borrow::ToOwned as _, string::String, sync::Arc, vec::Vec};
 use core::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,63 @@ pub struct RawCall {
     pub tool: String,
     /// The arguments, as the agent wrote them; may hold the reserved [`REASON_FIELD`].
     pub arguments: Value,
+    /// The key by which the agent can repeat the call, where it gave one.
+    pub key: Option<IdempotencyKey>,
+}
+
+/// Longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
+/// What an agent gives a call to be able to repeat it: the same key for the same call is the same call.
+///
+/// Visible ASCII characters, compared as they are. It belongs to the agent, and says nothing to the rules.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct IdempotencyKey(Arc<str>);
+
+/// Why a text is no idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an idempotency key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters and no blanks")]
+pub struct BadIdempotencyKey;
+
+impl IdempotencyKey {
+    /// Parses a key.
+    ///
+    /// # Errors
+    /// [`BadIdempotencyKey`] when the text is empty, too long or has another character.
+    pub fn parse(text: &str) -> Result<Self, BadIdempotencyKey> {
+        let fits = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len());
+        if fits && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            Ok(Self(text.into()))
+        } else {
+            Err(BadIdempotencyKey)
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for IdempotencyKey {
+    type Error = BadIdempotencyKey;
+    fn try_from(text: String) -> Result<Self, BadIdempotencyKey> {
+        Self::parse(&text)
+    }
+}
+
+impl From<IdempotencyKey> for String {
+    fn from(key: IdempotencyKey) -> Self {
+        key.as_str().to_owned()
+    }
+}
+
+impl fmt::Display for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// SHA-256 over the canonical form of tool, version and arguments: what an approval is bound to.
@@ -171,6 +228,10 @@ pub struct Call<A> {
     pub digest: CallDigest,
     /// What the agent says it is for. Recorded and shown, never a rule's input.
     pub reason: Option<String>,
+    /// The key by which its agent can repeat it.
+    pub key: Option<IdempotencyKey>,
+    /// The call of the same proposal whose place this one takes, because nothing came of that one.
+    pub replaces: Option<CallId>,
     /// What the tool made of the arguments.
     pub parsed: A,
 }
@@ -187,6 +248,7 @@ impl<A> Call<A> {
             arguments: self.arguments.clone(),
             digest: self.digest,
             reason: self.reason.clone(),
+            key: self.key.clone(),
         }
     }
 }
@@ -208,6 +270,9 @@ pub struct StoredCall {
     pub digest: CallDigest,
     /// What the agent said it is for.
     pub reason: Option<String>,
+    /// The key by which its agent can repeat it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<IdempotencyKey>,
 }
 
 #[cfg(test)]
@@ -215,6 +280,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_key_is_visible_ascii_and_compared_as_it_is() {
+        let longest = "k".repeat(IDEMPOTENCY_KEY_BYTES_MAX);
+        for good in ["k", "8e03978e-40d5-43dd-bc93-6894a57f9324", "\"quoted\"", "a,b;c=d\\", &longest] {
+            assert_eq!(IdempotencyKey::parse(good).unwrap().as_str(), good);
+        }
+        let longer = "k".repeat(IDEMPOTENCY_KEY_BYTES_MAX + 1);
+        for bad in ["", " ", "a b", "a\tb", "a\0", "ключ", "k\u{e9}", "\u{7f}", &longer] {
+            assert_eq!(IdempotencyKey::parse(bad), Err(BadIdempotencyKey), "{bad:?}");
+        }
+        assert_ne!(IdempotencyKey::parse("k"), IdempotencyKey::parse("K"));
+        assert!(serde_json::from_str::<IdempotencyKey>("\"a b\"").is_err());
+    }
 
     #[test]
     fn the_digest_is_that_of_the_canonical_whole() {

@@ -74,6 +74,8 @@ codes! {
     AnswerRefused = "R019" "blocked",
     /// The request itself is malformed.
     Malformed = "R020" "blocked",
+    /// The idempotency key was used for another call.
+    KeyReused = "R021" "blocked",
     /// The ledger could not record, so nothing was done.
     LedgerUnavailable = "F001" "failed",
     /// The system could not be reached, and nothing was done.

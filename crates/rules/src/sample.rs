@@ -111,6 +111,8 @@ pub(crate) fn call(tool: &str, arguments: Value) -> Call<()> {
         tool,
         arguments,
         reason: None,
+        key: None,
+        replaces: None,
         parsed: (),
     }
 }

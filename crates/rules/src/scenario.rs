@@ -513,6 +513,8 @@ impl Question {
             digest: CallDigest::compute(&tool.name, &tool.version, &arguments).map_err(|e| e.to_string())?,
             arguments,
             reason: None,
+            key: None,
+            replaces: None,
             parsed: (),
         };
         Ok((call, self.facts.facts(tool, observed.as_ref())?))

@@ -8,11 +8,30 @@ use serde_json::{Value, json};
 /// An answer as JSON, as REST and MCP (structured content) send it.
 ///
 /// `status` is `done`, `pending`, or why there is no result; see [`Answer::status`]. Fields that do not
-/// apply are `null`, so that a reader finds the same fields each time.
+/// apply are `null`, so that a reader finds the same fields each time. `repeated` alone is there only where it is `true`.
 #[must_use]
 pub fn answer_json(answer: &Answer) -> Value {
+    let mut form = plain(answer);
+    if repeated(answer)
+        && let Some(form) = form.as_object_mut()
+    {
+        form.insert("repeated".into(), Value::Bool(true));
+    }
+    form
+}
+
+/// Whether an answer was said of an earlier call, which this one repeats.
+pub(crate) const fn repeated(answer: &Answer) -> bool {
     match answer {
-        Answer::Done(Done { call, approval, reply, rows }) => json!({
+        Answer::Done(done) => done.repeated,
+        Answer::Pending(pending) => pending.repeated,
+        Answer::Refused(refused) => refused.repeated,
+    }
+}
+
+fn plain(answer: &Answer) -> Value {
+    match answer {
+        Answer::Done(Done { call, approval, reply, rows, repeated: _ }) => json!({
             "status": "done",
             "call": call,
             "approval": approval,
@@ -36,7 +55,7 @@ pub fn answer_json(answer: &Answer) -> Value {
                 "next": next(pending),
             })
         }
-        Answer::Refused(Refused { call, approval, refusal }) => json!({
+        Answer::Refused(Refused { call, approval, refusal, repeated: _ }) => json!({
             "status": refusal.code.status(),
             "code": refusal.code,
             "message": refusal.message,
@@ -90,7 +109,13 @@ mod tests {
 
     #[test]
     fn a_result_a_wait_and_a_refusal_are_told_apart() {
-        let done = Answer::Done(Done { call: call(), approval: None, reply: json!({ "n": 1 }), rows: 3 });
+        let done = Answer::Done(Done {
+            call: call(),
+            approval: None,
+            reply: json!({ "n": 1 }),
+            rows: 3,
+            repeated: false,
+        });
         assert_eq!(
             answer_json(&done),
             json!({ "status": "done", "call": "call-1", "approval": null, "rows": 3, "result": { "n": 1 } })
@@ -112,7 +137,9 @@ mod tests {
             }],
             reach: None,
             expires_ms: 1_767_225_600_000,
+            repeated: true,
         }));
+        assert_eq!(pending["repeated"], true);
         assert_eq!(pending["status"], "pending");
         assert_eq!(pending["state"], "waiting");
         assert_eq!(pending["of"], json!([{ "group": "dba", "quorum": 2, "because": "deletes" }]));
@@ -121,8 +148,13 @@ mod tests {
 
         let mut refusal = Refusal::new(Code::RateLimited, "too often").help("wait");
         refusal.retry_after_ms = Some(20);
-        let refused = answer_json(&Answer::Refused(Refused { call: Some(call()), approval: None, refusal }));
-        assert_eq!(refused["status"], "rate_limited");
+        let refused = answer_json(&Answer::Refused(Refused {
+            call: Some(call()),
+            approval: None,
+            refusal,
+            repeated: false,
+        }));
+        assert_eq!((&refused["status"], refused.get("repeated")), (&json!("rate_limited"), None));
         assert_eq!(refused["code"], "R007");
         assert_eq!(refused["retry_after_ms"], 20);
         assert_eq!(refused["policies"], json!([]));

@@ -9,8 +9,8 @@ use std::{
 use countersign_audit::sha256;
 use countersign_gate::{Answer, Clock, Gate, Ledger as _, Pending, Refused, ledger::ApprovalRecord};
 use countersign_rules::{
-    AgentId, ApprovalId, Code, PersonId, RawCall, Refusal, Requester, SessionId, StoredCall, TeamName,
-    ToolName, ToolSpec,
+    AgentId, ApprovalId, Code, IdempotencyKey, PersonId, RawCall, Refusal, Requester, SessionId, StoredCall,
+    TeamName, ToolName, ToolSpec,
 };
 use countersign_store::Store;
 use serde_json::Value;
@@ -197,8 +197,15 @@ impl App {
             .collect()
     }
 
-    /// Proposes a call. The one way to do so.
-    pub async fn call(&self, who: &Identity, requester: &Requester, tool: &str, arguments: Value) -> Answer {
+    /// Proposes a call, under an idempotency key where its client gave one. The one way to do so.
+    pub async fn call(
+        &self,
+        who: &Identity,
+        requester: &Requester,
+        tool: &str,
+        arguments: Value,
+        key: Option<IdempotencyKey>,
+    ) -> Answer {
         let since = Instant::now();
         let known = self.known(tool).filter(|(name, _)| who.scopes.reach(name));
         let Some((name, offer)) = known else {
@@ -211,7 +218,7 @@ impl App {
             self.metrics.called(name.as_str(), &answer, since.elapsed());
             return answer;
         }
-        let raw = RawCall { tool: name.to_string(), arguments };
+        let raw = RawCall { tool: name.to_string(), arguments, key };
         let answer = offer.tool.submit(&self.gate, requester, raw).await;
         self.metrics.called(name.as_str(), &answer, since.elapsed());
         answer
@@ -233,9 +240,12 @@ impl App {
     pub async fn fetch(&self, who: &Identity, approval: &ApprovalId) -> Answer {
         match self.request(who, approval).await {
             Ok(record) => self.gate.tell(&record).await,
-            Err(refusal) => {
-                Answer::Refused(Refused { call: None, approval: Some(approval.clone()), refusal })
-            }
+            Err(refusal) => Answer::Refused(Refused {
+                call: None,
+                approval: Some(approval.clone()),
+                refusal,
+                repeated: false,
+            }),
         }
     }
 
@@ -289,7 +299,7 @@ impl App {
             Ok(()) => self.fetch(who, &pending.approval).await,
             Err(refusal) => {
                 let (call, approval) = (Some(pending.call.clone()), Some(pending.approval.clone()));
-                Answer::Refused(Refused { call, approval, refusal })
+                Answer::Refused(Refused { call, approval, refusal, repeated: false })
             }
         }
     }

@@ -85,6 +85,9 @@ pub struct Running {
     working: JoinHandle<()>,
 }
 
+/// How many idempotency keys of one agent are kept at a time.
+const IDEMPOTENCY_KEYS_MAX: u32 = 100_000;
+
 /// How the ledger of a configuration is opened.
 pub(crate) fn store_options(config: &Config) -> Options {
     Options {
@@ -168,6 +171,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         budgets: config.budgets.clone(),
         grant_ms: config.limits.grant_ms,
         open_requests_max: config.limits.open_requests_max,
+        keys_max: IDEMPOTENCY_KEYS_MAX,
     };
     store.record(vec![Entry::configured(clock.now_ms(), configured(&config, &bundle))]).await?;
     let gate =

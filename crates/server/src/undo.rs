@@ -9,7 +9,7 @@ use countersign_gate::{
     Answer, Ledger as _,
     ledger::{CallRecord, CallState},
 };
-use countersign_rules::{AgentId, CallId, Code, Effect, Refusal};
+use countersign_rules::{AgentId, CallId, Code, Effect, IdempotencyKey, Refusal};
 use countersign_tools::AnyTool;
 use serde_json::{Value, json};
 
@@ -31,6 +31,7 @@ pub(crate) struct Undo {
     pub(crate) rewritten: Vec<String>,
     pub(crate) reason: Option<String>,
     pub(crate) session: Option<String>,
+    pub(crate) key: Option<IdempotencyKey>,
     /// How long to wait for people before the answer is `pending`.
     pub(crate) wait: Duration,
 }
@@ -74,7 +75,7 @@ impl App {
             arguments.insert(countersign_rules::call::REASON_FIELD.into(), reason.into());
         }
         let name = tool.spec().name.clone();
-        match self.call(&who, &requester, name.as_str(), arguments).await {
+        match self.call(&who, &requester, name.as_str(), arguments, undo.key).await {
             Answer::Pending(pending) if !undo.wait.is_zero() => {
                 Ok(self.wait(&who, pending, undo.wait, |_progress| {}).await)
             }

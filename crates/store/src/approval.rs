@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_gate::{
     Evidence,
-    ledger::{ApprovalRecord, LedgerFault, NotAnswered, Parking},
+    ledger::{ApprovalRecord, Bond, LedgerFault, NotAnswered, NotParked, Parking},
 };
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalState, CallDigest, Code, GroupName, Requester, SessionId, Signature,
@@ -13,6 +13,7 @@ use countersign_rules::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    bond,
     call::effect,
     image::{Changes, Image, Key, Needs},
     list::ApprovalFilter,
@@ -66,21 +67,36 @@ impl Park {
 }
 
 impl Operation for Park {
-    type Output = ApprovalRecord;
+    type Output = Result<ApprovalRecord, NotParked>;
 
     fn needs(&self, image: &Image, needs: &mut Needs) {
         let request = &self.parking.request;
         needs.name(image, &Key::Newest(RequestKey::of(&request.call)));
         needs.name(image, &Key::Approval(request.id.clone()));
+        if let Some(key) = bond::key(&request.call) {
+            needs.name(image, &Key::Bond(key));
+        }
     }
 
-    fn apply(&self, image: &Image) -> Result<(ApprovalRecord, Changes), LedgerFault> {
-        let Parking { request, evidence, effect, entries: _ } = &self.parking;
+    fn apply(&self, image: &Image) -> Result<(Self::Output, Changes), LedgerFault> {
+        let Parking { request, replaces, evidence, effect, entries: _ } = &self.parking;
+        let bond = Bond::of(&request.call, Some(&request.id), request.asked_ms);
+        if let Some(bond) = &bond
+            && let Some(taken) = bond::taken(image, bond, replaces.as_ref())?
+        {
+            return Ok((Err(NotParked::KeyTaken(taken)), Changes::default()));
+        }
         // A newer request is opened only when the one before is final, so the newest is the only candidate.
         if let Some(open) =
             image.newest(&RequestKey::of(&request.call))?.filter(|row| !row.record.state.is_final())
         {
-            return Ok((open.record.clone(), Changes::default()));
+            let open = &open.record;
+            let bonds = bond.into_iter().map(|bond| Bond {
+                call: open.request.call.id.clone(),
+                approval: Some(open.request.id.clone()),
+                ..bond
+            });
+            return Ok((Ok(open.clone()), Changes { bonds: bonds.collect(), ..Changes::default() }));
         }
         if image.approvals.find(&request.id)?.is_some() {
             return Err(LedgerFault::Unavailable("a request of this id was opened before".into()));
@@ -96,6 +112,7 @@ impl Operation for Park {
             delivered: false,
         };
         let mut changes = Changes::entries(self.entries.clone());
+        changes.bonds.extend(bond);
         let row = ApprovalRow { record: record.clone(), order: image.next_order() };
         if let Some(evidence) = evidence {
             changes.statements.push(Query::one(
@@ -104,7 +121,7 @@ impl Operation for Park {
             ));
         }
         changes.approvals.push((request.id.clone(), row));
-        Ok((record, changes))
+        Ok((Ok(record), changes))
     }
 }
 

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use countersign_gate::{
     Entry,
-    ledger::{CallOutcome, CallRecord, CallState, Charge, Closing, Intent, Issued, LedgerFault, NotIssued},
+    ledger::{
+        Bond, CallOutcome, CallRecord, CallState, Charge, Closing, Intent, Issued, LedgerFault, NotIssued,
+    },
 };
 use countersign_rules::{
     AgentId, ApprovalState, CallDigest, CallId, Effect, Money,
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     approval::ApprovalRow,
+    bond,
     budget::Hold,
     halt,
     image::{Changes, Image, Key, Needs},
@@ -64,6 +67,7 @@ impl Issue {
         // A budget for all may halt all, and only once.
         let mut keys: Vec<Key> = halt::scopes(&call.requester.agent).map(Key::Halt).into();
         keys.extend(approval.clone().map(Key::Approval));
+        keys.extend(bond::key(call).map(Key::Bond));
         keys.extend(rates.iter().map(|(key, _rate)| Key::Rate(key.clone())));
         keys.extend(holds.iter().map(|hold| Key::Balance(hold.account.clone())));
         keys.extend(session::keys(&call.requester, *now_ms));
@@ -98,6 +102,14 @@ impl Issue {
             return Err(NotIssued::Halted(halt.clone()));
         }
         let mut changes = Changes::entries(self.entries.clone());
+        if let Some(bond) = Bond::of(&intent.call, intent.approval.as_ref(), intent.now_ms) {
+            match bond::taken(image, &bond, intent.replaces.as_ref())? {
+                // People have granted this one: what the key stands for since is another matter.
+                Some(_) if intent.approval.is_some() => {}
+                Some(taken) => return Err(NotIssued::KeyTaken(taken)),
+                None => changes.bonds.push(bond),
+            }
+        }
         if let Some(id) = &intent.approval {
             let approval =
                 image.approvals.find(id)?.ok_or(NotIssued::ApprovalSpent(ApprovalState::Superseded))?;
@@ -164,6 +176,7 @@ impl Issue {
                 issued_ms: intent.now_ms,
                 closed_ms: None,
                 rows: intent.rows,
+                doubted: false,
             },
             charge: Charged {
                 rows: intent.rows,
@@ -213,6 +226,7 @@ impl Operation for Close {
         row.record.state = closing.outcome.state();
         row.record.closed_ms = Some(closing.now_ms);
         row.record.outcome = Some(closing.outcome.clone());
+        row.record.doubted |= doubted(&row.record).is_some();
         row.move_approval(image, &closing.outcome, &mut changes)?;
         changes.calls.push((closing.call.clone(), row));
         Ok(((), changes))
@@ -283,6 +297,7 @@ impl Operation for Sweep {
             };
             let mut row = row.clone();
             row.record.state = CallState::InDoubt;
+            row.record.doubted |= doubted(&row.record).is_some();
             changes.entries.push(Encoded::of(&Entry::in_doubt(
                 self.now_ms,
                 &row.record.call,
@@ -392,6 +407,7 @@ impl CallRow {
             call: row.json(9)?,
             outcome: row.optional_json(11)?,
             journal: row.optional_text(12)?.map(ToOwned::to_owned),
+            doubted: row.optional_text(13)?.is_some(),
         };
         Ok(Self { record, process: row.int(8)?, charge: row.json(10)? })
     }
@@ -401,7 +417,7 @@ macro_rules! select_calls {
     ($($rest:literal),+) => {
         concat!(
             "SELECT system, effect, decision, approval, state, issued_ms, closed_ms, row_count, process, body, ",
-            "charge, outcome, journal FROM call ",
+            "charge, outcome, journal, doubted FROM call ",
             $($rest),+
         )
     };
@@ -441,12 +457,12 @@ fn doubted(record: &CallRecord) -> Option<String> {
     doubts.then(|| doubt(&record.call.requester.agent, record.call.digest))
 }
 
-/// The newest call of an agent with this digest that is in doubt, or was and has happened, and was closed after `since_ms`.
+/// The newest call of an agent with this digest that is in doubt, or else was and has happened, and was closed after `since_ms`.
 pub(crate) fn select_doubted(agent: &AgentId, digest: CallDigest, since_ms: i64) -> Query {
     Query::new(
         select_calls!(
             "WHERE doubted = $1 AND (state = 'in_doubt' OR (state = 'done' AND closed_ms > $2)) ",
-            "ORDER BY issued_ms DESC, id DESC LIMIT 1"
+            "ORDER BY CASE state WHEN 'in_doubt' THEN 0 ELSE 1 END, issued_ms DESC, id DESC LIMIT 1"
         ),
         vec![doubt(agent, digest).into(), since_ms.into()],
     )
@@ -462,8 +478,37 @@ macro_rules! select_listed {
     };
 }
 
+/// A page of the list of an agent's calls.
+fn select_own(agent: &AgentId, filter: &CallFilter, limit: u32) -> Query {
+    // Tools stand between commas, which no name has: what is left after taking one out is shorter.
+    let tools = filter.tools.as_ref().map(|tools| {
+        let names: String = tools.iter().map(|tool| format!(",{tool},")).collect();
+        if names.is_empty() { ",".to_owned() } else { names }
+    });
+    Query::new(
+        select_calls!(
+            "WHERE agent = $3 AND (CAST($4 AS TEXT) IS NULL OR state = $4) ",
+            "AND (CAST($5 AS TEXT) IS NULL OR replace($5, ',' || tool || ',', '') <> $5) ",
+            // Where the page begins is told by the agent's own calls alone.
+            "AND (CAST($1 AS TEXT) IS NULL ",
+            "OR (issued_ms, id) < (SELECT c.issued_ms, c.id FROM call c WHERE c.id = $1 AND c.agent = $3)) ",
+            "ORDER BY issued_ms DESC, id DESC LIMIT $2"
+        ),
+        vec![
+            filter.after.as_ref().map(CallId::as_str).into(),
+            u64::from(limit).into(),
+            agent.as_str().into(),
+            filter.state.map(CallState::as_str).into(),
+            tools.as_deref().into(),
+        ],
+    )
+}
+
 /// A page of a list.
 pub(crate) fn select_some(filter: &CallFilter, limit: u32) -> Query {
+    if let Some(agent) = &filter.agent {
+        return select_own(agent, filter, limit);
+    }
     let mut params = vec![filter.after.as_ref().map(CallId::as_str).into(), u64::from(limit).into()];
     match filter.state {
         // Said in the text, so that the small index on what is unsettled is used.
@@ -482,8 +527,8 @@ pub(crate) fn insert(id: &CallId, row: &CallRow) -> Result<Query, LedgerFault> {
     let outcome = record.outcome.as_ref().map(json).transpose()?;
     Ok(Query::one(
         "INSERT INTO call (id, system, effect, decision, approval, state, issued_ms, closed_ms, row_count, \
-         process, body, charge, outcome, journal, doubted) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+         process, body, charge, outcome, journal, doubted, agent, tool) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
         vec![
             id.as_str().into(),
             record.system.as_str().into(),
@@ -500,6 +545,8 @@ pub(crate) fn insert(id: &CallId, row: &CallRow) -> Result<Query, LedgerFault> {
             outcome.into(),
             record.journal.as_deref().into(),
             doubted(record).into(),
+            record.call.requester.agent.as_str().into(),
+            record.call.tool.as_str().into(),
         ],
     ))
 }

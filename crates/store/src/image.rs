@@ -14,7 +14,7 @@ use std::{
 };
 
 use countersign_audit::{SigningKey, VerifierKey};
-use countersign_gate::ledger::{HaltRecord, HaltScope, LedgerFault};
+use countersign_gate::ledger::{Bond, HaltRecord, HaltScope, LedgerFault};
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalState, CallId, Counters,
     budget::{Balance, BudgetAccount},
@@ -22,6 +22,7 @@ use countersign_rules::{
 
 use crate::{
     approval::{self, ApprovalRow, RequestKey},
+    bond::{self, BondKey},
     budget,
     call::{self, CallRow},
     halt,
@@ -46,6 +47,7 @@ pub(crate) enum Key {
     Approval(ApprovalId),
     /// The newest request of a requester for a digest.
     Newest(RequestKey),
+    Bond(BondKey),
     Credential(String),
     /// The open calls whose process is gone.
     Orphans,
@@ -223,6 +225,7 @@ pub(crate) struct Changes {
     pub(crate) balances: Vec<(BudgetAccount, Balance)>,
     pub(crate) calls: Vec<(CallId, CallRow)>,
     pub(crate) approvals: Vec<(ApprovalId, ApprovalRow)>,
+    pub(crate) bonds: Vec<Bond>,
     pub(crate) credentials: Vec<(String, KeyRow)>,
     /// Statements beside the records: erasing, pruning.
     pub(crate) statements: Vec<Query>,
@@ -247,6 +250,7 @@ impl Changes {
             balances,
             calls,
             approvals,
+            bonds,
             credentials,
             statements,
             entries,
@@ -260,6 +264,7 @@ impl Changes {
             && balances.is_empty()
             && calls.is_empty()
             && approvals.is_empty()
+            && bonds.is_empty()
             && credentials.is_empty()
             && statements.is_empty()
             && entries.is_empty()
@@ -279,6 +284,7 @@ pub(crate) struct Image {
     pub(crate) calls: Table<CallId, CallRow>,
     pub(crate) approvals: Table<ApprovalId, ApprovalRow>,
     newest: BTreeMap<RequestKey, Result<Option<ApprovalId>, Damage>>,
+    pub(crate) bonds: Table<BondKey, Bond>,
     pub(crate) credentials: Table<String, KeyRow>,
     orphans: Option<Result<Vec<CallId>, Damage>>,
     statements: Vec<Query>,
@@ -310,6 +316,7 @@ impl Image {
             calls: Table::default(),
             approvals: Table::default(),
             newest: BTreeMap::new(),
+            bonds: Table::default(),
             credentials: Table::default(),
             orphans: None,
             statements: Vec::new(),
@@ -369,6 +376,7 @@ impl Image {
             |_| false,
         );
         self.approvals = Table::default();
+        self.bonds = Table::default();
         self.newest.clear();
         self.orphans = None;
         self.statements.clear();
@@ -432,6 +440,7 @@ impl Image {
             Key::Call(key) => self.calls.knows(key),
             Key::Approval(key) => self.approvals.knows(key),
             Key::Newest(key) => self.newest.contains_key(key),
+            Key::Bond(key) => self.bonds.knows(key),
             Key::Credential(key) => self.credentials.knows(key),
             Key::Orphans => self.orphans.is_some(),
         }
@@ -450,6 +459,7 @@ impl Image {
             Key::Call(id) => call::select(id),
             Key::Approval(id) => approval::select(id),
             Key::Newest(key) => approval::select_newest(key),
+            Key::Bond(key) => bond::select(key),
             Key::Credential(id) => key::select(id),
             Key::Orphans => orphans.clone(),
         }
@@ -478,6 +488,7 @@ impl Image {
                 }
                 self.newest.insert(key, id);
             }
+            Key::Bond(key) => self.bonds.load(key, first(rows, bond::read)),
             Key::Credential(id) => self.credentials.load(id, first(rows, KeyRow::read)),
             Key::Orphans => self.orphans = Some(rows.iter().map(|row| row.parse(0)).collect()),
         }
@@ -531,6 +542,9 @@ impl Image {
             }
             self.approvals.put(id, Some(row));
         }
+        for bond in changes.bonds {
+            self.bonds.put((bond.agent.clone(), bond.key.clone()), Some(bond));
+        }
         for (id, row) in changes.credentials {
             self.credentials.put(id, Some(row));
         }
@@ -578,6 +592,7 @@ impl Image {
         self.calls.write(&mut out, call::insert, call::update)?;
         self.approvals.write(&mut out, approval::insert, approval::update)?;
         out.extend(self.approvals.fresh().flat_map(approval::insert_groups));
+        self.bonds.write(&mut out, |_key, bond| bond::insert(bond), |_key, bond| bond::update(bond))?;
         self.credentials.write(&mut out, |id, row| key::insert(id, row), |id, row| key::update(id, row))?;
         out.extend(self.statements.iter().cloned());
         Ok(out)

@@ -11,6 +11,7 @@
 //! and any way to change or delete an entry.
 
 mod approval;
+mod bond;
 mod budget;
 mod call;
 mod export;

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use countersign_gate::ledger::{ApprovalRecord, CallRecord, CallState, LedgerFault};
-use countersign_rules::{AgentId, ApprovalId, ApprovalState, CallId, GroupName};
+use countersign_rules::{AgentId, ApprovalId, ApprovalState, CallId, GroupName, ToolName};
 
 use crate::{
     approval::{self, ApprovalRow},
@@ -33,6 +33,10 @@ pub struct ApprovalFilter {
 pub struct CallFilter {
     /// In this state.
     pub state: Option<CallState>,
+    /// Of this agent.
+    pub agent: Option<AgentId>,
+    /// Of any of these tools, where an agent is named.
+    pub tools: Option<BTreeSet<ToolName>>,
     /// After this call, in the order of the list.
     pub after: Option<CallId>,
 }

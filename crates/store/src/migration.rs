@@ -3,10 +3,11 @@
 //! One text for both databases: `BIGINT` and `BYTEA` become SQLite's `INTEGER` and `BLOB`, and ` STRICT`
 //! is dropped for PostgreSQL, which needs no telling. `EACH_ASKED` is each group that a request asks, with the
 //! request's place, as each of them reads it out of JSON; `DIGEST_AND_AGENT` is what a call is found by when it is in doubt;
-//! `ASKED_TOOL` and `ASKED_UNTIL` are which tool a request is about, and when it expires.
+//! `ASKED_TOOL` and `ASKED_UNTIL` are which tool a request is about, and when it expires; `AGENT_OF_CALL` and `TOOL_OF_CALL`
+//! are whose a call is and of what.
 
 /// Every step, in order; the first is number 1.
-pub(crate) const STEPS: &[&str] = &[FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED, ALIKE];
+pub(crate) const STEPS: &[&str] = &[FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED, ALIKE, CALLS];
 
 /// The number of the newest schema this program knows.
 pub(crate) fn newest() -> i64 {
@@ -32,6 +33,8 @@ pub(crate) fn for_sqlite(step: &str) -> String {
     .replace("DIGEST_AND_AGENT", "json_extract(body, '$.digest') || ' ' || json_extract(body, '$.requester.agent')")
     .replace("ASKED_TOOL", "json_extract(request, '$.call.tool')")
     .replace("ASKED_UNTIL", "json_extract(request, '$.expires_ms')")
+    .replace("AGENT_OF_CALL", "json_extract(body, '$.requester.agent')")
+    .replace("TOOL_OF_CALL", "json_extract(body, '$.tool')")
 }
 
 /// A step in PostgreSQL's dialect.
@@ -43,6 +46,8 @@ pub(crate) fn for_postgres(step: &str) -> String {
     .replace("DIGEST_AND_AGENT", "(body::jsonb ->> 'digest') || ' ' || (body::jsonb -> 'requester' ->> 'agent')")
     .replace("ASKED_TOOL", "(request::jsonb -> 'call' ->> 'tool')")
     .replace("ASKED_UNTIL", "(request::jsonb ->> 'expires_ms')::bigint")
+    .replace("AGENT_OF_CALL", "body::jsonb -> 'requester' ->> 'agent'")
+    .replace("TOOL_OF_CALL", "body::jsonb ->> 'tool'")
 }
 
 const FIRST: &str = "
@@ -239,6 +244,26 @@ ALTER TABLE approval ADD COLUMN shape TEXT;
 UPDATE approval SET tool = ASKED_TOOL, until_ms = ASKED_UNTIL, normal = digest;
 CREATE INDEX approval_refused ON approval (agent, normal, place) WHERE state = 'refused';
 CREATE INDEX approval_shape ON approval (agent, shape, place) WHERE shape IS NOT NULL;
+";
+
+/// Whose calls they are and of which tool, for the lists of agents; and what agents' idempotency keys stand for.
+const CALLS: &str = "
+ALTER TABLE call ADD COLUMN agent TEXT;
+ALTER TABLE call ADD COLUMN tool TEXT;
+UPDATE call SET agent = AGENT_OF_CALL, tool = TOOL_OF_CALL;
+CREATE INDEX call_agent ON call (agent, issued_ms, id);
+CREATE TABLE bond (
+    agent TEXT NOT NULL,
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    call TEXT NOT NULL,
+    approval TEXT,
+    refusal TEXT,
+    at_ms BIGINT NOT NULL,
+    day BIGINT NOT NULL,
+    PRIMARY KEY (agent, name)
+) STRICT;
+CREATE INDEX bond_at ON bond (at_ms);
 ";
 
 #[cfg(test)]

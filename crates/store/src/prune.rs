@@ -5,7 +5,8 @@
 //!
 //! Nothing here weakens a limit. A rate's instant that passed days ago means nothing. Counters of a day are looked at on
 //! that day. A session that was idle for [`IDLE_DAYS`] begins anew, which its agent could have had at any time by
-//! naming another one. What a budget has spent or holds is never forgotten, nor is anything of the log, of calls or
+//! naming another one. An idempotency key that is older than the configuration says, and has seen three days go by, is
+//! forgotten; what its call became is not. What a budget has spent or holds is never forgotten, nor is anything of the log, of calls or
 //! of requests.
 
 use countersign_gate::ledger::LedgerFault;
@@ -33,14 +34,14 @@ impl Store {
     pub async fn prune(&self, now_ms: i64) -> Result<u32, LedgerFault> {
         for round in 0..ROUNDS_MAX {
             let mut due = false;
-            for step in steps(now_ms) {
+            for step in steps(now_ms, self.keys_kept_ms()) {
                 // Looked for without the lock that every writer waits for.
                 due = due || !self.scan(step.look).await?.is_empty();
             }
             if !due {
                 return Ok(round);
             }
-            self.submit(Prune { now_ms }).await?;
+            self.submit(Prune { now_ms, keys_kept_ms: self.keys_kept_ms() }).await?;
         }
         Ok(ROUNDS_MAX)
     }
@@ -48,6 +49,7 @@ impl Store {
 
 struct Prune {
     now_ms: i64,
+    keys_kept_ms: i64,
 }
 
 impl Operation for Prune {
@@ -56,7 +58,7 @@ impl Operation for Prune {
     fn needs(&self, _image: &Image, _needs: &mut Needs) {}
 
     fn apply(&self, _image: &Image) -> Result<((), Changes), LedgerFault> {
-        let statements = steps(self.now_ms).into_iter().map(|step| step.change).collect();
+        let statements = steps(self.now_ms, self.keys_kept_ms).into_iter().map(|step| step.change).collect();
         Ok(((), Changes { statements, ..Changes::default() }))
     }
 }
@@ -94,10 +96,11 @@ macro_rules! step {
 }
 
 /// In this order: a day is seen before anything is judged by it, and a session as it is now before it is taken for idle.
-fn steps(now_ms: i64) -> [Step; 9] {
+fn steps(now_ms: i64, keys_kept_ms: i64) -> [Step; 10] {
     let today = || vec![Value::from(day(now_ms))];
     let passed = || vec![Value::from(now_ms.saturating_mul(1_000))];
     let before = || vec![Value::from(day(now_ms).saturating_sub(IDLE_DAYS))];
+    let kept = || vec![Value::from(now_ms.saturating_sub(keys_kept_ms))];
     [
         step!("UPDATE age SET day = day + 1, seen = $1", "id", "age", "seen < $1", today()),
         step!(
@@ -113,6 +116,13 @@ fn steps(now_ms: i64) -> [Step; 9] {
             "rate",
             "due_us < $1 AND mark = due_us AND mark_day < (SELECT a.day - 2 FROM age a)",
             passed()
+        ),
+        step!(
+            "DELETE FROM bond",
+            "agent, name",
+            "bond",
+            "at_ms < $1 AND day < (SELECT a.day - 2 FROM age a)",
+            kept()
         ),
         step!(
             "UPDATE counter SET mark_day = (SELECT a.day FROM age a)",

@@ -14,12 +14,14 @@ use countersign_audit::{SigningKey, VerifierKey};
 use countersign_gate::{
     Entry,
     ledger::{
-        ANSWERED_MAX, ApprovalRecord, CallOutcome, CallRecord, CallState, Charge, Closing, HaltRecord,
-        HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, Parking, Standing, Wait,
+        ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Charge, Closing, HaltRecord,
+        HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, NotParked, Parking, Standing,
+        Wait,
     },
 };
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, Requester, Signature, ToolName,
+    AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, IdempotencyKey, Requester, Signature,
+    ToolName,
     budget::{Balance, BudgetAccount, HoldRequest},
     rate::Rate,
     settlement::Settlement,
@@ -28,7 +30,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     approval::{self, ApprovalRow, RequestKey},
-    budget,
+    bond, budget,
     call::{self, CallRow},
     halt,
     history::{Keeper, Kept, Opening},
@@ -65,6 +67,8 @@ pub struct Options {
     pub checkpoint: Option<PathBuf>,
     /// Files with signed checkpoints of the log that others keep; the log must contain what they state.
     pub witnesses: Vec<PathBuf>,
+    /// How long idempotency keys are kept at least.
+    pub keys_kept: Duration,
     /// What is taken for granted.
     pub opening: Opening,
     /// For tests: called between the durable steps of the writer.
@@ -84,6 +88,7 @@ impl Default for Options {
             postgres_ca: None,
             checkpoint: None,
             witnesses: Vec::new(),
+            keys_kept: Duration::from_secs(24 * 60 * 60),
             opening: Opening::Known,
             hook: None,
         }
@@ -100,6 +105,7 @@ impl std::fmt::Debug for Options {
             .field("readers", &self.readers)
             .field("checkpoint", &self.checkpoint)
             .field("witnesses", &self.witnesses)
+            .field("keys_kept", &self.keys_kept)
             .field("opening", &self.opening)
             .finish_non_exhaustive()
     }
@@ -215,6 +221,7 @@ struct Shared {
     /// `None` when it was opened to read, or is closed.
     queue: Mutex<Option<mpsc::Sender<Box<dyn Message>>>>,
     queue_timeout: Duration,
+    keys_kept: Duration,
     /// Kept by the writer when this process is the only one that writes.
     known: Arc<RwLock<Known>>,
     failing: Arc<AtomicBool>,
@@ -327,6 +334,7 @@ impl Store {
             reader: Reader::Sqlite(reader),
             queue: Mutex::new(None),
             queue_timeout: options.queue_timeout,
+            keys_kept: options.keys_kept,
             known: Arc::default(),
             failing: Arc::default(),
             alone: false,
@@ -399,6 +407,7 @@ impl Store {
             reader,
             queue: Mutex::new(Some(sender)),
             queue_timeout: options.queue_timeout,
+            keys_kept: options.keys_kept,
             known,
             failing,
             alone,
@@ -424,6 +433,11 @@ impl Store {
             // An error is the sender's end, which is what is waited for.
             drop(ended.await);
         }
+    }
+
+    /// How long idempotency keys are kept at least, in milliseconds.
+    pub(crate) fn keys_kept_ms(&self) -> i64 {
+        i64::try_from(self.shared.keys_kept.as_millis()).unwrap_or(i64::MAX)
     }
 
     /// Queues an operation and waits until it is durable.
@@ -627,8 +641,28 @@ impl Ledger for Store {
         self.submit(session::Record { entries: Encoded::all(&entries)? }).await
     }
 
-    async fn park(&self, parking: Parking) -> Result<ApprovalRecord, LedgerFault> {
-        self.submit(approval::Park::new(parking)?).await
+    async fn park(&self, parking: Parking) -> Result<ApprovalRecord, NotParked> {
+        self.submit(approval::Park::new(parking)?).await?
+    }
+
+    async fn bond(&self, agent: &AgentId, key: &IdempotencyKey) -> Result<Option<Bond>, LedgerFault> {
+        let rows = self.select(bond::select(&(agent.clone(), key.clone()))).await?;
+        Ok(rows.first().map(bond::read).transpose()?)
+    }
+
+    async fn bonds(&self, agent: &AgentId, limit: u32) -> Result<u64, LedgerFault> {
+        let rows = self.select(bond::count(agent, limit)).await?;
+        Ok(rows.first().map(|row| row.count(0)).transpose()?.unwrap_or_default())
+    }
+
+    async fn bind(
+        &self,
+        bond: Bond,
+        replaces: Option<&CallId>,
+        entries: Vec<Entry>,
+    ) -> Result<Option<Bond>, LedgerFault> {
+        let entries = Encoded::all(&entries)?;
+        self.submit(bond::Bind { bond, replaces: replaces.cloned(), entries }).await
     }
 
     async fn room(

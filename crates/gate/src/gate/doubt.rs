@@ -19,7 +19,7 @@ use crate::{
 /// Among how many of the newest calls a witness is looked for.
 const WITNESSES_MAX: u32 = 1_000;
 /// For how long a call whose doubt was settled as something that happened answers its equals, in milliseconds: an agent that
-/// never heard of it repeats it soon.
+/// never heard of it repeats it soon. Another idempotency key says that it is another call.
 const RETOLD_MS: i64 = 60 * 60 * 1_000;
 
 impl<L: Ledger> Gate<L> {
@@ -150,6 +150,10 @@ impl<L: Ledger> Gate<L> {
             Err(fault) => return Some(refused(call, granted, not_looked_up(&fault))),
         };
         if record.state == CallState::Done {
+            // An agent that gives another key means another call, and knows of the first or does not care.
+            if call.key.is_some() && call.key != record.call.key {
+                return None;
+            }
             return Some(match (&record.outcome, granted) {
                 (Some(outcome @ CallOutcome::Done { .. }), None) => {
                     answer_of(&record.call.id, record.approval.clone(), outcome.clone(), record.rows)
@@ -186,7 +190,8 @@ impl<L: Ledger> Gate<L> {
         let id = &equal.call.id;
         let message = format!("an equal call, `{id}`, was performed, and its answer may have been lost");
         let refusal = Refusal::new(Code::ResultRejected, message).help(
-            "do not repeat it; the effect has happened. If it is wanted once more, propose it in an hour",
+            "do not repeat it; the effect has happened. If it is wanted once more, propose it in an hour, or with an idempotency \
+             key of its own",
         );
         entries.push(Entry::refused(self.clock.now_ms(), call, &refusal));
         if let Err(fault) = self.record_refusal(granted, entries, &refusal).await {

@@ -75,6 +75,7 @@ impl<L: Ledger> Gate<L> {
             amount,
             if_history,
             approval: approval.clone(),
+            replaces: call.replaces.clone(),
             now_ms,
             entries,
         };
@@ -133,14 +134,22 @@ impl<L: Ledger> Gate<L> {
                 format!("call `{}` was performed, and its outcome could not be recorded: {fault}", stored.id),
             )
             .help("do not repeat it; ask a person to look at the calls in doubt");
-            return Round::Answer(Answer::Refused(Refused { call: Some(stored.id), approval, refusal }));
+            return Round::Answer(Answer::Refused(Refused {
+                call: Some(stored.id),
+                approval,
+                refusal,
+                repeated: false,
+            }));
         }
         if let Some(reach) = exceeded {
             return match self.parse_stored(tool, &stored) {
                 Ok((call, _)) => Round::Exceeded(call, reach),
-                Err(refusal) => {
-                    Round::Answer(Answer::Refused(Refused { call: Some(stored.id), approval, refusal }))
-                }
+                Err(refusal) => Round::Answer(Answer::Refused(Refused {
+                    call: Some(stored.id),
+                    approval,
+                    refusal,
+                    repeated: false,
+                })),
             };
         }
         Round::Answer(answer_of(&stored.id, approval, outcome, used.map_or(0, |(rows, _)| rows)))

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{
     Gate,
     refusal::{bad_id, beyond_tool, extent, halted, not_looked_up, refused},
+    repeat::Held,
     request::alike,
     room::NoRoom,
 };
@@ -39,12 +40,19 @@ pub(super) enum Round<A> {
 
 impl<L: Ledger> Gate<L> {
     pub(super) async fn propose<T: Tool>(&self, tool: &T, requester: Requester, raw: RawCall) -> Answer {
-        let (call, seen) = match self.parse(tool, &requester, raw.arguments) {
-            Ok(parsed) => parsed,
+        let (mut call, seen) = match self.parse(tool, &requester, raw.arguments) {
+            Ok((call, seen)) => (Call { key: raw.key, ..call }, seen),
             Err(refusal) => return self.reject(&requester, &raw.tool, refusal).await,
         };
         tracing::Span::current().record("gen_ai.tool.call.id", call.id.as_str());
-        let answer = self.drive(tool, call, &seen, None).await;
+        let answer = match self.held(tool, &call).await {
+            Held::Answer(answer) => answer,
+            Held::Free => self.drive(tool, call, &seen, None).await,
+            Held::Nothing { before, .. } => {
+                call.replaces = Some(before);
+                self.drive(tool, call, &seen, None).await
+            }
+        };
         tracing::Span::current().record("countersign.status", answer.status());
         answer
     }
@@ -67,6 +75,8 @@ impl<L: Ledger> Gate<L> {
             arguments: form.arguments,
             digest,
             reason: form.reason,
+            key: None,
+            replaces: None,
             parsed: form.parsed,
         };
         Ok((call, form.observed))
@@ -78,7 +88,8 @@ impl<L: Ledger> Gate<L> {
         stored: &StoredCall,
     ) -> Result<(Call<T::Args>, Observed), Refusal> {
         let (call, seen) = self.parse(tool, &stored.requester, stored.arguments.clone())?;
-        Ok((Call { id: stored.id.clone(), reason: stored.reason.clone(), ..call }, seen))
+        let (id, reason, key) = (stored.id.clone(), stored.reason.clone(), stored.key.clone());
+        Ok((Call { id, reason, key, ..call }, seen))
     }
 
     /// Takes a parsed call to its answer: facts, decision, and then refusal, request or effect.
@@ -102,7 +113,7 @@ impl<L: Ledger> Gate<L> {
                         Ok(id) => id,
                         Err(why) => return refused(&same, None, bad_id(&why)),
                     };
-                    call = Call { id, ..same };
+                    call = Call { replaces: Some(same.id), id, ..same };
                     exceeded = Some(reach);
                     granted = None;
                     proposed = true;
@@ -145,9 +156,10 @@ impl<L: Ledger> Gate<L> {
         }
         if granted.is_none()
             && exceeded.is_none()
-            && let Some(answer) = self.known(&standing, &call.requester, policies.bundle(), now_ms).await
+            && let Some(record) = &standing.request
+            && let Some(answer) = self.known(record, &call, policies.bundle(), now_ms).await
         {
-            return Round::Answer(answer);
+            return Round::Answer(self.joined(&call, record, answer).await);
         }
         if granted.is_none()
             && standing.refusals

@@ -5,12 +5,12 @@ use countersign_rules::{
     Facts, Reach, Refusal, Requester, ToolSpec,
 };
 
-use super::Gate;
+use super::{Gate, repeat::lasts};
 use crate::{
     answer::{Answer, Done, Pending, Refused},
     clock::{BadId, call_id},
     entry::Entry,
-    ledger::{ApprovalRecord, CallOutcome, HaltRecord, Ledger, LedgerFault, NotIssued},
+    ledger::{ApprovalRecord, Bond, CallOutcome, HaltRecord, Ledger, LedgerFault, NotIssued},
 };
 
 impl<L: Ledger> Gate<L> {
@@ -29,7 +29,12 @@ impl<L: Ledger> Gate<L> {
         let id = match call_id(now_ms, &*self.entropy) {
             Ok(id) => id,
             Err(why) => {
-                return Answer::Refused(Refused { call: None, approval: None, refusal: bad_id(&why) });
+                return Answer::Refused(Refused {
+                    call: None,
+                    approval: None,
+                    refusal: bad_id(&why),
+                    repeated: false,
+                });
             }
         };
         let entry = Entry::call_rejected(now_ms, requester, &id, tool, &refusal);
@@ -37,7 +42,7 @@ impl<L: Ledger> Gate<L> {
             Ok(()) => refusal,
             Err(fault) => unavailable(&fault),
         };
-        Answer::Refused(Refused { call: Some(id), approval: None, refusal })
+        Answer::Refused(Refused { call: Some(id), approval: None, refusal, repeated: false })
     }
 
     pub(super) async fn deny<A>(
@@ -76,6 +81,18 @@ impl<L: Ledger> Gate<L> {
         entries: Vec<Entry>,
         refusal: Refusal,
     ) -> Answer {
+        if granted.is_none()
+            && lasts(refusal.code)
+            && let Some(mut bond) = Bond::of(&call.stored(), None, self.clock.now_ms())
+        {
+            bond.refusal = Some(refusal.clone());
+            return match self.ledger.bind(bond, call.replaces.as_ref(), entries).await {
+                Ok(None) => refused(call, granted, refusal),
+                // Boxed: an answer may be a refusal, and so comes back to here, once.
+                Ok(Some(taken)) => Box::pin(self.told_at_last(call, &taken)).await,
+                Err(fault) => refused(call, granted, unavailable(&fault)),
+            };
+        }
         match self.record_refusal(granted, entries, &refusal).await {
             Ok(()) => refused(call, granted, refusal),
             // What was granted stays granted, and may be performed by who tries next.
@@ -127,6 +144,7 @@ impl<L: Ledger> Gate<L> {
                         .help("fetch the request to see what became of it"),
                 );
             }
+            NotIssued::KeyTaken(taken) => return Box::pin(self.told_at_last(call, &taken)).await,
             NotIssued::HistoryMoved => Refusal::new(Code::Internal, "the history moved"),
             NotIssued::Fault(fault) if granted.is_some() => {
                 return refused(call, granted, not_looked_up(&fault));
@@ -254,7 +272,7 @@ pub(super) fn answer_of(
 ) -> Answer {
     let refusal = match outcome {
         CallOutcome::Done { reply } => {
-            return Answer::Done(Done { call: call.clone(), approval, reply, rows });
+            return Answer::Done(Done { call: call.clone(), approval, reply, rows, repeated: false });
         }
         CallOutcome::Failed { code, message, .. } => {
             Refusal::new(code, message).help("nothing was changed and nothing was charged")
@@ -270,7 +288,7 @@ pub(super) fn answer_of(
             refusal
         }
     };
-    Answer::Refused(Refused { call: Some(call.clone()), approval, refusal })
+    Answer::Refused(Refused { call: Some(call.clone()), approval, refusal, repeated: false })
 }
 
 pub(super) fn pending(record: &ApprovalRecord) -> Answer {
@@ -282,15 +300,16 @@ pub(super) fn pending(record: &ApprovalRecord) -> Answer {
         of: request.of.clone(),
         reach: request.reach.clone(),
         expires_ms: request.expires_ms,
+        repeated: false,
     })
 }
 
 pub(super) fn refused<A>(call: &Call<A>, granted: Option<&ApprovalRecord>, refusal: Refusal) -> Answer {
     let approval = granted.map(|record| record.request.id.clone());
-    Answer::Refused(Refused { call: Some(call.id.clone()), approval, refusal })
+    Answer::Refused(Refused { call: Some(call.id.clone()), approval, refusal, repeated: false })
 }
 
 pub(super) fn refused_request(record: &ApprovalRecord, refusal: Refusal) -> Answer {
     let (call, approval) = (record.request.call.id.clone(), record.request.id.clone());
-    Answer::Refused(Refused { call: Some(call), approval: Some(approval), refusal })
+    Answer::Refused(Refused { call: Some(call), approval: Some(approval), refusal, repeated: false })
 }

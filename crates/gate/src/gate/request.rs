@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalRequest, ApprovalState, Ask, BundleDigest, Call, Code, DecisionId, Facts,
-    GroupName, PersonId, Refusal, Requester, Signature,
+    GroupName, PersonId, Refusal, Signature,
     approval::{Alike, AnswerRefusal},
 };
 
@@ -19,7 +19,7 @@ use crate::{
     answer::{Answer, Refused},
     clock::approval_id,
     entry::Entry,
-    ledger::{ApprovalRecord, CallRecord, Ledger, LedgerFault, NotAnswered, Parking, Standing},
+    ledger::{ApprovalRecord, CallRecord, Ledger, LedgerFault, NotAnswered, NotParked, Parking},
     tool::{Evidence, Tool},
 };
 
@@ -61,21 +61,24 @@ impl<L: Ledger> Gate<L> {
             before,
         };
         entries.push(Entry::asked(&request));
-        match self.ledger.park(Parking { request, evidence, effect: facts.effect, entries }).await {
+        let replaces = call.replaces.clone();
+        match self.ledger.park(Parking { request, replaces, evidence, effect: facts.effect, entries }).await {
+            // Another one was open meanwhile.
+            Ok(record) if record.request.call.id != call.id && call.key.is_some() => pending(&record).again(),
             Ok(record) => pending(&record),
-            Err(fault) => refused(call, None, unavailable(&fault)),
+            Err(NotParked::KeyTaken(taken)) => self.told_at_last(call, &taken).await,
+            Err(NotParked::Fault(fault)) => refused(call, None, unavailable(&fault)),
         }
     }
 
     /// An answer that is known already: a retry of the same call finds the same request.
-    pub(super) async fn known(
+    pub(super) async fn known<A>(
         &self,
-        standing: &Standing,
-        requester: &Requester,
+        record: &ApprovalRecord,
+        call: &Call<A>,
         bundle: &BundleDigest,
         now_ms: i64,
     ) -> Option<Answer> {
-        let record = standing.request.as_ref()?;
         let overdue = record.request.expires_ms <= now_ms;
         match record.state {
             ApprovalState::Waiting if overdue => {
@@ -101,17 +104,31 @@ impl<L: Ledger> Gate<L> {
             | ApprovalState::Blocked => {
                 // What came of another connection's call is news for a retry, and not for a call that happens
                 // to be equal long after.
-                let elsewhere = record.request.call.requester.session != requester.session;
+                let elsewhere = record.request.call.requester.session != call.requester.session;
                 // What may have been performed answers every retry, as long as people could have been asked: an answer
                 // that was lost on the way, or given to one of many retries, must not make the effect happen twice.
-                let performed = matches!(record.state, ApprovalState::Done | ApprovalState::InDoubt);
-                let again = performed && !overdue;
-                if (record.delivered && !again) || (elsewhere && overdue) {
+                let again = match record.state {
+                    // An agent that has heard of it and gives a key that this one does not have means another call.
+                    ApprovalState::Done if record.delivered && call.key.is_some() => false,
+                    ApprovalState::Done | ApprovalState::InDoubt => {
+                        // It was open until then, had it not been performed.
+                        record.request.expires_ms.max(self.grant_expires_ms(record)) > now_ms
+                    }
+                    ApprovalState::Waiting
+                    | ApprovalState::Approved
+                    | ApprovalState::Executing
+                    | ApprovalState::Refused
+                    | ApprovalState::Expired
+                    | ApprovalState::Superseded
+                    | ApprovalState::Failed
+                    | ApprovalState::Blocked => false,
+                };
+                if !again && (record.delivered || (elsewhere && overdue)) {
                     return None;
                 }
                 let answer = self.settled(record).await;
                 if record.delivered {
-                    return Some(answer);
+                    return Some(answer.again());
                 }
                 self.delivered(record).await;
                 Some(answer)
@@ -271,7 +288,12 @@ impl<L: Ledger> Gate<L> {
     pub async fn fetch(&self, agent: &AgentId, approval: &ApprovalId) -> Answer {
         let not_found = || {
             let refusal = Refusal::new(Code::NotFound, format!("no request `{approval}` of this agent"));
-            Answer::Refused(Refused { call: None, approval: Some(approval.clone()), refusal })
+            Answer::Refused(Refused {
+                call: None,
+                approval: Some(approval.clone()),
+                refusal,
+                repeated: false,
+            })
         };
         let record = match self.ledger.approval(approval).await {
             Ok(Some(record)) if record.request.call.requester.agent == *agent => record,
@@ -281,6 +303,7 @@ impl<L: Ledger> Gate<L> {
                     call: None,
                     approval: Some(approval.clone()),
                     refusal: not_looked_up(&fault),
+                    repeated: false,
                 });
             }
         };
@@ -303,7 +326,7 @@ impl<L: Ledger> Gate<L> {
     }
 
     /// Notes that the agent was told. Where that cannot be noted it is told again, which harms nobody.
-    async fn delivered(&self, record: &ApprovalRecord) {
+    pub(super) async fn delivered(&self, record: &ApprovalRecord) {
         if let Err(fault) = self.ledger.deliver(&record.request.id).await {
             tracing::warn!(%fault, approval = %record.request.id, "that an answer was fetched could not be noted");
         }

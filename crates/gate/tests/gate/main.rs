@@ -10,5 +10,6 @@
 
 mod path;
 mod recall;
+mod repeat;
 mod simulation;
 mod world;

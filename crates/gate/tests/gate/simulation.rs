@@ -27,7 +27,8 @@ async fn no_failure_and_no_kill_breaks_an_invariant() {
     }
     // The simulation is worth something only when it gets everywhere.
     let statuses = ["done", "pending", "failed", "in_doubt", "budget_exhausted", "not_asked", "superseded"];
-    for status in statuses.into_iter().chain(["recalled_happened", "recalled_never", "fenced_late"]) {
+    let others = ["recalled_happened", "recalled_never", "fenced_late", "repeated", "first"];
+    for status in statuses.into_iter().chain(others) {
         assert!(reached.contains_key(status), "{status} was never reached: {reached:?}");
     }
 }
@@ -61,7 +62,17 @@ async fn run(seed: u64) -> BTreeMap<&'static str, u64> {
         world.system.trouble.lock().unwrap().extend(trouble);
         let session = format!("s{}", chance.next() % 3);
         let asked = world.logged("asked");
-        let answer = world.call_as("bot", &session, tool, from, from + rows).await;
+        let answer = if chance.next().is_multiple_of(2) {
+            // Few keys, each for one call, so that they are repeated across every fault and kill; now and then for another.
+            let key = chance.next() % 6;
+            let tool = if key < 3 { &world.note } else { &world.update };
+            let from = if chance.next().is_multiple_of(9) { 50 } else { key * 7 };
+            let answer = world.keyed(&session, &format!("k{key}"), tool, from, from + 2).await;
+            *reached.entry(if repeated(&answer) { "repeated" } else { "first" }).or_default() += 1;
+            answer
+        } else {
+            world.call_as("bot", &session, tool, from, from + rows).await
+        };
         *reached.entry(answer.status()).or_default() += 1;
         if world.logged("asked") > asked {
             room_was_left(&world, seed).await;
@@ -125,6 +136,14 @@ async fn run(seed: u64) -> BTreeMap<&'static str, u64> {
     reached
 }
 
+fn repeated(answer: &Answer) -> bool {
+    match answer {
+        Answer::Done(done) => done.repeated,
+        Answer::Pending(pending) => pending.repeated,
+        Answer::Refused(refused) => refused.repeated,
+    }
+}
+
 fn finish_late(world: &World, reached: &mut BTreeMap<&'static str, u64>) {
     let (late, done) = (world.system.late(), world.system.finish_late());
     *reached.entry("fenced_late").or_default() += (late - done) as u64;
@@ -152,6 +171,13 @@ async fn check(world: &World, seed: u64) {
     let distinct: BTreeSet<&str> = effects.iter().map(String::as_str).collect();
     assert_eq!(effects.len(), distinct.len(), "seed {seed}: an effect was repeated");
     assert!(distinct.is_subset(&intents), "seed {seed}: an effect without an intent");
+    let mut keys = BTreeSet::new();
+    for record in world.ledger.calls(None, 10_000).await.unwrap() {
+        let Some(key) = record.call.key.filter(|_| distinct.contains(record.call.id.as_str())) else {
+            continue;
+        };
+        assert!(keys.insert(key.clone()), "seed {seed}: key {key} had two effects");
+    }
     for (_, balance) in balances {
         assert!(balance.used() <= LIMIT, "seed {seed}: {balance:?} is beyond {LIMIT}");
     }

@@ -12,9 +12,9 @@ use countersign_gate::{
     simulation::{SimClock, SimLedger, ports},
 };
 use countersign_rules::{
-    AgentId, AgentSpec, Arguments, CallId, DeclaredEffect, Effect, GroupName, Money, PersonId, Policies,
-    PolicySource, RawCall, Reach, Refusal, Requester, SessionId, SystemName, SystemSpec, TeamName, ToolName,
-    ToolSpec, ToolVersion,
+    AgentId, AgentSpec, Arguments, CallId, DeclaredEffect, Effect, GroupName, IdempotencyKey, Money,
+    PersonId, Policies, PolicySource, RawCall, Reach, Refusal, Requester, SessionId, SystemName, SystemSpec,
+    TeamName, ToolName, ToolSpec, ToolVersion,
     budget::{Budget, BudgetScope, BudgetWindow, Unit},
     rate::Rate,
 };
@@ -368,7 +368,7 @@ impl World {
         let update = RowTool::with("update", "v1", DeclaredEffect::Write, &system, rates);
         let delete = tool("delete", DeclaredEffect::Destructive);
         let policies = policies(POLICIES, &[&read, &note, &update, &delete]);
-        let settings = Settings { budgets, grant_ms: 900_000, open_requests_max: 100 };
+        let settings = Settings { budgets, grant_ms: 900_000, open_requests_max: 100, keys_max: 20 };
         let gate = Gate::new(Arc::clone(&ledger), Arc::clone(&clock) as _, entropy, policies, settings);
         Self { gate, ledger, clock, system, read, note, update, delete }
     }
@@ -386,8 +386,35 @@ impl World {
         from: u64,
         to: u64,
     ) -> Answer {
-        let raw =
-            RawCall { tool: tool.spec().name.to_string(), arguments: json!({ "from": from, "to": to }) };
+        self.call_with(agent, session, None, tool, from, to).await
+    }
+
+    /// Proposes a call under an idempotency key, in a session of that name.
+    pub(crate) async fn keyed(
+        &self,
+        session: &str,
+        key: &str,
+        tool: &Arc<RowTool>,
+        from: u64,
+        to: u64,
+    ) -> Answer {
+        self.call_with("bot", session, Some(key), tool, from, to).await
+    }
+
+    pub(crate) async fn call_with(
+        &self,
+        agent: &str,
+        session: &str,
+        key: Option<&str>,
+        tool: &Arc<RowTool>,
+        from: u64,
+        to: u64,
+    ) -> Answer {
+        let raw = RawCall {
+            tool: tool.spec().name.to_string(),
+            arguments: json!({ "from": from, "to": to }),
+            key: key.map(|key| IdempotencyKey::parse(key).unwrap()),
+        };
         self.gate.submit(tool, &requester(agent, session), raw).await
     }
 

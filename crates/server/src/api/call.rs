@@ -17,10 +17,11 @@ use super::{
     Api, Problem, ProblemBody,
     page::{after, cut, page_size},
     problem,
-    request::{AsAgent, AsAnybody, AsOperator, Nameable as _, Named, Strict},
+    request::{AsAgent, AsAnybody, AsOperator, Key, Nameable as _, Named, Strict},
 };
 use crate::{
     answer::{answer_json, timestamp},
+    app::Scopes,
     auth::Principal,
     undo::Undo,
 };
@@ -84,15 +85,21 @@ pub(crate) struct AnswerBody {
     policies: Option<Vec<String>>,
     /// Otherwise: when trying again makes sense, in milliseconds from now.
     retry_after_ms: Option<u64>,
+    /// `true` where this was said of an earlier call, which this one repeats: nothing was done for the repeat. Not there
+    /// otherwise.
+    repeated: Option<bool>,
 }
 
 /// Proposes a call.
 #[utoipa::path(
     post, path = "/v1/calls", tag = "calls", operation_id = "propose_call",
+    params(("Idempotency-Key" = Option<String>, Header, description = "A key of 1 to 255 visible ASCII characters, quoted or bare, \
+            under which the same call has the same answer, however often it is sent")),
     request_body = Proposal,
     responses(
         (status = 200, description = "Performed", body = AnswerBody),
         (status = 202, description = "People are asked; nothing was done yet", body = AnswerBody),
+        (status = 422, description = "Among others: the idempotency key was used for another call (`R021`)", body = AnswerBody),
         (status = "4XX", description = "Not performed; `status` and `code` say why", body = AnswerBody),
         (status = "5XX", description = "Not performed, or not known; `status` and `code` say which", body = AnswerBody),
         (status = 400, description = "The request is malformed", body = ProblemBody, content_type = "application/problem+json"),
@@ -103,11 +110,12 @@ pub(crate) struct AnswerBody {
 pub(crate) async fn propose(
     State(api): State<Api>,
     AsAgent(who): AsAgent,
+    Key(key): Key,
     Strict(proposal): Strict<Proposal>,
 ) -> Result<Response, Problem> {
     let app = &api.app;
     let requester = app.requester(&who, proposal.session.as_deref(), "rest", None).await?;
-    let answer = app.call(&who, &requester, &proposal.tool, proposal.arguments).await;
+    let answer = app.call(&who, &requester, &proposal.tool, proposal.arguments, key).await;
     let answer = match (answer, proposal.wait_ms) {
         (Answer::Pending(pending), Some(wait_ms)) => {
             let wait = std::time::Duration::from_millis(wait_ms).min(app.config().server.wait);
@@ -164,6 +172,8 @@ pub(crate) struct CallBody {
     decision: String,
     /// The request it spent.
     approval: Option<String>,
+    /// The idempotency key that its agent gave it.
+    idempotency_key: Option<String>,
     /// Rows touched or returned.
     rows: u64,
     /// When it was issued (RFC 3339).
@@ -191,6 +201,7 @@ impl CallBody {
             outcome,
             decision: record.decision.to_string(),
             approval: record.approval.map(|approval| approval.to_string()),
+            idempotency_key: record.call.key.map(|key| key.to_string()),
             rows: record.rows,
             issued_at: timestamp(record.issued_ms),
             closed_at: record.closed_ms.and_then(timestamp),
@@ -242,7 +253,8 @@ pub(crate) struct CallsQuery {
     after: Option<String>,
 }
 
-/// Issued calls, newest first. For people.
+/// Issued calls, newest first, without their results. People see every one; agents their own, of the tools that their
+/// credential reaches. A call that waits for people is a request until they have granted it.
 #[utoipa::path(
     get, path = "/v1/calls", tag = "calls", operation_id = "list_calls",
     params(CallsQuery),
@@ -251,7 +263,7 @@ pub(crate) struct CallsQuery {
 )]
 pub(crate) async fn list(
     State(api): State<Api>,
-    super::request::AsPerson(_person): super::request::AsPerson,
+    AsAnybody(who): AsAnybody,
     super::Query(query): super::Query<CallsQuery>,
 ) -> Result<Json<CallsBody>, Problem> {
     use countersign_gate::ledger::CallState;
@@ -266,7 +278,18 @@ pub(crate) async fn list(
                 .help("write one of `open`, `done`, `failed`, `in_doubt`"));
         }
     };
-    let filter = CallFilter { state, after: query.after.as_deref().map(after).transpose()? };
+    let (agent, tools) = match who {
+        Principal::Person(_) => (None, None),
+        Principal::Agent(identity) => {
+            let tools = match identity.scopes {
+                Scopes::All => None,
+                Scopes::Tools(tools) => Some(tools),
+            };
+            (Some(identity.agent), tools)
+        }
+    };
+    let after = query.after.as_deref().map(after).transpose()?;
+    let filter = CallFilter { state, agent, tools, after };
     let page = page_size(query.limit);
     let mut records = api.app.store().list_calls(&filter, page.saturating_add(1)).await?;
     let more = cut(&mut records, page);
@@ -350,7 +373,10 @@ pub(crate) struct Undoing {
 /// same request gives the result.
 #[utoipa::path(
     post, path = "/v1/calls/{id}/undo", tag = "calls", operation_id = "undo_call",
-    params(("id" = String, Path, description = "The call to undo")),
+    params(
+        ("id" = String, Path, description = "The call to undo"),
+        ("Idempotency-Key" = Option<String>, Header, description = "As of `POST /v1/calls`; the keys of people who undo are shared"),
+    ),
     request_body = Undoing,
     responses(
         (status = 200, description = "Undone", body = AnswerBody),
@@ -367,6 +393,7 @@ pub(crate) async fn undo(
     State(api): State<Api>,
     AsAnybody(who): AsAnybody,
     Named(id): Named<CallId>,
+    Key(key): Key,
     Strict(undoing): Strict<Undoing>,
 ) -> Result<Response, Problem> {
     let wait = std::time::Duration::from_millis(undoing.wait_ms.unwrap_or(0));
@@ -376,6 +403,7 @@ pub(crate) async fn undo(
         rewritten: undoing.rewritten,
         reason: undoing.reason,
         session: undoing.session,
+        key,
         wait: wait.min(api.app.config().server.wait),
     };
     Ok(respond(&api.app.undo(who, undo).await?))

@@ -118,7 +118,7 @@ pub(crate) const fn status_of(code: Code) -> StatusCode {
         Code::UnknownTool | Code::NotFound => StatusCode::NOT_FOUND,
         Code::ApprovalSuperseded | Code::ReachExceeded => StatusCode::CONFLICT,
         Code::ApprovalExpired => StatusCode::GONE,
-        Code::InvalidArguments | Code::StatementRefused | Code::ReachUnmeasurable => {
+        Code::InvalidArguments | Code::StatementRefused | Code::ReachUnmeasurable | Code::KeyReused => {
             StatusCode::UNPROCESSABLE_ENTITY
         }
         Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,

@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
 };
 use countersign_audit::from_slice_strict;
-use countersign_rules::{ApprovalId, CallId, Code, Refusal};
+use countersign_rules::{ApprovalId, CallId, Code, IdempotencyKey, Refusal};
 use serde::de::DeserializeOwned;
 
 use super::{Api, Problem};
@@ -48,6 +48,45 @@ impl<T: DeserializeOwned> FromRequest<Api> for Strict<T> {
         let value =
             from_slice_strict(&bytes).map_err(|why| Problem::new(Code::Malformed, why.to_string()))?;
         serde_json::from_value(value).map(Self).map_err(|why| Problem::new(Code::Malformed, why.to_string()))
+    }
+}
+
+/// The header by which a client names a call that it may repeat (draft-ietf-httpapi-idempotency-key-header).
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The idempotency key of a request, where it has one.
+pub(crate) struct Key(pub(crate) Option<IdempotencyKey>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Key {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let mut given = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
+        let Some(value) = given.next() else { return Ok(Self(None)) };
+        let bad = |why: &str| {
+            Problem::new(Code::Malformed, format!("the header `Idempotency-Key`: {why}"))
+                .help("send one key of 1 to 255 visible ASCII characters, as a quoted string or as it is")
+        };
+        if given.next().is_some() {
+            return Err(bad("it stands there more than once"));
+        }
+        let text = value.to_str().ok().and_then(unquoted).ok_or_else(|| bad("it is no string"))?;
+        IdempotencyKey::parse(&text).map(|key| Self(Some(key))).map_err(|why| bad(&why.to_string()))
+    }
+}
+
+/// A string of structured fields (RFC 9651) without its quotes; what has none stands for itself, as many clients send it.
+fn unquoted(text: &str) -> Option<String> {
+    let text = text.trim_matches([' ', '\t']);
+    let Some(quoted) = text.strip_prefix('"') else { return Some(text.to_owned()) };
+    let mut plain = String::with_capacity(quoted.len());
+    let mut rest = quoted.chars();
+    loop {
+        match rest.next()? {
+            '"' => return rest.next().is_none().then_some(plain),
+            '\\' => plain.push(rest.next().filter(|escaped| matches!(escaped, '"' | '\\'))?),
+            other => plain.push(other),
+        }
     }
 }
 
@@ -169,4 +208,26 @@ pub(crate) fn challenge_value(resource_metadata: Option<&str>) -> HeaderValue {
                 .unwrap_or_else(|_| plain.clone())
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_quoted_or_bare() {
+        for (header, key) in [
+            ("\"8e03978e-40d5\"", "8e03978e-40d5"),
+            ("8e03978e-40d5", "8e03978e-40d5"),
+            (" \"a\"\t", "a"),
+            (r#""say \"a\\b\"""#, r#"say "a\b""#),
+            (r#"a"b"#, r#"a"b"#),
+            ("", ""),
+        ] {
+            assert_eq!(unquoted(header).as_deref(), Some(key), "{header}");
+        }
+        for bad in [r#"""#, r#""a"#, r#""a"b"#, r#""a"; p=1"#, r#""a\n""#, r#""a\"#, r#""a", "b""#] {
+            assert_eq!(unquoted(bad), None, "{bad}");
+        }
+    }
 }

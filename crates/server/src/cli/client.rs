@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use countersign_rules::{Code, Refusal};
+use countersign_rules::{Code, IdempotencyKey, Refusal};
 use reqwest::{Method, StatusCode, header::CONTENT_TYPE};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
@@ -160,11 +160,26 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Reply, Failure> {
+        self.reply_under(method, path, body, None).await
+    }
+
+    /// The same under an idempotency key.
+    pub(super) async fn reply_under(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Reply, Failure> {
         let base = self.server.as_str().trim_end_matches('/');
         let url: Url = format!("{base}{path}").parse()?;
         let mut request = self.http.request(method, url).bearer_auth(self.key.expose_secret());
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        }
+        if let Some(key) = key {
+            let key = key.as_str().replace('\\', "\\\\").replace('"', "\\\"");
+            request = request.header("Idempotency-Key", format!("\"{key}\""));
         }
         let answer = request.send().await.map_err(|why| {
             anyhow::Error::new(why.without_url()).context(format!("no server answers at `{}`", self.server))

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 
 use countersign_audit::from_slice_strict;
-use countersign_rules::call::REASON_FIELD;
+use countersign_rules::{IdempotencyKey, call::REASON_FIELD};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -21,7 +21,8 @@ const ARGUMENTS_BYTES_MAX: u64 = 1024 * 1024;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The key must be an agent's. When people are asked, the answer is `pending`: wait longer with \
-                  --wait-ms, or ask what became of it with --result REQUEST."
+                  --wait-ms, or ask what became of it with --result REQUEST. A script that may be run again after it was \
+                  cut off gives each call an --idempotency-key and repeats it with the same one."
 )]
 pub(super) struct Propose {
     /// The tool
@@ -36,11 +37,14 @@ pub(super) struct Propose {
     /// A name for the session; limits and history attach to it
     #[arg(long)]
     session: Option<String>,
+    /// A key of your own, such as a random UUID: the same call under the same key has the same answer, and is performed once
+    #[arg(long, value_name = "KEY", value_parser = IdempotencyKey::parse)]
+    idempotency_key: Option<IdempotencyKey>,
     /// How long to wait for people, in milliseconds
     #[arg(long, default_value_t = 0)]
     wait_ms: u64,
     /// Fetch the result of this request instead of proposing a call
-    #[arg(long, value_name = "REQUEST", conflicts_with_all = ["tool", "reason", "session"])]
+    #[arg(long, value_name = "REQUEST", conflicts_with_all = ["tool", "reason", "session", "idempotency_key"])]
     result: Option<String>,
     #[command(flatten)]
     connect: Connect,
@@ -54,7 +58,10 @@ impl Propose {
                 let path = format!("/v1/approvals/{}/result?wait_ms={}", segment(approval), self.wait_ms);
                 client.reply(Method::GET, &path, None).await?
             }
-            None => client.reply(Method::POST, "/v1/calls", Some(&self.body()?)).await?,
+            None => {
+                let (body, key) = (self.body()?, self.idempotency_key.as_ref());
+                client.reply_under(Method::POST, "/v1/calls", Some(&body), key).await?
+            }
         };
         out.value(&reply.body);
         match reply.status {

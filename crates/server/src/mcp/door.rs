@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use countersign_gate::Answer;
-use countersign_rules::{ApprovalId, Code, Refusal, Requester, ToolName, ToolVersion};
+use countersign_rules::{ApprovalId, Code, IdempotencyKey, Refusal, Requester, ToolName, ToolVersion};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
@@ -319,12 +319,13 @@ impl Door {
             let answer = self.app.fetch(&self.who, &round.approval).await;
             return self.hold(&request, answer, round.rounds, &context, arrived).await;
         }
+        let key = key(&context)?;
         let requester = match self.requester(&context).await {
             Ok(requester) => requester,
             Err(refusal) => return Ok(outcome::refused(refusal, self.settings.refusals).into()),
         };
         let arguments = Value::Object(request.arguments.clone().unwrap_or_default());
-        let answer = self.app.call(&self.who, &requester, &request.name, arguments).await;
+        let answer = self.app.call(&self.who, &requester, &request.name, arguments, key).await;
         if let Some(error) = outcome::unknown_tool(&answer) {
             return Err(error);
         }
@@ -352,6 +353,20 @@ fn is_modern(context: &RequestContext<RoleServer>) -> bool {
 /// capability for that, and not every client of 2026-07-28 does it.
 fn goes_through_rounds(context: &RequestContext<RoleServer>) -> bool {
     context.meta.get(super::ROUNDS_META).and_then(Value::as_bool) == Some(true)
+}
+
+/// The idempotency key of a call. One that cannot be read is an error: its client relies on it.
+fn key(context: &RequestContext<RoleServer>) -> Result<Option<IdempotencyKey>, ErrorData> {
+    let bad = |why: String| {
+        ErrorData::invalid_params(format!("`{}` in `_meta`: {why}", super::IDEMPOTENCY_META), None)
+    };
+    match context.meta.get(super::IDEMPOTENCY_META) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => {
+            IdempotencyKey::parse(text).map(Some).map_err(|why| bad(why.to_string()))
+        }
+        Some(_) => Err(bad("it must be a string".into())),
+    }
 }
 
 /// The session that a request on a shared connection names for itself.

@@ -71,6 +71,9 @@ pub const SESSION_META: &str = "countersign/session";
 /// that waits for people; see [`waiting`].
 pub const ROUNDS_META: &str = "countersign/rounds";
 
+/// The key of `_meta` that names a call which its client may repeat; see [`countersign_rules::IdempotencyKey`].
+pub const IDEMPOTENCY_META: &str = "countersign/idempotency-key";
+
 /// How the front door behaves.
 #[derive(Debug, Clone)]
 pub struct Settings {

@@ -21,6 +21,9 @@ pub(super) fn result(answer: &Answer, refusals: Refusals) -> CallToolResult {
             if let Some(approval) = &done.approval {
                 meta.insert("countersign/approval".into(), json!(approval));
             }
+            if done.repeated {
+                meta.insert("countersign/repeated".into(), json!(true));
+            }
             performed(&done.reply).with_meta(Some(MetaObject::from(meta)))
         }
         Answer::Pending(pending) => CallToolResult::structured(waiting(answer, pending)),
@@ -33,7 +36,10 @@ pub(super) fn result(answer: &Answer, refusals: Refusals) -> CallToolResult {
 
 /// A refusal that no call led to.
 pub(super) fn refused(refusal: Refusal, refusals: Refusals) -> CallToolResult {
-    result(&Answer::Refused(countersign_gate::Refused { call: None, approval: None, refusal }), refusals)
+    result(
+        &Answer::Refused(countersign_gate::Refused { call: None, approval: None, refusal, repeated: false }),
+        refusals,
+    )
 }
 
 /// A tool that does not exist for this agent is an error of the protocol, with the recorded refusal as data.
@@ -128,6 +134,7 @@ mod tests {
             }],
             reach: None,
             expires_ms: 1_767_225_600_000,
+            repeated: false,
         }
     }
 
@@ -145,7 +152,7 @@ mod tests {
     #[test]
     fn a_refusal_is_an_error_that_the_agent_reads() {
         let refusal = Refusal::new(Code::DeniedByPolicy, "forbidden").help("do not");
-        let answer = Answer::Refused(Refused { call: None, approval: None, refusal });
+        let answer = Answer::Refused(Refused { call: None, approval: None, refusal, repeated: false });
         let error = result(&answer, Refusals::Error);
         assert_eq!(error.is_error, Some(true));
         assert_eq!(error.structured_content.as_ref().unwrap()["code"], "R004");
@@ -157,13 +164,23 @@ mod tests {
     #[test]
     fn a_reply_is_given_as_it_is_and_an_upstream_s_content_as_content() {
         let done = |reply| {
-            let done = Done { call: CallId::parse("call-1").unwrap(), approval: None, reply, rows: 1 };
+            let done = Done {
+                call: CallId::parse("call-1").unwrap(),
+                approval: None,
+                reply,
+                rows: 1,
+                repeated: true,
+            };
             result(&Answer::Done(done), Refusals::Text)
         };
         let rows = done(json!({ "rows": [1] }));
         assert_eq!(rows.structured_content, Some(json!({ "rows": [1] })));
         assert_eq!(rows.content[0].as_text().unwrap().text, r#"{"rows":[1]}"#);
-        assert_eq!(rows.meta.unwrap()["countersign/call"], "call-1");
+        let meta = rows.meta.unwrap();
+        assert_eq!(
+            (&meta["countersign/call"], &meta["countersign/repeated"]),
+            (&json!("call-1"), &json!(true))
+        );
         let image =
             done(json!({ "content": [{ "type": "image", "data": "AA==", "mimeType": "image/png" }] }));
         assert!(image.content[0].as_image().is_some());
@@ -181,6 +198,7 @@ mod tests {
             call: None,
             approval: None,
             refusal: Refusal::new(Code::UnknownTool, "no tool `x`"),
+            repeated: false,
         });
         let error = unknown_tool(&answer).unwrap();
         assert_eq!(error.code.0, -32602);

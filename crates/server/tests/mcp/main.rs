@@ -18,6 +18,8 @@ mod program;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod repeat;
+#[cfg(test)]
 mod sessions;
 #[cfg(test)]
 mod stdio;

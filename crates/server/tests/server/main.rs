@@ -32,6 +32,8 @@ mod postgres_tls;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod repeat;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod terminal;

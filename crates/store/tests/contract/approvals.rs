@@ -29,7 +29,8 @@ const SCHEMA_1: &str = "DELETE FROM migration WHERE version > 1; ALTER TABLE app
             DROP INDEX call_doubted; ALTER TABLE call DROP COLUMN doubted; \
     DROP INDEX approval_refused; DROP INDEX approval_shape; ALTER TABLE approval DROP COLUMN tool; \
     ALTER TABLE approval DROP COLUMN until_ms; ALTER TABLE approval DROP COLUMN normal; \
-    ALTER TABLE approval DROP COLUMN shape;";
+    ALTER TABLE approval DROP COLUMN shape; \
+    DROP TABLE bond; DROP INDEX call_agent; ALTER TABLE call DROP COLUMN agent; ALTER TABLE call DROP COLUMN tool";
 
 contract! {
     async fn a_granted_request_is_performed_once(place) {

@@ -2,6 +2,7 @@
 
 use countersign_gate::ledger::{CallOutcome, CallState, Ledger, LedgerFault, NotIssued, Wait};
 use countersign_rules::{Code, Counters, Effect, budget::Unit, settlement::Settlement};
+use countersign_store::CallFilter;
 use serde_json::json;
 
 use crate::{
@@ -209,8 +210,12 @@ contract! {
         place.execute("DELETE FROM migration WHERE version > 7; DROP INDEX call_doubted; ALTER TABLE call DROP COLUMN doubted; \
             DROP INDEX approval_refused; DROP INDEX approval_shape; ALTER TABLE approval DROP COLUMN tool; \
             ALTER TABLE approval DROP COLUMN until_ms; ALTER TABLE approval DROP COLUMN normal; \
-            ALTER TABLE approval DROP COLUMN shape").await;
+            ALTER TABLE approval DROP COLUMN shape; \
+            DROP TABLE bond; DROP INDEX call_agent; ALTER TABLE call DROP COLUMN agent; ALTER TABLE call DROP COLUMN tool").await;
         let ledger = place.open().await;
+        // Nor is it lost to the agent that looks for its calls.
+        let of_agent = CallFilter { agent: Some(intent("c1").call.requester.agent), ..CallFilter::default() };
+        assert_eq!(ledger.list_calls(&of_agent, 10).await.unwrap().len(), 1);
         let call = intent("c1").call;
         let found = ledger.doubted(&call.requester.agent, call.digest, NOW).await.unwrap();
         assert_eq!(found.map(|found| found.call.id), Some(call_id("c1")));

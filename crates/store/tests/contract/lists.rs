@@ -76,7 +76,8 @@ contract! {
             DROP INDEX call_doubted; ALTER TABLE call DROP COLUMN doubted; \
             DROP INDEX approval_refused; DROP INDEX approval_shape; ALTER TABLE approval DROP COLUMN tool; \
             ALTER TABLE approval DROP COLUMN until_ms; ALTER TABLE approval DROP COLUMN normal; \
-            ALTER TABLE approval DROP COLUMN shape";
+            ALTER TABLE approval DROP COLUMN shape; \
+            DROP TABLE bond; DROP INDEX call_agent; ALTER TABLE call DROP COLUMN agent; ALTER TABLE call DROP COLUMN tool";
         place.execute(older).await;
         let ledger = place.open().await;
         for (names, found) in [(&["dba"][..], "a1"), (&["leads"], "a1"), (&["x"], "a2"), (&["y"], "")] {
@@ -120,7 +121,7 @@ contract! {
         for (state, expected) in [
             (None, "c4 c3 c2 c1 c0"), (Some(CallState::Open), "c4 c2 c0"), (Some(CallState::Done), "c3 c1"), (Some(CallState::InDoubt), ""),
         ] {
-            let mut filter = CallFilter { state, after: None };
+            let mut filter = CallFilter { state, ..CallFilter::default() };
             let mut seen = Vec::new();
             loop {
                 let found = ledger.list_calls(&filter, 2).await.unwrap();

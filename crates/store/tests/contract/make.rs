@@ -46,6 +46,7 @@ pub(crate) fn stored(id: &str, requester: &Requester, what: &str) -> StoredCall 
         version,
         arguments,
         reason: Some("the customer asked".into()),
+        key: None,
     }
 }
 
@@ -68,6 +69,7 @@ pub(crate) fn intent_of(call: StoredCall) -> Intent {
         amount: None,
         if_history: None,
         approval: None,
+        replaces: None,
         now_ms: NOW,
         entries: vec![entry],
     }
@@ -133,6 +135,7 @@ pub(crate) fn parking(id: &str, call: StoredCall) -> Parking {
     };
     Parking {
         request,
+        replaces: None,
         evidence: Some(Evidence::new(sample, [9; 32]).unwrap()),
         effect: Effect::Write,
         entries,

@@ -2,11 +2,11 @@
 
 use countersign_gate::{
     Entry,
-    ledger::{CallOutcome, CallState, HaltRecord, HaltScope, Ledger, NotIssued, Wait},
+    ledger::{Bond, CallOutcome, CallState, HaltRecord, HaltScope, Ledger, NotIssued, Wait},
     simulation::SimLedger,
 };
 use countersign_rules::{
-    Code, Effect, Money,
+    Code, Effect, IdempotencyKey, Money, Refusal,
     approval::ApprovalState,
     budget::Unit,
     rate::{Rate, RateScope},
@@ -31,6 +31,13 @@ enum Event {
     Park {
         who: (u8, u8),
         what: u8,
+        key: Option<u8>,
+    },
+    Bind {
+        who: (u8, u8),
+        what: u8,
+        key: u8,
+        replaces: u8,
     },
     Answer {
         request: u8,
@@ -52,6 +59,7 @@ enum Event {
         approval: Option<u8>,
         stale: bool,
         day: i64,
+        key: Option<u8>,
     },
     Close {
         call: u8,
@@ -70,14 +78,17 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     let who = || (0..2_u8, 0..3_u8);
+    let key = || prop::option::weighted(0.4, 0..4_u8);
     prop_oneof![
         1 => who().prop_map(|(a, s)| Event::OpenSession(a, s)),
-        3 => (who(), 0..3_u8).prop_map(|(who, what)| Event::Park { who, what }),
+        3 => (who(), 0..3_u8, key()).prop_map(|(who, what, key)| Event::Park { who, what, key }),
+        1 => (who(), 0..3_u8, 0..4_u8, 0..12_u8)
+            .prop_map(|(who, what, key, replaces)| Event::Bind { who, what, key, replaces }),
         3 => (0..6_u8, 0..3_u8, prop::bool::weighted(0.8)).prop_map(|(request, person, approved)| Event::Answer { request, person, approved }),
         1 => (0..6_u8).prop_map(|request| Event::End { request }),
         1 => (0..6_u8).prop_map(|request| Event::Deliver { request }),
-        8 => (who(), 0..3_u8, 0..3_u8, 0..9_u64, prop::option::weighted(0.8, 0..50_u64), prop::option::of(0..6_u8), prop::bool::weighted(0.1), 0..2_i64)
-            .prop_map(|(who, what, effect, rows, money, approval, stale, day)| Event::Issue { who, what, effect, rows, money, approval, stale, day }),
+        8 => (who(), 0..3_u8, 0..3_u8, 0..9_u64, prop::option::weighted(0.8, 0..50_u64), prop::option::of(0..6_u8), prop::bool::weighted(0.1), 0..2_i64, key())
+            .prop_map(|(who, what, effect, rows, money, approval, stale, day, key)| Event::Issue { who, what, effect, rows, money, approval, stale, day, key }),
         6 => (0..12_u8, 0..4_u8, settlement()).prop_map(|(call, how, settlement)| Event::Close { call, how, settlement }),
         2 => (0..12_u8, any::<bool>(), settlement())
             .prop_map(|(call, happened, settlement)| Event::Resolve { call, happened, settlement }),
@@ -103,6 +114,10 @@ fn settlement() -> impl Strategy<Value = Settlement> {
     ]
 }
 
+fn idempotency_key(n: u8) -> IdempotencyKey {
+    IdempotencyKey::parse(&format!("\"key\",{n}")).unwrap()
+}
+
 fn scope(n: u8) -> HaltScope {
     if n == 2 { HaltScope::All } else { HaltScope::Agent(requester(&format!("agent{n}"), "s").agent) }
 }
@@ -120,14 +135,23 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
             let who = who((*agent, *session));
             format!("{:?}", ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await)
         }
-        Event::Park { who: by, what } => {
-            let call = stored(&format!("p{number}"), &who(*by), &what.to_string());
+        Event::Park { who: by, what, key } => {
+            let mut call = stored(&format!("p{number}"), &who(*by), &what.to_string());
+            call.key = key.map(idempotency_key);
             // Ids repeat, so that other events meet them; a request of a used id is not made.
             let id = format!("a{}", number % 6);
             if ledger.approval(&approval_id(&id)).await.unwrap().is_some() {
                 return String::new();
             }
             format!("{:?}", ledger.park(parking(&id, call)).await)
+        }
+        Event::Bind { who: by, what, key, replaces } => {
+            let mut call = stored(&format!("b{number}"), &who(*by), &what.to_string());
+            call.key = Some(idempotency_key(*key));
+            let mut bond = Bond::of(&call, None, NOW).unwrap();
+            bond.refusal = Some(Refusal::new(Code::DeniedByPolicy, "no"));
+            let replaces = call_id(&format!("c{replaces}"));
+            format!("{:?}", ledger.bind(bond, Some(&replaces), vec![note("refused", &call.id)]).await)
         }
         Event::Answer { request: n, person, approved } => {
             let entry = note("answered", &call_id("x"));
@@ -144,7 +168,7 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
             )
         }
         Event::Deliver { request: n } => format!("{:?}", ledger.deliver(&request(*n)).await),
-        Event::Issue { who: by, what, effect, rows, money, approval, stale, day } => {
+        Event::Issue { who: by, what, effect, rows, money, approval, stale, day, key } => {
             let who = who(*by);
             let id = format!("c{}", number % 12);
             if ledger.call(&call_id(&id)).await.unwrap().is_some() {
@@ -153,6 +177,7 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
             // The simulated ledger knows a session from its first call on.
             ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await.unwrap();
             let mut intent = intent_of(stored(&id, &who, &what.to_string()));
+            intent.call.key = key.map(idempotency_key);
             intent.now_ms = NOW + day * 86_400_000;
             intent.effect = [Effect::Read, Effect::Write, Effect::Destructive][usize::from(*effect)];
             intent.rows = *rows;
@@ -252,6 +277,11 @@ async fn seen(ledger: &impl Ledger) -> String {
             let halted = standing.halted.take().is_some();
             all += &format!("{halted} {standing:?}\n");
         }
+    }
+    for (agent, key) in (0..2).flat_map(|agent| (0..4).map(move |key| (agent, key))) {
+        let agent = requester(&format!("agent{agent}"), "s").agent;
+        all += &format!("{:?}\n", ledger.bond(&agent, &idempotency_key(key)).await.unwrap());
+        all += &format!("{:?}\n", ledger.bonds(&agent, 3).await.unwrap());
     }
     let mut calls = ledger.calls(None, 1_000).await.unwrap();
     calls.sort_by(|a, b| a.call.id.cmp(&b.call.id));

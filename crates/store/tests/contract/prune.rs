@@ -7,6 +7,7 @@ use countersign_gate::{
     ledger::{Ledger, NotIssued, Wait},
 };
 use countersign_rules::{
+    IdempotencyKey,
     budget::Unit,
     rate::{Rate, RateScope},
 };
@@ -66,6 +67,41 @@ contract! {
         let opened = kinds(&ledger).await;
         ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await.unwrap();
         assert_eq!(kinds(&ledger).await, opened, "it is the same session");
+    }
+
+    async fn an_idempotency_key_is_kept_as_long_as_was_said_and_whatever_a_clock_says(place) {
+        let ledger = place.open().await;
+        let keyed = |id: &str, now_ms: i64| {
+            let mut intent = intent(id);
+            intent.call.key = Some(IdempotencyKey::parse(id).unwrap());
+            intent.now_ms = now_ms;
+            intent
+        };
+        ledger.prune(NOW).await.unwrap();
+        ledger.issue(keyed("k1", NOW)).await.unwrap();
+        let stands = async |key: &str| {
+            let call = keyed(key, NOW).call;
+            ledger.bond(&call.requester.agent, &call.key.unwrap()).await.unwrap().is_some()
+        };
+        // A clock that jumps, and jumps again, has not seen three days go by.
+        for ahead in [400, 40, 800] {
+            ledger.prune(NOW + ahead * DAY).await.unwrap();
+            ledger.prune(NOW + ahead * DAY + 60_000).await.unwrap();
+            assert!(stands("k1").await);
+        }
+        ledger.issue(keyed("k2", NOW + 801 * DAY)).await.unwrap();
+        live(&ledger, 801..=802).await;
+        assert!(!stands("k1").await && stands("k2").await);
+        live(&ledger, 803..=804).await;
+        assert!(!stands("k2").await);
+        // What it stood for is still there.
+        assert!(ledger.call(&keyed("k1", NOW).call.id).await.unwrap().is_some());
+        ledger.issue({
+            let mut again = keyed("k3", NOW);
+            again.call.key = keyed("k1", NOW).call.key;
+            again
+        }).await.unwrap();
+        assert!(stands("k1").await);
     }
 
     async fn what_is_long_over_is_forgotten_and_nothing_else(place) {

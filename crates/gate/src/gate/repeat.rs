@@ -1,0 +1,275 @@
+//! Calls that their agent repeats under an idempotency key: one key, one call, one answer.
+//!
+//! A key is bound in the transaction that issues, parks or refuses its call ([`Bond`]); nothing is claimed before, so that
+//! nothing is left behind by a crash. What is told here is read from what the key stands for. Nothing is performed here.
+
+use std::time::Duration;
+
+use countersign_rules::{ApprovalState, Call, CallId, Code, Refusal};
+
+use super::{
+    Gate,
+    refusal::{answer_of, expired, in_doubt, not_looked_up, refused, refused_request},
+};
+use crate::{
+    answer::{Answer, Refused},
+    entry::Entry,
+    ledger::{Bond, CallOutcome, CallRecord, CallState, Ledger, LedgerFault},
+    tool::Tool,
+};
+
+/// The longest that a repeat waits for the call that is under way.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// The first pause between two looks at it, doubled each time.
+const PAUSE: Duration = Duration::from_millis(5);
+/// The longest such pause.
+const PAUSE_MAX: Duration = Duration::from_millis(320);
+
+/// What an idempotency key says about a call.
+pub(super) enum Held {
+    /// It is a repeat, and this is its answer.
+    Answer(Answer),
+    /// It is the first under its key, or has none.
+    Free,
+    /// Nothing came of the one before, for a reason that passes: this one may take its place.
+    Nothing {
+        /// The one before.
+        before: CallId,
+        /// What its agent was told.
+        told: Answer,
+    },
+}
+
+impl<L: Ledger> Gate<L> {
+    /// Looks whether a call repeats another one.
+    pub(super) async fn held<T: Tool>(&self, tool: &T, call: &Call<T::Args>) -> Held {
+        let Some(key) = &call.key else { return Held::Free };
+        let agent = &call.requester.agent;
+        let bond = match self.ledger.bond(agent, key).await {
+            Ok(Some(bond)) => bond,
+            Ok(None) => return self.room_for_key(call).await,
+            Err(fault) => return Held::Answer(refused(call, None, not_looked_up(&fault))),
+        };
+        if bond.digest == call.digest
+            && let Ok(Some(record)) = self.ledger.call(&bond.call).await
+            && record.state == CallState::InDoubt
+            && let Err(why) = self.recall(tool, &record).await
+        {
+            tracing::warn!(%why, call = %bond.call, "a doubt could not be settled by the system's record");
+        }
+        self.told(call, &bond).await
+    }
+
+    /// Whether the agent may have one more key. Calls that are made at the same moment may together have some more.
+    async fn room_for_key<A>(&self, call: &Call<A>) -> Held {
+        let most = self.settings.keys_max;
+        match self.ledger.bonds(&call.requester.agent, most).await {
+            Ok(count) if count < u64::from(most) => Held::Free,
+            Ok(_) => {
+                let message = format!("{most} idempotency keys of this agent are kept already");
+                let refusal = Refusal::new(Code::RateLimited, message)
+                    .help("nothing was done; keys are forgotten in time, and a call needs none");
+                let entries = vec![Entry::call_proposed(self.clock.now_ms(), call)];
+                Held::Answer(self.refuse(call, None, entries, refusal).await)
+            }
+            Err(fault) => Held::Answer(refused(call, None, not_looked_up(&fault))),
+        }
+    }
+
+    /// The answer of the call that a key stands for, to one that repeats it.
+    pub(super) async fn told<A>(&self, call: &Call<A>, bond: &Bond) -> Held {
+        if bond.digest != call.digest {
+            return Held::Answer(self.reused(call, bond).await);
+        }
+        if let Some(refusal) = &bond.refusal {
+            let (call, approval) = (Some(bond.call.clone()), bond.approval.clone());
+            let refusal = refusal.clone();
+            let refused = Refused { call, approval, refusal, repeated: false };
+            return Held::Answer(once_more(Answer::Refused(refused)));
+        }
+        let held = match &bond.approval {
+            Some(approval) => match self.ledger.approval(approval).await {
+                Ok(Some(record)) => self.told_request(bond, &record).await,
+                Ok(None) => Ok(Held::Answer(unknown(bond, in_doubt(&bond.call)))),
+                Err(fault) => Err(fault),
+            },
+            None => self.told_call(bond).await,
+        };
+        held.unwrap_or_else(|fault| Held::Answer(unknown(bond, not_looked_up(&fault))))
+    }
+
+    /// As it is told, for the caller that has found the key taken meanwhile.
+    pub(super) async fn told_at_last<A>(&self, call: &Call<A>, bond: &Bond) -> Answer {
+        match self.told(call, bond).await {
+            Held::Answer(answer) | Held::Nothing { told: answer, .. } => answer,
+            Held::Free => unknown(bond, in_doubt(&bond.call)),
+        }
+    }
+
+    async fn told_request(
+        &self,
+        bond: &Bond,
+        record: &crate::ledger::ApprovalRecord,
+    ) -> Result<Held, LedgerFault> {
+        let before = bond.call.clone();
+        let overdue = record.request.expires_ms <= self.clock.now_ms();
+        if record.state == ApprovalState::Waiting && overdue {
+            self.expire_one(record).await;
+            return Ok(Held::Answer(once_more(refused_request(record, expired()))));
+        }
+        // Its approval would be good for nothing: people are asked under the policies that hold now.
+        if record.state == ApprovalState::Waiting && record.request.bundle != *self.policies().bundle() {
+            let why = "the policies have changed since it was asked";
+            let told = self.superseded(record, why, Vec::new()).await;
+            self.delivered(record).await;
+            return Ok(Held::Nothing { before, told: told.again() });
+        }
+        let passed = match record.state {
+            ApprovalState::Blocked => record.code.is_some_and(passes),
+            // What changed since had nothing to do with the call: people are asked about what holds now.
+            ApprovalState::Superseded => true,
+            ApprovalState::Failed => {
+                self.ledger.call(&record.request.call.id).await?.is_some_and(|call| came_to_nothing(&call))
+            }
+            ApprovalState::Waiting
+            | ApprovalState::Approved
+            | ApprovalState::Executing
+            | ApprovalState::Refused
+            | ApprovalState::Expired
+            | ApprovalState::Done
+            | ApprovalState::InDoubt => false,
+        };
+        let told = self.tell(record).await;
+        Ok(if passed { Held::Nothing { before, told: told.again() } } else { Held::Answer(once_more(told)) })
+    }
+
+    async fn told_call(&self, bond: &Bond) -> Result<Held, LedgerFault> {
+        let (mut waited, mut pause) = (Duration::ZERO, PAUSE);
+        loop {
+            let Some(record) = self.ledger.call(&bond.call).await? else {
+                return Ok(Held::Answer(unknown(bond, in_doubt(&bond.call))));
+            };
+            let nothing = came_to_nothing(&record);
+            if let Some(outcome) = record.outcome {
+                let told = answer_of(&bond.call, None, outcome, record.rows);
+                let before = bond.call.clone();
+                return Ok(if nothing {
+                    Held::Nothing { before, told: told.again() }
+                } else {
+                    Held::Answer(once_more(told))
+                });
+            }
+            if record.state == CallState::InDoubt {
+                return Ok(Held::Answer(unknown(bond, in_doubt(&bond.call))));
+            }
+            if waited >= WAIT_MAX {
+                let message = format!("call `{}` of this idempotency key is still under way", bond.call);
+                let mut refusal = Refusal::new(Code::NotLookedUp, message)
+                    .help("repeat the very same call, with the same key, to hear what came of it");
+                refusal.retry_after_ms = Some(1_000);
+                return Ok(Held::Answer(unknown(bond, refusal)));
+            }
+            tokio::time::sleep(pause).await;
+            waited = waited.saturating_add(pause);
+            pause = pause.saturating_mul(2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Refuses a call whose key stands for another one, and records that.
+    async fn reused<A>(&self, call: &Call<A>, bond: &Bond) -> Answer {
+        let message = format!("the idempotency key was used for another call, `{}`", bond.call);
+        let refusal = Refusal::new(Code::KeyReused, message)
+            .help("nothing was done for this one; give each call a key of its own, and repeat a call with the very same arguments");
+        let entries = vec![Entry::call_proposed(self.clock.now_ms(), call)];
+        self.refuse(call, None, entries, refusal).await
+    }
+
+    /// Lets the key of a call stand for this answer, which is that of another call, from now on.
+    pub(super) async fn joined<A>(
+        &self,
+        call: &Call<A>,
+        record: &crate::ledger::ApprovalRecord,
+        answer: Answer,
+    ) -> Answer {
+        let request = &record.request;
+        let Some(mut bond) = Bond::of(&call.stored(), Some(&request.id), self.clock.now_ms()) else {
+            return answer;
+        };
+        bond.call = request.call.id.clone();
+        match self.ledger.bind(bond, call.replaces.as_ref(), Vec::new()).await {
+            Ok(None) => answer.again(),
+            Ok(Some(taken)) => self.told_at_last(call, &taken).await,
+            Err(fault) => refused(call, None, not_looked_up(&fault)),
+        }
+    }
+}
+
+/// Whether a refusal holds for its key: one that passes by itself leaves the key free for the next try.
+pub(super) const fn lasts(code: Code) -> bool {
+    match code {
+        Code::InvalidArguments
+        | Code::StatementRefused
+        | Code::DeniedByPolicy
+        | Code::ReachUnmeasurable
+        | Code::ApprovalRefused
+        | Code::ApprovalExpired
+        | Code::ApprovalSuperseded
+        | Code::ReachExceeded
+        | Code::ToolFailed => true,
+        Code::UnknownTool
+        | Code::Halted
+        | Code::RateLimited
+        | Code::BudgetExhausted
+        | Code::ApprovalPending
+        | Code::ToolSwitchedOff
+        | Code::Unauthenticated
+        | Code::OutOfScope
+        | Code::ShuttingDown
+        | Code::NotFound
+        | Code::AnswerRefused
+        | Code::Malformed
+        | Code::KeyReused
+        | Code::LedgerUnavailable
+        | Code::SystemUnavailable
+        | Code::InDoubt
+        // Said of an equal call, as is the one before: this one may be performed once that is settled, or past.
+        | Code::ResultRejected
+        | Code::CredentialUnavailable
+        | Code::Internal
+        | Code::NotLookedUp => false,
+    }
+}
+
+/// Whether nothing was done for a reason that passes.
+const fn passes(code: Code) -> bool {
+    !lasts(code) && !matches!(code, Code::InDoubt | Code::ResultRejected)
+}
+
+/// Whether it is known that a call had no effect, and trying again makes sense: its system was away, or it was in doubt and
+/// turned out never to have happened.
+fn came_to_nothing(record: &CallRecord) -> bool {
+    match &record.outcome {
+        Some(CallOutcome::Failed { code, .. }) => passes(*code) || record.doubted,
+        Some(
+            CallOutcome::Done { .. } | CallOutcome::DoneWithoutResult { .. } | CallOutcome::InDoubt { .. },
+        )
+        | None => false,
+    }
+}
+
+/// The answer to a repeat, which says how to be heard anew where nothing was done.
+fn once_more(mut answer: Answer) -> Answer {
+    if let Answer::Refused(refused) = &mut answer
+        && (lasts(refused.refusal.code))
+    {
+        let help = refused.refusal.help.take().map(|help| format!("{help}; ")).unwrap_or_default();
+        let anew = "this is the answer to the first call with this idempotency key: a call that is meant anew needs a new one";
+        refused.refusal.help = Some(format!("{help}{anew}"));
+    }
+    answer.again()
+}
+
+fn unknown(bond: &Bond, refusal: Refusal) -> Answer {
+    let (call, approval) = (Some(bond.call.clone()), bond.approval.clone());
+    Answer::Refused(Refused { call, approval, refusal, repeated: true })
+}
