@@ -110,6 +110,7 @@ impl World {
             reason: None,
             key: None,
             replaces: None,
+            again: None,
             parsed: (),
         };
         let facts = Facts {

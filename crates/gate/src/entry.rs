@@ -223,6 +223,7 @@ impl Entry {
             "system": call.tool.system.name,
         });
         put(&mut body, "journal", journal);
+        put(&mut body, "sent_as", call.again.as_ref().map(CallId::as_str));
         Self::new(at_ms, "warrant_issued", body).about(&call.requester, &call.id).under(approval)
     }
 
@@ -291,6 +292,15 @@ impl Entry {
             "rows": rows,
             "system": record.system,
         });
+        Self::new(at_ms, "doubt_resolved", body)
+            .about(&record.call.requester, &record.call.id)
+            .under(record.approval.as_ref())
+    }
+
+    /// A call in doubt is over, because `by` was sent under its id and is done: the system performed it once.
+    #[must_use]
+    pub fn sent_again(at_ms: i64, record: &CallRecord, by: &CallId) -> Self {
+        let body = json!({ "by": by, "evidence": "sent_again", "happened": false, "system": record.system });
         Self::new(at_ms, "doubt_resolved", body)
             .about(&record.call.requester, &record.call.id)
             .under(record.approval.as_ref())

@@ -130,9 +130,10 @@ impl<A> Warrant<A> {
         self.limits.rows_max
     }
 
-    /// What the system may use to recognise a repeated call.
+    /// What the system may use to recognise a repeated call: the id of the call, or of the equal one that it is sent for
+    /// once more.
     pub fn idempotency_key(&self) -> &str {
-        self.call.id.as_str()
+        self.call.again.as_ref().unwrap_or(&self.call.id).as_str()
     }
 }
 

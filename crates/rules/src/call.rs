@@ -232,6 +232,9 @@ pub struct Call<A> {
     pub key: Option<IdempotencyKey>,
     /// The call of the same proposal whose place this one takes, because nothing came of that one.
     pub replaces: Option<CallId>,
+    /// The equal call of which it is not known whether it happened, and under whose id this one is sent, so that the system
+    /// performs it once.
+    pub again: Option<CallId>,
     /// What the tool made of the arguments.
     pub parsed: A,
 }
@@ -249,6 +252,7 @@ impl<A> Call<A> {
             digest: self.digest,
             reason: self.reason.clone(),
             key: self.key.clone(),
+            again: self.again.clone(),
         }
     }
 }
@@ -273,6 +277,9 @@ pub struct StoredCall {
     /// The key by which its agent can repeat it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<IdempotencyKey>,
+    /// The equal call under whose id it is sent; see [`Call::again`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<CallId>,
 }
 
 #[cfg(test)]

@@ -113,6 +113,7 @@ pub(crate) fn call(tool: &str, arguments: Value) -> Call<()> {
         reason: None,
         key: None,
         replaces: None,
+        again: None,
         parsed: (),
     }
 }

@@ -515,6 +515,7 @@ impl Question {
             reason: None,
             key: None,
             replaces: None,
+            again: None,
             parsed: (),
         };
         Ok((call, self.facts.facts(tool, observed.as_ref())?))

@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 
-use countersign_rules::{Call, CallId, Code, Effect, PersonId, Refusal, settlement::Settlement};
+use countersign_rules::{Call, CallId, Code, Effect, PersonId, Refusal, StoredCall, settlement::Settlement};
 use futures::FutureExt as _;
 
 use super::{
@@ -21,6 +21,19 @@ const WITNESSES_MAX: u32 = 1_000;
 /// For how long a call whose doubt was settled as something that happened answers its equals, in milliseconds: an agent that
 /// never heard of it repeats it soon. Another idempotency key says that it is another call.
 const RETOLD_MS: i64 = 60 * 60 * 1_000;
+
+/// How many doubts one call may end.
+const ENDED_MAX: u32 = 100;
+
+/// What is known of equal calls before a call.
+pub(super) enum Before {
+    /// Nothing that concerns it.
+    Nothing,
+    /// One may have happened, and its system performs both once when this one is sent under the first one's id.
+    Again(CallId),
+    /// One may have happened, or has: this is the answer.
+    Answer(Answer),
+}
 
 impl<L: Ledger> Gate<L> {
     /// A person's finding about a call in doubt. Returns whether there was such a call.
@@ -132,29 +145,32 @@ impl<L: Ledger> Gate<L> {
 
     /// The answer to a call where an earlier, equal one of the same agent was or is in doubt: it is not performed beside it.
     /// The system's own record settles the doubt where there is one; otherwise a person has to. What turned out to have
-    /// happened answers its equals for an hour, because its agent may never have heard of it. A tool that says its calls
-    /// can be repeated is performed again. `entries`, which go with an answer, are left alone where there is none.
+    /// happened answers its equals for an hour, because its agent may never have heard of it. Where the system recognises
+    /// repeated calls, the call is sent once more, as the first one. `entries`, which go with an answer, are left alone where
+    /// there is none.
     pub(super) async fn doubtful<T: Tool>(
         &self,
         tool: &T,
         call: &Call<T::Args>,
         granted: Option<&ApprovalRecord>,
         entries: &mut Vec<Entry>,
-    ) -> Option<Answer> {
-        if call.tool.idempotent {
-            return None;
-        }
+    ) -> Before {
         let since_ms = self.clock.now_ms().saturating_sub(RETOLD_MS);
         let record = match self.ledger.doubted(&call.requester.agent, call.digest, since_ms).await {
-            Ok(record) => record?,
-            Err(fault) => return Some(refused(call, granted, not_looked_up(&fault))),
+            Ok(Some(record)) => record,
+            Ok(None) => return Before::Nothing,
+            Err(fault) => return Before::Answer(refused(call, granted, not_looked_up(&fault))),
         };
+        // An agent that gives another key means another call, and knows of the first or does not care.
+        let another = call.key.is_some() && call.key != record.call.key;
+        if record.state == CallState::Done && another {
+            return Before::Nothing;
+        }
+        if call.tool.idempotent {
+            return Before::Again(sent_as(&record).clone());
+        }
         if record.state == CallState::Done {
-            // An agent that gives another key means another call, and knows of the first or does not care.
-            if call.key.is_some() && call.key != record.call.key {
-                return None;
-            }
-            return Some(match (&record.outcome, granted) {
+            return Before::Answer(match (&record.outcome, granted) {
                 (Some(outcome @ CallOutcome::Done { .. }), None) => {
                     answer_of(&record.call.id, record.approval.clone(), outcome.clone(), record.rows)
                 }
@@ -164,9 +180,9 @@ impl<L: Ledger> Gate<L> {
         let id = &record.call.id;
         match self.recall(tool, &record).await {
             // It cannot happen any more, so that this one may.
-            Ok(Recalled::Never) => return None,
+            Ok(Recalled::Never) => return Before::Nothing,
             Ok(Recalled::Happened { .. }) => {
-                return Some(self.happened(call, granted, std::mem::take(entries), &record).await);
+                return Before::Answer(self.happened(call, granted, std::mem::take(entries), &record).await);
             }
             Ok(Recalled::Unknown) => {}
             Err(why) => {
@@ -176,7 +192,39 @@ impl<L: Ledger> Gate<L> {
         let message = format!("an equal call, `{id}`, is in doubt: whether it had its effect is not known");
         let refusal = Refusal::new(Code::InDoubt, message)
             .help("nothing was done for this one; a person has to settle the other (`countersign calls resolve`) before it is repeated");
-        Some(self.refuse(call, granted, std::mem::take(entries), refusal).await)
+        Before::Answer(self.refuse(call, granted, std::mem::take(entries), refusal).await)
+    }
+
+    /// Ends the doubts about the calls under whose id a call was sent that is done now. What cannot be recorded stays in doubt,
+    /// for a person or the next equal call.
+    pub(super) async fn end_doubts(&self, by: &StoredCall) {
+        let Some(first) = &by.again else { return };
+        for _ in 0..ENDED_MAX {
+            let record = match self.ledger.doubted(&by.requester.agent, by.digest, i64::MAX).await {
+                Ok(Some(record)) if record.state == CallState::InDoubt && sent_as(&record) == first => record,
+                Ok(_) => return,
+                Err(fault) => {
+                    return tracing::warn!(%fault, call = %by.id, "the doubt that a call ended cannot be looked up");
+                }
+            };
+            let message = format!(
+                "call `{}` was sent under its id and is done: the system performed it once, then or now, and it is counted there",
+                by.id
+            );
+            // What it reserved is counted once, with the call that is done.
+            let outcome = CallOutcome::Failed { code: Code::InDoubt, message, superseded: true };
+            let now_ms = self.clock.now_ms();
+            let entries = vec![Entry::sent_again(now_ms, &record, &by.id)];
+            let ended =
+                self.ledger.resolve(&record.call.id, outcome, Settlement::Released, now_ms, entries).await;
+            match ended {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(fault) => {
+                    return tracing::warn!(%fault, call = %record.call.id, "a doubt that is over could not be closed");
+                }
+            }
+        }
     }
 
     /// Refuses a call whose equal has happened, and records that where it can be: what is said is true either way.
@@ -224,4 +272,9 @@ pub enum NotRecalled {
     /// The answer could not be recorded.
     #[error(transparent)]
     Ledger(#[from] LedgerFault),
+}
+
+/// The id under which a call was sent.
+fn sent_as(record: &CallRecord) -> &CallId {
+    record.call.again.as_ref().unwrap_or(&record.call.id)
 }

@@ -141,6 +141,9 @@ impl<L: Ledger> Gate<L> {
                 repeated: false,
             }));
         }
+        if outcome.state() == CallState::Done {
+            self.end_doubts(&stored).await;
+        }
         if let Some(reach) = exceeded {
             return match self.parse_stored(tool, &stored) {
                 Ok((call, _)) => Round::Exceeded(call, reach),

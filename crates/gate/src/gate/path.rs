@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{
     Gate,
+    doubt::Before,
     refusal::{bad_id, beyond_tool, extent, halted, not_looked_up, refused},
     repeat::Held,
     request::alike,
@@ -77,6 +78,7 @@ impl<L: Ledger> Gate<L> {
             reason: form.reason,
             key: None,
             replaces: None,
+            again: None,
             parsed: form.parsed,
         };
         Ok((call, form.observed))
@@ -88,8 +90,8 @@ impl<L: Ledger> Gate<L> {
         stored: &StoredCall,
     ) -> Result<(Call<T::Args>, Observed), Refusal> {
         let (call, seen) = self.parse(tool, &stored.requester, stored.arguments.clone())?;
-        let (id, reason, key) = (stored.id.clone(), stored.reason.clone(), stored.key.clone());
-        Ok((Call { id, reason, key, ..call }, seen))
+        let StoredCall { id, reason, key, again, .. } = stored.clone();
+        Ok((Call { id, reason, key, again, ..call }, seen))
     }
 
     /// Takes a parsed call to its answer: facts, decision, and then refusal, request or effect.
@@ -134,7 +136,7 @@ impl<L: Ledger> Gate<L> {
     pub(super) async fn round<T: Tool>(
         &self,
         tool: &T,
-        call: Call<T::Args>,
+        mut call: Call<T::Args>,
         seen: &Observed,
         granted: Option<&ApprovalRecord>,
         exceeded: Option<&Reach>,
@@ -167,11 +169,12 @@ impl<L: Ledger> Gate<L> {
         {
             return Round::Answer(answer);
         }
-        if exceeded.is_none()
-            && seen.effect >= Effect::Write
-            && let Some(answer) = self.doubtful(tool, &call, granted, &mut entries).await
-        {
-            return Round::Answer(answer);
+        if exceeded.is_none() && seen.effect >= Effect::Write {
+            match self.doubtful(tool, &call, granted, &mut entries).await {
+                Before::Nothing => call.again = None,
+                Before::Again(first) => call.again = Some(first),
+                Before::Answer(answer) => return Round::Answer(answer),
+            }
         }
 
         let mut facts = self.facts(seen, &standing, granted, now_ms);

@@ -120,6 +120,49 @@ async fn an_equal_call_waits_for_the_doubt_before_it() {
 }
 
 #[tokio::test]
+async fn where_the_system_recognises_repeats_an_equal_call_is_sent_as_the_one_in_doubt() {
+    // Whether it had happened, had not, or was lost twice: the system performs it once, and no doubt is left.
+    for troubles in
+        [vec![Trouble::Vanishes], vec![Trouble::Dies], vec![Trouble::Dies, Trouble::Vanishes, Trouble::Dies]]
+    {
+        let world = World::new(1, 100, vec![budget(Unit::Rows, 1_000, None)]);
+        let note = world.note.recognising();
+        for (n, trouble) in troubles.iter().enumerate() {
+            world.system.trouble.lock().unwrap().push(*trouble);
+            assert_eq!(
+                world.call_as("bot", &format!("s{n}"), &note, 0, 10).await.status(),
+                "in_doubt",
+                "{troubles:?}"
+            );
+        }
+        let open = world.ledger.calls(Some(CallState::InDoubt), 10).await.unwrap();
+        assert_eq!(open.len(), troubles.len());
+        // Another agent's equal call and another call of its own are sent as they are.
+        assert_eq!(world.call_as("other", "s1", &note, 0, 10).await.status(), "done");
+        let other = world.call_as("bot", "s7", &note, 20, 30).await;
+        assert_eq!(other.status(), "done", "{other:?}");
+        let before = world.system.effects();
+        let again = world.call_as("bot", "s8", &note, 0, 10).await;
+        assert_eq!(again.status(), "done", "{troubles:?}: {again:?}");
+        let lost = troubles.iter().all(|trouble| *trouble == Trouble::Dies);
+        assert_eq!(world.system.effects(), before + usize::from(lost), "{troubles:?}");
+        assert_eq!(world.ledger.calls(Some(CallState::InDoubt), 10).await.unwrap(), []);
+        assert_eq!(world.logged("doubt_resolved"), troubles.len());
+        // It is counted once, beside the other one of this agent, and nothing is held any more.
+        let balances = world.ledger.balances(10).await.unwrap();
+        let (_, balance) = balances.iter().find(|(account, _)| account.subject == "agent:bot").unwrap();
+        assert_eq!((balance.spent, balance.held), (20, 0), "{troubles:?}");
+        let first = &open.last().unwrap().call.id;
+        let sent: Vec<_> =
+            world.ledger.log().into_iter().filter(|entry| entry.kind == "warrant_issued").collect();
+        assert_eq!(sent.last().unwrap().body["sent_as"], first.as_str());
+        // Then it is a call like any other.
+        assert_eq!(world.call_as("bot", "s9", &note, 0, 10).await.status(), "done");
+        assert_eq!(world.system.effects(), before + usize::from(lost) + 1);
+    }
+}
+
+#[tokio::test]
 async fn an_agent_keeps_nobody_from_being_heard_by_asking_much() {
     let world = World::new(1, 1_000, vec![]);
     let mut first = None;

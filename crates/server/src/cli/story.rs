@@ -197,6 +197,11 @@ impl Story {
                     vec![format!("the record of system `{system}` itself shows that {found}{rows}")]
                 } else if entry.text("/body/evidence") == Some("read") {
                     vec!["its answer was lost; it was a read, and had no effect".to_owned()]
+                } else if entry.text("/body/evidence") == Some("sent_again") {
+                    let by = entry.word("/body/by");
+                    vec![format!(
+                        "call `{by}` was sent under its id and is done: it happened once, and is counted there"
+                    )]
                 } else {
                     let (person, how) = (entry.word("/body/person"), said(entry.at("/body/comment")));
                     vec![format!("`{person}` found that {found}: {how}")]

@@ -47,6 +47,7 @@ pub(crate) fn stored(id: &str, requester: &Requester, what: &str) -> StoredCall 
         arguments,
         reason: Some("the customer asked".into()),
         key: None,
+        again: None,
     }
 }
 

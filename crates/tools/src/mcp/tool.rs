@@ -63,6 +63,13 @@ impl McpTool {
             return Err(bad("effect", "`from_statement` is for databases".into())
                 .help("declare `read`, `write` or `destructive`"));
         }
+        if tool.idempotent {
+            return Err(bad(
+                "idempotent",
+                "is `true`, and no key is sent by which an upstream could recognise a repeated call".into(),
+            )
+            .help("leave it out"));
+        }
         if definition.upstream_tool.is_empty() {
             return Err(bad("upstream_tool", "is empty".into()));
         }

@@ -406,6 +406,11 @@ impl SqlTool {
         if tool.system != system.spec.name {
             return Err(bad("system", format!("is `{}`, and `{}` was given", tool.system, system.spec.name)));
         }
+        if tool.idempotent {
+            let message = "is `true`, and no database recognises a repeated call by a key".to_owned();
+            return Err(bad("idempotent", message)
+                .help("leave it out; a journal (`[system.NAME.journal]`) settles what became of a call whose answer was lost"));
+        }
         if tool.reversible && !system.journal {
             let message = format!("is `true`, and system `{}` keeps no journal to undo it with", tool.system);
             return Err(bad("reversible", message).help(format!(

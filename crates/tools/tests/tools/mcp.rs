@@ -290,6 +290,9 @@ fn definitions_that_do_not_hold_are_refused() {
     check(bad, "definition_digest");
     check(definition("t", "echo", DeclaredEffect::FromStatement), "from_statement");
     let mut bad = definition("t", "echo", DeclaredEffect::Write);
+    bad.tool.idempotent = true;
+    check(bad, "no key is sent");
+    let mut bad = definition("t", "echo", DeclaredEffect::Write);
     bad.amount = Some(AmountDefinition {
         scale: None,
         minor: AmountSource::Preview("/a".into()),

@@ -461,6 +461,9 @@ fn definitions_that_do_not_hold_are_refused() {
     outside.tables.insert("line".into());
     check(outside, "`billing` is not one of the tool's tables");
     check(from_agent("t", &[]), "`tables`: is missing");
+    let mut recognising = from_agent("t", &["billing"]);
+    recognising.tool.idempotent = true;
+    check(recognising, "no database recognises a repeated call");
     let mut undescribed = from_agent("t", &["billing"]);
     undescribed.tool.description = " ".into();
     check(undescribed, "description");
