@@ -133,6 +133,18 @@ const REMARKS: &[&str] = &[
     "color",
 ];
 
+/// Keywords of OpenAPI and of editors that say nothing of which values there are. They are kept as remarks.
+const WORDS: &[&str] = &[
+    "example",
+    "externalDocs",
+    "xml",
+    "discriminator",
+    "enumNames",
+    "enumDescriptions",
+    "markdownDescription",
+    "propertyOrdering",
+];
+
 /// What the names of all dialects of JSON Schema have in them.
 const JSON_SCHEMA: &str = "json-schema.org/";
 /// And the one that is enforced.
@@ -145,7 +157,7 @@ pub(super) fn bad(pointer: &str, message: impl Into<String>, help: &str) -> BadS
 
 /// The closed schema of an object, from either form.
 pub(super) fn object(written: &Value) -> Result<Value, BadSchema> {
-    let schema = any(written)?;
+    let schema = schema(written, true)?;
     if schema.get("type").and_then(Value::as_str) != Some("object") {
         return Err(bad("/type", "must be `object`", "arguments are named: write `type = \"object\"`"));
     }
@@ -170,6 +182,11 @@ pub(super) fn object(written: &Value) -> Result<Value, BadSchema> {
 
 /// The closed schema of any value, from either form.
 pub(super) fn any(written: &Value) -> Result<Value, BadSchema> {
+    schema(written, false)
+}
+
+/// `arguments` are always an object, whether or not their schema says so.
+fn schema(written: &Value, arguments: bool) -> Result<Value, BadSchema> {
     if written.to_string().len() > SCHEMA_BYTES_MAX {
         return Err(bad("/", "is larger than 64 KiB", "a tool does one narrow thing"));
     }
@@ -179,6 +196,9 @@ pub(super) fn any(written: &Value) -> Result<Value, BadSchema> {
     let mut schema = if is_full(members) { written.clone() } else { from_short(members, "")? };
     dialect(&mut schema)?;
     translate(&mut schema, 0);
+    if arguments && let Some(members) = schema.as_object_mut() {
+        members.entry("type").or_insert_with(|| json!("object"));
+    }
     close(&mut schema, &Position { at: String::new(), depth: 0, own: true, frozen: false })?;
     Ok(schema)
 }
@@ -238,6 +258,37 @@ fn translate(schema: &mut Value, depth: usize) {
             values.push(Value::Null);
         }
     }
+    // Draft 4 and OpenAPI 3.0 say of a bound whether it belongs to what is allowed.
+    for (excluded, bound) in [("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")] {
+        match members.get(excluded) {
+            Some(Value::Bool(true)) => {
+                let bound = members.remove(bound);
+                members.remove(excluded);
+                members.extend(bound.map(|bound| (String::from(excluded), bound)));
+            }
+            Some(Value::Bool(false)) => drop(members.remove(excluded)),
+            Some(_) | None => {}
+        }
+    }
+    // Up to draft 7 one keyword says what comes with a property: others, or a schema.
+    if let Some(Value::Object(all)) = members.get("dependencies").cloned() {
+        members.remove("dependencies");
+        for (name, needed) in all {
+            let keyword = if needed.is_array() { "dependentRequired" } else { "dependentSchemas" };
+            if let Some(named) = members.entry(keyword).or_insert_with(|| json!({})).as_object_mut() {
+                named.entry(name).or_insert(needed);
+            }
+        }
+    }
+    // Draft 4 names a schema so.
+    if members.get("id").is_some_and(Value::is_string) {
+        members.remove("id");
+    }
+    for word in WORDS {
+        if let Some(said) = members.remove(*word) {
+            members.insert(format!("x-{word}"), said);
+        }
+    }
     if members.get("format").and_then(Value::as_str).is_some_and(|name| REMARKS.contains(&name))
         && let Some(format) = members.remove("format")
     {
@@ -260,10 +311,17 @@ fn translate(schema: &mut Value, depth: usize) {
     }
 }
 
-/// Short form: each member is an argument. A full schema says a type, or is marked as one.
+/// Short form: each member is an argument, and so a table that says its type. A full schema says a type, is marked as one, or
+/// has what no argument can be: a list, or a table of tables.
 fn is_full(members: &Map<String, Value>) -> bool {
-    ["type", "$schema", "$ref"].iter().any(|k| members.get(*k).is_some_and(|v| !v.is_object()))
-        || ["allOf", "anyOf", "oneOf"].iter().any(|k| members.get(*k).is_some_and(Value::is_array))
+    let list = ["allOf", "anyOf", "oneOf", "required"];
+    let table = ["properties", "$defs", "definitions"];
+    ["type", "$schema", "$ref", "$id", "id"].iter().any(|k| members.get(*k).is_some_and(|v| !v.is_object()))
+        || list.iter().any(|k| members.get(*k).is_some_and(Value::is_array))
+        || table.iter().any(|k| {
+            let inner = members.get(*k).and_then(Value::as_object);
+            inner.is_some_and(|inner| !inner.is_empty() && inner.values().all(Value::is_object))
+        })
 }
 
 fn from_short(members: &Map<String, Value>, at: &str) -> Result<Value, BadSchema> {

@@ -342,6 +342,53 @@ fn published_schemas_are_taken_as_they_are() {
     );
     let short = Arguments::parse(&json!({ "x": {}, "nullable": { "type": "string" } })).unwrap();
     assert!(short.check(&json!({ "x": [null], "nullable": "a" })).is_ok());
+    let older = Arguments::parse(&json!({
+        "$schema": "http://json-schema.org/draft-04/schema#",
+        "id": "http://example.com/tool",
+        "properties": {
+            "card": { "type": "string", "example": "4111" },
+            "billing_address": { "type": "string" },
+            "share": { "type": "number", "minimum": 0, "exclusiveMinimum": true, "maximum": 1, "exclusiveMaximum": false },
+            "id": { "type": "string" },
+            "example": { "type": "string" },
+            "dependencies": { "type": "array", "items": { "type": "string" } },
+        },
+        "dependencies": { "card": ["billing_address"], "example": { "required": ["id"] } },
+    }));
+    let older = older.unwrap();
+    let fits = |arguments: Value| older.check(&arguments).is_ok();
+    assert!(fits(json!({ "card": "1", "billing_address": "x", "share": 1, "dependencies": ["a"] })));
+    assert!(fits(json!({ "example": "e", "id": "i" })));
+    for wrong in
+        [json!({ "card": "1" }), json!({ "share": 0 }), json!({ "example": "e" }), json!({ "other": 1 })]
+    {
+        assert!(!fits(wrong.clone()), "{wrong}");
+    }
+    // Without a type: arguments are an object in any case.
+    for bare in [
+        json!({ "properties": { "x": { "type": "integer" } }, "required": ["x"] }),
+        json!({ "properties": { "x": { "type": "integer" } } }),
+        json!({ "$defs": { "X": { "type": "integer" } }, "properties": { "x": { "$ref": "#/$defs/X" } } }),
+        json!({ "$schema": "https://json-schema.org/draft/2020-12/schema", "properties": { "x": { "type": "integer" } } }),
+    ] {
+        let schema = Arguments::parse(&bare).unwrap();
+        assert!(schema.check(&json!({ "x": 1 })).is_ok(), "{bare}");
+        assert!(
+            schema.check(&json!({ "x": "1" })).is_err() && schema.check(&json!({ "y": 1 })).is_err(),
+            "{bare}"
+        );
+    }
+    assert!(
+        Arguments::parse(&json!({ "$schema": "https://json-schema.org/draft/2020-12/schema" }))
+            .unwrap()
+            .check(&json!({}))
+            .is_ok()
+    );
+    // Arguments that are called so, in the short form.
+    let short = Arguments::parse(
+        &json!({ "properties": { "type": "object" }, "required": { "type": "boolean" }, "id": { "type": "string" } }),
+    );
+    assert!(short.unwrap().check(&json!({ "properties": { "a": 1 }, "required": true, "id": "i" })).is_ok());
     // A format that is a typing error, or a dialect that is none, is still refused.
     assert!(Arguments::parse(&json!({ "x": { "type": "string", "format": "emial" } })).is_err());
     assert!(Arguments::parse(&json!({ "type": "object", "$schema": "https://example.com/mine" })).is_err());

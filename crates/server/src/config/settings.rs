@@ -168,8 +168,14 @@ pub(super) fn server(mut section: Section<'_, '_>) -> Option<ServerConfig> {
     let allowed_origins = section.defaulted("allowed_origins", list(origin));
     let allowed_hosts = section.defaulted("allowed_hosts", list(host));
     let body_bytes_max = section.defaulted("body_bytes_max", integer(1_024..=64 * 1024 * 1024));
+    let written = section.place("hold_ms");
     let hold = section.defaulted("hold_ms", integer(0..=600_000));
     let wait = section.defaulted("wait_ms", integer(0..=600_000));
+    // What is not written follows `wait_ms`; what is, is meant.
+    if written.is_some() && wait.is_some() && hold > wait {
+        let complaint = Complaint::new("`hold_ms` is longer than `wait_ms`, which bounds it");
+        section.report(written, complaint.help("raise `wait_ms`, or lower `hold_ms`"));
+    }
     let refusals =
         section.defaulted("refusals", word(&[("error", Refusals::Error), ("text", Refusals::Text)]));
     let request_timeout = section.defaulted("request_timeout_ms", integer(100..=600_000));

@@ -92,6 +92,18 @@ halt_at = "120%"
 }
 
 #[test]
+fn a_call_is_not_said_to_be_held_longer_than_it_waits() {
+    let with = |keys: &str| load(&MAIN.replacen("wait_ms = 5000", keys, 1), &[]);
+    let found = mistakes(&MAIN.replacen("wait_ms = 5000", "wait_ms = 5000\nhold_ms = 5001", 1), &[]);
+    assert!(found[0].contains("`5001` `hold_ms` is longer than `wait_ms`"), "{found:#?}");
+    let held = |keys: &str| with(keys).unwrap().server.hold.as_millis();
+    assert_eq!(
+        (held("wait_ms = 5000\nhold_ms = 5000"), held("wait_ms = 200"), held("")),
+        (5_000, 200, 3_000)
+    );
+}
+
+#[test]
 fn syntax_is_reported_where_it_breaks() {
     let found = mistakes("[server\nlisten = 1", &[]);
     assert!(found[0].starts_with("countersign.toml:1"), "{found:?}");

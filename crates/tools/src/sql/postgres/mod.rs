@@ -617,7 +617,8 @@ fn unmeasured(scrubber: &Scrubber, trouble: &Trouble) -> MeasureError {
     };
     match (code, code.get(..2).unwrap_or_default()) {
         // Stopped by a timeout or a lock, broken off for the sake of others, or out of space for temporary files.
-        ("57014" | "55P03" | "55006" | "53400", _) | (_, "40") => MeasureError::Limit(why),
+        _ if cut_short(error) => MeasureError::Limit(why),
+        ("55P03" | "55006" | "53400", _) | (_, "40") => MeasureError::Limit(why),
         // Counting would itself have changed something.
         ("25006", _) => MeasureError::NotMeasurable(why),
         // Connections, resources, shutting down, the machine below.
@@ -652,9 +653,17 @@ fn unquoted(message: &str) -> String {
     }
 }
 
+/// Whether the statement's time was up. Where it is up between two messages, the server says so in answer to the end of the
+/// first, where the client no longer listens; what is heard then is that the transaction is over.
+fn cut_short(error: &Error) -> bool {
+    error
+        .code()
+        .is_some_and(|code| [SqlState::QUERY_CANCELED, SqlState::IN_FAILED_SQL_TRANSACTION].contains(code))
+}
+
 fn failed(scrubber: &Scrubber, trouble: &Trouble) -> ToolError {
     match trouble {
-        Trouble::Database(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
+        Trouble::Database(error) if cut_short(error) => {
             ToolError::Failed { message: "the statement took too long, and was stopped".into() }
         }
         Trouble::Database(error) => {

@@ -34,8 +34,8 @@ use futures::{TryStreamExt as _, pin_mut};
 use tokio_postgres::{Client, Error, error::SqlState};
 
 use super::{
-    GRACE, PostgresDatabase, Trouble, arguments, cells, checked, failed, journal, new_rows, outdated, rights,
-    roll_back, rows_of, schema, told, trial, unmeasured,
+    GRACE, PostgresDatabase, Trouble, arguments, cells, checked, cut_short, failed, journal, new_rows,
+    outdated, rights, roll_back, rows_of, schema, told, trial, unmeasured,
 };
 use crate::{
     definition::SqlLimits,
@@ -361,7 +361,7 @@ impl PostgresDatabase {
 /// Whether the server stopped a statement for the time it took.
 fn stopped(trouble: &Trouble) -> bool {
     match trouble {
-        Trouble::Database(error) => error.code() == Some(&SqlState::QUERY_CANCELED),
+        Trouble::Database(error) => cut_short(error),
         Trouble::Row(_) | Trouble::Other(_) | Trouble::Moved(_) => false,
     }
 }
