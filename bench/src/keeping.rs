@@ -245,7 +245,6 @@ impl World {
                     tool: tool.spec().name.to_string(),
                     arguments: json!({ "rows": rows }),
                     key: None,
-                    again: None,
                 };
                 match tool.submit(&self.gate, &requester, raw).await {
                     Answer::Done(done) if done.rows == rows => {}
