@@ -85,9 +85,6 @@ pub struct Running {
     working: JoinHandle<()>,
 }
 
-/// How many idempotency keys of one agent are kept at a time.
-const IDEMPOTENCY_KEYS_MAX: u32 = 100_000;
-
 /// How the ledger of a configuration is opened.
 pub(crate) fn store_options(config: &Config) -> Options {
     Options {
@@ -96,6 +93,7 @@ pub(crate) fn store_options(config: &Config) -> Options {
         lock_timeout: config.store.timeout,
         checkpoint: Some(config.log.checkpoint.clone()),
         witnesses: config.log.witnesses.clone(),
+        keys_kept: config.limits.idempotency,
         ..Options::default()
     }
 }
@@ -171,7 +169,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         budgets: config.budgets.clone(),
         grant_ms: config.limits.grant_ms,
         open_requests_max: config.limits.open_requests_max,
-        keys_max: IDEMPOTENCY_KEYS_MAX,
+        keys_max: config.limits.idempotency_keys_max,
     };
     store.record(vec![Entry::configured(clock.now_ms(), configured(&config, &bundle))]).await?;
     let gate =

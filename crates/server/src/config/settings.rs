@@ -99,6 +99,10 @@ pub struct LimitsConfig {
     pub grant_ms: u64,
     /// How many requests of one agent may wait for people at a time.
     pub open_requests_max: u32,
+    /// How long idempotency keys are kept at least.
+    pub idempotency: Duration,
+    /// How many idempotency keys of one agent are kept at a time.
+    pub idempotency_keys_max: u32,
 }
 
 /// `[oauth]`: access tokens of agents.
@@ -257,8 +261,15 @@ pub(super) fn limits(mut section: Section<'_, '_>) -> Option<LimitsConfig> {
     let grant_ms = section.defaulted("grant_ms", integer(1_000..=MS_MAX));
     let open_requests_max = section.defaulted("open_requests_max", integer(1..=10_000));
     let open_requests_max = open_requests_max.and_then(|most| u32::try_from(most).ok());
+    let idempotency = section.defaulted("idempotency_ms", integer(60_000..=MS_MAX));
+    let keys_max = section.defaulted("idempotency_keys_max", integer(1..=1_000_000));
     section.finish();
-    Some(LimitsConfig { grant_ms: grant_ms?, open_requests_max: open_requests_max? })
+    Some(LimitsConfig {
+        grant_ms: grant_ms?,
+        open_requests_max: open_requests_max?,
+        idempotency: Duration::from_millis(idempotency?),
+        idempotency_keys_max: u32::try_from(keys_max?).ok()?,
+    })
 }
 
 pub(super) fn oauth(mut section: Section<'_, '_>, folder: &Path) -> Option<OauthConfig> {
