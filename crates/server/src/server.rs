@@ -174,6 +174,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     store.record(vec![Entry::configured(clock.now_ms(), configured(&config, &bundle))]).await?;
     let gate =
         Gate::new(Arc::clone(&store), Arc::clone(&clock), entropy, Arc::clone(&bundle.policies), settings);
+    // Before anybody can approve what would not be performed.
+    let superseded = gate.supersede_changed().await?;
+    if superseded > 0 {
+        tracing::info!(
+            requests = superseded,
+            "the policies or tools have changed: requests that were asked under the old ones are superseded"
+        );
+    }
     let auth = Authenticator::new(&config, store, Arc::clone(&clock)).map_err(StartError::Client)?;
 
     let stopping = CancellationToken::new();

@@ -7,6 +7,7 @@ use countersign_rules::{
     GroupName, PersonId, Refusal, Signature,
     approval::{Alike, AnswerRefusal},
 };
+use futures::{StreamExt as _, stream};
 
 use super::{
     Gate,
@@ -28,6 +29,12 @@ const REFUSED_HELP: &str = "do not repeat the same call; change what was objecte
 
 /// How many open requests are looked through at a time: more than there are, as each agent may have so many and no more.
 const APPROVALS_MAX: u32 = 100_000;
+
+/// How many requests end at a time when the policies have changed: the ledger commits together what waits together.
+const ENDING_AT_ONCE: usize = 64;
+
+/// Why a request ends that was asked under other policies, or about other tools, than those in force.
+const CHANGED: &str = "the policies or tools have changed since it was asked";
 
 impl<L: Ledger> Gate<L> {
     pub(super) async fn park<A>(
@@ -87,9 +94,11 @@ impl<L: Ledger> Gate<L> {
             }
             // Its approval would be good for nothing: people are asked under the policies that hold now.
             ApprovalState::Waiting if record.request.bundle != *bundle => {
-                self.superseded(record, "the policies have changed since it was asked", Vec::new()).await;
+                self.superseded(record, CHANGED, Vec::new()).await;
                 None
             }
+            // So it is where that was found before the retry came, at the start of the server.
+            ApprovalState::Superseded if record.request.bundle != *bundle && !record.delivered => None,
             ApprovalState::Waiting | ApprovalState::Approved | ApprovalState::Executing => {
                 Some(pending(record))
             }
@@ -176,6 +185,14 @@ impl<L: Ledger> Gate<L> {
             self.expire_one(&record).await;
             return Err(NotAnswered::Refused(AnswerRefusal::Expired));
         }
+        // Another replica, with other policies, may have asked since this one started.
+        if approved
+            && record.state == ApprovalState::Waiting
+            && record.request.bundle != *self.policies().bundle()
+        {
+            self.supersede(&record, CHANGED).await?;
+            return Err(NotAnswered::Refused(AnswerRefusal::NotOpen(ApprovalState::Superseded)));
+        }
         let comment = comment.map(|text| text.chars().take(2_000).collect());
         let signature = Signature { person, groups, approved, comment, at_ms, channel: channel.to_owned() };
         let entry = Entry::answered(&record.request, &signature);
@@ -219,6 +236,26 @@ impl<L: Ledger> Gate<L> {
         self.ledger.approvals(&[ApprovalState::Approved], APPROVALS_MAX).await
     }
 
+    /// Ends every request that was asked under other policies, or about other tools, than those in force: its approval would
+    /// be good for nothing. Answers how many there were. To be called before people can answer.
+    ///
+    /// # Errors
+    /// [`LedgerFault`]; then some of them may be left.
+    pub async fn supersede_changed(&self) -> Result<usize, LedgerFault> {
+        let policies = self.policies();
+        let open = [ApprovalState::Waiting, ApprovalState::Approved];
+        let mut changed = self.ledger.approvals(&open, APPROVALS_MAX).await?;
+        changed.retain(|record| record.request.bundle != *policies.bundle());
+        let count = changed.len();
+        let mut ending = stream::iter(&changed)
+            .map(|record| self.supersede(record, CHANGED))
+            .buffer_unordered(ENDING_AT_ONCE);
+        while let Some(ended) = ending.next().await {
+            ended?;
+        }
+        Ok(count)
+    }
+
     /// Ends a granted request that can no longer be performed: its tool is gone or switched off, or its signers no longer count.
     ///
     /// # Errors
@@ -253,9 +290,7 @@ impl<L: Ledger> Gate<L> {
             return self.superseded(&record, "the tool has changed since it was approved", Vec::new()).await;
         }
         if *self.policies().bundle() != request.bundle {
-            return self
-                .superseded(&record, "the policies have changed since it was approved", Vec::new())
-                .await;
+            return self.superseded(&record, CHANGED, Vec::new()).await;
         }
         match self.parse_stored(tool, &request.call) {
             Ok((call, seen)) if call.digest == request.call.digest => {

@@ -9,7 +9,7 @@ use countersign_gate::{
     ledger::{ApprovalRecord, NotAnswered},
 };
 use countersign_rules::{
-    ApprovalId, ApprovalRequest, ApprovalState, Code, GroupName, Signature, approval::Answered,
+    ApprovalId, ApprovalRequest, ApprovalState, Code, GroupName, Signature, approval::{AnswerRefusal, Answered},
 };
 use countersign_store::{ApprovalFilter, EntryFilter};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     answer::timestamp,
     auth::{Person, Principal},
+    bundle::Offer,
 };
 
 /// How many entries of a session are read to show what it did so far.
@@ -491,12 +492,27 @@ async fn answer(
     let Person { id, groups, .. } = person;
     let groups: std::collections::BTreeSet<GroupName> = groups;
     let gate = api.app.gate();
+    // What is switched off is not performed, whoever approves it.
+    if approved
+        && record.state == ApprovalState::Waiting
+        && let Some(refusal) = api.app.tool(&record.request.call.tool).and_then(Offer::off)
+    {
+        gate.supersede(record, &refusal.message).await?;
+    }
     match gate.answer(&record.request.id, id, groups, approved, comment, "rest").await {
         Ok(record) => {
             api.app.metrics().answered(approved);
             Ok(Json(short(&record)))
         }
         Err(NotAnswered::NotFound) => Err(ApprovalId::unknown()),
+        Err(NotAnswered::Refused(AnswerRefusal::NotOpen(ApprovalState::Superseded))) => {
+            let why = api.app.store().approval(&record.request.id).await?.and_then(|record| record.why);
+            let why = why.unwrap_or_else(|| "what was asked no longer holds".into());
+            let message = format!("the request is superseded, and nothing was done: {why}");
+            Err(Problem::new(Code::AnswerRefused, message).help(
+                "the agent is told so; when it repeats the call, a new request asks about what holds now",
+            ))
+        }
         Err(NotAnswered::Refused(why)) => Err(Problem::new(Code::AnswerRefused, why.to_string())),
         Err(NotAnswered::Fault(fault)) => Err(fault.into()),
     }

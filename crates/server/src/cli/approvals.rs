@@ -140,6 +140,9 @@ async fn answer(client: &Client, id: &str, what: &str, body: &Value, out: &Outpu
         _ => "",
     };
     out.text(&format!("request `{}` is {}{meant}", shown(&body, "/approval"), one_line(&state)));
+    if let ("superseded" | "blocked", Some(why)) = (state.as_str(), body.get("why").and_then(Value::as_str)) {
+        out.text(&format!("   why: {}", one_line(why)));
+    }
     Ok(())
 }
 

@@ -132,16 +132,42 @@ async fn a_parked_call_survives_a_restart(place: Place) {
     assert_eq!(rig.count("select count(*) from item where name = 'medlar'"), 1);
 }
 
+/// Any change of any tool or policy ends what waits, and what is granted, at the next start: the approver, the agent and the
+/// log are told the same, and a retry asks anew.
 async fn an_approval_does_not_outlive_a_change_of_policies(place: Place) {
     let mut rig = Rig::on(place).await;
-    let approval = rig.ask("add_item", json!({ "name": "medlar" })).await;
-    rig.stop().await;
-    let path = rig.folder.path().join("policies/more.cedar");
-    std::fs::write(path, "permit (principal, action == Action::\"items\", resource);").unwrap();
-    rig.start().await;
-    rig.post("alice", &format!("/v1/approvals/{approval}/approve"), json!({})).await;
-    let (status, body) = rig.result(&approval).await;
-    assert_eq!((status, &body["status"]), (StatusCode::CONFLICT, &json!("superseded")), "{body}");
+    let policy = rig.folder.path().join("policies/more.cedar");
+    let tool = rig.folder.path().join("tools/shop.toml");
+    let permit = "permit (principal, action == Action::\"items\", resource);".to_owned();
+    let described = std::fs::read_to_string(&tool).unwrap().replace("Every item.", "Each item.");
+    for (name, file, text) in [("medlar", policy, permit), ("quince", tool, described)] {
+        let arguments = json!({ "name": name });
+        let approval = rig.ask("add_item", arguments.clone()).await;
+        rig.stop().await;
+        std::fs::write(file, text).unwrap();
+        rig.start().await;
+        let (_, list) = rig.get("alice", "/v1/approvals").await;
+        assert!(
+            !list.to_string().contains(&approval),
+            "nothing is left that would be approved in vain: {list}"
+        );
+        let (_, shown) = rig.get("alice", &format!("/v1/approvals/{approval}")).await;
+        let why = shown["why"].as_str().unwrap();
+        assert_eq!(shown["state"], "superseded", "{shown}");
+        let (status, told) = rig.post("alice", &format!("/v1/approvals/{approval}/approve"), json!({})).await;
+        assert_eq!((status, &told["code"]), (StatusCode::FORBIDDEN, &json!("R019")), "{told}");
+        assert!(told["detail"].as_str().unwrap().contains(why), "{told}");
+        let again = rig.ask("add_item", arguments.clone()).await;
+        assert_ne!(again, approval, "a retry asks anew");
+        let (status, body) = rig.result(&approval).await;
+        assert_eq!((status, &body["status"]), (StatusCode::CONFLICT, &json!("superseded")), "{body}");
+        assert!(body["message"].as_str().unwrap().contains(why), "{body}");
+        let (_, ended) = rig.get("alice", "/v1/log/entries?kind=request_ended").await;
+        let ended = ended["entries"].as_array().unwrap();
+        let of_it = ended.iter().filter(|entry| entry.to_string().contains(&approval));
+        assert_eq!(of_it.count(), 1, "one entry tells of it: {ended:?}");
+        assert_eq!(rig.ask("add_item", arguments).await, again);
+    }
     assert_eq!(rig.count("select count(*) from item"), 3);
 }
 
