@@ -16,9 +16,10 @@ use countersign_store::Store;
 use serde_json::Value;
 
 use crate::{
-    auth::Authenticator,
+    auth::{Authenticator, Principal},
     bundle::{Bundle, Offer},
     config::Config,
+    credential::Credentials,
     metrics::Metrics,
     places::Places,
     stream::Streams,
@@ -45,6 +46,7 @@ pub struct App {
     /// In which agents wait for answers.
     waits: Places<AgentId>,
     streams: Streams,
+    credentials: Credentials,
 }
 
 impl std::fmt::Debug for App {
@@ -66,6 +68,8 @@ pub struct Identity {
     pub scopes: Scopes,
     /// The id of its key, or the subject of its token; never the secret.
     pub credential: String,
+    /// When its access token expires, in Unix milliseconds UTC. Whether a key still is good the ledger says.
+    pub expires_ms: Option<i64>,
 }
 
 impl Identity {
@@ -130,6 +134,7 @@ impl App {
             metrics: Metrics::default(),
             opened: Mutex::default(),
             waits: Places::new(WAITS_MAX),
+            credentials: Credentials::default(),
         })
     }
 
@@ -260,6 +265,7 @@ impl App {
         mut progress: impl FnMut(&Pending) + Send,
     ) -> Answer {
         let Some(_place) = self.waits.take(who.agent.clone()) else { return Answer::Pending(pending) };
+        let used = self.credentials.open(&Principal::Agent(who.clone()), self.clock.now_ms());
         let until = tokio::time::Instant::now().checked_add(timeout);
         let mut changes = self.gate.ledger().changes();
         let mut state = pending.state;
@@ -286,6 +292,7 @@ impl App {
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return Answer::Pending(now) },
                 () = tokio::time::sleep_until(wake) => {}
+                () = used.ended() => return self.look(who, &pending).await,
             }
             if until.is_some_and(|until| tokio::time::Instant::now() >= until) {
                 return self.look(who, &pending).await;
@@ -295,7 +302,7 @@ impl App {
 
     /// What became of a request, for whom it is waited for and whose credential is still good.
     async fn look(&self, who: &Identity, pending: &Pending) -> Answer {
-        match self.auth.still_good(&who.credential).await {
+        match self.auth.still_good(who).await {
             Ok(()) => self.fetch(who, &pending.approval).await,
             Err(refusal) => {
                 let (call, approval) = (Some(pending.call.clone()), Some(pending.approval.clone()));
@@ -340,6 +347,10 @@ impl App {
         &self.streams
     }
 
+    pub(crate) const fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
     pub(crate) const fn metrics(&self) -> &Metrics {
         &self.metrics
     }
@@ -375,6 +386,7 @@ mod tests {
             on_behalf_of: None,
             scopes: Scopes::All,
             credential: credential.into(),
+            expires_ms: None,
         }
     }
 

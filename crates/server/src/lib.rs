@@ -12,6 +12,7 @@ pub mod bundle;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod credential;
 mod demo;
 mod listener;
 pub mod log_key;

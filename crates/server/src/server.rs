@@ -31,7 +31,7 @@ use crate::{
     bundle::Bundle,
     clock::{OsEntropy, SystemClock},
     config::{Config, Problems, SecretFault, StorePlace},
-    listener,
+    credential, listener,
     log_key::{self, LogKey, LogKeyError},
     mcp,
     vault::ConfigVault,
@@ -220,6 +220,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let challenge = challenge_value(metadata.as_deref());
     let api = Api { app: Arc::clone(&app), stopping: stopping.clone(), written_ms, challenge };
     let router = router(api, guard, mcp.clone());
+    tokio::spawn(credential::watch(Arc::clone(&app), stopping.clone()));
     let working = tokio::spawn(Worker::new(Arc::clone(&app), systems.clone()).run(stopping.clone()));
     let listening = tokio::spawn(listener::serve(listener, router, limits, stopping.clone()));
     tracing::info!(%address, "listening");

@@ -50,6 +50,7 @@ impl App {
                 on_behalf_of: Some(person.id),
                 scopes: Scopes::All,
                 credential: person.credential,
+                expires_ms: None,
             },
         };
         let record = self.undoable(&who, &undo.call).await?;

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 const BEAT: Duration = Duration::from_secs(15);
 
 /// `changed` whenever an approval, a call or a halt changed. The stream ends after the server's `stream_ms`; connect
-/// again.
+/// again. It ends within seconds when the key is revoked or the token expires.
 #[utoipa::path(
     get, path = "/v1/events", tag = "events", operation_id = "events",
     responses(
@@ -38,12 +38,14 @@ pub(crate) async fn events(
     let (open, until) = (streams.open(&who)?, streams.until());
     let changes = api.app.store().changes();
     let app = api.app;
+    let used = app.credentials().open(&who, app.clock().now_ms());
     let events = stream::unfold(
-        (changes, api.stopping, open, app, credential),
-        move |(mut changes, stopping, open, app, credential)| async move {
+        (changes, api.stopping, (open, used), app, credential),
+        move |(mut changes, stopping, held, app, credential)| async move {
             tokio::select! {
                 changed = changes.changed() => changed.ok()?,
                 () = stopping.cancelled() => return None,
+                () = held.1.ended() => return None,
                 () = tokio::time::sleep_until(until) => return None,
             }
             // Whatever changes meanwhile is in the same event.
@@ -52,7 +54,7 @@ pub(crate) async fn events(
             // A credential that was revoked or has expired hears nothing more.
             app.auth().authenticate(&credential).await.ok()?;
             let event = Event::default().event("changed").id(number.to_string()).data(number.to_string());
-            Some((Ok(event), (changes, stopping, open, app, credential)))
+            Some((Ok(event), (changes, stopping, held, app, credential)))
         },
     );
     Ok(Sse::new(events).keep_alive(KeepAlive::default().interval(BEAT)))

@@ -134,15 +134,21 @@ impl Authenticator {
             .ok()
             .and_then(|agent| self.agents.get_key_value(&agent))
             .ok_or_else(|| unauthenticated("the access token names no configured agent"))?;
-        Ok(Principal::Agent(identity(agent, config, Scopes::All, accepted.subject)))
+        let mut identity = identity(agent, config, Scopes::All, accepted.subject);
+        identity.expires_ms = Some(accepted.expires_ms);
+        Ok(Principal::Agent(identity))
     }
 
-    /// Whether a credential that was good when it was presented still is. Access tokens are looked at where they are presented.
+    /// Whether the credential of an agent, which was good when it was presented, still is.
     ///
     /// # Errors
     /// [`Code::Unauthenticated`]; [`Code::NotLookedUp`].
-    pub async fn still_good(&self, credential: &str) -> Result<(), Refusal> {
-        match self.store.key_is_good(credential, self.clock.now_ms()).await {
+    pub async fn still_good(&self, who: &Identity) -> Result<(), Refusal> {
+        let now_ms = self.clock.now_ms();
+        if who.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms) {
+            return Err(unauthenticated("the access token has expired"));
+        }
+        match self.store.key_is_good(&who.credential, now_ms).await {
             Ok(Some(false)) => Err(unauthenticated("the key has expired or was revoked")),
             Ok(Some(true) | None) => Ok(()),
             Err(fault) => Err(not_checked(&fault)),
@@ -208,6 +214,7 @@ fn identity(agent: &AgentId, config: &AgentConfig, scopes: Scopes, credential: S
         on_behalf_of: config.on_behalf_of.clone(),
         scopes,
         credential,
+        expires_ms: None,
     }
 }
 

@@ -64,6 +64,8 @@ pub(crate) struct Accepted {
     pub(crate) agent: String,
     /// The subject, for the record.
     pub(crate) subject: String,
+    /// When it is good no more, in Unix milliseconds UTC.
+    pub(crate) expires_ms: i64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -172,7 +174,8 @@ impl Tokens {
         }
         let leeway = i64::try_from(config.leeway.as_millis()).unwrap_or(0);
         let now_ms = self.clock.now_ms();
-        if claims.exp.saturating_mul(1_000).saturating_add(leeway) <= now_ms {
+        let expires_ms = claims.exp.saturating_mul(1_000).saturating_add(leeway);
+        if expires_ms <= now_ms {
             return Err(TokenError::Expired);
         }
         if claims.nbf.is_some_and(|nbf| nbf.saturating_mul(1_000).saturating_sub(leeway) > now_ms) {
@@ -185,7 +188,7 @@ impl Tokens {
         }
         let text = |claim: &str| claims.more.get(claim).and_then(Value::as_str).map(str::to_owned);
         let agent = text(&config.agent_claim).ok_or_else(|| TokenError::Agent(config.agent_claim.clone()))?;
-        Ok(Accepted { subject: text("sub").unwrap_or_else(|| agent.clone()), agent })
+        Ok(Accepted { subject: text("sub").unwrap_or_else(|| agent.clone()), agent, expires_ms })
     }
 
     async fn key(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Jwk, TokenError> {

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     app::{App, Identity},
     auth::Principal,
+    credential::Use,
 };
 
 /// How often the list of tools is compared for clients that want to hear of changes.
@@ -138,6 +139,11 @@ impl Door {
         Ok(self.told(&answer).into())
     }
 
+    /// Something stays open on the credential that came in here.
+    fn used(&self) -> Use {
+        self.app.credentials().open(&Principal::Agent(self.who.clone()), self.app.clock().now_ms())
+    }
+
     /// What is offered, by name and version: changes whenever the list does.
     fn listed(&self) -> Vec<(ToolName, ToolVersion)> {
         let offered = self.app.offered(&self.who);
@@ -181,8 +187,12 @@ impl ServerHandler for Door {
         tokio::spawn(async move {
             let mut known = door.listed();
             let mut poll = tokio::time::interval(LIST_POLL);
+            let used = door.used();
             while !peer.is_transport_closed() {
-                poll.tick().await;
+                tokio::select! {
+                    _ = poll.tick() => {}
+                    () = used.ended() => return,
+                }
                 let now = door.listed();
                 if now != known && peer.notify_tool_list_changed().await.is_err() {
                     return;
@@ -202,6 +212,7 @@ impl ServerHandler for Door {
         let _open = streams.open(&Principal::Agent(self.who.clone())).map_err(|refusal| {
             ErrorData::invalid_request(refusal.message.clone(), serde_json::to_value(&refusal).ok())
         })?;
+        let used = self.used();
         let mut known = self.listed();
         let mut poll = tokio::time::interval(LIST_POLL);
         loop {
@@ -209,6 +220,9 @@ impl ServerHandler for Door {
                 () = context.cancelled() => return Ok(()),
                 () = self.settings.stopping.cancelled() => return Ok(()),
                 () = tokio::time::sleep_until(until) => return Ok(()),
+                () = used.ended() => {
+                    return Err(ErrorData::invalid_request("the credential is good no more", None));
+                }
                 _ = poll.tick() => {
                     let now = self.listed();
                     if now != known

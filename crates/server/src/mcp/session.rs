@@ -146,6 +146,7 @@ mod tests {
             on_behalf_of: None,
             scopes: Scopes::default(),
             credential: format!("key-{name}"),
+            expires_ms: None,
         }
     }
 

@@ -4,10 +4,15 @@
 
 use std::time::{Duration, Instant};
 
-use rmcp::model::{CallToolResponse, ProtocolVersion};
+use rmcp::model::{CallToolResponse, ProtocolVersion, SubscriptionFilter};
 use serde_json::{Value, json};
 
-use crate::world::{self, Agent, World, rounds, text};
+use crate::{
+    place::{Place, on_either_store},
+    world::{self, Agent, World, rounds, text},
+};
+
+on_either_store!(async what_is_open_and_quiet_ends_with_its_key);
 
 const TEN_MINUTES_MS: u32 = 600_000;
 
@@ -120,4 +125,43 @@ async fn only_who_says_so_is_sent_through_rounds() {
     // The revisions with a handshake have no rounds.
     let old = world.client(Agent::Ada, &ProtocolVersion::V_2025_11_25).await;
     assert!(matches!(old.call_tool_once(rounds("asked", 1)).await.unwrap(), CallToolResponse::Complete(_)));
+}
+
+/// Nothing is sent on any of them, and nothing would be for ten minutes.
+async fn what_is_open_and_quiet_ends_with_its_key(place: Place) {
+    let world =
+        World::on_with(place, &format!("wait_ms = {TEN_MINUTES_MS}\nhold_ms = {TEN_MINUTES_MS}")).await;
+    let modern = ProtocolVersion::V_2026_07_28;
+    let ada = world.client(Agent::Ada, &modern).await;
+    let filter = SubscriptionFilter::builder().tools_list_changed().build();
+    let mut listening = ada.listen(filter.clone()).await.unwrap();
+    let bob = world.client(Agent::Bob, &modern).await;
+    let mut of_another = bob.listen(filter).await.unwrap();
+    let caller = world.client(Agent::Ada, &ProtocolVersion::V_2025_11_25).await;
+    let events = world.events(Agent::Ada).await;
+    let waiting = caller.call_tool(world::params("asked", 1));
+    let revoking = async {
+        world.until_request().await;
+        world.revoke(Agent::Ada).await;
+        Instant::now()
+    };
+    let ended = async {
+        let answer = waiting.await;
+        let refused = answer.as_ref().is_ok_and(|result| result.is_error == Some(true));
+        assert!(refused || answer.is_err(), "{answer:?}");
+        assert!(
+            !matches!(listening.next().await, Ok(Some(_))),
+            "something was sent on a stream of a revoked key"
+        );
+        events.bytes().await.unwrap();
+        Instant::now()
+    };
+    let (revoked, ended) =
+        tokio::time::timeout(crate::program::PATIENCE, async { tokio::join!(revoking, ended) })
+            .await
+            .unwrap();
+    let after = ended.saturating_duration_since(revoked);
+    assert!(after < Duration::from_secs(5), "it took {after:?}");
+    let open = tokio::time::timeout(Duration::from_millis(50), of_another.next()).await;
+    assert!(open.is_err(), "another's stream stays open: {open:?}");
 }

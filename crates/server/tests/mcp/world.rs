@@ -74,6 +74,7 @@ accounts = ["acme"]
 
 [person.carol]
 groups = ["approvers"]
+operator = true
 
 [system.effects]
 kind = "sqlite"
@@ -167,6 +168,13 @@ impl World {
     /// The folder alone, with its ledger in a place.
     pub(crate) async fn prepare_on(place: Place) -> Self {
         Self::prepare_with(place, "wait_ms = 200").await
+    }
+
+    /// The server with its ledger in a place, and settings of its own.
+    pub(crate) async fn on_with(place: Place, server: &str) -> Self {
+        let mut world = Self::prepare_with(place, server).await;
+        world.serve().await;
+        world
     }
 
     async fn prepare_with(place: Place, server: &str) -> Self {
@@ -269,6 +277,20 @@ impl World {
     pub(crate) async fn calls(&self) -> Vec<String> {
         let form = self.looked_up("calls?limit=1000").await;
         form["calls"].as_array().unwrap().iter().map(|call| text(&call["state"]).to_owned()).collect()
+    }
+
+    /// Revokes an agent's key, as the operator.
+    pub(crate) async fn revoke(&self, agent: Agent) {
+        let id = self.key(agent).split('_').nth(1).unwrap();
+        let url = format!("{}/v1/keys/{id}", self.origin());
+        let answer = self.http.delete(url).bearer_auth(&self.carol).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{}", answer.text().await.unwrap());
+    }
+
+    /// Opens the stream of events over REST.
+    pub(crate) async fn events(&self, agent: Agent) -> reqwest::Response {
+        let url = format!("{}/v1/events", self.origin());
+        self.http.get(url).bearer_auth(self.key(agent)).send().await.unwrap()
     }
 
     async fn looked_up(&self, what: &str) -> Value {

@@ -53,6 +53,16 @@ impl Issuer {
         .await
     }
 
+    /// As [`Issuer::rig`]: tokens end when they say, and waits for people far later.
+    async fn strict(&self) -> Rig {
+        let main = MAIN.replacen("wait_ms = 5000", "wait_ms = 600000", 1);
+        Rig::with(&format!(
+            "{main}\n[oauth]\nissuer = \"{0}\"\naudience = \"{AUDIENCE}\"\njwks_url = \"{0}/jwks\"\nagent_claim = \"agent\"\nscope = \"tools\"\nleeway_ms = 0\n",
+            self.url
+        ))
+        .await
+    }
+
     fn claims(&self) -> Value {
         let now = SystemClock.now_ms() / 1_000;
         json!({ "iss": self.url, "aud": [AUDIENCE, "x"], "sub": "svc-7", "agent": "clerk",
@@ -169,4 +179,24 @@ async fn the_metadata_says_where_tokens_come_from() {
     let plain = Rig::new().await;
     assert_eq!(plain.get("", "/.well-known/oauth-protected-resource").await.0, StatusCode::NOT_FOUND);
     assert_eq!(list(&plain, &token(&header(), &issuer.claims(), 1)).await.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_and_quiet_ends_with_its_token() {
+    let issuer = Issuer::new().await;
+    let rig = issuer.strict().await;
+    let mut claims = issuer.claims();
+    claims["exp"] = json!(SystemClock.now_ms() / 1_000 + 3);
+    let brief = token(&header(), &claims, 1);
+    let events = rig.request("", Method::GET, "/v1/events").bearer_auth(&brief).send().await.unwrap();
+    assert_eq!(events.status(), StatusCode::OK);
+    let call = json!({ "tool": "delete_item", "arguments": { "id": 1 }, "wait_ms": 600_000 });
+    let waiting = rig.request("", Method::POST, "/v1/calls").bearer_auth(&brief).json(&call).send();
+    let ended = async {
+        let answer = waiting.await.unwrap();
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+        events.bytes().await.unwrap();
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), ended).await.expect("both end with the token");
+    assert_eq!(list(&rig, &brief).await.status(), StatusCode::UNAUTHORIZED);
 }
