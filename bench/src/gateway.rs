@@ -54,7 +54,7 @@ pub(crate) fn start(binary: &Path, folder: &Path, upstream: &str, store: &str) -
     Ok(Gateway { process, url: format!("{}/mcp", line.trim_end_matches('/')), key })
 }
 
-fn run(binary: &Path, folder: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+pub(crate) fn run(binary: &Path, folder: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     #[expect(clippy::disallowed_methods, reason = "a benchmark starts what it measures")]
     let output = std::process::Command::new(binary).args(arguments).current_dir(folder).output()?;
     anyhow::ensure!(

@@ -5,6 +5,7 @@
 
 mod calls;
 mod classification;
+mod crowd;
 mod decisions;
 mod gateway;
 mod hop;
@@ -27,6 +28,7 @@ const HELP: &str = "\
 usage: countersign-bench --binary PATH [--postgres URL] [--turns N] [--seconds S] [--callers N]
        countersign-bench sizing [--rows N] [--postgres URL]
        countersign-bench classification
+       countersign-bench crowd --binary PATH
        countersign-bench upstream | hop URL      (what it starts for itself)
 
 Calls the same tool server directly, through a no-op hop and through Countersign, in turns, at 1, 16 and 64
@@ -43,6 +45,10 @@ async fn main() -> anyhow::Result<()> {
             let statements = classification::measure()?;
             println(&classification::table(&statements));
             println(&report::targets(&classified(&statements)));
+            Ok(())
+        }
+        ["crowd", "--binary", binary] => {
+            println(&crowd::measure(&PathBuf::from(*binary).canonicalize()?).await?);
             Ok(())
         }
         ["upstream"] => upstream::serve().await,

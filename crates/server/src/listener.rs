@@ -3,8 +3,8 @@
 //!
 //! - Headers must arrive in time. The same time ends a connection on which nothing is asked.
 //! - An answer must be taken in time: a client that stops reading is not waited for.
-//! - There are only so many connections. Further ones wait in the system's queue until one ends, which the other
-//!   two limits see to.
+//! - There are only so many connections. For a further one, the one gives way that has been quiet longest
+//!   ([`connection`](crate::connection)); where requests are answered on all of them, it waits in the system's queue.
 
 use std::{
     io,
@@ -14,20 +14,22 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{Router, response::Response};
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep},
 };
 use tokio_util::sync::CancellationToken;
+use tower::Service as _;
+
+use crate::connection::{Connection, Connections};
 
 /// How long accepting rests when the system has nothing left to accept with, such as file descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(500);
@@ -35,8 +37,10 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(500);
 /// What connections may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// So many at once.
+    /// So many at once on which agents may be busy, beside those for people.
     pub(crate) connections_max: usize,
+    /// So many of these for each agent.
+    pub(crate) requests_max: usize,
     /// The longest until a request's headers are there, and between two requests.
     pub(crate) header: Duration,
     /// The longest that a client may leave an answer untaken.
@@ -50,32 +54,39 @@ pub(crate) async fn serve(
     limits: Limits,
     stopping: CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(limits.connections_max));
+    let open = Connections::new(limits.connections_max, limits.requests_max);
     let connections = GracefulShutdown::new();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.header);
     loop {
         let accepted = tokio::select! {
             () = stopping.cancelled() => break,
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = accept(&listener, &open) => accepted,
         };
-        let (stream, slot) = match accepted {
+        let (stream, connection) = match accepted {
             Ok(accepted) => accepted,
             Err(why) if is_of_one_connection(&why) => continue,
             Err(why) => {
                 tracing::warn!(%why, "no connection can be accepted");
+                open.exhausted();
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 continue;
             }
         };
+        let gone = connection.gone();
         let stream = TokioIo::new(Patient::new(stream, limits.write));
-        let service = TowerToHyperService::new(router.clone());
-        let connection = connections.watch(http.serve_connection(stream, service));
+        let (router, connection) = (router.clone(), Arc::new(connection));
+        let service = service_fn(move |request| answer(router.clone(), Arc::clone(&connection), request));
+        let served = connections.watch(http.serve_connection(stream, service));
         tokio::spawn(async move {
-            if let Err(why) = connection.await {
-                tracing::debug!(%why, "a connection ended early");
+            tokio::select! {
+                served = served => {
+                    if let Err(why) = served {
+                        tracing::debug!(%why, "a connection ended early");
+                    }
+                }
+                () = gone.cancelled() => tracing::debug!("a connection on which nothing was asked made room"),
             }
-            drop(slot);
         });
     }
     // No new connection is taken while the others end.
@@ -83,15 +94,26 @@ pub(crate) async fn serve(
     connections.shutdown().await;
 }
 
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
+/// Answers one request, on a connection that is busy until the answer was given away.
+async fn answer(
+    mut router: Router,
+    connection: Arc<Connection>,
+    mut request: Request<Incoming>,
+) -> Result<Response, io::Error> {
+    let Some(busy) = connection.begin() else {
+        return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the connection has made room"));
+    };
+    request.extensions_mut().insert(busy.seat());
+    let response = router.call(request).await.unwrap_or_else(|never| match never {});
+    Ok(response.map(|body| busy.until_given(body)))
+}
+
+async fn accept(listener: &TcpListener, open: &Connections) -> io::Result<(TcpStream, Connection)> {
+    open.room().await;
     let (stream, _from) = listener.accept().await?;
     // Answers are small and waited for.
     stream.set_nodelay(true)?;
-    Ok((stream, slot))
+    Ok((stream, open.opened()))
 }
 
 /// Whether a failure to accept says something about that one client alone.

@@ -31,7 +31,9 @@ use crate::{
     bundle::Bundle,
     clock::{OsEntropy, SystemClock},
     config::{Config, Problems, SecretFault, StorePlace},
-    credential, listener,
+    credential,
+    descriptors::{self, Fit},
+    listener,
     log_key::{self, LogKey, LogKeyError},
     mcp,
     vault::ConfigVault,
@@ -59,6 +61,14 @@ pub enum StartError {
     /// The client for the issuer's keys cannot be made.
     #[error("the client for the issuer's keys cannot be made: {0}")]
     Client(String),
+    /// There are too few file descriptors for any connection.
+    #[error("the process may open {limit} files and needs {needed}: raise the limit (`ulimit -n {needed}`)")]
+    Descriptors {
+        /// How many it may open.
+        limit: u64,
+        /// How many it needs.
+        needed: u64,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on `{address}`")]
     Listen {
@@ -155,6 +165,19 @@ pub(crate) async fn ledger_key(config: &Config) -> Result<LogKey, StartError> {
 pub async fn start(config: Config) -> Result<Running, StartError> {
     let vault: Arc<dyn Vault> = Arc::new(ConfigVault::new(&config));
     let bundle = Bundle::new(&config, &vault).map_err(|why| StartError::Config(Box::new(why)))?;
+    let fit = match descriptors::fit(&config) {
+        Ok(fit) if fit.connections_max < config.server.connections_max => {
+            tracing::warn!(
+                limit = fit.limit,
+                needed = fit.needed,
+                connections_max = fit.connections_max,
+                "the process may open fewer files than its connections need, so it takes fewer connections: raise the limit (`ulimit -n`)"
+            );
+            fit
+        }
+        Ok(fit) => fit,
+        Err(Fit { limit, needed, .. }) => return Err(StartError::Descriptors { limit, needed }),
+    };
     // Before anything is made or recorded: a start that cannot be leaves no trace.
     let listen = config.server.listen;
     let listener =
@@ -203,7 +226,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     };
     let shutdown = config.server.shutdown;
     let limits = listener::Limits {
-        connections_max: config.server.connections_max,
+        connections_max: fit.connections_max,
+        requests_max: config.server.requests_max,
         header: config.server.header_timeout,
         write: config.server.write_timeout,
     };

@@ -13,6 +13,7 @@ use crate::{
     app::Identity,
     auth::{Person, Principal},
     body::read,
+    connection::Seat,
 };
 
 /// A JSON body that every reader reads the same way, as a type that knows all of its fields.
@@ -147,7 +148,9 @@ pub(crate) struct AsAnybody(pub(crate) Principal);
 impl FromRequestParts<Api> for AsAgent {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
-        state.app.identify(&parts.headers).await.map(Self).map_err(|refusal| challenge(state, refusal))
+        let who = state.app.identify(&parts.headers).await.map_err(|refusal| challenge(state, refusal))?;
+        Seat::take_in(&parts.extensions, &who.agent)?;
+        Ok(Self(who))
     }
 }
 
@@ -175,10 +178,14 @@ impl FromRequestParts<Api> for AsAnybody {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
         let principal = state.app.auth().authenticate(&parts.headers).await;
-        principal.map(Self).map_err(|refusal| {
+        let principal = principal.map_err(|refusal| {
             state.app.metrics().unauthenticated();
             challenge(state, refusal)
-        })
+        })?;
+        if let Principal::Agent(who) = &principal {
+            Seat::take_in(&parts.extensions, &who.agent)?;
+        }
+        Ok(Self(principal))
     }
 }
 

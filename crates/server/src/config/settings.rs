@@ -42,8 +42,10 @@ pub struct ServerConfig {
     pub request_timeout: Duration,
     /// The longest that stopping waits for calls under way.
     pub shutdown: Duration,
-    /// The most connections at once.
+    /// The most connections at once on which agents are busy.
     pub connections_max: usize,
+    /// The most requests of one agent at once.
+    pub requests_max: usize,
     /// The longest that the headers of a request may take, and a connection may be idle.
     pub header_timeout: Duration,
     /// The longest that a client may take nothing of its answer.
@@ -185,6 +187,7 @@ pub(super) fn server(mut section: Section<'_, '_>) -> Option<ServerConfig> {
     let request_timeout = section.defaulted("request_timeout_ms", integer(100..=600_000));
     let shutdown = section.defaulted("shutdown_ms", integer(0..=600_000));
     let connections_max = section.defaulted("connections_max", integer(1..=1_000_000));
+    let requests_max = section.defaulted("requests_max", integer(1..=1_000_000));
     let header_timeout = section.defaulted("header_timeout_ms", integer(100..=600_000));
     let write_timeout = section.defaulted("write_timeout_ms", integer(100..=600_000));
     let streams_max = section.defaulted("streams_max", integer(0..=1_000_000));
@@ -202,6 +205,7 @@ pub(super) fn server(mut section: Section<'_, '_>) -> Option<ServerConfig> {
         request_timeout: Duration::from_millis(request_timeout?),
         shutdown: Duration::from_millis(shutdown?),
         connections_max: usize::try_from(connections_max?).ok()?,
+        requests_max: usize::try_from(requests_max?).ok()?,
         header_timeout: Duration::from_millis(header_timeout?),
         write_timeout: Duration::from_millis(write_timeout?),
         streams_max: usize::try_from(streams_max?).ok()?,

@@ -25,7 +25,7 @@ use super::{
     frame::{BadFrame, Frame},
     session::{MCP_SESSION_HEADER, NoSession, SessionKey},
 };
-use crate::{app::App, body::read};
+use crate::{app::App, body::read, connection::Seat};
 
 /// The protocol's header for the revision.
 const VERSION_HEADER: &str = "mcp-protocol-version";
@@ -62,6 +62,9 @@ async fn serve(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Respo
         Ok(who) => who,
         Err(refusal) => return unauthorized(&endpoint.settings, request.headers(), &refusal),
     };
+    if let Err(refusal) = Seat::take_in(request.extensions(), &who.agent) {
+        return refused(StatusCode::TOO_MANY_REQUESTS, &refusal);
+    }
     let door = |session| Door {
         app: Arc::clone(&endpoint.app),
         settings: Arc::clone(&endpoint.settings),
@@ -169,6 +172,12 @@ fn error(status: StatusCode, bad: &BadFrame) -> Response {
     (status, axum::Json(bad.to_json())).into_response()
 }
 
+/// What is refused before a message is read.
+fn refused(status: StatusCode, refusal: &Refusal) -> Response {
+    let body = json!({ "code": refusal.code, "message": refusal.message, "help": refusal.help });
+    (status, axum::Json(body)).into_response()
+}
+
 /// RFC 6750 section 3, with the pointer of RFC 9728 section 5.1 where tokens are accepted.
 fn unauthorized(settings: &Settings, headers: &HeaderMap, refusal: &Refusal) -> Response {
     let (status, why) = if refusal.code == Code::OutOfScope {
@@ -188,8 +197,7 @@ fn unauthorized(settings: &Settings, headers: &HeaderMap, refusal: &Refusal) -> 
     if let Some(why) = why {
         challenge = format!("{challenge}, error=\"{why}\"");
     }
-    let body = json!({ "code": refusal.code, "message": refusal.message, "help": refusal.help });
-    let mut response = (status, axum::Json(body)).into_response();
+    let mut response = refused(status, refusal);
     if status != StatusCode::SERVICE_UNAVAILABLE
         && let Ok(challenge) = HeaderValue::try_from(challenge)
     {

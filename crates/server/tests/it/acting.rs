@@ -246,6 +246,11 @@ impl Folder {
         Served::start_on_a_disk_with_limits(self.folder.path())
     }
 
+    /// As a process that may open so many files.
+    pub(crate) fn serve_with_few_files(&self, files: u32) -> Served {
+        Served::start_with_few_files(self.folder.path(), files)
+    }
+
     /// The status code of a request by carol.
     pub(crate) async fn status(&self, url: &str) -> u16 {
         self.http.get(url).bearer_auth(&self.carol).send().await.unwrap().status().as_u16()
@@ -262,6 +267,30 @@ impl Folder {
         let body = json!({ "tool": tool, "arguments": { "n": n } });
         let sent = self.http.post(format!("{url}/v1/calls")).bearer_auth(&self.ada).json(&body).send().await;
         sent.ok()?.json().await.ok()
+    }
+
+    /// A call as ada that waits for people as long as it may.
+    pub(crate) fn waits(
+        &self,
+        url: &str,
+        n: u32,
+    ) -> impl Future<Output = reqwest::Result<reqwest::Response>> + use<> {
+        let body = json!({ "tool": "asked", "arguments": { "n": n }, "wait_ms": 600_000 });
+        self.http.post(format!("{url}/v1/calls")).bearer_auth(&self.ada).json(&body).send()
+    }
+
+    /// Lets an agent go on, as carol; the status code.
+    pub(crate) async fn resume(&self, url: &str, agent: &str) -> u16 {
+        let url = format!("{url}/v1/halts?agent={agent}");
+        self.http.delete(url).bearer_auth(&self.carol).send().await.unwrap().status().as_u16()
+    }
+
+    /// Waits until a number was acted on.
+    pub(crate) async fn until_acted(&self, n: i64) {
+        let mut poll = tokio::time::interval(Duration::from_millis(20));
+        while !self.system.acts().contains_key(&n) {
+            poll.tick().await;
+        }
     }
 
     /// The request that a call opens or finds.

@@ -7,6 +7,8 @@ mod audit;
 #[cfg(test)]
 mod binary;
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod fleet;

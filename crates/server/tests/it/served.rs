@@ -34,6 +34,15 @@ impl Served {
         Self::spawn(command)
     }
 
+    /// Serves a folder as a process that may open so many files and no more.
+    #[expect(clippy::disallowed_methods, reason = "the shell sets what the server inherits")]
+    pub(crate) fn start_with_few_files(folder: &Path, files: u32) -> Self {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &format!(r#"ulimit -n {files}; exec "$0" serve --print-url "$1""#)]);
+        command.arg(env!("CARGO_BIN_EXE_countersign")).arg(folder);
+        Self::spawn(command)
+    }
+
     /// Lets no file of the server grow beyond so many bytes, or lifts that.
     #[expect(
         clippy::disallowed_methods,

@@ -157,7 +157,7 @@ async fn what_is_open_and_quiet_ends_with_its_key(place: Place) {
         Instant::now()
     };
     let (revoked, ended) =
-        tokio::time::timeout(crate::program::PATIENCE, async { tokio::join!(revoking, ended) })
+        tokio::time::timeout(crate::program::PATIENCE, Box::pin(async { tokio::join!(revoking, ended) }))
             .await
             .unwrap();
     let after = ended.saturating_duration_since(revoked);

@@ -49,7 +49,7 @@ async fn headers_that_trickle_in_hold_a_connection_for_so_long_and_no_longer() {
             beat.tick().await;
         }
     });
-    // The one connection is taken, so this is answered once that one is given up.
+    // Others are answered meanwhile.
     assert!(timeout(PATIENCE, healthy(&rig)).await.unwrap().starts_with("HTTP/1.1 200"));
     let mut rest = Vec::new();
     drop(read.read_to_end(&mut rest).await);
@@ -107,6 +107,9 @@ async fn a_client_that_takes_no_answer_is_given_up() {
     let ask = "GET /v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
     greedy.write_all(ask.as_bytes()).await.unwrap();
     assert!(timeout(PATIENCE, healthy(&rig)).await.unwrap().starts_with("HTTP/1.1 200"));
+    // Where it asks for more, it is told that nobody listens.
+    let given_up = async { while greedy.write_all(ask.as_bytes()).await.is_ok() {} };
+    timeout(PATIENCE, given_up).await.expect("the connection is kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,4 +140,28 @@ async fn a_stream_ends_after_a_while() {
     let stream = rig.request("alice", Method::GET, "/v1/events").send().await.unwrap();
     assert_eq!(stream.status(), StatusCode::OK);
     timeout(PATIENCE, stream.bytes()).await.expect("the stream ends").unwrap();
+}
+
+/// An agent that is busy wherever it may be leaves other agents and people alone, and is told so at both doors.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_is_busy_with_so_many_requests_and_no_more() {
+    let rig = rig("wait_ms = 30000\nrequests_max = 2").await;
+    let open = || rig.request("clerk", Method::GET, "/v1/events").send();
+    let (first, _second) = (open().await.unwrap(), open().await.unwrap());
+    let (status, refused) = rig.get("clerk", "/v1/tools").await;
+    assert_eq!((status, &refused["code"]), (StatusCode::TOO_MANY_REQUESTS, &serde_json::json!("R007")));
+    let message = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" });
+    let (status, refused) = rig.post("clerk", "/mcp", message).await;
+    assert_eq!((status, &refused["code"]), (StatusCode::TOO_MANY_REQUESTS, &serde_json::json!("R007")));
+    assert_eq!(rig.get("other", "/v1/tools").await.0, StatusCode::OK);
+    assert_eq!(rig.get("alice", "/v1/approvals").await.0, StatusCode::OK);
+    drop(first);
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    timeout(PATIENCE, async {
+        while rig.get("clerk", "/v1/tools").await.0 != StatusCode::OK {
+            look.tick().await;
+        }
+    })
+    .await
+    .expect("an answer that was given makes room");
 }

@@ -1,0 +1,99 @@
+//! File descriptors: how many connections fit beside the ledger, the systems and what people need.
+//!
+//! A process that has none left can accept nobody and open no file, so connections are limited to what is left.
+
+use countersign_tools::definition::Target;
+use rlimit::Resource;
+
+use crate::{
+    config::{Config, StorePlace},
+    connection::FOR_PEOPLE,
+};
+
+/// Descriptors of the process itself, its log and its listener, and some to spare.
+const OWN: u64 = 64;
+/// Of a SQLite database: its connections, each with the file, the log and the index beside it.
+const SQLITE: u64 = 24;
+/// A connection of an agent, and one to the system that its call goes to.
+const EACH: u64 = 2;
+/// What processes may open at least, where nobody says.
+const LIMIT_MIN: u64 = 256;
+/// Fewer connections are no server.
+const CONNECTIONS_MIN: u64 = 8;
+
+/// What fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fit {
+    /// So many connections for agents.
+    pub(crate) connections_max: usize,
+    /// The limit that was compared with.
+    pub(crate) limit: u64,
+    /// What all configured connections would need.
+    pub(crate) needed: u64,
+}
+
+/// Raises the process's own limit as far as it may, and compares it with what the configuration needs. `None` when there
+/// are too few for any server.
+pub(crate) fn fit(config: &Config) -> Result<Fit, Fit> {
+    compare(raised(), fixed(config), config.server.connections_max)
+}
+
+/// The limit of this process, raised to the most that it may have. Where the system refuses that, as it was; where it
+/// tells no limit, the least that systems begin with.
+fn raised() -> u64 {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => limit,
+        Err(why) => {
+            tracing::debug!(%why, "the limit of open files stays as it is");
+            Resource::NOFILE.get_soft().unwrap_or(LIMIT_MIN)
+        }
+    }
+}
+
+/// What is needed whoever connects.
+fn fixed(config: &Config) -> u64 {
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let ledger = match &config.store.place {
+        StorePlace::Sqlite(_) => SQLITE,
+        StorePlace::Postgres { connections_max, .. } => count(*connections_max),
+    };
+    let systems = config.systems.values().map(|system| match &system.definition.target {
+        Target::Sqlite(_) => SQLITE,
+        Target::Postgres(target) => count(target.connections_max),
+        // What a call takes is counted with its connection; these are pipes and streams.
+        Target::Http(_) | Target::Mcp(_) => 4,
+    });
+    systems.fold(OWN.saturating_add(ledger), u64::saturating_add).saturating_add(count(FOR_PEOPLE))
+}
+
+fn compare(limit: u64, fixed: u64, connections_max: usize) -> Result<Fit, Fit> {
+    let wanted = u64::try_from(connections_max).unwrap_or(u64::MAX);
+    let needed = fixed.saturating_add(wanted.saturating_mul(EACH));
+    let fitting = limit.saturating_sub(fixed).checked_div(EACH).unwrap_or(0);
+    let most = usize::try_from(fitting.min(wanted)).unwrap_or(usize::MAX);
+    let fit = Fit { connections_max: most, limit, needed };
+    if fitting < CONNECTIONS_MIN.min(wanted) { Err(fit) } else { Ok(fit) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_as_many_as_fit_beside_the_rest() {
+        let most = |limit, wanted| compare(limit, 200, wanted).map(|fit| fit.connections_max);
+        assert_eq!(most(1_000_000, 1_024).unwrap(), 1_024);
+        assert_eq!(most(2_248, 1_024).unwrap(), 1_024, "exactly");
+        assert_eq!(most(1_024, 1_024).unwrap(), 412);
+        assert_eq!(most(216, 1_024).unwrap(), 8);
+        assert_eq!(compare(215, 200, 1_024).unwrap_err().needed, 2_248);
+        assert_eq!(most(202, 1).unwrap(), 1);
+        assert!(most(64, 1).is_err());
+    }
+
+    #[test]
+    fn the_limit_is_raised_to_the_most_that_it_may_be() {
+        let limit = raised();
+        assert_eq!(Resource::NOFILE.get().unwrap(), (limit, limit));
+    }
+}
