@@ -239,7 +239,13 @@ pub(crate) fn gate<'t>(
         SigningKey::from_seed("bench.example/log", &[7; 32])?,
         &Options::default(),
     )?;
-    let settings = Settings { budgets: Vec::new(), grant_ms: 900_000, open_requests_max: 100, keys_max: 100 };
+    let settings = Settings {
+        budgets: Vec::new(),
+        grant_ms: 900_000,
+        open_requests_max: 100,
+        keys_max: 100,
+        refusals_max: None,
+    };
     let (clock, chance) = (Arc::new(Now), Arc::new(Chance::new()));
     Ok(Gate::new(Arc::new(store), clock, chance, Arc::new(policies), settings))
 }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use countersign_audit::{Entry as LogEntry, EntryError, EntryKind, entry::Reference};
+use countersign_audit::{Entry as LogEntry, EntryError, EntryKind, entry::Reference, sha256};
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalState, BundleDigest, Call, CallId, Code, Decision, DecisionId, Facts, Money,
     PersonId, Reach, Refusal, Requester, SessionId, Signature, StoredCall, approval::ApprovalRequest,
@@ -15,9 +15,13 @@ use countersign_rules::{
 use serde_json::{Value, json};
 
 use crate::{
+    gate::Sum,
     ledger::{CallOutcome, CallRecord, HaltRecord, HaltScope},
     warrant::Limits,
 };
+
+/// Larger arguments of refused calls are kept as their digest: whoever is refused must not fill the log.
+const REFUSED_BYTES_MAX: usize = 4 * 1_024;
 
 /// An entry before it has its place in the log.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,6 +125,42 @@ impl Entry {
         let tool: String = tool.chars().take(128).collect();
         let body = json!({ "code": refusal.code, "message": refusal.message, "tool": tool });
         Self::new(at_ms, "call_rejected", body).about(requester, call)
+    }
+
+    /// So many refusals were not recorded one by one.
+    #[must_use]
+    pub fn refusals_counted(at_ms: i64, sum: &Sum) -> Self {
+        let codes: serde_json::Map<String, Value> =
+            sum.codes.iter().map(|(code, count)| (code.as_str().to_owned(), json!(count))).collect();
+        let body = json!({
+            "codes": codes,
+            "count": sum.codes.values().fold(0_u64, |all, count| all.saturating_add(*count)),
+            "since_ms": sum.since_ms,
+            "until_ms": sum.until_ms,
+        });
+        let mut entry = Self::new(at_ms, "refusals_counted", body);
+        entry.agent = Some(sum.agent.clone());
+        entry
+    }
+
+    /// The entry as it is kept of a call that was refused and had no effect: large arguments by their size and digest.
+    #[must_use]
+    pub fn of_a_refused_call(mut self) -> Self {
+        if self.kind != "call_proposed" {
+            return self;
+        }
+        let arguments = self.body.get("arguments").map(countersign_audit::to_canonical_vec);
+        let Some(Ok(arguments)) =
+            arguments.filter(|bytes| bytes.as_ref().is_ok_and(|b| b.len() > REFUSED_BYTES_MAX))
+        else {
+            return self;
+        };
+        let mut body = Arc::unwrap_or_clone(self.body);
+        put(&mut body, "arguments_bytes", Some(arguments.len()));
+        put(&mut body, "arguments_digest", Some(sha256(&arguments).to_string()));
+        put(&mut body, "arguments", Some(Value::Null));
+        self.body = Arc::new(body);
+        self
     }
 
     /// The reach was measured. `sample` is the commitment to the sample of rows.

@@ -7,6 +7,7 @@ mod doubt;
 mod effect;
 mod path;
 mod refusal;
+mod refusals;
 mod repeat;
 mod request;
 mod room;
@@ -19,7 +20,8 @@ use countersign_rules::{
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-pub use self::doubt::NotRecalled;
+use self::refusals::Refusals;
+pub use self::{doubt::NotRecalled, refusals::Sum};
 use crate::{
     answer::{Answer, Refused},
     clock::{Clock, Entropy},
@@ -40,6 +42,8 @@ pub struct Settings {
     pub open_requests_max: u32,
     /// How many idempotency keys of one agent are kept at a time.
     pub keys_max: u32,
+    /// How many refused calls of one agent are recorded one by one within a minute; all of them when not said.
+    pub refusals_max: Option<u32>,
 }
 
 /// The one path from a call to an effect.
@@ -50,6 +54,7 @@ pub struct Gate<L> {
     policies: RwLock<Arc<Policies>>,
     settings: Settings,
     under_way: TaskTracker,
+    refusals: Refusals,
 }
 
 impl<L> std::fmt::Debug for Gate<L> {
@@ -74,6 +79,7 @@ impl<L: Ledger> Gate<L> {
             policies: RwLock::new(policies),
             settings,
             under_way: TaskTracker::new(),
+            refusals: Refusals::default(),
         })
     }
 

@@ -193,6 +193,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         grant_ms: config.limits.grant_ms,
         open_requests_max: config.limits.open_requests_max,
         keys_max: config.limits.idempotency_keys_max,
+        refusals_max: Some(config.limits.refusals_max),
     };
     store.record(vec![Entry::configured(clock.now_ms(), configured(&config, &bundle))]).await?;
     let gate =
@@ -283,6 +284,9 @@ impl Running {
             );
         }
         self.systems.stop().await;
+        if let Err(fault) = self.app.gate().sum_up_refusals(true).await {
+            tracing::warn!(%fault, "refusals that were counted could not be summed up");
+        }
         self.app.store().close().await;
         ended
     }

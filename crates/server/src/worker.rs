@@ -126,6 +126,9 @@ impl Worker {
         if let Err(fault) = gate.expire().await {
             tracing::warn!(%fault, "overdue requests cannot be ended");
         }
+        if let Err(fault) = gate.sum_up_refusals(false).await {
+            tracing::warn!(%fault, "refusals that were counted cannot be summed up");
+        }
     }
 
     /// Begins to let the ledger forget what is long over, and journals rows past their retention. The first time also tells whether they are there.

@@ -241,6 +241,11 @@ impl<L: Ledger> Gate<L> {
             "do not repeat it; the effect has happened. If it is wanted once more, propose it in an hour, or with an idempotency \
              key of its own",
         );
+        if granted.is_none()
+            && let Some(refusal) = self.beyond(&call.requester.agent, &refusal, self.clock.now_ms())
+        {
+            return refused(call, granted, refusal);
+        }
         entries.push(Entry::refused(self.clock.now_ms(), call, &refusal));
         if let Err(fault) = self.record_refusal(granted, entries, &refusal).await {
             tracing::warn!(%fault, call = %call.id, "that a call was refused could not be recorded");

@@ -1,8 +1,8 @@
 //! What a call that does not happen is told, and how that is recorded.
 
 use countersign_rules::{
-    ApprovalId, ApprovalState, BundleDigest, Call, CallId, Code, Decision, DecisionId, Deny, DenyReason,
-    Facts, Reach, Refusal, Requester, ToolSpec,
+    AgentId, ApprovalId, ApprovalState, BundleDigest, Call, CallId, Code, Decision, DecisionId, Deny,
+    DenyReason, Facts, Reach, Refusal, Requester, ToolSpec,
 };
 
 use super::{Gate, repeat::lasts};
@@ -37,12 +37,54 @@ impl<L: Ledger> Gate<L> {
                 });
             }
         };
+        if let Some(refusal) = self.beyond(&requester.agent, &refusal, now_ms) {
+            return Answer::Refused(Refused { call: None, approval: None, refusal, repeated: false });
+        }
         let entry = Entry::call_rejected(now_ms, requester, &id, tool, &refusal);
         let refusal = match self.ledger.record(vec![entry]).await {
             Ok(()) => refusal,
             Err(fault) => unavailable(&fault),
         };
         Answer::Refused(Refused { call: Some(id), approval: None, refusal, repeated: false })
+    }
+
+    /// What an agent is told of a refusal that is counted instead of recorded, because so many of its calls were refused of
+    /// late. `None` where it is to be recorded.
+    pub(super) fn beyond(&self, agent: &AgentId, refusal: &Refusal, now_ms: i64) -> Option<Refusal> {
+        let most = self.settings.refusals_max?;
+        let again_ms = self.refusals.count(agent, refusal.code, most, now_ms)?;
+        // What became of an equal call, and that a person stopped the agent, is told whatever happens.
+        if matches!(refusal.code, Code::Halted | Code::InDoubt | Code::ResultRejected) {
+            return Some(refusal.clone());
+        }
+        let message = format!(
+            "more than {most} calls of agent `{agent}` were refused within a minute, so they are counted and not recorded \
+             one by one; this one is refused because {}",
+            refusal.message
+        );
+        let mut told = Refusal::new(Code::RateLimited, message)
+            .help("nothing was done; do not repeat calls that are refused, and ask the people when you cannot go on");
+        told.retry_after_ms = Some(again_ms);
+        Some(told)
+    }
+
+    /// Records how many refusals were not recorded one by one, for each agent: of minutes that are over, or of all when the
+    /// server ends. To be called every second or so.
+    ///
+    /// # Errors
+    /// [`LedgerFault`]; then they are counted on.
+    pub async fn sum_up_refusals(&self, of_all: bool) -> Result<(), LedgerFault> {
+        let now_ms = self.clock.now_ms();
+        let sums = self.refusals.sums(now_ms, of_all);
+        if sums.is_empty() {
+            return Ok(());
+        }
+        let entries = sums.iter().map(|sum| Entry::refusals_counted(now_ms, sum)).collect();
+        let recorded = self.ledger.record(entries).await;
+        if recorded.is_err() {
+            self.refusals.again(sums);
+        }
+        recorded
     }
 
     pub(super) async fn deny<A>(
@@ -82,10 +124,16 @@ impl<L: Ledger> Gate<L> {
         refusal: Refusal,
     ) -> Answer {
         if granted.is_none()
+            && let Some(refusal) = self.beyond(&call.requester.agent, &refusal, self.clock.now_ms())
+        {
+            return Answer::Refused(Refused { call: None, approval: None, refusal, repeated: false });
+        }
+        if granted.is_none()
             && lasts(refusal.code)
             && let Some(mut bond) = Bond::of(&call.stored(), None, self.clock.now_ms())
         {
             bond.refusal = Some(refusal.clone());
+            let entries = entries.into_iter().map(Entry::of_a_refused_call).collect();
             return match self.ledger.bind(bond, call.replaces.as_ref(), entries).await {
                 Ok(None) => refused(call, granted, refusal),
                 // Boxed: an answer may be a refusal, and so comes back to here, once.
@@ -113,7 +161,7 @@ impl<L: Ledger> Gate<L> {
                 let code = Some(refusal.code);
                 self.end(record, ApprovalState::Blocked, code, &refusal.to_string(), entries).await
             }
-            None => self.ledger.record(entries).await,
+            None => self.ledger.record(entries.into_iter().map(Entry::of_a_refused_call).collect()).await,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::world::{ParsePerson as _, Trouble, World, approval, budget, euros, leads, policies, requester};
 use countersign_gate::{
-    Answer,
+    Answer, Entry,
     ledger::{CallState, HaltScope, Ledger as _, NotAnswered},
     simulation::Fault,
 };
@@ -645,4 +645,63 @@ async fn another_agent_cannot_fetch_a_request() {
     let pending = world.call(&world.update, 0, 10).await;
     let other = requester("other", "s1").agent;
     assert_eq!(code(&world.gate.fetch(&other, &approval(&pending)).await), Code::NotFound);
+}
+
+#[tokio::test]
+async fn refusals_beyond_so_many_a_minute_are_counted_in_one_entry() {
+    let world = World::refusing(1, 2_000, 5);
+    let large = "x".repeat(5_000);
+    let denied = async |agent: &str| {
+        let arguments = json!({ "from": 0, "to": 600, "_reason": "r" });
+        let raw = RawCall { tool: "delete".into(), arguments, key: None };
+        world.gate.submit(&world.delete, &requester(agent, "s1"), raw).await
+    };
+    for n in 0..20 {
+        let answer = denied("bot").await;
+        assert_eq!(code(&answer), if n < 5 { Code::DeniedByPolicy } else { Code::RateLimited }, "{n}");
+    }
+    let Answer::Refused(told) = denied("bot").await else { panic!("it is refused") };
+    assert!(told.call.is_none() && told.refusal.retry_after_ms == Some(60_000), "{told:?}");
+    assert!(told.refusal.message.contains("is forbidden"), "{}", told.refusal.message);
+    assert_eq!(code(&world.gate.refuse_unknown(&requester("bot", "s2"), &large).await), Code::RateLimited);
+    // Another agent, and what is allowed, are as before.
+    assert_eq!(code(&denied("other").await), Code::DeniedByPolicy);
+    assert_eq!(world.call(&world.read, 0, 5).await.status(), "done");
+    assert_eq!((world.logged("call_proposed"), world.logged("call_rejected")), (7, 0));
+
+    world.gate.sum_up_refusals(false).await.unwrap();
+    assert_eq!(world.logged("refusals_counted"), 0, "the minute is not over");
+    world.clock.advance(60_000);
+    world.gate.sum_up_refusals(false).await.unwrap();
+    world.gate.sum_up_refusals(true).await.unwrap();
+    let log = world.ledger.log();
+    let [sum] = log.iter().filter(|entry| entry.kind == "refusals_counted").collect::<Vec<_>>()[..] else {
+        panic!("one entry sums them up")
+    };
+    assert_eq!(sum.agent.as_ref().unwrap().as_str(), "bot");
+    assert_eq!((&sum.body["count"], &sum.body["codes"]), (&json!(17), &json!({ "R001": 1, "R004": 16 })));
+    assert_eq!(code(&denied("bot").await), Code::DeniedByPolicy, "recorded again from the next minute on");
+    assert_eq!(world.system.effects(), 1, "the read alone");
+}
+
+#[tokio::test]
+async fn large_arguments_of_refused_calls_are_kept_by_digest_and_no_others() {
+    let call = |size: usize| {
+        let arguments = json!({ "from": 0, "to": 5, "note": "x".repeat(size) });
+        let proposed =
+            Entry::administered(0, "call_proposed", json!({ "arguments": arguments, "digest": "d" }));
+        (arguments, proposed)
+    };
+    let (arguments, small) = call(3_000);
+    assert_eq!(small.clone().of_a_refused_call(), small);
+    assert_eq!(small.body["arguments"], arguments);
+    let (arguments, large) = call(5_000);
+    let kept = large.of_a_refused_call();
+    let bytes = countersign_audit::to_canonical_vec(&arguments).unwrap();
+    assert_eq!(kept.body["arguments"], json!(null));
+    assert_eq!(kept.body["arguments_bytes"], json!(bytes.len()));
+    assert_eq!(kept.body["arguments_digest"], json!(countersign_audit::sha256(&bytes).to_string()));
+    assert_eq!(kept.body["digest"], "d");
+    let other = Entry::administered(0, "warrant_issued", json!({ "arguments": arguments }));
+    assert_eq!(other.clone().of_a_refused_call(), other);
 }

@@ -371,6 +371,15 @@ impl World {
 
     /// The same with rates on `update`.
     pub(crate) fn rated(seed: u64, rows: u64, budgets: Vec<Budget>, rates: Vec<Rate>) -> Self {
+        Self::made(seed, rows, budgets, rates, None)
+    }
+
+    /// A world that records so many refusals of an agent in a minute.
+    pub(crate) fn refusing(seed: u64, rows: u64, refusals_max: u32) -> Self {
+        Self::made(seed, rows, Vec::new(), Vec::new(), Some(refusals_max))
+    }
+
+    fn made(seed: u64, rows: u64, budgets: Vec<Budget>, rates: Vec<Rate>, refusals_max: Option<u32>) -> Self {
         let (ledger, clock, entropy) = ports(seed, NOW_MS);
         let system = Arc::new(System::default());
         system.rows.lock().unwrap().extend((0..rows).map(|id| (id, 0)));
@@ -379,7 +388,8 @@ impl World {
         let update = RowTool::with("update", "v1", DeclaredEffect::Write, &system, rates);
         let delete = tool("delete", DeclaredEffect::Destructive);
         let policies = policies(POLICIES, &[&read, &note, &update, &delete]);
-        let settings = Settings { budgets, grant_ms: 900_000, open_requests_max: 100, keys_max: 20 };
+        let settings =
+            Settings { budgets, grant_ms: 900_000, open_requests_max: 100, keys_max: 20, refusals_max };
         let gate = Gate::new(Arc::clone(&ledger), Arc::clone(&clock) as _, entropy, policies, settings);
         Self { gate, ledger, clock, system, read, note, update, delete }
     }

@@ -9,7 +9,8 @@ use countersign_gate::{
     ledger::{ApprovalRecord, NotAnswered},
 };
 use countersign_rules::{
-    ApprovalId, ApprovalRequest, ApprovalState, Code, GroupName, Signature, approval::{AnswerRefusal, Answered},
+    ApprovalId, ApprovalRequest, ApprovalState, Code, GroupName, Signature,
+    approval::{AnswerRefusal, Answered},
 };
 use countersign_store::{ApprovalFilter, EntryFilter};
 use serde::{Deserialize, Serialize};

@@ -410,7 +410,11 @@ fn print(stored: &StoredEntry, out: &Output) {
     let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or("-");
     let gist = match text("/kind") {
         "call_proposed" => {
-            let arguments = entry.pointer("/body/arguments").map(Value::to_string).unwrap_or_default();
+            let kept = entry.pointer("/body/arguments").filter(|arguments| !arguments.is_null());
+            let arguments = kept.map_or_else(
+                || format!("(arguments kept as SHA-256 {})", text("/body/arguments_digest")),
+                Value::to_string,
+            );
             format!("{} {arguments} because (claimed): {}", text("/body/tool"), text("/body/reason"))
         }
         "decided" => {

@@ -255,6 +255,12 @@ impl Story {
             self.agent, self.tool, self.session
         )];
         text.extend(arguments(self.arguments.as_object()));
+        if let Some(bytes) = entry.number("/body/arguments_bytes") {
+            let digest = entry.word("/body/arguments_digest");
+            text.push(format!(
+                "its arguments, {bytes} bytes, are kept as their digest, because it was refused: SHA-256 {digest}"
+            ));
+        }
         text.push(match entry.at("/body/reason") {
             None => "it gave no reason".into(),
             claim => format!("it claims: {}", said(claim)),

@@ -298,6 +298,7 @@ impl Config {
             "grant_ms": self.limits.grant_ms,
             "idempotency_ms": u64::try_from(self.limits.idempotency.as_millis()).unwrap_or(u64::MAX),
             "open_requests_max": self.limits.open_requests_max,
+            "refusals_max": self.limits.refusals_max,
             "oauth": oauth,
             "origin": self.log.origin,
             "people": people,

@@ -105,6 +105,8 @@ pub struct LimitsConfig {
     pub idempotency: Duration,
     /// How many idempotency keys of one agent are kept at a time.
     pub idempotency_keys_max: u32,
+    /// How many refused calls of one agent are recorded one by one within a minute.
+    pub refusals_max: u32,
 }
 
 /// `[oauth]`: access tokens of agents.
@@ -267,12 +269,15 @@ pub(super) fn limits(mut section: Section<'_, '_>) -> Option<LimitsConfig> {
     let open_requests_max = open_requests_max.and_then(|most| u32::try_from(most).ok());
     let idempotency = section.defaulted("idempotency_ms", integer(60_000..=MS_MAX));
     let keys_max = section.defaulted("idempotency_keys_max", integer(1..=1_000_000));
+    let refusals_max = section.defaulted("refusals_max", integer(1..=1_000_000));
+    let refusals_max = refusals_max.and_then(|most| u32::try_from(most).ok());
     section.finish();
     Some(LimitsConfig {
         grant_ms: grant_ms?,
         open_requests_max: open_requests_max?,
         idempotency: Duration::from_millis(idempotency?),
         idempotency_keys_max: u32::try_from(keys_max?).ok()?,
+        refusals_max: refusals_max?,
     })
 }
 

@@ -16,6 +16,7 @@ on_either_store!(async
     a_refusal_and_its_reason_reach_the_agent,
     an_approver_sees_what_would_be_done_and_whose_claim_is_what,
     a_parked_call_survives_a_restart,
+    a_flood_of_refused_calls_leaves_a_bounded_log,
     an_approval_does_not_outlive_a_change_of_policies,
     a_signature_counts_while_its_signer_does,
     a_wait_ends_with_its_key,
@@ -169,6 +170,35 @@ async fn an_approval_does_not_outlive_a_change_of_policies(place: Place) {
         assert_eq!(rig.ask("add_item", arguments).await, again);
     }
     assert_eq!(rig.count("select count(*) from item"), 3);
+}
+
+async fn a_flood_of_refused_calls_leaves_a_bounded_log(place: Place) {
+    let main = format!("{}\n[limits]\nrefusals_max = 20\n", crate::rig::MAIN);
+    let mut rig = Rig::made(place, &main).await;
+    let name = "x".repeat(30 * 1_024);
+    let mut told = std::collections::BTreeMap::new();
+    for _ in 0..100 {
+        let (_, body) = rig.call("rename_item", json!({ "id": 1, "name": name })).await;
+        let counted: &mut u64 = told.entry(body["code"].as_str().unwrap().to_owned()).or_default();
+        *counted += 1;
+    }
+    assert_eq!(told, [("R004".to_owned(), 20), ("R007".to_owned(), 80)].into());
+    assert_eq!(rig.call("items", json!({})).await.0, StatusCode::OK, "what is allowed goes on");
+    rig.stop().await;
+    rig.start().await;
+    let entries = async |kind: &str| {
+        let path = format!("/v1/log/entries?limit=1000&kind={kind}");
+        rig.get("alice", &path).await.1["entries"].as_array().unwrap().clone()
+    };
+    let proposed = entries("call_proposed").await;
+    let refused: Vec<_> = proposed.iter().filter(|entry| entry.to_string().contains("rename_item")).collect();
+    assert_eq!(refused.len(), 20);
+    assert!(refused.iter().all(|entry| entry.to_string().len() < 4_096), "{}", refused[0]);
+    assert!(refused[0].to_string().contains("arguments_digest"), "{}", refused[0]);
+    let counted = entries("refusals_counted").await;
+    assert_eq!(counted.len(), 1, "{counted:?}");
+    assert!(counted[0].to_string().contains("\"count\":80"), "{counted:?}");
+    assert_eq!(rig.count("select count(*) from item where name like 'x%'"), 0);
 }
 
 async fn a_wait_ends_with_its_key(place: Place) {

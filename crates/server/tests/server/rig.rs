@@ -71,7 +71,7 @@ sql = "delete from item where id = :id"
 system = "shop"
 description = "Renames an item."
 effect = "write"
-arguments = { id = { type = "integer" }, name = { type = "string" } }
+arguments = { id = { type = "integer" }, name = { type = "string", maxLength = 100000 } }
 sql = "update item set name = :name where id = :id"
 "#;
 
@@ -114,7 +114,8 @@ impl Rig {
         Self::made_with(place, &format!("{MAIN}{more}"), policies).await
     }
 
-    async fn made(place: Place, main: &str) -> Self {
+    /// With another main file, in a place.
+    pub(crate) async fn made(place: Place, main: &str) -> Self {
         Self::made_with(place, main, "").await
     }
 

@@ -100,8 +100,13 @@ impl World {
         static SEED: AtomicU64 = AtomicU64::new(7);
         let seed = SEED.fetch_add(1, Ordering::Relaxed);
         let (ledger, clock, entropy) = ports(seed, 1_795_000_000_000);
-        let settings =
-            Settings { budgets: Vec::new(), grant_ms: 900_000, open_requests_max: 100, keys_max: 20 };
+        let settings = Settings {
+            budgets: Vec::new(),
+            grant_ms: 900_000,
+            open_requests_max: 100,
+            keys_max: 20,
+            refusals_max: None,
+        };
         let gate = Gate::new(ledger, clock, entropy, Arc::new(policies), settings);
         let requester = Requester {
             agent,
