@@ -3,7 +3,12 @@
 use reqwest::{Method, StatusCode, header::CONTENT_TYPE};
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, read};
+use crate::{
+    place::{Place, on_either_store},
+    rig::{Rig, read},
+};
+
+on_either_store!(async no_text_and_no_number_makes_the_ledger_unavailable);
 
 async fn send(rig: &Rig, body: impl Into<reqwest::Body>) -> (StatusCode, Value) {
     let request = rig.request("clerk", Method::POST, "/v1/calls").header(CONTENT_TYPE, "application/json");
@@ -115,4 +120,138 @@ async fn paths_queries_and_ids_that_do_not_fit_are_refused() {
     let (status, _) =
         rig.post("alice", "/v1/halts", json!({ "why": "x", "all": true, "agent": "clerk" })).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "one or all?");
+}
+
+/// Relatives of U+0000, which PostgreSQL keeps in no text, and numbers that not every reader reads alike: whatever field of
+/// whatever door they stand in, the answer says what is wrong with them, and never that the ledger is away.
+async fn no_text_and_no_number_makes_the_ledger_unavailable(place: Place) {
+    let rig = Rig::on(place).await;
+    let waiting = rig.ask("add_item", json!({ "name": "fig" })).await;
+    let done = rig.call("add_note", json!({ "text": "done" })).await.1["call"].as_str().unwrap().to_owned();
+    let long = "x".repeat(9_000);
+    let texts = [
+        "\0",
+        "a\0b",
+        "\u{ffff}",
+        "\u{10ffff}",
+        "\u{202e}x",
+        "\u{feff}",
+        "'; --",
+        "\\u0000",
+        "%00",
+        "\u{1b}[2J",
+        " ",
+        &long,
+    ];
+    let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let fine = |what: &str, status: StatusCode, body: &Value| {
+        let said = body.to_string();
+        assert!(!status.is_server_error(), "{what}: {status} {said}");
+        for code in ["F001", "F008", "unavailable"] {
+            assert!(!said.contains(code), "{what}: {status} {said}");
+        }
+    };
+    for text in texts {
+        let odd = encode(text);
+        let gets = [
+            "log/entries?call=",
+            "log/entries?session=",
+            "log/entries?agent=",
+            "log/entries?approval=",
+            "log/entries?kind=",
+            "calls?after=",
+            "calls?state=",
+            "approvals?after=",
+            "approvals?state=",
+        ];
+        for path in gets {
+            let (status, body) = rig.get("alice", &format!("/v1/{path}{odd}")).await;
+            fine(path, status, &body);
+        }
+        let odd_segment = odd.replace('+', "%20");
+        for path in [
+            format!("calls/{odd_segment}"),
+            format!("approvals/{odd_segment}"),
+            format!("approvals/{odd_segment}/result"),
+        ] {
+            let (status, body) = rig.get("clerk", &format!("/v1/{path}")).await;
+            fine(&path, status, &body);
+        }
+        for path in [format!("keys/{odd_segment}"), format!("halts?agent={odd}")] {
+            let sent = rig.request("alice", Method::DELETE, &format!("/v1/{path}")).send().await.unwrap();
+            let (status, body) = read(sent).await;
+            fine(&path, status, &body);
+        }
+        for (who, path, body) in [
+            ("clerk", "calls".to_owned(), json!({ "tool": text })),
+            ("clerk", "calls".to_owned(), json!({ "tool": "items", "session": text })),
+            (
+                "clerk",
+                "calls".to_owned(),
+                json!({ "tool": "add_note", "arguments": { "text": text, "reason_": text } }),
+            ),
+            (
+                "clerk",
+                "calls".to_owned(),
+                json!({ "tool": "add_note", "arguments": { "text": text, "_reason": text } }),
+            ),
+            ("clerk", "calls".to_owned(), json!({ "tool": "add_item", "arguments": { "name": text } })),
+            ("alice", "halts".to_owned(), json!({ "agent": text, "why": "x" })),
+            ("alice", "halts".to_owned(), json!({ "agent": "other", "why": text })),
+            ("alice", format!("calls/{done}/resolve"), json!({ "happened": true, "comment": text })),
+            ("owner", format!("approvals/{waiting}/approve"), json!({ "comment": text, "digest": text })),
+        ] {
+            let (status, answer) = rig.post(who, &format!("/v1/{path}"), body.clone()).await;
+            fine(&body.to_string(), status, &answer);
+        }
+        // A person's words are kept as they are, or refused with the reason; either way the next request goes on.
+        let approval = rig
+            .ask("add_item", json!({ "name": format!("for {}", odd.chars().take(30).collect::<String>()) }))
+            .await;
+        let (status, answer) =
+            rig.post("alice", &format!("/v1/approvals/{approval}/refuse"), json!({ "reason": text })).await;
+        fine(&format!("refuse {text:?}"), status, &answer);
+        let message = |method: &str, params: Value| json!({ "jsonrpc": "2.0", "id": text, "method": method, "params": params });
+        for message in [
+            message(text, json!({})),
+            message("tools/call", json!({ "name": text, "arguments": {} })),
+            message("tools/call", json!({ "name": "add_note", "arguments": { "text": text } })),
+            message("tools/call", json!({ "name": "items", "_meta": { "countersign/session": text } })),
+            message("tools/call", json!({ "name": "countersign_await", "arguments": { "approval": text } })),
+            message(
+                "initialize",
+                json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": text, "version": text } }),
+            ),
+        ] {
+            let sent = rig
+                .request("clerk", Method::POST, "/mcp")
+                .header("accept", "application/json, text/event-stream");
+            let (status, answer) = read(sent.json(&message).send().await.unwrap()).await;
+            fine(&message.to_string(), status, &answer);
+        }
+    }
+    for number in [
+        "9007199254740993",
+        "-9007199254740993",
+        "1e400",
+        "1e308",
+        "-0.0",
+        "18446744073709551616",
+        "0.1e-400",
+    ] {
+        let call = format!(r#"{{"tool":"add_note","arguments":{{"text":{number}}}}}"#);
+        let (status, answer) = send(&rig, call).await;
+        fine(number, status, &answer);
+        assert!(status.is_client_error(), "{number}: {answer}");
+        let wait = format!(r#"{{"tool":"items","wait_ms":{number}}}"#);
+        let (status, answer) = send(&rig, wait).await;
+        fine(number, status, &answer);
+        for path in ["calls?limit=", "approvals?limit=", "log/entries?from=", "log/entries?limit="] {
+            let (status, body) = rig.get("alice", &format!("/v1/{path}{number}")).await;
+            fine(&format!("{path}{number}"), status, &body);
+        }
+    }
+    let (status, ready) = rig.get("", "/readyz").await;
+    assert_eq!(status, StatusCode::OK, "{ready}");
+    assert_eq!(rig.count("select count(*) from item"), 3);
 }
