@@ -60,6 +60,19 @@ impl Connect {
         Ok(Client { http, server, key: self.key()? })
     }
 
+    /// What a conversation with the server that is meant needs: it lasts as long as it lasts.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the command line's one client, for the one server it is told"
+    )]
+    pub(super) fn parts(&self) -> Result<(reqwest::Client, Url, SecretString), Failure> {
+        let server = self.server()?;
+        guarded(&server)?;
+        let http =
+            reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
+        Ok((http, server, self.key()?))
+    }
+
     /// The configuration folder.
     pub(super) fn folder(&self) -> &std::path::Path {
         &self.dir

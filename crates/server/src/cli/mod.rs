@@ -10,6 +10,7 @@ mod budgets;
 mod calls;
 mod check;
 mod client;
+mod connect;
 mod demo;
 mod halts;
 mod init;
@@ -69,6 +70,8 @@ enum Command {
     Check(check::Check),
     /// Serve agents and people: MCP at /mcp, REST at /v1
     Serve(serve::Serve),
+    /// Join an MCP client on standard input and output to a running server
+    Connect(connect::Bridge),
     /// Propose a call as an agent, over REST
     Call(propose::Propose),
     /// See and answer what agents ask for
@@ -206,6 +209,7 @@ fn dispatch(command: Command, out: &mut Output) -> Outcome {
             Ok(())
         }
         Command::Serve(serve) => wait(serve.run(out)),
+        Command::Connect(connect) => wait(connect.run()),
         Command::Call(call) => wait(call.run(out)),
         Command::Approvals(approvals) => wait(approvals.run(out)),
         Command::Audit(audit) => wait(audit.run(out)),

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io::IsTerminal as _};
 
 use countersign_gate::Clock as _;
 use countersign_rules::ApprovalState;
-use countersign_store::{ApprovalFilter, KeyOwner};
+use countersign_store::{ApprovalFilter, KeyOwner, StoreError};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -45,11 +45,21 @@ impl Serve {
         let running = match started {
             Ok(running) => running,
             Err(server::StartError::Config(problems)) => return Err(Failure::Config(problems)),
-            Err(why @ server::StartError::Listen { .. }) => {
-                out.failure(&why.into());
-                return Err(Failure::No);
+            Err(why) => {
+                let port = matches!(why, server::StartError::Listen { .. });
+                if self.stdio && (port || matches!(why, server::StartError::Store(StoreError::InUse { .. })))
+                {
+                    let folder = self.folder.dir().display();
+                    out.note(format!(
+                        "a server seems to run on this folder already; join it instead, with the same key: countersign connect -C {folder}"
+                    ));
+                }
+                if port {
+                    out.failure(&why.into());
+                    return Err(Failure::No);
+                }
+                return Err(why.into());
             }
-            Err(why) => return Err(why.into()),
         };
         if self.print_url {
             out.raw(format!("http://{}\n", running.address).as_bytes());

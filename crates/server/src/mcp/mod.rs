@@ -31,6 +31,7 @@
 //! Batches, which only the revision 2025-03-26 had. A stream from server to client outside a request, and so
 //! `tools/list_changed` over HTTP for the revisions with a handshake; 2026-07-28 has `subscriptions/listen`.
 
+mod bridge;
 mod door;
 mod frame;
 mod http;
@@ -47,6 +48,7 @@ use std::time::Duration;
 use rmcp::model::ProtocolVersion;
 use tokio_util::sync::CancellationToken;
 
+pub use self::bridge::{BridgeFault, bridge};
 pub use self::{
     http::router,
     seal::Seal,

@@ -3,6 +3,8 @@
 //! Effects are rows of a database that nobody but the tools writes to, so each test can count them.
 
 #[cfg(test)]
+mod bridge;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod effects;

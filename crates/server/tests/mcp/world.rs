@@ -353,6 +353,45 @@ impl World {
         client.serve_with_lifecycle(process, lifecycle).await.unwrap()
     }
 
+    /// A client of the official SDK that starts a program, which joins it to the running server.
+    pub(crate) async fn bridged(
+        &self,
+        agent: Agent,
+        revision: &ProtocolVersion,
+    ) -> RunningService<RoleClient, Client> {
+        let client = Client::of(revision);
+        let lifecycle = client.lifecycle();
+        let command = self.bridge(self.key(agent));
+        let (process, _) = TokioChildProcess::builder(command).stderr(self.program.log()).spawn().unwrap();
+        client.serve_with_lifecycle(process, lifecycle).await.unwrap()
+    }
+
+    fn bridge(&self, key: &str) -> Command {
+        let mut command = self.program.command(&["connect"]);
+        command.env("COUNTERSIGN_KEY", key);
+        command
+    }
+
+    /// What the program says that joins a client with a bad key: exit code, standard output and error.
+    pub(crate) async fn bridge_refused(&self, key: &str) -> (Option<i32>, String, String) {
+        let mut command = self.bridge(key);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let begin = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } } });
+        let mut input = process.stdin.take().unwrap();
+        input.write_all(format!("{begin}\n").as_bytes()).await.unwrap();
+        drop(input);
+        let done = tokio::time::timeout(PATIENCE, process.wait_with_output()).await.unwrap().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (done.status.code(), text(done.stdout), text(done.stderr))
+    }
+
+    /// What a process on standard streams says where a server runs already.
+    pub(crate) async fn stdio_beside(&self, agent: Agent) -> (Option<i32>, String, String) {
+        self.stdio_refused(self.key(agent)).await
+    }
+
     fn stdio(&self, key: &str) -> Command {
         let mut command = self.program.command(&["serve", "--stdio"]);
         command.env("COUNTERSIGN_KEY", key);
