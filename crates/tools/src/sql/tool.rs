@@ -352,10 +352,28 @@ impl Columns {
         Self(columns.into_iter().map(|column| column.to_ascii_lowercase()).collect())
     }
 
+    /// Names more, of whatever table.
+    pub(crate) fn add<'c>(&mut self, columns: impl IntoIterator<Item = &'c String>) {
+        self.0.extend(columns.into_iter().map(|column| column.to_ascii_lowercase()));
+    }
+
     pub(crate) fn name(&self, table: &str, column: &str) -> bool {
         let (table, column) = (table.to_ascii_lowercase(), column.to_ascii_lowercase());
         self.0.contains(&format!("{table}.{column}")) || self.0.contains(&column)
     }
+}
+
+/// Where the rows of a table come from, for who must not see all of them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Origin {
+    /// The table, those that it is a part of, and those that are a part of it.
+    pub(crate) tables: Vec<String>,
+    /// Its columns.
+    pub(crate) columns: Vec<String>,
+    /// Those of them that the database computes from others.
+    pub(crate) computed: Vec<String>,
+    /// Whether its columns are those of something else, under any name: a view, a virtual table.
+    pub(crate) unknown: bool,
 }
 
 /// Columns that approvers must not see.
@@ -375,6 +393,28 @@ impl Mask {
     /// hidden everything is.
     pub(crate) fn of_made_up(&self) -> Self {
         Self { columns: self.columns.clone(), all: self.columns != Columns::default() }
+    }
+
+    /// Whether anything is hidden at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.all && self.columns == Columns::default()
+    }
+
+    /// As it applies to the rows of one table: a hidden column is hidden under the name of each table that these rows, or
+    /// some of them, are rows of as well, and so is what is computed from one.
+    pub(crate) fn of(&self, origin: &Origin) -> Self {
+        if self.is_empty() {
+            return self.clone();
+        }
+        if origin.unknown {
+            return self.of_made_up();
+        }
+        let hidden = |column: &String| origin.tables.iter().any(|table| self.hides(table, column));
+        let named = origin.columns.iter().filter(|column| hidden(column));
+        let computed = origin.computed.iter().filter(|_| origin.columns.iter().any(hidden));
+        let mut mask = self.clone();
+        mask.columns.add(named.chain(computed));
+        mask
     }
 
     pub(crate) fn hides(&self, table: &str, column: &str) -> bool {
@@ -543,6 +583,13 @@ impl SqlTool {
     #[must_use]
     pub fn advertised(&self) -> Value {
         self.declared.advertised()
+    }
+
+    /// The tables that its author lets it touch.
+    pub(crate) fn tables(&self) -> BTreeSet<String> {
+        let facts = self.fixed.iter().map(|statement| &statement.facts);
+        let named = facts.flat_map(|facts| facts.reads.iter().chain(&facts.writes).cloned());
+        named.chain(self.scope.tables()).collect()
     }
 
     /// The tables that its calls may write, as far as their statements name them.

@@ -369,3 +369,126 @@ async fn a_table_made_of_deleted_rows_has_no_reach_of_nothing() {
         assert_eq!(left(&db).await.len(), 6, "nothing ran");
     }
 }
+
+/// What a column is computed from, what a table is a part of, and what a view shows under other names is hidden where the
+/// column is.
+const ORIGINS: &str = "
+    create table card (id int primary key, holder text, secret text, last text generated always as ('no ' || secret) stored);
+    insert into card (id, holder, secret) values (1, 'ann', 'S3CRET-1'), (2, 'bob', 'S3CRET-2');
+    create table bare (id int primary key, secret text, note text);
+    insert into bare values (1, 'S3CRET-3', 'plain');
+";
+
+fn hiding(tables: &[&str], mask: &[&str]) -> SqlDefinition {
+    let mut tool = counted(from_agent("query", tables));
+    tool.mask = mask.iter().map(|column| (*column).to_owned()).collect();
+    tool
+}
+
+/// What an approver sees of rows, as one text; nothing where the call is refused.
+async fn seen(world: &World, sql: &str) -> Option<String> {
+    let Answer::Pending(pending) = world.call("query", json!({ "sql": sql })).await else { return None };
+    let (_, evidence) = world.shown(&pending).await;
+    Some(evidence.map(|evidence| format!("{:?}", evidence.sample.rows)).unwrap_or_default())
+}
+
+fn hidden(sql: &str, shown: Option<String>, plain: &str) {
+    let shown = shown.unwrap_or_else(|| panic!("{sql}: was not asked about"));
+    assert!(!shown.contains("S3CRET"), "{sql}: {shown}");
+    assert!(shown.contains(plain), "{sql}: {shown}");
+}
+
+#[tokio::test]
+async fn masking_follows_where_a_column_comes_from_on_postgresql() {
+    for (at, server) in SERVERS.into_iter().enumerate() {
+        let db = database_on(server, &format!("origin_{at}"), 0).await;
+        db.client.batch_execute(ORIGINS).await.unwrap();
+        db.client
+            .batch_execute(
+                "create view cards as select id, secret as shown, holder from card;
+                 create table part (id int, secret text, note text) partition by range (id);
+                 create table part_1 partition of part for values from (0) to (10);
+                 insert into part values (1, 'S3CRET-4', 'plain');
+                 create table base (id int primary key, secret text, note text);
+                 create table kid (more text) inherits (base);
+                 insert into kid values (1, 'S3CRET-5', 'plain', 'more');",
+            )
+            .await
+            .unwrap();
+        let tables = ["card", "bare", "cards", "part", "part_1", "base", "kid"];
+        for mask in [&["secret"][..], &["card.secret", "bare.secret", "part.secret", "base.secret"]] {
+            let world = db.world(vec![hiding(&tables, mask)], ASK);
+            for (sql, plain) in [
+                ("delete from card where id = 1", "ann"),
+                ("update card set holder = secret where id = 1", "ann"),
+                (
+                    "update card as other set holder = 'x' from (select secret as y from card) q where other.id = 1",
+                    "ann",
+                ),
+                (
+                    "with gone as (select secret as open from card) delete from card where id in (select 1 from gone)",
+                    "ann",
+                ),
+                ("delete from card where id = 1 returning secret as open, card, row_to_json(card)", "ann"),
+                ("delete from part_1", "plain"),
+                ("delete from part where id = 1", "plain"),
+                ("delete from kid", "plain"),
+                ("delete from base", "plain"),
+                ("truncate part_1", "plain"),
+            ] {
+                hidden(sql, seen(&world, sql).await, plain);
+            }
+            for sql in [
+                "insert into bare (id, note) select id + 10, secret from card",
+                "insert into bare (id, note) select id + 10, card::text from card",
+                "insert into bare (id, note) select 10, array_agg(secret)::text from card",
+                "with s as (select id, secret as x from card) insert into bare (id, note) select id + 10, x from s",
+                "update cards set holder = 'x' where id = 1",
+                "delete from cards where id = 1",
+            ] {
+                let shown = seen(&world, sql).await.unwrap_or_default();
+                assert!(!shown.contains("S3CRET"), "{sql}: {shown}");
+            }
+        }
+        // Hidden in the child, it is hidden of those of its rows that the parent shows.
+        let world = db.world(vec![hiding(&tables, &["kid.secret", "part_1.secret"])], ASK);
+        for sql in ["delete from base", "delete from part"] {
+            hidden(sql, seen(&world, sql).await, "plain");
+        }
+    }
+}
+
+#[tokio::test]
+async fn masking_follows_where_a_column_comes_from_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.db");
+    let file = rusqlite::Connection::open(&path).unwrap();
+    file.execute_batch(ORIGINS).unwrap();
+    file.execute_batch(
+        "create virtual table found using fts5(open); insert into found (rowid, open) select id, secret from card;
+         create view cards as select id, secret as shown, holder from card;",
+    )
+    .unwrap();
+    for mask in [&["secret"][..], &["card.secret", "bare.secret"]] {
+        let tool = hiding(&["card", "bare", "found", "cards"], mask);
+        let definitions = [countersign_tools::AnyDefinition::Sql(tool)];
+        let world = World::new(&[sqlite(&path)], crate::harness::TestVault::default(), &definitions, ASK);
+        for sql in [
+            "delete from card where id = 1",
+            "update card set holder = secret where id = 1",
+            "with gone as (select secret as open from card) delete from card where id in (select 1 from gone)",
+            "delete from card where id = 1 returning secret as open",
+        ] {
+            hidden(sql, seen(&world, sql).await, "ann");
+        }
+        for sql in [
+            "insert into bare (id, note) select id + 10, secret from card",
+            "insert into bare (id, note) select 10, group_concat(secret) from card",
+            "delete from found where rowid = 1",
+            "delete from cards where id = 1",
+        ] {
+            let shown = seen(&world, sql).await.unwrap_or_default();
+            assert!(!shown.contains("S3CRET"), "{sql}: {shown}");
+        }
+    }
+}

@@ -478,6 +478,7 @@ impl Measuring<'_> {
     }
 
     async fn sampled(&self, table: &TableRef, query: &Query, mask: &Mask) -> Result<Option<Sample>, Trouble> {
+        let mask = &schema::masked(self.tx.client(), mask, table).await?;
         let statement = self.tx.prepare(&query.text).await?;
         let columns: Vec<String> = statement.columns().iter().map(|c| c.name().to_owned()).collect();
         let stream = self.tx.query_raw(&statement, self.arguments(&query.parameters)).await?;

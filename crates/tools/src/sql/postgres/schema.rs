@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use countersign_sql::{Action, TableRef};
 use tokio_postgres::{Client, Error};
 
-use crate::sql::cascade::{ActingKey, Fit, Traits, named};
+use crate::sql::{
+    cascade::{ActingKey, Fit, Traits, named},
+    tool::{Mask, Origin},
+};
 
 /// What a name means.
 pub(super) struct Resolved {
@@ -25,6 +28,35 @@ pub(super) async fn resolve(client: &Client, table: &TableRef) -> Result<Option<
         Ok(Resolved { table, kind: row.try_get(2)? })
     })
     .transpose()
+}
+
+/// What must not be seen of the rows of a table.
+pub(super) async fn masked(client: &Client, mask: &Mask, table: &TableRef) -> Result<Mask, Error> {
+    if mask.is_empty() {
+        return Ok(mask.clone());
+    }
+    Ok(mask.of(&origin(client, table).await?))
+}
+
+/// Where the rows of a table come from: those of a partition or a child are rows of the tables above as well.
+async fn origin(client: &Client, table: &TableRef) -> Result<Origin, Error> {
+    let sql = "WITH RECURSIVE this AS (SELECT pg_catalog.to_regclass($1)::oid AS oid), \
+               up (oid) AS (SELECT oid FROM this UNION SELECT i.inhparent FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.oid), \
+               down (oid) AS (SELECT oid FROM this UNION SELECT i.inhrelid FROM down JOIN pg_catalog.pg_inherits i ON i.inhparent = down.oid), \
+               shown AS (SELECT a.attname::text AS name, a.attgenerated <> '' AS computed FROM pg_catalog.pg_attribute a \
+                          WHERE a.attrelid = (SELECT oid FROM this) AND a.attnum > 0 AND NOT a.attisdropped) \
+               SELECT ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c \
+                             WHERE c.oid IN (SELECT oid FROM up UNION SELECT oid FROM down)), \
+                      ARRAY(SELECT name FROM shown), ARRAY(SELECT name FROM shown WHERE computed), \
+                      coalesce((SELECT c.relkind NOT IN ('r', 'p', 'f') FROM pg_catalog.pg_class c \
+                                 WHERE c.oid = (SELECT oid FROM this)), true)";
+    let row = client.query_one(sql, &[&named(table)]).await?;
+    Ok(Origin {
+        tables: row.try_get(0)?,
+        columns: row.try_get(1)?,
+        computed: row.try_get(2)?,
+        unknown: row.try_get(3)?,
+    })
 }
 
 /// Every foreign key that acts on the referring rows. A partition's copy of its parent's key is left out: the

@@ -384,6 +384,7 @@ impl Plan {
                 undone.changed.insert(name.clone(), count(&table.changed));
             }
             let room = EXAMPLES_MAX.saturating_sub(undone.examples.len());
+            let mask = &schema::masked(client, mask, &table.name).await?;
             for net in table.changed.iter().take(room) {
                 let key = table.shown_key(client, &self.call, net, mask).await?;
                 undone.examples.push(format!("{name} {key}"));
@@ -398,6 +399,7 @@ impl Plan {
         let Some(table) = changed.or_else(|| self.tables.iter().find(|table| !table.nets.is_empty())) else {
             return Ok(None);
         };
+        let mask = &schema::masked(client, mask, &table.name).await?;
         let most = usize::try_from(SAMPLE_ROWS).unwrap_or(usize::MAX);
         let (mut before, mut after, mut words) = (Vec::new(), Vec::new(), Vec::new());
         let changed = table.changed.iter().map(|net| (net, "changed since, stays"));

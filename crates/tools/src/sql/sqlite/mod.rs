@@ -741,6 +741,8 @@ fn sampled(
     arguments: &Map<String, Value>,
     mask: &Mask,
 ) -> Result<Option<Sample>, Trouble> {
+    let mask =
+        &if mask.is_empty() { mask.clone() } else { mask.of(&schema::origin(connection, &table.name)?) };
     let mut prepared = connection.prepare(sql)?;
     bind(&mut prepared, arguments)?;
     let columns: Vec<String> = prepared.column_names().map(str::to_owned).collect();

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use countersign_sql::{Action, TableRef};
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::sql::cascade::{ActingKey, Fit, Traits};
+use crate::sql::{
+    cascade::{ActingKey, Fit, Traits},
+    tool::Origin,
+};
 
 /// Every foreign key that acts on the referring rows. Names of tables are in lower case, as SQLite compares
 /// them.
@@ -231,6 +234,20 @@ pub(super) fn within(
 pub(super) fn kind(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
     let sql = "SELECT type FROM pragma_table_list(?1) WHERE schema = 'main'";
     connection.prepare_cached(sql)?.query_row([name], |row| row.get(0)).optional()
+}
+
+/// Where the rows of a table come from. A virtual table shows those of another one, under any name.
+pub(super) fn origin(connection: &Connection, table: &str) -> rusqlite::Result<Origin> {
+    let mut statement =
+        connection.prepare_cached("SELECT name, hidden IN (2, 3) FROM pragma_table_xinfo(?1, 'main')")?;
+    let found = statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let found: Vec<(String, bool)> = found.collect::<rusqlite::Result<_>>()?;
+    Ok(Origin {
+        tables: vec![table.to_owned()],
+        computed: found.iter().filter(|(_, computed)| *computed).map(|(name, _)| name.clone()).collect(),
+        columns: found.into_iter().map(|(name, _)| name).collect(),
+        unknown: kind(connection, table)?.as_deref() != Some("table"),
+    })
 }
 
 /// Whether a column of the table is called `true` or `false`: without quotes these are the column where it can be seen, and
