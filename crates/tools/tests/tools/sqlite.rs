@@ -509,3 +509,29 @@ async fn a_statement_the_database_does_not_understand_is_the_agents_to_correct()
     let refusal = refused(world.call("query", json!({ "sql": sql })).await, Code::ToolFailed);
     assert!(refusal.message.contains("no_such_column"), "{refusal}");
 }
+
+#[tokio::test]
+async fn two_hundred_writers_of_one_file_have_their_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.db");
+    let file = Connection::open(&path).unwrap();
+    file.execute_batch("create table mark (id integer primary key, n int)").unwrap();
+    // A lock of others is hardly waited for; their own is, as long as a statement may take.
+    let limits = SqlLimits { lock_timeout_ms: 100, statement_timeout_ms: 300_000, ..SqlLimits::default() };
+    let target = Target::Sqlite(SqliteTarget { path: path.clone(), limits, journal: None });
+    let arguments = json!({ "n": { "type": "integer" } });
+    let tool = fixed("mark", DeclaredEffect::Write, arguments, "insert into mark (n) values (:n)");
+    let world =
+        World::new(&[system("billing", target)], TestVault::default(), &[AnyDefinition::Sql(tool)], ALLOW);
+    let world = std::sync::Arc::new(world);
+    let mut writers = tokio::task::JoinSet::new();
+    for n in 0..200 {
+        let world = std::sync::Arc::clone(&world);
+        writers.spawn(async move { world.call("mark", json!({ "n": n })).await });
+    }
+    for answer in writers.join_all().await {
+        assert!(matches!(answer, Answer::Done(_)), "{answer:?}");
+    }
+    let marks: i64 = file.query_row("select count(distinct n) from mark", [], |row| row.get(0)).unwrap();
+    assert_eq!(marks, 200);
+}

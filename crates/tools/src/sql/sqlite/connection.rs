@@ -73,18 +73,19 @@ impl Connections {
         }
     }
 
-    /// None when it took longer than a lock may.
+    /// None when it took longer than a statement may.
     pub(super) async fn reader(&self) -> Option<Reader> {
-        let wait = Duration::from_millis(self.limits.lock_timeout_ms);
+        let wait = Duration::from_millis(self.limits.statement_timeout_ms);
         let permit =
             tokio::time::timeout(wait, Arc::clone(&self.readers).acquire_owned()).await.ok()?.ok()?;
         let (path, limits, idle) = (self.path.clone(), self.limits, Arc::clone(&self.idle));
         Some(Reader { path, limits, idle, _permit: permit })
     }
 
-    /// None when it took longer than a lock may.
+    /// None when it took longer than a statement may: in the order in which they came, each has its turn. What other programs
+    /// lock is waited for as a lock is, and has no such order.
     pub(super) async fn writer(&self) -> Option<Writer> {
-        let wait = Duration::from_millis(self.limits.lock_timeout_ms);
+        let wait = Duration::from_millis(self.limits.statement_timeout_ms);
         let slot = tokio::time::timeout(wait, Arc::clone(&self.writer).lock_owned()).await.ok()?;
         Some(Writer { path: self.path.clone(), limits: self.limits, slot })
     }
