@@ -128,8 +128,8 @@ pub fn split_reason(mut arguments: Value) -> Result<(Value, Option<String>), Ref
     Ok((arguments, reason))
 }
 
-/// Takes null out of the arguments where it stands for nothing: an optional property that may not be null. Models that must
-/// fill in every field write null for what they leave out.
+/// Takes null out of the arguments where it stands for nothing: an optional property that may not be null, or of which null
+/// is the declared default. Models that must fill in every field write null for what they leave out.
 #[must_use]
 pub fn without_nulls(schema: &Value, arguments: Value) -> Value {
     emptied(schema, schema, arguments, 0)
@@ -139,16 +139,39 @@ fn emptied(root: &Value, schema: &Value, value: Value, depth: usize) -> Value {
     if depth >= NULL_DEPTH_MAX {
         return value;
     }
-    let Value::Object(members) = value else { return value };
-    let schema = resolved(root, schema, depth);
+    let schema = one_form(root, resolved(root, schema, depth), depth);
+    let members = match value {
+        Value::Object(members) => members,
+        Value::Array(items) => {
+            let Some(item) = schema.get("items") else { return Value::Array(items) };
+            let items = items.into_iter().map(|one| emptied(root, item, one, depth.saturating_add(1)));
+            return Value::Array(items.collect());
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return value,
+    };
     let kept = members.into_iter().filter_map(|(name, member)| {
         let Some(property) = schema.get("properties").and_then(|all| all.get(&name)) else {
             return Some((name, member));
         };
-        let gone = member.is_null() && !requires(schema, &name) && !takes_null(root, property, 0);
+        let nothing = !takes_null(root, property, 0) || property.get("default") == Some(&Value::Null);
+        let gone = member.is_null() && !requires(schema, &name) && nothing;
         (!gone).then(|| (name, emptied(root, property, member, depth.saturating_add(1))))
     });
     Value::Object(kept.collect())
+}
+
+/// The one form of several that is not null, where there is one.
+fn one_form<'a>(root: &'a Value, schema: &'a Value, depth: usize) -> &'a Value {
+    let forms = ["anyOf", "oneOf", "allOf"].iter().find_map(|key| schema.get(*key).and_then(Value::as_array));
+    let mut others = forms
+        .into_iter()
+        .flatten()
+        .map(|form| resolved(root, form, depth))
+        .filter(|form| form.get("type").and_then(Value::as_str) != Some("null"));
+    match (others.next(), others.next()) {
+        (Some(only), None) if schema.get("properties").is_none() => only,
+        _ => schema,
+    }
 }
 
 /// Whether null may fit the schema. In doubt it may, and is left for the validator to judge.

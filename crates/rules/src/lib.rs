@@ -60,10 +60,14 @@ pub use id::{
 };
 pub use matrix::{Matrix, matrix};
 pub use money::{Currency, Money};
+pub use named::{Misnamed, Vocabulary};
 pub use observed::Observed;
 pub use policy::{AgentSpec, Policies};
 pub use reach::Reach;
 pub use refusal::{Code, Refusal};
-pub use scenario::{BadScenario, Deployment, Mismatch, Observer, Question, Report, Scenario};
+pub use scenario::{
+    Amount, BadScenario, Deployment, Foretold, Mismatch, Observer, Question, Report, Scenario,
+};
 pub use source::{Layer, PolicyError, PolicyErrors, PolicySource};
 pub use tool::{SystemSpec, ToolSpec};
+pub use warning::HeldBySession;

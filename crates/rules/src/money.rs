@@ -23,7 +23,27 @@ impl Currency {
             _ => 2,
         }
     }
+
+    /// Whether ISO 4217 lists the code.
+    #[must_use]
+    pub fn is_listed(self) -> bool {
+        LISTED.split(' ').any(|code| code.as_bytes() == self.0)
+    }
+
+    /// Every code that ISO 4217 lists, in order.
+    pub fn listed() -> impl Iterator<Item = Self> {
+        LISTED.split(' ').filter_map(|code| code.parse().ok())
+    }
 }
+
+/// The codes in force of ISO 4217's table A.1.
+const LISTED: &str = "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD \
+    CDF CHE CHF CHW CLF CLP CNY COP COU CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP \
+    GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK \
+    LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD OMR \
+    PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL \
+    THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD USN UYI UYU UYW UZS VED VES VND VUV WST XAF XAG XAU XBA XBB \
+    XBC XBD XCD XCG XDR XOF XPD XPF XPT XSU XUA YER ZAR ZMW ZWG";
 
 /// The text is not three ASCII letters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +117,17 @@ mod tests {
     use alloc::string::ToString as _;
 
     use super::*;
+
+    #[test]
+    fn the_list_is_in_order_and_knows_its_own() {
+        let all: alloc::vec::Vec<Currency> = Currency::listed().collect();
+        assert!(all.is_sorted() && all.len() == 177, "{}", all.len());
+        for (code, listed) in
+            [("EUR", true), ("jpy", true), ("EUT", false), ("BTC", false), ("AED", true), ("ZWG", true)]
+        {
+            assert_eq!(code.parse::<Currency>().unwrap().is_listed(), listed, "{code}");
+        }
+    }
 
     #[test]
     fn money_is_written_in_its_currency_s_form() {

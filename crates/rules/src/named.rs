@@ -7,7 +7,7 @@
 //! What is typed wrong is left to Cedar's own validator.
 
 use alloc::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     format,
     string::{String, ToString as _},
     sync::Arc,
@@ -24,6 +24,8 @@ use crate::{
     category,
     effect::Effect,
     facts::StatementFacts,
+    id::SystemName,
+    money::Currency,
     policy::AgentSpec,
     schema::{CALL, CATEGORY, Untyped},
     slice::Scope,
@@ -35,6 +37,28 @@ use crate::{
 const NEAR_MAX: usize = 2;
 /// So many names are listed in a help.
 const LISTED_MAX: usize = 8;
+
+/// What a deployment has beside agents and tools that policies may name as texts.
+#[derive(Debug, Clone, Default)]
+pub struct Vocabulary {
+    /// Its people.
+    pub people: BTreeSet<String>,
+    /// The groups they are in.
+    pub groups: BTreeSet<String>,
+    /// The tables of each system, as far as its tools name them and its catalog shows them.
+    pub tables: BTreeMap<SystemName, BTreeSet<String>>,
+    /// The systems of which all tables are known.
+    pub closed: BTreeSet<SystemName>,
+}
+
+/// A text in a policy that nothing here is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misnamed {
+    /// Where, and what is known.
+    pub error: PolicyError,
+    /// Whether it can never be met. Otherwise it may be something that is not known here.
+    pub certain: bool,
+}
 
 /// What policies are about.
 pub(crate) struct Deployment<'a> {
@@ -56,7 +80,7 @@ impl Deployment<'_> {
                 .iter()
                 .filter(|tool| Scope::of(tool).is_some_and(|scope| scope.admits(&rule.policy)))
                 .collect();
-            let mut reading = Reading { whole: self, rule, tools: &tools, errors: &mut errors };
+            let mut reading = Reading { whole: self, rule, tools: &tools, errors: &mut errors, beside: None };
             for conjunct in &rule.conjuncts {
                 reading.walk(&conjunct.body);
             }
@@ -66,6 +90,24 @@ impl Deployment<'_> {
             }
         }
         errors
+    }
+
+    /// Texts that are compared with what people, groups, tables, environments and accounts are called, and are none of them.
+    pub(crate) fn misnamed(&self, rules: &[Rule], vocabulary: &Vocabulary) -> Vec<Misnamed> {
+        let (mut found, mut elsewhere) = (Vec::new(), Vec::new());
+        for rule in rules.iter().filter(|rule| rule.layer == Layer::User) {
+            let tools: Vec<&Arc<ToolSpec>> = self
+                .tools
+                .iter()
+                .filter(|tool| Scope::of(tool).is_some_and(|scope| scope.admits(&rule.policy)))
+                .collect();
+            let beside = Some((vocabulary, &mut found));
+            let mut reading = Reading { whole: self, rule, tools: &tools, errors: &mut elsewhere, beside };
+            for conjunct in &rule.conjuncts {
+                reading.walk(&conjunct.body);
+            }
+        }
+        found
     }
 
     /// Where a word stands in a policy's text; the whole policy where it is not found as a word.
@@ -96,6 +138,8 @@ struct Reading<'a, 'b> {
     /// The tools that its scope lets it apply to.
     tools: &'b [&'a Arc<ToolSpec>],
     errors: &'b mut Vec<PolicyError>,
+    /// Where only texts are looked at that the deployment beside agents and tools knows.
+    beside: Option<(&'a Vocabulary, &'b mut Vec<Misnamed>)>,
 }
 
 impl Reading<'_, '_> {
@@ -211,6 +255,16 @@ impl Reading<'_, '_> {
             self.report("args", "looks at `context.args` as a whole", Some(help));
             return;
         }
+        if let ["session" | "agent_today", "money", code, ..] =
+            names.iter().map(String::as_str).collect::<Vec<_>>().as_slice()
+            && code
+                .parse::<Currency>()
+                .is_ok_and(|currency| currency.to_string() == **code && !currency.is_listed())
+        {
+            let known = Currency::listed().map(|currency| currency.to_string()).collect();
+            self.unknown(path, 3, &known);
+            return;
+        }
         let mut lacking = Vec::new();
         let mut known = BTreeSet::new();
         let mut at = 0;
@@ -309,8 +363,15 @@ impl Reading<'_, '_> {
         if !compares || self.rule.layer != Layer::User {
             return;
         }
+        if let Some(vocabulary) = self.beside.as_ref().map(|(vocabulary, _found)| *vocabulary) {
+            self.called(vocabulary, path, word);
+            return;
+        }
         let shown = path.join(".");
         let (known, strict): (BTreeSet<String>, bool) = match path {
+            ["context", "reach", "amount", "currency"] => {
+                (Currency::listed().map(|currency| currency.to_string()).collect(), true)
+            }
             ["context", "effect"] => {
                 let all = [Effect::Read, Effect::Write, Effect::Destructive];
                 (all.map(|effect| effect.as_str().to_string()).into(), true)
@@ -361,6 +422,53 @@ impl Reading<'_, '_> {
         if strict || near {
             let message = format!("compares `{shown}` with `{word}`, which it can never be");
             self.report(word, &message, Some(suggestion(word, known.iter().map(String::as_str))));
+        }
+    }
+
+    /// A text that is to be what somebody or something of the deployment is called.
+    fn called(&mut self, vocabulary: &Vocabulary, path: &[&str], word: &str) {
+        let (known, certain): (BTreeSet<String>, bool) = match path {
+            ["context", "approval", "people"] | ["context", "on_behalf_of"] => {
+                (vocabulary.people.clone(), true)
+            }
+            ["context", "approval", "groups"] => (vocabulary.groups.clone(), true),
+            ["context", "reach", "tables"] | ["context", "statement", "reads" | "writes"] => {
+                let systems: BTreeSet<&SystemName> =
+                    self.tools.iter().map(|tool| &tool.system.name).collect();
+                let tables = systems.iter().map(|system| vocabulary.tables.get(system));
+                // Of an API's objects nothing is known.
+                let Some(tables) = tables.collect::<Option<Vec<_>>>() else { return };
+                let closed = systems.iter().all(|system| vocabulary.closed.contains(system));
+                (tables.into_iter().flatten().cloned().collect(), closed)
+            }
+            ["resource", "environment"] => {
+                (self.whole.tools.iter().map(|tool| tool.system.environment.clone()).collect(), false)
+            }
+            ["resource", "account"] | ["principal", "accounts"] => {
+                let accounts = self.whole.agents.iter().flat_map(|agent| agent.accounts.iter().cloned());
+                let own = self.whole.tools.iter().map(|tool| tool.system.account.clone());
+                (own.chain(accounts).collect(), false)
+            }
+            _ => return,
+        };
+        if known.contains(word) {
+            return;
+        }
+        let (shown, never) = (
+            path.join("."),
+            if certain { ", which it can never be" } else { ", and nothing known is called so" },
+        );
+        let error = PolicyError {
+            file: self.rule.file.clone(),
+            span: self.whole.place(self.rule, word),
+            message: format!("policy `{}` compares `{shown}` with `{word}`{never}", self.rule.id),
+            help: Some(suggestion(word, known.iter().map(String::as_str))),
+        };
+        let misnamed = Misnamed { error, certain };
+        if let Some((_, found)) = &mut self.beside
+            && !found.contains(&misnamed)
+        {
+            found.push(misnamed);
         }
     }
 

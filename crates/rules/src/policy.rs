@@ -26,7 +26,7 @@ use crate::{
     entity,
     id::{AgentId, BundleDigest, GroupName, TeamName, ToolName},
     mentions::Mentions,
-    named,
+    named::{self, Misnamed, Vocabulary},
     schema::{self, CALL, CATEGORY, Untyped},
     slice::{Slice, slice},
     source::{self, Layer, PolicyError, PolicyErrors, PolicySource, Rule},
@@ -121,6 +121,18 @@ impl Policies {
         let blind = policies.blind();
         policies.warnings.extend(blind);
         Ok(policies)
+    }
+
+    /// Texts in the policies that are compared with what the deployment calls its people, groups, tables, environments and
+    /// accounts, and are none of them. `sources` are those that the policies were loaded from.
+    #[must_use]
+    pub fn misnamed(&self, sources: &[PolicySource], vocabulary: &Vocabulary) -> Vec<Misnamed> {
+        let tools: Vec<_> = self.slices.values().map(|slice| Arc::clone(&slice.tool)).collect();
+        let agents: Vec<_> = self.agents.values().cloned().collect();
+        let (untyped, schema) = (&self.untyped, &self.schema);
+        let named = named::Deployment { sources, tools: &tools, agents: &agents, untyped, schema };
+        let rules: Vec<Rule> = self.rules.values().cloned().collect();
+        named.misnamed(&rules, vocabulary)
     }
 
     /// What names this bundle: policies with their annotations, tool versions, agents' accounts.

@@ -304,6 +304,9 @@ pub trait Observer: core::fmt::Debug {
     /// What a call is seen to do; `None` for a tool that nobody here knows, such as one of a scenario's own.
     fn observe(&self, tool: &ToolName, arguments: &Value) -> Option<Result<Observed, Refusal>>;
 
+    /// What is known before of what a call moves; `None` for a tool that nobody here knows.
+    fn foretell(&self, tool: &ToolName, arguments: &Value) -> Option<Result<Foretold, Refusal>>;
+
     /// The person that an agent acts for, if it does; `None` for an agent that nobody here knows.
     fn acts_for(&self, agent: &AgentId) -> Option<Option<PersonId>>;
 
@@ -311,9 +314,33 @@ pub trait Observer: core::fmt::Debug {
     fn groups(&self, person: &PersonId) -> Option<BTreeSet<GroupName>>;
 }
 
+/// What is known of a call's reach from its arguments and its tool's definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Foretold {
+    /// How many rows or objects, where that is the same for each call or stands in its arguments.
+    pub rows: Option<u64>,
+    /// The money that it moves.
+    pub amount: Amount,
+}
+
+/// Who tells how much money a call moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amount {
+    /// Nobody: its tool declares none.
+    Untold,
+    /// The call itself.
+    Told(Money),
+    /// Its system, when it is asked before the call; the currency where that is known already.
+    Asked(Option<Currency>),
+}
+
 /// Nobody looks: for scenarios that bring tools of their own.
 impl Observer for () {
     fn observe(&self, _tool: &ToolName, _arguments: &Value) -> Option<Result<Observed, Refusal>> {
+        None
+    }
+
+    fn foretell(&self, _tool: &ToolName, _arguments: &Value) -> Option<Result<Foretold, Refusal>> {
         None
     }
 
@@ -494,6 +521,8 @@ impl Question {
         let arguments = without_nulls(&tool.arguments, Value::Object(self.arguments.clone()));
         let observed =
             observer.observe(&tool.name, &arguments).transpose().map_err(|refusal| refusal.to_string())?;
+        let foretold =
+            observer.foretell(&tool.name, &arguments).transpose().map_err(|refusal| refusal.to_string())?;
         let schema = Arguments::parse(&tool.arguments).map_err(|e| e.to_string())?;
         schema.check(&arguments).map_err(|refusal| refusal.to_string())?;
         let on_behalf_of = self.acts_for(observer)?;
@@ -518,7 +547,11 @@ impl Question {
             again: None,
             parsed: (),
         };
-        Ok((call, self.facts.facts(tool, observed.as_ref())?))
+        let mut facts = self.facts.facts(tool, observed.as_ref())?;
+        if let Some(foretold) = foretold {
+            foretold.complete(&mut facts, tool)?;
+        }
+        Ok((call, facts))
     }
 
     /// Whom the agent acts for: as the folder says, which the case may repeat.
@@ -533,6 +566,67 @@ impl Question {
                 ))
             }
             Some(_) | None => Ok(known),
+        }
+    }
+}
+
+impl Foretold {
+    /// Makes the reach what that of a live call would be, and refuses one that a live call never has.
+    fn complete(self, facts: &mut Facts, tool: &ToolSpec) -> Result<(), String> {
+        if facts.effect < Effect::Write || !tool.measurable {
+            return match facts.reach.as_ref().and_then(|reach| reach.amount) {
+                Some(amount) => Err(format!(
+                    "`facts.reach.amount` says {amount}, and nothing tells what such a call of `{}` moves: leave it out",
+                    tool.name
+                )),
+                None => Ok(()),
+            };
+        }
+        if facts.reach.is_none()
+            && let (Some(rows), Amount::Told(_)) = (self.rows, self.amount)
+        {
+            facts.reach = Some(Reach { rows, exact: true, ..Reach::default() });
+        }
+        let shown = facts.approval.as_mut().and_then(|approval| approval.reach.as_mut());
+        for (at, reach) in [("facts.reach", facts.reach.as_mut()), ("facts.approval.reach", shown)] {
+            let Some(reach) = reach else { continue };
+            if let Some(rows) = self.rows.filter(|rows| *rows != reach.rows) {
+                let said = reach.rows;
+                return Err(format!("`{at}.rows` says {said}, and such a call touches {rows}: leave it out"));
+            }
+            reach.amount = self.amount(at, reach.amount, tool)?;
+        }
+        // People are shown what was measured.
+        if let Some(approval) = facts.approval.as_mut()
+            && approval.reach.is_none()
+        {
+            approval.reach.clone_from(&facts.reach);
+        }
+        Ok(())
+    }
+
+    fn amount(self, at: &str, given: Option<Money>, tool: &ToolSpec) -> Result<Option<Money>, String> {
+        let name = &tool.name;
+        match (self.amount, given) {
+            (Amount::Untold, None) => Ok(None),
+            (Amount::Told(told), None) => Ok(Some(told)),
+            (Amount::Told(told), Some(said)) if told == said => Ok(given),
+            (Amount::Asked(currency), Some(said)) if currency.is_none_or(|known| known == said.currency) => {
+                Ok(given)
+            }
+            (Amount::Untold, Some(said)) => {
+                Err(format!("`{at}.amount` says {said}, and tool `{name}` tells no amount: leave it out"))
+            }
+            (Amount::Told(told), Some(said)) => {
+                Err(format!("`{at}.amount` says {said}, and the call moves {told}: leave it out"))
+            }
+            (Amount::Asked(currency), Some(said)) => {
+                let known = currency.map(|known| known.to_string()).unwrap_or_default();
+                Err(format!("`{at}.amount` says {said}, and tool `{name}` moves {known}"))
+            }
+            (Amount::Asked(_), None) => Err(format!(
+                "`{at}` has no `amount`, and a call of `{name}` is never judged without what its system tells: say it"
+            )),
         }
     }
 }

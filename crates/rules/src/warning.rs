@@ -1,12 +1,13 @@
 //! What is allowed in policies and tools and probably not meant.
 
-use alloc::{format, sync::Arc, vec::Vec};
+use alloc::{collections::BTreeSet, format, sync::Arc, vec::Vec};
 
 use cedar_policy::{ActionConstraint, Authorizer, EntityUid, PolicySet};
 
 use crate::{
     category,
     effect::Effect,
+    id::ToolName,
     policy::Policies,
     schema::CATEGORY,
     slice::Slice,
@@ -46,7 +47,47 @@ pub(crate) fn categories(tools: &[Arc<ToolSpec>], rules: &[Rule]) -> Vec<PolicyE
     warnings
 }
 
+/// A policy about what a session did before, and the tools that nothing but sessions bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldBySession {
+    /// Where, and what to write.
+    pub error: PolicyError,
+    /// The tools of its scope of which no policy looks at what the agent did in all.
+    pub tools: BTreeSet<ToolName>,
+}
+
 impl Policies {
+    /// Policies about what a session did before: an agent begins a session when it likes, so that they bound nothing by
+    /// themselves.
+    #[must_use]
+    pub fn held_by_session(&self) -> Vec<HeldBySession> {
+        let mut held = Vec::new();
+        for rule in self.rules.values().filter(|rule| rule.mentions.sees("session")) {
+            let of = |slice: &&Slice| {
+                slice.all.set.policies().any(|policy| policy.id().as_ref() as &str == rule.id.as_str())
+                    && !slice.all.mentions.sees("agent_today")
+            };
+            let tools: BTreeSet<ToolName> =
+                self.slices.values().filter(of).map(|slice| slice.tool.name.clone()).collect();
+            if tools.is_empty() {
+                continue;
+            }
+            let message = format!(
+                "policy `{}` counts what a session did, and an agent begins another session when it likes",
+                rule.id
+            );
+            let help = "look at `context.agent_today`, or bound the agent by a budget or rate per agent";
+            let error = PolicyError {
+                file: rule.file.clone(),
+                span: rule.span.clone(),
+                message,
+                help: Some(help.into()),
+            };
+            held.push(HeldBySession { error, tools });
+        }
+        held
+    }
+
     /// Rules about the reach on tools whose reach cannot be measured: such calls are refused.
     pub(crate) fn blind(&self) -> Vec<PolicyError> {
         let mut warnings = Vec::new();

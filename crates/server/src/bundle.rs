@@ -11,7 +11,11 @@ use std::{
 };
 
 use countersign_gate::Vault;
-use countersign_rules::{AgentSpec, GroupName, Policies, Refusal, ToolName, ToolSpec, budget::Unit};
+use countersign_rules::{
+    AgentSpec, GroupName, Policies, PolicyError, Refusal, ToolName, ToolSpec, Vocabulary,
+    budget::{BudgetScope, Unit},
+    rate::RateScope,
+};
 use countersign_sql::{Catalog, Dialect, Snapshot};
 use countersign_tools::{
     AnyTool, Systems, ToolStatus,
@@ -20,7 +24,7 @@ use countersign_tools::{
 use serde_json::Value;
 
 use crate::{
-    config::{Config, Found, Problems, Source, SystemConfig},
+    config::{Config, Found, Problem, Problems, Source, SystemConfig},
     undo,
 };
 
@@ -134,16 +138,25 @@ impl Bundle {
         let policies = match Policies::load(&config.policies, &specs, &agents(config)) {
             Ok(policies) => policies,
             Err(errors) => {
-                for error in errors.0 {
-                    let text = config.policies.iter().find(|p| p.name == error.file).map(|p| p.text.as_str());
-                    let file = format!("policies/{}.cedar", error.file);
-                    let source = Source::new(file, text.unwrap_or_default());
-                    found.push(source.problem(error.span, error.message, error.help));
-                }
+                errors.0.iter().for_each(|error| found.push(of_policy(config, error)));
                 return Err(fail(found));
             }
         };
-        let mut warnings: Vec<String> = policies.warnings().iter().map(ToString::to_string).collect();
+        let mut warnings: Vec<String> =
+            policies.warnings().iter().map(|e| placed(&of_policy(config, e))).collect();
+        for misnamed in policies.misnamed(&config.policies, &vocabulary(config, &definitions, &tools)) {
+            let problem = of_policy(config, &misnamed.error);
+            if misnamed.certain { found.push(problem) } else { warnings.push(placed(&problem)) }
+        }
+        if !found.is_empty() {
+            return Err(fail(found));
+        }
+        for held in policies.held_by_session() {
+            let mut unbound = held.tools.iter().filter(|tool| !is_bounded(config, &tools, tool));
+            if unbound.next().is_some() {
+                warnings.push(placed(&of_policy(config, &held.error)));
+            }
+        }
         warnings.extend(unanswerable(config, &policies));
         warnings.extend(moneyless(config, &specs));
         if config.policies.is_empty() {
@@ -151,6 +164,62 @@ impl Bundle {
         }
         Ok(Self { tools, policies: Arc::new(policies), systems, warnings })
     }
+}
+
+/// What is wrong with a policy, where it stands.
+fn of_policy(config: &Config, error: &PolicyError) -> Problem {
+    let text = config.policies.iter().find(|p| p.name == error.file).map(|p| p.text.as_str());
+    let file = if text.is_some() { format!("policies/{}.cedar", error.file) } else { error.file.clone() };
+    let source = Source::new(file, text.unwrap_or_default());
+    source.problem(error.span.clone(), error.message.clone(), error.help.clone())
+}
+
+/// A problem on one line.
+fn placed(problem: &Problem) -> String {
+    let line = problem.line().map(|line| format!(":{line}")).unwrap_or_default();
+    let help = problem.help.as_deref().map(|help| format!(": {help}")).unwrap_or_default();
+    format!("{}{line}: {}{help}", problem.file, problem.message)
+}
+
+/// What policies may name as texts.
+fn vocabulary(
+    config: &Config,
+    definitions: &[SystemDefinition],
+    tools: &BTreeMap<ToolName, Offer>,
+) -> Vocabulary {
+    let mut words = Vocabulary::default();
+    for (person, settings) in &config.people {
+        words.people.insert(person.to_string());
+        words.groups.extend(settings.groups.iter().map(ToString::to_string));
+    }
+    for definition in definitions {
+        if matches!(definition.target, Target::Http(_) | Target::Mcp(_)) {
+            continue;
+        }
+        let name = &definition.spec.name;
+        let offers = tools.values().filter(|offer| offer.spec().system.name == *name);
+        let mut tables: BTreeSet<String> = offers.filter_map(|offer| offer.tool.tables()).flatten().collect();
+        let relations = definition.catalog.iter().flat_map(|snapshot| &snapshot.catalog.relations);
+        let before = tables.len();
+        tables.extend(relations.flat_map(|one| [one.name.clone(), format!("{}.{}", one.schema, one.name)]));
+        if tables.len() > before {
+            words.closed.insert(name.clone());
+        }
+        words.tables.insert(name.clone(), tables);
+    }
+    words
+}
+
+/// Whether a budget or a rate bounds all sessions of an agent together in what they do with a tool.
+fn is_bounded(config: &Config, tools: &BTreeMap<ToolName, Offer>, tool: &ToolName) -> bool {
+    // So many rows may be very many calls.
+    let budget = config.budgets.iter().any(|budget| {
+        budget.scope != BudgetScope::Session
+            && budget.unit != Unit::Rows
+            && tools.get(tool).is_some_and(|offer| budget.covers(tool, offer.spec().effect.ceiling()))
+    });
+    let rates = tools.get(tool).into_iter().flat_map(|offer| &offer.spec().rates);
+    budget || rates.into_iter().any(|rate| rate.scope != RateScope::Session)
 }
 
 /// The definition of a system with the catalog and the extensions it names.
@@ -244,13 +313,20 @@ fn moneyless(config: &Config, specs: &[Arc<ToolSpec>]) -> Vec<String> {
                 .filter(|spec| spec.effect.ceiling() >= budget.effect_min && !tells(spec))
                 .map(|spec| format!("`{}`", spec.name))
                 .collect();
+            let tell: Vec<String> =
+                specs.iter().filter(|spec| tells(spec)).map(|spec| format!("\"{}\"", spec.name)).collect();
             (!silent.is_empty()).then(|| {
-                format!(
-                    "budget `{}` counts the money of every tool, and calls of {} tell no amount, so they are refused: \
-                     name its `tools`, or raise its `effect_min`",
+                let message = format!(
+                    "budget `{}` counts the money of every tool, and calls of {} tell no amount, so they are refused",
                     budget.name,
                     silent.join(", ")
-                )
+                );
+                let help = format!("write `tools = [{}]`, or raise its `effect_min`", tell.join(", "));
+                let place = config.budget_places.get(&budget.name);
+                placed(&match place {
+                    Some(place) => place.source.problem(place.of("", None), message, Some(help)),
+                    None => Source::new(crate::config::MAIN, "").problem(None, message, Some(help)),
+                })
             })
         })
         .collect()

@@ -9,7 +9,7 @@ use countersign_gate::{
     Answer, Form, Gate, Ledger, NotRecalled, Recalled, Tool as _, Upkeep, Vault,
     ledger::{ApprovalRecord, CallRecord},
 };
-use countersign_rules::{Observed, RawCall, Refusal, Requester, SystemName, ToolSpec};
+use countersign_rules::{Amount, Foretold, Observed, RawCall, Refusal, Requester, SystemName, ToolSpec};
 use serde_json::Value;
 
 use crate::{
@@ -264,6 +264,27 @@ impl AnyTool {
             Self::Http(tool) => Form::read(&**tool, arguments).map(|form| form.observed),
             Self::Mcp(tool) => Form::read(&**tool, arguments).map(|form| form.observed),
             Self::Undo(tool) => Form::read(&**tool, arguments).map(|form| form.observed),
+        }
+    }
+
+    /// What is known of a call with these arguments before its system is asked.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that such a call would get.
+    pub fn foretell(&self, arguments: &Value) -> Result<Foretold, Refusal> {
+        match self {
+            Self::Sql(_) | Self::Undo(_) => Ok(Foretold { rows: None, amount: Amount::Untold }),
+            Self::Http(tool) => tool.foretell(arguments),
+            Self::Mcp(tool) => tool.foretell(arguments),
+        }
+    }
+
+    /// The tables that its calls may write or read, as far as its author names them; `None` where it has none.
+    #[must_use]
+    pub fn tables(&self) -> Option<BTreeSet<String>> {
+        match self {
+            Self::Sql(tool) => Some(tool.tables()),
+            Self::Http(_) | Self::Mcp(_) | Self::Undo(_) => None,
         }
     }
 

@@ -12,7 +12,8 @@ use std::{
 };
 
 use countersign_rules::{
-    DeclaredEffect, SystemName, ToolName, money::Currency, rate::Rate, tool::SystemSpec,
+    Amount, Code, DeclaredEffect, Money, Refusal, SystemName, ToolName, money::Currency, rate::Rate,
+    tool::SystemSpec,
 };
 use countersign_sql::Snapshot;
 use serde_json::Value;
@@ -457,6 +458,26 @@ impl AmountDefinition {
         };
         let help = "make it an `integer` of minor units, or say its decimal places: `scale = 2`";
         Err(DefinitionError::tool(tool, "amount", why).help(help))
+    }
+
+    /// Who tells how much a call with these arguments moves, and how much where they do.
+    pub(crate) fn foretell(&self, arguments: &Value) -> Result<Amount, Refusal> {
+        let untold = |what: &str| {
+            Refusal::new(Code::ReachUnmeasurable, format!("{what} is not told by the arguments"))
+                .help("correct the arguments")
+        };
+        let currency = match &self.currency {
+            CurrencySource::Fixed(currency) => Some(*currency),
+            CurrencySource::Argument(name) => {
+                let told = arguments.get(name).and_then(Value::as_str).and_then(|text| text.parse().ok());
+                Some(told.ok_or_else(|| untold("the currency"))?)
+            }
+            CurrencySource::Preview(_) => None,
+        };
+        let AmountSource::Argument(name) = &self.minor else { return Ok(Amount::Asked(currency)) };
+        let minor = arguments.get(name).and_then(|told| self.minor_units(told));
+        let minor = minor.ok_or_else(|| untold("the amount"))?;
+        Ok(currency.map_or(Amount::Asked(None), |currency| Amount::Told(Money { currency, minor })))
     }
 
     /// The amount in minor units; nothing where it is no such number, negative, or finer than `scale` says.

@@ -211,6 +211,16 @@ impl<L: Ledger> Gate<L> {
                 Err(refusal) => return Round::Answer(self.refuse(&call, granted, entries, refusal).await),
             }
         }
+        if facts.reach.is_none()
+            && measurable
+            && seen.effect >= Effect::Write
+            && tool.measurable(&call.parsed)
+            && self.charges_rows(&call.tool, seen.effect)
+            // No rule needs it: where it cannot be told, as much is reserved as one call may touch.
+            && let Ok((reach, found)) = self.measure(tool, &call, now_ms, &mut entries).await
+        {
+            (facts.reach, evidence) = (reach, found);
+        }
         let mut decision = decide(&call, &facts, &policies);
         let rehearses = matches!(&decision, Decision::Ask(ask) if ask.rehearsal().is_some());
         if matches!(decision, Decision::Ask(_))

@@ -182,7 +182,7 @@ impl<L: Ledger> Gate<L> {
                 refusal
             }
             NotIssued::Exhausted(exhausted) => Refusal::new(Code::BudgetExhausted, exhausted.to_string())
-                .help("nothing was charged; a smaller call may fit, or a person must raise the budget"),
+                .help(self.more_room(call, &exhausted)),
             NotIssued::ApprovalSpent(state) => {
                 // Somebody else performed it, or it ended meanwhile: theirs is the record.
                 return refused(

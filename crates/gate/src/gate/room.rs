@@ -2,7 +2,7 @@
 
 use countersign_rules::{
     Allow, Call, Code, Effect, Facts, Refusal, ToolSpec,
-    budget::{Budget, HoldRequest, Unit},
+    budget::{Budget, BudgetWindow, Exhausted, HoldRequest, Unit},
     rate::{Rate, RateScope},
 };
 
@@ -16,6 +16,35 @@ impl<L: Ledger> Gate<L> {
     /// Whether a budget that covers such calls counts something only measuring can tell.
     pub(super) fn charges_measured(&self, spec: &ToolSpec, effect: Effect) -> bool {
         self.settings.budgets.iter().any(|b| b.covers(&spec.name, effect) && matches!(b.unit, Unit::Money(_)))
+    }
+
+    /// Whether a budget counts the rows of such calls: each reserves what it reaches, where that can be told, and otherwise
+    /// all that one call of its tool may touch.
+    pub(super) fn charges_rows(&self, spec: &ToolSpec, effect: Effect) -> bool {
+        self.settings.budgets.iter().any(|b| b.covers(&spec.name, effect) && b.unit == Unit::Rows)
+    }
+
+    /// What to do where a budget has no room: a smaller call is spoken of only where one could fit.
+    pub(super) fn more_room<A>(&self, call: &Call<A>, exhausted: &Exhausted) -> String {
+        let daily = self
+            .settings
+            .budgets
+            .iter()
+            .any(|budget| budget.name == exhausted.budget && budget.window == BudgetWindow::Day);
+        let again = if daily { ", or the day (UTC) be over" } else { "" };
+        let raise = format!("a person must raise the budget{again}");
+        let spec = &call.tool;
+        if exhausted.left == 0 || exhausted.unit == Unit::Calls {
+            return format!("nothing was charged; {raise}");
+        }
+        if exhausted.unit == Unit::Rows && exhausted.amount == spec.rows_max {
+            return format!(
+                "nothing was charged; a call of `{}` whose rows are not known before reserves its `rows_max`: {raise}, or the \
+                 tool's author lower that",
+                spec.name
+            );
+        }
+        format!("nothing was charged; a smaller call may fit, or {raise}")
     }
 
     /// What a call reserves.

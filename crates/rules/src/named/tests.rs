@@ -4,7 +4,8 @@ use std::{format, string::String};
 use serde_json::{Value, json};
 
 use crate::{
-    Arguments, DeclaredEffect, Effect, Policies, PolicyError, PolicySource, decide, sample,
+    Arguments, DeclaredEffect, Effect, Policies, PolicyError, PolicySource, SystemName, Vocabulary, decide,
+    sample,
     sample::{call, user},
 };
 
@@ -383,4 +384,120 @@ mod properties {
             }
         }
     }
+}
+
+#[test]
+fn a_text_that_nothing_is_called_is_told_with_its_place_and_the_nearest_name() {
+    let vocabulary = Vocabulary {
+        people: ["alice".into()].into(),
+        groups: ["approvers".into()].into(),
+        tables: [(SystemName::parse("billing").unwrap(), ["invoice".into(), "public.invoice".into()].into())]
+            .into(),
+        closed: [SystemName::parse("billing").unwrap()].into(),
+    };
+    let misnamed = |vocabulary: &Vocabulary, action: &str, when: &str| {
+        let text = format!("forbid (principal, action {action}, resource) when {{ {when} }};");
+        let sources = user(&text);
+        let policies = Policies::load(&sources, &sample::tools(), &sample::agents()).unwrap();
+        let found = policies.misnamed(&sources, vocabulary);
+        let told = found.first().map(|one| {
+            let word = text.get(one.error.span.clone().unwrap()).unwrap().to_string();
+            (word, one.certain, one.error.help.clone().unwrap_or_default())
+        });
+        (found.len(), told)
+    };
+    let delete = "== Action::\"delete\"";
+    let near = |name: &str| format!("did you mean `{name}`?");
+    for (action, when, word, certain, help) in [
+        (
+            "",
+            "context has approval && context.approval.people.contains(\"alcie\")",
+            "alcie",
+            true,
+            near("alice"),
+        ),
+        (
+            "",
+            "context has approval && context.approval.groups.contains(\"aprovers\")",
+            "aprovers",
+            true,
+            near("approvers"),
+        ),
+        ("", "context has on_behalf_of && context.on_behalf_of == \"alcie\"", "alcie", true, near("alice")),
+        (
+            delete,
+            "context has reach && context.reach.tables.contains(\"invioce\")",
+            "invioce",
+            true,
+            near("invoice"),
+        ),
+        (
+            "",
+            "resource.environment == \"elsewhere\"",
+            "elsewhere",
+            false,
+            "known are `production`, `staging`".into(),
+        ),
+    ] {
+        assert_eq!(misnamed(&vocabulary, action, when), (1, Some((word.into(), certain, help))), "{when}");
+        assert_eq!(
+            misnamed(
+                &vocabulary,
+                action,
+                &when.replace(
+                    word,
+                    match word {
+                        "alcie" => "alice",
+                        "aprovers" => "approvers",
+                        "invioce" => "invoice",
+                        _ => "staging",
+                    }
+                )
+            ),
+            (0, None)
+        );
+    }
+    // Where not all tables are known, it may be one of the others; and of an API nothing is known.
+    let open = Vocabulary { closed: [].into(), ..vocabulary.clone() };
+    let when = "context has reach && context.reach.tables.contains(\"other\")";
+    assert_eq!(misnamed(&open, delete, when).1.map(|told| told.1), Some(false));
+    assert_eq!(misnamed(&vocabulary, "== Action::\"refund\"", when), (0, None));
+}
+
+#[test]
+fn a_currency_is_one_of_iso_4217() {
+    let refund =
+        |when: &str| format!("forbid (principal, action == Action::\"refund\", resource) when {{ {when} }};");
+    let currency = |code: &str| {
+        refund(&format!(
+            "context has reach && context.reach has amount && context.reach.amount.currency == \"{code}\""
+        ))
+    };
+    assert_eq!(errors(&currency("EUR")), []);
+    refused(&currency("EURO"), "EURO", &["can never be", "did you mean `EUR`?"]);
+    refused(&currency("eur"), "eur", &["can never be", "did you mean `EUR`?"]);
+    refused(&refund("context.session.money has EUT"), "EUT", &["no `EUT`"]);
+    refused(
+        &refund("context.agent_today.money has EUT && context.agent_today.money.EUT > 1"),
+        "EUT",
+        &["no `EUT`"],
+    );
+}
+
+#[test]
+fn a_policy_that_only_sessions_bound_is_told() {
+    let held = |text: &str| {
+        let policies = Policies::load(&user(text), &sample::tools(), &sample::agents()).unwrap();
+        let held = policies.held_by_session();
+        held.first().map(|held| (held.error.message.contains("`mine:n`"), held.tools.len()))
+    };
+    let session = "@id(\"n\") forbid (principal, action == Action::\"delete\", resource) when { context.session.writes > 3 };";
+    assert_eq!(held(session), Some((true, 1)));
+    let today =
+        format!("{session} forbid (principal, action, resource) when {{ context.agent_today.writes > 9 }};");
+    assert_eq!(held(&today), None);
+    assert_eq!(
+        held("@id(\"n\") forbid (principal, action, resource) when { context.effect == \"write\" };"),
+        None
+    );
 }

@@ -9,8 +9,8 @@ use std::{
 use clap::Subcommand;
 use countersign_audit::from_slice_strict;
 use countersign_rules::{
-    AgentId, AgentSpec, GroupName, Observed, Observer, PersonId, PolicyId, Refusal, ToolName, ToolSpec,
-    explain,
+    AgentId, AgentSpec, Foretold, GroupName, Observed, Observer, PersonId, PolicyId, Refusal, ToolName,
+    ToolSpec, explain,
     matrix::{Matrix, matrix},
     scenario::{Deployment, Question, Report, Scenario},
 };
@@ -165,6 +165,10 @@ struct Seen<'a> {
 impl Observer for Seen<'_> {
     fn observe(&self, tool: &ToolName, arguments: &Value) -> Option<Result<Observed, Refusal>> {
         self.bundle.tools.get(tool).map(|offer| offer.tool.observe(arguments.clone()))
+    }
+
+    fn foretell(&self, tool: &ToolName, arguments: &Value) -> Option<Result<Foretold, Refusal>> {
+        self.bundle.tools.get(tool).map(|offer| offer.tool.foretell(arguments))
     }
 
     fn acts_for(&self, agent: &AgentId) -> Option<Option<PersonId>> {

@@ -10,16 +10,18 @@ use countersign_rules::{
 use toml::de::DeValue;
 
 use super::{
-    Reading,
+    Place, Reading,
     section::{Complaint, integer, list, parsed, text, word},
 };
 
 /// Amounts up to what canonical JSON keeps exact.
 pub(super) const AMOUNT_MAX: u64 = countersign_audit::canonical::INTEGER_MAX.unsigned_abs();
 
-pub(super) fn budgets(reading: &mut Reading<'_>) -> Vec<Budget> {
+pub(super) fn budgets(reading: &mut Reading<'_>) -> Vec<(Budget, Place)> {
+    let source = reading.source.clone();
     let mut names = BTreeSet::new();
-    reading.listed("budget", |section| {
+    let budgets = reading.listed("budget", |section| {
+        let place = Place { source: source.clone(), keys: section.places() };
         let name = section.required("name", "give it a name that refusals can state", text);
         let scope = section.required(
             "per",
@@ -48,6 +50,11 @@ pub(super) fn budgets(reading: &mut Reading<'_>) -> Vec<Budget> {
         let unit = match (unit?.as_str(), currency) {
             ("calls", None) => Unit::Calls,
             ("rows", None) => Unit::Rows,
+            ("money", Some(currency)) if !currency.is_listed() => {
+                let complaint = Complaint::new(format!("`{currency}` is no currency of ISO 4217"));
+                section.report(None, complaint.help("write its code, such as `EUR`"));
+                return None;
+            }
             ("money", Some(currency)) => Unit::Money(currency),
             ("money", None) => {
                 let complaint = Complaint::new("a budget of money has no `currency`");
@@ -81,7 +88,7 @@ pub(super) fn budgets(reading: &mut Reading<'_>) -> Vec<Budget> {
         if halt_at.is_some_and(|at| at > limit) {
             section.report(None, Complaint::new("`halt_at` lies above `limit`, so it would never halt"));
         }
-        Some(Budget {
+        let budget = Budget {
             name,
             scope: scope?,
             window: window?,
@@ -90,8 +97,34 @@ pub(super) fn budgets(reading: &mut Reading<'_>) -> Vec<Budget> {
             tools: tools.map(|tools| tools.into_iter().collect()),
             effect_min: effect_min?,
             halt_at,
-        })
-    })
+        };
+        Some((budget, place))
+    });
+    for (budget, place) in &budgets {
+        let bound = budgets.iter().any(|(other, _)| bounds(other, budget));
+        if budget.scope == BudgetScope::Session && !bound {
+            let message = format!(
+                "budget `{}` bounds each session, and agents begin a session when they like: it bounds nothing",
+                budget.name
+            );
+            let help = "write another of the same unit that counts `per = \"agent\"` or `\"all\"` for these tools, or count this one so";
+            reading.found.push(place.source.problem(place.of("per", None), message, Some(help.into())));
+        }
+    }
+    budgets
+}
+
+/// Whether a budget bounds all sessions together that another bounds each.
+fn bounds(other: &Budget, budget: &Budget) -> bool {
+    let tools = match (&other.tools, &budget.tools) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(counted), Some(tools)) => tools.is_subset(counted),
+    };
+    other.scope != BudgetScope::Session
+        && other.unit == budget.unit
+        && other.effect_min <= budget.effect_min
+        && tools
 }
 
 /// Where a budget halts.

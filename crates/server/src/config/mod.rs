@@ -81,6 +81,8 @@ pub struct Config {
     pub people: BTreeMap<PersonId, PersonConfig>,
     /// `[[budget]]`
     pub budgets: Vec<Budget>,
+    /// Where each of them stands, by name.
+    pub(crate) budget_places: BTreeMap<String, Place>,
     /// `[tool.*]` of every file.
     pub tools: BTreeMap<ToolName, ToolConfig>,
     /// The policy files.
@@ -368,7 +370,8 @@ fn read(folder: &Path, found: &Found) -> Option<Config> {
         systems,
         agents,
         people,
-        budgets,
+        budget_places: budgets.iter().map(|(budget, place)| (budget.name.clone(), place.clone())).collect(),
+        budgets: budgets.into_iter().map(|(budget, _place)| budget).collect(),
         tools,
         policies,
         scenarios,

@@ -81,6 +81,146 @@ fn a_case_is_judged_as_the_call_would_be_and_not_as_it_says() {
     assert!(judged.contains("groups is 1 of approvers, expected 1 of aprovers"), "{judged}");
 }
 
+/// The folder of `init` with an API beside it, and with this.
+fn with_payments(more: &str) -> TempDir {
+    let folder = folder();
+    let main = folder.path().join("countersign.toml");
+    let payments = r#"
+[system.payments]
+kind = "http"
+base_url = "http://127.0.0.1:9"
+allow_private = true
+environment = "production"
+account = "acme-prod"
+[tool.refund]
+system = "payments"
+description = "Refunds a charge."
+effect = "write"
+arguments = { charge = { type = "string" }, amount = { type = "integer", minimum = 1 } }
+request = { method = "POST", path = "/refunds", body = { charge = "$charge", amount = "$amount" } }
+amount = { minor = "$amount", currency = "EUR" }
+[tool.cancel]
+system = "payments"
+description = "Cancels a charge."
+effect = "destructive"
+arguments = { charge = { type = "string" } }
+request = { method = "DELETE", path = "/charges/{charge}" }
+preview = { path = "/charges/{charge}" }
+amount = { minor = { preview = "/amount" }, currency = "EUR" }
+"#;
+    fs::write(&main, format!("{}{payments}{more}", fs::read_to_string(&main).unwrap())).unwrap();
+    folder
+}
+
+#[test]
+fn an_amount_is_what_a_live_call_moves() {
+    let folder = with_payments("");
+    let policies = r#"
+@id("large") @because("too much")
+forbid (principal, action == Action::"refund", resource)
+when { context has reach && context.reach has amount && context.reach.amount.minor > 5000 };
+@id("small") permit (principal, action in [Action::"refund", Action::"cancel"], resource);
+"#;
+    fs::write(folder.path().join("policies/pay.cedar"), policies).unwrap();
+    let explain = |tool: &str, arguments: serde_json::Value, facts: serde_json::Value| {
+        let call = json!({ "agent": "assistant", "tool": tool, "arguments": arguments, "facts": facts });
+        fs::write(folder.path().join("call.json"), call.to_string()).unwrap();
+        run_in(folder.path(), &["policy", "explain", "call.json"])
+    };
+    let refund = |minor: u64| json!({ "charge": "c", "amount": minor });
+    // Nothing is said of the amount, and it is known all the same.
+    for (minor, facts, answer) in [
+        (9000, json!({}), "deny"),
+        (9000, json!({ "reach": { "rows": 1 } }), "deny"),
+        (9000, json!({ "reach": { "rows": 1, "amount": { "currency": "EUR", "minor": 9000 } } }), "deny"),
+    ] {
+        let explained = explain("refund", refund(minor), facts.clone());
+        assert!(explained.out.starts_with(answer), "{facts}: {}{}", explained.out, explained.err);
+    }
+    let amount = |currency: &str, minor: u64| json!({ "reach": { "rows": 1, "amount": { "currency": currency, "minor": minor } } });
+    for (tool, arguments, facts, said) in [
+        ("refund", refund(9000), amount("EUR", 90), "the call moves 90.00 EUR"),
+        ("refund", refund(9000), amount("USD", 9000), "the call moves 90.00 EUR"),
+        ("refund", refund(9000), json!({ "reach": { "rows": 0 } }), "such a call touches 1"),
+        ("cancel", json!({ "charge": "c" }), json!({ "reach": { "rows": 1 } }), "has no `amount`"),
+        ("cancel", json!({ "charge": "c" }), amount("USD", 5), "moves EUR"),
+        ("delete_test_invoices", json!({ "customer": 7 }), amount("EUR", 5), "tells no amount"),
+        ("customer_invoices", json!({ "customer": 7 }), amount("EUR", 5), "nothing tells what such a call"),
+    ] {
+        let refused = explain(tool, arguments, facts);
+        assert!(
+            refused.code == 2 && refused.err.contains(said),
+            "{tool} {said}: {}{}",
+            refused.out,
+            refused.err
+        );
+    }
+}
+
+#[test]
+fn a_limit_that_only_sessions_have_is_a_mistake_or_a_warning_with_its_place() {
+    let budget = |per: &str| {
+        format!(
+            "[[budget]]\nname = \"{per}\"\nper = \"{per}\"\nunit = \"calls\"\nlimit = 3\neffect_min = \"write\"\n"
+        )
+    };
+    let problems = |more: &str| {
+        let checked = run_in(with_payments(more).path(), &["check", "--json"]).value();
+        checked["error"]["problems"].clone()
+    };
+    let found = problems(&budget("session"));
+    assert!(found[0]["message"].as_str().unwrap().contains("`session` bounds each session"), "{found}");
+    assert!(found[0]["line"].as_u64().is_some(), "{found}");
+    assert!(problems(&format!("{}{}", budget("session"), budget("agent"))).is_null());
+    let found = problems(&format!("{}{}tools = [\"refund\"]\n", budget("session"), budget("agent")));
+    assert!(found[0]["message"].as_str().unwrap().contains("bounds each session"), "{found}");
+    let rated = |rate: &str| {
+        format!(
+            "[tool.rated]\nsystem = \"billing\"\ndescription = \"d\"\neffect = \"read\"\nsql = \"select 1\"\nrate = {rate}\n"
+        )
+    };
+    let found = problems(&rated("{ session = \"3/hour\" }"));
+    assert!(found[0]["message"].as_str().unwrap().contains("bounds each session"), "{found}");
+    assert!(problems(&rated("{ session = \"3/hour\", agent = \"9/hour\" }")).is_null());
+
+    let folder = with_payments("");
+    let text = "\n@id(\"three\")\nforbid (principal, action == Action::\"refund\", resource)\nwhen { context.session.writes >= 3 };\n";
+    fs::write(folder.path().join("policies/pay.cedar"), text).unwrap();
+    let warnings = || run_in(folder.path(), &["check", "--json"]).value()["warnings"].to_string();
+    let told = warnings();
+    assert!(told.contains("policies/pay.cedar:2: policy `pay:three` counts what a session did"), "{told}");
+    fs::write(folder.path().join("policies/pay.cedar"), text.replace("session", "agent_today")).unwrap();
+    assert!(!warnings().contains("pay:three"), "{}", warnings());
+}
+
+#[test]
+fn what_check_only_doubts_has_its_place_and_what_to_write() {
+    let budget =
+        "[[budget]]\nname = \"euros\"\nper = \"agent\"\nunit = \"money\"\ncurrency = \"EUR\"\nlimit = 100\n";
+    let folder = with_payments(budget);
+    let text = "@id(\"a\") forbid (principal, action, resource) when { resource.environment == \"elsewhere\" };\n\
+                @id(\"b\") forbid (principal, action, resource) when { resource.environment == \"nowhere\" };\n";
+    fs::write(folder.path().join("policies/mine.cedar"), text).unwrap();
+    let warnings = run_in(folder.path(), &["check", "--json"]).value()["warnings"].to_string();
+    for told in [
+        "countersign.toml:",
+        "budget `euros` counts the money of every tool",
+        "write `tools = [\\\"cancel\\\", \\\"refund\\\"]`",
+        "policies/mine.cedar:1: policy `mine:a` compares `resource.environment` with `elsewhere`",
+        "policies/mine.cedar:2: policy `mine:b` compares `resource.environment` with `nowhere`",
+    ] {
+        assert!(warnings.contains(told), "{told}: {warnings}");
+    }
+    let groups = "forbid (principal, action, resource) when { context has approval && context.approval.groups.contains(\"aprovers\") };";
+    fs::write(folder.path().join("policies/mine.cedar"), groups).unwrap();
+    let problems = run_in(folder.path(), &["check", "--json"]).value()["error"]["problems"].clone();
+    assert_eq!(
+        (&problems[0]["line"], &problems[0]["help"]),
+        (&json!(1), &json!("did you mean `approvers`?")),
+        "{problems}"
+    );
+}
+
 #[test]
 fn a_dead_policy_is_a_mistake_with_its_name_and_place() {
     let folder = folder();

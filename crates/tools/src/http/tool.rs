@@ -8,7 +8,7 @@ use countersign_gate::{
     Vault, Warrant,
 };
 use countersign_rules::{
-    Code, Currency, DeclaredEffect, Effect, Money, Reach, Refusal, SystemSpec, ToolSpec,
+    Amount, Code, Currency, DeclaredEffect, Effect, Foretold, Money, Reach, Refusal, SystemSpec, ToolSpec,
     arguments::{properties, requires},
 };
 use reqwest::{
@@ -367,6 +367,16 @@ impl HttpTool {
             }
         };
         Ok(Facts { objects, amount, preview: answer })
+    }
+
+    /// What is known of a call before anything is asked of the API.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that a call with such arguments gets.
+    pub(crate) fn foretell(&self, arguments: &Value) -> Result<Foretold, Refusal> {
+        let rows = self.objects.is_none().then_some(1);
+        let amount = self.amount.as_ref().map_or(Ok(Amount::Untold), |amount| amount.foretell(arguments))?;
+        Ok(Foretold { rows, amount })
     }
 
     /// Sends a request that changes nothing; again, a few times, if it fails.

@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use countersign_gate::{MeasureError, Measured, Parsed, Performed, Probe, Tool, ToolError, Warrant};
 use countersign_rules::{
-    Code, Currency, DeclaredEffect, Effect, Money, Reach, Refusal, ToolSpec, arguments::requires,
+    Amount, Code, Currency, DeclaredEffect, Effect, Foretold, Money, Reach, Refusal, ToolSpec,
+    arguments::requires,
 };
 use rmcp::{
     ServiceError,
@@ -181,6 +182,15 @@ impl McpTool {
             }
         };
         Some(Refusal::new(Code::ToolSwitchedOff, format!("tool `{name}` is switched off: {why}")).help(help))
+    }
+
+    /// What is known of a call before it is made.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that a call with such arguments gets.
+    pub(crate) fn foretell(&self, arguments: &Value) -> Result<Foretold, Refusal> {
+        let amount = self.amount.as_ref().map_or(Ok(Amount::Untold), |amount| amount.foretell(arguments))?;
+        Ok(Foretold { rows: Some(1), amount })
     }
 
     fn money(&self, arguments: &Map<String, Value>) -> Result<Option<Money>, String> {
