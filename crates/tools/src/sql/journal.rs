@@ -78,6 +78,15 @@ impl Known {
     }
 }
 
+/// Why nothing is said of a call whose record stands in the journal before it was performed: the ledger that it is performed
+/// from is an older one, and the call has happened from the newer one.
+pub(crate) fn recorded(call: &CallId) -> String {
+    format!(
+        "the record of call `{call}` stands in the database's journal already: it was performed before, from a ledger that this \
+         one is an older state of; nothing was changed now"
+    )
+}
+
 /// Why a call is not performed: the journal that it finds is not that of its intent.
 pub(crate) fn elsewhere(intended: Option<&str>, found: &str) -> String {
     match intended {

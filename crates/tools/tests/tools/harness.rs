@@ -73,6 +73,19 @@ impl World {
         definitions: &[AnyDefinition],
         policy: &str,
     ) -> Self {
+        // Two worlds on one database must not give two calls one id.
+        static SEED: AtomicU64 = AtomicU64::new(7);
+        Self::seeded(SEED.fetch_add(1, Ordering::Relaxed), systems, vault, definitions, policy)
+    }
+
+    /// One whose ids are those of every world of that seed.
+    pub(crate) fn seeded(
+        seed: u64,
+        systems: &[SystemDefinition],
+        vault: TestVault,
+        definitions: &[AnyDefinition],
+        policy: &str,
+    ) -> Self {
         let vault: Arc<dyn Vault> = Arc::new(vault);
         let systems = Systems::new(systems, &vault).unwrap();
         let mut tools: BTreeMap<String, AnyTool> = definitions
@@ -96,9 +109,6 @@ impl World {
         }];
         let sources = [PolicySource::floor(), PolicySource::user("test", policy)];
         let policies = Policies::load(&sources, &specs, &agents).unwrap();
-        // Two worlds on one database must not give two calls one id.
-        static SEED: AtomicU64 = AtomicU64::new(7);
-        let seed = SEED.fetch_add(1, Ordering::Relaxed);
         let (ledger, clock, entropy) = ports(seed, 1_795_000_000_000);
         let settings = Settings {
             budgets: Vec::new(),

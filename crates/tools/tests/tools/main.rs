@@ -28,6 +28,7 @@ mod postgres_triggers;
 mod postgres_undo;
 mod reach;
 mod rehearsal;
+mod restored;
 mod sqlite;
 mod sqlite_attacks;
 mod sqlite_modules;

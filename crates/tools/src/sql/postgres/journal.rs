@@ -20,7 +20,7 @@ use crate::{
     secret::Scrubber,
     sql::{
         cascade::{named, quoted},
-        journal::{Mark, NO_JOURNAL, Shown},
+        journal::{Mark, NO_JOURNAL, Shown, recorded},
     },
 };
 
@@ -245,9 +245,9 @@ pub(super) async fn begin(
         Ok(Some(_)) => Ok(None),
         Ok(None) => Ok(Some(client.query_one("SELECT countersign.identity()", &[]).await?.try_get(0)?)),
         Err(error) if missing(&error) => Err(Trouble::Other(NOT_PREPARED.into())),
-        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => Err(Trouble::Other(
-            "the database has the call's id already: it was given up, or performed, before".into(),
-        )),
+        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+            Err(Trouble::Recorded(recorded(&mark.call)))
+        }
         Err(error) => Err(error.into()),
     }
 }

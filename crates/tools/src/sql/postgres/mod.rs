@@ -68,6 +68,8 @@ enum Trouble {
     Database(Error),
     Row(BadRow),
     Other(String),
+    /// The journal has the call's id already: it took effect before, or was given up.
+    Recorded(String),
     /// Rows moved while they were looked at: nothing was changed, and another try may do better.
     Moved(String),
 }
@@ -579,7 +581,7 @@ fn forget(client: Object, trouble: &Trouble) {
     match trouble {
         // The server has answered: the transaction is rolled back by its guard.
         Trouble::Database(error) if error.as_db_error().is_some() => drop(client),
-        Trouble::Row(_) | Trouble::Other(_) | Trouble::Moved(_) => drop(client),
+        Trouble::Row(_) | Trouble::Other(_) | Trouble::Recorded(_) | Trouble::Moved(_) => drop(client),
         Trouble::Database(_) => drop(Object::take(client)),
     }
 }
@@ -597,7 +599,7 @@ fn outdated(trouble: &Trouble) -> bool {
         Trouble::Database(error) => error.as_db_error().is_some_and(|said| {
             *said.code() == SqlState::FEATURE_NOT_SUPPORTED && said.routine() == Some("RevalidateCachedQuery")
         }),
-        Trouble::Row(_) | Trouble::Other(_) | Trouble::Moved(_) => false,
+        Trouble::Row(_) | Trouble::Other(_) | Trouble::Recorded(_) | Trouble::Moved(_) => false,
     }
 }
 
@@ -605,7 +607,9 @@ fn outdated(trouble: &Trouble) -> bool {
 fn unmeasured(scrubber: &Scrubber, trouble: &Trouble) -> MeasureError {
     let error = match trouble {
         Trouble::Row(why) => return MeasureError::NotMeasurable(why.to_string()),
-        Trouble::Other(why) => return MeasureError::NotMeasurable(scrubber.clean(why)),
+        Trouble::Other(why) | Trouble::Recorded(why) => {
+            return MeasureError::NotMeasurable(scrubber.clean(why));
+        }
         Trouble::Moved(why) => return MeasureError::Limit(scrubber.clean(why)),
         Trouble::Database(error) => error,
     };
@@ -676,6 +680,7 @@ fn failed(scrubber: &Scrubber, trouble: &Trouble) -> ToolError {
             }
         }
         Trouble::Row(why) => ToolError::Failed { message: why.to_string() },
+        Trouble::Recorded(why) => ToolError::InDoubt { message: scrubber.clean(why) },
         Trouble::Other(why) | Trouble::Moved(why) => ToolError::Failed { message: scrubber.clean(why) },
     }
 }

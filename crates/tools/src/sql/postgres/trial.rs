@@ -28,7 +28,7 @@ pub(super) async fn tried(client: &Client, call: &CallId) -> Result<(), Trouble>
             return Err(Trouble::Database(error));
         }
         Err(Trouble::Database(error)) => Some(told(&error)),
-        Err(Trouble::Other(why) | Trouble::Moved(why)) => Some(why),
+        Err(Trouble::Other(why) | Trouble::Recorded(why) | Trouble::Moved(why)) => Some(why),
         Err(other @ Trouble::Row(_)) => return Err(other),
     };
     match why {

@@ -176,6 +176,9 @@ impl PostgresDatabase {
                     _ => failed(&scrubber, &trouble),
                 };
                 roll_back(client).await;
+                if let (Trouble::Recorded(_), Some(mark)) = (&trouble, mark) {
+                    return Err(last(self.recorded(credential, mark, error).await));
+                }
                 return Err(Ended { error, again });
             }
             Err(_elapsed) => {
@@ -217,6 +220,17 @@ impl PostgresDatabase {
                 message: format!("the commit did not arrive, and nothing was changed: {why}"),
             })),
             Ok(Recalled::Unknown) | Err(_) => Err(last(unknown)),
+        }
+    }
+
+    /// What is said of a call whose id the journal has already: that it was given up, or `doubt`.
+    async fn recorded(&self, credential: &Credential, mark: &Mark, doubt: ToolError) -> ToolError {
+        let asked = Doubt { call: mark.call.clone(), journal: mark.journal.clone(), witness: None };
+        match self.recall(credential, &asked).await {
+            Ok(Recalled::Never) => ToolError::Failed {
+                message: format!("call `{}` was given up before, and is not performed any more", mark.call),
+            },
+            Ok(Recalled::Happened { .. } | Recalled::Unknown) | Err(_) => doubt,
         }
     }
 
@@ -362,7 +376,7 @@ impl PostgresDatabase {
 fn stopped(trouble: &Trouble) -> bool {
     match trouble {
         Trouble::Database(error) => cut_short(error),
-        Trouble::Row(_) | Trouble::Other(_) | Trouble::Moved(_) => false,
+        Trouble::Row(_) | Trouble::Other(_) | Trouble::Recorded(_) | Trouble::Moved(_) => false,
     }
 }
 
@@ -616,7 +630,7 @@ fn passing(trouble: &Trouble) -> bool {
             [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code)
         }),
         Trouble::Moved(_) => true,
-        Trouble::Row(_) | Trouble::Other(_) => false,
+        Trouble::Row(_) | Trouble::Other(_) | Trouble::Recorded(_) => false,
     }
 }
 

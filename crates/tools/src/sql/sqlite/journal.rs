@@ -21,7 +21,9 @@ use super::{
 };
 use crate::sql::{
     cascade::ActingKey,
-    journal::{Known, Mark, NO_JOURNAL, Shown, UNDO_PATIENCE, Undoing, Undone, elsewhere, impatient},
+    journal::{
+        Known, Mark, NO_JOURNAL, Shown, UNDO_PATIENCE, Undoing, Undone, elsewhere, impatient, recorded,
+    },
     statement::sum,
     tool::Mask,
 };
@@ -349,9 +351,17 @@ pub(super) fn record(connection: &Connection, mark: &Mark, undoes: Option<&CallI
     match connection.execute(&sql, (mark.call.as_str(), &mark.tool, &mark.digest, undoes)) {
         Ok(_) => Ok(()),
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-            let message =
-                format!("call `{}` is in the journal already, and is not performed again", mark.call);
-            Err(Trouble::Argument(message))
+            let happened = connection
+                .prepare("SELECT 1 FROM countersign_call WHERE id = ?1 AND state = 'committed'")?
+                .exists([mark.call.as_str()])?;
+            Err(if happened {
+                Trouble::Recorded(recorded(&mark.call))
+            } else {
+                Trouble::Argument(format!(
+                    "call `{}` was given up before, and is not performed any more",
+                    mark.call
+                ))
+            })
         }
         Err(error) => Err(error.into()),
     }

@@ -62,6 +62,8 @@ enum Sized {
 /// Why a statement did not end well.
 enum Trouble {
     Sqlite(rusqlite::Error),
+    /// The journal has the call's record already: it took effect before.
+    Recorded(String),
     Row(BadRow),
     Argument(String),
     Result(String),
@@ -780,6 +782,7 @@ fn failed(trouble: &Trouble) -> ToolError {
                     | ErrorCode::PermissionDenied
             )
         ),
+        Trouble::Recorded(_) => return ToolError::InDoubt { message },
         Trouble::Row(_) | Trouble::Argument(_) | Trouble::Result(_) => false,
     };
     if unavailable { ToolError::Unavailable { message } } else { ToolError::Failed { message } }
@@ -802,7 +805,7 @@ fn told(trouble: &Trouble) -> String {
             other => format!("the database library says: {other}"),
         },
         Trouble::Row(why) => why.to_string(),
-        Trouble::Argument(why) => why.clone(),
+        Trouble::Argument(why) | Trouble::Recorded(why) => why.clone(),
         Trouble::Result(why) => format!("{why}; nothing was changed"),
     }
 }

@@ -490,15 +490,20 @@ async fn a_call_is_performed_once_and_never_after_it_was_given_up() {
     let world = World::new(SHOP).await;
     let (mark, work) = (world.mark().await, world.work("update billing set minor = minor + 1").unwrap());
     world.database.write(Arc::clone(&work), &up_to(10), Some(mark.clone())).await.unwrap();
-    let again = world.failure(world.database.write(Arc::clone(&work), &up_to(10), Some(mark.clone()))).await;
-    assert!(again.contains("is in the journal already"), "{again}");
+    // It has happened, and nobody is told that it failed.
+    let again = world.database.write(Arc::clone(&work), &up_to(10), Some(mark.clone())).await.unwrap_err();
+    assert!(
+        matches!(&again, ToolError::InDoubt { message } if message.contains("stands in the database's journal already")),
+        "{again:?}"
+    );
     let recalled = world.database.recall(&world.doubt(&mark.call).await).await.unwrap();
     assert_eq!(recalled, Recalled::Happened { rows: 4, amount: None });
     let fenced = world.mark().await;
     for _ in 0..2 {
         assert_eq!(world.database.recall(&world.doubt(&fenced.call).await).await.unwrap(), Recalled::Never);
     }
-    world.failure(world.database.write(work, &up_to(10), Some(fenced.clone()))).await;
+    let given_up = world.failure(world.database.write(work, &up_to(10), Some(fenced.clone()))).await;
+    assert!(given_up.contains("given up before"), "{given_up}");
     world.failure(world.undo(&fenced.call, OnChange::Refuse)).await;
 }
 
