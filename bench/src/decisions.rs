@@ -111,6 +111,7 @@ impl World {
             key: None,
             replaces: None,
             again: None,
+            trace: None,
             parsed: (),
         };
         let facts = Facts {

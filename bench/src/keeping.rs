@@ -245,6 +245,7 @@ impl World {
                     tool: tool.spec().name.to_string(),
                     arguments: json!({ "rows": rows }),
                     key: None,
+                    trace: None,
                 };
                 match tool.submit(&self.gate, &requester, raw).await {
                     Answer::Done(done) if done.rows == rows => {}

@@ -303,6 +303,7 @@ impl World {
             tool: format!("query_{}", case.tool),
             arguments: json!({ "sql": case.sql.replace("{k}", &k.to_string()) }),
             key: None,
+            trace: None,
         };
         let requester = Requester {
             agent: AgentId::parse("robot")?,

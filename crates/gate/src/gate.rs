@@ -169,23 +169,34 @@ impl<L: Ledger> Gate<L> {
         }
     }
 
-    /// Performs a call whose request people have granted. The stored call is parsed and decided again.
-    pub async fn perform_granted<T: Tool>(self: &Arc<Self>, tool: &Arc<T>, record: ApprovalRecord) -> Answer {
-        if self.under_way.is_closed() {
-            return shutting_down();
-        }
-        let (gate, tool) = (Arc::clone(self), Arc::clone(tool));
-        let span = tracing::info_span!(
+    /// The span in which a call is performed whose request people have granted.
+    #[must_use]
+    pub fn granted_span(record: &ApprovalRecord) -> tracing::Span {
+        tracing::info_span!(
             "call",
-            otel.name = format!("execute_tool {}", tool.spec().name),
+            otel.name = format!("execute_tool {}", record.request.call.tool),
             gen_ai.operation.name = "execute_tool",
-            gen_ai.tool.name = %tool.spec().name,
+            gen_ai.tool.name = %record.request.call.tool,
             gen_ai.agent.id = %record.request.call.requester.agent,
             gen_ai.conversation.id = %record.request.call.requester.session,
             gen_ai.tool.call.id = %record.request.call.id,
             countersign.approval = %record.request.id,
             countersign.status = tracing::field::Empty,
-        );
+        )
+    }
+
+    /// Performs a call whose request people have granted, in its [`Gate::granted_span`] or another one. The stored call is
+    /// parsed and decided again.
+    pub async fn perform_granted<T: Tool>(
+        self: &Arc<Self>,
+        tool: &Arc<T>,
+        record: ApprovalRecord,
+        span: tracing::Span,
+    ) -> Answer {
+        if self.under_way.is_closed() {
+            return shutting_down();
+        }
+        let (gate, tool) = (Arc::clone(self), Arc::clone(tool));
         let task = Box::pin(async move { gate.grant(&*tool, record).await });
         match self.under_way.spawn(task.instrument(span)).await {
             Ok(answer) => answer,

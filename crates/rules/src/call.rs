@@ -51,6 +51,81 @@ pub struct RawCall {
     pub arguments: Value,
     /// The key by which the agent can repeat the call, where it gave one.
     pub key: Option<IdempotencyKey>,
+    /// The place in its client's trace that the call came from, where that was said.
+    pub trace: Option<TraceParent>,
+}
+
+/// A place in somebody's trace: the trace and the span (W3C Trace Context, `traceparent`).
+///
+/// Whoever calls makes it up, so that it is shown in traces and is good for nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TraceParent {
+    trace: u128,
+    span: u64,
+}
+
+/// Why a text is no place in a trace.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("it is no `traceparent` of W3C Trace Context")]
+pub struct BadTraceParent;
+
+impl TraceParent {
+    /// Parses `version-trace-span-flags`. Of later versions, what this one knows is read. The flags are not: whether we
+    /// trace is for us to say.
+    ///
+    /// # Errors
+    /// [`BadTraceParent`].
+    pub fn parse(text: &str) -> Result<Self, BadTraceParent> {
+        let hexadecimal = |part: &str, digits: usize| {
+            let fits = part.len() == digits && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            if fits { Ok(()) } else { Err(BadTraceParent) }
+        };
+        let mut parts = text.split('-');
+        let mut part = |digits| {
+            let part = parts.next().ok_or(BadTraceParent)?;
+            hexadecimal(part, digits).map(|()| part)
+        };
+        let (version, trace, span, _flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
+        if version == "ff" || (version == "00" && parts.next().is_some()) {
+            return Err(BadTraceParent);
+        }
+        let trace = u128::from_str_radix(trace, 16).map_err(|_no_number| BadTraceParent)?;
+        let span = u64::from_str_radix(span, 16).map_err(|_no_number| BadTraceParent)?;
+        // Zeros are how nothing is written.
+        if trace == 0 || span == 0 { Err(BadTraceParent) } else { Ok(Self { trace, span }) }
+    }
+
+    /// The trace.
+    #[must_use]
+    pub const fn trace(&self) -> u128 {
+        self.trace
+    }
+
+    /// The span.
+    #[must_use]
+    pub const fn span(&self) -> u64 {
+        self.span
+    }
+}
+
+impl TryFrom<String> for TraceParent {
+    type Error = BadTraceParent;
+    fn try_from(text: String) -> Result<Self, BadTraceParent> {
+        Self::parse(&text)
+    }
+}
+
+impl From<TraceParent> for String {
+    fn from(place: TraceParent) -> Self {
+        alloc::format!("{place}")
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-01", self.trace, self.span)
+    }
 }
 
 /// Longest idempotency key, in bytes.
@@ -235,6 +310,8 @@ pub struct Call<A> {
     /// The equal call of which it is not known whether it happened, and under whose id this one is sent, so that the system
     /// performs it once.
     pub again: Option<CallId>,
+    /// The place in its client's trace that it came from.
+    pub trace: Option<TraceParent>,
     /// What the tool made of the arguments.
     pub parsed: A,
 }
@@ -253,6 +330,7 @@ impl<A> Call<A> {
             reason: self.reason.clone(),
             key: self.key.clone(),
             again: self.again.clone(),
+            trace: self.trace.clone(),
         }
     }
 }
@@ -280,6 +358,9 @@ pub struct StoredCall {
     /// The equal call under whose id it is sent; see [`Call::again`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<CallId>,
+    /// The place in its client's trace that it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceParent>,
 }
 
 #[cfg(test)]
@@ -300,6 +381,34 @@ mod tests {
         }
         assert_ne!(IdempotencyKey::parse("k"), IdempotencyKey::parse("K"));
         assert!(serde_json::from_str::<IdempotencyKey>("\"a b\"").is_err());
+    }
+
+    #[test]
+    fn a_place_in_a_trace_is_read_as_the_w3c_has_it() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+        let place = TraceParent::parse(good).unwrap();
+        assert_eq!(
+            (place.trace(), place.span()),
+            (0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, 0x00f0_67aa_0ba9_02b7)
+        );
+        // Whether it is sampled is not taken over.
+        assert_eq!(alloc::format!("{place}"), alloc::format!("{}01", &good[..53]));
+        assert_eq!(TraceParent::parse(&alloc::format!("01{}-what-comes-later", &good[2..])), Ok(place));
+        for bad in [
+            "",
+            "00",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+            "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
+            " 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0\u{e9}",
+        ] {
+            assert_eq!(TraceParent::parse(bad), Err(BadTraceParent), "{bad}");
+        }
     }
 
     #[test]

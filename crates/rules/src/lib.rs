@@ -48,7 +48,7 @@ mod warning;
 
 pub use approval::{ApprovalRequest, ApprovalState, Signature};
 pub use arguments::{Arguments, BadSchema, ResultSchema, split_reason};
-pub use call::{Call, CallDigest, IdempotencyKey, RawCall, Requester, StoredCall};
+pub use call::{Call, CallDigest, IdempotencyKey, RawCall, Requester, StoredCall, TraceParent};
 pub use decide::{decide, recompute};
 pub use decision::{Allow, Ask, AskOf, Decision, Deny, DenyReason};
 pub use effect::{DeclaredEffect, Effect};

@@ -114,6 +114,7 @@ pub(crate) fn call(tool: &str, arguments: Value) -> Call<()> {
         key: None,
         replaces: None,
         again: None,
+        trace: None,
         parsed: (),
     }
 }

@@ -545,6 +545,7 @@ impl Question {
             key: None,
             replaces: None,
             again: None,
+            trace: None,
             parsed: (),
         };
         let mut facts = self.facts.facts(tool, observed.as_ref())?;

@@ -10,10 +10,11 @@ use countersign_audit::sha256;
 use countersign_gate::{Answer, Clock, Gate, Ledger as _, Pending, Refused, ledger::ApprovalRecord};
 use countersign_rules::{
     AgentId, ApprovalId, Code, IdempotencyKey, PersonId, RawCall, Refusal, Requester, SessionId, StoredCall,
-    TeamName, ToolName, ToolSpec,
+    TeamName, ToolName, ToolSpec, TraceParent,
 };
 use countersign_store::Store;
 use serde_json::Value;
+use tracing::Instrument as _;
 
 use crate::{
     auth::{Authenticator, Principal},
@@ -23,6 +24,7 @@ use crate::{
     metrics::Metrics,
     places::Places,
     stream::Streams,
+    telemetry,
 };
 
 /// Longest session key that is used as it stands; longer ones are hashed.
@@ -100,6 +102,22 @@ impl Scopes {
             Self::Tools(tools) => tools.contains(tool),
         }
     }
+}
+
+/// What a client may send beside a call, in a header or in `_meta`.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// The key under which it may repeat the call.
+    pub key: Option<IdempotencyKey>,
+    /// The place in its trace that the call comes from.
+    pub trace: Option<TraceParent>,
+}
+
+/// The place in a trace that a request comes from, where its headers name one; what is no such place is nothing.
+pub(crate) fn trace_of(headers: &http::HeaderMap) -> Option<TraceParent> {
+    let mut given = headers.get_all("traceparent").iter();
+    let only = given.next().filter(|_| given.next().is_none())?;
+    TraceParent::parse(only.to_str().ok()?).ok()
 }
 
 /// A tool as an agent sees it.
@@ -202,14 +220,14 @@ impl App {
             .collect()
     }
 
-    /// Proposes a call, under an idempotency key where its client gave one. The one way to do so.
+    /// Proposes a call. The one way to do so.
     pub async fn call(
         &self,
         who: &Identity,
         requester: &Requester,
         tool: &str,
         arguments: Value,
-        key: Option<IdempotencyKey>,
+        beside: Beside,
     ) -> Answer {
         let since = Instant::now();
         let known = self.known(tool).filter(|(name, _)| who.scopes.reach(name));
@@ -223,8 +241,10 @@ impl App {
             self.metrics.called(name.as_str(), &answer, since.elapsed());
             return answer;
         }
-        let raw = RawCall { tool: name.to_string(), arguments, key };
-        let answer = offer.tool.submit(&self.gate, requester, raw).await;
+        let Beside { key, trace } = beside;
+        let span = trace.as_ref().map_or_else(tracing::Span::none, telemetry::continued);
+        let raw = RawCall { tool: name.to_string(), arguments, key, trace };
+        let answer = offer.tool.submit(&self.gate, requester, raw).instrument(span).await;
         self.metrics.called(name.as_str(), &answer, since.elapsed());
         answer
     }

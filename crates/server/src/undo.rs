@@ -9,12 +9,12 @@ use countersign_gate::{
     Answer, Ledger as _,
     ledger::{CallRecord, CallState},
 };
-use countersign_rules::{AgentId, CallId, Code, Effect, IdempotencyKey, Refusal};
+use countersign_rules::{AgentId, CallId, Code, Effect, Refusal};
 use countersign_tools::AnyTool;
 use serde_json::{Value, json};
 
 use crate::{
-    app::{App, Identity, Scopes},
+    app::{App, Beside, Identity, Scopes},
     auth::Principal,
 };
 
@@ -31,7 +31,7 @@ pub(crate) struct Undo {
     pub(crate) rewritten: Vec<String>,
     pub(crate) reason: Option<String>,
     pub(crate) session: Option<String>,
-    pub(crate) key: Option<IdempotencyKey>,
+    pub(crate) beside: Beside,
     /// How long to wait for people before the answer is `pending`.
     pub(crate) wait: Duration,
 }
@@ -76,7 +76,7 @@ impl App {
             arguments.insert(countersign_rules::call::REASON_FIELD.into(), reason.into());
         }
         let name = tool.spec().name.clone();
-        match self.call(&who, &requester, name.as_str(), arguments, undo.key).await {
+        match self.call(&who, &requester, name.as_str(), arguments, undo.beside).await {
             Answer::Pending(pending) if !undo.wait.is_zero() => {
                 Ok(self.wait(&who, pending, undo.wait, |_progress| {}).await)
             }

@@ -19,7 +19,7 @@ use countersign_tools::Systems;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
+use crate::{app::App, telemetry};
 
 /// How often the worker looks even when nothing seems to have changed: deadlines pass silently.
 const TICK: Duration = Duration::from_secs(1);
@@ -286,7 +286,11 @@ async fn perform(app: &App, record: ApprovalRecord) {
         }
     };
     let since = Instant::now();
-    let answer = offer.tool.perform_granted(gate, record).await;
+    let span = Gate::<Store>::granted_span(&record);
+    if let Some(trace) = &record.request.call.trace {
+        telemetry::linked(&span, trace);
+    }
+    let answer = offer.tool.perform_granted(gate, record, span).await;
     app.metrics().called(offer.spec().name.as_str(), &answer, since.elapsed());
     match &answer {
         Answer::Done(done) => tracing::info!(%approval, call = %done.call, rows = done.rows, "performed"),

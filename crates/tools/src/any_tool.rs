@@ -358,12 +358,17 @@ impl AnyTool {
     }
 
     /// Performs a granted call of this tool: [`Gate::perform_granted`].
-    pub async fn perform_granted<L: Ledger>(&self, gate: &Arc<Gate<L>>, record: ApprovalRecord) -> Answer {
+    pub async fn perform_granted<L: Ledger>(
+        &self,
+        gate: &Arc<Gate<L>>,
+        record: ApprovalRecord,
+        span: tracing::Span,
+    ) -> Answer {
         match self {
-            Self::Sql(tool) => gate.perform_granted(tool, record).await,
-            Self::Http(tool) => gate.perform_granted(tool, record).await,
-            Self::Mcp(tool) => gate.perform_granted(tool, record).await,
-            Self::Undo(tool) => gate.perform_granted(tool, record).await,
+            Self::Sql(tool) => gate.perform_granted(tool, record, span).await,
+            Self::Http(tool) => gate.perform_granted(tool, record, span).await,
+            Self::Mcp(tool) => gate.perform_granted(tool, record, span).await,
+            Self::Undo(tool) => gate.perform_granted(tool, record, span).await,
         }
     }
 }

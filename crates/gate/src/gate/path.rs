@@ -42,7 +42,7 @@ pub(super) enum Round<A> {
 impl<L: Ledger> Gate<L> {
     pub(super) async fn propose<T: Tool>(&self, tool: &T, requester: Requester, raw: RawCall) -> Answer {
         let (mut call, seen) = match self.parse(tool, &requester, raw.arguments) {
-            Ok((call, seen)) => (Call { key: raw.key, ..call }, seen),
+            Ok((call, seen)) => (Call { key: raw.key, trace: raw.trace, ..call }, seen),
             Err(refusal) => return self.reject(&requester, &raw.tool, refusal).await,
         };
         tracing::Span::current().record("gen_ai.tool.call.id", call.id.as_str());
@@ -79,6 +79,7 @@ impl<L: Ledger> Gate<L> {
             key: None,
             replaces: None,
             again: None,
+            trace: None,
             parsed: form.parsed,
         };
         Ok((call, form.observed))
@@ -90,8 +91,8 @@ impl<L: Ledger> Gate<L> {
         stored: &StoredCall,
     ) -> Result<(Call<T::Args>, Observed), Refusal> {
         let (call, seen) = self.parse(tool, &stored.requester, stored.arguments.clone())?;
-        let StoredCall { id, reason, key, again, .. } = stored.clone();
-        Ok((Call { id, reason, key, again, ..call }, seen))
+        let StoredCall { id, reason, key, again, trace, .. } = stored.clone();
+        Ok((Call { id, reason, key, again, trace, ..call }, seen))
     }
 
     /// Takes a parsed call to its answer: facts, decision, and then refusal, request or effect.

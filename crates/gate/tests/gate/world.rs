@@ -435,6 +435,7 @@ impl World {
             tool: tool.spec().name.to_string(),
             arguments: json!({ "from": from, "to": to }),
             key: key.map(|key| IdempotencyKey::parse(key).unwrap()),
+            trace: None,
         };
         self.gate.submit(tool, &requester(agent, session), raw).await
     }
@@ -457,7 +458,7 @@ impl World {
                 "delete" => &self.delete,
                 other => panic!("no tool {other}"),
             };
-            answers.push(self.gate.perform_granted(tool, record).await);
+            answers.push(self.gate.perform_granted(tool, record, tracing::Span::none()).await);
         }
         answers
     }

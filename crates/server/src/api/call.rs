@@ -17,7 +17,7 @@ use super::{
     Api, Problem, ProblemBody,
     page::{after, cut, page_size},
     problem,
-    request::{AsAgent, AsAnybody, AsOperator, Key, Nameable as _, Named, Strict},
+    request::{AsAgent, AsAnybody, AsOperator, Nameable as _, Named, Strict, WithCall},
 };
 use crate::{
     answer::{answer_json, timestamp},
@@ -110,12 +110,12 @@ pub(crate) struct AnswerBody {
 pub(crate) async fn propose(
     State(api): State<Api>,
     AsAgent(who): AsAgent,
-    Key(key): Key,
+    WithCall(beside): WithCall,
     Strict(proposal): Strict<Proposal>,
 ) -> Result<Response, Problem> {
     let app = &api.app;
     let requester = app.requester(&who, proposal.session.as_deref(), "rest", None).await?;
-    let answer = app.call(&who, &requester, &proposal.tool, proposal.arguments, key).await;
+    let answer = app.call(&who, &requester, &proposal.tool, proposal.arguments, beside).await;
     let answer = match (answer, proposal.wait_ms) {
         (Answer::Pending(pending), Some(wait_ms)) => {
             let wait = std::time::Duration::from_millis(wait_ms).min(app.config().server.wait);
@@ -393,7 +393,7 @@ pub(crate) async fn undo(
     State(api): State<Api>,
     AsAnybody(who): AsAnybody,
     Named(id): Named<CallId>,
-    Key(key): Key,
+    WithCall(beside): WithCall,
     Strict(undoing): Strict<Undoing>,
 ) -> Result<Response, Problem> {
     let wait = std::time::Duration::from_millis(undoing.wait_ms.unwrap_or(0));
@@ -403,7 +403,7 @@ pub(crate) async fn undo(
         rewritten: undoing.rewritten,
         reason: undoing.reason,
         session: undoing.session,
-        key,
+        beside,
         wait: wait.min(api.app.config().server.wait),
     };
     Ok(respond(&api.app.undo(who, undo).await?))

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Api, Problem};
 use crate::{
-    app::Identity,
+    app::{Beside, Identity, trace_of},
     auth::{Person, Principal},
     body::read,
     connection::Seat,
@@ -55,25 +55,30 @@ impl<T: DeserializeOwned> FromRequest<Api> for Strict<T> {
 /// The header by which a client names a call that it may repeat (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// The idempotency key of a request, where it has one.
-pub(crate) struct Key(pub(crate) Option<IdempotencyKey>);
+/// What stands beside a proposed call in the headers.
+pub(crate) struct WithCall(pub(crate) Beside);
 
-impl<S: Send + Sync> FromRequestParts<S> for Key {
+impl<S: Send + Sync> FromRequestParts<S> for WithCall {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        let mut given = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
-        let Some(value) = given.next() else { return Ok(Self(None)) };
-        let bad = |why: &str| {
-            Problem::new(Code::Malformed, format!("the header `Idempotency-Key`: {why}"))
-                .help("send one key of 1 to 255 visible ASCII characters, as a quoted string or as it is")
-        };
-        if given.next().is_some() {
-            return Err(bad("it stands there more than once"));
-        }
-        let text = value.to_str().ok().and_then(unquoted).ok_or_else(|| bad("it is no string"))?;
-        IdempotencyKey::parse(&text).map(|key| Self(Some(key))).map_err(|why| bad(&why.to_string()))
+        Ok(Self(Beside { key: key(&parts.headers)?, trace: trace_of(&parts.headers) }))
     }
+}
+
+/// The idempotency key of a request, where it has one.
+fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = given.next() else { return Ok(None) };
+    let bad = |why: &str| {
+        Problem::new(Code::Malformed, format!("the header `Idempotency-Key`: {why}"))
+            .help("send one key of 1 to 255 visible ASCII characters, as a quoted string or as it is")
+    };
+    if given.next().is_some() {
+        return Err(bad("it stands there more than once"));
+    }
+    let text = value.to_str().ok().and_then(unquoted).ok_or_else(|| bad("it is no string"))?;
+    IdempotencyKey::parse(&text).map(Some).map_err(|why| bad(&why.to_string()))
 }
 
 /// A string of structured fields (RFC 9651) without its quotes; what has none stands for itself, as many clients send it.

@@ -3,7 +3,9 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use countersign_gate::Answer;
-use countersign_rules::{ApprovalId, Code, IdempotencyKey, Refusal, Requester, ToolName, ToolVersion};
+use countersign_rules::{
+    ApprovalId, Code, IdempotencyKey, Refusal, Requester, ToolName, ToolVersion, TraceParent,
+};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
@@ -24,7 +26,7 @@ use super::{
     waiting::{self, Round},
 };
 use crate::{
-    app::{App, Identity},
+    app::{App, Beside, Identity},
     auth::Principal,
     credential::Use,
 };
@@ -64,6 +66,8 @@ pub(super) struct Door {
     pub(super) who: Identity,
     pub(super) session: SessionKey,
     pub(super) transport: Transport,
+    /// The place in its client's trace that the message came from, by its headers.
+    pub(super) trace: Option<TraceParent>,
 }
 
 impl Door {
@@ -333,13 +337,13 @@ impl Door {
             let answer = self.app.fetch(&self.who, &round.approval).await;
             return self.hold(&request, answer, round.rounds, &context, arrived).await;
         }
-        let key = key(&context)?;
+        let beside = Beside { key: key(&context)?, trace: traced(&context).or_else(|| self.trace.clone()) };
         let requester = match self.requester(&context).await {
             Ok(requester) => requester,
             Err(refusal) => return Ok(outcome::refused(refusal, self.settings.refusals).into()),
         };
         let arguments = Value::Object(request.arguments.clone().unwrap_or_default());
-        let answer = self.app.call(&self.who, &requester, &request.name, arguments, key).await;
+        let answer = self.app.call(&self.who, &requester, &request.name, arguments, beside).await;
         if let Some(error) = outcome::unknown_tool(&answer) {
             return Err(error);
         }
@@ -381,6 +385,11 @@ fn key(context: &RequestContext<RoleServer>) -> Result<Option<IdempotencyKey>, E
         }
         Some(_) => Err(bad("it must be a string".into())),
     }
+}
+
+/// The place in its client's trace that a call comes from. What is none is nothing.
+fn traced(context: &RequestContext<RoleServer>) -> Option<TraceParent> {
+    TraceParent::parse(context.meta.get(super::TRACE_META)?.as_str()?).ok()
 }
 
 /// The session that a request on a shared connection names for itself.

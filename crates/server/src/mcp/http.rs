@@ -25,7 +25,11 @@ use super::{
     frame::{BadFrame, Frame},
     session::{MCP_SESSION_HEADER, NoSession, SessionKey},
 };
-use crate::{app::App, body::read, connection::Seat};
+use crate::{
+    app::{App, trace_of},
+    body::read,
+    connection::Seat,
+};
 
 /// The protocol's header for the revision.
 const VERSION_HEADER: &str = "mcp-protocol-version";
@@ -65,7 +69,9 @@ async fn serve(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Respo
     if let Err(refusal) = Seat::take_in(request.extensions(), &who.agent) {
         return refused(StatusCode::TOO_MANY_REQUESTS, &refusal);
     }
+    let trace = trace_of(request.headers());
     let door = |session| Door {
+        trace: trace.clone(),
         app: Arc::clone(&endpoint.app),
         settings: Arc::clone(&endpoint.settings),
         who: who.clone(),

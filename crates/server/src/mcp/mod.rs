@@ -76,6 +76,9 @@ pub const ROUNDS_META: &str = "countersign/rounds";
 /// The key of `_meta` that names a call which its client may repeat; see [`countersign_rules::IdempotencyKey`].
 pub const IDEMPOTENCY_META: &str = "countersign/idempotency-key";
 
+/// The key of `_meta` under which clients tell their trace (SEP-414); it has no prefix there.
+pub const TRACE_META: &str = "traceparent";
+
 /// How the front door behaves.
 #[derive(Debug, Clone)]
 pub struct Settings {

@@ -74,6 +74,7 @@ pub async fn serve_io(
     let good = Good { app: Arc::clone(&app), credential };
     let (lines, writer) = Lines::open(input, output, settings.message_bytes_max, good);
     let door = Door {
+        trace: None,
         app,
         settings: Arc::new(settings),
         who,

@@ -15,6 +15,7 @@ use opentelemetry_proto::tonic::{
     trace::v1::Span,
 };
 use prost::Message as _;
+use serde_json::{Value, json};
 
 use crate::{binary::run_in, served::Served};
 
@@ -139,6 +140,95 @@ fn a_collector_sees_each_call_with_its_decision_and_nothing_that_was_said() {
     for secret in [reason, "77123", &key, &person] {
         assert!(!everything.contains(secret), "{secret:?} is in a trace");
     }
+}
+
+/// Sends a message as JSON, with what its client says of its trace in a header.
+fn send(
+    runtime: &tokio::runtime::Runtime,
+    url: &str,
+    key: &str,
+    traceparent: Option<&str>,
+    body: &Value,
+) -> String {
+    let mut request = reqwest::Client::new()
+        .post(url)
+        .bearer_auth(key)
+        .header("Accept", "application/json, text/event-stream")
+        .header("MCP-Protocol-Version", "2025-11-25")
+        .json(body);
+    if let Some(traceparent) = traceparent {
+        request = request.header("traceparent", traceparent);
+    }
+    runtime.block_on(async { request.send().await.unwrap().text().await.unwrap() })
+}
+
+#[test]
+fn a_call_continues_the_trace_of_its_client_and_what_is_performed_later_is_linked_to_it() {
+    let collector = Collector::start();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    let key = folder(temp.path(), &collector.url);
+    let person = fs::read_to_string(temp.path().join("keys/alice.key")).unwrap().trim().to_owned();
+    let server = Served::start(temp.path(), &[]);
+    let trace = |n: u8| format!("{n:02x}").repeat(16);
+    // That it is not sampled is the client's own affair.
+    let parent = |n: u8| format!("00-{}-00f067aa0ba902b7-00", trace(n));
+    let rest = |tool: &str, arguments: Value, parent: Option<&str>| -> Value {
+        let body = json!({ "tool": tool, "arguments": arguments });
+        serde_json::from_str(&send(&runtime, &format!("{}/v1/calls", server.url), &key, parent, &body))
+            .unwrap()
+    };
+    let mcp = |meta: Value, parent: Option<&str>| {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+            "name": "customer_invoices", "arguments": { "customer": 7 }, "_meta": meta } });
+        let answer = send(&runtime, &format!("{}/mcp", server.url), &key, parent, &body);
+        let found = answer.find("call-").unwrap_or_else(|| panic!("{answer}"));
+        answer[found..].split('"').next().unwrap().to_owned()
+    };
+    let call = |answer: &Value| answer["call"].as_str().unwrap().to_owned();
+    let read = |parent: Option<&str>| call(&rest("customer_invoices", json!({ "customer": 7 }), parent));
+    let mut continued = vec![(read(Some(&parent(1))), trace(1))];
+    continued.push((mcp(json!({}), Some(&parent(2))), trace(2)));
+    continued.push((mcp(json!({ "traceparent": parent(3) }), Some(&parent(4))), trace(3)));
+    let asked = rest("delete_test_invoices", json!({ "customer": 77123 }), Some(&parent(5)));
+    let approval = asked["approval"].as_str().unwrap().to_owned();
+    server.run(&person, &["approvals", "approve", &approval]);
+    let done = server.run(&key, &["call", "--result", &approval, "--wait-ms", "20000"]);
+    assert_eq!(done.value()["status"], "done", "{}", done.out);
+    // What is no place in a trace is nothing, and hinders nobody.
+    let mut own = vec![read(None), mcp(json!({ "traceparent": 7 }), None)];
+    for bad in
+        ["x", "00-0-0-01", &parent(0), &parent(6).replace("00-", "ff-"), &parent(6).replace("06", "G6")]
+    {
+        own.push(read(Some(bad)));
+    }
+    assert_eq!(server.terminate(), Some(0));
+
+    let spans = collector.spans();
+    let of = |call: &str| -> Vec<&Span> {
+        let spans = spans.iter().map(|(_, span)| span);
+        spans.filter(|span| text(&span.attributes, "gen_ai.tool.call.id") == call).collect()
+    };
+    let hexadecimal = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    for (call, trace) in &continued {
+        let [span] = of(call)[..] else { panic!("{call}: {spans:?}") };
+        assert_eq!(&hexadecimal(&span.trace_id), trace, "{call}");
+    }
+    for call in &own {
+        let [span] = of(call)[..] else { panic!("{call}: {spans:?}") };
+        assert!((0..8).all(|n| hexadecimal(&span.trace_id) != trace(n)) && span.parent_span_id.is_empty());
+    }
+    let (performed, asking): (Vec<&Span>, Vec<&Span>) = of(&call(&asked))
+        .into_iter()
+        .partition(|span| text(&span.attributes, "countersign.approval") == approval);
+    assert_eq!(hexadecimal(&asking[0].trace_id), trace(5));
+    let [performed] = performed[..] else { panic!("{spans:?}") };
+    assert_ne!(hexadecimal(&performed.trace_id), trace(5));
+    let [link] = &performed.links[..] else { panic!("{performed:?}") };
+    assert_eq!(
+        (hexadecimal(&link.trace_id), hexadecimal(&link.span_id)),
+        (trace(5), "00f067aa0ba902b7".into())
+    );
 }
 
 #[test]

@@ -48,6 +48,7 @@ pub(crate) fn stored(id: &str, requester: &Requester, what: &str) -> StoredCall 
         reason: Some("the customer asked".into()),
         key: None,
         again: None,
+        trace: None,
     }
 }
 

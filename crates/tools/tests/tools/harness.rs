@@ -128,7 +128,7 @@ impl World {
     }
 
     pub(crate) async fn call(&self, tool: &str, arguments: Value) -> Answer {
-        let raw = RawCall { tool: tool.into(), arguments, key: None };
+        let raw = RawCall { tool: tool.into(), arguments, key: None, trace: None };
         self.tools[tool].submit(&self.gate, &self.requester, raw).await
     }
 
@@ -180,7 +180,8 @@ impl World {
         let person = PersonId::parse("ada").unwrap();
         let record = self.gate.answer(approval, person, people, true, None, "test").await.unwrap();
         let tool = &self.tools[record.request.call.tool.as_str()];
-        tool.perform_granted(&self.gate, record).await
+        let span = Gate::<SimLedger>::granted_span(&record);
+        tool.perform_granted(&self.gate, record, span).await
     }
 }
 
