@@ -657,7 +657,7 @@ async fn refusals_beyond_so_many_a_minute_are_counted_in_one_entry() {
     let large = "x".repeat(5_000);
     let denied = async |agent: &str| {
         let arguments = json!({ "from": 0, "to": 600, "_reason": "r" });
-        let raw = RawCall { tool: "delete".into(), arguments, key: None };
+        let raw = RawCall { tool: "delete".into(), arguments, key: None, trace: None };
         world.gate.submit(&world.delete, &requester(agent, "s1"), raw).await
     };
     for n in 0..20 {

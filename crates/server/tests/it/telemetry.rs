@@ -143,6 +143,7 @@ fn a_collector_sees_each_call_with_its_decision_and_nothing_that_was_said() {
 }
 
 /// Sends a message as JSON, with what its client says of its trace in a header.
+#[expect(clippy::disallowed_methods, reason = "the test is a foreign client")]
 fn send(
     runtime: &tokio::runtime::Runtime,
     url: &str,
@@ -183,7 +184,7 @@ fn a_call_continues_the_trace_of_its_client_and_what_is_performed_later_is_linke
             "name": "customer_invoices", "arguments": { "customer": 7 }, "_meta": meta } });
         let answer = send(&runtime, &format!("{}/mcp", server.url), &key, parent, &body);
         let found = answer.find("call-").unwrap_or_else(|| panic!("{answer}"));
-        answer[found..].split('"').next().unwrap().to_owned()
+        answer.get(found..).and_then(|rest| rest.split('"').next()).unwrap().to_owned()
     };
     let call = |answer: &Value| answer["call"].as_str().unwrap().to_owned();
     let read = |parent: Option<&str>| call(&rest("customer_invoices", json!({ "customer": 7 }), parent));
