@@ -121,7 +121,9 @@ async fn answer(client: &Client, id: &str, what: &str, body: &Value, out: &Outpu
     let mut looks = 0_u32;
     while matches!(text(&body, "/state").as_str(), "approved" | "executing") && looks < LOOKS_MAX {
         tokio::time::sleep(LOOK).await;
-        body = client.get(&path).await?;
+        // The answer counts, whether or not what comes of it can still be seen.
+        let Ok(seen) = client.get(&path).await else { break };
+        body = seen;
         looks = looks.saturating_add(1);
     }
     out.value(&body);
