@@ -19,6 +19,8 @@ mod kills;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod ordinary;
+#[cfg(test)]
 mod payments;
 #[cfg(test)]
 #[path = "../place/mod.rs"]

@@ -44,9 +44,15 @@ impl Place {
 
 impl Database {
     pub(crate) fn create() -> Self {
+        Self::on("COUNTERSIGN_TEST_POSTGRES")
+    }
+
+    /// One on the server that a variable names.
+    pub(crate) fn on(variable: &str) -> Self {
         #[expect(clippy::disallowed_methods, reason = "where the tests' server is")]
-        let admin = std::env::var("COUNTERSIGN_TEST_POSTGRES")
-            .expect("COUNTERSIGN_TEST_POSTGRES must name a PostgreSQL server; run ./test, which starts one");
+        let admin = std::env::var(variable).unwrap_or_else(|_missing| {
+            panic!("{variable} must name a PostgreSQL server; run ./test, which starts one")
+        });
         let stamp = tempfile::Builder::new().prefix("countersign_").rand_bytes(12).tempfile().unwrap();
         let name = stamp.path().file_name().unwrap().to_str().unwrap().to_lowercase();
         execute(&admin, format!("CREATE DATABASE {name}")).unwrap();

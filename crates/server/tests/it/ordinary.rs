@@ -1,0 +1,172 @@
+//! Ordinary tables under exactly what `countersign init` writes: what a person approves once is performed once.
+
+#![expect(clippy::disallowed_methods, reason = "the test looks at the database from outside")]
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::{
+    binary::run_in,
+    place::{Database, execute},
+    served::Served,
+};
+
+/// The sample of `init`, for PostgreSQL.
+const TABLES: &str = "
+    create table customer (id int primary key, name text not null, email text not null);
+    create table invoice (id int primary key, customer int not null references customer (id) on delete cascade,
+        total int not null, currency text not null, issued text not null, is_test int not null);
+    insert into customer select g, 'c' || g, 'c' || g || '@example.com' from generate_series(1, 10) g;
+    insert into invoice select g, g % 10 + 1, g, 'EUR', '2026-01-01', g % 2 from generate_series(1, 100) g;";
+
+/// What makes a count inexact or a name another one, in tables as people have them: the set-up, the call, and how many rows it
+/// changes in all, with those of triggers and cascades.
+const ON_POSTGRES: &[(&str, &str, &str, u64)] = &[
+    (
+        "a trigger that keeps an audit",
+        "create table kept (no int generated always as identity primary key, what text);
+         create function keep() returns trigger language plpgsql as $$ begin insert into kept (what) values (tg_op); return null; end $$;
+         create trigger keeps after update or delete on invoice for each row execute function keep()",
+        "update invoice set total = 0 where customer = 3",
+        20,
+    ),
+    (
+        "a trigger that keeps the time",
+        "alter table invoice add updated_at timestamptz;
+         create function touch() returns trigger language plpgsql as $$ begin new.updated_at := now(); return new; end $$;
+         create trigger touches before update on invoice for each row execute function touch()",
+        "update invoice set total = 0 where customer = 3",
+        10,
+    ),
+    (
+        "a parent",
+        "create table invoice_2025 (primary key (id)) inherits (invoice);
+         insert into invoice_2025 select g, 3, g, 'EUR', '2025-01-01', 0 from generate_series(201, 205) g",
+        "update invoice set total = 0 where customer = 3",
+        15,
+    ),
+    (
+        "partitions",
+        "alter table invoice rename to invoice_old;
+         create table invoice (like invoice_old) partition by range (id);
+         create table invoice_low partition of invoice for values from (0) to (50);
+         create table invoice_high partition of invoice for values from (50) to (1000);
+         insert into invoice select * from invoice_old; drop table invoice_old",
+        "update invoice set total = 0 where customer = 3",
+        10,
+    ),
+    ("a cascade", "", "delete from customer where id = 3", 11),
+];
+
+const ON_SQLITE: &[(&str, &str, &str)] = &[
+    (
+        "a trigger that keeps an audit",
+        "create table kept (no integer primary key, what text);
+         create trigger keeps after update on invoice begin insert into kept (what) values ('update'); end",
+        "update invoice set total = 0 where customer = 3",
+    ),
+    (
+        "a trigger that keeps the time",
+        "alter table invoice add column updated_at text;
+         create trigger touches after update of total on invoice begin
+             update invoice set updated_at = current_timestamp where id = new.id; end",
+        "update invoice set total = 0 where customer = 3",
+    ),
+    ("a cascade", "", "delete from customer where id = 3"),
+];
+
+/// What `init` writes, with another port and, where it is told, another system.
+fn folder(at: &Path, system: Option<&str>) {
+    let made = run_in(at, &["init"]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    let config = at.join("countersign.toml");
+    let mut text = fs::read_to_string(&config).unwrap().replace("127.0.0.1:7780", "127.0.0.1:0");
+    if let Some(system) = system {
+        let sample =
+            "kind        = \"sqlite\"\npath        = \"billing.db\"   # a sample, made by `countersign init`";
+        assert_eq!(text.matches(sample).count(), 1);
+        text = text.replace(sample, system);
+    }
+    fs::write(config, text).unwrap();
+}
+
+fn key(at: &Path, name: &str) -> String {
+    fs::read_to_string(at.join(format!("keys/{name}.key"))).unwrap().trim().to_owned()
+}
+
+fn told(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|why| panic!("{why}: {text}"))
+}
+
+/// Proposes a call; approves it once if that is asked; answers what became of it.
+fn approved_once(at: &Path, served: &Served, sql: &str) -> Value {
+    let (agent, person) = (key(at, "assistant"), key(at, "alice"));
+    let call = json!({ "sql": sql }).to_string();
+    let asked = told(&served.run(&agent, &["call", "query_billing", &call]).out);
+    if asked["status"] != "pending" {
+        return asked;
+    }
+    let request = asked["approval"].as_str().unwrap();
+    served.run(&person, &["approvals", "approve", request]);
+    told(&served.run(&agent, &["call", "--result", request, "--wait-ms", "10000"]).out)
+}
+
+fn on_postgres(variable: &str) {
+    for (name, set_up, sql, rows) in ON_POSTGRES {
+        let database = Database::on(variable);
+        execute(&database.url, format!("{TABLES} {set_up}")).unwrap();
+        let temp = tempfile::tempdir().unwrap();
+        folder(temp.path(), Some("kind = \"postgres\"\nurl = { env = \"BILLING_URL\" }"));
+        let served = Served::start(temp.path(), &[("BILLING_URL", &database.url)]);
+        let done = approved_once(temp.path(), &served, sql);
+        assert_eq!(done["status"], "done", "{name}: {done}");
+        let left = "select from invoice where customer = 3 and total > 0";
+        let check = format!("do $$ begin if exists ({left}) then raise 'not performed'; end if; end $$");
+        execute(&database.url, check).unwrap_or_else(|why| panic!("{name}: {why}"));
+        assert_eq!(done["rows"], *rows, "{name}: {done}");
+    }
+}
+
+#[test]
+fn on_the_machines_server_one_approval_is_one_effect() {
+    on_postgres("COUNTERSIGN_TEST_POSTGRES");
+}
+
+#[test]
+fn on_postgresql_18_one_approval_is_one_effect() {
+    on_postgres("COUNTERSIGN_TEST_POSTGRES_18");
+}
+
+#[test]
+fn on_sqlite_one_approval_is_one_effect() {
+    for (name, set_up, sql) in ON_SQLITE {
+        let temp = tempfile::tempdir().unwrap();
+        folder(temp.path(), None);
+        let billing = rusqlite::Connection::open(temp.path().join("billing.db")).unwrap();
+        billing.execute_batch(set_up).unwrap();
+        let served = Served::start(temp.path(), &[]);
+        let done = approved_once(temp.path(), &served, sql);
+        assert_eq!(done["status"], "done", "{name}: {done}");
+        let left = "select count(*) from invoice where customer = 3 and total > 0";
+        let left: i64 = billing.query_row(left, [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0, "{name}");
+    }
+}
+
+/// What no approval could have performed is not asked for.
+#[test]
+fn what_reaches_rows_that_are_not_seen_is_never_asked_for() {
+    let database = Database::on("COUNTERSIGN_TEST_POSTGRES");
+    let hidden = "alter table customer add up int references customer on delete cascade;
+        insert into customer select g, 'n', 'n', case when g > 1001 then 1001 end from generate_series(1001, 1700) g;
+        alter table customer enable row level security;
+        create policy mine on customer using (id < 1004)";
+    execute(&database.url, format!("{TABLES} {hidden}")).unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    folder(temp.path(), Some("kind = \"postgres\"\nurl = { env = \"BILLING_URL\" }"));
+    let served = Served::start(temp.path(), &[("BILLING_URL", &database.url)]);
+    let done = approved_once(temp.path(), &served, "delete from customer where id = 1001");
+    assert_eq!(done["status"], "blocked", "{done}");
+    assert_eq!(done["policies"], json!(["default:deletes-over-500-rows"]), "{done}");
+}
