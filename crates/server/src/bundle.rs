@@ -13,7 +13,7 @@ use std::{
 use countersign_gate::Vault;
 use countersign_rules::{
     AgentSpec, GroupName, Policies, PolicyError, Refusal, ToolName, ToolSpec, Vocabulary,
-    budget::{BudgetScope, Unit},
+    budget::{Budget, BudgetScope, Unit},
     rate::RateScope,
 };
 use countersign_sql::{Catalog, Dialect, Snapshot};
@@ -157,6 +157,7 @@ impl Bundle {
                 warnings.push(placed(&of_policy(config, &held.error)));
             }
         }
+        warnings.extend(by_session(config));
         warnings.extend(unanswerable(config, &policies));
         warnings.extend(moneyless(config, &specs));
         if config.policies.is_empty() {
@@ -293,6 +294,58 @@ pub(crate) fn agents(config: &Config) -> Vec<AgentSpec> {
         .collect();
     let undo = undo::agent().ok().filter(|_| !accounts.is_empty());
     written.chain(undo.map(|id| AgentSpec { id, teams: BTreeSet::new(), accounts })).collect()
+}
+
+/// Budgets and rates that bound each session and nothing more: agents begin a session when they like.
+fn by_session(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for budget in config.budgets.iter().filter(|budget| budget.scope == BudgetScope::Session) {
+        if config.budgets.iter().any(|other| bounds(other, budget)) {
+            continue;
+        }
+        let message = format!(
+            "budget `{}` bounds each session, and agents begin a session when they like",
+            budget.name
+        );
+        let help =
+            "write another of the same unit that counts `per = \"agent\"` or `\"all\"` for these tools";
+        let place = config.budget_places.get(&budget.name);
+        warnings.extend(
+            place.map(|place| {
+                placed(&place.source.problem(place.of("per", None), message, Some(help.into())))
+            }),
+        );
+    }
+    for tool in config.tools.values() {
+        let rates = &tool.definition.tool().rates;
+        if rates.is_empty() || rates.iter().any(|rate| rate.scope != RateScope::Session) {
+            continue;
+        }
+        let message = format!(
+            "the rate of `{}` bounds each session, and agents begin a session when they like",
+            tool.definition.tool().name
+        );
+        let help = "write a rate per `agent` or `tool` as well, such as `{ session = \"10/min\", agent = \"60/min\" }`";
+        warnings.push(placed(&tool.place.source.problem(
+            tool.place.of("rate", None),
+            message,
+            Some(help.into()),
+        )));
+    }
+    warnings
+}
+
+/// Whether a budget bounds all sessions together that another bounds each.
+fn bounds(other: &Budget, budget: &Budget) -> bool {
+    let tools = match (&other.tools, &budget.tools) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(counted), Some(tools)) => tools.is_subset(counted),
+    };
+    other.scope != BudgetScope::Session
+        && other.unit == budget.unit
+        && other.effect_min <= budget.effect_min
+        && tools
 }
 
 /// Budgets of money that count every tool, where some tell no amount: such a call has no sum to reserve, and is refused.

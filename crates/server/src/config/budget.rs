@@ -20,7 +20,7 @@ pub(super) const AMOUNT_MAX: u64 = countersign_audit::canonical::INTEGER_MAX.uns
 pub(super) fn budgets(reading: &mut Reading<'_>) -> Vec<(Budget, Place)> {
     let source = reading.source.clone();
     let mut names = BTreeSet::new();
-    let budgets = reading.listed("budget", |section| {
+    reading.listed("budget", |section| {
         let place = Place { source: source.clone(), keys: section.places() };
         let name = section.required("name", "give it a name that refusals can state", text);
         let scope = section.required(
@@ -99,32 +99,7 @@ pub(super) fn budgets(reading: &mut Reading<'_>) -> Vec<(Budget, Place)> {
             halt_at,
         };
         Some((budget, place))
-    });
-    for (budget, place) in &budgets {
-        let bound = budgets.iter().any(|(other, _)| bounds(other, budget));
-        if budget.scope == BudgetScope::Session && !bound {
-            let message = format!(
-                "budget `{}` bounds each session, and agents begin a session when they like: it bounds nothing",
-                budget.name
-            );
-            let help = "write another of the same unit that counts `per = \"agent\"` or `\"all\"` for these tools, or count this one so";
-            reading.found.push(place.source.problem(place.of("per", None), message, Some(help.into())));
-        }
-    }
-    budgets
-}
-
-/// Whether a budget bounds all sessions together that another bounds each.
-fn bounds(other: &Budget, budget: &Budget) -> bool {
-    let tools = match (&other.tools, &budget.tools) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(counted), Some(tools)) => tools.is_subset(counted),
-    };
-    other.scope != BudgetScope::Session
-        && other.unit == budget.unit
-        && other.effect_min <= budget.effect_min
-        && tools
+    })
 }
 
 /// Where a budget halts.

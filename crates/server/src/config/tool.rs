@@ -135,10 +135,6 @@ fn rates(value: &DeValue<'_>) -> Result<Vec<Rate>, Complaint> {
         };
         rates.push(Rate::parse(&text(rate.get_ref())?, scope)?);
     }
-    if rates.iter().all(|rate| rate.scope == RateScope::Session) && !rates.is_empty() {
-        return Err(Complaint::new("bounds each session, and agents begin a session when they like: it bounds nothing")
-            .help("write a rate per `agent` or `tool` as well, such as `{ session = \"10/min\", agent = \"60/min\" }`"));
-    }
     Ok(rates)
 }
 
