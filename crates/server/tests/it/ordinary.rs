@@ -1,4 +1,5 @@
-//! Ordinary tables under exactly what `countersign init` writes: what a person approves once is performed once.
+//! Ordinary tables under exactly what `countersign init` writes: what a person approves once, or a script repeats under one key,
+//! is performed once.
 
 #![expect(clippy::disallowed_methods, reason = "the test looks at the database from outside")]
 
@@ -152,6 +153,32 @@ fn on_sqlite_one_approval_is_one_effect() {
         let left: i64 = billing.query_row(left, [], |row| row.get(0)).unwrap();
         assert_eq!(left, 0, "{name}");
     }
+}
+
+#[test]
+fn what_the_command_line_repeats_under_a_key_is_done_once() {
+    let temp = tempfile::tempdir().unwrap();
+    folder(temp.path(), None);
+    let (agent, person) = (key(temp.path(), "assistant"), key(temp.path(), "alice"));
+    let call = |served: &Served, key: &str, customer: u64| {
+        let arguments = json!({ "customer": customer }).to_string();
+        let asked = ["call", "delete_test_invoices", &arguments, "--idempotency-key", key];
+        told(&served.run(&agent, &asked).out)
+    };
+    let mut served = Served::start(temp.path(), &[]);
+    let asked = call(&served, "nightly-7", 7);
+    assert_eq!(asked["status"], "pending", "{asked}");
+    served.run(&person, &["approvals", "approve", asked["approval"].as_str().unwrap()]);
+    let done = call(&served, "nightly-7", 7);
+    assert_eq!((&done["status"], &done["rows"]), (&json!("done"), &json!(3)), "{done}");
+    served.kill();
+    let served = Served::start(temp.path(), &[]);
+    let again = call(&served, "nightly-7", 7);
+    assert_eq!((&again["call"], &again["repeated"]), (&done["call"], &json!(true)), "{again}");
+    assert_eq!(again["result"], done["result"]);
+    // Another call under the same key is none.
+    let other = call(&served, "nightly-7", 8);
+    assert_eq!(other["code"], "R021", "{other}");
 }
 
 /// What no approval could have performed is not asked for.
