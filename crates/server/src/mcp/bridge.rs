@@ -68,6 +68,7 @@ pub async fn bridge(
     let mut here = AsyncRwTransport::new_server(input, output);
     let mut sending = FuturesUnordered::new();
     let mut waiting = Vec::new();
+    let mut begun = false;
     let mut over: Option<Instant> = None;
     while over.is_none() || !(sending.is_empty() && waiting.is_empty()) {
         tokio::select! {
@@ -75,6 +76,7 @@ pub async fn bridge(
             biased;
             message = there.receive() => match message {
                 Some(message) => {
+                    begun = true;
                     waiting.retain(|id| Some(id) != answered(&message));
                     here.send(message).await?;
                 }
@@ -87,10 +89,15 @@ pub async fn bridge(
                 }
             },
             Some((id, sent)) = sending.next(), if !sending.is_empty() => {
-                if sent.is_err() {
+                let refused = sent.is_err();
+                if refused {
                     waiting.retain(|waiting| Some(waiting) != id.as_ref());
                 }
                 tell(&mut here, id, sent).await?;
+                // Nothing can follow what never began, whether or not the client has closed its end meanwhile.
+                if refused && !begun {
+                    return Err(BridgeFault::Ended(server.clone()));
+                }
             }
             () = until(over), if over.is_some() => break,
             message = here.receive(), if over.is_none() => {
