@@ -10,7 +10,7 @@ use countersign_gate::{
     ledger::{ApprovalRecord, CallRecord},
 };
 use countersign_rules::{Amount, Foretold, Observed, RawCall, Refusal, Requester, SystemName, ToolSpec};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     definition::{AnyDefinition, DefinitionError, SystemDefinition, Target},
@@ -272,6 +272,9 @@ impl AnyTool {
     /// # Errors
     /// The [`Refusal`] that such a call would get.
     pub fn foretell(&self, arguments: &Value) -> Result<Foretold, Refusal> {
+        // What is no object names nothing, and is told so.
+        let none = Map::new();
+        let arguments = arguments.as_object().unwrap_or(&none);
         match self {
             Self::Sql(_) | Self::Undo(_) => Ok(Foretold { rows: None, amount: Amount::Untold }),
             Self::Http(tool) => tool.foretell(arguments),

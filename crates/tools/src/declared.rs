@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use countersign_audit::{
-    canonical::{INTEGER_MAX, canonical_digest},
-    to_canonical_vec,
-};
+use countersign_audit::{canonical::canonical_digest, to_canonical_vec};
 use countersign_gate::ToolError;
 use countersign_rules::{
     Arguments, BadSchema, Money, Refusal, ResultSchema, SystemSpec, ToolSpec, ToolVersion,
@@ -119,14 +116,6 @@ impl Declared {
     pub(crate) fn accept(&self, result: &Value, rows: u64, amount: Option<Money>) -> Result<(), ToolError> {
         self.fits(result).map_err(|message| ToolError::ResultRejected { message, rows, amount })
     }
-}
-
-/// What a system tells, as long as the log can write it exactly: what cannot be recorded is not done.
-pub(crate) fn exact(what: &str, told: u64) -> Result<u64, String> {
-    if i64::try_from(told).is_ok_and(|told| told <= INTEGER_MAX) {
-        return Ok(told);
-    }
-    Err(format!("{what} is told as {told}, beyond the 2^53 - 1 up to which numbers are exact"))
 }
 
 /// Checks that a system is what it says it is, before anything connects to it.

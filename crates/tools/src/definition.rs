@@ -11,12 +11,13 @@ use std::{
     sync::Arc,
 };
 
+use countersign_audit::canonical::INTEGER_MAX;
 use countersign_rules::{
     Amount, Code, DeclaredEffect, Money, Refusal, SystemName, ToolName, money::Currency, rate::Rate,
     tool::SystemSpec,
 };
 use countersign_sql::Snapshot;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use url::Url;
 
 /// A system and how it is reached.
@@ -460,23 +461,51 @@ impl AmountDefinition {
         Err(DefinitionError::tool(tool, "amount", why).help(help))
     }
 
+    /// How much a call moves, by its arguments and, where its system was asked, by what the preview told.
+    ///
+    /// # Errors
+    /// What is not told, or not exactly.
+    pub(crate) fn money(
+        &self,
+        arguments: &Map<String, Value>,
+        preview: Option<&Value>,
+    ) -> Result<Money, String> {
+        let minor = self.minor(arguments, preview)?;
+        Ok(Money { currency: self.currency(arguments, preview)?, minor })
+    }
+
+    fn minor(&self, arguments: &Map<String, Value>, preview: Option<&Value>) -> Result<u64, String> {
+        let told = match &self.minor {
+            AmountSource::Argument(name) => arguments.get(name),
+            AmountSource::Preview(pointer) => preview.and_then(|preview| preview.pointer(pointer)),
+        };
+        let minor = told.and_then(|told| self.minor_units(told)).ok_or("the amount is not told")?;
+        exact("the amount", minor)
+    }
+
+    fn currency(&self, arguments: &Map<String, Value>, preview: Option<&Value>) -> Result<Currency, String> {
+        let told = match &self.currency {
+            CurrencySource::Fixed(currency) => return Ok(*currency),
+            CurrencySource::Argument(name) => arguments.get(name),
+            CurrencySource::Preview(pointer) => preview.and_then(|preview| preview.pointer(pointer)),
+        };
+        let told = told.and_then(Value::as_str).and_then(|text| text.parse().ok());
+        told.ok_or_else(|| "the currency is not told".into())
+    }
+
     /// Who tells how much a call with these arguments moves, and how much where they do.
-    pub(crate) fn foretell(&self, arguments: &Value) -> Result<Amount, Refusal> {
-        let untold = |what: &str| {
-            Refusal::new(Code::ReachUnmeasurable, format!("{what} is not told by the arguments"))
-                .help("correct the arguments")
-        };
+    pub(crate) fn foretell(&self, arguments: &Map<String, Value>) -> Result<Amount, Refusal> {
+        let untold = |why: String| Refusal::new(Code::ReachUnmeasurable, why).help("correct the arguments");
         let currency = match &self.currency {
-            CurrencySource::Fixed(currency) => Some(*currency),
-            CurrencySource::Argument(name) => {
-                let told = arguments.get(name).and_then(Value::as_str).and_then(|text| text.parse().ok());
-                Some(told.ok_or_else(|| untold("the currency"))?)
-            }
             CurrencySource::Preview(_) => None,
+            CurrencySource::Fixed(_) | CurrencySource::Argument(_) => {
+                Some(self.currency(arguments, None).map_err(untold)?)
+            }
         };
-        let AmountSource::Argument(name) = &self.minor else { return Ok(Amount::Asked(currency)) };
-        let minor = arguments.get(name).and_then(|told| self.minor_units(told));
-        let minor = minor.ok_or_else(|| untold("the amount"))?;
+        if matches!(self.minor, AmountSource::Preview(_)) {
+            return Ok(Amount::Asked(currency));
+        }
+        let minor = self.minor(arguments, None).map_err(untold)?;
         Ok(currency.map_or(Amount::Asked(None), |currency| Amount::Told(Money { currency, minor })))
     }
 
@@ -601,11 +630,41 @@ impl fmt::Display for DefinitionError {
 
 impl std::error::Error for DefinitionError {}
 
+/// What a system tells, as long as the log can write it exactly: what cannot be recorded is not done.
+pub(crate) fn exact(what: &str, told: u64) -> Result<u64, String> {
+    if i64::try_from(told).is_ok_and(|told| told <= INTEGER_MAX) {
+        return Ok(told);
+    }
+    Err(format!("{what} is told as {told}, beyond the 2^53 - 1 up to which numbers are exact"))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_is_foretold_is_what_a_live_call_moves_or_is_refused_for() {
+        let amount = AmountDefinition {
+            minor: AmountSource::Argument("amount".into()),
+            scale: None,
+            currency: CurrencySource::Argument("currency".into()),
+        };
+        for (arguments, moves) in [
+            (json!({ "amount": 500, "currency": "EUR" }), true),
+            (json!({ "amount": 9_007_199_254_740_991_u64, "currency": "EUR" }), true),
+            (json!({ "amount": 9_007_199_254_740_992_u64, "currency": "EUR" }), false),
+            (json!({ "amount": 500, "currency": "euro" }), false),
+            (json!({ "amount": 500 }), false),
+            (json!({ "currency": "EUR" }), false),
+        ] {
+            let arguments = arguments.as_object().unwrap();
+            let live = amount.money(arguments, None);
+            let told = amount.foretell(arguments).map_err(|refusal| refusal.message);
+            assert_eq!((live.is_ok(), told), (moves, live.map(Amount::Told)), "{arguments:?}");
+        }
+    }
 
     #[test]
     fn an_amount_is_exact_or_none() {

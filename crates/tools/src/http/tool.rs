@@ -8,7 +8,7 @@ use countersign_gate::{
     Vault, Warrant,
 };
 use countersign_rules::{
-    Amount, Code, Currency, DeclaredEffect, Effect, Foretold, Money, Reach, Refusal, SystemSpec, ToolSpec,
+    Amount, Code, DeclaredEffect, Effect, Foretold, Money, Reach, Refusal, SystemSpec, ToolSpec,
     arguments::{properties, requires},
 };
 use reqwest::{
@@ -23,10 +23,10 @@ use super::{
     template::{Filled, Template},
 };
 use crate::{
-    declared::{Declared, check_kind, exact},
+    declared::{Declared, check_kind},
     definition::{
         AmountDefinition, AmountSource, CurrencySource, DefinitionError, HttpAuth, HttpDefinition,
-        HttpRequest, HttpTarget, SystemDefinition, Target,
+        HttpRequest, HttpTarget, SystemDefinition, Target, exact,
     },
     secret::Scrubber,
 };
@@ -339,33 +339,8 @@ impl HttpTool {
                 _ => return Err(unknown("the number of objects")),
             },
         };
-        let amount = match &self.amount {
-            None => None,
-            Some(amount) => {
-                let found = match &amount.minor {
-                    AmountSource::Argument(name) => arguments.get(name),
-                    AmountSource::Preview(pointer) => {
-                        answer.as_ref().and_then(|answer| answer.pointer(pointer))
-                    }
-                };
-                let minor =
-                    found.and_then(|told| amount.minor_units(told)).ok_or_else(|| unknown("the amount"))?;
-                let minor = exact("the amount", minor).map_err(MeasureError::NotMeasurable)?;
-                let text = match &amount.currency {
-                    CurrencySource::Fixed(currency) => Some(Ok(*currency)),
-                    CurrencySource::Argument(name) => {
-                        arguments.get(name).and_then(Value::as_str).map(str::parse)
-                    }
-                    CurrencySource::Preview(pointer) => answer
-                        .as_ref()
-                        .and_then(|a| a.pointer(pointer))
-                        .and_then(Value::as_str)
-                        .map(str::parse),
-                };
-                let currency: Currency = text.and_then(Result::ok).ok_or_else(|| unknown("the currency"))?;
-                Some(Money { currency, minor })
-            }
-        };
+        let amount = self.amount.as_ref().map(|amount| amount.money(&call.arguments, answer.as_ref()));
+        let amount = amount.transpose().map_err(MeasureError::NotMeasurable)?;
         Ok(Facts { objects, amount, preview: answer })
     }
 
@@ -373,7 +348,7 @@ impl HttpTool {
     ///
     /// # Errors
     /// The [`Refusal`] that a call with such arguments gets.
-    pub(crate) fn foretell(&self, arguments: &Value) -> Result<Foretold, Refusal> {
+    pub(crate) fn foretell(&self, arguments: &Map<String, Value>) -> Result<Foretold, Refusal> {
         let rows = self.objects.is_none().then_some(1);
         let amount = self.amount.as_ref().map_or(Ok(Amount::Untold), |amount| amount.foretell(arguments))?;
         Ok(Foretold { rows, amount })

@@ -4,8 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use countersign_gate::{MeasureError, Measured, Parsed, Performed, Probe, Tool, ToolError, Warrant};
 use countersign_rules::{
-    Amount, Code, Currency, DeclaredEffect, Effect, Foretold, Money, Reach, Refusal, ToolSpec,
-    arguments::requires,
+    Amount, Code, DeclaredEffect, Effect, Foretold, Money, Reach, Refusal, ToolSpec, arguments::requires,
 };
 use rmcp::{
     ServiceError,
@@ -16,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::system::{McpSystem, State, Up};
 use crate::{
     any_tool::ToolStatus,
-    declared::{Declared, exact},
+    declared::Declared,
     definition::{
         AmountDefinition, AmountSource, CurrencySource, DefinitionError, McpDefinition, McpTransport,
     },
@@ -188,28 +187,13 @@ impl McpTool {
     ///
     /// # Errors
     /// The [`Refusal`] that a call with such arguments gets.
-    pub(crate) fn foretell(&self, arguments: &Value) -> Result<Foretold, Refusal> {
+    pub(crate) fn foretell(&self, arguments: &Map<String, Value>) -> Result<Foretold, Refusal> {
         let amount = self.amount.as_ref().map_or(Ok(Amount::Untold), |amount| amount.foretell(arguments))?;
         Ok(Foretold { rows: Some(1), amount })
     }
 
     fn money(&self, arguments: &Map<String, Value>) -> Result<Option<Money>, String> {
-        let Some(amount @ AmountDefinition { minor, currency, .. }) = &self.amount else { return Ok(None) };
-        let minor = match minor {
-            AmountSource::Argument(name) => arguments.get(name).and_then(|told| amount.minor_units(told)),
-            AmountSource::Preview(_) => None,
-        };
-        let currency: Option<Currency> = match currency {
-            CurrencySource::Fixed(currency) => Some(*currency),
-            CurrencySource::Argument(name) => {
-                arguments.get(name).and_then(Value::as_str).and_then(|text| text.parse().ok())
-            }
-            CurrencySource::Preview(_) => None,
-        };
-        match (minor, currency) {
-            (Some(minor), Some(currency)) => Ok(Some(Money { currency, minor: exact("the amount", minor)? })),
-            _ => Err("the amount is not told".into()),
-        }
+        self.amount.as_ref().map(|amount| amount.money(arguments, None)).transpose()
     }
 
     async fn call(

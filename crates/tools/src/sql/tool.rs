@@ -403,9 +403,6 @@ impl Mask {
     /// As it applies to the rows of one table: a hidden column is hidden under the name of each table that these rows, or
     /// some of them, are rows of as well, and so is what is computed from one.
     pub(crate) fn of(&self, origin: &Origin) -> Self {
-        if self.is_empty() {
-            return self.clone();
-        }
         if origin.unknown {
             return self.of_made_up();
         }
