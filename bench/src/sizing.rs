@@ -244,7 +244,7 @@ pub(crate) fn gate<'t>(
         grant_ms: 900_000,
         open_requests_max: 100,
         keys_max: 100,
-        refusals_max: None,
+        refusals_max: u32::MAX,
     };
     let (clock, chance) = (Arc::new(Now), Arc::new(Chance::new()));
     Ok(Gate::new(Arc::new(store), clock, chance, Arc::new(policies), settings))

@@ -25,9 +25,17 @@ impl Answer {
             Self::Refused(refused) => refused.refusal.code.status(),
         }
     }
-}
 
-impl Answer {
+    /// Whether it was said of an earlier call, which this one repeats: nothing was done for the repeat.
+    #[must_use]
+    pub const fn is_repeated(&self) -> bool {
+        match self {
+            Self::Done(done) => done.repeated,
+            Self::Pending(pending) => pending.repeated,
+            Self::Refused(refused) => refused.repeated,
+        }
+    }
+
     /// The same answer, to a repeat of its call.
     #[must_use]
     pub(crate) fn again(mut self) -> Self {
@@ -85,4 +93,12 @@ pub struct Refused {
     pub refusal: Refusal,
     /// Whether this was said of an earlier call, which this one repeats: nothing was done for the repeat.
     pub repeated: bool,
+}
+
+impl Refused {
+    /// Why a call has no result.
+    #[must_use]
+    pub const fn new(call: Option<CallId>, approval: Option<ApprovalId>, refusal: Refusal) -> Self {
+        Self { call, approval, refusal, repeated: false }
+    }
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use countersign_audit::{Entry as LogEntry, EntryError, EntryKind, entry::Reference, sha256};
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalState, BundleDigest, Call, CallId, Code, Decision, DecisionId, Facts, Money,
-    PersonId, Reach, Refusal, Requester, SessionId, Signature, StoredCall, approval::ApprovalRequest,
+    AgentId, ApprovalId, ApprovalState, BundleDigest, Call, CallId, Code, Decision, DecisionId, Facts,
+    IdempotencyKey, Money, PersonId, Reach, Refusal, Requester, SessionId, Signature, StoredCall,
+    approval::ApprovalRequest,
 };
 use serde_json::{Value, json};
 
@@ -107,9 +108,7 @@ impl Entry {
             "tool": call.tool.name,
             "version": call.tool.version,
         });
-        if let (Some(key), Some(body)) = (&call.key, body.as_object_mut()) {
-            body.insert("idempotency_key".into(), json!(key));
-        }
+        put(&mut body, "idempotency_key", call.key.as_ref().map(IdempotencyKey::as_str));
         Self::new(at_ms, "call_proposed", body).about(&call.requester, &call.id)
     }
 

@@ -42,8 +42,8 @@ pub struct Settings {
     pub open_requests_max: u32,
     /// How many idempotency keys of one agent are kept at a time.
     pub keys_max: u32,
-    /// How many refused calls of one agent are recorded one by one within a minute; all of them when not said.
-    pub refusals_max: Option<u32>,
+    /// How many refused calls of one agent are recorded one by one within a minute.
+    pub refusals_max: u32,
 }
 
 /// The one path from a call to an effect.
@@ -228,11 +228,11 @@ impl<L: Ledger> Gate<L> {
 
 fn internal(message: &str) -> Answer {
     let refusal = Refusal::new(Code::Internal, message);
-    Answer::Refused(Refused { call: None, approval: None, refusal, repeated: false })
+    Answer::Refused(Refused::new(None, None, refusal))
 }
 
 fn shutting_down() -> Answer {
     let refusal = Refusal::new(Code::ShuttingDown, "the server is shutting down and takes no new calls")
         .help("try again in a moment");
-    Answer::Refused(Refused { call: None, approval: None, refusal, repeated: false })
+    Answer::Refused(Refused::new(None, None, refusal))
 }

@@ -271,6 +271,12 @@ impl Bond {
         })
     }
 
+    /// The bond of the same key with a request that was there before its call: the key stands for that one's call.
+    #[must_use]
+    pub fn joining(self, request: &ApprovalRequest) -> Self {
+        Self { call: request.call.id.clone(), approval: Some(request.id.clone()), ..self }
+    }
+
     /// Whether this one may take the place of what the key stands for: it is about the same call, or about the one that
     /// the call replaces.
     #[must_use]

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use countersign_rules::{CallDigest, ToolSpec, approval::Alike};
+use icu_properties::{CodePointSetData, CodePointSetDataBorrowed, props::DefaultIgnorableCodePoint};
 use serde_json::Value;
 
 /// The forms of a call, as text.
@@ -51,16 +52,10 @@ fn normal(value: &Value) -> Value {
     }
 }
 
-/// Letters without width that are put anywhere without a trace, and controls that are no blanks.
+/// What Unicode says has no shape of its own, and controls that are no blanks.
 fn is_unseen(letter: char) -> bool {
-    let blank = matches!(letter, '\t' | '\n' | '\u{b}' | '\u{c}' | '\r' | '\u{85}');
-    (letter.is_control() && !blank)
-        || matches!(
-            letter,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
-                | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-                | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}'
-        )
+    const IGNORED: CodePointSetDataBorrowed<'static> = CodePointSetData::new::<DefaultIgnorableCodePoint>();
+    (letter.is_control() && !letter.is_whitespace()) || IGNORED.contains(letter)
 }
 
 #[cfg(test)]

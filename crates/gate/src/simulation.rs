@@ -385,7 +385,7 @@ impl Ledger for SimLedger {
     async fn park(&self, parking: Parking) -> Result<ApprovalRecord, NotParked> {
         self.step("park", |state| {
             let call = &parking.request.call;
-            let mut bond = Bond::of(call, Some(&parking.request.id), parking.request.asked_ms);
+            let bond = Bond::of(call, Some(&parking.request.id), parking.request.asked_ms);
             if let Some(bond) = &bond
                 && let Some(taken) = state.taken(bond, parking.replaces.as_ref())
             {
@@ -397,11 +397,7 @@ impl Ledger for SimLedger {
                     && r.request.call.requester.retries(&call.requester)
             }) {
                 let open = open.clone();
-                if let Some(bond) = &mut bond {
-                    (bond.call, bond.approval) =
-                        (open.request.call.id.clone(), Some(open.request.id.clone()));
-                }
-                bond.into_iter().for_each(|bond| state.bind(bond));
+                bond.into_iter().for_each(|bond| state.bind(bond.joining(&open.request)));
                 return Ok(open);
             }
             bond.into_iter().for_each(|bond| state.bind(bond));

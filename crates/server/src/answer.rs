@@ -12,21 +12,12 @@ use serde_json::{Value, json};
 #[must_use]
 pub fn answer_json(answer: &Answer) -> Value {
     let mut form = plain(answer);
-    if repeated(answer)
+    if answer.is_repeated()
         && let Some(form) = form.as_object_mut()
     {
         form.insert("repeated".into(), Value::Bool(true));
     }
     form
-}
-
-/// Whether an answer was said of an earlier call, which this one repeats.
-pub(crate) const fn repeated(answer: &Answer) -> bool {
-    match answer {
-        Answer::Done(done) => done.repeated,
-        Answer::Pending(pending) => pending.repeated,
-        Answer::Refused(refused) => refused.repeated,
-    }
 }
 
 fn plain(answer: &Answer) -> Value {
@@ -148,12 +139,7 @@ mod tests {
 
         let mut refusal = Refusal::new(Code::RateLimited, "too often").help("wait");
         refusal.retry_after_ms = Some(20);
-        let refused = answer_json(&Answer::Refused(Refused {
-            call: Some(call()),
-            approval: None,
-            refusal,
-            repeated: false,
-        }));
+        let refused = answer_json(&Answer::Refused(Refused::new(Some(call()), None, refusal)));
         assert_eq!((&refused["status"], refused.get("repeated")), (&json!("rate_limited"), None));
         assert_eq!(refused["code"], "R007");
         assert_eq!(refused["retry_after_ms"], 20);

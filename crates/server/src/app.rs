@@ -17,7 +17,7 @@ use serde_json::Value;
 use tracing::Instrument as _;
 
 use crate::{
-    auth::{Authenticator, Principal},
+    auth::Authenticator,
     bundle::{Bundle, Offer},
     config::Config,
     credential::Credentials,
@@ -265,12 +265,7 @@ impl App {
     pub async fn fetch(&self, who: &Identity, approval: &ApprovalId) -> Answer {
         match self.request(who, approval).await {
             Ok(record) => self.gate.tell(&record).await,
-            Err(refusal) => Answer::Refused(Refused {
-                call: None,
-                approval: Some(approval.clone()),
-                refusal,
-                repeated: false,
-            }),
+            Err(refusal) => Answer::Refused(Refused::new(None, Some(approval.clone()), refusal)),
         }
     }
 
@@ -285,7 +280,7 @@ impl App {
         mut progress: impl FnMut(&Pending) + Send,
     ) -> Answer {
         let Some(_place) = self.waits.take(who.agent.clone()) else { return Answer::Pending(pending) };
-        let used = self.credentials.open(&Principal::Agent(who.clone()), self.clock.now_ms());
+        let used = self.credentials.open(&who.credential, who.expires_ms, self.clock.now_ms());
         let until = tokio::time::Instant::now().checked_add(timeout);
         let mut changes = self.gate.ledger().changes();
         let mut state = pending.state;
@@ -326,7 +321,7 @@ impl App {
             Ok(()) => self.fetch(who, &pending.approval).await,
             Err(refusal) => {
                 let (call, approval) = (Some(pending.call.clone()), Some(pending.approval.clone()));
-                Answer::Refused(Refused { call, approval, refusal, repeated: false })
+                Answer::Refused(Refused::new(call, approval, refusal))
             }
         }
     }

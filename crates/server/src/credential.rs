@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, auth::Principal};
+use crate::app::App;
 
 /// How often all keys are looked at while something is open.
 const LOOK: Duration = Duration::from_secs(2);
@@ -37,21 +37,17 @@ pub(crate) struct Use {
 }
 
 impl Credentials {
-    /// Something opens on a credential, which was good a moment ago.
-    pub(crate) fn open(&self, who: &Principal, now_ms: i64) -> Use {
-        let (credential, expires_ms) = match who {
-            Principal::Agent(agent) => (&agent.credential, agent.expires_ms),
-            Principal::Person(person) => (&person.credential, None),
-        };
+    /// Something opens on a credential, which was good a moment ago, and expires then (Unix milliseconds UTC) if it is a token.
+    pub(crate) fn open(&self, credential: &str, expires_ms: Option<i64>, now_ms: i64) -> Use {
         let left = |expires_ms: i64| u64::try_from(expires_ms.saturating_sub(now_ms)).unwrap_or(0);
         let expires =
             expires_ms.and_then(|at_ms| Instant::now().checked_add(Duration::from_millis(left(at_ms))));
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let opened = used.entry(credential.clone()).or_default();
+        let opened = used.entry(credential.to_owned()).or_default();
         opened.count = opened.count.saturating_add(1);
         let ended = opened.ended.clone();
         drop(used);
-        Use { credentials: self.clone(), credential: credential.clone(), ended, expires }
+        Use { credentials: self.clone(), credential: credential.to_owned(), ended, expires }
     }
 
     /// Ends what is open on a credential.

@@ -8,6 +8,7 @@ use rlimit::Resource;
 use crate::{
     config::{Config, StorePlace},
     connection::FOR_PEOPLE,
+    server::StartError,
 };
 
 /// Descriptors of the process itself, its log and its listener, and some to spare.
@@ -23,19 +24,32 @@ const CONNECTIONS_MIN: u64 = 8;
 
 /// What fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fit {
+struct Fit {
     /// So many connections for agents.
-    pub(crate) connections_max: usize,
+    connections_max: usize,
     /// The limit that was compared with.
-    pub(crate) limit: u64,
+    limit: u64,
     /// What all configured connections would need.
-    pub(crate) needed: u64,
+    needed: u64,
 }
 
-/// Raises the process's own limit as far as it may, and compares it with what the configuration needs. `None` when there
-/// are too few for any server.
-pub(crate) fn fit(config: &Config) -> Result<Fit, Fit> {
-    compare(raised(), fixed(config), config.server.connections_max)
+/// Raises the process's own limit as far as it may. Answers how many connections for agents fit beside the rest, which it
+/// says where these are fewer than the configuration has.
+///
+/// # Errors
+/// [`StartError::Descriptors`] when there are too few for any server.
+pub(crate) fn connections(config: &Config) -> Result<usize, StartError> {
+    let wanted = config.server.connections_max;
+    let Fit { connections_max, limit, needed } = compare(raised(), fixed(config), wanted)?;
+    if connections_max < wanted {
+        tracing::warn!(
+            limit,
+            needed,
+            connections_max,
+            "the process may open fewer files than its connections need, so it takes fewer connections: raise the limit (`ulimit -n`)"
+        );
+    }
+    Ok(connections_max)
 }
 
 /// The limit of this process, raised to the most that it may have. Where the system refuses that, as it was; where it
@@ -66,13 +80,15 @@ fn fixed(config: &Config) -> u64 {
     systems.fold(OWN.saturating_add(ledger), u64::saturating_add).saturating_add(count(FOR_PEOPLE))
 }
 
-fn compare(limit: u64, fixed: u64, connections_max: usize) -> Result<Fit, Fit> {
+fn compare(limit: u64, fixed: u64, connections_max: usize) -> Result<Fit, StartError> {
     let wanted = u64::try_from(connections_max).unwrap_or(u64::MAX);
     let needed = fixed.saturating_add(wanted.saturating_mul(EACH));
     let fitting = limit.saturating_sub(fixed).checked_div(EACH).unwrap_or(0);
     let most = usize::try_from(fitting.min(wanted)).unwrap_or(usize::MAX);
-    let fit = Fit { connections_max: most, limit, needed };
-    if fitting < CONNECTIONS_MIN.min(wanted) { Err(fit) } else { Ok(fit) }
+    if fitting < CONNECTIONS_MIN.min(wanted) {
+        return Err(StartError::Descriptors { limit, needed });
+    }
+    Ok(Fit { connections_max: most, limit, needed })
 }
 
 #[cfg(test)]
@@ -86,7 +102,10 @@ mod tests {
         assert_eq!(most(2_248, 1_024).unwrap(), 1_024, "exactly");
         assert_eq!(most(1_024, 1_024).unwrap(), 412);
         assert_eq!(most(216, 1_024).unwrap(), 8);
-        assert_eq!(compare(215, 200, 1_024).unwrap_err().needed, 2_248);
+        assert!(matches!(
+            compare(215, 200, 1_024),
+            Err(StartError::Descriptors { limit: 215, needed: 2_248 })
+        ));
         assert_eq!(most(202, 1).unwrap(), 1);
         assert!(most(64, 1).is_err());
     }

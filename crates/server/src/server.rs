@@ -31,9 +31,7 @@ use crate::{
     bundle::Bundle,
     clock::{OsEntropy, SystemClock},
     config::{Config, Problems, SecretFault, StorePlace},
-    credential,
-    descriptors::{self, Fit},
-    listener,
+    credential, descriptors, listener,
     log_key::{self, LogKey, LogKeyError},
     mcp,
     vault::ConfigVault,
@@ -165,19 +163,7 @@ pub(crate) async fn ledger_key(config: &Config) -> Result<LogKey, StartError> {
 pub async fn start(config: Config) -> Result<Running, StartError> {
     let vault: Arc<dyn Vault> = Arc::new(ConfigVault::new(&config));
     let bundle = Bundle::new(&config, &vault).map_err(|why| StartError::Config(Box::new(why)))?;
-    let fit = match descriptors::fit(&config) {
-        Ok(fit) if fit.connections_max < config.server.connections_max => {
-            tracing::warn!(
-                limit = fit.limit,
-                needed = fit.needed,
-                connections_max = fit.connections_max,
-                "the process may open fewer files than its connections need, so it takes fewer connections: raise the limit (`ulimit -n`)"
-            );
-            fit
-        }
-        Ok(fit) => fit,
-        Err(Fit { limit, needed, .. }) => return Err(StartError::Descriptors { limit, needed }),
-    };
+    let connections_max = descriptors::connections(&config)?;
     // Before anything is made or recorded: a start that cannot be leaves no trace.
     let listen = config.server.listen;
     let listener =
@@ -193,7 +179,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         grant_ms: config.limits.grant_ms,
         open_requests_max: config.limits.open_requests_max,
         keys_max: config.limits.idempotency_keys_max,
-        refusals_max: Some(config.limits.refusals_max),
+        refusals_max: config.limits.refusals_max,
     };
     store.record(vec![Entry::configured(clock.now_ms(), configured(&config, &bundle))]).await?;
     let gate =
@@ -227,7 +213,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     };
     let shutdown = config.server.shutdown;
     let limits = listener::Limits {
-        connections_max: fit.connections_max,
+        connections_max,
         requests_max: config.server.requests_max,
         header: config.server.header_timeout,
         write: config.server.write_timeout,

@@ -91,11 +91,7 @@ impl Operation for Park {
             image.newest(&RequestKey::of(&request.call))?.filter(|row| !row.record.state.is_final())
         {
             let open = &open.record;
-            let bonds = bond.into_iter().map(|bond| Bond {
-                call: open.request.call.id.clone(),
-                approval: Some(open.request.id.clone()),
-                ..bond
-            });
+            let bonds = bond.into_iter().map(|bond| bond.joining(&open.request));
             return Ok((Ok(open.clone()), Changes { bonds: bonds.collect(), ..Changes::default() }));
         }
         if image.approvals.find(&request.id)?.is_some() {

@@ -134,12 +134,7 @@ impl<L: Ledger> Gate<L> {
                 format!("call `{}` was performed, and its outcome could not be recorded: {fault}", stored.id),
             )
             .help("do not repeat it; ask a person to look at the calls in doubt");
-            return Round::Answer(Answer::Refused(Refused {
-                call: Some(stored.id),
-                approval,
-                refusal,
-                repeated: false,
-            }));
+            return Round::Answer(Answer::Refused(Refused::new(Some(stored.id), approval, refusal)));
         }
         if outcome.state() == CallState::Done {
             self.end_doubts(&stored).await;
@@ -147,12 +142,9 @@ impl<L: Ledger> Gate<L> {
         if let Some(reach) = exceeded {
             return match self.parse_stored(tool, &stored) {
                 Ok((call, _)) => Round::Exceeded(call, reach),
-                Err(refusal) => Round::Answer(Answer::Refused(Refused {
-                    call: Some(stored.id),
-                    approval,
-                    refusal,
-                    repeated: false,
-                })),
+                Err(refusal) => {
+                    Round::Answer(Answer::Refused(Refused::new(Some(stored.id), approval, refusal)))
+                }
             };
         }
         Round::Answer(answer_of(&stored.id, approval, outcome, used.map_or(0, |(rows, _)| rows)))

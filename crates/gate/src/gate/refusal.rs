@@ -29,29 +29,24 @@ impl<L: Ledger> Gate<L> {
         let id = match call_id(now_ms, &*self.entropy) {
             Ok(id) => id,
             Err(why) => {
-                return Answer::Refused(Refused {
-                    call: None,
-                    approval: None,
-                    refusal: bad_id(&why),
-                    repeated: false,
-                });
+                return Answer::Refused(Refused::new(None, None, bad_id(&why)));
             }
         };
         if let Some(refusal) = self.beyond(&requester.agent, &refusal, now_ms) {
-            return Answer::Refused(Refused { call: None, approval: None, refusal, repeated: false });
+            return Answer::Refused(Refused::new(None, None, refusal));
         }
         let entry = Entry::call_rejected(now_ms, requester, &id, tool, &refusal);
         let refusal = match self.ledger.record(vec![entry]).await {
             Ok(()) => refusal,
             Err(fault) => unavailable(&fault),
         };
-        Answer::Refused(Refused { call: Some(id), approval: None, refusal, repeated: false })
+        Answer::Refused(Refused::new(Some(id), None, refusal))
     }
 
     /// What an agent is told of a refusal that is counted instead of recorded, because so many of its calls were refused of
     /// late. `None` where it is to be recorded.
     pub(super) fn beyond(&self, agent: &AgentId, refusal: &Refusal, now_ms: i64) -> Option<Refusal> {
-        let most = self.settings.refusals_max?;
+        let most = self.settings.refusals_max;
         let again_ms = self.refusals.count(agent, refusal.code, most, now_ms)?;
         // What became of an equal call, and that a person stopped the agent, is told whatever happens.
         if matches!(refusal.code, Code::Halted | Code::InDoubt | Code::ResultRejected) {
@@ -126,7 +121,7 @@ impl<L: Ledger> Gate<L> {
         if granted.is_none()
             && let Some(refusal) = self.beyond(&call.requester.agent, &refusal, self.clock.now_ms())
         {
-            return Answer::Refused(Refused { call: None, approval: None, refusal, repeated: false });
+            return Answer::Refused(Refused::new(None, None, refusal));
         }
         if granted.is_none()
             && lasts(refusal.code)
@@ -336,7 +331,7 @@ pub(super) fn answer_of(
             refusal
         }
     };
-    Answer::Refused(Refused { call: Some(call.clone()), approval, refusal, repeated: false })
+    Answer::Refused(Refused::new(Some(call.clone()), approval, refusal))
 }
 
 pub(super) fn pending(record: &ApprovalRecord) -> Answer {
@@ -354,10 +349,10 @@ pub(super) fn pending(record: &ApprovalRecord) -> Answer {
 
 pub(super) fn refused<A>(call: &Call<A>, granted: Option<&ApprovalRecord>, refusal: Refusal) -> Answer {
     let approval = granted.map(|record| record.request.id.clone());
-    Answer::Refused(Refused { call: Some(call.id.clone()), approval, refusal, repeated: false })
+    Answer::Refused(Refused::new(Some(call.id.clone()), approval, refusal))
 }
 
 pub(super) fn refused_request(record: &ApprovalRecord, refusal: Refusal) -> Answer {
     let (call, approval) = (record.request.call.id.clone(), record.request.id.clone());
-    Answer::Refused(Refused { call: Some(call), approval: Some(approval), refusal, repeated: false })
+    Answer::Refused(Refused::new(Some(call), Some(approval), refusal))
 }

@@ -26,6 +26,19 @@ struct Window {
     beyond: Option<Sum>,
 }
 
+impl Window {
+    const fn new(since_ms: i64) -> Self {
+        Self { since_ms, recorded: 0, beyond: None }
+    }
+
+    fn add(&mut self, sum: Sum) {
+        match &mut self.beyond {
+            Some(beyond) => beyond.add(&sum),
+            None => self.beyond = Some(sum),
+        }
+    }
+}
+
 /// Refusals of an agent that were counted and not recorded one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sum {
@@ -59,8 +72,7 @@ impl Refusals {
     /// recorded again in so many milliseconds.
     pub(super) fn count(&self, agent: &AgentId, code: Code, most: u32, now_ms: i64) -> Option<u64> {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let window =
-            windows.entry(agent.clone()).or_insert(Window { since_ms: now_ms, recorded: 0, beyond: None });
+        let window = windows.entry(agent.clone()).or_insert_with(|| Window::new(now_ms));
         // A clock that was set back begins a window as well.
         if !(0..WINDOW_MS).contains(&now_ms.saturating_sub(window.since_ms)) {
             window.since_ms = now_ms;
@@ -70,9 +82,8 @@ impl Refusals {
             window.recorded = window.recorded.saturating_add(1);
             return None;
         }
-        let mut one = Sum::new(agent, now_ms);
-        one.codes.insert(code, 1);
-        window.beyond.get_or_insert_with(|| Sum::new(agent, now_ms)).add(&one);
+        let one = Sum { codes: BTreeMap::from([(code, 1)]), ..Sum::new(agent, now_ms) };
+        window.add(one);
         u64::try_from(window.since_ms.saturating_add(WINDOW_MS).saturating_sub(now_ms)).ok()
     }
 
@@ -81,23 +92,16 @@ impl Refusals {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         let over =
             |window: &Window| of_all || !(0..WINDOW_MS).contains(&now_ms.saturating_sub(window.since_ms));
-        let sums =
-            windows.values_mut().filter(|window| over(window)).filter_map(|window| window.beyond.take());
-        let sums = sums.collect();
-        windows.retain(|_, window| !over(window));
-        sums
+        let gone = windows.extract_if(.., |_, window| over(window));
+        gone.filter_map(|(_agent, window)| window.beyond).collect()
     }
 
     /// What could not be recorded is counted on.
     pub(super) fn again(&self, sums: Vec<Sum>) {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         for sum in sums {
-            let window = windows.entry(sum.agent.clone()).or_insert(Window {
-                since_ms: sum.since_ms,
-                recorded: 0,
-                beyond: None,
-            });
-            window.beyond.get_or_insert_with(|| Sum::new(&sum.agent, sum.until_ms)).add(&sum);
+            let window = windows.entry(sum.agent.clone()).or_insert_with(|| Window::new(sum.since_ms));
+            window.add(sum);
         }
     }
 }

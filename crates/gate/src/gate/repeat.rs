@@ -10,6 +10,7 @@ use countersign_rules::{ApprovalState, Call, CallId, Code, Refusal};
 use super::{
     Gate,
     refusal::{answer_of, expired, in_doubt, not_looked_up, refused, refused_request},
+    request::CHANGED,
 };
 use crate::{
     answer::{Answer, Refused},
@@ -84,7 +85,7 @@ impl<L: Ledger> Gate<L> {
         if let Some(refusal) = &bond.refusal {
             let (call, approval) = (Some(bond.call.clone()), bond.approval.clone());
             let refusal = refusal.clone();
-            let refused = Refused { call, approval, refusal, repeated: false };
+            let refused = Refused::new(call, approval, refusal);
             return Held::Answer(once_more(Answer::Refused(refused)));
         }
         let held = match &bond.approval {
@@ -119,8 +120,7 @@ impl<L: Ledger> Gate<L> {
         }
         // Its approval would be good for nothing: people are asked under the policies that hold now.
         if record.state == ApprovalState::Waiting && record.request.bundle != *self.policies().bundle() {
-            let why = "the policies have changed since it was asked";
-            let told = self.superseded(record, why, Vec::new()).await;
+            let told = self.superseded(record, CHANGED, Vec::new()).await;
             self.delivered(record).await;
             return Ok(Held::Nothing { before, told: told.again() });
         }
@@ -192,11 +192,8 @@ impl<L: Ledger> Gate<L> {
         answer: Answer,
     ) -> Answer {
         let request = &record.request;
-        let Some(mut bond) = Bond::of(&call.stored(), Some(&request.id), self.clock.now_ms()) else {
-            return answer;
-        };
-        bond.call = request.call.id.clone();
-        match self.ledger.bind(bond, call.replaces.as_ref(), Vec::new()).await {
+        let Some(bond) = Bond::of(&call.stored(), None, self.clock.now_ms()) else { return answer };
+        match self.ledger.bind(bond.joining(request), call.replaces.as_ref(), Vec::new()).await {
             Ok(None) => answer.again(),
             Ok(Some(taken)) => self.told_at_last(call, &taken).await,
             Err(fault) => refused(call, None, not_looked_up(&fault)),

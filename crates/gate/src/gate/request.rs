@@ -34,7 +34,7 @@ const APPROVALS_MAX: u32 = 100_000;
 const ENDING_AT_ONCE: usize = 64;
 
 /// Why a request ends that was asked under other policies, or about other tools, than those in force.
-const CHANGED: &str = "the policies or tools have changed since it was asked";
+pub(super) const CHANGED: &str = "the policies or tools have changed since it was asked";
 
 impl<L: Ledger> Gate<L> {
     pub(super) async fn park<A>(
@@ -323,23 +323,13 @@ impl<L: Ledger> Gate<L> {
     pub async fn fetch(&self, agent: &AgentId, approval: &ApprovalId) -> Answer {
         let not_found = || {
             let refusal = Refusal::new(Code::NotFound, format!("no request `{approval}` of this agent"));
-            Answer::Refused(Refused {
-                call: None,
-                approval: Some(approval.clone()),
-                refusal,
-                repeated: false,
-            })
+            Answer::Refused(Refused::new(None, Some(approval.clone()), refusal))
         };
         let record = match self.ledger.approval(approval).await {
             Ok(Some(record)) if record.request.call.requester.agent == *agent => record,
             Ok(_) => return not_found(),
             Err(fault) => {
-                return Answer::Refused(Refused {
-                    call: None,
-                    approval: Some(approval.clone()),
-                    refusal: not_looked_up(&fault),
-                    repeated: false,
-                });
+                return Answer::Refused(Refused::new(None, Some(approval.clone()), not_looked_up(&fault)));
             }
         };
         self.tell(&record).await

@@ -371,15 +371,15 @@ impl World {
 
     /// The same with rates on `update`.
     pub(crate) fn rated(seed: u64, rows: u64, budgets: Vec<Budget>, rates: Vec<Rate>) -> Self {
-        Self::made(seed, rows, budgets, rates, None)
+        Self::made(seed, rows, budgets, rates, u32::MAX)
     }
 
     /// A world that records so many refusals of an agent in a minute.
     pub(crate) fn refusing(seed: u64, rows: u64, refusals_max: u32) -> Self {
-        Self::made(seed, rows, Vec::new(), Vec::new(), Some(refusals_max))
+        Self::made(seed, rows, Vec::new(), Vec::new(), refusals_max)
     }
 
-    fn made(seed: u64, rows: u64, budgets: Vec<Budget>, rates: Vec<Rate>, refusals_max: Option<u32>) -> Self {
+    fn made(seed: u64, rows: u64, budgets: Vec<Budget>, rates: Vec<Rate>, refusals_max: u32) -> Self {
         let (ledger, clock, entropy) = ports(seed, NOW_MS);
         let system = Arc::new(System::default());
         system.rows.lock().unwrap().extend((0..rows).map(|id| (id, 0)));

@@ -13,6 +13,7 @@ use futures::{Stream, stream};
 use http::HeaderMap;
 
 use super::{Api, Problem, ProblemBody, request::AsAnybody};
+use crate::auth::Principal;
 
 /// The shortest time between two events.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -38,7 +39,11 @@ pub(crate) async fn events(
     let (open, until) = (streams.open(&who)?, streams.until());
     let changes = api.app.store().changes();
     let app = api.app;
-    let used = app.credentials().open(&who, app.clock().now_ms());
+    let (named, expires_ms) = match &who {
+        Principal::Agent(agent) => (&agent.credential, agent.expires_ms),
+        Principal::Person(person) => (&person.credential, None),
+    };
+    let used = app.credentials().open(named, expires_ms, app.clock().now_ms());
     let events = stream::unfold(
         (changes, api.stopping, (open, used), app, credential),
         move |(mut changes, stopping, held, app, credential)| async move {

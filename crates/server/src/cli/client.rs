@@ -1,6 +1,6 @@
 //! Talking to a running server, as whoever the key says.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use countersign_rules::{Code, IdempotencyKey, Refusal};
 use reqwest::{Method, StatusCode, header::CONTENT_TYPE};
@@ -12,7 +12,7 @@ use super::{Failure, KEY_VARIABLE, load};
 use crate::config::{MAIN, SecretSource, read_file};
 
 /// How long an answer may take; longer than a server waits for people.
-const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(660);
+const TIMEOUT: Duration = Duration::from_secs(660);
 
 /// Which server, and as whom.
 #[derive(Debug, Clone, clap::Args)]
@@ -45,31 +45,25 @@ pub(super) struct Reply {
 
 impl Connect {
     /// A client for the server that is meant.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the command line's one client, for the one server it is told"
-    )]
     pub(super) fn client(&self) -> Result<Client, Failure> {
-        let server = self.server()?;
-        guarded(&server)?;
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(TIMEOUT)
-            .build()?;
-        Ok(Client { http, server, key: self.key()? })
+        let (http, server, key) = self.parts(Some(TIMEOUT))?;
+        Ok(Client { http, server, key })
     }
 
-    /// What a conversation with the server that is meant needs: it lasts as long as it lasts.
+    /// What a conversation with the server that is meant needs: each request of it lasts so long at the most, or as long as it
+    /// lasts.
     #[expect(
         clippy::disallowed_methods,
         reason = "the command line's one client, for the one server it is told"
     )]
-    pub(super) fn parts(&self) -> Result<(reqwest::Client, Url, SecretString), Failure> {
+    pub(super) fn parts(
+        &self,
+        timeout: Option<Duration>,
+    ) -> Result<(reqwest::Client, Url, SecretString), Failure> {
         let server = self.server()?;
         guarded(&server)?;
-        let http =
-            reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
+        let plain = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+        let http = timeout.into_iter().fold(plain, reqwest::ClientBuilder::timeout).build()?;
         Ok((http, server, self.key()?))
     }
 

@@ -17,7 +17,7 @@ pub(super) struct Bridge {
 
 impl Bridge {
     pub(super) async fn run(self) -> Outcome {
-        let (http, server, key) = self.connect.parts()?;
+        let (http, server, key) = self.connect.parts(None)?;
         Ok(mcp::bridge(http, &server, &key, tokio::io::stdin(), tokio::io::stdout()).await?)
     }
 }

@@ -145,7 +145,8 @@ impl Door {
 
     /// Something stays open on the credential that came in here.
     fn used(&self) -> Use {
-        self.app.credentials().open(&Principal::Agent(self.who.clone()), self.app.clock().now_ms())
+        let Identity { credential, expires_ms, .. } = &self.who;
+        self.app.credentials().open(credential, *expires_ms, self.app.clock().now_ms())
     }
 
     /// What is offered, by name and version: changes whenever the list does.

@@ -36,10 +36,7 @@ pub(super) fn result(answer: &Answer, refusals: Refusals) -> CallToolResult {
 
 /// A refusal that no call led to.
 pub(super) fn refused(refusal: Refusal, refusals: Refusals) -> CallToolResult {
-    result(
-        &Answer::Refused(countersign_gate::Refused { call: None, approval: None, refusal, repeated: false }),
-        refusals,
-    )
+    result(&Answer::Refused(countersign_gate::Refused::new(None, None, refusal)), refusals)
 }
 
 /// A tool that does not exist for this agent is an error of the protocol, with the recorded refusal as data.
@@ -152,7 +149,7 @@ mod tests {
     #[test]
     fn a_refusal_is_an_error_that_the_agent_reads() {
         let refusal = Refusal::new(Code::DeniedByPolicy, "forbidden").help("do not");
-        let answer = Answer::Refused(Refused { call: None, approval: None, refusal, repeated: false });
+        let answer = Answer::Refused(Refused::new(None, None, refusal));
         let error = result(&answer, Refusals::Error);
         assert_eq!(error.is_error, Some(true));
         assert_eq!(error.structured_content.as_ref().unwrap()["code"], "R004");
@@ -194,12 +191,8 @@ mod tests {
 
     #[test]
     fn an_unknown_tool_is_an_error_of_the_protocol() {
-        let answer = Answer::Refused(Refused {
-            call: None,
-            approval: None,
-            refusal: Refusal::new(Code::UnknownTool, "no tool `x`"),
-            repeated: false,
-        });
+        let answer =
+            Answer::Refused(Refused::new(None, None, Refusal::new(Code::UnknownTool, "no tool `x`")));
         let error = unknown_tool(&answer).unwrap();
         assert_eq!(error.code.0, -32602);
         assert_eq!(error.data.unwrap()["code"], "R001");

@@ -344,13 +344,7 @@ impl World {
         agent: Agent,
         revision: &ProtocolVersion,
     ) -> RunningService<RoleClient, Client> {
-        let client = Client::of(revision);
-        let lifecycle = client.lifecycle();
-        let (process, _) = TokioChildProcess::builder(self.stdio(self.key(agent)))
-            .stderr(self.program.log())
-            .spawn()
-            .unwrap();
-        client.serve_with_lifecycle(process, lifecycle).await.unwrap()
+        self.started(self.stdio(self.key(agent)), revision).await
     }
 
     /// A client of the official SDK that starts a program, which joins it to the running server.
@@ -359,10 +353,18 @@ impl World {
         agent: Agent,
         revision: &ProtocolVersion,
     ) -> RunningService<RoleClient, Client> {
+        self.started(self.bridge(self.key(agent)), revision).await
+    }
+
+    /// A client of the official SDK with a program that it starts.
+    async fn started(
+        &self,
+        program: Command,
+        revision: &ProtocolVersion,
+    ) -> RunningService<RoleClient, Client> {
         let client = Client::of(revision);
         let lifecycle = client.lifecycle();
-        let command = self.bridge(self.key(agent));
-        let (process, _) = TokioChildProcess::builder(command).stderr(self.program.log()).spawn().unwrap();
+        let (process, _) = TokioChildProcess::builder(program).stderr(self.program.log()).spawn().unwrap();
         client.serve_with_lifecycle(process, lifecycle).await.unwrap()
     }
 

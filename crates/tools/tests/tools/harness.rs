@@ -115,7 +115,7 @@ impl World {
             grant_ms: 900_000,
             open_requests_max: 100,
             keys_max: 20,
-            refusals_max: None,
+            refusals_max: u32::MAX,
         };
         let gate = Gate::new(ledger, clock, entropy, Arc::new(policies), settings);
         let requester = Requester {
