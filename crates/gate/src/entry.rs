@@ -380,6 +380,13 @@ impl Entry {
         Self::new(at_ms, "configured", body)
     }
 
+    /// What approvers were shown with a request was erased.
+    #[must_use]
+    pub fn evidence_erased(at_ms: i64, approval: &ApprovalId, by: &str, reason: &str) -> Self {
+        let body = json!({ "by": by, "erased": ["evidence"], "reason": reason });
+        Self { approval: Some(approval.clone()), ..Self::new(at_ms, "evidence_erased", body) }
+    }
+
     /// Something administrative happened: a key issued or revoked, a tool switched off or on.
     #[must_use]
     pub fn administered(at_ms: i64, kind: &'static str, body: Value) -> Self {

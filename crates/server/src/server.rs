@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicI64},
     time::Duration,
 };
@@ -15,7 +16,7 @@ use axum::{
 use countersign_audit::{canonical::canonical_digest, sha256};
 use countersign_gate::{Clock, Entropy, Entry, Gate, Ledger as _, Settings, Vault, ledger::LedgerFault};
 use countersign_rules::{Code, Refusal};
-use countersign_store::{Opening, Options, Store, StoreError};
+use countersign_store::{Found, Opening, Options, Store, StoreError};
 use countersign_tools::Systems;
 use http::{StatusCode, header};
 use secrecy::ExposeSecret as _;
@@ -56,6 +57,9 @@ pub enum StartError {
     /// The ledger cannot be written.
     #[error("the start cannot be recorded")]
     Ledger(#[from] LedgerFault),
+    /// A folder for what a start makes is not there.
+    #[error("there is no folder `{}` for the log's key or the ledger", .0.display())]
+    NoFolder(PathBuf),
     /// The client for the issuer's keys cannot be made.
     #[error("the client for the issuer's keys cannot be made: {0}")]
     Client(String),
@@ -95,14 +99,21 @@ pub struct Running {
 
 /// How the ledger of a configuration is opened.
 pub(crate) fn store_options(config: &Config) -> Options {
+    let defaults = Options::default();
+    let (readers, postgres_ca) = match &config.store.place {
+        StorePlace::Sqlite(_) => (defaults.readers, None),
+        StorePlace::Postgres { connections_max, ca, .. } => (*connections_max, ca.clone()),
+    };
     Options {
+        readers,
+        postgres_ca,
         queue_timeout: config.store.timeout,
         statement_timeout: config.store.timeout,
         lock_timeout: config.store.timeout,
         checkpoint: Some(config.log.checkpoint.clone()),
         witnesses: config.log.witnesses.clone(),
         keys_kept: config.limits.idempotency,
-        ..Options::default()
+        ..defaults
     }
 }
 
@@ -123,10 +134,8 @@ pub(crate) async fn open_store_as(
     let options = Options { opening, ..store_options(config) };
     match &config.store.place {
         StorePlace::Sqlite(path) => Ok(Store::open_sqlite(path, key.signing, &options)?),
-        StorePlace::Postgres { url, connections_max, ca } => {
-            let url = url.read()?;
-            let options = Options { readers: *connections_max, postgres_ca: ca.clone(), ..options };
-            Ok(Store::open_postgres(url.expose_secret(), key.signing, &options).await?)
+        StorePlace::Postgres { url, .. } => {
+            Ok(Store::open_postgres(url.read()?.expose_secret(), key.signing, &options).await?)
         }
     }
 }
@@ -137,23 +146,57 @@ pub(crate) async fn open_store_as(
 /// # Errors
 /// [`StartError`].
 pub(crate) async fn ledger_key(config: &Config) -> Result<LogKey, StartError> {
+    match known_key(config).await? {
+        Some(key) => Ok(key),
+        None => Ok(log_key::read_or_create(&config.log.key, &config.log.origin)?),
+    }
+}
+
+/// The log's key; `None` where there is none and a log may begin with a new one.
+async fn known_key(config: &Config) -> Result<Option<LogKey>, StartError> {
     let path = &config.log.key;
     if path.exists() {
-        return Ok(log_key::read(path, &config.log.origin)?);
+        return Ok(Some(log_key::read(path, &config.log.origin)?));
     }
     let options = store_options(config);
     let signer = match &config.store.place {
         StorePlace::Sqlite(path) => Store::signer_sqlite(path, &options)?,
-        StorePlace::Postgres { url, ca, .. } => {
-            let options = Options { postgres_ca: ca.clone(), ..options };
+        StorePlace::Postgres { url, .. } => {
             Store::signer_postgres(url.read()?.expose_secret(), &options).await?
         }
     };
     let kept = config.log.checkpoint.exists().then(|| config.log.checkpoint.display().to_string());
     match signer.or(kept) {
         Some(evidence) => Err(LogKeyError::Lost { path: path.display().to_string(), evidence }.into()),
-        None => Ok(log_key::read_or_create(path, &config.log.origin)?),
+        None => Ok(None),
     }
+}
+
+/// Looks at the log's key and the ledger as a start does, and changes nothing.
+///
+/// # Errors
+/// Why a start would fail for the sake of them.
+pub(crate) async fn look_at_ledger(config: &Config) -> Result<Found, StartError> {
+    let folder = match &config.store.place {
+        StorePlace::Sqlite(path) => path.parent(),
+        StorePlace::Postgres { .. } => None,
+    };
+    for folder in config.log.key.parent().into_iter().chain(folder) {
+        // A bare file name stands in the folder that one is in.
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        if !folder.is_dir() {
+            return Err(StartError::NoFolder(folder.to_owned()));
+        }
+    }
+    let Some(key) = known_key(config).await? else { return Ok(Found::Nothing) };
+    let (key, options) = (key.signing.verifier(), store_options(config));
+    let found = match &config.store.place {
+        StorePlace::Sqlite(path) => Store::look_sqlite(path, &key, &options).await,
+        StorePlace::Postgres { url, .. } => {
+            Store::look_postgres(url.read()?.expose_secret(), &key, &options).await
+        }
+    };
+    Ok(found?)
 }
 
 /// Starts a server.

@@ -35,8 +35,6 @@ pub enum Opening {
     /// It must contain what is known of it. Where nothing is known, it may begin.
     #[default]
     Known,
-    /// It must be there. It is not compared: for looking at one that is refused.
-    Inspected,
     /// It is taken as it is, or begun anew, whatever is known. Whoever says so records why.
     DangerouslyAccepted,
 }
@@ -78,7 +76,7 @@ impl Options {
     pub(crate) fn expected(&self, key: &VerifierKey) -> Result<Vec<Kept>, StoreError> {
         match self.opening {
             Opening::Known => self.kept(key),
-            Opening::Inspected | Opening::DangerouslyAccepted => Ok(Vec::new()),
+            Opening::DangerouslyAccepted => Ok(Vec::new()),
         }
     }
 
@@ -89,12 +87,67 @@ impl Options {
             (Opening::Known, Some(kept)) => {
                 Err(StoreError::Lost { path: kept.path.clone(), size: kept.checkpoint.size() })
             }
-            (Opening::Inspected, _) => Err(StoreError::Absent),
         }
     }
 }
 
+/// What there is of a ledger that was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing: it begins when a server starts.
+    Nothing,
+    /// One of an older schema, which a start brings up to date. What is in it was not compared.
+    Older {
+        /// The number of its schema.
+        schema: i64,
+    },
+    /// One that a start takes as it is.
+    Ledger {
+        /// How many entries its log has.
+        entries: u64,
+    },
+}
+
 impl Store {
+    /// Looks at the ledger in a file as [`Store::open_sqlite`] does, and changes nothing. Another process may have it open.
+    ///
+    /// # Errors
+    /// The [`StoreError`] of a start with that key; [`StoreError::InUse`] is not looked for.
+    pub async fn look_sqlite(path: &Path, key: &VerifierKey, options: &Options) -> Result<Found, StoreError> {
+        let known = options.expected(key)?;
+        Self::look(Self::open_sqlite_read_only(path, options), key, &known, options).await
+    }
+
+    /// Looks at the ledger in a PostgreSQL database as [`Store::open_postgres`] does, and changes nothing.
+    ///
+    /// # Errors
+    /// The [`StoreError`] of a start with that key.
+    pub async fn look_postgres(url: &str, key: &VerifierKey, options: &Options) -> Result<Found, StoreError> {
+        let known = options.expected(key)?;
+        Self::look(Self::open_postgres_read_only(url, options).await, key, &known, options).await
+    }
+
+    async fn look(
+        opened: Result<Self, StoreError>,
+        key: &VerifierKey,
+        known: &[Kept],
+        options: &Options,
+    ) -> Result<Found, StoreError> {
+        let store = match opened {
+            Err(StoreError::Absent) => return options.begins(known).map(|()| Found::Nothing),
+            Err(StoreError::Schema { found, known }) if found < known => {
+                return Ok(Found::Older { schema: found });
+            }
+            opened => opened?,
+        };
+        if store.verifier() != key {
+            return Err(StoreError::OtherKey { stored: store.verifier().to_string() });
+        }
+        store.contains(known).await?;
+        store.is_whole().await?;
+        Ok(Found::Ledger { entries: store.log_head().await?.size })
+    }
+
     /// Whether the ledger's log contains the tree of each checkpoint, and its entries are all there.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ mod verify;
 mod writer;
 
 pub use export::ExportError;
-pub use history::{Kept, Opening};
+pub use history::{Found, Kept, Opening};
 pub use key::{KEY_PREFIX, KeyOwner, KeyRecord, NewKey};
 pub use list::{ApprovalFilter, CallFilter};
 pub use log::{ENTRIES_MAX, EntryFilter, LogHead, LogNodes, StoredEntry};

@@ -245,6 +245,25 @@ impl Connector {
         Ok(self.limited(signer).await?)
     }
 
+    /// Who signed the log, as a vkey, where it has the schema of this program; `None` when there is no ledger yet.
+    pub(crate) async fn identity(&self) -> Result<Option<String>, StoreError> {
+        let client = self.connect_to_write().await?;
+        let version = async {
+            let exists = client.query_one("SELECT to_regclass('migration') IS NOT NULL", &[]).await?;
+            if !exists.try_get::<_, bool>(0)? {
+                return Ok(None);
+            }
+            let found = client.query_one("SELECT coalesce(max(version), 0) FROM migration", &[]).await?;
+            found.try_get(0).map(Some)
+        };
+        let Some(found) = self.limited(version).await? else { return Ok(None) };
+        if found != migration::newest() {
+            return Err(StoreError::Schema { found, known: migration::newest() });
+        }
+        let signer = self.signer().await?;
+        signer.map(Some).ok_or_else(|| StoreError::Damaged("the log has no head".into()))
+    }
+
     /// A pool of connections to read.
     pub(crate) fn reader(&self, options: &Options) -> Result<Reader, StoreError> {
         let mut config = self.config.clone();

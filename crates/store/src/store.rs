@@ -326,12 +326,29 @@ impl Store {
     /// [`StoreError`].
     pub fn open_sqlite_read_only(path: &Path, options: &Options) -> Result<Self, StoreError> {
         let reader = sqlite::Reader::open(path, options, None)?;
-        let verifier = reader
-            .identity()?
+        let signer = reader.identity()?;
+        Self::reading(Reader::Sqlite(reader), &signer, options)
+    }
+
+    /// Opens the ledger in a PostgreSQL database to read, as [`Store::open_sqlite_read_only`] does one in a file. Nothing
+    /// is made there, and no schema brought up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open_postgres_read_only(url: &str, options: &Options) -> Result<Self, StoreError> {
+        let connector = postgres::Connector::new(url, options)?;
+        let signer = connector.identity().await?.ok_or(StoreError::Absent)?;
+        let reader = connector.reader(options)?;
+        Self::reading(Reader::Postgres { reader, connector: Box::new(connector) }, &signer, options)
+    }
+
+    /// A handle that writes nothing.
+    fn reading(reader: Reader, signer: &str, options: &Options) -> Result<Self, StoreError> {
+        let verifier = signer
             .parse()
             .map_err(|_form| StoreError::Damaged("the key of the log cannot be read".into()))?;
         let shared = Shared {
-            reader: Reader::Sqlite(reader),
+            reader,
             queue: Mutex::new(None),
             queue_timeout: options.queue_timeout,
             keys_kept: options.keys_kept,
@@ -372,7 +389,6 @@ impl Store {
         let begin = match options.opening {
             Opening::Known => Some(self.log_head().await?.checkpoint),
             Opening::DangerouslyAccepted => None,
-            Opening::Inspected => return Ok(None),
         };
         self.is_whole().await?;
         options.checkpoint.as_deref().map(|path| Keeper::start(path, begin.as_deref())).transpose()

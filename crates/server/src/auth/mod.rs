@@ -20,7 +20,7 @@ use http::{HeaderMap, header::AUTHORIZATION};
 
 use crate::{
     app::{Identity, Scopes},
-    config::{AgentConfig, Config, PersonConfig},
+    config::{AgentConfig, Config, OauthConfig, PersonConfig},
 };
 
 /// What a scope of a key begins with; the tool's name follows.
@@ -61,6 +61,11 @@ impl std::fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Authenticator").field("tokens", &self.tokens).finish_non_exhaustive()
     }
+}
+
+/// Reads the keys of a configured issuer, and says why no token of it could be accepted with them.
+pub(crate) async fn look_at_issuer(issuer: &OauthConfig, clock: Arc<dyn Clock>) -> Result<(), String> {
+    oauth::Tokens::new(issuer.clone(), clock)?.try_out().await
 }
 
 impl Authenticator {

@@ -12,7 +12,7 @@ use countersign_gate::Clock;
 use jsonwebtoken::{
     Algorithm, DecodingKey, TokenData, Validation, decode, decode_header,
     errors::ErrorKind,
-    jwk::{Jwk, JwkSet, KeyAlgorithm, PublicKeyUse},
+    jwk::{AlgorithmParameters, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -163,6 +163,15 @@ impl Tokens {
         self.judge(&claims)
     }
 
+    /// Reads the issuer's keys, and says why no token could be accepted with them.
+    pub(crate) async fn try_out(&self) -> Result<(), String> {
+        let set = self.fetch(None).await.map_err(|why| why.to_string())?;
+        let signs = |jwk: &&Jwk| !matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_));
+        let usable =
+            set.keys.iter().filter(signs).any(|jwk| ALGORITHMS.iter().any(|&algorithm| fits(jwk, algorithm)));
+        if usable { Ok(()) } else { Err("the issuer has no key for RS256, ES256 or EdDSA".into()) }
+    }
+
     /// Everything about the token but its signature.
     fn judge(&self, claims: &Claims) -> Result<Accepted, TokenError> {
         let config = &self.config;
@@ -258,24 +267,27 @@ fn key_set(bytes: &[u8]) -> Result<JwkSet, TokenError> {
 
 /// The key a token names. A token may leave its name out only when there is one key.
 fn choose(set: &JwkSet, kid: Option<&str>, algorithm: Algorithm) -> Option<Jwk> {
-    let fits = |jwk: &&Jwk| {
-        let use_fits = !matches!(&jwk.common.public_key_use, Some(PublicKeyUse::Encryption));
-        let wanted = if algorithm == Algorithm::RS256 {
-            KeyAlgorithm::RS256
-        } else if algorithm == Algorithm::ES256 {
-            KeyAlgorithm::ES256
-        } else if algorithm == Algorithm::EdDSA {
-            KeyAlgorithm::EdDSA
-        } else {
-            return false;
-        };
-        use_fits && jwk.common.key_algorithm.is_none_or(|named| named == wanted)
-    };
+    let fits = |jwk: &&Jwk| fits(jwk, algorithm);
     match (kid, set.keys.as_slice()) {
         (Some(kid), _) => set.find(kid).filter(fits).cloned(),
         (None, [one]) => Some(one).filter(fits).cloned(),
         (None, _) => None,
     }
+}
+
+/// Whether a key is for signatures of an algorithm that is accepted, as far as it says.
+fn fits(jwk: &Jwk, algorithm: Algorithm) -> bool {
+    let use_fits = !matches!(&jwk.common.public_key_use, Some(PublicKeyUse::Encryption));
+    let wanted = if algorithm == Algorithm::RS256 {
+        KeyAlgorithm::RS256
+    } else if algorithm == Algorithm::ES256 {
+        KeyAlgorithm::ES256
+    } else if algorithm == Algorithm::EdDSA {
+        KeyAlgorithm::EdDSA
+    } else {
+        return false;
+    };
+    use_fits && jwk.common.key_algorithm.is_none_or(|named| named == wanted)
 }
 
 fn verify(token: &str, jwk: &Jwk, algorithm: Algorithm) -> Result<Claims, TokenError> {

@@ -11,7 +11,8 @@ use clap::Subcommand;
 use countersign_audit::{EntryKind, VerifierKey, verify::explain};
 use countersign_gate::{Clock as _, Entry, Ledger as _};
 use countersign_rules::{AgentId, ApprovalId, CallId, SessionId};
-use countersign_store::{EntryFilter, Opening, Options, Store, StoreError, StoredEntry};
+use countersign_store::{EntryFilter, Opening, Store, StoreError, StoredEntry};
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use super::{Failure, FolderOption, Outcome, Output, load, story};
@@ -117,7 +118,7 @@ pub(super) enum Audit {
     #[command(
         after_help = "Erased is the evidence of the request: the sample of rows, the previews and the values that were measured.\n\
                             Not erased is what is in the log itself: arguments, the agent's reason, comments and names.\n\
-                            A ledger on SQLite is written by one process: stop the server first."
+                            A ledger on SQLite is written by one process: where a server runs, ask it by `countersign approvals erase`."
     )]
     Erase {
         /// The request
@@ -147,15 +148,14 @@ pub(super) enum Audit {
 
 /// Opens the ledger to read; also while a server writes to it.
 pub(super) async fn open_to_read(config: &Config) -> Result<Store, Failure> {
-    match &config.store.place {
-        StorePlace::Sqlite(path) => {
-            Ok(Store::open_sqlite_read_only(path, &Options::default()).map_err(StartError::from)?)
+    let opened = match &config.store.place {
+        StorePlace::Sqlite(path) => Store::open_sqlite_read_only(path, &store_options(config)),
+        StorePlace::Postgres { url, .. } => {
+            let url = url.read().map_err(StartError::from)?;
+            Store::open_postgres_read_only(url.expose_secret(), &store_options(config)).await
         }
-        StorePlace::Postgres { .. } => {
-            let key = log_key::read(&config.log.key, &config.log.origin).map_err(StartError::from)?;
-            Ok(open_store_as(config, key, Opening::Inspected).await?)
-        }
-    }
+    };
+    Ok(opened.map_err(StartError::from)?)
 }
 
 impl Audit {
@@ -506,12 +506,7 @@ async fn verify(config: &Config, vkey: Option<&str>, kept: &[PathBuf], out: &Out
 /// Erases a request's evidence, and records that.
 async fn erase(config: &Config, approval: &ApprovalId, reason: &str, out: &Output) -> Outcome {
     let store = open_store_as(config, ledger_key(config).await?, Opening::Known).await?;
-    let mut entry = Entry::administered(
-        SystemClock.now_ms(),
-        "evidence_erased",
-        json!({ "by": "cli", "erased": ["evidence"], "reason": reason }),
-    );
-    entry.approval = Some(approval.clone());
+    let entry = Entry::evidence_erased(SystemClock.now_ms(), approval, "cli", reason);
     let erased = store.erase_evidence(approval, entry).await;
     store.close().await;
     let erased = erased?;

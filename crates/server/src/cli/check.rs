@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use countersign_gate::{Gate, Vault};
 use countersign_rules::schema::Untyped;
-use countersign_store::Store;
+use countersign_store::{Found, Store};
 use serde::Serialize;
 use serde_json::json;
 
 use super::{Failure, Folder, Outcome, Output, load, policy};
 use crate::{
+    auth,
     bundle::Bundle,
+    clock::SystemClock,
     config::{Config, Place},
-    log_key,
+    log_key, server,
     text::visible,
     vault::ConfigVault,
 };
@@ -24,12 +26,13 @@ use crate::{
     after_help = "Reads the folder, checks tools against systems and policies against tools, and judges the scenarios.\n\
                         Opens no secret, no database and no connection.\n\n\
                         --live looks at the systems as well: secrets are read, databases logged in to and their tables read,\n\
-                        statements compiled, upstream tools compared with what was reviewed, and the headers of each API's base\n\
-                        address asked for. Nothing is changed, and no tool is called.\n\n\
-                        Exit codes: 0 all fits · 1 the folder, a scenario or, with --live, a system does not."
+                        statements compiled, upstream tools compared with what was reviewed, the headers of each API's base\n\
+                        address asked for, and the log's key, the ledger and the issuer's keys read as at a start. Nothing is\n\
+                        changed, and no tool is called.\n\n\
+                        Exit codes: 0 all fits · 1 the folder, a scenario or, with --live, a system, the ledger or the issuer does not."
 )]
 pub(super) struct Check {
-    /// Look at the systems as well, and change nothing there
+    /// Look at the systems, the ledger and the issuer as well, and change nothing there
     #[arg(long)]
     live: bool,
     #[command(flatten)]
@@ -41,7 +44,8 @@ impl Check {
         let config = load(self.folder.dir())?;
         let bundle = bundle(&config)?;
         let mut warnings = bundle.warnings.clone();
-        if config.log.key.exists()
+        if !self.live
+            && config.log.key.exists()
             && let Err(why) = log_key::read(&config.log.key, &config.log.origin)
         {
             warnings.push(format!("the server would not start: {why}"));
@@ -90,12 +94,16 @@ impl Check {
     }
 }
 
-/// What was found of a system or of a tool on it.
+/// What was found of a system, of a tool on it, or of what a start needs beside them.
 #[derive(Debug, Serialize)]
 struct Looked<'a> {
-    /// `system` or `tool`.
+    /// `system`, `tool`, `ledger` or `issuer`.
     kind: &'static str,
+    /// As it is called in the configuration; of the ledger, what kind it is.
     name: &'a str,
+    /// What it is like, where that is worth a word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    what: Option<String>,
     /// Why it cannot be used now.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
@@ -104,28 +112,56 @@ struct Looked<'a> {
     place: Option<&'a Place>,
 }
 
-/// Looks at each system, and at the tools of those that can be used.
+/// Looks at each system, at the tools of those that can be used, and at what a start reads.
 async fn live<'a>(config: &'a Config, bundle: &'a Bundle, out: &Output) -> Vec<Looked<'a>> {
     let mut all = Vec::new();
     for (name, system) in &config.systems {
         out.note(format!("looking at system `{name}` …"));
         let why = bundle.systems.try_out(name, Gate::<Store>::review(name)).await.err();
         let usable = why.is_none();
-        all.push(Looked { kind: "system", name: name.as_str(), why, place: Some(&system.place) });
+        all.push(Looked { kind: "system", name: name.as_str(), what: None, why, place: Some(&system.place) });
         let tools = bundle.tools.iter().filter(|(_, offer)| usable && offer.spec().system.name == *name);
         for (tool, offer) in tools {
             let why = offer.tool.try_out(&Gate::<Store>::review(name)).await.err();
             let place = config.tools.get(tool).map(|tool| &tool.place);
-            all.push(Looked { kind: "tool", name: tool.as_str(), why, place });
+            all.push(Looked { kind: "tool", name: tool.as_str(), what: None, why, place });
         }
     }
     bundle.systems.stop().await;
+    all.push(ledger(config).await);
+    if let Some(oauth) = &config.oauth {
+        out.note("reading the issuer's keys …");
+        let why = auth::look_at_issuer(oauth, Arc::new(SystemClock)).await.err();
+        all.push(Looked { kind: "issuer", name: &oauth.issuer, what: None, why, place: None });
+    }
     all
+}
+
+/// Looks at the log's key and the ledger.
+async fn ledger(config: &Config) -> Looked<'_> {
+    let looked =
+        Looked { kind: "ledger", name: config.store.place.kind(), what: None, why: None, place: None };
+    match server::look_at_ledger(config).await {
+        Ok(found) => Looked { what: Some(told(found)), ..looked },
+        Err(why) => Looked { why: Some(format!("{:#}", anyhow::Error::from(why))), ..looked },
+    }
+}
+
+/// What a ledger is like, in words.
+fn told(found: Found) -> String {
+    match found {
+        Found::Nothing => "it begins when the server starts".into(),
+        Found::Older { schema } => format!("the next start brings it up to date from schema {schema}"),
+        Found::Ledger { entries } => format!("its log has {entries} entries"),
+    }
 }
 
 /// Says what cannot be used, with its place, and how much can.
 fn tell(live: &[Looked<'_>], out: &Output) {
-    for Looked { kind, name, why, place } in live {
+    for Looked { kind, name, what, why, place } in live {
+        if let Some(what) = what {
+            out.line(visible(&format!("{kind} on {name}: {what}")));
+        }
         let Some(why) = why else { continue };
         let at = place.map(|place| {
             let line = place.source.problem(place.of("", None), "", None).line();

@@ -290,10 +290,7 @@ impl Config {
         let oauth = self.oauth.as_ref().map(|oauth| {
             json!({ "agent_claim": oauth.agent_claim, "audience": oauth.audience, "issuer": oauth.issuer })
         });
-        let store = match &self.store.place {
-            StorePlace::Sqlite(_) => "sqlite",
-            StorePlace::Postgres { .. } => "postgres",
-        };
+        let store = self.store.place.kind();
         json!({
             "agents": agents,
             "budgets": budgets,

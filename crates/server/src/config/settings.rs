@@ -81,6 +81,17 @@ pub enum StorePlace {
     },
 }
 
+impl StorePlace {
+    /// What the configuration calls this kind of place.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres { .. } => "postgres",
+        }
+    }
+}
+
 /// `[log]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {

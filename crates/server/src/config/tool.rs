@@ -264,8 +264,21 @@ fn mcp(section: &mut Section<'_, '_>, declared: Option<ToolDefinition>) -> Optio
     );
     let effect_reviewed = section.optional("dangerous_effect_reviewed", flag);
     let amount = section.section("amount").map(amount);
+    let declared = declared?;
+    // Unlike elsewhere, saying nothing is no way to say none: the upstream's tool has a schema of its own.
+    if declared.arguments.is_null() {
+        let complaint = Complaint::new("a tool of an MCP server says which arguments agents may give");
+        section.report(
+            None,
+            complaint.help(
+                "write `arguments`, or those of them that agents need, as in the schema that `countersign tools digest` \
+                 prints; `arguments = {}` where it takes none",
+            ),
+        );
+        return None;
+    }
     Some(AnyDefinition::Mcp(McpDefinition {
-        tool: declared?,
+        tool: declared,
         upstream_tool: upstream_tool?,
         definition_digest: digest?,
         effect_reviewed: effect_reviewed.unwrap_or_default(),

@@ -181,3 +181,116 @@ async fn calls_left_under_way_at_the_end_are_said_by_the_exit_code(place: Place)
 }
 
 on_either_store!(async calls_left_under_way_at_the_end_are_said_by_the_exit_code);
+
+/// What `check --live` says of the folder's ledger.
+fn looked(folder: &Path) -> (i32, Value) {
+    let ran = run_in(folder, &["--json", "check", "--live"]);
+    let told = ran.value();
+    let found = told["live"].as_array().unwrap().iter().find(|looked| looked["kind"] == "ledger").unwrap();
+    (ran.code, found.clone())
+}
+
+fn names(folder: &Path) -> Vec<std::ffi::OsString> {
+    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn check_live_says_of_a_ledger_what_a_start_would() {
+    let folder = folder();
+    let at = folder.path();
+    let entries = run_in(at, &["--json", "audit", "query"]).lines().len();
+    let (code, found) = looked(at);
+    assert_eq!((code, &found["what"]), (0, &format!("its log has {entries} entries").into()), "{found}");
+    back_up(at);
+    let served = Served::start(at, &[]);
+    assert_eq!(looked(at).0, 0, "also while a server runs");
+    assert_eq!(served.terminate(), Some(0));
+
+    let refused = |word: &str| {
+        let before = names(at);
+        let (code, found) = looked(at);
+        assert!(code == 1 && found["why"].as_str().is_some_and(|why| why.contains(word)), "{word}: {found}");
+        let told = run_in(at, &["check", "--live"]);
+        assert!(
+            told.out.contains("ledger `sqlite` cannot be used now") && told.out.contains(word),
+            "{}",
+            told.out
+        );
+        assert_eq!(names(at), before, "nothing is made");
+        assert_eq!(run_in(at, &["check"]).code, 0, "without `--live` nothing is opened");
+    };
+    put_back(at);
+    refused("the ledger went back");
+    put_away(at);
+    refused("the ledger is gone");
+    fs::rename(at.join("log.key"), at.join("key.away")).unwrap();
+    refused("put the key back");
+    fs::remove_file(at.join("log.key.checkpoint")).unwrap();
+    let before = names(at);
+    let (code, found) = looked(at);
+    assert_eq!((code, &found["what"]), (0, &"it begins when the server starts".into()), "{found}");
+    assert_eq!(names(at), before, "nothing is made");
+
+    // A ledger that another key signed.
+    let made = run_in(at, &["keys", "create", "--agent", "assistant"]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    fs::remove_file(at.join("log.key.checkpoint")).unwrap();
+    fs::rename(at.join("key.away"), at.join("log.key")).unwrap();
+    refused("this is another key");
+    change(at, "\"countersign.db\"", "\"nowhere/countersign.db\"");
+    refused("there is no folder");
+}
+
+#[test]
+fn a_ledger_on_postgresql_is_looked_at_without_making_one() {
+    let (folder, place) = (folder(), Place::postgres());
+    let at = folder.path();
+    let Place::Postgres(database) = &place else { panic!("asked for PostgreSQL") };
+    change(
+        at,
+        "kind = \"sqlite\"           # or \"postgres\", for several servers\npath = \"countersign.db\"",
+        "kind = \"postgres\"\nurl = { file = \"store.url\" }",
+    );
+    let section = place.section(at);
+    assert!(section.contains("store.url"), "which wrote it");
+    // Its log was begun in the file that `init` made.
+    fs::remove_file(at.join("log.key.checkpoint")).unwrap();
+    let (code, found) = looked(at);
+    assert_eq!((code, &found["what"]), (0, &"it begins when the server starts".into()), "{found}");
+    for command in [&["audit", "query"][..], &["keys", "list"]] {
+        let refused = run_in(at, command);
+        assert_eq!(refused.code, 2, "{}", refused.out);
+        said(&refused, "there is no ledger yet");
+    }
+    crate::place::execute(
+        &database.url,
+        "DO $$ BEGIN ASSERT to_regclass('migration') IS NULL; END $$".into(),
+    )
+    .expect("looking makes no tables");
+
+    assert_eq!(Served::start(at, &[]).terminate(), Some(0));
+    let entries = run_in(at, &["--json", "audit", "query"]).lines().len();
+    let (code, found) = looked(at);
+    assert_eq!((code, &found["what"]), (0, &format!("its log has {entries} entries").into()), "{found}");
+    assert_eq!(run_in(at, &["audit", "verify"]).code, 0);
+
+    // One that an older program left is neither read nor brought up to date by looking.
+    let older = "DELETE FROM migration WHERE version = (SELECT max(version) FROM migration)";
+    crate::place::execute(&database.url, older.into()).unwrap();
+    let (code, found) = looked(at);
+    assert!(code == 0 && found["what"].as_str().unwrap().contains("up to date from schema"), "{found}");
+    said(&run_in(at, &["audit", "query"]), "the ledger has schema");
+    crate::place::execute(&database.url, "DELETE FROM entry WHERE idx = 0".into()).unwrap();
+    crate::place::execute(
+        &database.url,
+        "INSERT INTO migration (version) SELECT max(version) + 1 FROM migration".into(),
+    )
+    .unwrap();
+    let (code, found) = looked(at);
+    assert!(
+        code == 1 && found["why"].as_str().unwrap().contains("entries of its log are missing"),
+        "{found}"
+    );
+}

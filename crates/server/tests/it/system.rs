@@ -120,6 +120,39 @@ request = { method = "GET", path = "/items" }
 }
 
 #[test]
+fn check_live_reads_the_issuers_keys() {
+    let (_dir, folder) = folder();
+    let main = folder.join("countersign.toml");
+    let before = fs::read_to_string(&main).unwrap();
+    let issuer = "https://issuer.example";
+    // RFC 7517, appendix A.1 and A.3.
+    let curve = r#"{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","kid":"1""#;
+    let symmetric = r#"{"kty":"oct","alg":"A128KW","k":"GawgguFyGrWKav7AX4VKUg"}"#;
+    let jwks = folder.join("keys.json");
+    for (keys, place, trouble) in [
+        (format!("{curve}}}"), "jwks_file = \"keys.json\"", None),
+        (format!("{curve},\"use\":\"enc\"}}"), "jwks_file = \"keys.json\"", Some("has no key for")),
+        (symmetric.to_owned(), "jwks_file = \"keys.json\"", Some("has no key for")),
+        (String::new(), "jwks_file = \"keys.json\"", Some("has no key for")),
+        ("{".into(), "jwks_file = \"keys.json\"", Some("this is no key set")),
+        (String::new(), "jwks_url = \"http://127.0.0.1:1/jwks\"", Some("http://127.0.0.1:1/jwks")),
+    ] {
+        fs::write(&jwks, format!("{{\"keys\":[{keys}]}}")).unwrap();
+        let oauth = format!(
+            "\n[oauth]\nissuer = \"{issuer}\"\naudience = \"https://gate.example\"\n{place}\nagent_claim = \"agent\"\n"
+        );
+        fs::write(&main, format!("{before}{oauth}")).unwrap();
+        assert_eq!(run_in(&folder, &["check"]).code, 0);
+        let ran = run_in(&folder, &["check", "--live", "--json"]);
+        let found = ran.value()["live"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!((&found["kind"], &found["name"]), (&"issuer".into(), &issuer.into()));
+        let why = found["why"].as_str();
+        assert_eq!((ran.code, why.is_some()), (i32::from(trouble.is_some()), trouble.is_some()), "{found}");
+        assert!(trouble.is_none_or(|trouble| why.unwrap().contains(trouble)), "{found}");
+    }
+}
+
+#[test]
 fn explain_looks_through_what_the_snapshot_shows() {
     let (_dir, folder) = folder();
     sql(

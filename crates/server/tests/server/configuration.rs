@@ -213,6 +213,10 @@ fn a_tool_acts_in_one_way_and_has_a_class() {
         ("effect = \"read\"", "does not say how it acts"),
         ("effect = \"read\"\nsql = \"select 1\"\nupstream = \"x\"", "acts in one way"),
         ("effect = \"from_statement\"\nsql = \"select 1\"", "has none of its own"),
+        (
+            "effect = \"read\"\nupstream = \"x\"\ndigest = \"sha256:00\"",
+            "says which arguments agents may give",
+        ),
     ] {
         let found = mistakes(MAIN, &[("tools/a.toml", &tool(more))]);
         assert_eq!(found.len(), 1, "{found:#?}");
