@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use axum::{Json, extract::State, response::Response};
 use countersign_audit::{ParsedEntry, canonical::to_canonical_string};
 use countersign_gate::{
-    Answer, Ledger as _,
+    Answer, Entry, Ledger as _,
     ledger::{ApprovalRecord, NotAnswered},
 };
 use countersign_rules::{
@@ -21,7 +21,7 @@ use super::{
     Api, Problem, ProblemBody, Query,
     call::{AnswerBody, respond},
     page::{after, cut, page_size},
-    request::{AsAgent, AsAnybody, AsPerson, Nameable as _, Named, Strict},
+    request::{AsAgent, AsAnybody, AsOperator, AsPerson, Nameable as _, Named, Strict},
 };
 use crate::{
     answer::timestamp,
@@ -481,6 +481,49 @@ pub(crate) async fn refuse(
             .help("say what the agent should do differently"));
     }
     answer(&api, person, &record, false, Some(body.reason)).await
+}
+
+/// Why evidence is erased.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Erase {
+    /// Why, for the log.
+    reason: String,
+}
+
+/// Whether there was any evidence.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Erased {
+    /// Always `true`: there being none is an error.
+    erased: bool,
+}
+
+/// Erases the rows, previews and measured values that approvers of a request were shown, for good. The log keeps their
+/// commitment, says who erased them and why, and verifies. For operators.
+#[utoipa::path(
+    delete, path = "/v1/approvals/{id}/evidence", tag = "approvals", operation_id = "erase_evidence",
+    params(("id" = String, Path, description = "The request's id"), Erase),
+    responses(
+        (status = 200, body = Erased),
+        (status = 404, description = "There is no such evidence", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn erase(
+    State(api): State<Api>,
+    AsOperator(person): AsOperator,
+    Named(id): Named<ApprovalId>,
+    Query(Erase { reason }): Query<Erase>,
+) -> Result<Json<Erased>, Problem> {
+    if reason.trim().is_empty() {
+        return Err(Problem::new(Code::Malformed, "the erasure has no reason").help("say why, for the log"));
+    }
+    let reason: String = reason.chars().take(500).collect();
+    let entry = Entry::evidence_erased(api.app.clock().now_ms(), &id, person.id.as_str(), &reason);
+    if api.app.store().erase_evidence(&id, entry).await? {
+        return Ok(Json(Erased { erased: true }));
+    }
+    Err(Problem::new(Code::NotFound, format!("there is no evidence of `{id}`: nothing was changed")))
 }
 
 async fn answer(

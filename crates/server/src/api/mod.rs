@@ -95,6 +95,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(approval::approve))
         .routes(routes!(approval::refuse))
         .routes(routes!(approval::result))
+        .routes(routes!(approval::erase))
         .routes(routes!(tool::list))
         .routes(routes!(halt::list, halt::halt, halt::resume))
         .routes(routes!(key::list))

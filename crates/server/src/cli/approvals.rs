@@ -65,6 +65,20 @@ pub(super) enum Approvals {
         #[command(flatten)]
         connect: Connect,
     },
+    /// Erase the rows that approvers were shown with a request, for good; the log keeps their commitment and verifies
+    #[command(
+        after_help = "For operators. Erased is the evidence of the request: the sample of rows, the previews and the values that were measured.\n\
+                            Not erased is what is in the log itself: arguments, the agent's reason, comments and names."
+    )]
+    Erase {
+        /// The request
+        id: String,
+        /// Why, for the log
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        connect: Connect,
+    },
     /// Print requests as they come, in two lines each, until interrupted; a server that restarts is waited for
     Watch {
         #[command(flatten)]
@@ -99,6 +113,12 @@ impl Approvals {
             }
             Self::Refuse { id, reason, connect } => {
                 answer(&connect.client()?, &id, "refuse", &json!({ "reason": reason }), out).await
+            }
+            Self::Erase { id, reason, connect } => {
+                let path = format!("/v1/approvals/{}/evidence?reason={}", segment(&id), segment(&reason));
+                out.value(&connect.client()?.ask(Method::DELETE, &path, None).await?);
+                out.line(one_line(&format!("erased the evidence of `{id}`; the log says so, and verifies")));
+                Ok(())
             }
             Self::Watch { connect } => watch(&connect, out).await,
         }

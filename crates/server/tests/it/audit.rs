@@ -289,3 +289,30 @@ fn what_approvers_were_shown_is_erased_by_a_command_and_the_log_still_verifies()
     assert_eq!(ran(&["audit", "verify"]).code, 0);
     assert_eq!(ran(&["audit", "query", "--kind", "De\ncided"]).code, 2);
 }
+
+#[test]
+fn operators_erase_what_approvers_were_shown_at_a_running_server() {
+    let told = told();
+    let at = told.folder.path();
+    let (agent, operator) = (key(at, "assistant"), key(at, "alice"));
+    let erase = |key: &str| {
+        told.server.run(key, &["approvals", "erase", &told.approval, "--reason", "asked for by the customer"])
+    };
+    let sample =
+        || told.server.run(&operator, &["approvals", "show", &told.approval]).value()["sample"].clone();
+    assert!(sample()["rows"].as_array().is_some_and(|rows| !rows.is_empty()), "{}", sample());
+    let refused = erase(&agent);
+    assert_eq!(refused.code, 1, "{}{}", refused.out, refused.err);
+    assert!(run_in(at, &["--json", "audit", "query", "--kind", "evidence_erased"]).out.is_empty());
+    let erased = erase(&operator);
+    assert_eq!((erased.code, &erased.value()["erased"]), (0, &true.into()), "{}", erased.err);
+    assert_eq!(sample(), Value::Null);
+    let again = erase(&operator);
+    assert!(again.code == 1 && again.out.contains("nothing was changed"), "{}{}", again.out, again.err);
+    let [entry]: [Value; 1] =
+        run_in(at, &["--json", "audit", "query", "--kind", "evidence_erased"]).lines().try_into().unwrap();
+    let body = &entry["entry"]["body"];
+    assert_eq!((&body["approval"], &body["by"]), (&told.approval.as_str().into(), &"alice".into()));
+    assert_eq!(body["reason"], "asked for by the customer");
+    assert_eq!(run_in(at, &["audit", "verify"]).code, 0);
+}
