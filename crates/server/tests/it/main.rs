@@ -37,3 +37,5 @@ mod system;
 mod telemetry;
 #[cfg(test)]
 mod undo;
+#[cfg(test)]
+mod watch;

@@ -1,13 +1,19 @@
 //! `countersign connect`: clients that can only start a program share one running server.
 
-use rmcp::model::ProtocolVersion;
+use rmcp::{
+    model::{CallToolRequest, ClientRequest, ProtocolVersion, SubscriptionFilter},
+    service::PeerRequestOptions,
+};
 
 use crate::{
     place::{Place, on_either_store},
     world::{self, Agent, World},
 };
 
-on_either_store!(async clients_that_start_a_program_share_a_running_server);
+on_either_store!(async
+    clients_that_start_a_program_share_a_running_server,
+    what_a_client_takes_back_or_listens_to_passes_the_bridge,
+);
 
 async fn clients_that_start_a_program_share_a_running_server(place: Place) {
     // A client that hears progress is held for as long as people take; one that does not, hardly at all.
@@ -44,6 +50,39 @@ async fn clients_that_start_a_program_share_a_running_server(place: Place) {
         assert!(world.effects("allowed", later) >= 1);
         ada.cancel().await.unwrap();
     }
+}
+
+async fn what_a_client_takes_back_or_listens_to_passes_the_bridge(place: Place) {
+    // Two requests at a time: as long as the server holds a call, it takes one other of the same agent.
+    let world = World::on_with(place, "hold_ms = 600000\nwait_ms = 600000\nrequests_max = 2").await;
+    let ada = world.bridged(Agent::Ada, &ProtocolVersion::V_2026_07_28).await;
+    let ask = async |n| {
+        let asked = ClientRequest::CallToolRequest(CallToolRequest::new(world::params("asked", n)));
+        let held = ada.send_cancellable_request(asked, PeerRequestOptions::no_options()).await.unwrap();
+        let count = usize::try_from(n).unwrap();
+        world.until(|| async { (world.requests().await.len() == count).then_some(()) }).await;
+        held
+    };
+    let taken_back = ask(1).await;
+    let first = world.until_request().await;
+    taken_back.cancel(Some("not needed any more".into())).await.unwrap();
+    let held = ask(2).await;
+    world
+        .until(|| async { ada.list_all_tools().await.is_ok_and(|tools| !tools.is_empty()).then_some(()) })
+        .await;
+    let other = ask(3).await;
+    assert!(ada.list_all_tools().await.is_err(), "two are held");
+    // Nobody waits for the first, and what was asked is asked still.
+    world.approve(&first).await;
+    world.until_effects("asked", 1, 1).await;
+    drop((held, other));
+
+    let filter = SubscriptionFilter::builder().tools_list_changed().build();
+    let bob = world.bridged(Agent::Bob, &ProtocolVersion::V_2026_07_28).await;
+    let mut listening = bob.listen(filter).await.unwrap();
+    world.revoke(Agent::Bob).await;
+    let ended = tokio::time::timeout(crate::program::PATIENCE, listening.next()).await.unwrap();
+    assert!(!matches!(ended, Ok(Some(_))), "{ended:?}");
 }
 
 #[tokio::test]

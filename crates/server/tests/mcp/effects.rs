@@ -2,7 +2,7 @@
 //! in parallel, after a lost connection and after a kill.
 
 use countersign_rules::call::REASON_FIELDS;
-use rmcp::model::{CallToolResponse, ProtocolVersion};
+use rmcp::model::{CallToolRequestParams, CallToolResponse, ProtocolVersion};
 use serde_json::{Value, json};
 
 use crate::{
@@ -49,6 +49,54 @@ async fn in_each_revision(place: Place) {
         }
         client.cancel().await.unwrap();
     }
+}
+
+/// What strict modes of models send for whatever they leave out.
+#[tokio::test]
+async fn null_for_what_is_optional_is_leaving_it_out_at_each_door() {
+    const TOOL: &str = r#"
+[tool.noted]
+system = "effects"
+description = "Has an effect, with a note or without."
+effect = "write"
+arguments = { n = { type = "integer" }, note = { type = "string", optional = true } }
+sql = "insert into effect (kind, n) values (coalesce(:note, 'noted'), :n)"
+"#;
+    const POLICY: &str = r#"
+@id("noted") permit (principal, action == Action::"noted", resource);
+@id("no-notes") forbid (principal, action == Action::"noted", resource) when { context.args has note || context.given.contains("note") };
+"#;
+    let mut world = World::prepare().await;
+    world.write("tools/noted.toml", TOOL);
+    world.write("policies/noted.cedar", POLICY);
+    let nulls = |n: i64| json!({ "n": n, "note": null, "countersign_reason": null });
+    let call = |arguments: Value| {
+        CallToolRequestParams::new("noted").with_arguments(arguments.as_object().unwrap().clone())
+    };
+    // A server of its own on the streams, before another one has the ledger.
+    let mut n = 0;
+    for revision in world::REVISIONS {
+        let client = world.stdio_client(Agent::Ada, revision).await;
+        n += 1;
+        let done = client.call_tool(call(nulls(n))).await.unwrap();
+        assert_eq!((done.is_error, world.effects("noted", n)), (Some(false), 1), "{revision}: {done:?}");
+        client.cancel().await.unwrap();
+    }
+    world.serve().await;
+    for revision in world::REVISIONS {
+        for client in [world.client(Agent::Ada, revision).await, world.bridged(Agent::Ada, revision).await] {
+            n += 1;
+            let done = client.call_tool(call(nulls(n))).await.unwrap();
+            assert_eq!((done.is_error, world.effects("noted", n)), (Some(false), 1), "{revision}: {done:?}");
+            n += 1;
+            let said = client.call_tool(call(json!({ "n": n, "note": "noted" }))).await.unwrap();
+            assert_eq!((said.is_error, world.effects("noted", n)), (Some(true), 0), "a note is forbidden");
+        }
+    }
+    let done = world.propose(Agent::Ada, &json!({ "tool": "noted", "arguments": nulls(100) })).await;
+    assert_eq!((&done["status"], world.effects("noted", 100)), (&json!("done"), 1), "{done}");
+    let required = world.propose(Agent::Ada, &json!({ "tool": "noted", "arguments": { "n": null } })).await;
+    assert_eq!(required["code"], "R002", "what is required is not left out: {required}");
 }
 
 async fn a_person_s_refusal_reaches_the_agent_with_its_reason(place: Place) {

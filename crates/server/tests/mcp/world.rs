@@ -198,6 +198,18 @@ impl World {
         Self { program, port, keys, carol, server: None, http: http(), _place: place }
     }
 
+    /// Adds a file to the folder.
+    pub(crate) fn write(&self, file: &str, text: &str) {
+        self.program.write(file, text);
+    }
+
+    /// Proposes a call over REST.
+    pub(crate) async fn propose(&self, agent: Agent, body: &Value) -> Value {
+        let url = format!("{}/v1/calls", self.origin());
+        let request = self.http.post(url).bearer_auth(self.key(agent)).json(body);
+        request.send().await.unwrap().json().await.unwrap()
+    }
+
     /// The folder with the server over it.
     pub(crate) async fn start() -> Self {
         Self::on(Place::sqlite()).await
