@@ -303,6 +303,12 @@ pub(super) fn not_looked_up(fault: &LedgerFault) -> Refusal {
         .help("this does not say whether the call was performed; fetch the result, or repeat the very same call, when the ledger is back")
 }
 
+/// Where the ledger did not confirm that people are asked: they may be, and may approve.
+pub(super) fn perhaps_asked(fault: &LedgerFault) -> Refusal {
+    Refusal::new(Code::NotLookedUp, format!("it is not known whether people were asked: {fault}"))
+        .help("repeat the very same call when the ledger is back: it finds the request, if there is one")
+}
+
 pub(super) fn bad_id(why: &BadId) -> Refusal {
     Refusal::new(Code::Internal, why.to_string())
 }

@@ -12,8 +12,8 @@ use futures::{StreamExt as _, stream};
 use super::{
     Gate,
     refusal::{
-        answer_of, bad_id, blocked, expired, in_doubt, not_looked_up, pending, refused, refused_request,
-        superseded, unavailable,
+        answer_of, bad_id, blocked, expired, in_doubt, not_looked_up, pending, perhaps_asked, refused,
+        refused_request, superseded, unavailable,
     },
 };
 use crate::{
@@ -74,6 +74,10 @@ impl<L: Ledger> Gate<L> {
             Ok(record) if record.request.call.id != call.id && call.key.is_some() => pending(&record).again(),
             Ok(record) => pending(&record),
             Err(NotParked::KeyTaken(taken)) => self.told_at_last(call, &taken).await,
+            // A request that nobody was told of may be approved all the same.
+            Err(NotParked::Fault(fault @ LedgerFault::Unknown(_))) => {
+                refused(call, None, perhaps_asked(&fault))
+            }
             Err(NotParked::Fault(fault)) => refused(call, None, unavailable(&fault)),
         }
     }

@@ -93,6 +93,28 @@ async fn where_the_ledger_cannot_be_read_nothing_is_said_of_what_was_done() {
 }
 
 #[tokio::test]
+async fn where_it_is_not_known_whether_people_are_asked_nothing_is_said_to_be_over() {
+    let world = World::new(1, 100, vec![]);
+    world.ledger.fail(|step| (step == "park").then_some(Fault::KeptButReportedLost));
+    let unknown = world.call(&world.update, 0, 10).await;
+    let Answer::Refused(refused) = &unknown else { panic!("{unknown:?}") };
+    assert_eq!((unknown.status(), refused.refusal.code), ("unknown", Code::NotLookedUp));
+    assert!(!refused.refusal.message.contains("nothing was"), "{refused:?}");
+    world.ledger.heal();
+    // The request is there: it is found by the same call, and performed when it is approved.
+    let pending = world.call(&world.update, 0, 10).await;
+    world.answer(&pending, "ana", true).await;
+    assert_eq!(world.work().await[0].status(), "done");
+    assert_eq!(world.call(&world.update, 0, 10).await.status(), "done");
+    assert_eq!((world.logged("asked"), world.system.effects()), (1, 1));
+
+    world.ledger.fail(|step| (step == "park").then_some(Fault::Lost));
+    assert_eq!(code(&world.call(&world.update, 20, 30).await), Code::LedgerUnavailable, "nobody was asked");
+    world.ledger.heal();
+    assert_eq!(world.logged("asked"), 1);
+}
+
+#[tokio::test]
 async fn an_equal_call_waits_for_the_doubt_before_it() {
     let world = World::new(1, 100, vec![]);
     world.system.trouble.lock().unwrap().push(Trouble::Vanishes);

@@ -11,7 +11,7 @@ use countersign_gate::{
     ledger::{CallState, Ledger as _},
     simulation::{Fault, SimEntropy},
 };
-use countersign_rules::{Effect, budget::Unit};
+use countersign_rules::{Code, Effect, budget::Unit};
 
 const SEEDS: u64 = 100;
 const STEPS: u64 = 60;
@@ -74,6 +74,15 @@ async fn run(seed: u64) -> BTreeMap<&'static str, u64> {
             world.call_as("bot", &session, tool, from, from + rows).await
         };
         *reached.entry(answer.status()).or_default() += 1;
+        if let Answer::Refused(refused) = &answer
+            && refused.refusal.code == Code::LedgerUnavailable
+        {
+            assert_eq!(
+                world.logged("asked"),
+                asked,
+                "seed {seed}: people are asked, and it is told that nothing was done"
+            );
+        }
         if world.logged("asked") > asked {
             room_was_left(&world, seed).await;
         }
