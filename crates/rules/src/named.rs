@@ -14,7 +14,7 @@ use alloc::{
     vec,
     vec::Vec,
 };
-use core::ops::Range;
+use core::ops::{Range, RangeInclusive};
 
 use cedar_policy::{ActionConstraint, ResourceConstraint};
 use serde_json::{Map, Value};
@@ -185,6 +185,10 @@ impl Reading<'_, '_> {
             _ => {
                 if let Some((left, right)) = body.get("left").zip(body.get("right")) {
                     self.value(kind, left, right);
+                    self.number(kind, left, right);
+                }
+                if let Some((left, pattern)) = body.get("left").zip(body.get("pattern")) {
+                    self.pattern(left, pattern.as_array().map(Vec::as_slice).unwrap_or_default());
                 }
                 // Conditions stand beside words such as the type of an `is`, which are texts.
                 match body {
@@ -367,8 +371,24 @@ impl Reading<'_, '_> {
             self.called(vocabulary, path, word);
             return;
         }
-        let shown = path.join(".");
-        let (known, strict): (BTreeSet<String>, bool) = match path {
+        // Categories of one's own are taken.
+        if matches!(path, ["context", "categories"]) && category::is_known(word) {
+            return;
+        }
+        let Some((known, strict)) = self.words(path) else { return };
+        if known.contains(word) {
+            return;
+        }
+        let near = known.iter().any(|name| is_near(word, name));
+        if strict || near {
+            let message = format!("compares `{}` with `{word}`, which it can never be", path.join("."));
+            self.report(word, &message, Some(suggestion(word, known.iter().map(String::as_str))));
+        }
+    }
+
+    /// The words that something can be, and whether it can be no other.
+    fn words(&self, path: &[&str]) -> Option<(BTreeSet<String>, bool)> {
+        let words = match path {
             ["context", "reach", "amount", "currency"] => {
                 (Currency::listed().map(|currency| currency.to_string()).collect(), true)
             }
@@ -380,9 +400,6 @@ impl Reading<'_, '_> {
                 (["sqlite", "postgres", "http", "mcp", "exec"].map(String::from).into(), true)
             }
             ["context", "categories"] => {
-                if category::is_known(word) {
-                    return;
-                }
                 let declared = self.whole.tools.iter().flat_map(|tool| tool.categories.iter().cloned());
                 (category::KNOWN.iter().map(|known| known.word.to_string()).chain(declared).collect(), true)
             }
@@ -392,10 +409,7 @@ impl Reading<'_, '_> {
                 let closed = self.tools.iter().all(|tool| is_closed(&tool.arguments));
                 (given.map(|(name, _property)| name.to_string()).collect(), closed)
             }
-            ["context", "args", argument] => match self.listed(argument) {
-                Some(listed) => (listed, true),
-                None => return,
-            },
+            ["context", "args", argument] => (self.listed(argument)?, true),
             ["context", "statement", "verb"] => {
                 (StatementFacts::VERBS.iter().map(|verb| (*verb).to_string()).collect(), true)
             }
@@ -413,16 +427,73 @@ impl Reading<'_, '_> {
                     false,
                 )
             }
-            _ => return,
+            _ => return None,
         };
-        if known.contains(word) {
+        Some(words)
+    }
+
+    /// A pattern that nothing fits which what it is compared with can be.
+    fn pattern(&mut self, left: &Value, pattern: &[Value]) {
+        if self.beside.is_some() || self.rule.layer != Layer::User {
             return;
         }
-        let near = known.iter().any(|name| is_near(word, name));
-        if strict || near {
-            let message = format!("compares `{shown}` with `{word}`, which it can never be");
-            self.report(word, &message, Some(suggestion(word, known.iter().map(String::as_str))));
+        let Some(path) = rooted(left) else { return };
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let Some((known, true)) = self.words(&path) else { return };
+        if known.iter().any(|word| never::fits(pattern, word)) {
+            return;
         }
+        let shown = never::shown(pattern);
+        let message =
+            format!("compares `{}` with `{shown}`, which nothing fits that it can be", path.join("."));
+        self.report(&shown, &message, Some(suggestion(&shown, known.iter().map(String::as_str))));
+    }
+
+    /// A number that what it is compared with can never reach.
+    fn number(&mut self, operation: &str, left: &Value, right: &Value) {
+        if self.beside.is_some() || self.rule.layer != Layer::User {
+            return;
+        }
+        for (one, other, operation) in [(left, right, operation), (right, left, never::mirrored(operation))] {
+            let Some(path) = rooted(one) else { continue };
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            let range = match path.as_slice() {
+                ["context", "args", argument] => self.range(argument),
+                path => never::range(path),
+            };
+            let Some(range) = range else { continue };
+            let items = other.get("Set").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            for number in items.iter().chain([other]).filter_map(never::number) {
+                if never::can_hold(&range, operation, number) {
+                    continue;
+                }
+                let (low, high) = (range.start(), range.end());
+                let is = match (*low, *high) {
+                    (low, i64::MAX) => format!("{low} or more"),
+                    (i64::MIN, high) => format!("{high} or less"),
+                    (low, high) => format!("{low} to {high}"),
+                };
+                let message = format!(
+                    "compares `{}` with {number}, and no such comparison is ever met",
+                    path.join(".")
+                );
+                self.report(&number.to_string(), &message, Some(format!("it is {is}")));
+            }
+        }
+    }
+
+    /// What an integer argument can be, where each tool of the scope bounds it.
+    fn range(&self, argument: &str) -> Option<RangeInclusive<i64>> {
+        let mut whole: Option<RangeInclusive<i64>> = None;
+        for tool in self.tools {
+            let (_, schema) = properties(&tool.arguments).find(|(name, _property)| *name == argument)?;
+            let range = never::range_of_argument(schema)?;
+            whole = Some(match whole {
+                None => range,
+                Some(whole) => *whole.start().min(range.start())..=*whole.end().max(range.end()),
+            });
+        }
+        whole
     }
 
     /// A text that is to be what somebody or something of the deployment is called.
@@ -577,5 +648,6 @@ fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
+mod never;
 #[cfg(test)]
 mod tests;

@@ -121,6 +121,40 @@ fn a_value_that_can_never_be_met_is_an_error() {
 }
 
 #[test]
+fn a_pattern_or_a_number_that_can_never_be_met_is_an_error() {
+    let when = |when: &str| format!("forbid (principal, action, resource) when {{ {when} }};");
+    refused(&when("context.effect like \"del*\""), "del*", &["which nothing fits", "destructive"]);
+    refused(&when("!(resource.kind like \"*sql\")"), "*sql", &["which nothing fits"]);
+    assert_eq!(errors(&when("context.effect like \"*d*\" || resource.environment like \"prodd*\"")), []);
+    refused(&when("context.time.hour > 23"), "23", &["ever met", "it is 0 to 23"]);
+    refused(&when("24 <= context.time.hour"), "24", &["it is 0 to 23"]);
+    refused(&when("[1, 7, 8].contains(context.time.weekday)"), "8", &["it is 1 to 7"]);
+    refused(&when("context.time.minute == 60"), "60", &["it is 0 to 59"]);
+    refused(&when("context.session.calls < 0"), "0", &["it is 0 or more"]);
+    refused(&when("context has reach && context.reach.rows <= -1"), "-1", &["it is 0 or more"]);
+    for fine in [
+        "context.time.hour >= 0 && context.time.hour <= 23",
+        "context.time.hour < 8 || context.time.hour >= 18 || context.time.weekday > 5",
+        "context has reach && context.reach.rows > 500",
+        "context.session.calls == 0",
+    ] {
+        assert_eq!(errors(&when(fine)), [], "{fine}");
+    }
+    let bounded = json!({
+        "type": "object", "additionalProperties": false, "required": ["n"],
+        "properties": { "n": { "type": "integer", "minimum": 1, "exclusiveMaximum": 25 } },
+    });
+    let load = |text: &str| {
+        let mut tool = (*sample::tools()[4]).clone();
+        tool.arguments = bounded.clone();
+        Policies::load(&[PolicySource::user("mine", text)], &[tool.into()], &sample::agents()).map(|_| ())
+    };
+    let refused = load(&when("context.args.n > 24")).unwrap_err();
+    assert!(refused.0[0].help.as_ref().unwrap().contains("it is 1 to 24"), "{refused:?}");
+    assert_eq!(load(&when("context.args.n >= 24 || context.args.n == 1")), Ok(()));
+}
+
+#[test]
 fn who_and_what_nobody_has_is_an_error() {
     refused("permit (principal == Agent::\"bto\", action, resource);", "bto", &["did you mean `bot`?"]);
     refused(

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use unicode_width::UnicodeWidthChar as _;
 
 use super::{
+    check::counted,
     client::text,
     output::grouped,
     story::{amount_of, of_objects, touched},
@@ -95,7 +96,7 @@ pub(super) fn detail(body: &Value) -> String {
     }
     let deeds: Vec<&Value> =
         body.get("session_so_far").and_then(Value::as_array).into_iter().flatten().collect();
-    lines.extend(labelled("session", &format!("{} calls so far", deeds.len())));
+    lines.extend(labelled("session", &format!("{} so far", counted(deeds.len(), "call", "calls"))));
     for deed in deeds.iter().rev().take(10).rev() {
         let deed = format!(
             "{} {} {} {}",
