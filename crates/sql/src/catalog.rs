@@ -241,7 +241,14 @@ pub struct Routine {
     /// Its text, of a function that is not volatile and written in `sql` or `plpgsql`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// The functions an aggregate is made of.
+    /// Which types of its arguments and results are not PostgreSQL's own; none where nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub types: Option<Vec<Name>>,
+    /// What stands in for arguments that a call leaves out, as a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<String>,
+    /// The functions an aggregate is made of. Of native code that no extension brought: by which names it is known to
+    /// PostgreSQL or to one of its extensions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<Name>,
     /// A person vouches that it changes nothing. Never part of a snapshot.

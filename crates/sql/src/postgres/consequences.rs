@@ -31,6 +31,7 @@ impl Walk<'_> {
         if !self.followed.insert((self.circumstances(), named(relation))) {
             return;
         }
+        self.meets_columns(relation);
         match relation.kind {
             RelationKind::Table | RelationKind::MaterializedView | RelationKind::VirtualTable => {}
             RelationKind::ForeignTable => {

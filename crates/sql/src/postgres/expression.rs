@@ -301,9 +301,13 @@ impl Walk<'_> {
             funcformat: _,
             location: _,
         } = call;
-        self.called(funcname);
+        self.called(funcname, args.len() == 1);
         if let Some(name) = names(funcname).last() {
             self.any_setting(name, args);
+            // `regclass(16384)` asks like `16384::regclass`.
+            if functions::object_number(name) && !args.iter().all(names_object) {
+                self.found.categories.insert(Category::Catalog);
+            }
             if *name == "set_config"
                 && matches!(names(funcname).as_slice(), ["set_config"] | ["pg_catalog", _])
             {
@@ -318,7 +322,8 @@ impl Walk<'_> {
         }
     }
 
-    pub(super) fn called(&mut self, name: &[pb::Node]) {
+    /// `one`: with one argument, as a conversion that is written like a call.
+    pub(super) fn called(&mut self, name: &[pb::Node], one: bool) {
         let parts = names(name);
         let (schema, name) = match parts.as_slice() {
             [name] => (None, *name),
@@ -326,7 +331,7 @@ impl Walk<'_> {
             [.., schema, name] => (Some(*schema), *name),
             [] => return,
         };
-        self.calls(schema, name);
+        self.calls(schema, name, one);
         if self.hidden == 0 {
             self.found
                 .functions

@@ -30,6 +30,11 @@ pub(super) fn built_in(name: &str) -> BuiltIn {
     }
 }
 
+/// What the native code of this name does that is more than computing.
+pub(super) fn harm(name: &str) -> Option<&'static str> {
+    harmful(name).map(|(_, _, text)| text)
+}
+
 pub(super) type Harm = (Effect, &'static [Category], &'static str);
 
 const RUNS_TEXT: Harm =
@@ -216,6 +221,41 @@ pub(super) fn type_name(name: &str) -> bool {
         varbit varchar xid xid8 xml unknown cstring void anyelement anyarray ";
     let base = name.strip_prefix('_').unwrap_or(name);
     !base.is_empty() && !base.contains(' ') && OWN.contains(&format!(" {base} "))
+}
+
+/// Whether a call of this name with one argument converts to the type of PostgreSQL that has it.
+pub(super) fn converts_by_name(name: &str) -> bool {
+    let pseudo = matches!(name, "unknown" | "cstring" | "void" | "anyelement" | "anyarray" | "record");
+    !pseudo && !name.starts_with('_') && type_name(name)
+}
+
+/// Whether a function is one of those that the views of `information_schema` are made with. All of them only compute, or
+/// look a number up in the catalog.
+pub(super) fn information_schema_function(schema: Option<&str>, name: &str) -> bool {
+    schema == Some("information_schema")
+        && matches!(
+            name,
+            "_pg_char_max_length"
+                | "_pg_char_octet_length"
+                | "_pg_datetime_precision"
+                | "_pg_expandarray"
+                | "_pg_index_position"
+                | "_pg_interval_type"
+                | "_pg_numeric_precision"
+                | "_pg_numeric_precision_radix"
+                | "_pg_numeric_scale"
+                | "_pg_truetypid"
+                | "_pg_truetypmod"
+        )
+}
+
+/// Whether a type is one of the domains that the columns of `information_schema` have.
+pub(super) fn information_schema_type(schema: Option<&str>, name: &str) -> bool {
+    schema == Some("information_schema")
+        && matches!(
+            name,
+            "cardinal_number" | "character_data" | "sql_identifier" | "time_stamp" | "yes_or_no"
+        )
 }
 
 /// Whether a function of PostgreSQL tells what the catalog, or a view of the server's state, tells: definitions, names,

@@ -8,6 +8,7 @@ mod expression;
 mod extensions;
 mod functions;
 mod guard;
+mod implicit;
 mod json;
 mod query;
 mod reach;

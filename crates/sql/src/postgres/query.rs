@@ -80,7 +80,7 @@ impl Walk<'_> {
             NodeEnum::RangeTableSample(x) => {
                 let pb::RangeTableSample { relation, method, args, repeatable, location: _ } = x.as_ref();
                 self.opt(relation.as_deref());
-                self.called(method);
+                self.called(method, false);
                 self.list(args);
                 self.opt(repeatable.as_deref());
             }

@@ -20,20 +20,23 @@ const ROUTINE_DEPTH_MAX: usize = 16;
 const ROUTINES_MAX: usize = 256;
 
 impl Walk<'_> {
-    /// A call of a function by its name.
-    pub(super) fn calls(&mut self, schema: Option<&str>, name: &str) {
+    /// A call of a function by its name. `one`: with one argument.
+    pub(super) fn calls(&mut self, schema: Option<&str>, name: &str, one: bool) {
         let shown = FunctionRef { schema: schema.map(str::to_owned), name: name.to_owned() };
-        let built_in = match schema {
-            None | Some("pg_catalog") => functions::built_in(name),
-            Some(_) => BuiltIn::Unknown,
-        };
+        let in_catalog = matches!(schema, None | Some("pg_catalog"));
+        let built_in = if in_catalog { functions::built_in(name) } else { BuiltIn::Unknown };
         if let BuiltIn::Harmful((effect, categories, text)) = built_in
             && !(self.planned_only && functions::never_planned(categories))
         {
             self.raise(effect, categories, "function", format!("function `{shown}` {text}"));
         }
         let own = match built_in {
-            BuiltIn::Unknown => self.brought(schema, |extensions| extensions.function(name)),
+            // `regtype('text')` converts like `'text'::regtype`: no function needs to have that name.
+            BuiltIn::Unknown => {
+                (one && in_catalog && functions::converts_by_name(name))
+                    || functions::information_schema_function(schema, name)
+                    || self.brought(schema, |extensions| extensions.function(name))
+            }
             BuiltIn::Harmless | BuiltIn::Harmful(_) => true,
         };
         self.told_by(name, own);
@@ -46,16 +49,19 @@ impl Walk<'_> {
             }
             return;
         };
-        if functions::populates(name) {
-            for one in &known.catalog().types {
-                self.converts(Some(&one.schema), &one.name, false);
-            }
-        }
+        self.populates |= functions::populates(name);
         let mut candidates = known.routines(schema, name, self.anywhere).peekable();
         if candidates.peek().is_none() && !own {
             self.unseen("unknown_function", &format!("function `{shown}` is not known to change nothing"));
         }
         for routine in candidates {
+            // Planning evaluates no volatile function, and puts the text of none but those in SQL in its place.
+            let told = !matches!(routine.language.as_str(), "" | "sql");
+            if self.planned_only && told && routine.volatility == Volatility::Volatile {
+                self.meets_types(routine);
+                self.defaults(routine);
+                continue;
+            }
             self.runs(routine, &shown.to_string(), own);
         }
     }
@@ -129,6 +135,7 @@ impl Walk<'_> {
         let base = name.strip_prefix('_').unwrap_or(name);
         let own = !like_column
             && ((matches!(schema, None | Some("pg_catalog")) && functions::type_name(name))
+                || functions::information_schema_type(schema, name)
                 || self.brought(schema, |extensions| extensions.type_name(base)));
         if !self.type_is_known(schema, base, own, 0) || like_column {
             let shown = FunctionRef { schema: schema.map(str::to_owned), name: name.to_owned() };
@@ -140,23 +147,19 @@ impl Walk<'_> {
             );
         }
         let Some(known) = self.known else { return };
-        for cast in known.casts_to(base) {
-            let shown = format!("the conversion of `{}` to `{}`", cast.source.name, cast.target.name);
-            self.runs_named(&cast.function, &shown, own);
+        for one in known.types(schema, base, self.anywhere) {
+            self.meets(&one.schema, &one.name);
         }
+        self.asked.extend(known.casts_to(base).map(|cast| (cast, own)));
     }
 
-    /// Conversions that happen where no text asks for them: each statement may run them.
-    pub(super) fn implicit_casts(&mut self) {
-        let Some(known) = self.known else { return };
-        for cast in known.implicit_casts() {
-            let shown =
-                format!("the implicit conversion of `{}` to `{}`", cast.source.name, cast.target.name);
-            self.runs_named(&cast.function, &shown, true);
-        }
-    }
-
-    fn type_is_known(&mut self, schema: Option<&str>, name: &str, own: bool, depth: usize) -> bool {
+    pub(super) fn type_is_known(
+        &mut self,
+        schema: Option<&str>,
+        name: &str,
+        own: bool,
+        depth: usize,
+    ) -> bool {
         let Some(known) = self.known else { return own };
         if depth > ROUTINE_DEPTH_MAX {
             return false;
@@ -192,7 +195,10 @@ impl Walk<'_> {
             }
             let shown = format!("a conversion to type `{}.{}`", candidate.schema, candidate.name);
             for function in &candidate.calls {
-                self.runs_named(function, &shown, own);
+                // A type can name none of PostgreSQL's own functions but those that convert, and store its modifiers.
+                if !own_conversion(function) {
+                    self.runs_named(function, &shown, own);
+                }
             }
             for check in &candidate.checks {
                 self.expression_text(check, &format!("the condition of type `{}`", candidate.name));
@@ -204,7 +210,7 @@ impl Walk<'_> {
 
     /// A function that an object names: by its schema, so that no search path has a say. `namesake`: without a catalog the
     /// object would be taken for one of PostgreSQL's own, or of an extension's.
-    fn runs_named(&mut self, function: &Name, by: &str, namesake: bool) {
+    pub(super) fn runs_named(&mut self, function: &Name, by: &str, namesake: bool) {
         if function.schema == "pg_catalog" && matches!(functions::built_in(&function.name), BuiltIn::Harmless)
         {
             return;
@@ -228,6 +234,8 @@ impl Walk<'_> {
 
     /// The same, with words that say how it comes to run.
     fn runs_as(&mut self, routine: &Routine, shown: &str, namesake: bool, word: &str) {
+        self.meets_types(routine);
+        self.defaults(routine);
         let Some(why) = self.not_proved(routine) else {
             self.vouch(routine, shown, namesake);
             return;
@@ -235,6 +243,19 @@ impl Walk<'_> {
         let code =
             if routine.volatility == Volatility::Volatile { "volatile_function" } else { "unseen_function" };
         self.unseen(code, &format!("function `{shown}` {word}{why}"));
+    }
+
+    /// What stands in for arguments that a call leaves out runs in the calling statement, whatever the routine is declared to
+    /// be.
+    fn defaults(&mut self, routine: &Routine) {
+        let Some(defaults) = routine.defaults.as_deref() else { return };
+        let name = format!("{}.{}({})", routine.schema, routine.name, routine.arguments);
+        if self.defaults.insert((self.circumstances(), name)) {
+            self.expression_text(
+                defaults,
+                &format!("a default of function `{}.{}`", routine.schema, routine.name),
+            );
+        }
     }
 
     /// Says of a routine that is proved to change nothing what it may still do. Native code beside something of the same name
@@ -289,8 +310,8 @@ impl Walk<'_> {
             return None;
         }
         match (routine.language.as_str(), routine.body.as_deref()) {
-            // Native code is put there by the superuser, who says what it does.
-            ("c" | "internal", _) => None,
+            // Native code is put there by the superuser, who says what it does, unless it is known under another name.
+            ("c" | "internal", _) => routine.calls.iter().find_map(|code| functions::harm(&code.name)),
             ("sql", Some(body)) => {
                 if self.body(routine, body) {
                     None
@@ -367,4 +388,9 @@ fn query(body: &str) -> Cow<'_, str> {
     }
     let atomic = text.strip_prefix("BEGIN ATOMIC").and_then(|rest| rest.trim_end().strip_suffix("END"));
     Cow::Borrowed(atomic.unwrap_or(text))
+}
+
+/// Whether a function of a type is PostgreSQL's own, and one that converts.
+fn own_conversion(function: &Name) -> bool {
+    function.schema == "pg_catalog" && !matches!(functions::built_in(&function.name), BuiltIn::Harmful(_))
 }

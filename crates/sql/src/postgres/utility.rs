@@ -21,7 +21,7 @@ use crate::statement::{
 pub(super) fn statement(node: &pb::Node, known: Option<&Known>) -> Statement {
     let mut walk = Walk::new(known);
     let verb = walk.statement(node);
-    walk.implicit_casts();
+    walk.conversions();
     walk.credentials();
     walk.found.into_statement(verb)
 }
@@ -65,7 +65,8 @@ impl Walk<'_> {
                 Verb::Create
             }
             NodeEnum::DeclareCursorStmt(declare) => {
-                self.raise(Write, &[Session], "cursor", "opens a cursor that outlives the statement");
+                let text = "opens a cursor that outlives the statement";
+                self.raise_executed(Write, &[Session], "cursor", text);
                 if let Some(query) = declare.query.as_deref() {
                     self.statement(query);
                 }
@@ -98,7 +99,7 @@ impl Walk<'_> {
                 );
                 self.generic(kind);
                 if let Some(call) = &call.funccall {
-                    self.called(&call.funcname);
+                    self.called(&call.funcname, false);
                 }
                 Verb::Call
             }
@@ -517,7 +518,7 @@ impl Walk<'_> {
                 }
                 if let Some(Value::Array(parts)) = map.get("funcname") {
                     let nodes: Vec<pb::Node> = parts.iter().filter_map(string_node).collect();
-                    self.called(&nodes);
+                    self.called(&nodes, false);
                 }
                 map.values().for_each(|inner| self.collect(inner));
             }

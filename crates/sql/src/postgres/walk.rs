@@ -10,6 +10,8 @@ use pg_query::protobuf as pb;
 
 use super::credentials::Spoken;
 use super::functions;
+use super::implicit::Met;
+use crate::catalog::Cast;
 use crate::findings::Findings;
 use crate::known::Known;
 use crate::statement::{Category, Effect, TableRef};
@@ -34,6 +36,15 @@ pub(super) struct Walk<'c> {
     pub(super) followed: BTreeSet<(Circumstances, TableRef)>,
     /// Names of types that were looked at, PostgreSQL's own or not, and whether they are known to be harmless.
     pub(super) types: BTreeMap<(Circumstances, bool, Option<String>, String), bool>,
+    /// Routines whose defaults were looked at.
+    pub(super) defaults: BTreeSet<(Circumstances, String)>,
+    /// The types whose values may be there.
+    pub(super) met: Met,
+    /// Conversions of the catalog that a text asks for, if there is a value to convert, and whether their type has one of
+    /// PostgreSQL's own names.
+    pub(super) asked: Vec<(&'c Cast, bool)>,
+    /// It calls what converts to the types of columns that are not named.
+    pub(super) populates: bool,
     pub(super) spoken: Spoken,
 }
 
@@ -61,6 +72,10 @@ impl<'c> Walk<'c> {
             routine_depth: 0,
             followed: BTreeSet::new(),
             types: BTreeMap::new(),
+            defaults: BTreeSet::new(),
+            met: Met::default(),
+            asked: Vec::new(),
+            populates: false,
             spoken: Spoken::default(),
         }
     }
@@ -198,6 +213,7 @@ impl<'c> Walk<'c> {
             self.read(table);
         } else {
             self.consequences(&table, event);
+            self.met.anything();
             let writes =
                 if self.hidden == 0 { &mut self.found.writes } else { &mut self.found.writes_through };
             writes.insert(table);

@@ -24,3 +24,7 @@ create rule redirect as on insert to ruled do also insert into audit_log (entry)
 create view customers as select id, name from customer where id > 0;
 create table peer (id int references customer on delete set null on update cascade);
 create view shown_owned with (security_invoker) as select * from owned;
+create function defaulted(int default volatile_write()) returns int language sql stable as 'select $1';
+create function numbered_again(regclass) returns bigint language internal stable strict as 'nextval_oid';
+create domain few as int[] check (cardinality(value) < 9);
+create domain watched as int[] check (volatile_write() > 0);

@@ -23,6 +23,7 @@ mod generated;
 mod guards;
 mod hidden_calls;
 mod hostile;
+mod implied;
 mod known;
 mod marks;
 mod mutated;

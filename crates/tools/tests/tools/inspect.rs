@@ -142,6 +142,8 @@ async fn a_snapshot_is_never_laxer_than_the_database() {
         "select * from sneaky",
         "select i.invoice_purge from invoice i",
         "select json_populate_record(null::holder, '{\"g\": 5}')",
+        "select defaulted()",
+        "select '{1,2}'::watched",
     ] {
         assert_ne!(effect(sql), Effect::Read, "{sql}");
         // And every one of them does write, when it may.
@@ -159,10 +161,21 @@ async fn a_snapshot_is_never_laxer_than_the_database() {
         "select '(1,x)'::pair",
         "select * from customers join invoice_totals on customer_id = id",
         "select * from parted",
+        "select '{1,2}'::few, array[3]::few",
+        // What is volatile is planned, and not run.
+        "explain select * from customer where volatile_write() > id",
     ] {
         assert_eq!(effect(sql), Effect::Read, "{sql}");
         db.client.batch_execute(&format!("begin read only; {sql}; rollback")).await.unwrap();
     }
+    // It moves the sequence, under a name and a promise of its own.
+    assert_ne!(effect("select numbered_again('numbers')"), Effect::Read);
+    let moved = db
+        .client
+        .query_one("select numbered_again('numbers'), numbered_again('numbers')", &[])
+        .await
+        .unwrap();
+    assert_ne!(moved.get::<_, i64>(0), moved.get::<_, i64>(1));
     let told = explain(Dialect::Postgres, "select definer_read()", Some(&catalog)).unwrap();
     assert!(told.reasons.iter().any(|reason| reason.code == "definer_function"));
     assert!(told.tables.iter().any(|table| table.name == "secrets"), "what it reads is told");

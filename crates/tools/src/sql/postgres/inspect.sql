@@ -75,13 +75,27 @@ SELECT jsonb_build_object(
     'search_path', (SELECT substr(setting, 13) FROM unnest(p.proconfig) s (setting) WHERE setting LIKE 'search\_path=%'),
     'body', CASE WHEN p.provolatile <> 'v' AND l.lanname IN ('sql', 'plpgsql')
                  THEN coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) END,
+    'types', (
+        SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object('schema', tn.nspname, 'name', t.typname)), '[]')
+        FROM unnest(p.proargtypes::oid[] || coalesce(p.proallargtypes, '{}') || p.prorettype) o (oid)
+        JOIN pg_type t ON t.oid = o.oid JOIN pg_namespace tn ON tn.oid = t.typnamespace
+        WHERE t.oid >= 16384),
+    'defaults', pg_get_expr(p.proargdefaults, 0),
     'calls', (
         SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object('schema', fn.nspname, 'name', f.proname)), '[]')
         FROM pg_aggregate a, unnest(ARRAY[
                  a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn,
                  a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn]::oid[]) o (oid)
         JOIN pg_proc f ON f.oid = o.oid JOIN pg_namespace fn ON fn.oid = f.pronamespace
-        WHERE a.aggfnoid = p.oid))
+        WHERE a.aggfnoid = p.oid)
+        -- Native code that somebody gave another name, by the names that PostgreSQL or an extension's library has for it.
+        || (
+        SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object('schema', 'pg_catalog', 'name', o.name)), '[]')
+        FROM (SELECT q.proname FROM pg_proc q WHERE l.lanname = 'internal' AND q.prosrc = p.prosrc AND q.prolang = p.prolang
+                 AND q.oid < 16384
+              UNION SELECT p.prosrc WHERE l.lanname = 'c') o (name)
+        WHERE p.prokind <> 'a'
+          AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e')))
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
 WHERE p.oid >= 16384 AND n.nspname !~ '^pg_(toast|temp)';
 
@@ -112,7 +126,7 @@ SELECT jsonb_build_object(
                          ELSE ARRAY(SELECT r.rngcanonical::oid FROM pg_range r WHERE r.rngtypid = t.oid OR r.rngmultitypid = t.oid) END) o (oid)
         JOIN pg_proc f ON f.oid = o.oid JOIN pg_namespace fn ON fn.oid = f.pronamespace))
 FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
-WHERE t.oid >= 16384 AND t.typcategory <> 'A' AND t.typisdefined AND n.nspname !~ '^pg_(toast|temp)';
+WHERE t.oid >= 16384 AND (t.typcategory <> 'A' OR t.typtype <> 'b') AND t.typisdefined AND n.nspname !~ '^pg_(toast|temp)';
 
 -- casts
 SELECT jsonb_build_object(
