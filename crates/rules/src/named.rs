@@ -633,7 +633,7 @@ fn is_near(word: &str, name: &str) -> bool {
             <= NEAR_MAX.min(longest.div_euclid(3))
 }
 
-fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
     let lower = word.to_lowercase();
     let near = known.iter().min_by_key(|name| strsim::osa_distance(&lower, &name.to_lowercase()));

@@ -162,15 +162,32 @@ impl Policies {
             .unwrap_or_default()
     }
 
-    /// Every group that some policy asks, with the most people it asks for.
+    /// Policies that ask more people of a group than are in it: such requests can only expire.
     #[must_use]
-    pub fn groups(&self) -> BTreeMap<GroupName, u32> {
-        let mut groups = BTreeMap::new();
-        for ask in self.rules.values().filter_map(|r| r.ask.as_ref()) {
-            let most = groups.entry(ask.group.clone()).or_insert(0_u32);
-            *most = (*most).max(ask.quorum);
-        }
-        groups
+    pub fn unanswerable(&self, people: &BTreeMap<GroupName, u32>) -> Vec<PolicyError> {
+        let asked = self.rules.values().filter_map(|rule| Some((rule, rule.ask.as_ref()?)));
+        let lacking = asked.filter_map(|(rule, ask)| {
+            let there = people.get(&ask.group).copied().unwrap_or(0);
+            if there >= ask.quorum {
+                return None;
+            }
+            let are = match there {
+                0 => "nobody is in it".to_string(),
+                1 => "1 person is in it".to_string(),
+                more => format!("{more} people are in it"),
+            };
+            let groups = people.keys().map(GroupName::as_str);
+            Some(PolicyError {
+                file: rule.file.clone(),
+                span: rule.span.clone(),
+                message: format!(
+                    "policy `{}` asks {} of group `{}`, and {are}: such requests expire",
+                    rule.id, ask.quorum, ask.group
+                ),
+                help: (there == 0).then(|| named::suggestion(ask.group.as_str(), groups)),
+            })
+        });
+        lacking.collect()
     }
 
     /// How many policies are in force, and how many can apply to a tool.

@@ -158,7 +158,8 @@ impl Bundle {
             }
         }
         warnings.extend(by_session(config));
-        warnings.extend(unanswerable(config, &policies));
+        let unanswerable = policies.unanswerable(&members(config));
+        warnings.extend(unanswerable.iter().map(|error| placed(&of_policy(config, error))));
         warnings.extend(moneyless(config, &specs));
         if config.policies.is_empty() {
             warnings.push("there are no policies, so nothing is permitted".into());
@@ -385,26 +386,14 @@ fn moneyless(config: &Config, specs: &[Arc<ToolSpec>]) -> Vec<String> {
         .collect()
 }
 
-/// Groups that are asked and have too few people: such requests can only expire.
-fn unanswerable(config: &Config, policies: &Policies) -> Vec<String> {
-    let members = |group: &GroupName| {
-        config
-            .people
-            .iter()
-            .filter(|(_, p)| p.groups.contains(group))
-            .map(|(id, _)| id)
-            .collect::<BTreeSet<_>>()
-    };
-    policies
-        .groups()
-        .into_iter()
-        .filter_map(|(group, quorum)| {
-            let people = members(&group).len();
-            (u32::try_from(people).unwrap_or(u32::MAX) < quorum).then(|| {
-                format!("policies ask {quorum} of group `{group}`, and {people} people are in it: such requests expire")
-            })
-        })
-        .collect()
+/// How many people are in each group.
+fn members(config: &Config) -> BTreeMap<GroupName, u32> {
+    let mut members = BTreeMap::new();
+    for group in config.people.values().flat_map(|person| &person.groups) {
+        let people = members.entry(group.clone()).or_insert(0_u32);
+        *people = people.saturating_add(1);
+    }
+    members
 }
 
 fn report(config: &Config, error: &DefinitionError, found: &Found) {

@@ -203,7 +203,9 @@ fn what_check_only_doubts_has_its_place_and_what_to_write() {
         "[[budget]]\nname = \"euros\"\nper = \"agent\"\nunit = \"money\"\ncurrency = \"EUR\"\nlimit = 100\n";
     let folder = with_payments(budget);
     let text = "@id(\"a\") forbid (principal, action, resource) when { resource.environment == \"elsewhere\" };\n\
-                @id(\"b\") forbid (principal, action, resource) when { resource.environment == \"nowhere\" };\n";
+                @id(\"b\") forbid (principal, action, resource) when { resource.environment == \"nowhere\" };\n\
+                @id(\"c\") @ask(\"aprovers\") permit (principal, action, resource);\n\
+                @id(\"d\") @ask(\"approvers\") @quorum(\"9\") permit (principal, action, resource);\n";
     fs::write(folder.path().join("policies/mine.cedar"), text).unwrap();
     let warnings = run_in(folder.path(), &["check", "--json"]).value()["warnings"].to_string();
     for told in [
@@ -212,6 +214,9 @@ fn what_check_only_doubts_has_its_place_and_what_to_write() {
         "write `tools = [\\\"cancel\\\", \\\"refund\\\"]`",
         "policies/mine.cedar:1: policy `mine:a` compares `resource.environment` with `elsewhere`",
         "policies/mine.cedar:2: policy `mine:b` compares `resource.environment` with `nowhere`",
+        "policies/mine.cedar:3: policy `mine:c` asks 1 of group `aprovers`, and nobody is in it: such requests expire: did \
+         you mean `approvers`?",
+        "policies/mine.cedar:4: policy `mine:d` asks 9 of group `approvers`, and 1 person is in it: such requests expire",
     ] {
         assert!(warnings.contains(told), "{told}: {warnings}");
     }
