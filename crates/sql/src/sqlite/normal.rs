@@ -1,108 +1,163 @@
-//! The normal form of a text: its tokens, each spelled in one way.
+//! The normal form of a text: its syntax tree, with each name and constant spelled in one way and without parentheses around
+//! a single expression. SQLite's own tree has none of these: its grammar says `expr ::= ( expr )` and keeps what is inside.
 
-use sqlite3_parser::dialect::TokenType;
-
-use super::tokens;
+use super::walk::folded;
 use crate::error::SqlError;
-
-/// What may stand before parentheses around a whole condition.
-const BEFORE: [&str; 4] = ["where", "on", "having", "("];
-/// What may stand behind them.
-const BEHIND: [&str; 6] = [")", "group", "order", "limit", "returning", "having"];
 
 /// Blanks, comments, marks of a byte order and the last semicolons go; words, names and numbers are spelled in one way;
 /// parentheses that bind nothing go.
 pub(super) fn normal(sql: &str) -> Result<String, SqlError> {
-    let mut words = Vec::new();
-    tokens::rewrite(sql, |kind, written| {
-        words.push(spelled(kind, written));
-        None
+    let trees = super::parsed(sql, |commands| {
+        commands.iter().map(|command| format!("{command:?}")).collect::<Vec<_>>()
     })?;
-    while words.last().is_some_and(|word| word == ";") {
-        words.pop();
-    }
-    while let Some((open, close)) = idle(&words) {
-        words.remove(close);
-        words.remove(open);
-    }
-    Ok(words.join(" "))
+    let forms: Option<Vec<String>> = trees.iter().map(|tree| Form::of(tree)).collect();
+    let unreadable = || SqlError::Unclassifiable { message: "its tree cannot be read".to_owned() };
+    Ok(forms.ok_or_else(unreadable)?.join("; "))
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "there are two hundred kinds, and most are words")]
-fn spelled(kind: &TokenType, written: &str) -> String {
-    match kind {
-        TokenType::TK_STRING if written.starts_with('\'') => written.to_owned(),
-        TokenType::TK_VARIABLE => written.to_owned(),
-        TokenType::TK_INTEGER => {
-            let digits = written.replace('_', "").to_ascii_lowercase();
-            let number = match digits.strip_prefix("0x") {
-                Some(hexadecimal) => u64::from_str_radix(hexadecimal, 16).ok(),
-                None => digits.parse().ok(),
-            };
-            number.map_or(digits, |number| number.to_string())
-        }
-        TokenType::TK_FLOAT => {
-            let digits = written.replace('_', "");
-            // With a fraction, so that it stays another constant than a whole number.
-            digits.parse::<f64>().map_or(digits, |number| format!("{number:?}"))
-        }
-        TokenType::TK_NE => "<>".to_owned(),
-        TokenType::TK_EQ => "=".to_owned(),
-        _ => unquoted(written).to_lowercase(),
-    }
+/// A tree as it is written for debugging (`Name(…)`, `Name { … }`, `[…]`), while it is copied.
+#[derive(Default)]
+struct Form {
+    text: String,
+    open: Vec<Node>,
+    /// The word before what comes next.
+    word: String,
+    /// The list that was closed last, where it holds one thing: from where to where that stands.
+    single: Option<(usize, usize)>,
 }
 
-/// A name without its quotes; the doubled ones inside stay, in every spelling of one quote alike.
-fn unquoted(written: &str) -> &str {
-    for (open, close) in [('"', '"'), ('`', '`'), ('[', ']')] {
-        if let Some(name) = written.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)) {
-            return name;
-        }
-    }
-    written
+/// What is open.
+struct Node {
+    name: String,
+    /// Where it begins, with its name.
+    from: usize,
+    /// Where what is inside begins.
+    inside: usize,
+    /// How many things follow the first.
+    more: usize,
 }
 
-/// The first pair of parentheses that binds nothing: around a whole condition, or around one that a sum of conditions holds
-/// together as well.
-fn idle(words: &[String]) -> Option<(usize, usize)> {
-    let mut open: Vec<usize> = Vec::new();
-    for (at, word) in words.iter().enumerate() {
-        match word.as_str() {
-            "(" => open.push(at),
-            ")" => {
-                let from = open.pop()?;
-                if binds_nothing(words, from, at) {
-                    return Some((from, at));
-                }
+impl Form {
+    fn of(tree: &str) -> Option<String> {
+        let mut form = Self::default();
+        let mut rest = tree.chars();
+        while let Some(letter) = rest.next() {
+            match letter {
+                '"' => form.constant(&unescaped(&mut rest)?),
+                '(' | '{' | '[' => form.enter(letter),
+                ')' | '}' | ']' => form.leave(letter)?,
+                _ => form.copy(letter),
             }
-            _ => {}
         }
+        form.open.is_empty().then_some(form.text)
     }
-    None
+
+    fn copy(&mut self, letter: char) {
+        if letter == ','
+            && let Some(node) = self.open.last_mut()
+        {
+            node.more = node.more.saturating_add(1);
+        }
+        if letter.is_alphanumeric() || letter == '_' {
+            self.word.push(letter);
+        } else if letter != ' ' {
+            self.word.clear();
+        }
+        self.text.push(letter);
+    }
+
+    fn enter(&mut self, letter: char) {
+        let name = std::mem::take(&mut self.word);
+        // `Name {` has a blank between them.
+        let from = self.text.trim_end().len().saturating_sub(name.len());
+        self.text.push(letter);
+        self.open.push(Node { name, from, inside: self.text.len(), more: 0 });
+    }
+
+    fn leave(&mut self, letter: char) -> Option<()> {
+        let node = self.open.pop()?;
+        self.word.clear();
+        let end = self.text.len();
+        self.text.push(letter);
+        if letter == ']' {
+            self.single = (node.more == 0 && end > node.inside).then_some((node.inside, end));
+            return Some(());
+        }
+        // `DEFAULT (x)` is the value of an expression, and `DEFAULT x` the word.
+        let default = self.open.last().is_some_and(|around| around.name == "Default");
+        if node.name == "Parenthesized"
+            && !default
+            && let Some((from, to)) = self.single
+        {
+            let inside = self.text.get(from..to)?.to_owned();
+            self.text.truncate(node.from);
+            self.text.push_str(&inside);
+        }
+        self.single = None;
+        Some(())
+    }
+
+    /// A name, a constant or another text of the tree.
+    fn constant(&mut self, written: &str) {
+        let kind = self.open.last().map_or("", |node| node.name.as_str());
+        let spelled = match kind {
+            "Id" | "Name" | "Collate" | "Type" => folded(written),
+            "Numeric" => number(written),
+            "Blob" => written.to_ascii_lowercase(),
+            // Strings, parameters, and what a module is told.
+            _ => written.to_owned(),
+        };
+        self.text.push_str(&format!("{spelled:?}"));
+    }
 }
 
-fn binds_nothing(words: &[String], from: usize, to: usize) -> bool {
-    let Some(before) = from.checked_sub(1).and_then(|at| words.get(at)) else { return false };
-    let behind = words.get(to.saturating_add(1)).map(String::as_str);
-    let whole = (BEFORE.contains(&before.as_str()), behind.is_none_or(|word| BEHIND.contains(&word)));
-    let part =
-        (matches!(before.as_str(), "and" | "or") || whole.0, matches!(behind, Some("and" | "or")) || whole.1);
-    if !(part.0 && part.1) {
-        return false;
-    }
-    let inside = words.get(from.saturating_add(1)..to).unwrap_or_default();
-    if inside.first().is_none_or(|word| matches!(word.as_str(), "select" | "with" | "values" | ")")) {
-        return false;
-    }
-    let mut depth = 0_usize;
-    for word in inside {
-        match word.as_str() {
-            "(" => depth = depth.saturating_add(1),
-            ")" => depth = depth.saturating_sub(1),
-            "," if depth == 0 => return false,
-            "and" | "or" if depth == 0 && whole != (true, true) => return false,
-            _ => {}
+/// What stands between the quotes of a text that was written for debugging; the first has been read.
+fn unescaped(rest: &mut std::str::Chars<'_>) -> Option<String> {
+    let mut text = String::new();
+    loop {
+        match rest.next()? {
+            '"' => return Some(text),
+            '\\' => text.push(match rest.next()? {
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                '0' => '\0',
+                'u' => {
+                    let digits: String = rest.by_ref().skip(1).take_while(|digit| *digit != '}').collect();
+                    char::from_u32(u32::from_str_radix(&digits, 16).ok()?)?
+                }
+                sign => sign,
+            }),
+            letter => text.push(letter),
         }
     }
-    true
+}
+
+/// A number, so that two are spelled alike only where SQLite reads the same from them: a whole one, or digits and a power of ten.
+fn number(written: &str) -> String {
+    let digits = written.replace('_', "").to_ascii_lowercase();
+    if let Some(hexadecimal) = digits.strip_prefix("0x") {
+        // Of 64 bits, the first for the sign.
+        let number = u64::from_str_radix(hexadecimal, 16).map(u64::cast_signed);
+        return number.map_or_else(|_| digits.clone(), |number| number.to_string());
+    }
+    let (mantissa, power) = digits.split_once('e').unwrap_or((&digits, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if mantissa.len() == digits.len() && mantissa.len() == whole.len() {
+        let number = whole.trim_start_matches('0');
+        return if number.is_empty() { "0".to_owned() } else { number.to_owned() };
+    }
+    let all = format!("{whole}{fraction}");
+    let significant = all.trim_end_matches('0');
+    let (Ok(power), Ok(places), Ok(zeros)) = (
+        power.parse::<i64>(),
+        i64::try_from(fraction.len()),
+        i64::try_from(all.len().saturating_sub(significant.len())),
+    ) else {
+        return digits;
+    };
+    match significant.trim_start_matches('0') {
+        "" => "0.0".to_owned(),
+        significant => format!("{significant}e{}", power.saturating_sub(places).saturating_add(zeros)),
+    }
 }
