@@ -16,7 +16,7 @@ use countersign_gate::{
 };
 use countersign_rules::{
     AgentId, AgentSpec, ApprovalId, Code, DeclaredEffect, GroupName, PersonId, Policies, PolicySource,
-    RawCall, Reach, Refusal, Requester, SessionId, SystemName, SystemSpec, ToolName,
+    RawCall, Reach, Refusal, Requester, SessionId, SystemName, SystemSpec, ToolName, budget::Budget,
 };
 use countersign_tools::{
     AnyDefinition, AnyTool, Systems,
@@ -73,9 +73,20 @@ impl World {
         definitions: &[AnyDefinition],
         policy: &str,
     ) -> Self {
+        Self::budgeted(systems, vault, definitions, policy, Vec::new())
+    }
+
+    /// One with budgets.
+    pub(crate) fn budgeted(
+        systems: &[SystemDefinition],
+        vault: TestVault,
+        definitions: &[AnyDefinition],
+        policy: &str,
+        budgets: Vec<Budget>,
+    ) -> Self {
         // Two worlds on one database must not give two calls one id.
         static SEED: AtomicU64 = AtomicU64::new(7);
-        Self::seeded(SEED.fetch_add(1, Ordering::Relaxed), systems, vault, definitions, policy)
+        Self::of(SEED.fetch_add(1, Ordering::Relaxed), systems, vault, definitions, policy, budgets)
     }
 
     /// One whose ids are those of every world of that seed.
@@ -85,6 +96,17 @@ impl World {
         vault: TestVault,
         definitions: &[AnyDefinition],
         policy: &str,
+    ) -> Self {
+        Self::of(seed, systems, vault, definitions, policy, Vec::new())
+    }
+
+    fn of(
+        seed: u64,
+        systems: &[SystemDefinition],
+        vault: TestVault,
+        definitions: &[AnyDefinition],
+        policy: &str,
+        budgets: Vec<Budget>,
     ) -> Self {
         let vault: Arc<dyn Vault> = Arc::new(vault);
         let systems = Systems::new(systems, &vault).unwrap();
@@ -111,7 +133,7 @@ impl World {
         let policies = Policies::load(&sources, &specs, &agents).unwrap();
         let (ledger, clock, entropy) = ports(seed, 1_795_000_000_000);
         let settings = Settings {
-            budgets: Vec::new(),
+            budgets,
             grant_ms: 900_000,
             open_requests_max: 100,
             keys_max: 20,

@@ -9,6 +9,7 @@
     reason = "a panic in a test is a failed test"
 )]
 
+mod budget;
 #[path = "../../../sql/tests/it/chance.rs"]
 mod chance;
 mod concurrent;
