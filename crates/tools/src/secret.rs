@@ -14,11 +14,12 @@ use serde_json::Value;
 use url::Url;
 
 use self::spelling::Spelling;
+use crate::sql::postgres::settings;
 
 /// Longest message that is passed on, in characters.
 const MESSAGE_CHARS_MAX: usize = 500;
 /// A shorter text is no secret worth the name, and replacing it would garble every message.
-const SECRET_BYTES_MIN: usize = 3;
+pub(crate) const SECRET_BYTES_MIN: usize = 3;
 /// So many characters of base64 are needed to know a secret by.
 const DERIVED_CHARS_MIN: usize = 6;
 
@@ -28,7 +29,7 @@ const DERIVED_CHARS_MIN: usize = 6;
 ///
 /// The second line of defence: messages of drivers and servers are chosen so that they hold no secret in
 /// the first place.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Scrubber(Arc<[Spelling]>);
 
 impl Scrubber {
@@ -45,24 +46,11 @@ impl Scrubber {
             if let Some(user) = user {
                 secrets.push(format!("{user}:{text}"));
             }
-            // A connection string also hides its password, as written and as meant.
-            if let Ok(url) = Url::parse(text)
-                && let Some(password) = url.password()
-            {
-                secrets.push(password.to_owned());
-                let meant: String = percent_decoded(password);
-                secrets.push(meant);
-            }
-            // libpq's other form.
-            for word in text.split_ascii_whitespace() {
-                if let Some(password) = word.strip_prefix("password=") {
-                    secrets.push(password.trim_matches('\'').to_owned());
-                }
-            }
+            secrets.extend(within(text));
         }
         secrets.retain(|secret| secret.len() >= SECRET_BYTES_MIN);
         // The longest first, so that no part of one stays behind.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         secrets.dedup();
         Self(secrets.iter().flat_map(|secret| spellings(secret)).collect())
     }
@@ -81,7 +69,13 @@ impl Scrubber {
     /// The document without the secrets, in its texts, its numbers and the names of its members.
     pub(crate) fn redact_all(&self, value: Value) -> Value {
         match value {
-            Value::String(text) => Value::String(self.redact(&text).into_owned()),
+            Value::String(text) => {
+                let cleaned = match self.redact(&text) {
+                    Cow::Borrowed(_) => None,
+                    Cow::Owned(cleaned) => Some(cleaned),
+                };
+                Value::String(cleaned.unwrap_or(text))
+            }
             Value::Number(number) => match self.redact(&number.to_string()) {
                 Cow::Borrowed(_) => Value::Number(number),
                 Cow::Owned(cleaned) => Value::String(cleaned),
@@ -125,6 +119,42 @@ fn without(spelling: &Spelling, text: &str) -> Option<String> {
     }
     cleaned.push_str(text.get(told..).unwrap_or_default());
     Some(cleaned)
+}
+
+/// The secrets that stand inside of one: a connection string hides its password, as written and as meant, and perhaps
+/// settings that are named as secrets are.
+fn within(text: &str) -> Vec<String> {
+    let mut secrets = Vec::new();
+    if let Ok(url) = Url::parse(text) {
+        if let Some(password) = url.password() {
+            secrets.extend([password.to_owned(), percent_decoded(password)]);
+        }
+        for pair in url.query().unwrap_or_default().split('&') {
+            if let Some((name, value)) = pair.split_once('=')
+                && named_secret(name)
+            {
+                secrets.extend([value.to_owned(), percent_decoded(value)]);
+            }
+        }
+    }
+    let Some(settings) = settings(text) else { return secrets };
+    secrets.extend(settings.get_password().map(|bytes| String::from_utf8_lossy(bytes).into_owned()));
+    // `-c name=value` and `--name=value`, with a backslash before a blank that belongs to the value.
+    let options = settings.get_options().unwrap_or_default().replace("\\ ", "\u{0}");
+    for word in options.split_ascii_whitespace() {
+        if let Some((name, value)) = word.split_once('=')
+            && named_secret(name)
+        {
+            secrets.push(value.replace('\u{0}', " "));
+        }
+    }
+    secrets
+}
+
+/// Whether a setting of this name is taken for a secret.
+fn named_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["pass", "secret", "token", "key"].iter().any(|word| name.contains(word))
 }
 
 /// What a secret is looked for as: itself, its base64 and its hexadecimal digits.
@@ -247,6 +277,47 @@ mod tests {
             let in_base64 = base64::engine::general_purpose::STANDARD.encode(format!("{before}{secret}"));
             proptest::prop_assert!(scrubber.redact(&in_base64).contains("[secret]"));
         }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, cases: 96, ..Default::default() })]
+
+        /// Whatever the password of a connection string is, in each of its forms.
+        #[test]
+        fn a_connection_string_hides_its_password(password in "[ -~äß€]{3,24}", form in 0..4_u8, way in 0..4_u8) {
+            let in_url: String = url::form_urlencoded::byte_serialize(password.as_bytes()).collect();
+            let in_url = in_url.replace('+', "%20");
+            let quoted = password.replace('\\', "\\\\").replace('\'', "\\'");
+            let text = match form {
+                0 => format!("postgres://app:{in_url}@db.example:5432/app?sslmode=verify-full"),
+                1 => format!("postgresql://app@db.example/app?password={in_url}&sslmode=require"),
+                2 => format!("host=db.example user=app password='{quoted}' sslmode=verify-ca dbname=app"),
+                _ => format!("postgres://app:{}@db.example/app", password.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>()),
+            };
+            let scrubber = scrubber(&text, None);
+            let written = match way {
+                0 => password,
+                1 => serde_json::to_string(&password).unwrap().trim_matches('"').into(),
+                2 => password.bytes().map(|byte| format!("{byte:02X}")).collect(),
+                _ => password.bytes().map(|byte| format!("%{byte:02x}")).collect(),
+            };
+            let told = format!("|{written}|");
+            proptest::prop_assert_eq!(scrubber.redact(&told), "|[secret]|");
+            proptest::prop_assert_eq!(scrubber.redact(&text), "[secret]");
+        }
+    }
+
+    #[test]
+    fn settings_of_a_connection_string_that_are_named_as_secrets_are_secrets() {
+        let text = "host=db.example user=app password=hunter22 options='-c app.api_token=tok\\\\ en-77 -c search_path=public \
+                    --app.secret=shh99'";
+        let scrubber = scrubber(text, None);
+        assert_eq!(
+            scrubber.redact("hunter22 tok en-77 shh99 public app"),
+            "[secret] [secret] [secret] public app"
+        );
+        let scrubber = self::scrubber("https://api.example/v1?api_key=k%2Bey-1&page=two", None);
+        assert_eq!(scrubber.redact("k+ey-1 k%2Bey-1 two"), "[secret] [secret] two");
     }
 
     #[test]

@@ -93,7 +93,46 @@ fn told(call: &str, answer: &Value) -> String {
             ));
         }
     }
+    let counters = answer.pointer("/result/counters").and_then(Value::as_object).into_iter().flatten();
+    for (table, columns) in counters {
+        let columns: Vec<String> = columns
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(|column| format!("`{}`", one_line(column)))
+            .collect();
+        let (columns, table) = (columns.join(", "), one_line(table));
+        lines.push(format!(
+            "   not put back: the counter of {columns} in `{table}`, which goes on from where it is"
+        ));
+    }
     let undo = one_line(&text(answer, "/call"));
     lines.push(format!("   this was call `{undo}`, which can be undone as well"));
     visible(&lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_was_not_put_back() {
+        let answer = json!({"call": "call-2", "result": {
+            "restored": {"invoice": 3},
+            "changed_since": {"line": 1},
+            "examples": ["line (7)"],
+            "rewritten": {"invoice": {"updated_at": 3}},
+            "counters": {"invoice": ["id", "no"]},
+        }});
+        let expected = [
+            "call `call-1` is undone: put back 3 in `invoice`",
+            "   changed since, and left as they are: 1 in `line`",
+            "      line (7)",
+            "   not as before, because a trigger wrote it: `updated_at` in 3 rows of `invoice`",
+            "   not put back: the counter of `id`, `no` in `invoice`, which goes on from where it is",
+            "   this was call `call-2`, which can be undone as well",
+        ];
+        assert_eq!(told("call-1", &answer).lines().collect::<Vec<_>>(), expected);
+    }
 }

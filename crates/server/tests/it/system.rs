@@ -234,7 +234,7 @@ fn extensions_are_named_by_a_system_and_on_the_command_line() {
         fs::write(&main, system).unwrap();
         run_in(&folder, &["check"])
     };
-    fs::write(folder.join("shop.url"), "postgres://x:y@127.0.0.1:1/x").unwrap();
+    fs::write(folder.join("shop.url"), "postgres://x:secret@127.0.0.1:1/x").unwrap();
     let good = system("[\"citext\", \"ltree@1.2\"]");
     assert_eq!(good.code, 0, "{}{}", good.out, good.err);
     let bad = system("[\"postgis\"]");

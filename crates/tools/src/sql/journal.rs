@@ -7,7 +7,7 @@
 //! [`Recalled::Never`]: countersign_gate::Recalled::Never
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -178,7 +178,26 @@ pub(crate) struct Undone {
     pub(crate) examples: Vec<String>,
     /// Rows that went back but for a column that a trigger writes, by table and column.
     pub(crate) rewritten: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Columns, by table, whose numbers a counter of the database gives that the call may have moved. It is left where it
+    /// is: somebody may have been told a number, and one that is given twice means two things.
+    pub(crate) counters: BTreeMap<String, BTreeSet<String>>,
 }
+
+/// What an approver reads beside a row that the call has put in. `counters`: the columns whose numbers a counter gives.
+pub(crate) fn goes_away(counters: Option<&BTreeSet<String>>) -> String {
+    match counters {
+        None => "goes away".into(),
+        Some(columns) => {
+            let columns: Vec<String> = columns.iter().map(|column| format!("`{column}`")).collect();
+            format!("goes away, and the counter of {} stays where it is", columns.join(", "))
+        }
+    }
+}
+
+/// What an approver reads beside a row that comes back.
+pub(crate) const COMES_BACK: &str = "comes back";
+/// What an approver reads beside a row that goes back to what it was.
+pub(crate) const GOES_BACK: &str = "goes back to";
 
 /// How many keys of changed rows are told.
 pub(crate) const EXAMPLES_MAX: usize = 5;
@@ -245,6 +264,7 @@ impl Undone {
             "changed_since": self.changed,
             "examples": self.examples,
             "rewritten": self.rewritten,
+            "counters": self.counters,
         })
     }
 }

@@ -18,10 +18,12 @@ use super::{
     postgres::{JOURNAL_SCHEMA, PostgresDatabase},
     sqlite::SqliteDatabase,
     statement::{Outside, Scope, Sizing, Statement, Writer},
+    value::shown,
 };
 use crate::{
     declared::{Declared, check_kind},
     definition::{DefinitionError, Rehearse, SqlDefinition, SqlText, SystemDefinition, Target},
+    secret::Scrubber,
 };
 
 /// The argument in which an agent writes a statement.
@@ -376,23 +378,30 @@ pub(crate) struct Origin {
     pub(crate) unknown: bool,
 }
 
-/// Columns that approvers must not see.
+/// What people must not see of rows: columns, and secrets.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Mask {
     columns: Columns,
     /// Whether every column is hidden.
     all: bool,
+    /// Keeps secrets out of what is not hidden.
+    scrubber: Scrubber,
 }
 
 impl Mask {
     pub(crate) fn new(columns: &BTreeSet<String>) -> Self {
-        Self { columns: Columns::new(columns), all: false }
+        Self { columns: Columns::new(columns), ..Self::default() }
+    }
+
+    /// With these secrets kept out as well.
+    pub(crate) fn keeping_out(&self, scrubber: Scrubber) -> Self {
+        Self { scrubber, ..self.clone() }
     }
 
     /// For rows that a statement makes up: it may give a hidden column any name, so that where something is
     /// hidden everything is.
     pub(crate) fn of_made_up(&self) -> Self {
-        Self { columns: self.columns.clone(), all: self.columns != Columns::default() }
+        Self { all: self.columns != Columns::default(), ..self.clone() }
     }
 
     /// Whether anything is hidden at all.
@@ -416,6 +425,17 @@ impl Mask {
 
     pub(crate) fn hides(&self, table: &str, column: &str) -> bool {
         self.all || self.columns.name(table, column)
+    }
+
+    /// A value of a row as people may see it.
+    pub(crate) fn shown(&self, table: &str, column: &str, value: Value) -> Option<String> {
+        // Before it is cut, so that no half of a secret stays at the end.
+        shown(&self.scrubber.redact_all(value), self.hides(table, column))
+    }
+
+    /// A text that the database has put together from a row.
+    pub(crate) fn cleaned(&self, text: &str) -> String {
+        self.scrubber.redact(text).into_owned()
     }
 }
 

@@ -158,7 +158,7 @@ impl Tool for UndoTool {
     fn not_undone(&self, reply: &Value) -> Option<Value> {
         let said =
             |name: &str| reply.get(name).filter(|said| said.as_object().is_some_and(|o| !o.is_empty()));
-        let left: serde_json::Map<String, Value> = ["changed_since", "rewritten"]
+        let left: serde_json::Map<String, Value> = ["changed_since", "rewritten", "counters"]
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), said(name)?.clone())))
             .collect();

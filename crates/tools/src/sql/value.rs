@@ -3,7 +3,7 @@
 use countersign_audit::canonical::INTEGER_MAX;
 use serde_json::{Map, Value, json};
 
-use crate::declared::size;
+use crate::{declared::size, secret::Scrubber};
 
 /// An integer as JSON: a number, or text when a reader might round it (RFC 8785, RFC 7493).
 pub(crate) fn integer(value: i64) -> Value {
@@ -34,6 +34,7 @@ pub(crate) struct Rows {
     rows_max: u64,
     bytes_max: usize,
     truncated: bool,
+    scrubber: Scrubber,
 }
 
 /// Whether another row may follow.
@@ -70,7 +71,14 @@ impl Rows {
             }
             columns.push(own);
         }
-        Self { columns, rows: Vec::new(), bytes: 0, rows_max, bytes_max, truncated: false }
+        let scrubber = Scrubber::default();
+        Self { columns, rows: Vec::new(), bytes: 0, rows_max, bytes_max, truncated: false, scrubber }
+    }
+
+    /// Keeps secrets out of the values: what is counted, checked, digested and answered is without them. Names of columns
+    /// are words of the statement and its tables, which a weak password must not change.
+    pub(crate) fn keeping_out(self, scrubber: &Scrubber) -> Self {
+        Self { scrubber: scrubber.clone(), ..self }
     }
 
     pub(crate) fn columns(&self) -> &[String] {
@@ -83,6 +91,7 @@ impl Rows {
             self.truncated = true;
             return Ok(Room::Full);
         }
+        let values = values.into_iter().map(|value| self.scrubber.redact_all(value));
         let row: Map<String, Value> = self.columns.iter().cloned().zip(values).collect();
         let row = Value::Object(row);
         let bytes = size(&row);

@@ -5,17 +5,18 @@ use countersign_tools::definition::{JournalSettings, PostgresTarget, Rehearse, S
 use serde_json::json;
 
 use crate::{
-    harness::{ALLOW, ASK, counted, fixed},
+    harness::{ALLOW, ASK, counted, fixed, from_agent},
     postgres::connect,
     postgres_undo::{
         SHOP, SHOP_TABLES, dump, message, on_each_server, reversible, run, target_on, undo, undone,
     },
 };
-use countersign_rules::DeclaredEffect;
+use countersign_rules::{Code, DeclaredEffect};
 
 on_each_server! {
     what_triggers_do_is_kept_and_taken_back,
     a_trigger_that_undoing_sets_off_is_overruled_once_or_stops_it,
+    a_column_in_which_a_trigger_has_the_last_word_is_promised_where_its_author_accepts_it,
     columns_that_triggers_write_may_be_accepted_and_are_told,
     the_systems_author_accepts_columns_and_the_approver_sees_which,
     what_cannot_be_counted_or_kept_does_not_happen,
@@ -103,8 +104,10 @@ async fn a_trigger_that_undoing_sets_off_is_overruled_once_or_stops_it(server: &
             .await;
     undone(&world, &call).await;
     assert_eq!(db.dump(&tables).await, before);
-    // A trigger that has the last word makes it impossible, and says how it could be.
+    // A trigger that has the last word, and came since, makes it impossible, and says how it could be.
+    db.admin.batch_execute("alter table stamped disable trigger stamp").await.unwrap();
     let call = run(&world, "update stamped set n = 2").await;
+    db.admin.batch_execute("alter table stamped enable trigger stamp").await.unwrap();
     let before = db.dump(&tables).await;
     let said = message(undo(&world, &call).await);
     assert!(
@@ -131,6 +134,102 @@ const STAMPED: &str = "
     insert into stamped select i, i from generate_series(1, 5) i; insert into item select i, i % 5 + 1 from generate_series(1, 10) i;
     reset session_replication_role;";
 
+/// The table, the triggers that come after its rows, a call, the column that does not come back, and a call on the same
+/// table that can be put back exactly.
+const LAST_WORDS: &[(&str, &str, &str, &str, &str)] = &[
+    (
+        "create table stamped (id int primary key, v text, at timestamptz default '2020-01-01');
+         insert into stamped (id, v) values (1, 'a'), (2, 'b');",
+        "create function w() returns trigger language plpgsql as $$ begin new.at := now(); return new; end $$;
+         create trigger w before update on stamped for each row execute function w();",
+        "update stamped set v = 'x' where id = 1",
+        "stamped.at",
+        "delete from stamped where id = 1",
+    ),
+    (
+        "create table made (id int primary key, v text, by text default 'ada'); insert into made (id) values (1), (2);",
+        "create function w() returns trigger language plpgsql as $$ begin new.by := current_user; return new; end $$;
+         create trigger w before insert or update on made for each row execute function w();",
+        "delete from made where id = 1",
+        "made.by",
+        "insert into made values (3, 'c')",
+    ),
+    (
+        "create table folded (id int primary key, name text); insert into folded values (1, 'Ada'), (2, 'bob');",
+        "create function w() returns trigger language plpgsql as $$ begin new.name := lower(new.name); return new; end $$;
+         create trigger w before insert or update on folded for each row execute function w();",
+        "update folded set name = 'CYD' where id = 1",
+        "folded.name",
+        "update folded set name = 'CYD' where id = 2",
+    ),
+    (
+        "create table counted (id int primary key, v text, version int default 0); insert into counted (id) values (1), (2);",
+        "create function w() returns trigger language plpgsql as $$ begin
+             update counted set version = version + 1 where id = new.id; return null; end $$;
+         create trigger w after insert or update on counted for each row when (pg_trigger_depth() = 0) execute function w();",
+        "update counted set v = 'x'",
+        "counted.version",
+        "insert into counted values (3, 'c')",
+    ),
+    (
+        "create table late (id int primary key, v text, at timestamptz default '2020-01-01'); insert into late (id) values (1), (2);",
+        "create function w() returns trigger language plpgsql as $$ begin
+             update late set at = clock_timestamp() where id = new.id; return null; end $$;
+         create constraint trigger w after update on late deferrable initially deferred for each row
+             when (pg_trigger_depth() = 0) execute function w();",
+        "update late set v = 'x'",
+        "late.at",
+        "delete from late where id = 1",
+    ),
+];
+
+/// A call is only reversible when its undo puts everything back, but for what the system's author leaves to triggers.
+async fn a_column_in_which_a_trigger_has_the_last_word_is_promised_where_its_author_accepts_it(server: &str) {
+    let all: Vec<&str> = LAST_WORDS.iter().map(|(schema, ..)| *schema).collect();
+    let db = target_on(server, "last_word", &all.concat()).await;
+    let tables = ["stamped", "made", "folded", "counted", "late"];
+    let world = db.world(vec![reversible(&tables)], ALLOW);
+    let asking = db.world(vec![reversible(&tables)], ASK);
+    let counting = db.world(vec![counted(reversible(&tables))], ASK);
+    db.prepare(&world, &tables).await;
+    for (_, triggers, sql, column, exact) in LAST_WORDS {
+        db.admin.batch_execute(triggers).await.unwrap();
+        let before = db.dump(&tables).await;
+        let refused = |said: &str| {
+            let setting = format!("`rewritten = [\"{column}\"]` in its journal");
+            assert!(said.contains("could not be undone") && said.contains(&setting), "{sql}: {said}");
+            assert!(said.contains("countersign.undoes', true), '') = '')`"), "cut off: {said}");
+        };
+        refused(&message(world.call("query", json!({"sql": sql})).await));
+        // A rehearsal finds out before anybody is asked; where nothing may be rehearsed, it does not happen all the same.
+        let refusal = asking.refusal("query", json!({"sql": sql})).await;
+        assert_eq!(refusal.code, Code::ReachUnmeasurable, "{sql}: {refusal}");
+        refused(&refusal.message);
+        let pending = counting.pending("query", json!({"sql": sql})).await;
+        refused(&message(counting.approve(&pending.approval).await));
+        assert_eq!(db.dump(&tables).await, before, "{sql}");
+        // What comes back exactly is promised.
+        let call = run(&world, exact).await;
+        undone(&world, &call).await;
+        assert_eq!(db.dump(&tables).await, before, "{exact}");
+        // Where the author leaves the column to the trigger, it is promised so, and the reply says so.
+        let journal =
+            JournalSettings { rewritten: [(*column).to_owned()].into(), ..JournalSettings::default() };
+        let accepting = db.world_at(&db.url, vec![reversible(&tables)], ALLOW, journal);
+        let call = run(&accepting, sql).await;
+        let reply = undone(&accepting, &call).await;
+        let (table, column) = column.split_once('.').unwrap();
+        assert!(reply["rewritten"][table][column].is_u64(), "{sql}: {reply}");
+        // Who declares no reversible tool is asked for nothing.
+        let plain = db.world(
+            vec![SqlDefinition { tool: from_agent("query", &tables).tool, ..reversible(&tables) }],
+            ALLOW,
+        );
+        run(&plain, sql).await;
+        db.admin.batch_execute("drop function w cascade").await.unwrap();
+    }
+}
+
 async fn columns_that_triggers_write_may_be_accepted_and_are_told(server: &str) {
     let db = target_on(server, "stamped", STAMPED).await;
     let tables = ["stamped", "item"];
@@ -144,7 +243,15 @@ async fn columns_that_triggers_write_may_be_accepted_and_are_told(server: &str) 
         "insert into stamped values (9, 9)",
     ] {
         let before = rest().await;
+        // The triggers came after the call.
+        let triggers = async |set: &str| {
+            let each = ["stamped {} trigger stamp", "stamped {} trigger bump", "item {} trigger stamp"];
+            let each = each.map(|each| format!("alter table {};", each.replace("{}", set)));
+            db.admin.batch_execute(&each.concat()).await.unwrap();
+        };
+        triggers("disable").await;
         let call = run(&world, sql).await;
+        triggers("enable").await;
         let after = db.dump(&tables).await;
         if sql.starts_with("insert") {
             // Nothing comes back, so there is nothing for a trigger to write.

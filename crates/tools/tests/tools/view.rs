@@ -335,14 +335,14 @@ async fn what_row_security_hides_of_the_same_table_is_no_reason_to_count_less() 
                  insert into node select g, case when g > 1 then 1 end, case when g <= 3 then 'mine' else 'theirs' end
                    from generate_series(1, 600) g;
                  alter table node enable row level security; create policy p on node using (owner = 'mine');
-                 drop role if exists {role}; create role {role} login password 'x';
+                 drop role if exists {role}; create role {role} login password 'secret';
                  grant select, delete on node to {role};"
             ))
             .await
             .unwrap();
         let mut url = url::Url::parse(&db.url).unwrap();
         url.set_username(&role).unwrap();
-        url.set_password(Some("x")).unwrap();
+        url.set_password(Some("secret")).unwrap();
         let as_role = Database { url: url.into(), client: crate::postgres::connect(&db.url).await };
         let world = as_role.world(vec![counted(from_agent("query", &["node"]))], FEW);
         let refusal = world.refusal("query", json!({ "sql": "delete from node where id = 1" })).await;

@@ -13,7 +13,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::{definition::PostgresTarget, secret::Scrubber, tls};
+use crate::{
+    definition::PostgresTarget,
+    secret::{SECRET_BYTES_MIN, Scrubber},
+    tls,
+};
 
 /// The name of the secret that is the connection string.
 const URL: &str = "url";
@@ -80,10 +84,7 @@ impl Connections {
     /// The account that a credential names.
     pub(super) fn account(&self, credential: &Credential) -> Result<String, String> {
         let url = credential.secret(URL).ok_or_else(|| format!("the credential has no secret `{URL}`"))?;
-        let config: tokio_postgres::Config = url
-            .expose_secret()
-            .parse()
-            .map_err(|_unsaid| format!("the secret `{URL}` is no PostgreSQL connection string"))?;
+        let config = settings(url.expose_secret()).ok_or_else(no_url)?;
         config
             .get_user()
             .map(ToOwned::to_owned)
@@ -107,14 +108,13 @@ impl Connections {
     }
 
     fn build(&self, url: &str) -> Result<Pool, NotConnected> {
-        // The error of the parser may repeat parts of the text: it is not passed on.
-        // Every certificate is checked in full, so the stricter words of `libpq` mean the same here.
-        let url = url
-            .replace("sslmode=verify-full", "sslmode=require")
-            .replace("sslmode=verify-ca", "sslmode=require");
-        let mut config: tokio_postgres::Config = url.parse().map_err(|_unsaid| {
-            NotConnected(format!("the secret `{URL}` is no PostgreSQL connection string"))
-        })?;
+        let mut config = settings(url).ok_or_else(|| NotConnected(no_url()))?;
+        if config.get_password().is_some_and(|password| (1..SECRET_BYTES_MIN).contains(&password.len())) {
+            return Err(NotConnected(format!(
+                "the password in the secret `{URL}` has fewer than {SECRET_BYTES_MIN} bytes: so short a secret cannot be kept out of \
+                 answers and the log"
+            )));
+        }
         let local = config.get_hosts().iter().all(|host| match host {
             Host::Tcp(name) => {
                 name == "localhost"
@@ -144,4 +144,17 @@ impl Connections {
             .build()
             .map_err(|error| NotConnected(format!("the connections cannot be set up: {error}")))
     }
+}
+
+/// What a connection string says, in either of libpq's forms. The error of the parser may repeat parts of the text, and is
+/// not passed on.
+pub(crate) fn settings(url: &str) -> Option<tokio_postgres::Config> {
+    // Every certificate is checked in full, so the stricter words of `libpq` mean the same here.
+    let url =
+        url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
+    url.parse().ok()
+}
+
+fn no_url() -> String {
+    format!("the secret `{URL}` is no PostgreSQL connection string")
 }

@@ -21,6 +21,7 @@ mod undo;
 pub(crate) mod value;
 mod write;
 
+pub(crate) use connection::settings;
 pub(super) use journal::SCHEMA as JOURNAL_SCHEMA;
 
 use std::{sync::Arc, time::Duration};
@@ -39,7 +40,7 @@ use super::{
     journal::Known,
     statement::{Scope, Sizing},
     tool::{Mask, Work},
-    value::{BadRow, Room, Rows, shown},
+    value::{BadRow, Room, Rows},
 };
 use crate::{
     definition::{PostgresTarget, SqlLimits},
@@ -164,11 +165,11 @@ impl PostgresDatabase {
         let mut client = self.connections.connect(credential).await?;
         let wait = Duration::from_millis(self.target.limits.statement_timeout_ms).saturating_add(GRACE);
         let reading = async {
-            match self.read_with(&mut client, &work, rows_max).await {
+            match self.read_with(&mut client, &work, rows_max, &scrubber).await {
                 // What was prepared on this connection is of a table that has changed since. It is read anew.
                 Err(trouble) if outdated(&trouble) => {
                     client.statement_cache.clear();
-                    self.read_with(&mut client, &work, rows_max).await
+                    self.read_with(&mut client, &work, rows_max, &scrubber).await
                 }
                 other => other,
             }
@@ -190,12 +191,18 @@ impl PostgresDatabase {
         }
     }
 
-    async fn read_with(&self, client: &mut Object, work: &Work, rows_max: u64) -> Result<Rows, Trouble> {
+    async fn read_with(
+        &self,
+        client: &mut Object,
+        work: &Work,
+        rows_max: u64,
+        scrubber: &Scrubber,
+    ) -> Result<Rows, Trouble> {
         let limits = &self.target.limits;
         let tx = client.build_transaction().read_only(true).start().await?;
         tx.batch_execute(&self.pinned(limits.statement_timeout_ms)).await?;
         let statement = prepare(&tx, work).await?;
-        let mut rows = new_rows(&statement, rows_max, limits);
+        let mut rows = new_rows(&statement, rows_max, limits, scrubber);
         let arguments = arguments(work);
         let portal = tx.bind_raw(&statement, arguments).await?;
         // One more than may be returned, to know whether there are more.
@@ -224,7 +231,8 @@ impl PostgresDatabase {
         let wait = Duration::from_millis(self.target.limits.measure_timeout_ms);
         let _permit = self.measuring_turn(wait).await?;
         let mut client = self.connections.connect(credential).await?;
-        let measuring = self.measure_with(&mut client, scope, &work, mask);
+        let mask = mask.keeping_out(scrubber.clone());
+        let measuring = self.measure_with(&mut client, scope, &work, &mask);
         // The whole of it, of which each statement has its own timeout as well.
         let outcome = tokio::time::timeout(wait.saturating_add(GRACE), measuring).await;
         match outcome {
@@ -492,7 +500,7 @@ impl Measuring<'_> {
                     Ok(Cell(value)) => value,
                     Err(_) => Value::from(format!("({})", column.type_())),
                 };
-                shown(&value, mask.hides(&table.name, column.name()))
+                mask.shown(&table.name, column.name(), value)
             });
             rows.push(values.collect());
         }
@@ -545,9 +553,9 @@ fn checked(statement: &Statement) -> Result<(), Trouble> {
     }
 }
 
-fn new_rows(statement: &Statement, rows_max: u64, limits: &SqlLimits) -> Rows {
+fn new_rows(statement: &Statement, rows_max: u64, limits: &SqlLimits, scrubber: &Scrubber) -> Rows {
     let columns = statement.columns().iter().map(|column| column.name().to_owned());
-    Rows::new(columns, rows_max, limits.result_bytes_max)
+    Rows::new(columns, rows_max, limits.result_bytes_max).keeping_out(scrubber)
 }
 
 fn cells(row: &Row, columns: &[String]) -> Result<Vec<Value>, Trouble> {
@@ -606,7 +614,7 @@ fn outdated(trouble: &Trouble) -> bool {
 /// Why a reach is not known: counted, rehearsed, or of an undo. See PostgreSQL's appendix "Error Codes".
 fn unmeasured(scrubber: &Scrubber, trouble: &Trouble) -> MeasureError {
     let error = match trouble {
-        Trouble::Row(why) => return MeasureError::NotMeasurable(why.to_string()),
+        Trouble::Row(why) => return MeasureError::NotMeasurable(scrubber.clean(&why.to_string())),
         Trouble::Other(why) | Trouble::Recorded(why) => {
             return MeasureError::NotMeasurable(scrubber.clean(why));
         }
@@ -622,7 +630,7 @@ fn unmeasured(scrubber: &Scrubber, trouble: &Trouble) -> MeasureError {
     };
     match (code, code.get(..2).unwrap_or_default()) {
         // Stopped by a timeout or a lock, broken off for the sake of others, or out of space for temporary files.
-        _ if cut_short(error) => MeasureError::Limit(why),
+        _ if cut_short(error) => MeasureError::Limit(STOPPED.into()),
         ("55P03" | "55006" | "53400", _) | (_, "40") => MeasureError::Limit(why),
         // Counting would itself have changed something.
         ("25006", _) => MeasureError::NotMeasurable(why),
@@ -658,6 +666,9 @@ fn unquoted(message: &str) -> String {
     }
 }
 
+/// What is told of a statement whose time was up.
+const STOPPED: &str = "the statement took too long, and was stopped";
+
 /// Whether the statement's time was up. Where it is up between two messages, the server says so in answer to the end of the
 /// first, where the client no longer listens; what is heard then is that the transaction is over.
 fn cut_short(error: &Error) -> bool {
@@ -668,9 +679,7 @@ fn cut_short(error: &Error) -> bool {
 
 fn failed(scrubber: &Scrubber, trouble: &Trouble) -> ToolError {
     match trouble {
-        Trouble::Database(error) if cut_short(error) => {
-            ToolError::Failed { message: "the statement took too long, and was stopped".into() }
-        }
+        Trouble::Database(error) if cut_short(error) => ToolError::Failed { message: STOPPED.into() },
         Trouble::Database(error) => {
             let message = scrubber.clean(&told(error));
             if error.as_db_error().is_none() && error.is_closed() {
@@ -679,7 +688,7 @@ fn failed(scrubber: &Scrubber, trouble: &Trouble) -> ToolError {
                 ToolError::Failed { message }
             }
         }
-        Trouble::Row(why) => ToolError::Failed { message: why.to_string() },
+        Trouble::Row(why) => ToolError::Failed { message: scrubber.clean(&why.to_string()) },
         Trouble::Recorded(why) => ToolError::InDoubt { message: scrubber.clean(why) },
         Trouble::Other(why) | Trouble::Moved(why) => ToolError::Failed { message: scrubber.clean(why) },
     }

@@ -2,27 +2,29 @@
 //!
 //! What was kept of a call is complete, and most tables take their rows back. Some do not, although nobody has
 //! changed anything: their rows break a constraint that was never checked against them, a policy shows or hides
-//! them, a trigger guards them, unique values have changed hands. On such a table the undo is tried, in the very
-//! transaction of the call, and rolled back: where it fails, so does the call. Other tables are spared the time.
+//! them, a trigger guards them or has the last word in a column, unique values have changed hands. On such a table the
+//! undo is tried, in the very transaction of the call, and rolled back: where it fails, so does the call. Other tables
+//! are spared the time.
 
 use countersign_rules::CallId;
 use tokio_postgres::{Client, error::SqlState};
 
 use super::{
-    Trouble, told,
+    Trouble, cut_short, told,
     undo::{AS_KEPT, Kept, Plan, Way},
 };
 use crate::sql::{cascade::quoted, tool::Columns};
 
-/// Tries to take back what a call changed, where that might fail. Nothing of it stays.
-pub(super) async fn tried(client: &Client, call: &CallId) -> Result<(), Trouble> {
+/// Tries to take back what a call changed, where that might fail. Nothing of it stays. `accepted`: columns that the
+/// system's author leaves to triggers, whoever undoes.
+pub(super) async fn tried(client: &Client, call: &CallId, accepted: &Columns) -> Result<(), Trouble> {
     if !doubtful(client, call).await? && !changed_hands(client, call).await? {
         return Ok(());
     }
     client.batch_execute(&format!("SAVEPOINT countersign_trial; {AS_KEPT}")).await?;
     let sql = "SELECT pg_catalog.set_config('countersign.undoes', $1, true)";
     client.query(sql, &[&call.as_str()]).await?;
-    let why = match put_back(client, call).await {
+    let why = match put_back(client, call, accepted).await {
         Ok(()) => None,
         Err(Trouble::Database(error)) if error.as_db_error().is_none() || passes(&error) => {
             return Err(Trouble::Database(error));
@@ -42,7 +44,7 @@ pub(super) async fn tried(client: &Client, call: &CallId) -> Result<(), Trouble>
     }
 }
 
-async fn put_back(client: &Client, call: &CallId) -> Result<(), Trouble> {
+async fn put_back(client: &Client, call: &CallId, accepted: &Columns) -> Result<(), Trouble> {
     let mut plan = Plan::new(client, call).await?;
     if let Some(table) = plan.unseen() {
         return Err(Trouble::Other(format!(
@@ -52,12 +54,11 @@ async fn put_back(client: &Client, call: &CallId) -> Result<(), Trouble> {
     // What the trial changes is kept behind what the call changed, and goes with it.
     let last = "SELECT coalesce(max(seq), 0) FROM countersign.image WHERE call = $1";
     let done = Kept { call, after: client.query_one(last, &[&call.as_str()]).await?.try_get(0)? };
-    let nothing = Columns::default();
     let (mut way, mut spared) = (Way::Update, false);
     let departure = loop {
         client.batch_execute("SAVEPOINT countersign_way").await?;
         let settled = match plan.apply(client, call, way).await {
-            Ok(()) => plan.settled(client, call, &nothing, done).await,
+            Ok(()) => plan.settled(client, call, accepted, done).await,
             Err(why) => Err(why),
         };
         let error = match settled {
@@ -79,16 +80,17 @@ async fn put_back(client: &Client, call: &CallId) -> Result<(), Trouble> {
             None => return Err(Trouble::Database(error)),
         }
     };
-    // Columns in which a trigger has the last word may be accepted by who undoes it, and are left to them.
-    if departure.beyond_columns() { Err(Trouble::Other(departure.message(&nothing))) } else { Ok(()) }
+    // Whoever undoes might accept more, and need not: a promise that hangs on that is none.
+    if departure.refused(accepted) { Err(Trouble::Other(departure.foretold(accepted))) } else { Ok(()) }
 }
 
 /// Whether the server broke off for the sake of others, or for the time it took: that says nothing of the rows.
 fn passes(error: &tokio_postgres::Error) -> bool {
-    error.code().is_some_and(|code| {
-        let code = code.code();
-        ["40", "53", "57", "58", "XX"].iter().any(|class| code.starts_with(class)) || code == "55P03"
-    })
+    cut_short(error)
+        || error.code().is_some_and(|code| {
+            let code = code.code();
+            ["40", "53", "57", "58", "XX"].iter().any(|class| code.starts_with(class)) || code == "55P03"
+        })
 }
 
 /// Whether a table that the call changed has something that may keep rows from coming back as they were.

@@ -35,7 +35,7 @@ use crate::{
     secret::Scrubber,
     sql::{
         cascade::{named, quoted},
-        journal::{EXAMPLES_MAX, Mark, Undoing, Undone},
+        journal::{COMES_BACK, EXAMPLES_MAX, GOES_BACK, Mark, Undoing, Undone, goes_away},
         statement::Scope,
         tool::{Columns, Mask},
         value::shown,
@@ -62,6 +62,7 @@ impl PostgresDatabase {
         undoing: &Undoing,
         mask: &Mask,
     ) -> Result<Measured, MeasureError> {
+        let mask = &mask.keeping_out(Scrubber::new(credential));
         let mut measured = self.undo_count(credential, undoing, mask).await?;
         let rehearsed = match self.target.limits.rehearse {
             Rehearse::Never | Rehearse::OnRequest => return Ok(measured),
@@ -138,7 +139,7 @@ impl PostgresDatabase {
         }
         let tables: Vec<TableRef> = plan.tables.iter().map(|table| table.name.clone()).collect();
         let triggers = schema::triggers(tx.client(), &tables).await?;
-        let sample = plan.sample(tx.client(), &self.everything(), mask).await?;
+        let sample = plan.sample(tx.client(), &self.everything(), mask, &undone).await?;
         tx.rollback().await?;
         Ok(undone.measured(undoing, triggers, sample))
     }
@@ -152,7 +153,8 @@ impl PostgresDatabase {
         limits: &Limits,
         mask: &Mask,
     ) -> Result<(Undone, u64), ToolError> {
-        let body = self.undo_body(&mark, undoing, mask);
+        let mask = mask.keeping_out(Scrubber::new(credential));
+        let body = self.undo_body(&mark, undoing, &mask);
         self.perform(credential, &body, limits, Some(&mark)).await
     }
 
@@ -176,10 +178,6 @@ fn told_rewritten(mut sample: Sample, rewritten: &BTreeMap<String, BTreeMap<Stri
     }
     sample
 }
-
-/// What an approver reads beside a row.
-const COMES_BACK: &str = "comes back";
-const GOES_BACK: &str = "goes back to";
 
 struct Undo<'a> {
     undoing: &'a Undoing,
@@ -380,6 +378,10 @@ impl Plan {
             if !table.nets.is_empty() {
                 undone.restored.insert(name.clone(), count(&table.nets));
             }
+            let counters = table.counters(client, &self.call).await?;
+            if !counters.is_empty() {
+                undone.counters.insert(name.clone(), counters);
+            }
             if !table.changed.is_empty() {
                 undone.changed.insert(name.clone(), count(&table.changed));
             }
@@ -394,7 +396,13 @@ impl Plan {
     }
 
     /// A few of the rows, as an approver may see them: first those that changed since.
-    async fn sample(&self, client: &Client, scope: &Scope, mask: &Mask) -> Result<Option<Sample>, Trouble> {
+    async fn sample(
+        &self,
+        client: &Client,
+        scope: &Scope,
+        mask: &Mask,
+        undone: &Undone,
+    ) -> Result<Option<Sample>, Trouble> {
         let changed = self.tables.iter().find(|table| !table.changed.is_empty());
         let Some(table) = changed.or_else(|| self.tables.iter().find(|table| !table.nets.is_empty())) else {
             return Ok(None);
@@ -403,8 +411,10 @@ impl Plan {
         let most = usize::try_from(SAMPLE_ROWS).unwrap_or(usize::MAX);
         let (mut before, mut after, mut words) = (Vec::new(), Vec::new(), Vec::new());
         let changed = table.changed.iter().map(|net| (net, "changed since, stays"));
+        let settled = scope.settled(&table.name).to_string();
+        let goes_away = goes_away(undone.counters.get(&settled));
         let goes = table.nets.iter().map(|net| match (&net.before, &net.after) {
-            (None, _) => (net, "goes away"),
+            (None, _) => (net, goes_away.as_str()),
             (Some(_), None) => (net, COMES_BACK),
             (Some(_), Some(_)) => (net, GOES_BACK),
         });
@@ -432,11 +442,16 @@ impl Plan {
                     Ok(Cell(value)) => value,
                     Err(_) => serde_json::Value::from(format!("({})", column.type_())),
                 };
-                shown(&value, at > 0 && mask.hides(&table.name.name, column.name()))
+                // The first is our own word.
+                if at == 0 {
+                    shown(&value, false)
+                } else {
+                    mask.shown(&table.name.name, column.name(), value)
+                }
             });
             rows.push(values.collect());
         }
-        Ok(Some(Sample { table: scope.settled(&table.name).to_string(), columns, rows }))
+        Ok(Some(Sample { table: settled, columns, rows }))
     }
 
     /// A table of which some rows are not what the call left.
@@ -633,6 +648,10 @@ pub(super) struct Departure {
     columns: Vec<Other>,
 }
 
+/// How a trigger keeps out of an undo.
+const STANDS_ASIDE: &str = "a trigger stands aside with the condition \
+    `WHEN (coalesce(current_setting('countersign.undoes', true), '') = '')`";
+
 /// A column that is not what it was in so many rows.
 struct Other {
     table: TableRef,
@@ -649,35 +668,51 @@ impl Departure {
             .filter(|other| !other.generated && !accepted.name(&other.table.name, &other.column))
     }
 
-    fn refused(&self, accepted: &Columns) -> bool {
+    pub(super) fn refused(&self, accepted: &Columns) -> bool {
         self.rows.is_some() || self.not_accepted(accepted).next().is_some()
     }
 
-    /// Whether rows of a table are not what they were, be it for more than what triggers write in known columns.
-    pub(super) const fn beyond_columns(&self) -> bool {
-        self.rows.is_some()
+    /// Why an undo is not done.
+    fn message(&self, accepted: &Columns) -> String {
+        let (found, names) = match self.found(accepted) {
+            Ok(found) => found,
+            Err(why) => return format!("{why}; {STANDS_ASIDE}; nothing was changed"),
+        };
+        format!(
+            "undoing would bring everything back but {found}, which a trigger writes again; accept that with \
+             `rewritten` = `{}` (`--rewritten`, or in the system's journal), or {STANDS_ASIDE}; nothing was changed",
+            names.join(",")
+        )
     }
 
-    pub(super) fn message(&self, accepted: &Columns) -> String {
-        const ASIDE: &str = "a trigger stands aside with the condition \
-            `WHEN (coalesce(current_setting('countersign.undoes', true), '') = '')`";
+    /// Why a call is not done that could not be undone so.
+    pub(super) fn foretold(&self, accepted: &Columns) -> String {
+        let (found, names) = match self.found(accepted) {
+            Ok(found) => found,
+            Err(why) => return format!("{why}; {STANDS_ASIDE}"),
+        };
+        let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+        format!(
+            "a trigger has the last word in {found}; the system's author accepts that with `rewritten = [{}]` in its journal, or \
+             leaves `reversible` out of the tool; or {STANDS_ASIDE}",
+            names.join(", ")
+        )
+    }
+
+    /// The columns that are not what they were, in words and by name; or that it is more than columns.
+    fn found(&self, accepted: &Columns) -> Result<(String, Vec<String>), String> {
         if let Some(table) = &self.rows {
-            return format!(
+            return Err(format!(
                 "undoing would not bring table `{table}` back to what it was, because a trigger or foreign key \
-                 changes rows along with it; {ASIDE}; nothing was changed"
-            );
+                 changes rows along with it"
+            ));
         }
         let (mut found, mut names) = (Vec::new(), Vec::new());
         for Other { table, column, rows, .. } in self.not_accepted(accepted) {
             found.push(format!("column `{column}` of table `{table}` in {rows} rows"));
             names.push(format!("{}.{column}", table.name));
         }
-        format!(
-            "undoing would bring everything back but {}, which a trigger writes again; accept that with \
-             `rewritten` = `{}` (`--rewritten`, or in the system's journal), or {ASIDE}; nothing was changed",
-            found.join(", "),
-            names.join(",")
-        )
+        Ok((found.join(", "), names))
     }
 
     fn told(self, scope: &Scope) -> BTreeMap<String, BTreeMap<String, u64>> {
@@ -885,7 +920,7 @@ impl Table {
         };
         let (seq, state) = image;
         if !self.key.iter().any(|column| mask.hides(&self.name.name, &column.name)) {
-            return Ok(state.key.clone());
+            return Ok(mask.cleaned(&state.key));
         }
         let parts: Vec<String> = self
             .key
@@ -898,9 +933,35 @@ impl Table {
         let mut shown_parts = Vec::new();
         for (at, column) in self.key.iter().enumerate() {
             let value = serde_json::Value::from(row.try_get::<_, Option<String>>(at)?);
-            shown_parts.push(shown(&value, mask.hides(&self.name.name, &column.name)).unwrap_or_default());
+            shown_parts.push(mask.shown(&self.name.name, &column.name, value).unwrap_or_default());
         }
         Ok(format!("({})", shown_parts.join(",")))
+    }
+
+    /// The columns of rows that go away or back whose numbers a counter of the database gave, as far as the call may have
+    /// moved it.
+    async fn counters(&self, client: &Client, call: &str) -> Result<BTreeSet<String>, Trouble> {
+        let given: Vec<&Net> = self.nets.iter().filter(|net| net.after.is_some()).collect();
+        if given.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let sql = "SELECT a.attname::text FROM pg_catalog.pg_attribute a \
+                     LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+                    WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped AND (a.attidentity <> '' \
+                       OR EXISTS (SELECT FROM pg_catalog.pg_depend p JOIN pg_catalog.pg_class s ON s.oid = p.refobjid \
+                                   WHERE p.classid = 'pg_catalog.pg_attrdef'::regclass AND p.objid = d.oid \
+                                     AND p.refclassid = 'pg_catalog.pg_class'::regclass AND s.relkind = 'S'))";
+        let mut counters = BTreeSet::new();
+        for row in client.query(sql, &[&named(&self.name)]).await? {
+            counters.insert(row.try_get(0)?);
+        }
+        // A row that was there before has a new number only where the column is another.
+        if !counters.is_empty() && given.iter().all(|net| net.before.is_some()) {
+            let differing: BTreeSet<String> =
+                self.differing(client, call, &given).await?.into_iter().collect();
+            counters.retain(|column| differing.contains(column));
+        }
+        Ok(counters)
     }
 
     /// The columns that are not what they were in rows that are back.

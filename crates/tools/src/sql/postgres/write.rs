@@ -44,7 +44,7 @@ use crate::{
         cascade::{named, touched as reached},
         journal::{Mark, UNDO_PATIENCE, elsewhere, impatient},
         statement::{Scope, Sizing, sum},
-        tool::Work,
+        tool::{Columns, Work},
         value::{Room, Rows},
     },
 };
@@ -115,7 +115,12 @@ impl PostgresDatabase {
         limits: &Limits,
         mark: Option<Mark>,
     ) -> Result<Performed, ToolError> {
-        let body = Statement { scope, work: &work, limits: &self.target.limits };
+        let body = Statement {
+            scope,
+            work: &work,
+            limits: &self.target.limits,
+            scrubber: Scrubber::new(credential),
+        };
         let (rows, count) = self.perform(credential, &body, limits, mark.as_ref()).await?;
         Ok(Performed { reply: rows.changed(count), rows: count, amount: None })
     }
@@ -243,7 +248,8 @@ impl PostgresDatabase {
         work: &Work,
         mark: Option<&Mark>,
     ) -> Result<Reach, MeasureError> {
-        let body = Statement { scope, work, limits: &self.target.limits };
+        let body =
+            Statement { scope, work, limits: &self.target.limits, scrubber: Scrubber::new(credential) };
         // Nothing is allowed, so that whatever it touches is told as beyond.
         let nothing = Limits { rows_max: 0, tables: None, amount_max: None };
         match self.run_and_roll_back(credential, &body, &nothing, mark).await? {
@@ -349,7 +355,7 @@ impl PostgresDatabase {
             journal::seal(client, mark, rows_touched).await?;
             // An undo does what it can: nobody is refused one because it could not be undone in turn.
             if mark.images && body.undoes().is_none() {
-                reversible(client, mark).await?;
+                self.reversible(client, mark).await?;
             }
         }
         let named: u64 = writes.iter().filter_map(|table| tables.get(&table.to_string())).copied().sum();
@@ -370,6 +376,18 @@ impl PostgresDatabase {
         }
         Ok(Done::Within(made, rows_touched))
     }
+
+    /// Refuses a call that could not be undone, although its rows are kept.
+    async fn reversible(&self, client: &Object, mark: &Mark) -> Result<(), Trouble> {
+        if let Some(right) = rights::lacking(client, &mark.call).await?.first() {
+            return Err(Trouble::Other(format!(
+                "the call could not be undone, so nothing was changed: that needs the right to `{right}`, \
+                 which its administrator has not granted to the account of the tools"
+            )));
+        }
+        let accepted = Columns::new(self.target.journal.iter().flat_map(|journal| &journal.rewritten));
+        trial::tried(client, &mark.call, &accepted).await
+    }
 }
 
 /// Whether the server stopped a statement for the time it took.
@@ -380,22 +398,12 @@ fn stopped(trouble: &Trouble) -> bool {
     }
 }
 
-/// Refuses a call that could not be undone, although its rows are kept.
-async fn reversible(client: &Object, mark: &Mark) -> Result<(), Trouble> {
-    if let Some(right) = rights::lacking(client, &mark.call).await?.first() {
-        return Err(Trouble::Other(format!(
-            "the call could not be undone, so nothing was changed: that needs the right to `{right}`, \
-             which its administrator has not granted to the account of the tools"
-        )));
-    }
-    trial::tried(client, &mark.call).await
-}
-
 /// A tool's statement.
 struct Statement<'a> {
     scope: &'a Scope,
     work: &'a Work,
     limits: &'a SqlLimits,
+    scrubber: Scrubber,
 }
 
 impl Body for Statement<'_> {
@@ -413,7 +421,7 @@ impl Body for Statement<'_> {
             client.prepare(&work.statement.text).await?
         };
         checked(&statement)?;
-        let mut rows = new_rows(&statement, u64::MAX, self.limits);
+        let mut rows = new_rows(&statement, u64::MAX, self.limits, &self.scrubber);
         let stream = client.query_raw(&statement, arguments(work)).await?;
         pin_mut!(stream);
         let mut full = false;

@@ -165,7 +165,8 @@ impl SqliteDatabase {
                 connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, i32::MAX)?;
                 let looked = Undo::read(connection, &sought).and_then(|undo| {
                     let (undone, _) = undo.compared(connection, &mask)?;
-                    Ok((undone, undo.sample(&mask)))
+                    let sample = undo.sample(&mask, &undone);
+                    Ok((undone, sample))
                 });
                 connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, most)?;
                 looked

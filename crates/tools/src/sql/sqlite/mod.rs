@@ -32,7 +32,7 @@ use super::{
     journal::{Known, Mark},
     statement::{Sizing, Statement, sum},
     tool::{Mask, Work},
-    value::{BadRow, Room, Rows, shown},
+    value::{BadRow, Room, Rows},
 };
 use crate::definition::{JournalSettings, SqlLimits};
 use connection::{Access, Connections, limit, limit_time, unlimited};
@@ -754,7 +754,7 @@ fn sampled(
         let mut values = Vec::with_capacity(columns.len());
         for (at, column) in columns.iter().enumerate() {
             let value = value::shown(row.get_ref(at)?).unwrap_or_else(|_| Value::from("(not text)"));
-            values.push(shown(&value, mask.hides(&table.name, column)));
+            values.push(mask.shown(&table.name, column, value));
         }
         rows.push(values);
     }

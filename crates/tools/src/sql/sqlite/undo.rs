@@ -18,9 +18,8 @@ use super::{
 };
 use crate::sql::{
     cascade::{ActingKey, named, quoted},
-    journal::{EXAMPLES_MAX, Mark, OnChange, Undone},
+    journal::{COMES_BACK, EXAMPLES_MAX, GOES_BACK, Mark, OnChange, Undone, goes_away},
     tool::Mask,
-    value::shown,
 };
 
 /// A call as the journal keeps it.
@@ -113,6 +112,7 @@ impl Undo {
                 left.entry(&entry.table).or_default().insert(&new.cells);
             }
         }
+        let counted = counted(connection)?;
         let mut readers = Readers::new(connection);
         for (at, entry) in self.entries.iter().enumerate() {
             let Some(shape) = self.shapes.get(&entry.table) else { continue };
@@ -134,6 +134,10 @@ impl Undo {
             *count = count.saturating_add(1);
             if unchanged {
                 same.insert(at, rowid);
+                if entry.change.old.is_none() && counted.contains(&entry.table) {
+                    let columns = shape.key.iter().filter_map(|at| shape.columns.get(*at)).cloned();
+                    undone.counters.insert(entry.table.clone(), columns.collect());
+                }
             } else {
                 self.example(entry, &mut undone, mask);
             }
@@ -347,17 +351,23 @@ impl Undo {
     }
 
     /// A few of the rows as they would be again, or that would go.
-    pub(super) fn sample(&self, mask: &Mask) -> Option<Sample> {
+    pub(super) fn sample(&self, mask: &Mask, undone: &Undone) -> Option<Sample> {
         let table = &self.entries.first()?.table;
         let shape = self.shapes.get(table)?;
         let entries = self.entries.iter().filter(|entry| entry.table == *table);
         let most = usize::try_from(SAMPLE_ROWS).unwrap_or(usize::MAX);
         let rows = entries.take(most).filter_map(|entry| {
-            let row = entry.change.old.as_ref().or(entry.change.new.as_ref())?;
+            let (row, word) = match (&entry.change.old, &entry.change.new) {
+                (None, new) => (new.as_ref()?, goes_away(undone.counters.get(table))),
+                (Some(old), None) => (old, COMES_BACK.to_owned()),
+                (Some(old), Some(_)) => (old, GOES_BACK.to_owned()),
+            };
             let cells = row.cells.iter().zip(&shape.columns);
-            Some(cells.map(|(cell, column)| text(cell, mask.hides(table, column))).collect())
+            let cells = cells.map(|(cell, column)| text(cell, mask, table, column));
+            Some(std::iter::once(Some(word)).chain(cells).collect())
         });
-        Some(Sample { table: table.clone(), columns: shape.columns.clone(), rows: rows.collect() })
+        let columns = std::iter::once("undo".to_owned()).chain(shape.columns.iter().cloned()).collect();
+        Some(Sample { table: table.clone(), columns, rows: rows.collect() })
     }
 
     /// Names a row that changed since.
@@ -369,19 +379,29 @@ impl Undo {
         let (Some(row), Some(shape)) = (row, self.shapes.get(&entry.table)) else { return };
         let columns = shape.key.iter().filter_map(|at| shape.columns.get(*at));
         let key: Vec<String> = (shape.key_of(row).into_iter().zip(columns))
-            .map(|(cell, column)| text(cell, mask.hides(&entry.table, column)).unwrap_or_default())
+            .map(|(cell, column)| text(cell, mask, &entry.table, column).unwrap_or_default())
             .collect();
         undone.examples.push(format!("{} ({})", entry.table, key.join(", ")));
     }
+}
+
+/// The tables whose numbers a counter gives (`AUTOINCREMENT`), as far as it has given any.
+fn counted(connection: &Connection) -> Result<BTreeSet<String>, Trouble> {
+    let there = "SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence'";
+    if !connection.prepare_cached(there)?.exists([])? {
+        return Ok(BTreeSet::new());
+    }
+    let mut statement = connection.prepare_cached("SELECT lower(name) FROM main.sqlite_sequence")?;
+    let tables = statement.query_map([], |row| row.get(0))?;
+    Ok(tables.collect::<rusqlite::Result<_>>()?)
 }
 
 fn broken(call: &CallId) -> Trouble {
     Trouble::Argument(format!("what is kept of call `{call}` cannot be read"))
 }
 
-fn text(cell: &Cell, masked: bool) -> Option<String> {
-    let value = value::shown(cell.value()).unwrap_or_else(|_| "(not text)".into());
-    shown(&value, masked)
+fn text(cell: &Cell, mask: &Mask, table: &str, column: &str) -> Option<String> {
+    mask.shown(table, column, value::shown(cell.value()).unwrap_or_else(|_| "(not text)".into()))
 }
 
 /// A row of a child, by this condition, that refers to nothing.

@@ -1,5 +1,7 @@
 //! What undo promises, where rows are odd: they come back bit for bit, or the call is rolled back before its commit.
 
+use serde_json::json;
+
 use super::*;
 
 #[tokio::test]
@@ -27,6 +29,71 @@ async fn rows_that_break_a_check_come_back_as_they_were() {
     }
     // Checks are off for undoing alone.
     assert!(world.call("update old_rows set n = -1 where id = 2").await.is_err());
+}
+
+/// Triggers are off while rows go back, so that none has the last word.
+#[tokio::test]
+async fn columns_that_triggers_write_come_back_as_they_were() {
+    let world = World::new(
+        "create table stamped (id integer primary key, name text, at text default '2020-01-01', version int default 0);
+         insert into stamped (id, name) values (1, 'Ada'), (2, 'bob');
+         create trigger touch after update on stamped begin
+             update stamped set at = strftime('%f'), version = old.version + 1 where id = new.id; end;
+         create trigger fold after insert on stamped begin
+             update stamped set name = lower(new.name), at = strftime('%f') where id = new.id; end;",
+    )
+    .await;
+    for sql in [
+        "update stamped set name = 'x'",
+        "delete from stamped where id = 1",
+        "insert into stamped (id, name) values (3, 'CYD')",
+        "insert into stamped (id, name) values (1, 'EVE') on conflict do update set name = excluded.name",
+    ] {
+        let before = dump(&world.other);
+        let call = world.done(sql).await;
+        let after = dump(&world.other);
+        assert_ne!(after, before, "{sql}");
+        let (by, _) = world.undo(&call, OnChange::Refuse).await.unwrap();
+        assert_eq!(dump(&world.other), before, "{sql}");
+        world.undo(&by, OnChange::Refuse).await.unwrap();
+        assert_eq!(dump(&world.other), after, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn undoing_says_which_counters_stay_where_they_are() {
+    let world = World::new(
+        "create table Counted (id integer primary key autoincrement, v text); create table plain (id integer primary key, v text);
+         create table fresh (id integer primary key autoincrement, v text);
+         insert into counted (v) values ('a'), ('b'); insert into plain (v) values ('a');",
+    )
+    .await;
+    for (sql, told, word) in [
+        (
+            "insert into counted (v) values ('x'), ('y')",
+            json!({"counted": ["id"]}),
+            "goes away, and the counter of `id` stays where it is",
+        ),
+        (
+            "insert into fresh (v) values ('x')",
+            json!({"fresh": ["id"]}),
+            "goes away, and the counter of `id` stays where it is",
+        ),
+        ("update counted set v = 'z'", json!({}), "goes back to"),
+        ("delete from counted where id = 1", json!({}), "comes back"),
+        ("insert into plain (v) values ('x')", json!({}), "goes away"),
+    ] {
+        let before = dump(&world.other);
+        let call = world.done(sql).await;
+        let measured =
+            world.database.undo_measure(&undoing(&call, OnChange::Refuse), &Mask::default()).await.unwrap();
+        let sample = measured.sample.unwrap();
+        assert_eq!((sample.columns[0].as_str(), sample.rows[0][0].as_deref()), ("undo", Some(word)), "{sql}");
+        let (_, undone) = world.undo(&call, OnChange::Refuse).await.unwrap();
+        assert_eq!(undone.reply(&call)["counters"], told, "{sql}");
+        assert_eq!(dump(&world.other), before, "{sql}");
+    }
+    assert_eq!(world.count("select seq from sqlite_sequence where name = 'Counted'"), 4);
 }
 
 #[tokio::test]
