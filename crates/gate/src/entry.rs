@@ -10,8 +10,8 @@ use std::sync::Arc;
 use countersign_audit::{Entry as LogEntry, EntryError, EntryKind, entry::Reference, sha256};
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalState, BundleDigest, Call, CallId, Code, Decision, DecisionId, Facts,
-    IdempotencyKey, Money, PersonId, Reach, Refusal, Requester, SessionId, Signature, StoredCall,
-    approval::ApprovalRequest,
+    IdempotencyKey, Money, PersonId, Reach, Refusal, Requester, SessionId, Signature, SliceDigest,
+    StoredCall, approval::ApprovalRequest,
 };
 use serde_json::{Value, json};
 
@@ -198,7 +198,7 @@ impl Entry {
     /// People are asked.
     #[must_use]
     pub fn asked(request: &ApprovalRequest) -> Self {
-        let body = json!({
+        let mut body = json!({
             "bundle": request.bundle,
             "decision": request.decision,
             "digest": request.call.digest,
@@ -206,6 +206,7 @@ impl Entry {
             "of": request.of,
             "reach": request.reach,
         });
+        put(&mut body, "slice", request.slice.as_ref().map(SliceDigest::as_str));
         Self::new(request.asked_ms, "asked", body)
             .about(&request.call.requester, &request.call.id)
             .under(Some(&request.id))

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     call::{CallDigest, StoredCall},
     decision::AskOf,
-    id::{ApprovalId, BundleDigest, DecisionId, GroupName, PersonId},
+    id::{ApprovalId, BundleDigest, DecisionId, GroupName, PersonId, SliceDigest},
+    policy::Policies,
     reach::Reach,
 };
 
@@ -26,6 +27,9 @@ pub struct ApprovalRequest {
     pub decision: DecisionId,
     /// The policies under which it was asked.
     pub bundle: BundleDigest,
+    /// What of them and of the tools can decide about its call ([`Policies::slice`]); `None` of requests of older releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<SliceDigest>,
     /// What the call was measured to touch.
     pub reach: Option<Reach>,
     /// Who must approve. Every one must be met.
@@ -222,6 +226,15 @@ impl ApprovalRequest {
         !self.of.is_empty() && are_met(&self.of, signers)
     }
 
+    /// Whether nothing that can decide about its call has changed since it was asked. Where the request does not say what that
+    /// is, any change of any policy or tool counts.
+    #[must_use]
+    pub fn stands_under(&self, policies: &Policies) -> bool {
+        let StoredCall { requester, tool, version, .. } = &self.call;
+        self.bundle == *policies.bundle()
+            || (self.slice.is_some() && self.slice == policies.slice(requester, tool, version))
+    }
+
     /// What the request becomes when `answer` is added to the signatures given so far.
     ///
     /// # Errors
@@ -289,6 +302,7 @@ mod tests {
             call: call.stored(),
             decision: DecisionId::parse("dec-1").unwrap(),
             bundle: BundleDigest::parse("b").unwrap(),
+            slice: None,
             reach: None,
             of: of.collect(),
             asked_ms: 0,
@@ -307,6 +321,33 @@ mod tests {
             at_ms: 999,
             channel: "cli".into(),
         }
+    }
+
+    #[test]
+    fn a_request_stands_while_nothing_changes_that_concerns_its_call() {
+        const ASKS: &str = "@ask(\"dba\") permit (principal, action == Action::\"delete\", resource);";
+        let asked = sample::policies(ASKS);
+        let elsewhere = sample::policies(
+            "@id(\"x\") permit (principal, action == Action::\"read\", resource);
+             @ask(\"dba\") permit (principal, action == Action::\"delete\", resource);",
+        );
+        let here =
+            sample::policies("@ask(\"ops\") permit (principal, action == Action::\"delete\", resource);");
+        let mut request = request(&[("dba", 1)]);
+        let StoredCall { requester, tool, version, .. } = request.call.clone();
+        request.bundle = asked.bundle().clone();
+        request.slice = asked.slice(&requester, &tool, &version);
+        assert!(request.stands_under(&asked) && request.stands_under(&elsewhere));
+        assert!(!request.stands_under(&here));
+        request.call.version = crate::ToolVersion::parse("v0").unwrap();
+        assert!(!request.stands_under(&elsewhere));
+        // One of a release that did not say what concerns it.
+        request.call.version = version;
+        request.slice = None;
+        let written = serde_json::to_string(&request).unwrap();
+        assert!(!written.contains("slice"));
+        let older: ApprovalRequest = serde_json::from_str(&written).unwrap();
+        assert!(older.stands_under(&asked) && !older.stands_under(&elsewhere));
     }
 
     #[test]

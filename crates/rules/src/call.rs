@@ -1,6 +1,11 @@
 //! A call: a tool with canonical arguments, by somebody.
 
-use alloc::{borrow::ToOwned as _, string::String, sync::Arc, vec::Vec};
+use alloc::{
+    borrow::ToOwned as _,
+    string::{String, ToString as _},
+    sync::Arc,
+    vec::Vec,
+};
 use core::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
@@ -181,6 +186,15 @@ impl fmt::Display for IdempotencyKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// SHA-256 over the canonical form of a value (RFC 8785), in hexadecimal.
+///
+/// # Errors
+/// When the value holds a number that canonical JSON cannot write.
+pub(crate) fn sha256_of(value: &Value) -> Result<String, serde_json::Error> {
+    let bytes = serde_json_canonicalizer::to_vec(value)?;
+    Ok(CallDigest(Sha256::digest(&bytes).into()).to_string())
 }
 
 /// SHA-256 over the canonical form of tool, version and arguments: what an approval is bound to.

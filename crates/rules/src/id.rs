@@ -121,6 +121,8 @@ names! {
     ToolVersion,
     /// The digest of the policies in force.
     BundleDigest,
+    /// The digest of what can decide about one agent's calls of one tool.
+    SliceDigest,
 }
 
 /// What the id of a session begins with that its client did not name.

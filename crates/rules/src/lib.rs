@@ -56,7 +56,7 @@ pub use explain::{Explanation, Finding, FindingOutcome, explain};
 pub use facts::{ApprovalFact, Counters, Facts, StatementFacts};
 pub use id::{
     AgentId, ApprovalId, BundleDigest, CallId, DecisionId, GroupName, PersonId, PolicyId, SessionId,
-    SystemName, TeamName, ToolName, ToolVersion,
+    SliceDigest, SystemName, TeamName, ToolName, ToolVersion,
 };
 pub use matrix::{Matrix, matrix};
 pub use money::{Currency, Money};

@@ -19,10 +19,9 @@ use cedar_policy::{
     Entities, PolicySet, Schema, SchemaFragment, ValidationMode, ValidationWarning, Validator,
 };
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use crate::{
-    call::Requester,
+    call::{Requester, sha256_of},
     entity,
     id::{AgentId, BundleDigest, GroupName, TeamName, ToolName},
     mentions::Mentions,
@@ -37,7 +36,7 @@ use crate::{
 /// How many errors are reported at once.
 const ERRORS_MAX: usize = 50;
 /// Version of what the bundle digest covers and of how decisions are made from it.
-const BUNDLE_VERSION: u32 = 2;
+pub(crate) const BUNDLE_VERSION: u32 = 2;
 
 /// An agent as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -369,7 +368,6 @@ fn digest(rules: &[Rule], tools: &[Arc<ToolSpec>], agents: &[AgentSpec]) -> Resu
         "tools": tools,
         "v": BUNDLE_VERSION,
     });
-    let bytes = serde_json_canonicalizer::to_vec(&subject).map_err(|e| e.to_string())?;
-    let hex: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let hex = sha256_of(&subject).map_err(|e| e.to_string())?;
     BundleDigest::parse(&hex).map_err(|e| e.to_string())
 }

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
+    call::sha256_of,
     decision::AskOf,
     id::{GroupName, PolicyId},
     mentions::Mentions,
@@ -148,6 +149,9 @@ pub(crate) struct Rule {
     pub(crate) mentions: Mentions,
     /// The policy in Cedar's JSON form.
     pub(crate) json: Value,
+    /// The digest of its file and form, and so of its annotations. Not of its place in the file, nor of its layer, which decides
+    /// nothing: a remark in the default pack makes that the deployment's own.
+    pub(crate) digest: String,
     /// Its conditions, taken apart at `&&`: all must hold.
     pub(crate) conjuncts: Vec<Conjunct>,
 }
@@ -267,6 +271,9 @@ impl Reading<'_> {
         let forbids = policy.effect() == Effect::Forbid;
         let ask = ask(&given, forbids, because.as_ref(), &id).map_err(|(m, h)| fail(m, h))?;
         let json = policy.to_json().map_err(|e| fail(e.to_string(), "write it in a simpler way"))?;
+        let subject = json!({ "file": self.name, "policy": json });
+        let digest =
+            sha256_of(&subject).map_err(|e| fail(e.to_string(), "write its numbers in a simpler way"))?;
         let conjuncts = conjuncts(&json);
         let mut mentions = Mentions::default();
         conjuncts.iter().for_each(|c| mentions.add(&c.mentions));
@@ -283,6 +290,7 @@ impl Reading<'_> {
             because,
             mentions,
             json,
+            digest,
             conjuncts,
         })
     }

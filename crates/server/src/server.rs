@@ -232,7 +232,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     if superseded > 0 {
         tracing::info!(
             requests = superseded,
-            "the policies or tools have changed: requests that were asked under the old ones are superseded"
+            "policies, tools or agents have changed: requests whose calls they concern are superseded"
         );
     }
     let auth = Authenticator::new(&config, store, Arc::clone(&clock)).map_err(StartError::Client)?;

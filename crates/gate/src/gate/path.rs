@@ -160,7 +160,7 @@ impl<L: Ledger> Gate<L> {
         if granted.is_none()
             && exceeded.is_none()
             && let Some(record) = &standing.request
-            && let Some(answer) = self.known(record, &call, policies.bundle(), now_ms).await
+            && let Some(answer) = self.known(record, &call, &policies, now_ms).await
         {
             return Round::Answer(self.joined(&call, record, answer).await);
         }
@@ -292,7 +292,7 @@ impl<L: Ledger> Gate<L> {
                     None => match self.room_to_ask(&call, &facts).await {
                         Ok(()) => {
                             let asked = (&call, alike(tool, &call));
-                            self.park(asked, ask, (id, policies.bundle(), &facts), evidence, entries).await
+                            self.park(asked, ask, (id, &policies, &facts), evidence, entries).await
                         }
                         Err(NoRoom::Limit(why)) => self.not_issued(&call, None, entries, why).await,
                         Err(NoRoom::Unmeasured(refusal)) => self.refuse(&call, None, entries, refusal).await,

@@ -119,7 +119,7 @@ impl<L: Ledger> Gate<L> {
             return Ok(Held::Answer(once_more(refused_request(record, expired()))));
         }
         // Its approval would be good for nothing: people are asked under the policies that hold now.
-        if record.state == ApprovalState::Waiting && record.request.bundle != *self.policies().bundle() {
+        if record.state == ApprovalState::Waiting && !record.request.stands_under(&self.policies()) {
             let told = self.superseded(record, CHANGED, Vec::new()).await;
             self.delivered(record).await;
             return Ok(Held::Nothing { before, told: told.again() });

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalRequest, ApprovalState, Ask, BundleDigest, Call, Code, DecisionId, Facts,
-    GroupName, PersonId, Refusal, Signature,
+    AgentId, ApprovalId, ApprovalRequest, ApprovalState, Ask, Call, Code, DecisionId, Facts, GroupName,
+    PersonId, Policies, Refusal, Signature,
     approval::{Alike, AnswerRefusal},
 };
 use futures::{StreamExt as _, stream};
@@ -33,15 +33,16 @@ const APPROVALS_MAX: u32 = 100_000;
 /// How many requests end at a time when the policies have changed: the ledger commits together what waits together.
 const ENDING_AT_ONCE: usize = 64;
 
-/// Why a request ends that was asked under other policies, or about other tools, than those in force.
-pub(super) const CHANGED: &str = "the policies or tools have changed since it was asked";
+/// Why a request ends whose call would be decided by other policies, or performed by another tool, than people were asked under.
+pub(super) const CHANGED: &str =
+    "its tool, its agent or a policy that can apply to it has changed since it was asked";
 
 impl<L: Ledger> Gate<L> {
     pub(super) async fn park<A>(
         &self,
         (call, alike): (&Call<A>, Alike),
         ask: &Ask,
-        (decision, bundle, facts): (DecisionId, &BundleDigest, &Facts),
+        (decision, policies, facts): (DecisionId, &Policies, &Facts),
         evidence: Option<Evidence>,
         mut entries: Vec<Entry>,
     ) -> Answer {
@@ -59,7 +60,8 @@ impl<L: Ledger> Gate<L> {
             id,
             call: call.stored(),
             decision,
-            bundle: bundle.clone(),
+            bundle: policies.bundle().clone(),
+            slice: policies.slice(&call.requester, &call.tool.name, &call.tool.version),
             reach: facts.reach.clone(),
             of: ask.of.clone(),
             asked_ms: facts.now_ms,
@@ -87,7 +89,7 @@ impl<L: Ledger> Gate<L> {
         &self,
         record: &ApprovalRecord,
         call: &Call<A>,
-        bundle: &BundleDigest,
+        policies: &Policies,
         now_ms: i64,
     ) -> Option<Answer> {
         let overdue = record.request.expires_ms <= now_ms;
@@ -97,12 +99,12 @@ impl<L: Ledger> Gate<L> {
                 None
             }
             // Its approval would be good for nothing: people are asked under the policies that hold now.
-            ApprovalState::Waiting if record.request.bundle != *bundle => {
+            ApprovalState::Waiting if !record.request.stands_under(policies) => {
                 self.superseded(record, CHANGED, Vec::new()).await;
                 None
             }
             // So it is where that was found before the retry came, at the start of the server.
-            ApprovalState::Superseded if record.request.bundle != *bundle && !record.delivered => None,
+            ApprovalState::Superseded if !record.request.stands_under(policies) && !record.delivered => None,
             ApprovalState::Waiting | ApprovalState::Approved | ApprovalState::Executing => {
                 Some(pending(record))
             }
@@ -192,7 +194,7 @@ impl<L: Ledger> Gate<L> {
         // Another replica, with other policies, may have asked since this one started.
         if approved
             && record.state == ApprovalState::Waiting
-            && record.request.bundle != *self.policies().bundle()
+            && !record.request.stands_under(&self.policies())
         {
             self.supersede(&record, CHANGED).await?;
             return Err(NotAnswered::Refused(AnswerRefusal::NotOpen(ApprovalState::Superseded)));
@@ -240,8 +242,8 @@ impl<L: Ledger> Gate<L> {
         self.ledger.approvals(&[ApprovalState::Approved], APPROVALS_MAX).await
     }
 
-    /// Ends every request that was asked under other policies, or about other tools, than those in force: its approval would
-    /// be good for nothing. Answers how many there were. To be called before people can answer.
+    /// Ends every request whose tool, agent or policies are others than when it was asked: its approval would be good for
+    /// nothing. What changed elsewhere is no matter ([`Policies::slice`]). Answers how many there were. To be called before people can answer.
     ///
     /// # Errors
     /// [`LedgerFault`]; then some of them may be left.
@@ -249,7 +251,7 @@ impl<L: Ledger> Gate<L> {
         let policies = self.policies();
         let open = [ApprovalState::Waiting, ApprovalState::Approved];
         let mut changed = self.ledger.approvals(&open, APPROVALS_MAX).await?;
-        changed.retain(|record| record.request.bundle != *policies.bundle());
+        changed.retain(|record| !record.request.stands_under(&policies));
         let count = changed.len();
         let mut ending = stream::iter(&changed)
             .map(|record| self.supersede(record, CHANGED))
@@ -293,7 +295,7 @@ impl<L: Ledger> Gate<L> {
         if spec.name != request.call.tool || spec.version != request.call.version {
             return self.superseded(&record, "the tool has changed since it was approved", Vec::new()).await;
         }
-        if *self.policies().bundle() != request.bundle {
+        if !request.stands_under(&self.policies()) {
             return self.superseded(&record, CHANGED, Vec::new()).await;
         }
         match self.parse_stored(tool, &request.call) {

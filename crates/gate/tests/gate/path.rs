@@ -1,7 +1,7 @@
 //! The path of a call, and attempts to leave it: ALLOW executes exactly once, DENY zero times, ASK zero
 //! times until approved and then once.
 
-use crate::world::{ParsePerson as _, Trouble, World, approval, budget, euros, leads, policies, requester};
+use crate::world::{ParsePerson as _, Trouble, World, approval, budget, euros, leads, requester};
 use countersign_gate::{
     Answer, Entry,
     ledger::{CallState, HaltScope, Ledger as _, NotAnswered},
@@ -276,11 +276,7 @@ async fn reconnecting_is_no_way_around_a_refusal() {
 async fn a_retry_under_other_policies_asks_anew() {
     let world = World::new(1, 100, vec![]);
     let pending = world.call(&world.update, 0, 10).await;
-    let text = format!(
-        "{}\n@id(\"more\") permit (principal, action == Action::\"delete\", resource);",
-        crate::world::POLICIES
-    );
-    world.gate.replace_policies(policies(&text, &[&world.read, &world.note, &world.update, &world.delete]));
+    world.add_policy("permit (principal, action == Action::\"update\", resource);");
     let anew = world.call(&world.update, 0, 10).await;
     assert_ne!(approval(&anew), approval(&pending));
     let fetched = world.gate.fetch(&requester("bot", "s1").agent, &approval(&pending)).await;
@@ -421,14 +417,37 @@ async fn a_changed_tool_or_policy_supersedes_the_approval() {
 
     let pending = world.call(&world.update, 10, 20).await;
     world.answer(&pending, "ana", true).await;
-    let text = format!(
-        "{}\n@id(\"more\") permit (principal, action == Action::\"delete\", resource);",
-        crate::world::POLICIES
-    );
-    world.gate.replace_policies(policies(&text, &[&world.read, &world.note, &world.update, &world.delete]));
+    world.add_policy("permit (principal, action == Action::\"update\", resource);");
     let answers = world.work().await;
     assert_eq!(code(&answers[0]), Code::ApprovalSuperseded);
     assert_eq!(world.system.effects(), 0);
+}
+
+#[tokio::test]
+async fn what_changes_elsewhere_leaves_a_request_as_it_is() {
+    let world = World::new(1, 100, vec![]);
+    let waiting = world.call(&world.update, 0, 10).await;
+    let granted = world.call(&world.update, 10, 20).await;
+    world.answer(&granted, "ana", true).await;
+    world.add_policy("permit (principal, action == Action::\"delete\", resource);");
+    assert_eq!(world.gate.supersede_changed().await.unwrap(), 0);
+    // A retry finds the same request, and it is performed once.
+    assert_eq!(approval(&world.call(&world.update, 0, 10).await), approval(&waiting));
+    world.answer(&waiting, "ana", true).await;
+    let done = world.work().await;
+    assert_eq!(done.iter().map(Answer::status).collect::<Vec<_>>(), ["done", "done"], "{done:?}");
+    assert_eq!(world.call(&world.update, 0, 10).await.status(), "done");
+    assert_eq!(world.system.effects(), 2);
+    // The log names all policies: those that asked, and those that decided when it was performed.
+    let Answer::Pending(waiting) = waiting else { panic!("{waiting:?}") };
+    let log = world.ledger.log();
+    let bundle = |kind: &str| {
+        let of_it =
+            log.iter().rfind(|entry| entry.kind == kind && entry.call.as_ref() == Some(&waiting.call));
+        of_it.unwrap().body["bundle"].clone()
+    };
+    assert_ne!(bundle("asked"), bundle("decided"));
+    assert_eq!(bundle("decided"), json!(world.gate.policies().bundle()));
 }
 
 #[tokio::test]

@@ -1,8 +1,6 @@
 //! An idempotency key makes a call repeatable: one key, one call, one answer.
 
-use crate::world::{
-    Forgetful, POLICIES, ParsePerson as _, Trouble, World, approval, budget, policies, requester,
-};
+use crate::world::{Forgetful, ParsePerson as _, Trouble, World, approval, budget, requester};
 use countersign_gate::{
     Answer,
     ledger::{CallState, HaltScope, Ledger as _},
@@ -280,8 +278,9 @@ async fn what_was_done_is_told_whatever_holds_now() {
     assert_eq!(world.keyed("s1", "new", &world.note, 20, 30).await.status(), "done");
     let effects = world.system.effects();
 
-    let text = format!("{POLICIES}\n@id(\"no\") forbid (principal, action == Action::\"note\", resource);");
-    world.gate.replace_policies(policies(&text, &[&world.read, &world.note, &world.update, &world.delete]));
+    world.add_policy(
+        "forbid (principal, action == Action::\"note\", resource); permit (principal, action == Action::\"update\", resource);",
+    );
     assert_eq!(told(&world.keyed("s1", "done", &world.note, 0, 10).await), (told(&done).0, true));
     let first = world.keyed("s1", "later", &world.note, 40, 50).await;
     assert_eq!(refusal(&first).0, Code::DeniedByPolicy);
@@ -290,9 +289,7 @@ async fn what_was_done_is_told_whatever_holds_now() {
     assert_ne!(approval(&anew), approval(&open));
     assert_eq!(approval(&world.keyed("s1", "open", &world.update, 0, 10).await), approval(&anew));
     // A refusal by the policies stays the key's answer when they permit it again.
-    world
-        .gate
-        .replace_policies(policies(POLICIES, &[&world.read, &world.note, &world.update, &world.delete]));
+    world.add_policy("");
     let again = world.keyed("s1", "later", &world.note, 40, 50).await;
     assert_eq!((refusal(&again).1, refusal(&again).2), (refusal(&first).1, true));
     assert_eq!(world.system.effects(), effects);

@@ -483,6 +483,13 @@ impl World {
         self.ledger.log().iter().filter(|entry| entry.kind == kind).count()
     }
 
+    /// From now on this policy holds beside [`POLICIES`].
+    pub(crate) fn add_policy(&self, text: &str) {
+        let text = format!("{POLICIES}\n{text}");
+        let tools = [&self.read, &self.note, &self.update, &self.delete];
+        self.gate.replace_policies(policies(&text, &tools));
+    }
+
     /// A tool of the same name whose definition changed.
     pub(crate) fn changed(&self, name: &str) -> Arc<RowTool> {
         RowTool::new(name, "v2", DeclaredEffect::Write, &self.system)

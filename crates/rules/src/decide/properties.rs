@@ -1,6 +1,6 @@
 //! What holds for any policies, calls and facts.
 
-use alloc::{vec, vec::Vec};
+use alloc::{collections::BTreeSet, sync::Arc, vec, vec::Vec};
 use std::string::ToString as _;
 
 use cedar_policy::{Request, Schema};
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    PolicySource, TeamName,
+    AgentSpec, DeclaredEffect, PolicySource, TeamName, ToolSpec,
     explain::{FindingOutcome, explain},
     sample::{self, approval, call, facts, reach},
 };
@@ -61,6 +61,11 @@ fn policy() -> impl Strategy<Value = String> {
         "when { resource.kind == \"http\" && principal.accounts.contains(\"acme\") }",
         "when { context.given.contains(\"amount\") }",
         "when { context.time.hour < 12 }",
+        "when { principal in Team::\"sales\" || Agent::\"outsider\".accounts.contains(\"acme\") }",
+        "unless { Agent::\"intern\" in Team::\"finance\" }",
+        "when { System::\"stage\".environment == \"staging\" && System::\"other\".account != \"acme\" }",
+        "when { resource in Environment::\"production\" && System::\"stage\" in Account::\"acme\" }",
+        "unless { Action::\"update\" in Action::\"category:money\" }",
     ]);
     (head, principal, action, resource, condition)
         .prop_map(|(h, p, a, r, c)| format!("{h} ({p}, {a}, {r}) {c};"))
@@ -75,6 +80,137 @@ fn policies(texts: &[String]) -> Policies {
     let sound: String = texts.iter().filter(loads).map(String::as_str).collect();
     let sources = [PolicySource::user("mine", sound)];
     Policies::load(&sources, &sample::tools(), &agents).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// A deployment with two files of policies, of which one thing is changed.
+#[derive(Debug, Clone)]
+struct Deployment {
+    files: [Vec<String>; 2],
+    tools: Vec<Arc<ToolSpec>>,
+    agents: Vec<AgentSpec>,
+}
+
+impl Deployment {
+    fn of(one: &[String], two: &[String]) -> Self {
+        Self { files: [one.to_vec(), two.to_vec()], tools: sample::tools(), agents: sample::agents() }
+    }
+
+    /// `None` where a policy does not fit the tools.
+    fn load(&self) -> Option<Policies> {
+        let source = |(name, texts): (&str, &Vec<String>)| PolicySource::user(name, texts.join("\n"));
+        let sources: Vec<_> = ["one", "two"].into_iter().zip(&self.files).map(source).collect();
+        Policies::load(&sources, &self.tools, &self.agents).ok()
+    }
+
+    fn changed(&self, change: &Change) -> Self {
+        let mut new = self.clone();
+        let (file, at) = change.at;
+        let [one, two] = &mut new.files;
+        let (file, other) = if file { (one, two) } else { (two, one) };
+        let at = at.checked_rem(file.len()).unwrap_or(0);
+        let tool = change.at.1.checked_rem(new.tools.len()).unwrap_or(0);
+        let agent = change.at.1.checked_rem(new.agents.len()).unwrap_or(0);
+        match change.what {
+            What::Add => file.insert(at, change.policy.clone()),
+            What::Replace if !file.is_empty() => file[at].clone_from(&change.policy),
+            What::Remove if !file.is_empty() => drop(file.remove(at)),
+            What::Move if !file.is_empty() => other.push(file.remove(at)),
+            What::Swap if !file.is_empty() => file.swap(0, at),
+            What::Double if !file.is_empty() => file.insert(at, file[at].clone()),
+            What::Annotate if !file.is_empty() => file[at] = format!("@because(\"it is so\") {}", file[at]),
+            What::Replace | What::Remove | What::Move | What::Swap | What::Double | What::Annotate => {}
+            What::Remark => file.insert(at, "// a remark\n\n".into()),
+            What::Team => {
+                new.agents[agent].teams = BTreeSet::from([TeamName::parse("sales").unwrap()]);
+            }
+            What::Account => new.agents[agent].accounts = ["emca".to_string()].into(),
+            What::Agent => drop(new.agents.remove(agent)),
+            What::Environment => {
+                let system = new.tools[tool].system.name.clone();
+                for tool in new.tools.iter_mut().filter(|tool| tool.system.name == system) {
+                    Arc::make_mut(tool).system.environment = "archive".into();
+                }
+            }
+            What::Category => {
+                Arc::make_mut(&mut new.tools[tool]).categories.insert("money".into());
+            }
+            What::Effect => {
+                let tool = Arc::make_mut(&mut new.tools[tool]);
+                tool.effect = if tool.effect == DeclaredEffect::Write {
+                    DeclaredEffect::Destructive
+                } else {
+                    DeclaredEffect::Write
+                };
+            }
+            What::Tool => drop(new.tools.remove(tool)),
+        }
+        new
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Change {
+    what: What,
+    at: (bool, usize),
+    policy: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Add,
+    Replace,
+    Remove,
+    Move,
+    Swap,
+    Double,
+    Annotate,
+    Remark,
+    Team,
+    Account,
+    Agent,
+    Environment,
+    Category,
+    Effect,
+    Tool,
+}
+
+fn any_change() -> impl Strategy<Value = Change> {
+    use What as W;
+    let what = select(vec![
+        W::Add,
+        W::Add,
+        W::Replace,
+        W::Remove,
+        W::Remove,
+        W::Move,
+        W::Swap,
+        W::Double,
+        W::Annotate,
+        W::Remark,
+        W::Team,
+        W::Account,
+        W::Agent,
+        W::Environment,
+        W::Category,
+        W::Effect,
+        W::Tool,
+    ]);
+    (what, any::<(bool, usize)>(), policy()).prop_map(|(what, at, policy)| Change { what, at, policy })
+}
+
+/// A decision without the numbers by which policies are called that have no `@id`.
+fn unnumbered(decision: &Decision) -> Vec<String> {
+    let text = serde_json::to_string(decision).unwrap();
+    let mut parts = text.split(['\"', '`', ';', ' ']).map(|part| {
+        let numbered = ["one:", "two:"].iter().any(|file| part.starts_with(file));
+        if numbered { part.trim_end_matches(|c: char| c.is_ascii_digit()).into() } else { part.to_string() }
+    });
+    let mut parts: Vec<String> = parts.by_ref().collect();
+    // Why several policies could not be evaluated is told in the order of their names.
+    if text.contains("evaluation_error") {
+        parts.sort();
+    }
+    parts
 }
 
 fn any_call() -> impl Strategy<Value = Call<()>> {
@@ -154,6 +290,33 @@ proptest! {
             let judge = Judge::of(call, facts, &policies).unwrap();
             let sliced = judge.answer(&judge.evaluate(&judge.slice.all).unwrap());
             prop_assert_eq!(sliced, judge.answer(&judge.evaluate(&full).unwrap()), "{:?}", texts);
+        }
+    }
+
+    #[test]
+    fn while_its_slice_is_the_same_a_call_is_decided_the_same(
+        one in prop::collection::vec(policy(), 0..8),
+        two in prop::collection::vec(policy(), 0..8),
+        changes in prop::collection::vec(any_change(), 6),
+        cases in prop::collection::vec(any_case(), 12),
+    ) {
+        let sound = |texts: Vec<String>| -> Vec<String> {
+            texts.into_iter().filter(|text| Deployment::of(core::slice::from_ref(text), &[]).load().is_some()).collect()
+        };
+        let old = Deployment::of(&sound(one), &sound(two));
+        let before = old.load().unwrap();
+        for change in &changes {
+            let Some(after) = old.changed(change).load() else { continue };
+            for (call, facts) in &cases {
+                let slice = |policies: &Policies| {
+                    policies.slice(&call.requester, &call.tool.name, &call.tool.version)
+                };
+                prop_assert!(slice(&before).is_some());
+                if slice(&before) == slice(&after) {
+                    let (then, now) = (decide(call, facts, &before), decide(call, facts, &after));
+                    prop_assert_eq!(unnumbered(&then), unnumbered(&now), "{:?} {:?}", old, change);
+                }
+            }
         }
     }
 

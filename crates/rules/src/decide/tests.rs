@@ -1,4 +1,10 @@
-use alloc::{string::ToString, vec, vec::Vec};
+use alloc::{
+    format,
+    string::{String, ToString},
+    sync::Arc,
+    vec,
+    vec::Vec,
+};
 
 use serde_json::json;
 
@@ -377,7 +383,7 @@ fn an_effect_or_version_that_was_not_declared_is_refused() {
             let mut call = read();
             let mut tool = (*call.tool).clone();
             tool.version = crate::ToolVersion::parse("v2").unwrap();
-            call.tool = alloc::sync::Arc::new(tool);
+            call.tool = Arc::new(tool);
             decide(&call, &facts(Effect::Read), &rules)
         }]
     {
@@ -498,9 +504,117 @@ fn the_digest_names_meaning_not_layout() {
     let mut tools = sample::tools();
     let mut changed = (*tools[0]).clone();
     changed.version = crate::ToolVersion::parse("v2").unwrap();
-    tools[0] = alloc::sync::Arc::new(changed);
+    tools[0] = Arc::new(changed);
     let other = Policies::load(&sample::user(ALL), &tools, &sample::agents()).unwrap();
     assert_ne!(&digest(ALL), other.bundle());
+}
+
+/// What a request for `delete` by `bot` of finance is bound to, and what is no matter to it.
+#[test]
+fn the_slice_names_what_concerns_a_call() {
+    const BASE: &str = "@id(\"ask\") @ask(\"dba\") permit (principal in Team::\"finance\", action == Action::\"delete\", resource);
+        @id(\"other\") permit (principal, action == Action::\"read\", resource);";
+    let slice = |text: &str| {
+        let call = delete();
+        policies(text).slice(&call.requester, &call.tool.name, &call.tool.version).unwrap()
+    };
+    let base = slice(BASE);
+    for same in [
+        format!("// a remark\n{}", BASE.replace("permit (", "permit(\n")),
+        BASE.replace("Action::\"read\", resource", "Action::\"read\", resource == System::\"billing\""),
+        BASE.replace("@id(\"other\") permit", "@id(\"other\") forbid"),
+        BASE.split_inclusive(';').take(1).collect(),
+        format!("permit (principal, action == Action::\"update\", resource); {BASE}"),
+        format!("{BASE} forbid (principal == Agent::\"intern\", action, resource);"),
+        format!("{BASE} forbid (principal in Team::\"sales\", action, resource);"),
+        format!("{BASE} forbid (principal is Agent in Team::\"sales\", action, resource);"),
+        format!("{BASE} forbid (principal, action in Action::\"category:money\", resource);"),
+        format!("{BASE} forbid (principal, action, resource in Environment::\"staging\");"),
+        format!("{BASE} forbid (principal, action, resource is System in Account::\"emca\");"),
+    ] {
+        assert_eq!(slice(&same), base, "{same}");
+        assert_ne!(policies(&same).bundle(), policies("").bundle());
+    }
+    for other in [
+        BASE.replace("@ask(\"dba\")", "@ask(\"security\")"),
+        BASE.replace("@ask(\"dba\")", "@ask(\"dba\") @quorum(\"2\")"),
+        BASE.replace("@ask(\"dba\")", "@ask(\"dba\") @because(\"it is gone then\")"),
+        BASE.replace("@id(\"ask\")", "@id(\"asks\")"),
+        BASE.replace(
+            "Action::\"delete\", resource)",
+            "Action::\"delete\", resource) when { context.effect != \"read\" }",
+        ),
+        BASE.split_inclusive(';').skip(1).collect(),
+        format!("{BASE} permit (principal, action, resource);"),
+        format!(
+            "{BASE} forbid (principal == Agent::\"bot\", action, resource) when {{ context.reversible }};"
+        ),
+        format!(
+            "{BASE} forbid (principal in Agent::\"bot\", action, resource) when {{ context.reversible }};"
+        ),
+        format!("{BASE} forbid (principal is Agent, action, resource) when {{ context.reversible }};"),
+        format!(
+            "{BASE} forbid (principal is Agent in Team::\"finance\", action in Action::\"call\", resource);"
+        ),
+        format!(
+            "{BASE} forbid (principal, action in [Action::\"read\", Action::\"delete\"], resource is System);"
+        ),
+        format!("{BASE} forbid (principal, action, resource in Account::\"acme\");"),
+    ] {
+        assert_ne!(slice(&other), base, "{other}");
+    }
+}
+
+/// The tool, its system, the agent, and what the slice's policies read of others.
+#[test]
+fn the_slice_names_the_tool_the_agent_and_what_conditions_read() {
+    const READS_OTHERS: &str = "@ask(\"dba\") permit (principal, action == Action::\"delete\", resource)
+        when { Agent::\"outsider\".accounts.contains(\"emca\") && System::\"stage\".kind == \"sqlite\" }
+        unless { Action::\"update\" in Action::\"category:money\" && context.reversible };";
+    type Edit = fn(&mut Vec<Arc<crate::ToolSpec>>, &mut Vec<crate::AgentSpec>);
+    let slice = |text: &str, edit: Edit| {
+        let (mut tools, mut agents) = (sample::tools(), sample::agents());
+        edit(&mut tools, &mut agents);
+        let policies = Policies::load(&sample::user(text), &tools, &agents).unwrap();
+        let call = delete();
+        policies.slice(&call.requester, &call.tool.name, &call.tool.version)
+    };
+    let named = |index: usize| sample::tools()[index].name.to_string();
+    assert_eq!([named(2), named(3)], ["delete", "update"]);
+    // What, whether that matters where policies read nothing of others, and where they do.
+    let edits: [(Edit, bool, bool); 10] = [
+        (|_, _| (), false, false),
+        (
+            |tools, _| Arc::make_mut(&mut tools[2]).version = crate::ToolVersion::parse("v2").unwrap(),
+            true,
+            true,
+        ),
+        (
+            |tools, _| Arc::make_mut(&mut tools[3]).version = crate::ToolVersion::parse("v2").unwrap(),
+            false,
+            false,
+        ),
+        (|tools, _| drop(tools.remove(5)), false, false),
+        (
+            |tools, _| {
+                for tool in tools.iter_mut().filter(|tool| tool.system.name.as_str() == "billing") {
+                    Arc::make_mut(tool).system.environment = "archive".into();
+                }
+            },
+            true,
+            true,
+        ),
+        (|tools, _| Arc::make_mut(&mut tools[3]).system.kind = "postgres".into(), false, true),
+        (|tools, _| Arc::make_mut(&mut tools[3]).categories.extend(["money".to_string()]), false, true),
+        (|_, agents| agents[0].accounts.extend(["emca".to_string()]), true, true),
+        (|_, agents| agents[0].teams.clear(), true, true),
+        (|_, agents| agents[2].accounts.extend(["acme".to_string()]), false, true),
+    ];
+    for (number, (edit, plain, reading)) in edits.into_iter().enumerate() {
+        for (text, matters) in [(ALL, plain), (READS_OTHERS, reading)] {
+            assert_eq!(slice(text, edit) != slice(text, |_, _| ()), matters, "{number}: {text}");
+        }
+    }
 }
 
 #[test]
@@ -519,7 +633,7 @@ fn a_rule_about_a_reach_that_cannot_be_measured_is_warned_about() {
     for tool in &mut tools {
         let mut blind = (**tool).clone();
         blind.measurable = false;
-        *tool = alloc::sync::Arc::new(blind);
+        *tool = Arc::new(blind);
     }
     let rules = Policies::load(&[PolicySource::default_pack()], &tools, &sample::agents()).unwrap();
     let said: Vec<String> = rules.warnings().iter().map(ToString::to_string).collect();

@@ -181,6 +181,99 @@ fn what_the_command_line_repeats_under_a_key_is_done_once() {
     assert_eq!(other["code"], "R021", "{other}");
 }
 
+/// People are asked once, and the call is performed once, whatever changes elsewhere before they answer; what changes for the
+/// call itself ends the request, and whoever answers is told.
+#[test]
+fn a_request_outlives_what_does_not_concern_it_and_nothing_else() {
+    let temp = tempfile::tempdir().unwrap();
+    folder(temp.path(), None);
+    let at = |name: &str| temp.path().join(name);
+    let (agent, person) = (key(temp.path(), "assistant"), key(temp.path(), "alice"));
+    let ask = |served: &Served, customer: u64| {
+        let arguments = json!({ "customer": customer }).to_string();
+        told(&served.run(&agent, &["call", "delete_test_invoices", &arguments]).out)
+    };
+    let edit = |name: &str, from: &str, to: &str| {
+        let text = fs::read_to_string(at(name)).unwrap();
+        assert!(text.contains(from), "{name}: {from}");
+        fs::write(at(name), text.replacen(from, to, 1)).unwrap();
+    };
+    let add = |name: &str, text: &str| fs::write(at(name), text).unwrap();
+    type Change<'a> = &'a dyn Fn();
+    let elsewhere: Change<'_> = &|| {
+        add(
+            "policies/reading.cedar",
+            "@id(\"r\") permit (principal, action == Action::\"customer_invoices\", resource);",
+        );
+        add("policies/other.cedar", "forbid (principal == Agent::\"night\", action, resource);");
+        edit("policies/default.cedar", "// The default pack", "// Our pack, once the default pack");
+        edit(
+            "policies/default.cedar",
+            "when { context.effect == \"read\" };",
+            "when {\n  context.effect == \"read\"\n};",
+        );
+        edit("tools/billing.toml", "Invoices of one customer, newest first.", "One customer's invoices.");
+        edit(
+            "countersign.toml",
+            "# Who countersigns.",
+            "[agent.night]\naccounts = [\"acme-prod\"]\n\n# Who countersigns.",
+        );
+    };
+    let changes: [(&str, Change<'_>, bool); 5] = [
+        ("elsewhere", elsewhere, true),
+        ("a policy", &|| edit("policies/default.cedar", "it deletes, or", "it removes, or"), false),
+        (
+            "one more",
+            &|| {
+                add(
+                    "policies/more.cedar",
+                    "forbid (principal, action, resource) when { context has reach && context.reach.rows > 450 };",
+                )
+            },
+            false,
+        ),
+        (
+            "the tool",
+            &|| edit("tools/billing.toml", "Deletes the test invoices", "Deletes all test invoices"),
+            false,
+        ),
+        (
+            "the agent",
+            &|| edit("countersign.toml", "teams    = [\"support\"]", "teams    = [\"sales\"]"),
+            false,
+        ),
+    ];
+    let billing = rusqlite::Connection::open(at("billing.db")).unwrap();
+    let mut served = Served::start(temp.path(), &[]);
+    for (customer, (name, change, stands)) in (11..).zip(changes) {
+        let asked = ask(&served, customer);
+        assert_eq!(asked["status"], "pending", "{name}: {asked}");
+        let request = asked["approval"].as_str().unwrap();
+        served.kill();
+        change();
+        served = Served::start(temp.path(), &[]);
+        let answered = served.run(&person, &["approvals", "approve", request]);
+        assert_eq!(answered.code == 0, stands, "{name}: {} {}", answered.out, answered.err);
+        let result = told(&served.run(&agent, &["call", "--result", request, "--wait-ms", "10000"]).out);
+        assert_eq!(result["status"], if stands { "done" } else { "superseded" }, "{name}: {result}");
+        if stands {
+            assert_eq!(
+                (&ask(&served, customer)["call"], &result["rows"]),
+                (&asked["call"], &json!(3)),
+                "{name}"
+            );
+        } else {
+            assert!(answered.out.contains("a policy that can apply to it"), "{name}: {}", answered.out);
+            let again = ask(&served, customer);
+            assert_eq!(again["status"], "pending", "{name}: {again}");
+            assert_ne!(again["approval"], asked["approval"], "{name}");
+        }
+        let left = format!("select count(*) from invoice where customer = {customer} and is_test = 1");
+        let left: i64 = billing.query_row(&left, [], |row| row.get(0)).unwrap();
+        assert_eq!(left, if stands { 0 } else { 3 }, "{name}");
+    }
+}
+
 /// What no approval could have performed is not asked for.
 #[test]
 fn what_reaches_rows_that_are_not_seen_is_never_asked_for() {

@@ -133,14 +133,25 @@ async fn a_parked_call_survives_a_restart(place: Place) {
     assert_eq!(rig.count("select count(*) from item where name = 'medlar'"), 1);
 }
 
-/// Any change of any tool or policy ends what waits, and what is granted, at the next start: the approver, the agent and the
-/// log are told the same, and a retry asks anew.
+/// A change of its tool, or of a policy that can apply to it, ends what waits at the next start: the approver, the agent and the
+/// log are told the same, and a retry asks anew. A change of another tool does not.
 async fn an_approval_does_not_outlive_a_change_of_policies(place: Place) {
     let mut rig = Rig::on(place).await;
     let policy = rig.folder.path().join("policies/more.cedar");
     let tool = rig.folder.path().join("tools/shop.toml");
-    let permit = "permit (principal, action == Action::\"items\", resource);".to_owned();
-    let described = std::fs::read_to_string(&tool).unwrap().replace("Every item.", "Each item.");
+    let tools = std::fs::read_to_string(&tool).unwrap();
+    let unrelated = rig.ask("add_item", json!({ "name": "apricot" })).await;
+    rig.stop().await;
+    std::fs::write(&policy, "permit (principal, action == Action::\"items\", resource);").unwrap();
+    std::fs::write(&tool, tools.replace("Every item.", "Each item.")).unwrap();
+    rig.start().await;
+    assert_eq!(rig.ask("add_item", json!({ "name": "apricot" })).await, unrelated, "it waits as before");
+    rig.post("alice", &format!("/v1/approvals/{unrelated}/approve"), json!({})).await;
+    assert_eq!(rig.result(&unrelated).await.1["status"], "done");
+    assert_eq!(rig.count("select count(*) from item where name = 'apricot'"), 1);
+
+    let permit = "permit (principal, action in Action::\"call\", resource is System);".to_owned();
+    let described = tools.replace("Adds an item.", "Adds one item.");
     for (name, file, text) in [("medlar", policy, permit), ("quince", tool, described)] {
         let arguments = json!({ "name": name });
         let approval = rig.ask("add_item", arguments.clone()).await;
@@ -154,6 +165,7 @@ async fn an_approval_does_not_outlive_a_change_of_policies(place: Place) {
         );
         let (_, shown) = rig.get("alice", &format!("/v1/approvals/{approval}")).await;
         let why = shown["why"].as_str().unwrap();
+        assert!(why.contains("a policy that can apply to it"), "{why}");
         assert_eq!(shown["state"], "superseded", "{shown}");
         let (status, told) = rig.post("alice", &format!("/v1/approvals/{approval}/approve"), json!({})).await;
         assert_eq!((status, &told["code"]), (StatusCode::FORBIDDEN, &json!("R019")), "{told}");
@@ -169,7 +181,7 @@ async fn an_approval_does_not_outlive_a_change_of_policies(place: Place) {
         assert_eq!(of_it.count(), 1, "one entry tells of it: {ended:?}");
         assert_eq!(rig.ask("add_item", arguments).await, again);
     }
-    assert_eq!(rig.count("select count(*) from item"), 3);
+    assert_eq!(rig.count("select count(*) from item"), 4);
 }
 
 async fn a_flood_of_refused_calls_leaves_a_bounded_log(place: Place) {

@@ -6,8 +6,8 @@ use countersign_gate::{
 };
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalRequest, AskOf, BundleDigest, CallDigest, CallId, DecisionId, Effect,
-    GroupName, Money, PersonId, PolicyId, Reach, Requester, SessionId, Signature, StoredCall, SystemName,
-    ToolName, ToolVersion,
+    GroupName, Money, PersonId, PolicyId, Reach, Requester, SessionId, Signature, SliceDigest, StoredCall,
+    SystemName, ToolName, ToolVersion,
     budget::{BudgetAccount, HoldRequest, Unit},
     settlement::Settlement,
 };
@@ -113,6 +113,7 @@ pub(crate) fn parking(id: &str, call: StoredCall) -> Parking {
         id: approval_id(id),
         decision: DecisionId::parse("dec-1").unwrap(),
         bundle: BundleDigest::parse("bundle").unwrap(),
+        slice: Some(SliceDigest::parse("slice").unwrap()),
         reach: Some(Reach { rows: 3, exact: true, ..Reach::default() }),
         of: vec![AskOf {
             group: GroupName::parse("leads").unwrap(),
