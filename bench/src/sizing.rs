@@ -245,6 +245,7 @@ pub(crate) fn gate<'t>(
         open_requests_max: 100,
         keys_max: 100,
         refusals_max: u32::MAX,
+        sessions_max: u32::MAX,
     };
     let (clock, chance) = (Arc::new(Now), Arc::new(Chance::new()));
     Ok(Gate::new(Arc::new(store), clock, chance, Arc::new(policies), settings))

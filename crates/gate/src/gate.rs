@@ -11,6 +11,7 @@ mod refusals;
 mod repeat;
 mod request;
 mod room;
+mod session;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -20,8 +21,8 @@ use countersign_rules::{
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use self::refusals::Refusals;
 pub use self::{doubt::NotRecalled, refusals::Sum};
+use self::{refusals::Refusals, session::Sessions};
 use crate::{
     answer::{Answer, Refused},
     clock::{Clock, Entropy},
@@ -44,6 +45,8 @@ pub struct Settings {
     pub keys_max: u32,
     /// How many refused calls of one agent are recorded one by one within a minute.
     pub refusals_max: u32,
+    /// How many sessions one agent may begin within a minute.
+    pub sessions_max: u32,
 }
 
 /// The one path from a call to an effect.
@@ -55,6 +58,7 @@ pub struct Gate<L> {
     settings: Settings,
     under_way: TaskTracker,
     refusals: Refusals,
+    sessions: Sessions,
 }
 
 impl<L> std::fmt::Debug for Gate<L> {
@@ -80,6 +84,7 @@ impl<L: Ledger> Gate<L> {
             settings,
             under_way: TaskTracker::new(),
             refusals: Refusals::default(),
+            sessions: Sessions::default(),
         })
     }
 
@@ -123,20 +128,6 @@ impl<L: Ledger> Gate<L> {
     /// How many calls are under way.
     pub fn under_way(&self) -> usize {
         self.under_way.len()
-    }
-
-    /// Opens a session.
-    ///
-    /// # Errors
-    /// [`LedgerFault`]: without a record there is no session.
-    pub async fn open_session(
-        &self,
-        requester: &Requester,
-        front_door: &str,
-        client: Option<&str>,
-    ) -> Result<(), LedgerFault> {
-        let entry = Entry::session_opened(self.clock.now_ms(), requester, front_door, client);
-        self.ledger.open_session(requester, entry).await
     }
 
     /// Proposes a call and takes it along the whole path. Dropping the returned future does not stop a call

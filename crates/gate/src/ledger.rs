@@ -39,19 +39,22 @@ pub trait Ledger: Send + Sync + 'static {
         now_ms: i64,
     ) -> impl Future<Output = Result<Standing, LedgerFault>> + Send;
 
-    /// Opens a session, once: the entry is appended only when the session is new.
+    /// Opens a session, once: the entry is appended only when the session is new. Returns whether it is.
     fn open_session(
         &self,
         requester: &Requester,
         entry: Entry,
-    ) -> impl Future<Output = Result<(), LedgerFault>> + Send;
+    ) -> impl Future<Output = Result<bool, LedgerFault>> + Send;
+
+    /// Whether a session was opened and is not forgotten.
+    fn has_session(&self, requester: &Requester) -> impl Future<Output = Result<bool, LedgerFault>> + Send;
 
     /// Appends entries that change nothing else: refusals, configuration, policies.
     fn record(&self, entries: Vec<Entry>) -> impl Future<Output = Result<(), LedgerFault>> + Send;
 
-    /// Parks a call until people answer. When the call is a retry ([`Requester::retries`]) of one whose
-    /// request for the same digest is not final, that one is returned and nothing is appended. The call's idempotency key
-    /// stands for the returned request from then on; see [`Bond`].
+    /// Parks a call until people answer. When a request of the same agent for the same digest is not final, in whichever
+    /// session it was asked, that one is returned and nothing is appended. The call's idempotency key stands for the returned
+    /// request from then on; see [`Bond`].
     fn park(&self, parking: Parking) -> impl Future<Output = Result<ApprovalRecord, NotParked>> + Send;
 
     /// What an agent's idempotency key stands for.
@@ -223,8 +226,8 @@ pub struct Standing {
     pub agent_today: Counters,
     /// Moves whenever `session` or `agent_today` do; see [`Intent::if_history`].
     pub history: u64,
-    /// The newest request for this digest that this call is a retry of ([`Requester::retries`]), final or
-    /// not.
+    /// The agent's newest request for this digest, final or not, in whichever session it was asked: a call that is equal is a
+    /// retry of it.
     pub request: Option<ApprovalRecord>,
     /// Whether people may have refused the agent something and that still holds: see [`Ledger::refused`].
     pub refusals: bool,

@@ -308,7 +308,9 @@ impl Ledger for SimLedger {
                 .iter()
                 .rev()
                 .filter_map(|id| state.approvals.get(id))
-                .find(|r| r.request.call.digest == digest && r.request.call.requester.retries(requester))
+                .find(|r| {
+                    r.request.call.digest == digest && r.request.call.requester.agent == requester.agent
+                })
                 .cloned(),
             refusals: state.approvals.values().any(|r| {
                 r.state == ApprovalState::Refused && r.request.call.requester.agent == requester.agent
@@ -364,15 +366,19 @@ impl Ledger for SimLedger {
             .collect())
     }
 
-    async fn open_session(&self, requester: &Requester, entry: Entry) -> Result<(), LedgerFault> {
+    async fn open_session(&self, requester: &Requester, entry: Entry) -> Result<bool, LedgerFault> {
         self.step("open_session", |state| {
             let key = session_key(&requester.agent, &requester.session);
-            if let btree_map::Entry::Vacant(vacant) = state.sessions.entry(key) {
-                vacant.insert(Counters::default());
-                state.log.push(entry);
-            }
-            Ok(())
+            let btree_map::Entry::Vacant(vacant) = state.sessions.entry(key) else { return Ok(false) };
+            vacant.insert(Counters::default());
+            state.log.push(entry);
+            Ok(true)
         })
+    }
+
+    async fn has_session(&self, requester: &Requester) -> Result<bool, LedgerFault> {
+        self.readable()?;
+        Ok(self.state().sessions.contains_key(&session_key(&requester.agent, &requester.session)))
     }
 
     async fn record(&self, entries: Vec<Entry>) -> Result<(), LedgerFault> {
@@ -394,7 +400,7 @@ impl Ledger for SimLedger {
             if let Some(open) = state.approvals.values().find(|r| {
                 !r.state.is_final()
                     && r.request.call.digest == call.digest
-                    && r.request.call.requester.retries(&call.requester)
+                    && r.request.call.requester.agent == call.requester.agent
             }) {
                 let open = open.clone();
                 bond.into_iter().for_each(|bond| state.bind(bond.joining(&open.request)));

@@ -37,16 +37,6 @@ pub struct Requester {
     pub on_behalf_of: Option<PersonId>,
 }
 
-impl Requester {
-    /// Whether an equal call by the other is a retry of this one's: the same agent, in the same session or
-    /// in sessions that nobody named.
-    #[must_use]
-    pub fn retries(&self, other: &Self) -> bool {
-        let unnamed = !self.session.is_named() && !other.session.is_named();
-        self.agent == other.agent && (self.session == other.session || unnamed)
-    }
-}
-
 /// What an agent proposed, before anything was checked.
 #[derive(Debug, Clone)]
 pub struct RawCall {

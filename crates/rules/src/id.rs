@@ -136,11 +136,4 @@ impl SessionId {
     pub fn unnamed(what: &str) -> Result<Self, BadName> {
         Self::parse(&alloc::format!("{UNNAMED}{what}"))
     }
-
-    /// Whether its client named it. One that nobody named says nothing about which conversation it
-    /// belongs to: a client that reconnects has another.
-    #[must_use]
-    pub fn is_named(&self) -> bool {
-        !self.0.starts_with(UNNAMED)
-    }
 }

@@ -9,8 +9,8 @@ use std::{
 use countersign_audit::sha256;
 use countersign_gate::{Answer, Clock, Gate, Ledger as _, Pending, Refused, ledger::ApprovalRecord};
 use countersign_rules::{
-    AgentId, ApprovalId, Code, IdempotencyKey, PersonId, RawCall, Refusal, Requester, SessionId, StoredCall,
-    TeamName, ToolName, ToolSpec, TraceParent,
+    AgentId, ApprovalId, CallId, Code, IdempotencyKey, PersonId, RawCall, Refusal, Requester, SessionId,
+    StoredCall, TeamName, ToolName, ToolSpec, TraceParent,
 };
 use countersign_store::Store;
 use serde_json::Value;
@@ -169,7 +169,7 @@ impl App {
     /// once.
     ///
     /// # Errors
-    /// [`Code::NotLookedUp`]: without a record there is no session.
+    /// [`Code::NotLookedUp`]: without a record there is no session. [`Code::RateLimited`]: the agent begins too many.
     pub async fn requester(
         &self,
         who: &Identity,
@@ -190,10 +190,7 @@ impl App {
             return Ok(requester);
         }
         let client: Option<String> = client.map(|client| client.chars().take(128).collect());
-        self.gate.open_session(&requester, front_door, client.as_deref()).await.map_err(|fault| {
-            Refusal::new(Code::NotLookedUp, format!("the session cannot be opened: {fault}"))
-                .help("what cannot be recorded does not begin; try again when the ledger is back")
-        })?;
+        self.gate.open_session(&requester, front_door, client.as_deref()).await?;
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if opened.len() >= SESSIONS_KEPT_MAX {
             // Opening one again changes nothing in the ledger.
@@ -266,6 +263,69 @@ impl App {
         match self.request(who, approval).await {
             Ok(record) => self.gate.tell(&record).await,
             Err(refusal) => Answer::Refused(Refused::new(None, Some(approval.clone()), refusal)),
+        }
+    }
+
+    /// What became of an issued call of this agent. One that is under way is waited for, no longer than `timeout`.
+    pub async fn fetch_call(&self, who: &Identity, call: &CallId, timeout: Duration) -> Answer {
+        let place = self.waits.take(who.agent.clone());
+        let timeout = if place.is_some() { timeout } else { Duration::ZERO };
+        let used = self.credentials.open(&who.credential, who.expires_ms, self.clock.now_ms());
+        let refused = |code: Code, message: String, help: &str| {
+            Answer::Refused(Refused::new(Some(call.clone()), None, Refusal::new(code, message).help(help)))
+        };
+        let over = tokio::time::sleep(timeout);
+        tokio::pin!(over);
+        let mut changes = self.gate.ledger().changes();
+        loop {
+            if let Err(refusal) = self.auth.still_good(who).await {
+                return Answer::Refused(Refused::new(Some(call.clone()), None, refusal));
+            }
+            // Marked as seen before looking, so that a change in between is not missed.
+            changes.borrow_and_update();
+            let record = match self.store().call(call).await {
+                Ok(Some(record)) if who.sees(&record.call) => record,
+                Ok(_) => {
+                    let message = format!("no call `{call}` of this agent was performed or tried");
+                    return refused(
+                        Code::NotFound,
+                        message,
+                        "a call that waits for people is found by its request (`approval`)",
+                    );
+                }
+                Err(fault) => {
+                    let help =
+                        "this does not say whether the call was performed; try again when the ledger is back";
+                    return refused(Code::NotLookedUp, format!("it cannot be looked up now: {fault}"), help);
+                }
+            };
+            if let Some(approval) = record.approval.as_ref().filter(|_| record.outcome.is_some()) {
+                return self.fetch(who, approval).await;
+            }
+            match self.gate.tell_call(&record).await {
+                Ok(Some(answer)) => return answer,
+                Ok(None) => {}
+                Err(fault) => {
+                    return refused(
+                        Code::NotLookedUp,
+                        fault.to_string(),
+                        "try again when the ledger is back",
+                    );
+                }
+            }
+            tokio::select! {
+                // Checked first, or a busy ledger would keep it waiting for ever.
+                biased;
+                () = &mut over => {
+                    let help = "ask for it again in a moment; it goes on whether or not anybody waits";
+                    return refused(Code::NotLookedUp, format!("call `{call}` is still under way"), help);
+                }
+                // A last look, which says so.
+                () = used.ended() => over.as_mut().reset(tokio::time::Instant::now()),
+                changed = changes.changed() => if changed.is_err() {
+                    return refused(Code::ShuttingDown, "the server is shutting down".into(), "ask for the call again in a moment");
+                }
+            }
         }
     }
 
@@ -409,7 +469,7 @@ mod tests {
     fn any_key_names_a_session_and_equal_keys_name_the_same() {
         let id = |key| session_id(&who("k1"), key).unwrap();
         assert_eq!(id(Some("main")).as_str(), "main");
-        assert!(id(Some("main")).is_named() && !id(None).is_named());
+        assert!(id(None).as_str().starts_with("unnamed-"));
         assert_eq!(id(None), id(None));
         assert_eq!(id(None), id(Some("")));
         assert_ne!(id(None), session_id(&who("k2"), None).unwrap());

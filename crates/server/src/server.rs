@@ -223,6 +223,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         open_requests_max: config.limits.open_requests_max,
         keys_max: config.limits.idempotency_keys_max,
         refusals_max: config.limits.refusals_max,
+        sessions_max: config.limits.sessions_max,
     };
     store.record(vec![Entry::configured(clock.now_ms(), configured(&config, &bundle))]).await?;
     let gate =

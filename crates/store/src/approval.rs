@@ -7,8 +7,8 @@ use countersign_gate::{
     ledger::{ApprovalRecord, Bond, LedgerFault, NotAnswered, NotParked, Parking},
 };
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalState, CallDigest, Code, GroupName, Requester, SessionId, Signature,
-    StoredCall, ToolName,
+    AgentId, ApprovalId, ApprovalState, CallDigest, Code, GroupName, Requester, Signature, StoredCall,
+    ToolName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,19 +29,16 @@ pub(crate) struct ApprovalRow {
     pub(crate) order: u64,
 }
 
-/// What makes two requests the same: who asks, and for which digest. See [`Requester::retries`].
+/// What makes two requests the same: who asks, and for which digest. The session does not: an agent names as many as it likes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RequestKey {
     agent: AgentId,
-    /// `None` for all sessions that nobody named.
-    session: Option<SessionId>,
     digest: CallDigest,
 }
 
 impl RequestKey {
     pub(crate) fn new(requester: &Requester, digest: CallDigest) -> Self {
-        let session = Some(&requester.session).filter(|session| session.is_named()).cloned();
-        Self { agent: requester.agent.clone(), session, digest }
+        Self { agent: requester.agent.clone(), digest }
     }
 
     pub(crate) fn of(call: &StoredCall) -> Self {
@@ -284,21 +281,9 @@ pub(crate) fn select(id: &ApprovalId) -> Query {
 }
 
 pub(crate) fn select_newest(key: &RequestKey) -> Query {
-    let mut params = vec![key.digest.to_string().into(), key.agent.as_str().into()];
-    let Some(session) = &key.session else {
-        return Query::new(
-            select_approvals!(
-                "WHERE a.digest = $1 AND a.agent = $2 AND a.session LIKE 'unnamed-%' ORDER BY a.place DESC LIMIT 1"
-            ),
-            params,
-        );
-    };
-    params.push(session.as_str().into());
     Query::new(
-        select_approvals!(
-            "WHERE a.digest = $1 AND a.agent = $2 AND a.session = $3 ORDER BY a.place DESC LIMIT 1"
-        ),
-        params,
+        select_approvals!("WHERE a.digest = $1 AND a.agent = $2 ORDER BY a.place DESC LIMIT 1"),
+        vec![key.digest.to_string().into(), key.agent.as_str().into()],
     )
 }
 

@@ -12,28 +12,28 @@ use crate::{
     writer::Operation,
 };
 
-/// Opens a session, once.
+/// Opens a session, once. Answers whether it is new.
 pub(crate) struct OpenSession {
     pub(crate) requester: Requester,
     pub(crate) entry: Arc<Encoded>,
 }
 
 impl Operation for OpenSession {
-    type Output = ();
+    type Output = bool;
 
     fn needs(&self, image: &Image, needs: &mut Needs) {
         let key = session_key(&self.requester.agent, &self.requester.session);
         needs.name(image, &Key::Session(key));
     }
 
-    fn apply(&self, image: &Image) -> Result<((), Changes), LedgerFault> {
+    fn apply(&self, image: &Image) -> Result<(bool, Changes), LedgerFault> {
         let key = session_key(&self.requester.agent, &self.requester.session);
         if image.sessions.find(&key)?.is_some() {
-            return Ok(((), Changes::default()));
+            return Ok((false, Changes::default()));
         }
         let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
         changes.sessions.push(key);
-        Ok(((), changes))
+        Ok((true, changes))
     }
 }
 

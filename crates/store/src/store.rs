@@ -16,7 +16,7 @@ use countersign_gate::{
     ledger::{
         ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Charge, Closing, HaltRecord,
         HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, NotParked, Parking, Standing,
-        Wait,
+        Wait, session_key,
     },
 };
 use countersign_rules::{
@@ -648,9 +648,14 @@ impl Ledger for Store {
         })
     }
 
-    async fn open_session(&self, requester: &Requester, entry: Entry) -> Result<(), LedgerFault> {
+    async fn open_session(&self, requester: &Requester, entry: Entry) -> Result<bool, LedgerFault> {
         let entry = Encoded::of(&entry)?;
         self.submit(session::OpenSession { requester: requester.clone(), entry }).await
+    }
+
+    async fn has_session(&self, requester: &Requester) -> Result<bool, LedgerFault> {
+        let key = session_key(&requester.agent, &requester.session);
+        Ok(!self.select(session::select(&key)).await?.is_empty())
     }
 
     async fn record(&self, entries: Vec<Entry>) -> Result<(), LedgerFault> {

@@ -280,6 +280,6 @@ pub enum NotRecalled {
 }
 
 /// The id under which a call was sent.
-fn sent_as(record: &CallRecord) -> &CallId {
+pub(super) fn sent_as(record: &CallRecord) -> &CallId {
     record.call.again.as_ref().unwrap_or(&record.call.id)
 }

@@ -9,6 +9,7 @@ use countersign_rules::{ApprovalState, Call, CallId, Code, Refusal};
 
 use super::{
     Gate,
+    doubt::sent_as,
     refusal::{answer_of, expired, in_doubt, not_looked_up, refused, refused_request},
     request::CHANGED,
 };
@@ -25,6 +26,9 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(5);
 /// The longest such pause.
 const PAUSE_MAX: Duration = Duration::from_millis(320);
+
+/// Among how many of the newest calls the one is looked for that ended a doubt.
+const LATER_MAX: u32 = 1_000;
 
 /// What an idempotency key says about a call.
 pub(super) enum Held {
@@ -51,7 +55,9 @@ impl<L: Ledger> Gate<L> {
             Ok(None) => return self.room_for_key(call).await,
             Err(fault) => return Held::Answer(refused(call, None, not_looked_up(&fault))),
         };
+        // Where the system recognises repeats, it is not asked: it performs once what is sent twice.
         if bond.digest == call.digest
+            && !call.tool.idempotent
             && let Ok(Some(record)) = self.ledger.call(&bond.call).await
             && record.state == CallState::InDoubt
             && let Err(why) = self.recall(tool, &record).await
@@ -90,11 +96,11 @@ impl<L: Ledger> Gate<L> {
         }
         let held = match &bond.approval {
             Some(approval) => match self.ledger.approval(approval).await {
-                Ok(Some(record)) => self.told_request(bond, &record).await,
+                Ok(Some(record)) => self.told_request(bond, &record, call.tool.idempotent).await,
                 Ok(None) => Ok(Held::Answer(unknown(bond, in_doubt(&bond.call)))),
                 Err(fault) => Err(fault),
             },
-            None => self.told_call(bond).await,
+            None => self.told_call(bond, call.tool.idempotent).await,
         };
         held.unwrap_or_else(|fault| Held::Answer(unknown(bond, not_looked_up(&fault))))
     }
@@ -111,9 +117,11 @@ impl<L: Ledger> Gate<L> {
         &self,
         bond: &Bond,
         record: &crate::ledger::ApprovalRecord,
+        recognised: bool,
     ) -> Result<Held, LedgerFault> {
         let before = bond.call.clone();
-        let overdue = record.request.expires_ms <= self.clock.now_ms();
+        let now_ms = self.clock.now_ms();
+        let overdue = record.request.expires_ms <= now_ms;
         if record.state == ApprovalState::Waiting && overdue {
             self.expire_one(record).await;
             return Ok(Held::Answer(once_more(refused_request(record, expired()))));
@@ -124,6 +132,12 @@ impl<L: Ledger> Gate<L> {
             self.delivered(record).await;
             return Ok(Held::Nothing { before, told: told.again() });
         }
+        if record.state == ApprovalState::Superseded
+            && let Some(call) = self.ledger.call(&record.request.call.id).await?
+            && let Some(told) = self.told_of_the_other(&call).await?
+        {
+            return Ok(Held::Answer(once_more(told)));
+        }
         let passed = match record.state {
             ApprovalState::Blocked => record.code.is_some_and(passes),
             // What changed since had nothing to do with the call: people are asked about what holds now.
@@ -131,28 +145,33 @@ impl<L: Ledger> Gate<L> {
             ApprovalState::Failed => {
                 self.ledger.call(&record.request.call.id).await?.is_some_and(|call| came_to_nothing(&call))
             }
+            // Then people are asked whether it may be sent once more, as for a call without a key.
+            ApprovalState::InDoubt => recognised && self.answers_until_ms(record) <= now_ms,
             ApprovalState::Waiting
             | ApprovalState::Approved
             | ApprovalState::Executing
             | ApprovalState::Refused
             | ApprovalState::Expired
-            | ApprovalState::Done
-            | ApprovalState::InDoubt => false,
+            | ApprovalState::Done => false,
         };
         let told = self.tell(record).await;
         Ok(if passed { Held::Nothing { before, told: told.again() } } else { Held::Answer(once_more(told)) })
     }
 
-    async fn told_call(&self, bond: &Bond) -> Result<Held, LedgerFault> {
+    /// `recognised` says that the system performs once what is sent twice under one id: a call in doubt is sent again then.
+    async fn told_call(&self, bond: &Bond, recognised: bool) -> Result<Held, LedgerFault> {
+        let before = bond.call.clone();
         let (mut waited, mut pause) = (Duration::ZERO, PAUSE);
         loop {
             let Some(record) = self.ledger.call(&bond.call).await? else {
                 return Ok(Held::Answer(unknown(bond, in_doubt(&bond.call))));
             };
-            let nothing = came_to_nothing(&record);
+            if let Some(told) = self.told_of_the_other(&record).await? {
+                return Ok(Held::Answer(once_more(told)));
+            }
+            let nothing = came_to_nothing(&record) || (recognised && record.state == CallState::InDoubt);
             if let Some(outcome) = record.outcome {
                 let told = answer_of(&bond.call, None, outcome, record.rows);
-                let before = bond.call.clone();
                 return Ok(if nothing {
                     Held::Nothing { before, told: told.again() }
                 } else {
@@ -160,7 +179,8 @@ impl<L: Ledger> Gate<L> {
                 });
             }
             if record.state == CallState::InDoubt {
-                return Ok(Held::Answer(unknown(bond, in_doubt(&bond.call))));
+                let told = unknown(bond, in_doubt(&bond.call));
+                return Ok(if nothing { Held::Nothing { before, told } } else { Held::Answer(told) });
             }
             if waited >= WAIT_MAX {
                 let message = format!("call `{}` of this idempotency key is still under way", bond.call);
@@ -173,6 +193,50 @@ impl<L: Ledger> Gate<L> {
             waited = waited.saturating_add(pause);
             pause = pause.saturating_mul(2).min(PAUSE_MAX);
         }
+    }
+
+    /// What became of an issued call, for its agent; `None` while it is under way.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn tell_call(&self, record: &CallRecord) -> Result<Option<Answer>, LedgerFault> {
+        if let Some(told) = self.told_of_the_other(record).await? {
+            return Ok(Some(told));
+        }
+        let (call, approval) = (&record.call.id, record.approval.clone());
+        Ok(match &record.outcome {
+            Some(outcome) => Some(answer_of(call, approval, outcome.clone(), record.rows)),
+            None if record.state == CallState::InDoubt => {
+                Some(Answer::Refused(Refused::new(Some(call.clone()), approval, in_doubt(call))))
+            }
+            None => None,
+        })
+    }
+
+    /// The answer of the call that was sent under the id of this one and ended its doubt so: the system performed both once.
+    async fn told_of_the_other(&self, record: &CallRecord) -> Result<Option<Answer>, LedgerFault> {
+        if !matches!(&record.outcome, Some(CallOutcome::Failed { code: Code::InDoubt, superseded: true, .. }))
+        {
+            return Ok(None);
+        }
+        let first = sent_as(record);
+        let done = self.ledger.calls(Some(CallState::Done), LATER_MAX).await?;
+        let other = done.into_iter().find(|done| sent_as(done) == first);
+        Ok(Some(match other {
+            Some(CallRecord { call, approval, outcome: Some(outcome), rows, .. }) => {
+                answer_of(&call.id, approval, outcome, rows)
+            }
+            Some(_) | None => {
+                let call = &record.call;
+                let message = format!(
+                    "call `{}` was performed once, by an equal call that was sent under its id, and its answer is not at hand",
+                    call.id
+                );
+                let refusal = Refusal::new(Code::ResultRejected, message)
+                    .help("do not repeat it; the effect has happened. What is meant anew needs a new idempotency key");
+                Answer::Refused(Refused::new(Some(call.id.clone()), record.approval.clone(), refusal))
+            }
+        }))
     }
 
     /// Refuses a call whose key stands for another one, and records that.

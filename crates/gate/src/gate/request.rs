@@ -125,10 +125,7 @@ impl<L: Ledger> Gate<L> {
                 let again = match record.state {
                     // An agent that has heard of it and gives a key that this one does not have means another call.
                     ApprovalState::Done if record.delivered && call.key.is_some() => false,
-                    ApprovalState::Done | ApprovalState::InDoubt => {
-                        // It was open until then, had it not been performed.
-                        record.request.expires_ms.max(self.grant_expires_ms(record)) > now_ms
-                    }
+                    ApprovalState::Done | ApprovalState::InDoubt => self.answers_until_ms(record) > now_ms,
                     ApprovalState::Waiting
                     | ApprovalState::Approved
                     | ApprovalState::Executing
@@ -323,6 +320,11 @@ impl<L: Ledger> Gate<L> {
     pub(super) fn grant_expires_ms(&self, record: &ApprovalRecord) -> i64 {
         let last = record.signatures.iter().map(|s| s.at_ms).max().unwrap_or(record.request.asked_ms);
         last.saturating_add(i64::try_from(self.settings.grant_ms).unwrap_or(i64::MAX))
+    }
+
+    /// Until when what was granted answers its retries: it was open until then, had it not been performed.
+    pub(super) fn answers_until_ms(&self, record: &ApprovalRecord) -> i64 {
+        record.request.expires_ms.max(self.grant_expires_ms(record))
     }
 
     /// What became of a request, for the agent that made it. A final answer counts as fetched.

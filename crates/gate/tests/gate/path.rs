@@ -220,14 +220,82 @@ async fn a_doubt_that_a_person_settles_leaves_nothing_held() {
 }
 
 #[tokio::test]
+async fn endless_new_sessions_are_held_back_and_those_that_were_begun_are_not() {
+    let world = World::new(1, 100, vec![]);
+    let open = async |agent: &str, session: &str| {
+        world.gate.open_session(&requester(agent, session), "test", None).await
+    };
+    for n in 0..5 {
+        open("bot", &format!("s{n}")).await.unwrap();
+        // Opening it again takes no place.
+        open("bot", &format!("s{n}")).await.unwrap();
+    }
+    let refused = open("bot", "s5").await.unwrap_err();
+    assert_eq!((refused.code, refused.retry_after_ms), (Code::RateLimited, Some(60_000)), "{refused:?}");
+    assert_eq!(world.logged("session_opened"), 5);
+    open("bot", "s0").await.unwrap();
+    open("other", "s5").await.unwrap();
+    world.clock.advance(60_000);
+    open("bot", "s5").await.unwrap();
+    // They are counted, and told by one entry.
+    world.gate.sum_up_refusals(true).await.unwrap();
+    let log = world.ledger.log();
+    let counted = log.iter().find(|entry| entry.kind == "refusals_counted").unwrap();
+    assert_eq!(counted.body["codes"], json!({ "R007": 1 }));
+    // What could not be recorded took no place.
+    world.ledger.fail(|step| (step == "open_session").then_some(Fault::Lost));
+    for n in 0..10 {
+        assert_eq!(open("bot", &format!("t{n}")).await.unwrap_err().code, Code::NotLookedUp);
+    }
+    world.ledger.heal();
+    open("bot", "s6").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_retry_finds_the_same_request() {
     let world = World::new(1, 100, vec![]);
     let first = approval(&world.call(&world.update, 0, 10).await);
     let second = approval(&world.call(&world.update, 0, 10).await);
     assert_eq!(first, second);
     assert_eq!(world.logged("asked"), 1);
-    let elsewhere = world.call_as("bot", "s2", &world.update, 0, 10).await;
-    assert_ne!(first, approval(&elsewhere), "another conversation has its own request");
+    assert_ne!(first, approval(&world.call_as("other", "s1", &world.update, 0, 10).await));
+}
+
+#[tokio::test]
+async fn another_session_name_is_no_way_to_a_second_effect() {
+    let world = World::new(1, 100, vec![]);
+    let pending = world.call_as("bot", "monday", &world.update, 0, 10).await;
+    assert_eq!(approval(&world.call_as("bot", "tuesday", &world.update, 0, 10).await), approval(&pending));
+    world.answer(&pending, "ana", true).await;
+    // Nor while it is under way.
+    world.system.trouble.lock().unwrap().push(Trouble::Waits);
+    let (done, ()) = tokio::join!(world.work(), async {
+        world.system.waiting.notified().await;
+        let meanwhile = world.call_as("bot", "wednesday", &world.update, 0, 10).await;
+        assert_eq!(approval(&meanwhile), approval(&pending));
+        world.system.go_on.notify_one();
+    });
+    assert_eq!(done[0].status(), "done");
+    for session in ["monday", "thursday", "unnamed-1", "friday"] {
+        let again = world.call_as("bot", session, &world.update, 0, 10).await;
+        let Answer::Done(again) = again else { panic!("{session}: {again:?}") };
+        assert_eq!(again.approval, Some(approval(&pending)), "{session}");
+    }
+    assert_eq!((world.logged("asked"), world.system.effects()), (1, 1));
+    // A granted call whose answer was lost holds back its equals, whatever their session.
+    let lost = world.call_as("bot", "monday", &world.update, 20, 30).await;
+    world.answer(&lost, "ana", true).await;
+    world.system.trouble.lock().unwrap().push(Trouble::Vanishes);
+    world.system.forgetful.lock().unwrap().extend([crate::world::Forgetful::KeepsNothing; 4]);
+    assert_eq!(code(&world.work().await[0]), Code::InDoubt);
+    for session in ["tuesday", "unnamed-2"] {
+        let equal = world.call_as("bot", session, &world.update, 20, 30).await;
+        assert_eq!(code(&equal), Code::InDoubt, "{session}");
+    }
+    // A key of its own says that it is another call.
+    let meant = world.keyed("saturday", "k", &world.update, 0, 10).await;
+    assert_ne!(approval(&meant), approval(&pending));
+    assert_eq!(world.system.effects(), 2);
 }
 
 #[tokio::test]
@@ -239,11 +307,7 @@ async fn a_retry_from_a_new_connection_finds_the_same_request() {
     let pending = unnamed("1", "bot").await;
     assert_eq!(approval(&unnamed("2", "bot").await), approval(&pending));
     assert_ne!(approval(&unnamed("2", "other").await), approval(&pending), "another agent's is its own");
-    assert_ne!(
-        approval(&world.call(&world.update, 0, 10).await),
-        approval(&pending),
-        "so is a named session's"
-    );
+    assert_eq!(approval(&world.call(&world.update, 0, 10).await), approval(&pending), "named or not");
     world.answer(&pending, "ana", true).await;
     assert_eq!(world.work().await[0].status(), "done");
     assert_eq!((unnamed("3", "bot").await.status(), world.system.effects()), ("done", 1));

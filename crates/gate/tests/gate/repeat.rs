@@ -234,6 +234,63 @@ async fn a_kill_between_effect_and_answer_leaves_one_effect() {
 }
 
 #[tokio::test]
+async fn where_the_system_recognises_repeats_the_key_of_a_doubt_ends_it() {
+    for trouble in [Trouble::Vanishes, Trouble::Dies] {
+        let world = World::new(1, 100, vec![budget(Unit::Rows, 1_000, None)]);
+        let note = world.note.recognising();
+        world.system.trouble.lock().unwrap().push(trouble);
+        let first = world.keyed("s1", "k", &note, 0, 10).await;
+        assert_eq!(refusal(&first).0, Code::InDoubt);
+        let doubts = world.ledger.calls(Some(CallState::InDoubt), 10).await.unwrap();
+        // From another session as well: it goes out as the first one.
+        let again = world.keyed("s2", "k", &note, 0, 10).await;
+        assert_eq!((again.status(), told(&again).1, world.system.effects()), ("done", false, 1), "{again:?}");
+        assert_eq!(world.ledger.calls(Some(CallState::InDoubt), 10).await.unwrap(), []);
+        let log = world.ledger.log();
+        let sent = log.iter().rfind(|entry| entry.kind == "warrant_issued").unwrap();
+        assert_eq!(sent.body["sent_as"], doubts[0].call.id.as_str());
+        // The key stands for it from now on, and nothing is counted twice.
+        assert_eq!(told(&world.keyed("s1", "k", &note, 0, 10).await), (told(&again).0, true));
+        let (_, balance) = world.ledger.balances(10).await.unwrap().remove(0);
+        assert_eq!((balance.spent, balance.held, world.system.effects()), (10, 0, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_key_whose_doubt_an_equal_call_ended_has_the_answer_of_that_one() {
+    let world = World::new(1, 100, vec![]);
+    let note = world.note.recognising();
+    world.system.trouble.lock().unwrap().push(Trouble::Dies);
+    assert_eq!(refusal(&world.keyed("s1", "k", &note, 0, 10).await).0, Code::InDoubt);
+    let other = world.call(&note, 0, 10).await;
+    assert_eq!((other.status(), world.system.effects()), ("done", 1));
+    let again = world.keyed("s1", "k", &note, 0, 10).await;
+    assert_eq!((told(&again), world.system.effects()), ((told(&other).0, true), 1), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_granted_call_in_doubt_is_asked_about_once_more_under_its_key() {
+    let world = World::new(1, 100, vec![]);
+    let update = world.update.recognising();
+    let pending = world.keyed("s1", "k", &update, 0, 10).await;
+    world.answer(&pending, "ana", true).await;
+    world.system.trouble.lock().unwrap().push(Trouble::Dies);
+    let record = world.gate.granted().await.unwrap().remove(0);
+    let lost = world.gate.perform_granted(&update, record, tracing::Span::none()).await;
+    assert_eq!(refusal(&lost).0, Code::InDoubt);
+    // For as long as its request could have been open, as without a key.
+    assert_eq!(refusal(&world.keyed("s1", "k", &update, 0, 10).await).0, Code::InDoubt);
+    world.clock.advance(900_000);
+    let anew = world.keyed("s1", "k", &update, 0, 10).await;
+    assert_ne!(approval(&anew), approval(&pending));
+    world.answer(&anew, "ana", true).await;
+    let record = world.gate.granted().await.unwrap().remove(0);
+    assert_eq!(world.gate.perform_granted(&update, record, tracing::Span::none()).await.status(), "done");
+    assert_eq!(world.system.effects(), 1);
+    assert_eq!(world.ledger.calls(Some(CallState::InDoubt), 10).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_key_of_its_own_lifts_the_hour_after_a_doubt_and_never_the_doubt() {
     let world = World::new(1, 100, vec![]);
     let doubt = async |key| {

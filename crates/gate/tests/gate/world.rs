@@ -388,8 +388,14 @@ impl World {
         let update = RowTool::with("update", "v1", DeclaredEffect::Write, &system, rates);
         let delete = tool("delete", DeclaredEffect::Destructive);
         let policies = policies(POLICIES, &[&read, &note, &update, &delete]);
-        let settings =
-            Settings { budgets, grant_ms: 900_000, open_requests_max: 100, keys_max: 20, refusals_max };
+        let settings = Settings {
+            budgets,
+            grant_ms: 900_000,
+            open_requests_max: 100,
+            keys_max: 20,
+            refusals_max,
+            sessions_max: 5,
+        };
         let gate = Gate::new(Arc::clone(&ledger), Arc::clone(&clock) as _, entropy, policies, settings);
         Self { gate, ledger, clock, system, read, note, update, delete }
     }

@@ -298,6 +298,7 @@ impl Config {
             "idempotency_ms": u64::try_from(self.limits.idempotency.as_millis()).unwrap_or(u64::MAX),
             "open_requests_max": self.limits.open_requests_max,
             "refusals_max": self.limits.refusals_max,
+            "sessions_max": self.limits.sessions_max,
             "oauth": oauth,
             "origin": self.log.origin,
             "people": people,

@@ -118,6 +118,8 @@ pub struct LimitsConfig {
     pub idempotency_keys_max: u32,
     /// How many refused calls of one agent are recorded one by one within a minute.
     pub refusals_max: u32,
+    /// How many sessions one agent may begin within a minute.
+    pub sessions_max: u32,
 }
 
 /// `[oauth]`: access tokens of agents.
@@ -282,6 +284,7 @@ pub(super) fn limits(mut section: Section<'_, '_>) -> Option<LimitsConfig> {
     let keys_max = section.defaulted("idempotency_keys_max", integer(1..=1_000_000));
     let refusals_max = section.defaulted("refusals_max", integer(1..=1_000_000));
     let refusals_max = refusals_max.and_then(|most| u32::try_from(most).ok());
+    let sessions_max = section.defaulted("sessions_max", integer(1..=1_000_000));
     section.finish();
     Some(LimitsConfig {
         grant_ms: grant_ms?,
@@ -289,6 +292,7 @@ pub(super) fn limits(mut section: Section<'_, '_>) -> Option<LimitsConfig> {
         idempotency: Duration::from_millis(idempotency?),
         idempotency_keys_max: u32::try_from(keys_max?).ok()?,
         refusals_max: refusals_max?,
+        sessions_max: u32::try_from(sessions_max?).ok()?,
     })
 }
 

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use countersign_gate::Answer;
 use countersign_rules::{
-    ApprovalId, Code, IdempotencyKey, Refusal, Requester, ToolName, ToolVersion, TraceParent,
+    ApprovalId, CallId, Code, IdempotencyKey, Refusal, Requester, ToolName, ToolVersion, TraceParent,
 };
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
@@ -95,9 +95,16 @@ impl Door {
         context: &RequestContext<RoleServer>,
         arrived: Instant,
     ) -> CallToolResult {
-        let (approval, asked) = match awaited(arguments.unwrap_or_default()) {
+        let (awaited, asked) = match awaited(arguments.unwrap_or_default()) {
             Ok(awaited) => awaited,
             Err(refusal) => return outcome::refused(refusal, self.settings.refusals),
+        };
+        let approval = match awaited {
+            Awaited::Request(approval) => approval,
+            Awaited::Call(call) => {
+                let limit = waiting::await_limit(&self.settings, context, arrived, asked);
+                return self.told(&self.await_call(&call, limit.min(waiting::AWAIT_LIMIT), context).await);
+            }
         };
         let answer = match self.app.fetch(&self.who, &approval).await {
             Answer::Pending(pending) => {
@@ -107,6 +114,20 @@ impl Door {
             answer @ (Answer::Done(_) | Answer::Refused(_)) => answer,
         };
         self.told(&answer)
+    }
+
+    /// An issued call, which waits for its system and for nobody else.
+    async fn await_call(
+        &self,
+        call: &CallId,
+        limit: Duration,
+        context: &RequestContext<RoleServer>,
+    ) -> Answer {
+        tokio::select! {
+            answer = self.app.fetch_call(&self.who, call, limit) => answer,
+            () = context.ct.cancelled() => self.app.fetch_call(&self.who, call, Duration::ZERO).await,
+            () = self.settings.stopping.cancelled() => self.app.fetch_call(&self.who, call, Duration::ZERO).await,
+        }
     }
 
     /// Answers a call that waits for people, as the client can take it.
@@ -398,21 +419,33 @@ fn named(context: &RequestContext<RoleServer>) -> Option<&str> {
     context.meta.get(super::SESSION_META).and_then(Value::as_str)
 }
 
-/// The arguments of our own tool: the request, and how long to wait if that is said.
-fn awaited(mut arguments: JsonObject) -> Result<(ApprovalId, Option<Duration>), Refusal> {
+/// What our own tool is asked for.
+enum Awaited {
+    Request(ApprovalId),
+    Call(CallId),
+}
+
+/// The arguments of our own tool: the request or the call, and how long to wait if that is said.
+fn awaited(mut arguments: JsonObject) -> Result<(Awaited, Option<Duration>), Refusal> {
     let bad = |message: &str| {
         Refusal::new(Code::InvalidArguments, message.to_owned())
-            .help("give the `approval` of a pending answer, and at most `wait_seconds`")
+            .help("give the `approval` of a pending answer or the `call` of another one, and at most `wait_seconds`")
     };
     for name in countersign_rules::call::REASON_FIELDS {
         arguments.remove(*name);
     }
-    let approval = match arguments.remove("approval") {
-        Some(Value::String(id)) => {
-            ApprovalId::parse(&id).map_err(|why| bad(&format!("`approval`: {why}")))?
+    let mut id = |name: &str| match arguments.remove(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(id)) => Ok(Some(id)),
+        Some(_) => Err(bad(&format!("`{name}` must be a string"))),
+    };
+    let awaited = match (id("approval")?, id("call")?) {
+        (Some(id), None) => {
+            Awaited::Request(ApprovalId::parse(&id).map_err(|why| bad(&format!("`approval`: {why}")))?)
         }
-        Some(_) => return Err(bad("`approval` must be a string")),
-        None => return Err(bad("`approval` is missing")),
+        (None, Some(id)) => Awaited::Call(CallId::parse(&id).map_err(|why| bad(&format!("`call`: {why}")))?),
+        (Some(_), Some(_)) => return Err(bad("`approval` and `call` are given both")),
+        (None, None) => return Err(bad("`approval` and `call` are missing")),
     };
     let wait = match arguments.remove("wait_seconds") {
         None | Some(Value::Null) => None,
@@ -423,6 +456,6 @@ fn awaited(mut arguments: JsonObject) -> Result<(ApprovalId, Option<Duration>), 
     };
     match arguments.keys().next() {
         Some(unknown) => Err(bad(&format!("there is no argument `{unknown}`"))),
-        None => Ok((approval, wait)),
+        None => Ok((awaited, wait)),
     }
 }

@@ -93,6 +93,10 @@ fn await_tool() -> Tool {
         "type": "object",
         "properties": {
             "approval": { "type": "string", "description": "the id of the request, as the pending answer gave it" },
+            "call": {
+                "type": "string",
+                "description": "instead of `approval`: the id of a call, as an answer gave it, to hear once more what came of it",
+            },
             "wait_seconds": {
                 "type": "integer", "minimum": 0, "maximum": WAIT_SECONDS_MAX,
                 "description": "how long to wait for people; 0 only looks. Clients that ask for no progress are \
@@ -100,14 +104,14 @@ fn await_tool() -> Tool {
             },
             REASON_FIELD: { "type": "string" },
         },
-        "required": ["approval"],
         "additionalProperties": false,
     });
     Tool::new(
         AWAIT,
         "Waits a while for people to answer a request for approval, and gives the result of the call once it was \
          performed. While it is `pending`, call this again, as often as needed. Waiting changes nothing: the call is \
-         performed once it is approved, also when nobody waits.",
+         performed once it is approved, also when nobody waits. Give `approval`, or the `call` of another answer to \
+         hear once more what came of it.",
         object(&schema),
     )
     .with_annotations(annotations(DeclaredEffect::Read, true))

@@ -40,7 +40,7 @@ pub(super) const ROUNDS_MAX: u8 = 3;
 
 /// How long our own tool waits for a client that asked for no progress, unless calls are held longer than that:
 /// just below the five seconds after which common clients give up.
-const AWAIT_LIMIT: Duration = Duration::from_secs(4);
+pub(super) const AWAIT_LIMIT: Duration = Duration::from_secs(4);
 
 /// The least time between two reports of progress.
 const BEAT_MIN: Duration = Duration::from_millis(10);

@@ -171,6 +171,10 @@ async fn our_own_tool_checks_its_arguments() {
     for arguments in [
         json!({}),
         json!({ "approval": 7 }),
+        json!({ "call": 7 }),
+        json!({ "call": null }),
+        json!({ "call": "call 1" }),
+        json!({ "approval": "apr-1", "call": "call-1" }),
         json!({ "approval": "apr-1", "wait_seconds": -1 }),
         json!({ "approval": "apr-1", "wait_seconds": 51 }),
         json!({ "approval": "apr-1", "wait_seconds": 1.5 }),

@@ -12,6 +12,7 @@ use crate::{
 on_either_store!(async
     agents_cannot_enter_each_other_s_sessions_or_requests,
     a_named_session_outlives_its_connection,
+    an_agent_hears_of_its_calls_by_their_ids,
 );
 
 async fn agents_cannot_enter_each_other_s_sessions_or_requests(place: Place) {
@@ -49,12 +50,48 @@ async fn a_named_session_outlives_its_connection(place: Place) {
     let other = ask(world.post(Agent::Ada, &named("friday"), &call).await.1);
     let bob = ask(world.post(Agent::Bob, &named("thursday"), &call).await.1);
     assert_eq!(first, again);
-    assert!(first != other && first != bob && other != bob);
+    // Its name tells conversations apart for limits and history; what was asked is the agent's.
+    assert_eq!(first, other);
+    assert_ne!(first, bob);
     let mut in_meta = call.clone();
     in_meta["params"]["_meta"] = json!({ "countersign/session": "thursday" });
     assert_eq!(ask(world.post(Agent::Ada, &[], &in_meta).await.1), first);
     let (status, _) = world.post(Agent::Ada, &named("friday"), &in_meta).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+/// What an answer said once it says again, to the agent whose call it was and to a key that reaches its tool.
+async fn an_agent_hears_of_its_calls_by_their_ids(place: Place) {
+    let world = World::on(place).await;
+    let fetch = async |agent: Agent, call: &str| {
+        let mut request = world::call("countersign_await", 0);
+        request["params"]["arguments"] = json!({ "call": call });
+        world.post(agent, &[], &request).await.1["result"].clone()
+    };
+    let done = world.post(Agent::Ada, &[], &world::call("allowed", 1)).await.1["result"].clone();
+    let call = done["_meta"]["countersign/call"].as_str().unwrap();
+    let again = fetch(Agent::Ada, call).await;
+    assert_eq!((&again["structuredContent"], &again["isError"]), (&done["structuredContent"], &json!(false)));
+    assert_eq!(world.effects("allowed", 1), 1);
+    for agent in [Agent::Bob, Agent::Narrow] {
+        assert_eq!(fetch(agent, call).await["structuredContent"]["code"], "R018");
+    }
+    let asked = world.post(Agent::Ada, &[], &world::call("asked", 1)).await.1["result"].clone();
+    let (approval, call) = (&asked["structuredContent"]["approval"], &asked["structuredContent"]["call"]);
+    let waiting = fetch(Agent::Ada, call.as_str().unwrap()).await;
+    assert_eq!(waiting["structuredContent"]["code"], "R018");
+    assert!(waiting["structuredContent"]["help"].as_str().unwrap().contains("by its request"), "{waiting}");
+    world.approve(approval.as_str().unwrap()).await;
+    world.until_effects("asked", 1, 1).await;
+    let client = world.client(Agent::Ada, &ProtocolVersion::V_2025_11_25).await;
+    client.call_tool(world::await_request(approval.as_str().unwrap(), 50)).await.unwrap();
+    let performed = fetch(Agent::Ada, call.as_str().unwrap()).await;
+    assert_eq!(
+        (&performed["isError"], &performed["_meta"]["countersign/approval"]),
+        (&json!(false), approval),
+        "{performed}"
+    );
+    assert_eq!(world.effects("asked", 1), 1);
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ on_either_store!(async
     an_approver_sees_what_would_be_done_and_whose_claim_is_what,
     a_parked_call_survives_a_restart,
     a_flood_of_refused_calls_leaves_a_bounded_log,
+    an_agent_that_names_a_new_session_in_each_call_is_held_back,
     an_approval_does_not_outlive_a_change_of_policies,
     a_signature_counts_while_its_signer_does,
     a_wait_ends_with_its_key,
@@ -182,6 +183,37 @@ async fn an_approval_does_not_outlive_a_change_of_policies(place: Place) {
         assert_eq!(rig.ask("add_item", arguments).await, again);
     }
     assert_eq!(rig.count("select count(*) from item"), 4);
+}
+
+async fn an_agent_that_names_a_new_session_in_each_call_is_held_back(place: Place) {
+    let main = format!("{}\n[limits]\nsessions_max = 5\n", crate::rig::MAIN);
+    let mut rig = Rig::made(place, &main).await;
+    let call = async |rig: &Rig, agent: &str, session: &str| {
+        let body = json!({ "tool": "items", "arguments": {}, "session": session });
+        rig.post(agent, "/v1/calls", body).await
+    };
+    for n in 0..5 {
+        assert_eq!(call(&rig, "clerk", &format!("s{n}")).await.0, StatusCode::OK);
+    }
+    for n in 5..40 {
+        let (status, body) = call(&rig, "clerk", &format!("s{n}")).await;
+        assert_eq!((status, &body["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("R007")), "{body}");
+    }
+    // Those that were begun go on, and other agents are not held back.
+    assert_eq!(call(&rig, "clerk", "s3").await.0, StatusCode::OK);
+    assert_eq!(call(&rig, "other", "s39").await.0, StatusCode::OK);
+    rig.stop().await;
+    rig.start().await;
+    let (_, opened) = rig.get("alice", "/v1/log/entries?kind=session_opened").await;
+    assert_eq!(opened["entries"].as_array().unwrap().len(), 6, "{opened}");
+    let (_, counted) = rig.get("alice", "/v1/log/entries?kind=refusals_counted").await;
+    assert!(counted.to_string().contains("35"), "{counted}");
+    // A server that starts anew knows them from the ledger.
+    for n in 50..55 {
+        assert_eq!(call(&rig, "clerk", &format!("s{n}")).await.0, StatusCode::OK);
+    }
+    assert_eq!(call(&rig, "clerk", "s55").await.0, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(call(&rig, "clerk", "s4").await.0, StatusCode::OK);
 }
 
 async fn a_flood_of_refused_calls_leaves_a_bounded_log(place: Place) {

@@ -43,9 +43,11 @@ contract! {
         // A retry of the same call finds the same request.
         let again = stored("c2", &who, "x");
         assert_eq!(ledger.park(parking("a2", again)).await.unwrap(), parked);
-        // Another session's is another.
+        // So does one in another session; another agent's is another.
         let other = stored("c3", &requester("bot", "s2"), "x");
-        assert_eq!(ledger.park(parking("a3", other)).await.unwrap().request.id, approval_id("a3"));
+        assert_eq!(ledger.park(parking("a3", other)).await.unwrap(), parked);
+        let other = stored("c8", &requester("eve", "s1"), "x");
+        assert_eq!(ledger.park(parking("a8", other)).await.unwrap().request.id, approval_id("a8"));
 
         let waiting = with_approval("c1", "a1");
         assert_eq!(ledger.issue(waiting.clone()).await.unwrap_err(), NotIssued::ApprovalSpent(ApprovalState::Waiting));
@@ -119,7 +121,7 @@ contract! {
         assert!(ledger.answered(&eve.agent, &tool, form("s")).await.unwrap().is_empty());
     }
 
-    async fn sessions_that_nobody_named_share_their_requests(place) {
+    async fn an_agent_has_one_request_for_a_call_in_all_its_sessions(place) {
         let ledger = place.open().await;
         let (one, other, named) = (requester("bot", "unnamed-1"), requester("bot", "unnamed-2"), requester("bot", "s1"));
         let park = async |id: &str, who: &Requester| {
@@ -132,8 +134,8 @@ contract! {
         let first = park("a1", &one).await;
         assert_eq!(park("a2", &other).await, first);
         let (theirs, own) = (park("a3", &requester("eve", "unnamed-1")).await, park("a4", &named).await);
-        assert_eq!((theirs, own), (approval_id("a3"), approval_id("a4")));
-        assert_eq!((request(&other).await, request(&named).await), (Some(first.clone()), Some(approval_id("a4"))));
+        assert_eq!((theirs, own), (approval_id("a3"), first.clone()));
+        assert_eq!((request(&other).await, request(&named).await), (Some(first.clone()), Some(first.clone())));
         assert!(ledger.end(&first, ApprovalState::Expired, None, "late", Vec::new()).await.unwrap());
         assert_eq!(request(&other).await, Some(first), "final or not");
         assert_eq!(park("a5", &other).await, approval_id("a5"));

@@ -42,7 +42,9 @@ async fn work(ledger: &Store, operation: usize) {
         since_ms: NOW,
     };
     match operation {
-        1 => ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await.unwrap(),
+        1 => {
+            assert!(ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await.unwrap())
+        }
         2 => drop(ledger.park(parking("a1", stored("c1", &who, "x"))).await.unwrap()),
         3 => {
             let answered = note("answered", &call_id("c1"));

@@ -65,7 +65,8 @@ contract! {
         live(&ledger, 1..=20).await;
         as_before().await;
         let opened = kinds(&ledger).await;
-        ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await.unwrap();
+        assert!(ledger.has_session(&who).await.unwrap() && !ledger.has_session(&requester("eve", "s")).await.unwrap());
+        assert!(!ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await.unwrap());
         assert_eq!(kinds(&ledger).await, opened, "it is the same session");
     }
 

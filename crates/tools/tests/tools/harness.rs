@@ -138,6 +138,7 @@ impl World {
             open_requests_max: 100,
             keys_max: 20,
             refusals_max: u32::MAX,
+            sessions_max: u32::MAX,
         };
         let gate = Gate::new(ledger, clock, entropy, Arc::new(policies), settings);
         let requester = Requester {

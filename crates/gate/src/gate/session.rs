@@ -1,0 +1,98 @@
+//! How many sessions an agent begins: each is an entry of the log and a row, so that one that names a new one in each call must
+//! not fill either.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use countersign_rules::{AgentId, Code, Refusal, Requester};
+
+use super::Gate;
+use crate::{
+    entry::Entry,
+    ledger::{Ledger, LedgerFault},
+};
+
+/// How long new sessions are counted before the count begins anew.
+const WINDOW_MS: i64 = 60_000;
+
+/// How many sessions each agent began of late.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    windows: Mutex<BTreeMap<AgentId, Window>>,
+}
+
+#[derive(Debug)]
+struct Window {
+    since_ms: i64,
+    begun: u32,
+}
+
+impl Sessions {
+    /// Takes the place of one more.
+    ///
+    /// # Errors
+    /// In how many milliseconds there is room again.
+    fn take(&self, agent: &AgentId, most: u32, now_ms: i64) -> Result<(), u64> {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        // A clock that was set back ends a window as well.
+        windows.retain(|_, window| (0..WINDOW_MS).contains(&now_ms.saturating_sub(window.since_ms)));
+        let window = windows.entry(agent.clone()).or_insert(Window { since_ms: now_ms, begun: 0 });
+        if window.begun >= most {
+            let again_ms = window.since_ms.saturating_add(WINDOW_MS).saturating_sub(now_ms);
+            return Err(u64::try_from(again_ms).unwrap_or(0));
+        }
+        window.begun = window.begun.saturating_add(1);
+        Ok(())
+    }
+
+    /// Gives a place back: the session was there already, or could not be opened.
+    fn give_back(&self, agent: &AgentId) {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(window) = windows.get_mut(agent) {
+            window.begun = window.begun.saturating_sub(1);
+        }
+    }
+}
+
+impl<L: Ledger> Gate<L> {
+    /// Opens a session, unless its agent has begun too many of late. One that was opened before is never refused.
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`], counted with the agent's other refusals and not recorded by itself; [`Code::NotLookedUp`]:
+    /// without a record there is no session.
+    pub async fn open_session(
+        &self,
+        requester: &Requester,
+        front_door: &str,
+        client: Option<&str>,
+    ) -> Result<(), Refusal> {
+        let (agent, now_ms) = (&requester.agent, self.clock.now_ms());
+        let most = self.settings.sessions_max;
+        if let Err(again_ms) = self.sessions.take(agent, most, now_ms) {
+            if self.ledger.has_session(requester).await.map_err(|fault| not_opened(&fault))? {
+                return Ok(());
+            }
+            self.refusals.count(agent, Code::RateLimited, 0, now_ms);
+            let message = format!("agent `{agent}` has begun {most} sessions within a minute");
+            let mut refusal = Refusal::new(Code::RateLimited, message).help(
+                "nothing was done; go on in a session that was begun: name one for each conversation, not for each call",
+            );
+            refusal.retry_after_ms = Some(again_ms);
+            return Err(refusal);
+        }
+        let entry = Entry::session_opened(now_ms, requester, front_door, client);
+        let opened = self.ledger.open_session(requester, entry).await;
+        // One that may have been kept is counted.
+        if matches!(opened, Ok(false) | Err(LedgerFault::Unavailable(_))) {
+            self.sessions.give_back(agent);
+        }
+        opened.map(drop).map_err(|fault| not_opened(&fault))
+    }
+}
+
+fn not_opened(fault: &LedgerFault) -> Refusal {
+    Refusal::new(Code::NotLookedUp, format!("the session cannot be opened: {fault}"))
+        .help("what cannot be recorded does not begin; try again when the ledger is back")
+}
