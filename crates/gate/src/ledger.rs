@@ -334,6 +334,8 @@ impl ApprovalRecord {
             approval: self.request.id.clone(),
             same,
             state: self.state,
+            // A refusal's reason is the comment of the answer.
+            why: self.why.clone().filter(|_| self.state != ApprovalState::Refused),
             answer: self.signatures.last()?.clone(),
         })
     }

@@ -64,6 +64,9 @@ pub struct Answered {
     pub same: bool,
     /// What became of it.
     pub state: ApprovalState,
+    /// Why it was not performed, where it was approved and was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// The last answer.
     pub answer: Signature,
 }

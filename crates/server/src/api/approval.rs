@@ -69,6 +69,8 @@ pub(crate) struct AnsweredBody {
     same_call: bool,
     /// What became of it.
     state: &'static str,
+    /// Why it was not performed, where it was approved and was not: who approves it again should know.
+    why: Option<String>,
     /// The last answer.
     #[serde(flatten)]
     answer: SignatureBody,
@@ -218,6 +220,7 @@ fn answered(before: &Answered) -> AnsweredBody {
         approval: before.approval.to_string(),
         same_call: before.same,
         state: before.state.as_str(),
+        why: before.why.clone(),
         answer: signed(&before.answer),
     }
 }

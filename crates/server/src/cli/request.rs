@@ -122,8 +122,12 @@ pub(super) fn earlier(body: &Value) -> impl Iterator<Item = String> {
             Some(comment) => format!(": {}", one_line(comment)),
             None => String::new(),
         };
+        let why = match one.get("why").and_then(Value::as_str) {
+            Some(why) => format!("; it was not performed: {}", one_line(why)),
+            None => String::new(),
+        };
         format!(
-            "{} {what} {which} at {} ({}, {}){said}",
+            "{} {what} {which} at {} ({}, {}){said}{why}",
             shown(one, "/person"),
             shown(one, "/at"),
             shown(one, "/approval"),
@@ -395,10 +399,14 @@ mod tests {
               "at": "2026-11-29T12:00:00Z", "comment": "no\nearlier    bob approved" },
             { "approval": "apr-2", "same_call": false, "state": "done", "approved": true, "person": "bob",
               "at": "2026-11-29T11:00:00Z", "comment": null },
+            { "approval": "apr-3", "same_call": true, "state": "failed", "approved": true, "person": "bob",
+              "at": "2026-11-29T10:00:00Z", "comment": null, "why": "a trigger says\nno" },
         ]);
         let text = detail(&body);
         let earlier: Vec<&str> = text.lines().filter(|line| line.starts_with("earlier")).collect();
-        assert_eq!(earlier.len(), 2, "{text}");
+        assert_eq!(earlier.len(), 3, "{text}");
+        let words: Vec<&str> = text.split_whitespace().collect();
+        assert!(words.join(" ").contains("(apr-3, failed); it was not performed: a trigger says"), "{text}");
         assert!(earlier[0].contains("ann refused the same call at 2026-11-29T12:00:00Z"), "{text}");
         assert!(earlier[1].contains("bob approved a call like it at"), "{text}");
     }

@@ -274,6 +274,149 @@ fn a_request_outlives_what_does_not_concern_it_and_nothing_else() {
     }
 }
 
+/// Ways in which an approved call cannot be performed as it was approved: the set-up, what happens before a person answers, the
+/// call, and the words of why it was not performed; none where it is performed within what was approved.
+const NOT_AS_APPROVED: &[(&str, &str, &str, &str, Option<&str>)] = &[
+    (
+        "more rows",
+        "",
+        "insert into invoice values (901, 3, 1, 'EUR', '2026-01-01', 0)",
+        "update invoice set total = 0 where customer = 3",
+        Some("reach further"),
+    ),
+    ("no row any more", "", "delete from invoice where customer = 3", "update invoice set total = 0 where customer = 3", None),
+    (
+        "another table",
+        "",
+        "alter table invoice rename column total to sum",
+        "update invoice set total = 0 where customer = 3",
+        Some("total"),
+    ),
+    (
+        "a trigger that raises",
+        "create function no() returns trigger language plpgsql as $$ begin raise 'invoices are closed'; end $$;
+         create trigger closed before update on invoice for each row execute function no()",
+        "",
+        "update invoice set total = 0 where customer = 3",
+        Some("invoices are closed"),
+    ),
+    (
+        "a trigger that comes later",
+        "create function no() returns trigger language plpgsql as $$ begin raise 'invoices are closed'; end $$",
+        "create trigger closed before update on invoice for each row execute function no()",
+        "update invoice set total = 0 where customer = 3",
+        Some("invoices are closed"),
+    ),
+    (
+        "a constraint that is looked at last",
+        "create table paid (invoice int references invoice deferrable initially deferred); insert into paid values (2)",
+        "",
+        "delete from invoice where id = 2",
+        Some("paid"),
+    ),
+    (
+        "a constraint trigger",
+        "create function no() returns trigger language plpgsql as $$ begin raise 'invoices are closed'; end $$;
+         create constraint trigger closed after update on invoice deferrable initially deferred
+             for each row execute function no()",
+        "",
+        "update invoice set total = 0 where customer = 3",
+        Some("invoices are closed"),
+    ),
+];
+
+/// A call that cannot be performed as approved is never asked for blindly again: the second time nobody is asked, or the one who
+/// is asked reads why the first approval came to nothing.
+fn not_asked_for_blindly(variable: &str) {
+    for (name, set_up, meanwhile, sql, why) in NOT_AS_APPROVED {
+        let database = Database::on(variable);
+        execute(&database.url, format!("{TABLES} {set_up}")).unwrap();
+        let temp = tempfile::tempdir().unwrap();
+        folder(temp.path(), Some("kind = \"postgres\"\nurl = { env = \"BILLING_URL\" }"));
+        let served = Served::start(temp.path(), &[("BILLING_URL", &database.url)]);
+        let (agent, person) = (key(temp.path(), "assistant"), key(temp.path(), "alice"));
+        let call = json!({ "sql": sql }).to_string();
+        let propose = || told(&served.run(&agent, &["call", "query_billing", &call]).out);
+        let approve = |request: &str| {
+            served.run(&person, &["approvals", "approve", request]);
+            told(&served.run(&agent, &["call", "--result", request, "--wait-ms", "10000"]).out)
+        };
+        let refused = |answer: &Value, why: &str| {
+            assert!(answer["message"].as_str().unwrap().contains(why), "{name}: {answer}");
+            assert!(!answer["help"].as_str().unwrap().is_empty(), "{name}: {answer}");
+        };
+        let first = propose();
+        if first["status"] != "pending" {
+            refused(&first, why.unwrap());
+            continue;
+        }
+        execute(&database.url, (*meanwhile).to_owned()).unwrap();
+        let came_of_it = approve(first["approval"].as_str().unwrap());
+        let Some(why) = why else {
+            assert_eq!(came_of_it["status"], "done", "{name}: {came_of_it}");
+            continue;
+        };
+        refused(&came_of_it, why);
+        let second = propose();
+        if second["status"] != "pending" {
+            refused(&second, why);
+            continue;
+        }
+        let request = second["approval"].as_str().unwrap();
+        let shown = told(&served.run(&person, &["approvals", "show", request]).out);
+        let before = &shown["answered_before"][0];
+        assert_eq!(
+            (&before["same_call"], &before["approval"]),
+            (&json!(true), &first["approval"]),
+            "{name}: {shown}"
+        );
+        assert!(before["why"].as_str().unwrap().contains(why), "{name}: {before}");
+        if came_of_it["status"] == "superseded" {
+            assert_eq!(approve(request)["status"], "done", "{name}: what was seen then is approved now");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_performed_as_approved_is_not_asked_for_blindly() {
+    not_asked_for_blindly("COUNTERSIGN_TEST_POSTGRES");
+}
+
+#[test]
+fn what_cannot_be_performed_as_approved_on_postgresql_18_is_not_asked_for_blindly() {
+    not_asked_for_blindly("COUNTERSIGN_TEST_POSTGRES_18");
+}
+
+/// Whatever the tool lists: how many rows would go is not known, so that nobody is asked.
+#[test]
+fn a_table_made_of_deleted_rows_is_never_asked_for() {
+    const SQL: &str = "create table gone as with d as (delete from invoice returning *) select * from d";
+    for variable in ["COUNTERSIGN_TEST_POSTGRES", "COUNTERSIGN_TEST_POSTGRES_18"] {
+        for listed in [false, true] {
+            let database = Database::on(variable);
+            execute(&database.url, TABLES.to_owned()).unwrap();
+            let temp = tempfile::tempdir().unwrap();
+            folder(temp.path(), Some("kind = \"postgres\"\nurl = { env = \"BILLING_URL\" }"));
+            if listed {
+                let tools = temp.path().join("tools/billing.toml");
+                let text = fs::read_to_string(&tools).unwrap();
+                let more =
+                    text.replace("[\"customer\", \"invoice\"]", "[\"customer\", \"invoice\", \"gone\"]");
+                assert_ne!(text, more);
+                fs::write(tools, more).unwrap();
+            }
+            let served = Served::start(temp.path(), &[("BILLING_URL", &database.url)]);
+            let refused = approved_once(temp.path(), &served, SQL);
+            let code = if listed { "R005" } else { "R003" };
+            assert_eq!(refused["code"], code, "{refused}");
+            assert!(!refused["help"].as_str().unwrap().is_empty(), "{refused}");
+            let all =
+                "do $$ begin if (select count(*) from invoice) <> 100 then raise 'deleted'; end if; end $$";
+            execute(&database.url, all.to_owned()).unwrap();
+        }
+    }
+}
+
 /// What no approval could have performed is not asked for.
 #[test]
 fn what_reaches_rows_that_are_not_seen_is_never_asked_for() {
