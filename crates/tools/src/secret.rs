@@ -297,7 +297,10 @@ mod tests {
             let scrubber = scrubber(&text, None);
             let written = match way {
                 0 => password,
-                1 => serde_json::to_string(&password).unwrap().trim_matches('"').into(),
+                1 => {
+                    let quoted = serde_json::to_string(&password).unwrap();
+                    quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap().to_owned()
+                }
                 2 => password.bytes().map(|byte| format!("{byte:02X}")).collect(),
                 _ => password.bytes().map(|byte| format!("%{byte:02x}")).collect(),
             };

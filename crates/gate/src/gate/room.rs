@@ -38,9 +38,10 @@ impl<L: Ledger> Gate<L> {
             return format!("nothing was charged; {raise}");
         }
         if exhausted.unit == Unit::Rows && exhausted.amount == spec.rows_max {
+            // It may have been measured at just so many.
             return format!(
-                "nothing was charged; a call of `{}` whose rows are not known before reserves its `rows_max`: {raise}, or the \
-                 tool's author lower that",
+                "nothing was charged; a smaller call may fit if its rows can be told before, as otherwise `{}` reserves its \
+                 `rows_max`: {raise}, or the tool's author lower that",
                 spec.name
             );
         }

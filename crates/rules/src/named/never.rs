@@ -11,8 +11,8 @@ pub(super) fn range(path: &[&str]) -> Option<RangeInclusive<i64>> {
         ["context", "time", "hour"] => Some(0..=23),
         ["context", "time", "minute"] => Some(0..=59),
         ["context", "time", "weekday"] => Some(1..=7),
-        ["context", "args", ..] => None,
-        // Rows, calls, money in minor units, times since 1970.
+        ["context", "args" | "time", ..] => None,
+        // Rows, calls, money in minor units.
         ["context", ..] => Some(0..=i64::MAX),
         _ => None,
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::functions;
 use super::walk::Walk;
-use crate::catalog::{Name, Relation, Routine};
+use crate::catalog::{Name, Relation, Routine, Type};
 use crate::known::Known;
 use crate::statement::{Category, Effect};
 
@@ -17,6 +17,18 @@ use crate::statement::{Category, Effect};
 pub(super) struct Met {
     anything: bool,
     types: BTreeSet<(String, String)>,
+    /// Those of columns, which a text or a row beside them may be read as.
+    columns: BTreeSet<Column>,
+    /// Those that routines take and give, to which every value is converted.
+    arguments: BTreeSet<(String, String)>,
+}
+
+/// The type of a column.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Column {
+    schema: String,
+    name: String,
+    array: bool,
 }
 
 impl Met {
@@ -45,6 +57,7 @@ impl Walk<'_> {
             if self.populates {
                 self.populated(known);
             }
+            self.values(known);
             let (meant, left): (Vec<_>, Vec<_>) = implicit
                 .into_iter()
                 .partition(|cast| self.met.has(&cast.source) && self.met.has(&cast.target));
@@ -71,17 +84,52 @@ impl Walk<'_> {
     fn populated(&mut self, known: &Known) {
         for one in &known.catalog().types {
             let name = Name { schema: one.schema.clone(), name: one.name.clone() };
-            if self.met.has(&name) && !self.type_is_known(Some(&one.schema), &one.name, false, 0) {
-                self.raise(
-                    Effect::Write,
-                    &[Category::Opaque],
-                    "unknown_type",
-                    format!(
-                        "a conversion to type `{}.{}`, whose parts are not all known, may run code",
-                        one.schema, one.name
-                    ),
-                );
+            if self.met.has(&name) {
+                self.made(&one.schema, &one.name);
             }
+        }
+    }
+
+    /// Values of types that the text does not name are made where a routine takes or gives one, and where a text, a parameter
+    /// or a row stands beside a column of one (`coalesce(c, '(1)')`).
+    fn values(&mut self, known: &Known) {
+        for (schema, name) in std::mem::take(&mut self.met.arguments) {
+            let base = name.strip_prefix('_').unwrap_or(&name);
+            if known.types(Some(&schema), base, false).next().is_some() {
+                self.made(&schema, base);
+            }
+        }
+        if !self.read_in {
+            return;
+        }
+        for Column { schema, name, array } in std::mem::take(&mut self.met.columns) {
+            // Beside a domain a value is one of its base, and held to no condition; as an element it is.
+            let mut open = vec![(schema, name)];
+            while let Some((schema, name)) = open.pop() {
+                let domain = |one: &&Type| !array && !one.checks.is_empty();
+                let (domains, others): (Vec<_>, Vec<_>) =
+                    known.types(Some(&schema), &name, false).partition(domain);
+                if !others.is_empty() {
+                    self.made(&schema, &name);
+                }
+                let bases = domains.iter().flat_map(|one| &one.of);
+                open.extend(bases.map(|base| (base.schema.clone(), base.name.clone())));
+            }
+        }
+    }
+
+    /// A value of a type is made: what its type runs is run.
+    fn made(&mut self, schema: &str, name: &str) {
+        let own = self.is_own_type(Some(schema), name);
+        if !self.type_is_known(Some(schema), name, own, 0) {
+            self.raise(
+                Effect::Write,
+                &[Category::Opaque],
+                "unknown_type",
+                format!(
+                    "a conversion to type `{schema}.{name}`, whose parts are not all known, may run code"
+                ),
+            );
         }
     }
 
@@ -112,7 +160,10 @@ impl Walk<'_> {
     /// The types that a routine takes and gives.
     pub(super) fn meets_types(&mut self, routine: &Routine) {
         match &routine.types {
-            Some(types) => types.iter().for_each(|one| self.meets(&one.schema, &one.name)),
+            Some(types) => types.iter().for_each(|one| {
+                self.met.arguments.insert((one.schema.clone(), one.name.clone()));
+                self.meets(&one.schema, &one.name);
+            }),
             None => self.met.anything(),
         }
     }
@@ -121,7 +172,11 @@ impl Walk<'_> {
     pub(super) fn meets_columns(&mut self, relation: &Relation) {
         for column in &relation.columns {
             match written_type(&column.data_type) {
-                Some((Some(schema), name)) => self.meets(&schema, &name),
+                Some((Some(schema), name)) => {
+                    self.meets(&schema, &name);
+                    let array = column.data_type.trim_end().ends_with("[]");
+                    self.met.columns.insert(Column { schema, name, array });
+                }
                 Some((None, name)) if functions::type_name(&name) || column_word(&name) => {}
                 Some((None, _)) | None => self.met.anything(),
             }

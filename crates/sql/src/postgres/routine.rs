@@ -133,10 +133,7 @@ impl Walk<'_> {
     /// A conversion to a type by its name. `like_column`: the type of a column (`t.c%TYPE`).
     pub(super) fn converts(&mut self, schema: Option<&str>, name: &str, like_column: bool) {
         let base = name.strip_prefix('_').unwrap_or(name);
-        let own = !like_column
-            && ((matches!(schema, None | Some("pg_catalog")) && functions::type_name(name))
-                || functions::information_schema_type(schema, name)
-                || self.brought(schema, |extensions| extensions.type_name(base)));
+        let own = !like_column && self.is_own_type(schema, name);
         if !self.type_is_known(schema, base, own, 0) || like_column {
             let shown = FunctionRef { schema: schema.map(str::to_owned), name: name.to_owned() };
             self.unseen(
@@ -151,6 +148,14 @@ impl Walk<'_> {
             self.meets(&one.schema, &one.name);
         }
         self.asked.extend(known.casts_to(base).map(|cast| (cast, own)));
+    }
+
+    /// Whether a type is PostgreSQL's own, or of an extension that is named.
+    pub(super) fn is_own_type(&self, schema: Option<&str>, name: &str) -> bool {
+        let base = name.strip_prefix('_').unwrap_or(name);
+        (matches!(schema, None | Some("pg_catalog")) && functions::type_name(name))
+            || functions::information_schema_type(schema, name)
+            || self.brought(schema, |extensions| extensions.type_name(base))
     }
 
     pub(super) fn type_is_known(
@@ -170,7 +175,11 @@ impl Walk<'_> {
         }
         // A type that is made of itself is none that PostgreSQL makes.
         self.types.insert(identity.clone(), false);
+        // A literal is read while the statement is parsed, its type's functions and conditions with it, also where the
+        // statement is only planned.
+        let planned = std::mem::replace(&mut self.planned_only, false);
         let harmless = self.type_is_harmless(known, schema, name, own, depth);
+        self.planned_only = planned;
         self.types.insert(identity, harmless);
         harmless
     }

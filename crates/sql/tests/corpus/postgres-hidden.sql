@@ -28,3 +28,5 @@ create function defaulted(int default volatile_write()) returns int language sql
 create function numbered_again(regclass) returns bigint language internal stable strict as 'nextval_oid';
 create domain few as int[] check (cardinality(value) < 9);
 create domain watched as int[] check (volatile_write() > 0);
+create table held (id int primary key, h holder);
+create function takes_guarded(guarded) returns int language sql immutable as 'select $1::int';

@@ -282,6 +282,28 @@ fn planning_opens_no_cursor_and_runs_no_volatile_function() {
 }
 
 #[test]
+fn a_literal_is_read_when_the_statement_is_parsed_whether_or_not_it_runs() {
+    let catalog = Catalog {
+        routines: vec![Routine {
+            language: "plpgsql".to_owned(),
+            ..routine("public", "leak", Volatility::Volatile)
+        }],
+        types: vec![
+            Type { checks: vec!["leak(value) > 0".to_owned()], ..of("guarded", vec![own("int4")]) },
+            of("holder", vec![qualified("guarded")]),
+        ],
+        relations: vec![with_column("plain", "integer")],
+        ..Catalog::default()
+    };
+    for sql in
+        ["select '(7)'::holder", "explain select '(7)'::holder", "explain select cast('{(7)}' as holder[])"]
+    {
+        assert!(!reads(sql, &catalog), "{sql}");
+    }
+    assert!(reads("explain select * from plain where leak(id) > 0", &catalog), "that one is not run");
+}
+
+#[test]
 fn what_stands_in_for_an_argument_runs_with_the_call() {
     let with = |defaults: &str| Catalog {
         routines: vec![

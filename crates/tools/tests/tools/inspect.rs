@@ -144,6 +144,8 @@ async fn a_snapshot_is_never_laxer_than_the_database() {
         "select json_populate_record(null::holder, '{\"g\": 5}')",
         "select defaulted()",
         "select '{1,2}'::watched",
+        "select coalesce(h, '(7)') from held",
+        "select takes_guarded(7)",
     ] {
         assert_ne!(effect(sql), Effect::Read, "{sql}");
         // And every one of them does write, when it may.
@@ -162,6 +164,7 @@ async fn a_snapshot_is_never_laxer_than_the_database() {
         "select * from customers join invoice_totals on customer_id = id",
         "select * from parted",
         "select '{1,2}'::few, array[3]::few",
+        "select h from held where id = 5",
         // What is volatile is planned, and not run.
         "explain select * from customer where volatile_write() > id",
     ] {
