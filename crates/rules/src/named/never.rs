@@ -89,7 +89,7 @@ pub(super) fn shown(pattern: &[Value]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use alloc::{format, vec::Vec};
+    use alloc::vec::Vec;
 
     use serde_json::json;
 
@@ -126,7 +126,7 @@ mod tests {
             (Vec::from([wild()]), "", true),
             (Vec::new(), "x", false),
         ] {
-            assert_eq!(fits(&pattern, text), expected, "{}", format!("{pattern:?} {text}"));
+            assert_eq!(fits(&pattern, text), expected, "{pattern:?} {text}");
         }
         assert_eq!(shown(&[literal("a"), wild(), literal("*")]), "a**");
     }

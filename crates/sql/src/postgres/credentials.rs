@@ -56,7 +56,7 @@ impl Walk<'_> {
 
     pub(super) fn constant(&mut self, constant: &pb::AConst) {
         if let Some(pb::a_const::Val::Sval(text)) = &constant.val {
-            self.read_in = true;
+            self.met.read_in = true;
             self.spoken(&text.sval);
         }
     }

@@ -79,7 +79,7 @@ impl Walk<'_> {
                 self.opt(result.as_deref());
             }
             NodeEnum::RowExpr(x) => {
-                self.read_in = true;
+                self.met.read_in = true;
                 let pb::RowExpr { xpr, args, row_typeid: _, row_format: _, colnames, location: _ } =
                     x.as_ref();
                 self.opt(xpr.as_deref());

@@ -21,6 +21,8 @@ pub(super) struct Met {
     columns: BTreeSet<Column>,
     /// Those that routines take and give, to which every value is converted.
     arguments: BTreeSet<(String, String)>,
+    /// There are texts, parameters or rows, which are read as values of whatever type they meet.
+    pub(super) read_in: bool,
 }
 
 /// The type of a column.
@@ -99,7 +101,7 @@ impl Walk<'_> {
                 self.made(&schema, base);
             }
         }
-        if !self.read_in {
+        if !self.met.read_in {
             return;
         }
         for Column { schema, name, array } in std::mem::take(&mut self.met.columns) {

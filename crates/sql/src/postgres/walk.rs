@@ -45,8 +45,6 @@ pub(super) struct Walk<'c> {
     pub(super) asked: Vec<(&'c Cast, bool)>,
     /// It calls what converts to the types of columns that are not named.
     pub(super) populates: bool,
-    /// It has texts, parameters or rows, which are read as values of whatever type they meet.
-    pub(super) read_in: bool,
     pub(super) spoken: Spoken,
 }
 
@@ -78,7 +76,6 @@ impl<'c> Walk<'c> {
             met: Met::default(),
             asked: Vec::new(),
             populates: false,
-            read_in: false,
             spoken: Spoken::default(),
         }
     }
@@ -143,7 +140,7 @@ impl<'c> Walk<'c> {
             NodeEnum::RangeVar(x) => self.reads(x),
             NodeEnum::FuncCall(x) => self.call(x),
             NodeEnum::ParamRef(pb::ParamRef { number, location: _ }) => {
-                self.read_in = true;
+                self.met.read_in = true;
                 self.parameter(*number);
             }
             NodeEnum::TypeName(x) => self.type_name(x),
