@@ -12,6 +12,7 @@ mod repeat;
 mod request;
 mod room;
 mod session;
+mod window;
 
 use std::sync::{Arc, PoisonError, RwLock};
 

@@ -30,7 +30,7 @@ use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, NoTls, Statement,
     config::{Host, SslMode},
     error::SqlState,
-    types::{IsNull, ToSql, Type, to_sql_checked},
+    types::{FromSqlOwned, IsNull, ToSql, Type, to_sql_checked},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -216,8 +216,7 @@ impl Connector {
                 };
                 transaction.execute_raw(insert.sql, insert.params.iter()).await?;
             }
-            let Some(stored) = transaction.query_opt("SELECT vkey FROM log_head WHERE id = 0", &[]).await?
-            else {
+            let Some(stored) = transaction.query_opt(SIGNER, &[]).await? else {
                 return Ok(Err(StoreError::Damaged("the log has no head".into())));
             };
             let stored: String = stored.try_get(0)?;
@@ -234,33 +233,18 @@ impl Connector {
     /// Who signed the log, as a vkey; `None` when there is no ledger yet.
     pub(crate) async fn signer(&self) -> Result<Option<String>, StoreError> {
         let client = self.connect_to_write().await?;
-        let signer = async {
-            let exists = client.query_one("SELECT to_regclass('log_head') IS NOT NULL", &[]).await?;
-            if !exists.try_get::<_, bool>(0)? {
-                return Ok(None);
-            }
-            let stored = client.query_opt("SELECT vkey FROM log_head WHERE id = 0", &[]).await?;
-            stored.map(|row| row.try_get(0)).transpose()
-        };
-        Ok(self.limited(signer).await?)
+        Ok(self.limited(stored(&client, "log_head", SIGNER)).await?)
     }
 
     /// Who signed the log, as a vkey, where it has the schema of this program; `None` when there is no ledger yet.
     pub(crate) async fn identity(&self) -> Result<Option<String>, StoreError> {
+        const VERSION: &str = "SELECT coalesce(max(version), 0) FROM migration";
         let client = self.connect_to_write().await?;
-        let version = async {
-            let exists = client.query_one("SELECT to_regclass('migration') IS NOT NULL", &[]).await?;
-            if !exists.try_get::<_, bool>(0)? {
-                return Ok(None);
-            }
-            let found = client.query_one("SELECT coalesce(max(version), 0) FROM migration", &[]).await?;
-            found.try_get(0).map(Some)
-        };
-        let Some(found) = self.limited(version).await? else { return Ok(None) };
+        let Some(found) = self.limited(stored(&client, "migration", VERSION)).await? else { return Ok(None) };
         if found != migration::newest() {
             return Err(StoreError::Schema { found, known: migration::newest() });
         }
-        let signer = self.signer().await?;
+        let signer = self.limited(stored(&client, "log_head", SIGNER)).await?;
         signer.map(Some).ok_or_else(|| StoreError::Damaged("the log has no head".into()))
     }
 
@@ -339,6 +323,21 @@ impl Connector {
             }
         }
     }
+}
+
+const SIGNER: &str = "SELECT vkey FROM log_head WHERE id = 0";
+
+/// The one value that a query of a table answers; `None` where there is no such table, or no row.
+async fn stored<T: FromSqlOwned>(
+    client: &Client,
+    table: &str,
+    query: &str,
+) -> Result<Option<T>, tokio_postgres::Error> {
+    let exists = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]).await?;
+    if !exists.try_get::<_, bool>(0)? {
+        return Ok(None);
+    }
+    client.query_opt(query, &[]).await?.map(|row| row.try_get(0)).transpose()
 }
 
 /// Whether a host is this machine.

@@ -10,25 +10,25 @@ use std::{
 
 use countersign_rules::{AgentId, Code};
 
-/// How long refusals are counted before the count begins anew.
-const WINDOW_MS: i64 = 60_000;
+use super::window::Window;
 
 /// The refusals of each agent of late.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    windows: Mutex<BTreeMap<AgentId, Window>>,
+    agents: Mutex<BTreeMap<AgentId, Refused>>,
 }
 
+/// Those of one agent.
 #[derive(Debug)]
-struct Window {
-    since_ms: i64,
-    recorded: u32,
+struct Refused {
+    /// How many are recorded.
+    recorded: Window,
     beyond: Option<Sum>,
 }
 
-impl Window {
-    const fn new(since_ms: i64) -> Self {
-        Self { since_ms, recorded: 0, beyond: None }
+impl Refused {
+    const fn since(since_ms: i64) -> Self {
+        Self { recorded: Window::new(since_ms), beyond: None }
     }
 
     fn add(&mut self, sum: Sum) {
@@ -71,37 +71,25 @@ impl Refusals {
     /// A call of an agent is refused. `None` when that is to be recorded; otherwise it was counted, and refusals are
     /// recorded again in so many milliseconds.
     pub(super) fn count(&self, agent: &AgentId, code: Code, most: u32, now_ms: i64) -> Option<u64> {
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let window = windows.entry(agent.clone()).or_insert_with(|| Window::new(now_ms));
-        // A clock that was set back begins a window as well.
-        if !(0..WINDOW_MS).contains(&now_ms.saturating_sub(window.since_ms)) {
-            window.since_ms = now_ms;
-            window.recorded = 0;
-        }
-        if window.recorded < most {
-            window.recorded = window.recorded.saturating_add(1);
-            return None;
-        }
-        let one = Sum { codes: BTreeMap::from([(code, 1)]), ..Sum::new(agent, now_ms) };
-        window.add(one);
-        u64::try_from(window.since_ms.saturating_add(WINDOW_MS).saturating_sub(now_ms)).ok()
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = agents.entry(agent.clone()).or_insert_with(|| Refused::since(now_ms));
+        let again_ms = refused.recorded.take(most, now_ms).err()?;
+        refused.add(Sum { codes: BTreeMap::from([(code, 1)]), ..Sum::new(agent, now_ms) });
+        Some(again_ms)
     }
 
     /// Takes what was counted in windows that are over, or in all.
     pub(super) fn sums(&self, now_ms: i64, of_all: bool) -> Vec<Sum> {
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let over =
-            |window: &Window| of_all || !(0..WINDOW_MS).contains(&now_ms.saturating_sub(window.since_ms));
-        let gone = windows.extract_if(.., |_, window| over(window));
-        gone.filter_map(|(_agent, window)| window.beyond).collect()
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = agents.extract_if(.., |_, refused| of_all || refused.recorded.is_over(now_ms));
+        gone.filter_map(|(_agent, refused)| refused.beyond).collect()
     }
 
     /// What could not be recorded is counted on.
     pub(super) fn again(&self, sums: Vec<Sum>) {
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         for sum in sums {
-            let window = windows.entry(sum.agent.clone()).or_insert_with(|| Window::new(sum.since_ms));
-            window.add(sum);
+            agents.entry(sum.agent.clone()).or_insert_with(|| Refused::since(sum.since_ms)).add(sum);
         }
     }
 }

@@ -8,25 +8,16 @@ use std::{
 
 use countersign_rules::{AgentId, Code, Refusal, Requester};
 
-use super::Gate;
+use super::{Gate, window::Window};
 use crate::{
     entry::Entry,
     ledger::{Ledger, LedgerFault},
 };
 
-/// How long new sessions are counted before the count begins anew.
-const WINDOW_MS: i64 = 60_000;
-
 /// How many sessions each agent began of late.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     windows: Mutex<BTreeMap<AgentId, Window>>,
-}
-
-#[derive(Debug)]
-struct Window {
-    since_ms: i64,
-    begun: u32,
 }
 
 impl Sessions {
@@ -36,22 +27,15 @@ impl Sessions {
     /// In how many milliseconds there is room again.
     fn take(&self, agent: &AgentId, most: u32, now_ms: i64) -> Result<(), u64> {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        // A clock that was set back ends a window as well.
-        windows.retain(|_, window| (0..WINDOW_MS).contains(&now_ms.saturating_sub(window.since_ms)));
-        let window = windows.entry(agent.clone()).or_insert(Window { since_ms: now_ms, begun: 0 });
-        if window.begun >= most {
-            let again_ms = window.since_ms.saturating_add(WINDOW_MS).saturating_sub(now_ms);
-            return Err(u64::try_from(again_ms).unwrap_or(0));
-        }
-        window.begun = window.begun.saturating_add(1);
-        Ok(())
+        windows.retain(|_, window| !window.is_over(now_ms));
+        windows.entry(agent.clone()).or_insert_with(|| Window::new(now_ms)).take(most, now_ms)
     }
 
     /// Gives a place back: the session was there already, or could not be opened.
     fn give_back(&self, agent: &AgentId) {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(window) = windows.get_mut(agent) {
-            window.begun = window.begun.saturating_sub(1);
+            window.give_back();
         }
     }
 }
