@@ -9,7 +9,10 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use super::{Failure, KEY_VARIABLE, load};
-use crate::config::{MAIN, SecretSource, read_file};
+use crate::{
+    config::{MAIN, SecretSource, read_file},
+    connection::KEPT,
+};
 
 /// How long an answer may take; longer than a server waits for people.
 const TIMEOUT: Duration = Duration::from_secs(660);
@@ -62,7 +65,12 @@ impl Connect {
     ) -> Result<(reqwest::Client, Url, SecretString), Failure> {
         let server = self.server()?;
         guarded(&server)?;
-        let plain = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+        // Beside a crowd a connection that was kept longer may be sent away under the next request, of which then nobody
+        // knows whether it arrived.
+        let plain = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .pool_idle_timeout(KEPT);
         let http = timeout.into_iter().fold(plain, reqwest::ClientBuilder::timeout).build()?;
         Ok((http, server, self.key()?))
     }

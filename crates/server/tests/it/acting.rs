@@ -225,7 +225,12 @@ impl Folder {
         };
         let (ada, carol, dora) = (key("--agent", "ada"), key("--person", "carol"), key("--person", "dora"));
         #[expect(clippy::disallowed_methods, reason = "the test is a foreign client")]
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        // As the command line's client: beside a crowd a quiet connection may be sent away just when it is used again.
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .pool_idle_timeout(Duration::from_millis(50))
+            .build()
+            .unwrap();
         Self { folder, system, ada, carol, dora, http, _place: place }
     }
 
