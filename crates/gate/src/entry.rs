@@ -285,6 +285,7 @@ impl Entry {
             CallOutcome::Failed { code, message, .. } => {
                 ("failed", json!({ "code": code, "message": message }))
             }
+            CallOutcome::SentAgain { by, message } => ("failed", json!({ "by": by, "message": message })),
             CallOutcome::InDoubt { message } => ("in_doubt", json!({ "message": message })),
         };
         let (rows, amount) = used.map_or((None, None), |(rows, amount)| (Some(rows), amount));

@@ -532,6 +532,14 @@ pub enum CallOutcome {
         /// What does not fit.
         message: String,
     },
+    /// It was in doubt until an equal call was sent under its id and done: the system performed both once, and what came of it
+    /// is told, counted and charged there. A request that it spent is superseded.
+    SentAgain {
+        /// The call that is done.
+        by: CallId,
+        /// That, in words.
+        message: String,
+    },
     /// Not known.
     InDoubt {
         /// What was seen.
@@ -545,8 +553,17 @@ impl CallOutcome {
     pub const fn state(&self) -> CallState {
         match self {
             Self::Done { .. } | Self::DoneWithoutResult { .. } => CallState::Done,
-            Self::Failed { .. } => CallState::Failed,
+            Self::Failed { .. } | Self::SentAgain { .. } => CallState::Failed,
             Self::InDoubt { .. } => CallState::InDoubt,
+        }
+    }
+
+    /// Why nothing is done under this outcome's own call, where that is so.
+    #[must_use]
+    pub fn why_not(&self) -> Option<&str> {
+        match self {
+            Self::Failed { message, .. } | Self::SentAgain { message, .. } => Some(message),
+            Self::Done { .. } | Self::DoneWithoutResult { .. } | Self::InDoubt { .. } => None,
         }
     }
 
@@ -555,7 +572,7 @@ impl CallOutcome {
     pub const fn approval_state(&self) -> ApprovalState {
         match self {
             Self::Done { .. } | Self::DoneWithoutResult { .. } => ApprovalState::Done,
-            Self::Failed { superseded: true, .. } => ApprovalState::Superseded,
+            Self::Failed { superseded: true, .. } | Self::SentAgain { .. } => ApprovalState::Superseded,
             Self::Failed { superseded: false, .. } => ApprovalState::Failed,
             Self::InDoubt { .. } => ApprovalState::InDoubt,
         }

@@ -258,8 +258,8 @@ impl State {
     fn move_approval(&mut self, approval: Option<&ApprovalId>, outcome: &CallOutcome) {
         if let Some(record) = approval.and_then(|id| self.approvals.get_mut(id)) {
             record.state = outcome.approval_state();
-            if let CallOutcome::Failed { message, .. } = outcome {
-                record.why = Some(message.clone());
+            if let Some(why) = outcome.why_not() {
+                record.why = Some(why.to_owned());
             }
         }
     }

@@ -386,8 +386,8 @@ impl CallRow {
     ) -> Result<(), LedgerFault> {
         if let Some((id, mut approval)) = self.approval(image)? {
             approval.record.state = outcome.approval_state();
-            if let CallOutcome::Failed { message, .. } = outcome {
-                approval.record.why = Some(message.clone());
+            if let Some(why) = outcome.why_not() {
+                approval.record.why = Some(why.to_owned());
             }
             changes.approvals.push((id, approval));
         }

@@ -212,7 +212,7 @@ impl<L: Ledger> Gate<L> {
                 by.id
             );
             // What it reserved is counted once, with the call that is done.
-            let outcome = CallOutcome::Failed { code: Code::InDoubt, message, superseded: true };
+            let outcome = CallOutcome::SentAgain { by: by.id.clone(), message };
             let now_ms = self.clock.now_ms();
             let entries = vec![Entry::sent_again(now_ms, &record, &by.id)];
             let ended =
@@ -227,12 +227,12 @@ impl<L: Ledger> Gate<L> {
         }
     }
 
-    /// Refuses a call whose equal has happened, and records that where it can be: what is said is true either way.
+    /// Refuses a call whose equal has happened.
     async fn happened<A>(
         &self,
         call: &Call<A>,
         granted: Option<&ApprovalRecord>,
-        mut entries: Vec<Entry>,
+        entries: Vec<Entry>,
         equal: &CallRecord,
     ) -> Answer {
         let id = &equal.call.id;
@@ -241,16 +241,7 @@ impl<L: Ledger> Gate<L> {
             "do not repeat it; the effect has happened. If it is wanted once more, propose it in an hour, or with an idempotency \
              key of its own",
         );
-        if granted.is_none()
-            && let Some(refusal) = self.beyond(&call.requester.agent, &refusal, self.clock.now_ms())
-        {
-            return refused(call, granted, refusal);
-        }
-        entries.push(Entry::refused(self.clock.now_ms(), call, &refusal));
-        if let Err(fault) = self.record_refusal(granted, entries, &refusal).await {
-            tracing::warn!(%fault, call = %call.id, "that a call was refused could not be recorded");
-        }
-        refused(call, granted, refusal)
+        self.refuse(call, granted, entries, refusal).await
     }
 
     /// The newest call that took effect on the same system under the same record, if it is not too long ago.

@@ -124,6 +124,7 @@ impl<L: Ledger> Gate<L> {
                 CallOutcome::Done { reply } => tool.not_undone(reply),
                 CallOutcome::DoneWithoutResult { .. }
                 | CallOutcome::Failed { .. }
+                | CallOutcome::SentAgain { .. }
                 | CallOutcome::InDoubt { .. } => None,
             };
             closing.entries.push(Entry::undone(ended_ms, &undone, &stored, left));

@@ -138,6 +138,11 @@ impl<L: Ledger> Gate<L> {
         }
         match self.record_refusal(granted, entries, &refusal).await {
             Ok(()) => refused(call, granted, refusal),
+            // That an equal call has happened is true whether or not it can be recorded.
+            Err(fault) if refusal.code == Code::ResultRejected => {
+                tracing::warn!(%fault, call = %call.id, "that a call was refused could not be recorded");
+                refused(call, granted, refusal)
+            }
             // What was granted stays granted, and may be performed by who tries next.
             Err(fault) if granted.is_some() => refused(call, granted, not_looked_up(&fault)),
             Err(fault) => refused(call, granted, unavailable(&fault)),
@@ -331,6 +336,15 @@ pub(super) fn answer_of(
             format!("the call was performed, and its result is withheld: {message}"),
         )
         .help("do not repeat it; the effect has happened"),
+        // The answer itself is told of the call that is done; see `repeat.rs`.
+        CallOutcome::SentAgain { by, .. } => {
+            let message = format!(
+                "call `{call}` was performed once, by call `{by}`, which was sent under its id, and the answer is not at hand"
+            );
+            Refusal::new(Code::ResultRejected, message).help(
+                "do not repeat it; the effect has happened. What is meant anew needs a new idempotency key",
+            )
+        }
         CallOutcome::InDoubt { message } => {
             let mut refusal = in_doubt(call);
             refusal.message = format!("{}: {message}", refusal.message);

@@ -9,7 +9,6 @@ use countersign_rules::{ApprovalState, Call, CallId, Code, Refusal};
 
 use super::{
     Gate,
-    doubt::sent_as,
     refusal::{answer_of, expired, in_doubt, not_looked_up, refused, refused_request},
     request::CHANGED,
 };
@@ -26,9 +25,6 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(5);
 /// The longest such pause.
 const PAUSE_MAX: Duration = Duration::from_millis(320);
-
-/// Among how many of the newest calls the one is looked for that ended a doubt.
-const LATER_MAX: u32 = 1_000;
 
 /// What an idempotency key says about a call.
 pub(super) enum Held {
@@ -132,10 +128,7 @@ impl<L: Ledger> Gate<L> {
             self.delivered(record).await;
             return Ok(Held::Nothing { before, told: told.again() });
         }
-        if record.state == ApprovalState::Superseded
-            && let Some(call) = self.ledger.call(&record.request.call.id).await?
-            && let Some(told) = self.told_of_the_other(&call).await?
-        {
+        if let Some(told) = self.told_of_its_other(record).await? {
             return Ok(Held::Answer(once_more(told)));
         }
         let passed = match record.state {
@@ -213,28 +206,30 @@ impl<L: Ledger> Gate<L> {
         })
     }
 
-    /// The answer of the call that was sent under the id of this one and ended its doubt so: the system performed both once.
-    async fn told_of_the_other(&self, record: &CallRecord) -> Result<Option<Answer>, LedgerFault> {
-        if !matches!(&record.outcome, Some(CallOutcome::Failed { code: Code::InDoubt, superseded: true, .. }))
-        {
+    /// As [`Gate::told_of_the_other`], of a request whose call was in doubt.
+    pub(super) async fn told_of_its_other(
+        &self,
+        record: &crate::ledger::ApprovalRecord,
+    ) -> Result<Option<Answer>, LedgerFault> {
+        if record.state != ApprovalState::Superseded {
             return Ok(None);
         }
-        let first = sent_as(record);
-        let done = self.ledger.calls(Some(CallState::Done), LATER_MAX).await?;
-        let other = done.into_iter().find(|done| sent_as(done) == first);
-        Ok(Some(match other {
+        match self.ledger.call(&record.request.call.id).await? {
+            Some(call) => self.told_of_the_other(&call).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The answer of the call that was sent under the id of this one and ended its doubt so: the system performed both once.
+    async fn told_of_the_other(&self, record: &CallRecord) -> Result<Option<Answer>, LedgerFault> {
+        let Some(sent_again @ CallOutcome::SentAgain { by, .. }) = &record.outcome else { return Ok(None) };
+        Ok(Some(match self.ledger.call(by).await? {
             Some(CallRecord { call, approval, outcome: Some(outcome), rows, .. }) => {
                 answer_of(&call.id, approval, outcome, rows)
             }
+            // The ledger forgets no call; should it, nothing is said to be undone.
             Some(_) | None => {
-                let call = &record.call;
-                let message = format!(
-                    "call `{}` was performed once, by an equal call that was sent under its id, and its answer is not at hand",
-                    call.id
-                );
-                let refusal = Refusal::new(Code::ResultRejected, message)
-                    .help("do not repeat it; the effect has happened. What is meant anew needs a new idempotency key");
-                Answer::Refused(Refused::new(Some(call.id.clone()), record.approval.clone(), refusal))
+                answer_of(&record.call.id, record.approval.clone(), sent_again.clone(), record.rows)
             }
         }))
     }
@@ -312,7 +307,10 @@ fn came_to_nothing(record: &CallRecord) -> bool {
     match &record.outcome {
         Some(CallOutcome::Failed { code, .. }) => passes(*code) || record.doubted,
         Some(
-            CallOutcome::Done { .. } | CallOutcome::DoneWithoutResult { .. } | CallOutcome::InDoubt { .. },
+            CallOutcome::Done { .. }
+            | CallOutcome::DoneWithoutResult { .. }
+            | CallOutcome::SentAgain { .. }
+            | CallOutcome::InDoubt { .. },
         )
         | None => false,
     }

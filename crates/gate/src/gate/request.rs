@@ -391,7 +391,11 @@ impl<L: Ledger> Gate<L> {
             )
             .help(REFUSED_HELP),
             ApprovalState::Expired => expired(),
-            ApprovalState::Superseded => superseded(why.as_deref().unwrap_or("it changed since")),
+            ApprovalState::Superseded => match self.told_of_its_other(record).await {
+                Ok(Some(answer)) => return answer,
+                Ok(None) => superseded(why.as_deref().unwrap_or("it changed since")),
+                Err(fault) => not_looked_up(&fault),
+            },
             ApprovalState::Blocked => blocked(record.code, why.as_deref().unwrap_or_default()),
         };
         refused_request(record, refusal)

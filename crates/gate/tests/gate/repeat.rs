@@ -264,8 +264,19 @@ async fn a_key_whose_doubt_an_equal_call_ended_has_the_answer_of_that_one() {
     assert_eq!(refusal(&world.keyed("s1", "k", &note, 0, 10).await).0, Code::InDoubt);
     let other = world.call(&note, 0, 10).await;
     assert_eq!((other.status(), world.system.effects()), ("done", 1));
+    // However many were performed since.
+    for n in 0..1_010 {
+        world.clock.advance(1_000);
+        let read = world.call(&world.read, n % 90, 100).await;
+        assert_eq!(read.status(), "done", "{read:?}");
+    }
+    let effects = world.system.effects();
     let again = world.keyed("s1", "k", &note, 0, 10).await;
-    assert_eq!((told(&again), world.system.effects()), ((told(&other).0, true), 1), "{again:?}");
+    assert_eq!((told(&again), world.system.effects()), ((told(&other).0, true), effects), "{again:?}");
+    // By its own id, too.
+    let ended = world.ledger.calls(Some(CallState::Failed), 10).await.unwrap().remove(0);
+    let by_id = world.gate.tell_call(&ended).await.unwrap().unwrap();
+    assert_eq!(told(&by_id).0, told(&other).0);
 }
 
 #[tokio::test]
@@ -285,9 +296,13 @@ async fn a_granted_call_in_doubt_is_asked_about_once_more_under_its_key() {
     assert_ne!(approval(&anew), approval(&pending));
     world.answer(&anew, "ana", true).await;
     let record = world.gate.granted().await.unwrap().remove(0);
-    assert_eq!(world.gate.perform_granted(&update, record, tracing::Span::none()).await.status(), "done");
-    assert_eq!(world.system.effects(), 1);
+    let done = world.gate.perform_granted(&update, record, tracing::Span::none()).await;
+    assert_eq!((done.status(), world.system.effects()), ("done", 1));
     assert_eq!(world.ledger.calls(Some(CallState::InDoubt), 10).await.unwrap(), []);
+    // Who waits for the first request is not told that nothing was done.
+    let agent = requester("bot", "s1").agent;
+    let first = world.gate.fetch(&agent, &approval(&pending)).await;
+    assert_eq!((first.status(), told(&first).0), ("done", told(&done).0), "{first:?}");
 }
 
 #[tokio::test]

@@ -68,7 +68,7 @@ enum Event {
     },
     Resolve {
         call: u8,
-        happened: bool,
+        how: u8,
         settlement: Settlement,
     },
     Halt(u8),
@@ -90,8 +90,8 @@ fn event() -> impl Strategy<Value = Event> {
         8 => (who(), 0..3_u8, 0..3_u8, 0..9_u64, prop::option::weighted(0.8, 0..50_u64), prop::option::of(0..6_u8), prop::bool::weighted(0.1), 0..2_i64, key())
             .prop_map(|(who, what, effect, rows, money, approval, stale, day, key)| Event::Issue { who, what, effect, rows, money, approval, stale, day, key }),
         6 => (0..12_u8, 0..4_u8, settlement()).prop_map(|(call, how, settlement)| Event::Close { call, how, settlement }),
-        2 => (0..12_u8, any::<bool>(), settlement())
-            .prop_map(|(call, happened, settlement)| Event::Resolve { call, happened, settlement }),
+        2 => (0..12_u8, 0..3_u8, settlement())
+            .prop_map(|(call, how, settlement)| Event::Resolve { call, how, settlement }),
         1 => (0..3_u8).prop_map(Event::Halt),
         2 => (0..3_u8).prop_map(Event::Resume),
         1 => Just(Event::Restart),
@@ -238,8 +238,12 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
             closing.approval = record.approval;
             format!("{:?}", ledger.close(closing, Wait::Durable).await)
         }
-        Event::Resolve { call, happened, settlement } => {
-            let outcome = if *happened { CallOutcome::Done { reply: json!(null) } } else { failed() };
+        Event::Resolve { call, how, settlement } => {
+            let outcome = match how {
+                0 => CallOutcome::Done { reply: json!(null) },
+                1 => failed(),
+                _ => CallOutcome::SentAgain { by: call_id("c99"), message: "sent again".into() },
+            };
             let id = call_id(&format!("c{call}"));
             let entries = vec![note("doubt_resolved", &id)];
             format!("{:?}", ledger.resolve(&id, outcome, *settlement, NOW, entries).await)
