@@ -8,13 +8,13 @@ use std::collections::BTreeSet;
 
 use super::functions;
 use super::walk::Walk;
-use crate::catalog::{Name, Relation, Routine, Type};
+use crate::catalog::{Cast, Name, Relation, Routine, Type};
 use crate::known::Known;
 use crate::statement::{Category, Effect};
 
-/// The types, other than PostgreSQL's own, of which a statement may have values.
+/// The types, other than PostgreSQL's own, of which a statement may have values, and what may convert them.
 #[derive(Debug, Default)]
-pub(super) struct Met {
+pub(super) struct Met<'c> {
     anything: bool,
     types: BTreeSet<(String, String)>,
     /// Those of columns, which a text or a row beside them may be read as.
@@ -23,6 +23,11 @@ pub(super) struct Met {
     arguments: BTreeSet<(String, String)>,
     /// There are texts, parameters or rows, which are read as values of whatever type they meet.
     pub(super) read_in: bool,
+    /// Conversions of the catalog that a text asks for, if there is a value to convert, and whether their type has one of
+    /// PostgreSQL's own names.
+    pub(super) asked: Vec<(&'c Cast, bool)>,
+    /// There are calls of what converts to the types of columns that are not named.
+    pub(super) populates: bool,
 }
 
 /// The type of a column.
@@ -33,7 +38,7 @@ struct Column {
     array: bool,
 }
 
-impl Met {
+impl Met<'_> {
     /// From here on each type may be there.
     pub(super) fn anything(&mut self) {
         self.anything = true;
@@ -56,16 +61,17 @@ impl Walk<'_> {
         let mut implicit: Vec<_> = known.implicit_casts().collect();
         // What runs may meet types of its own, and ask for more.
         loop {
-            if self.populates {
+            if self.met.populates {
                 self.populated(known);
             }
             self.values(known);
             let (meant, left): (Vec<_>, Vec<_>) = implicit
                 .into_iter()
                 .partition(|cast| self.met.has(&cast.source) && self.met.has(&cast.target));
-            let (asked, others): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut self.asked).into_iter().partition(|(cast, _)| self.met.has(&cast.source));
-            self.asked = others;
+            let (asked, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.met.asked)
+                .into_iter()
+                .partition(|(cast, _)| self.met.has(&cast.source));
+            self.met.asked = others;
             if meant.is_empty() && asked.is_empty() {
                 return;
             }

@@ -49,7 +49,7 @@ impl Walk<'_> {
             }
             return;
         };
-        self.populates |= functions::populates(name);
+        self.met.populates |= functions::populates(name);
         let mut candidates = known.routines(schema, name, self.anywhere).peekable();
         if candidates.peek().is_none() && !own {
             self.unseen("unknown_function", &format!("function `{shown}` is not known to change nothing"));
@@ -147,7 +147,7 @@ impl Walk<'_> {
         for one in known.types(schema, base, self.anywhere) {
             self.meets(&one.schema, &one.name);
         }
-        self.asked.extend(known.casts_to(base).map(|cast| (cast, own)));
+        self.met.asked.extend(known.casts_to(base).map(|cast| (cast, own)));
     }
 
     /// Whether a type is PostgreSQL's own, or of an extension that is named.

@@ -11,7 +11,6 @@ use pg_query::protobuf as pb;
 use super::credentials::Spoken;
 use super::functions;
 use super::implicit::Met;
-use crate::catalog::Cast;
 use crate::findings::Findings;
 use crate::known::Known;
 use crate::statement::{Category, Effect, TableRef};
@@ -39,12 +38,7 @@ pub(super) struct Walk<'c> {
     /// Routines whose defaults were looked at.
     pub(super) defaults: BTreeSet<(Circumstances, String)>,
     /// The types whose values may be there.
-    pub(super) met: Met,
-    /// Conversions of the catalog that a text asks for, if there is a value to convert, and whether their type has one of
-    /// PostgreSQL's own names.
-    pub(super) asked: Vec<(&'c Cast, bool)>,
-    /// It calls what converts to the types of columns that are not named.
-    pub(super) populates: bool,
+    pub(super) met: Met<'c>,
     pub(super) spoken: Spoken,
 }
 
@@ -74,8 +68,6 @@ impl<'c> Walk<'c> {
             types: BTreeMap::new(),
             defaults: BTreeSet::new(),
             met: Met::default(),
-            asked: Vec::new(),
-            populates: false,
             spoken: Spoken::default(),
         }
     }
