@@ -75,6 +75,10 @@ pub struct Relation {
     /// The policies, whether row security applies or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<Policy>,
+    /// Expressions that planning works out wherever it is read, as far as no column stands in them: of indexes, statistics,
+    /// conditions and partition keys, if they call what is not PostgreSQL's own. Each may be a list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub planned: Vec<String>,
     /// The tables it is a partition or a child of: reading or changing those reads or changes this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inherits: Vec<Name>,
@@ -336,6 +340,7 @@ impl Catalog {
             relation.triggers.sort();
             relation.rules.sort();
             relation.policies.sort();
+            relation.planned.sort();
             relation.inherits.sort();
         }
         self.relations.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));

@@ -13,16 +13,81 @@ use crate::statement::{Category, Effect, TableRef};
 /// Views that use views: deeper than this is not a read.
 const VIEW_DEPTH_MAX: usize = 16;
 
-impl Walk<'_> {
+impl<'c> Walk<'c> {
     /// Looks at what stands behind a relation that is read.
     pub(super) fn view(&mut self, table: &TableRef) {
-        let Some(known) = self.known else { return };
+        for relation in self.meant(table) {
+            let name = if self.anywhere { named(relation) } else { table.clone() };
+            self.behind(&name, relation);
+        }
+    }
+
+    /// The relations that a name may mean.
+    fn meant(&self, table: &TableRef) -> Vec<&'c Relation> {
+        let Some(known) = self.known else { return Vec::new() };
         if self.anywhere && table.schema.is_none() {
-            for relation in known.relations_named(&table.name) {
-                self.behind(&named(relation), relation);
+            known.relations_named(&table.name).collect()
+        } else {
+            known.relation(table).into_iter().collect()
+        }
+    }
+
+    /// Names by which a relation may be meant as a row.
+    pub(super) fn called_as(&mut self, table: &TableRef, names: &[&str]) {
+        for relation in self.meant(table) {
+            for name in names {
+                self.meets_rows(name, relation);
             }
-        } else if let Some(relation) = known.relation(table) {
-            self.behind(table, relation);
+        }
+    }
+
+    /// What is planned with a change that is not made: planning works out what it can of defaults, policies and rules.
+    pub(super) fn plans(&mut self, table: &TableRef, event: Event) {
+        let Some(known) = self.known else { return };
+        let (mut open, mut seen) = (self.meant(table), BTreeSet::new());
+        while let Some(relation) = open.pop() {
+            let name = named(relation);
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            let given = matches!(event, Event::Insert | Event::Update);
+            for column in relation.columns.iter().filter(|column| given && !column.generated) {
+                if let Some(default) = &column.expression {
+                    self.expression_text(
+                        default,
+                        &format!("the default of column `{}` of `{name}`", column.name),
+                    );
+                }
+            }
+            self.policies(&name, relation, event);
+            self.planned_rules(&name, relation, event);
+            open.extend(base(known, relation));
+        }
+    }
+
+    fn planned_rules(&mut self, name: &TableRef, relation: &Relation, event: Event) {
+        let Some(known) = self.known else { return };
+        for rule in relation.rules.iter().filter(|rule| rule.events.contains(event.word())) {
+            let identity = (self.circumstances(), TableRef::new(&name.to_string(), rule.name.clone()));
+            if !self.followed.insert(identity) {
+                continue;
+            }
+            let parsed = rule.definition.as_deref().and_then(|text| known.texts.parsed(text));
+            let statement = parsed.as_deref().and_then(|one| one.first()?.stmt.as_deref()?.node.as_ref());
+            let Some(NodeEnum::RuleStmt(text)) = statement else {
+                self.raise(
+                    Effect::Write,
+                    &[Category::Opaque],
+                    "rule",
+                    format!("rule `{}` on `{name}` is not known", rule.name),
+                );
+                continue;
+            };
+            let nodes = text.actions.iter().chain(text.where_clause.as_deref());
+            let kept: Vec<_> = nodes
+                .map(|node| pb::RawStmt { stmt: Some(Box::new(node.clone())), ..pb::RawStmt::default() })
+                .collect();
+            self.kept(&kept);
         }
     }
 
@@ -45,6 +110,9 @@ impl Walk<'_> {
             if let Some(expression) = &column.expression {
                 self.expression_text(expression, &format!("column `{}` of `{table}`", column.name));
             }
+        }
+        for text in &relation.planned {
+            self.folded(text, &format!("an index, a statistic or a condition of `{table}`"));
         }
         let Some(known) = self.known else { return };
         let outer = self.hidden;

@@ -7,6 +7,7 @@ use pg_query::NodeEnum;
 use pg_query::protobuf as pb;
 
 use super::functions;
+use super::implicit::Reading;
 use super::walk::Walk;
 use crate::statement::{Category, TableRef};
 
@@ -55,8 +56,11 @@ impl Walk<'_> {
     }
 
     pub(super) fn constant(&mut self, constant: &pb::AConst) {
+        if constant.isnull {
+            self.met.reads(Reading::Nulls);
+        }
         if let Some(pb::a_const::Val::Sval(text)) = &constant.val {
-            self.met.read_in = true;
+            self.met.reads(Reading::Texts);
             self.spoken(&text.sval);
         }
     }

@@ -3,7 +3,8 @@
 use pg_query::NodeEnum;
 use pg_query::protobuf as pb;
 
-use super::walk::Walk;
+use super::implicit::Reading;
+use super::walk::{Folds, Walk};
 use super::{functions, names};
 use crate::statement::{Category, FunctionRef};
 
@@ -19,13 +20,16 @@ impl Walk<'_> {
             NodeEnum::SubLink(x) => {
                 let pb::SubLink {
                     xpr,
-                    sub_link_type: _,
+                    sub_link_type,
                     sub_link_id: _,
                     testexpr,
                     oper_name,
                     subselect,
                     location: _,
                 } = x.as_ref();
+                if *sub_link_type == pb::SubLinkType::ArraySublink as i32 {
+                    self.met.reads(Reading::Elements);
+                }
                 self.opt(xpr.as_deref());
                 self.opt(testexpr.as_deref());
                 self.operator(oper_name);
@@ -79,7 +83,7 @@ impl Walk<'_> {
                 self.opt(result.as_deref());
             }
             NodeEnum::RowExpr(x) => {
-                self.met.read_in = true;
+                self.met.reads(Reading::Texts);
                 let pb::RowExpr { xpr, args, row_typeid: _, row_format: _, colnames, location: _ } =
                     x.as_ref();
                 self.opt(xpr.as_deref());
@@ -152,13 +156,17 @@ impl Walk<'_> {
                 self.indirection(indirection);
             }
             NodeEnum::AArrayExpr(x) => {
+                self.met.reads(Reading::Elements);
                 let pb::AArrayExpr { elements, list_start: _, list_end: _, location: _ } = x;
                 self.list(elements);
             }
             NodeEnum::ResTarget(x) => {
                 let pb::ResTarget { name: _, indirection, val, location: _ } = x.as_ref();
                 self.list(indirection);
-                self.opt(val.as_deref());
+                // `t.*` alone shows the columns, and no row.
+                if !val.as_deref().is_some_and(all_columns) {
+                    self.opt(val.as_deref());
+                }
             }
             NodeEnum::MultiAssignRef(x) => {
                 let pb::MultiAssignRef { source, colno: _, ncolumns: _ } = x.as_ref();
@@ -224,6 +232,8 @@ impl Walk<'_> {
     pub(super) fn column(&mut self, column: &pb::ColumnRef) {
         let pb::ColumnRef { fields, location: _ } = column;
         let parts = names(fields);
+        self.columns = self.columns.saturating_add(1);
+        self.met.named.extend(parts.last().map(|name| (*name).to_owned()));
         if parts.len() > 1
             && let Some(last) = parts.last()
         {
@@ -238,9 +248,27 @@ impl Walk<'_> {
     pub(super) fn operator_expression(&mut self, expression: &pb::AExpr) {
         let pb::AExpr { kind: _, name, lexpr, rexpr, rexpr_list_start: _, rexpr_list_end: _, location: _ } =
             expression;
-        self.operator(name);
-        self.opt(lexpr.as_deref());
-        self.opt(rexpr.as_deref());
+        self.folding(
+            |walk| {
+                walk.opt(lexpr.as_deref());
+                walk.opt(rexpr.as_deref());
+            },
+            |walk| walk.operator(name),
+        );
+    }
+
+    /// Operands, and what is run with them: whether they are constant decides where it is only worked out in advance.
+    fn folding(&mut self, operands: impl FnOnce(&mut Self), run: impl FnOnce(&mut Self)) {
+        let Some(outer) = self.folds else {
+            run(self);
+            operands(self);
+            return;
+        };
+        let before = self.columns;
+        operands(self);
+        self.folds = Some(if self.columns == before { Folds::Constant } else { Folds::Varying });
+        run(self);
+        self.folds = Some(outer);
     }
 
     pub(super) fn operator(&mut self, name: &[pb::Node]) {
@@ -302,7 +330,7 @@ impl Walk<'_> {
             funcformat: _,
             location: _,
         } = call;
-        self.called(funcname, args.len() == 1);
+        self.folding(|walk| walk.list(args), |walk| walk.called(funcname, args.len() == 1));
         if let Some(name) = names(funcname).last() {
             self.any_setting(name, args);
             // `regclass(16384)` asks like `16384::regclass`.
@@ -315,7 +343,6 @@ impl Walk<'_> {
                 self.configures(args);
             }
         }
-        self.list(args);
         self.list(agg_order);
         self.opt(agg_filter.as_deref());
         if let Some(over) = over {
@@ -339,6 +366,12 @@ impl Walk<'_> {
                 .insert(FunctionRef { schema: schema.map(str::to_owned), name: name.to_owned() });
         }
     }
+}
+
+/// Whether it stands for all columns of something (`*`, `t.*`).
+fn all_columns(node: &pb::Node) -> bool {
+    let Some(NodeEnum::ColumnRef(column)) = &node.node else { return false };
+    column.fields.last().is_some_and(|field| matches!(field.node, Some(NodeEnum::AStar(_))))
 }
 
 /// Whether a constant is the name of an object, and not its number.

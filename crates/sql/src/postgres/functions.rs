@@ -197,6 +197,27 @@ pub(super) fn populates(name: &str) -> bool {
     )
 }
 
+/// Whether a function of PostgreSQL makes an array of a value of any type, or takes several values that are to be of one type.
+pub(super) fn polymorphic(name: &str) -> bool {
+    matches!(
+        name,
+        "any_value_transfn"
+            | "array_agg"
+            | "array_append"
+            | "array_cat"
+            | "array_fill"
+            | "array_position"
+            | "array_positions"
+            | "array_prepend"
+            | "array_remove"
+            | "array_replace"
+            | "lag"
+            | "lead"
+            | "percentile_disc"
+            | "width_bucket"
+    )
+}
+
 /// Whether planning leaves the harmful functions of these categories alone: all of them are volatile. Stable ones, such as
 /// `pg_current_xact_id` and `table_to_xml`, it may run to estimate.
 pub(super) fn never_planned(categories: &[Category]) -> bool {
@@ -218,7 +239,8 @@ pub(super) fn type_name(name: &str) -> bool {
         macaddr8 money name numeric nummultirange numrange oid oidvector path pg_lsn pg_snapshot point polygon record refcursor \
         regclass regcollation regconfig regdictionary regnamespace regoper regoperator regproc regprocedure regrole regtype text \
         tid time timestamp timestamptz timetz tsmultirange tsquery tsrange tstzmultirange tstzrange tsvector txid_snapshot uuid \
-        varbit varchar xid xid8 xml unknown cstring void anyelement anyarray ";
+        varbit varchar xid xid8 xml unknown cstring void anyelement anyarray gtsvector pg_brin_bloom_summary \
+        pg_brin_minmax_multi_summary pg_ddl_command pg_dependencies pg_mcv_list pg_ndistinct pg_node_tree ";
     let base = name.strip_prefix('_').unwrap_or(name);
     !base.is_empty() && !base.contains(' ') && OWN.contains(&format!(" {base} "))
 }

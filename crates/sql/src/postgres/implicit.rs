@@ -4,10 +4,13 @@
 //! PostgreSQL's own come into a statement by the columns of its relations, by conversions that its text asks for, and by
 //! functions and operators that are not PostgreSQL's own. Whatever cannot be told to bring none may bring each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::functions;
+use pg_query::NodeEnum;
+use pg_query::protobuf as pb;
+
 use super::walk::Walk;
+use super::{functions, names};
 use crate::catalog::{Cast, Name, Relation, Routine, Type};
 use crate::known::Known;
 use crate::statement::{Category, Effect};
@@ -21,13 +24,31 @@ pub(super) struct Met<'c> {
     columns: BTreeSet<Column>,
     /// Those that routines take and give, to which every value is converted.
     arguments: BTreeSet<(String, String)>,
-    /// There are texts, parameters or rows, which are read as values of whatever type they meet.
-    pub(super) read_in: bool,
+    /// What may be read as a value of the type that stands beside it.
+    readings: BTreeSet<Reading>,
     /// Conversions of the catalog that a text asks for, if there is a value to convert, and whether their type has one of
     /// PostgreSQL's own names.
     pub(super) asked: Vec<(&'c Cast, bool)>,
     /// There are calls of what converts to the types of columns that are not named.
     pub(super) populates: bool,
+    /// What relations are called, and the types of their columns.
+    rows: BTreeMap<String, BTreeSet<Column>>,
+    /// Names that stand where a column or a whole row may.
+    pub(super) named: BTreeSet<String>,
+    /// Types of which values were made.
+    made: BTreeSet<(String, String)>,
+}
+
+/// What makes values of types that the text does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reading {
+    /// Texts, parameters and rows, which are read as values of whatever type they meet.
+    Texts,
+    /// Nulls, which a domain may refuse like any other value.
+    Nulls,
+    /// Arrays that are put together, and functions that take several values of any one type: beside a domain they read a text
+    /// as a value of that domain, where all else reads it as one of its base.
+    Elements,
 }
 
 /// The type of a column.
@@ -42,6 +63,10 @@ impl Met<'_> {
     /// From here on each type may be there.
     pub(super) fn anything(&mut self) {
         self.anything = true;
+    }
+
+    pub(super) fn reads(&mut self, reading: Reading) {
+        self.readings.insert(reading);
     }
 
     /// Whether values of a type may be there. Those of PostgreSQL's own are everywhere.
@@ -107,14 +132,23 @@ impl Walk<'_> {
                 self.made(&schema, base);
             }
         }
-        if !self.met.read_in {
+        let there = |reading| self.met.readings.contains(&reading);
+        let elements = there(Reading::Elements);
+        if !(there(Reading::Texts) || elements && there(Reading::Nulls)) {
             return;
         }
-        for Column { schema, name, array } in std::mem::take(&mut self.met.columns) {
+        // A text beside a whole row is read column by column.
+        let whole = |(name, _): &(&String, &BTreeSet<Column>)| self.met.named.contains(*name);
+        let whole: BTreeSet<Column> =
+            self.met.rows.iter().filter(whole).flat_map(|(_, columns)| columns).cloned().collect();
+        for Column { schema, name, .. } in whole {
+            self.made(&schema, &name);
+        }
+        for Column { schema, name, array } in self.met.columns.clone() {
             // Beside a domain a value is one of its base, and held to no condition; as an element it is.
             let mut open = vec![(schema, name)];
             while let Some((schema, name)) = open.pop() {
-                let domain = |one: &&Type| !array && !one.checks.is_empty();
+                let domain = |one: &&Type| !array && !elements && !one.checks.is_empty();
                 let (domains, others): (Vec<_>, Vec<_>) =
                     known.types(Some(&schema), &name, false).partition(domain);
                 if !others.is_empty() {
@@ -129,6 +163,9 @@ impl Walk<'_> {
     /// A value of a type is made: what its type runs is run.
     fn made(&mut self, schema: &str, name: &str) {
         let own = self.is_own_type(Some(schema), name);
+        if !self.met.made.insert((schema.to_owned(), name.to_owned())) {
+            return;
+        }
         if !self.type_is_known(Some(schema), name, own, 0) {
             self.raise(
                 Effect::Write,
@@ -167,95 +204,100 @@ impl Walk<'_> {
 
     /// The types that a routine takes and gives.
     pub(super) fn meets_types(&mut self, routine: &Routine) {
-        match &routine.types {
-            Some(types) => types.iter().for_each(|one| {
-                self.met.arguments.insert((one.schema.clone(), one.name.clone()));
-                self.meets(&one.schema, &one.name);
-            }),
-            None => self.met.anything(),
+        let Some(types) = &routine.types else {
+            self.met.reads(Reading::Elements);
+            self.met.anything();
+            return;
+        };
+        let mut words = routine.arguments.split(|c: char| !c.is_alphanumeric() && c != '_');
+        if words.any(|word| word.starts_with("any")) {
+            self.met.reads(Reading::Elements);
+        }
+        for one in types {
+            self.met.arguments.insert((one.schema.clone(), one.name.clone()));
+            self.meets(&one.schema, &one.name);
         }
     }
 
     /// The types of a relation's rows and columns.
     pub(super) fn meets_columns(&mut self, relation: &Relation) {
-        for column in &relation.columns {
-            match written_type(&column.data_type) {
-                Some((Some(schema), name)) => {
-                    self.meets(&schema, &name);
-                    let array = column.data_type.trim_end().ends_with("[]");
-                    self.met.columns.insert(Column { schema, name, array });
+        let Some(known) = self.known else { return };
+        for written in &relation.columns {
+            match column(known, &written.data_type) {
+                Some(column) if column.schema == "pg_catalog" => {}
+                Some(column) => {
+                    self.meets(&column.schema, &column.name);
+                    self.met.columns.insert(column);
                 }
-                Some((None, name)) if functions::type_name(&name) || column_word(&name) => {}
-                Some((None, _)) | None => self.met.anything(),
+                None => self.met.anything(),
             }
         }
         self.met.types.insert((relation.schema.clone(), relation.name.clone()));
     }
-}
 
-/// The schema and the name of a type as `format_type` writes it, without its modifiers and the brackets of an array.
-fn written_type(text: &str) -> Option<(Option<String>, String)> {
-    let mut rest = text.trim();
-    while let Some(shorter) = rest.strip_suffix("[]") {
-        rest = shorter.trim_end();
-    }
-    let (first, after) = identifier(rest)?;
-    match after.strip_prefix('.') {
-        Some(second) => identifier(second).map(|(name, _)| (Some(first), name)),
-        None if first.is_empty() => None,
-        // The words of the standard: `double precision`, `timestamp(3) with time zone`.
-        None => Some((None, first)),
+    /// A relation by a name that may stand for its whole row.
+    pub(super) fn meets_rows(&mut self, name: &str, relation: &Relation) {
+        let Some(known) = self.known else { return };
+        let columns = relation.columns.iter().filter_map(|written| column(known, &written.data_type));
+        let columns = columns.filter(|column| column.schema != "pg_catalog");
+        self.met.rows.entry(name.to_owned()).or_default().extend(columns);
     }
 }
 
-/// An identifier at the start of a text, and what follows it.
-fn identifier(text: &str) -> Option<(String, &str)> {
-    let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).unwrap_or(text.len());
-        let (name, rest) = text.split_at_checked(end)?;
-        return Some((name.to_owned(), rest));
+/// The type of a column as `format_type` writes it; one without a schema is PostgreSQL's own, or none that is known.
+fn column(known: &Known, text: &str) -> Option<Column> {
+    let statements = known.texts.parsed(&format!("SELECT NULL::{text}"))?;
+    let [pb::RawStmt { stmt: Some(statement), .. }] = statements.as_slice() else { return None };
+    let Some(NodeEnum::SelectStmt(select)) = &statement.node else { return None };
+    let ([target], []) = (select.target_list.as_slice(), select.from_clause.as_slice()) else { return None };
+    let Some(NodeEnum::ResTarget(target)) = &target.node else { return None };
+    let Some(NodeEnum::TypeCast(cast)) = &target.val.as_ref()?.node else { return None };
+    let Some(NodeEnum::AConst(_)) = &cast.arg.as_ref()?.node else { return None };
+    let written = cast.type_name.as_ref()?;
+    let (schema, name) = match names(&written.names).as_slice() {
+        [name] if functions::type_name(name) => ("pg_catalog".to_owned(), (*name).to_owned()),
+        [schema, name] => ((*schema).to_owned(), (*name).to_owned()),
+        _ => return None,
     };
-    let mut name = String::new();
-    let mut rest = quoted;
-    loop {
-        let (part, after) = rest.split_once('"')?;
-        name.push_str(part);
-        let Some(more) = after.strip_prefix('"') else { return Some((name, after)) };
-        name.push('"');
-        rest = more;
-    }
-}
-
-/// The first words of types that `format_type` writes otherwise than they are named.
-fn column_word(word: &str) -> bool {
-    matches!(
-        word,
-        "bigint" | "boolean" | "character" | "char" | "double" | "integer" | "real" | "smallint" | "time" | "timestamp"
-            | "bit" | "interval" | "numeric" | "anyarray"
-            // Of statistics and the planner: nobody converts them.
-            | "pg_node_tree" | "pg_ndistinct" | "pg_dependencies" | "pg_mcv_list" | "gtsvector" | "pg_ddl_command"
-    )
+    let array = !written.array_bounds.is_empty();
+    (!written.pct_type).then_some(Column { schema, name, array })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::Catalog;
 
     #[test]
-    fn types_are_read_as_they_are_written() {
-        for (text, schema, name) in [
-            ("integer", None, "integer"),
-            ("character varying(10)[]", None, "character"),
-            ("timestamp(3) with time zone", None, "timestamp"),
-            ("\"char\"", None, "char"),
-            ("public.status", Some("public"), "status"),
-            ("public.status[]", Some("public"), "status"),
-            ("shop.\"Odd \"\"one\"\"\"(3)", Some("shop"), "Odd \"one\""),
-            ("\"a.b\".c", Some("a.b"), "c"),
+    fn types_are_read_as_postgresql_reads_them() {
+        let known = Known::new(Catalog::default());
+        for (text, schema, name, array) in [
+            ("integer", "pg_catalog", "int4", false),
+            ("character varying(10)[]", "pg_catalog", "varchar", true),
+            ("timestamp(3) with time zone", "pg_catalog", "timestamptz", false),
+            ("interval day to second(3)", "pg_catalog", "interval", false),
+            ("\"char\"", "pg_catalog", "char", false),
+            ("text[]", "pg_catalog", "text", true),
+            ("pg_node_tree", "pg_catalog", "pg_node_tree", false),
+            ("public.status", "public", "status", false),
+            ("public.status[]", "public", "status", true),
+            ("shop.\"Odd \"\"one\"\"\"(3)", "shop", "Odd \"one\"", false),
+            ("\"a.b\".c", "a.b", "c", false),
         ] {
-            assert_eq!(written_type(text), Some((schema.map(str::to_owned), name.to_owned())), "{text}");
+            let expected = Column { schema: schema.to_owned(), name: name.to_owned(), array };
+            assert_eq!(column(&known, text), Some(expected), "{text}");
         }
-        assert_eq!(written_type(""), None);
-        assert_eq!(written_type("\"open"), None);
+        for text in [
+            "",
+            "\"open",
+            "status",
+            "integer, 1",
+            "integer from t",
+            "integer::text",
+            "integer; select 1",
+            "a.b.c%type",
+        ] {
+            assert_eq!(column(&known, text), None, "{text}");
+        }
     }
 }

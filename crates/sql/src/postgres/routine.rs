@@ -8,7 +8,8 @@ use std::borrow::Cow;
 
 use super::extensions::{self, Extensions};
 use super::functions::{self, BuiltIn};
-use super::walk::Walk;
+use super::implicit::Reading;
+use super::walk::{Folds, Walk};
 use crate::catalog::{Name, Routine, RoutineKind, Volatility};
 use crate::known::Known;
 use crate::statement::{Category, Effect, FunctionRef};
@@ -25,10 +26,15 @@ impl Walk<'_> {
         let shown = FunctionRef { schema: schema.map(str::to_owned), name: name.to_owned() };
         let in_catalog = matches!(schema, None | Some("pg_catalog"));
         let built_in = if in_catalog { functions::built_in(name) } else { BuiltIn::Unknown };
+        // None of these is immutable: they are not worked out in advance.
         if let BuiltIn::Harmful((effect, categories, text)) = built_in
+            && self.folds.is_none()
             && !(self.planned_only && functions::never_planned(categories))
         {
             self.raise(effect, categories, "function", format!("function `{shown}` {text}"));
+        }
+        if in_catalog && functions::polymorphic(name) {
+            self.met.reads(Reading::Elements);
         }
         let own = match built_in {
             // `regtype('text')` converts like `'text'::regtype`: no function needs to have that name.
@@ -134,7 +140,8 @@ impl Walk<'_> {
     pub(super) fn converts(&mut self, schema: Option<&str>, name: &str, like_column: bool) {
         let base = name.strip_prefix('_').unwrap_or(name);
         let own = !like_column && self.is_own_type(schema, name);
-        if !self.type_is_known(schema, base, own, 0) || like_column {
+        // A literal that is kept was converted when it was written.
+        if self.folds.is_none() && (!self.type_is_known(schema, base, own, 0) || like_column) {
             let shown = FunctionRef { schema: schema.map(str::to_owned), name: name.to_owned() };
             self.unseen(
                 "unknown_type",
@@ -195,8 +202,9 @@ impl Walk<'_> {
         let mut harmless = own;
         for candidate in known.types(schema, name, self.anywhere) {
             for part in &candidate.of {
-                let own = part.schema == "pg_catalog" && functions::type_name(&part.name);
                 let schema = Some(part.schema.as_str());
+                let own = part.schema == "pg_catalog" && functions::type_name(&part.name)
+                    || functions::information_schema_type(schema, &part.name);
                 let base = part.name.strip_prefix('_').unwrap_or(&part.name);
                 if !self.type_is_known(schema, base, own, depth.saturating_add(1)) {
                     return false;
@@ -243,6 +251,13 @@ impl Walk<'_> {
 
     /// The same, with words that say how it comes to run.
     fn runs_as(&mut self, routine: &Routine, shown: &str, namesake: bool, word: &str) {
+        // The text of one in SQL may be put in its place, and bring constants of its own.
+        if let Some(folds) = self.folds
+            && !matches!(routine.language.as_str(), "" | "sql")
+            && (folds == Folds::Varying || routine.volatility != Volatility::Immutable)
+        {
+            return;
+        }
         self.meets_types(routine);
         self.defaults(routine);
         let Some(why) = self.not_proved(routine) else {
@@ -338,7 +353,7 @@ impl Walk<'_> {
     fn body(&mut self, routine: &Routine, body: &str) -> bool {
         let Some(known) = self.known else { return false };
         let Some(statements) = known.texts.parsed(&query(body)) else { return false };
-        let (anywhere, planned) = (self.anywhere, self.planned_only);
+        let (anywhere, planned, folds) = (self.anywhere, self.planned_only, self.folds.take());
         let parameters = std::mem::take(&mut self.found.parameters);
         self.anywhere |= routine.search_path.is_some();
         self.planned_only = false;
@@ -354,6 +369,7 @@ impl Walk<'_> {
         self.routine_depth = self.routine_depth.saturating_sub(1);
         self.planned_only = planned;
         self.anywhere = anywhere;
+        self.folds = folds;
         self.found.parameters = parameters;
         true
     }
@@ -366,6 +382,14 @@ impl Walk<'_> {
             return;
         };
         self.kept(&statements);
+    }
+
+    /// Walks an expression, or a list of them, that planning works out as far as no column stands in it.
+    pub(super) fn folded(&mut self, text: &str, of: &str) {
+        let (planned, outer) = (self.planned_only, self.folds);
+        (self.planned_only, self.folds) = (true, Some(Folds::Constant));
+        self.expression_text(text, of);
+        (self.planned_only, self.folds) = (planned, outer);
     }
 
     /// Walks statements that stand in no text that was sent: the database keeps them.

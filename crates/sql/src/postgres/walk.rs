@@ -10,7 +10,7 @@ use pg_query::protobuf as pb;
 
 use super::credentials::Spoken;
 use super::functions;
-use super::implicit::Met;
+use super::implicit::{Met, Reading};
 use crate::findings::Findings;
 use crate::known::Known;
 use crate::statement::{Category, Effect, TableRef};
@@ -39,7 +39,17 @@ pub(super) struct Walk<'c> {
     pub(super) defaults: BTreeSet<(Circumstances, String)>,
     /// The types whose values may be there.
     pub(super) met: Met<'c>,
+    /// It is in an expression that planning works out as far as no column stands in it; and how many did so far.
+    pub(super) folds: Option<Folds>,
+    pub(super) columns: usize,
     pub(super) spoken: Spoken,
+}
+
+/// Whether a call in an expression that is only worked out in advance has constant arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Folds {
+    Constant,
+    Varying,
 }
 
 /// What decides, beside the text itself, what a text of the catalog means. Walked once in the same circumstances, it has
@@ -68,6 +78,8 @@ impl<'c> Walk<'c> {
             types: BTreeMap::new(),
             defaults: BTreeSet::new(),
             met: Met::default(),
+            folds: None,
+            columns: 0,
             spoken: Spoken::default(),
         }
     }
@@ -132,7 +144,7 @@ impl<'c> Walk<'c> {
             NodeEnum::RangeVar(x) => self.reads(x),
             NodeEnum::FuncCall(x) => self.call(x),
             NodeEnum::ParamRef(pb::ParamRef { number, location: _ }) => {
-                self.met.read_in = true;
+                self.met.reads(Reading::Texts);
                 self.parameter(*number);
             }
             NodeEnum::TypeName(x) => self.type_name(x),
@@ -172,7 +184,9 @@ impl<'c> Walk<'c> {
         if local && self.scope.contains(&range.relname) {
             return;
         }
-        self.read(relation(range));
+        let table = relation(range);
+        self.called_as(&table, &[called(range)]);
+        self.read(table);
     }
 
     pub(super) fn read(&mut self, table: TableRef) {
@@ -205,6 +219,8 @@ impl<'c> Walk<'c> {
             );
         }
         if self.planned_only {
+            self.called_as(&table, &[called(range), "excluded", "old", "new"]);
+            self.plans(&table, event);
             self.read(table);
         } else {
             self.consequences(&table, event);
@@ -233,6 +249,11 @@ pub(super) enum Event {
     Truncate,
     /// Only policies and rules ask.
     Select,
+}
+
+/// What a relation is called where it stands.
+fn called(range: &pb::RangeVar) -> &str {
+    range.alias.as_ref().map_or(range.relname.as_str(), |alias| alias.aliasname.as_str())
 }
 
 pub(super) fn relation(range: &pb::RangeVar) -> TableRef {

@@ -304,6 +304,80 @@ fn a_literal_is_read_when_the_statement_is_parsed_whether_or_not_it_runs() {
 }
 
 #[test]
+fn a_text_is_read_as_a_whole_row_where_one_is_named() {
+    let catalog = Catalog {
+        routines: vec![routine("public", "leak", Volatility::Volatile)],
+        types: vec![Type { checks: vec!["leak(value) > 0".to_owned()], ..of("guarded", vec![own("int4")]) }],
+        relations: vec![with_column("held", "public.guarded"), with_column("plain", "integer")],
+        ..Catalog::default()
+    };
+    for sql in [
+        "select coalesce(held, '(1,2)') from held",
+        "select coalesce(h.*, $1) from held h",
+        "select h from public.held as h union select '(1,2)'",
+        "explain delete from held where coalesce(held, '(1,2)') is null",
+        "select lag(c, 1, null) over () from held",
+        "select array[c] = '{1}' from held",
+    ] {
+        assert!(!reads(sql, &catalog), "{sql}");
+    }
+    for sql in [
+        "select h.* from held h where h.id = '1'",
+        "select held.c, '(1,2)' from held",
+        "select h from held h where id = 1",
+        "with held as (select 1 as id) select coalesce(held, '(1)') from held",
+        "select coalesce(plain, '(1,2)') from plain, held",
+        "select array[id, 1], array_agg(c) from held",
+    ] {
+        assert!(reads(sql, &catalog), "{sql}: {:?}", told(sql, &catalog).reasons);
+    }
+}
+
+#[test]
+fn what_planning_works_out_counts_where_no_column_stands_in_it() {
+    let promised = |name: &str, volatility: Volatility| Routine {
+        language: "plpgsql".to_owned(),
+        body: Some("begin end".to_owned()),
+        ..routine("public", name, volatility)
+    };
+    let with = |text: &str| Catalog {
+        routines: vec![
+            promised("unseen", Volatility::Immutable),
+            promised("stable", Volatility::Stable),
+            promised("volatile", Volatility::Volatile),
+            written("wrapped", Volatility::Immutable, "select unseen(1) + $1"),
+            written("plain", Volatility::Immutable, "select $1 + 1"),
+        ],
+        relations: vec![Relation { planned: vec![text.to_owned()], ..table("kept") }],
+        ..Catalog::default()
+    };
+    for text in [
+        "(id > unseen(1))",
+        "lower(name), (id + unseen(abs(-1)))",
+        "(plain(id) > 0 and id > unseen(1))",
+        "wrapped(id)",
+        "(id + none_such(1))",
+        "(not sql",
+    ] {
+        assert!(!reads("select * from kept", &with(text)), "{text}");
+        assert!(!reads("explain select * from kept", &with(text)), "{text}");
+    }
+    for text in [
+        "unseen(id)",
+        "(unseen(id + 1) > 0)",
+        "(id > stable(1))",
+        "(volatile(1) > id)",
+        "plain(id), plain(1)",
+        "nextval('s') > id",
+    ] {
+        let told = told("select * from kept", &with(text));
+        assert_eq!(told.effect, Effect::Read, "{text}: {:?}", told.reasons);
+    }
+    // What it runs itself is worked out as ever.
+    assert!(!reads("select unseen(id) from kept", &with("unseen(id)")));
+}
+
+#[test]
 fn what_stands_in_for_an_argument_runs_with_the_call() {
     let with = |defaults: &str| Catalog {
         routines: vec![

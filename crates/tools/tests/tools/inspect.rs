@@ -28,7 +28,7 @@ async fn inspected(definition: &SystemDefinition, vault: TestVault) -> Snapshot 
     SqlSystem::new(definition, vault).unwrap().inspect(&upkeep).await.unwrap()
 }
 
-async fn postgres_snapshot(db: &Database) -> Snapshot {
+pub(crate) async fn postgres_snapshot(db: &Database) -> Snapshot {
     let vault = TestVault::default().with("billing", "url", &db.url);
     inspected(&postgres(SqlLimits::default()), vault).await
 }

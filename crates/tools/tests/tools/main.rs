@@ -13,6 +13,7 @@ mod budget;
 #[path = "../../../sql/tests/it/chance.rs"]
 mod chance;
 mod concurrent;
+mod conversions;
 mod harness;
 mod http;
 mod inspect;

@@ -9,7 +9,8 @@ SELECT jsonb_build_object(
     'columns', (
         SELECT coalesce(jsonb_agg(jsonb_build_object(
             'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
-            'expression', pg_get_expr(d.adbin, d.adrelid),
+            'expression', coalesce(pg_get_expr(d.adbin, d.adrelid), CASE WHEN a.attgenerated = '' AND NOT a.attidentity <> '' THEN (
+                SELECT t.typdefault FROM pg_type t WHERE t.oid = a.atttypid AND t.typtype = 'd') END),
             'generated', a.attgenerated <> '', 'identity', a.attidentity <> '') ORDER BY a.attnum), '[]')
         FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
@@ -56,6 +57,20 @@ SELECT jsonb_build_object(
                                     WHEN 'd' THEN '{delete}' ELSE '{select,insert,update,delete}' END::text[],
             'using', pg_get_expr(p.polqual, p.polrelid), 'check', pg_get_expr(p.polwithcheck, p.polrelid))), '[]')
         FROM pg_policy p WHERE p.polrelid = c.oid),
+    -- What planning looks at, where it calls what is not PostgreSQL's own.
+    'planned', (
+        SELECT coalesce(jsonb_agg(DISTINCT x.text), '[]')
+        FROM (SELECT 'pg_class'::regclass, i.indexrelid, pg_get_expr(i.indexprs, i.indrelid) FROM pg_index i WHERE i.indrelid = c.oid
+              UNION ALL SELECT 'pg_class'::regclass, i.indexrelid, pg_get_expr(i.indpred, i.indrelid) FROM pg_index i WHERE i.indrelid = c.oid
+              UNION ALL SELECT 'pg_class'::regclass, c.oid, pg_get_expr(p.partexprs, p.partrelid) FROM pg_partitioned_table p
+               WHERE p.partrelid = c.oid
+              UNION ALL SELECT 'pg_statistic_ext'::regclass, s.oid, pg_get_expr(s.stxexprs, s.stxrelid) FROM pg_statistic_ext s
+               WHERE s.stxrelid = c.oid
+              UNION ALL SELECT 'pg_constraint'::regclass, k.oid, pg_get_expr(k.conbin, k.conrelid) FROM pg_constraint k
+               WHERE k.conrelid = c.oid AND k.contype = 'c') x (class, oid, text)
+        WHERE x.text IS NOT NULL AND EXISTS (
+            SELECT FROM pg_depend d WHERE d.classid = x.class AND d.objid = x.oid
+               AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass))),
     'inherits', (
         SELECT coalesce(jsonb_agg(jsonb_build_object('schema', pn.nspname, 'name', p.relname)), '[]')
         FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace pn ON pn.oid = p.relnamespace
