@@ -1,20 +1,32 @@
-//! What is written to the log: one constructor per kind of entry, so that its words are the same
-//! wherever it is made.
+//! What is written to the log: one type for each kind of entry, by which it is written and read back, and one constructor,
+//! so that its words are the same wherever it is made.
 //!
 //! Entries hold what decided and what happened. They do not hold results, credentials or row samples:
 //! results appear as digests, samples as salted commitments whose data is kept beside the log and can be
 //! erased.
 
-use std::sync::Arc;
+mod call;
+mod effect;
+mod kind;
+mod operation;
+mod request;
+
+use std::{borrow::Cow, sync::Arc};
 
 use countersign_audit::{Entry as LogEntry, EntryError, EntryKind, entry::Reference, sha256};
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalState, BundleDigest, Call, CallId, Code, Decision, DecisionId, Facts,
-    IdempotencyKey, Money, PersonId, Reach, Refusal, Requester, SessionId, Signature, SliceDigest,
-    StoredCall, approval::ApprovalRequest,
+    AgentId, ApprovalId, ApprovalState, BundleDigest, Call, CallId, Code, Decision, DecisionId, Facts, Money,
+    PersonId, Reach, Refusal, Requester, SessionId, Signature, StoredCall, approval::ApprovalRequest,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
+pub use self::{
+    call::{CallProposed, CallRejected, Decided, ReachMeasured, RefusalsCounted, Refused},
+    effect::{DoubtResolved, End, Finding, Held, InDoubt, Outcome, Undone, WarrantIssued},
+    kind::{Kind, Told},
+    operation::{EvidenceErased, Halted, Resumed, SessionOpened},
+    request::{Answered, Asked, RequestEnded},
+};
 use crate::{
     gate::Sum,
     ledger::{CallOutcome, CallRecord, HaltRecord, HaltScope},
@@ -24,12 +36,15 @@ use crate::{
 /// Larger arguments of refused calls are kept as their digest: whoever is refused must not fill the log.
 const REFUSED_BYTES_MAX: usize = 4 * 1_024;
 
+/// How many characters are kept of a tool's name that is none.
+const TOOL_CHARS_MAX: usize = 128;
+
 /// An entry before it has its place in the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// When, in Unix milliseconds UTC.
     pub at_ms: i64,
-    /// What happened; a stable word.
+    /// What happened: the [`Kind::WORD`] of its kind.
     pub kind: &'static str,
     /// Whose call.
     pub agent: Option<AgentId>,
@@ -39,14 +54,16 @@ pub struct Entry {
     pub call: Option<CallId>,
     /// Which request for approval.
     pub approval: Option<ApprovalId>,
-    /// The details, by kind. Shared: an intent that is not issued leaves its entries to the refusal.
-    pub body: Arc<Value>,
+    /// The details. Shared: an intent that is not issued leaves its entries to the refusal. `None` of a kind that cannot be
+    /// written as JSON: such an entry cannot be encoded, and so what it records does not happen.
+    body: Option<Arc<Value>>,
 }
 
 impl Entry {
-    fn new(at_ms: i64, kind: &'static str, body: Value) -> Self {
-        let body = Arc::new(body);
-        Self { at_ms, kind, agent: None, session: None, call: None, approval: None, body }
+    /// An entry of this kind, about nobody in particular.
+    pub fn new<K: Kind>(at_ms: i64, body: &K) -> Self {
+        let body = serde_json::to_value(body).ok().map(Arc::new);
+        Self { at_ms, kind: K::WORD, agent: None, session: None, call: None, approval: None, body }
     }
 
     fn about(mut self, requester: &Requester, call: &CallId) -> Self {
@@ -61,18 +78,30 @@ impl Entry {
         self
     }
 
+    /// The details, by kind.
+    #[must_use]
+    pub fn body(&self) -> &Value {
+        self.body.as_deref().unwrap_or(&Value::Null)
+    }
+
+    /// The details as what they are. `None` of another kind.
+    #[must_use]
+    pub fn read<K: Kind>(&self) -> Option<K> {
+        (self.kind == K::WORD).then(|| K::deserialize(self.body()).ok()).flatten()
+    }
+
     /// The bytes that stand in the log: versioned canonical JSON.
     ///
     /// # Errors
-    /// When the entry is larger than the log's format allows, or holds a number that canonical JSON cannot
-    /// write.
+    /// When the entry is larger than the log's format allows, or holds what canonical JSON cannot write.
     pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
         let reference = |id: Option<&str>| id.map(Reference::new).transpose();
+        let body = self.body.as_deref().ok_or(EntryError::Field { field: "body" })?;
         let mut entry = LogEntry::new(self.at_ms, EntryKind::new(self.kind)?, Value::Null);
         entry.agent = reference(self.agent.as_ref().map(AgentId::as_str))?;
         entry.session = reference(self.session.as_ref().map(SessionId::as_str))?;
         entry.call = reference(self.call.as_ref().map(CallId::as_str))?;
-        match (&self.approval, &*self.body) {
+        match (&self.approval, body) {
             (Some(approval), Value::Object(members)) => {
                 let mut members = members.clone();
                 members.insert("approval".into(), Value::from(approval.as_str()));
@@ -85,13 +114,13 @@ impl Entry {
     /// A session began.
     #[must_use]
     pub fn session_opened(at_ms: i64, requester: &Requester, front_door: &str, client: Option<&str>) -> Self {
-        let body = json!({
-            "client": client,
-            "front_door": front_door,
-            "on_behalf_of": requester.on_behalf_of,
-            "teams": requester.teams,
-        });
-        let mut entry = Self::new(at_ms, "session_opened", body);
+        let body = SessionOpened {
+            front_door: front_door.into(),
+            client: client.map(Cow::Borrowed),
+            teams: Cow::Borrowed(&requester.teams),
+            on_behalf_of: requester.on_behalf_of.as_ref().map(Cow::Borrowed),
+        };
+        let mut entry = Self::new(at_ms, &body);
         entry.agent = Some(requester.agent.clone());
         entry.session = Some(requester.session.clone());
         entry
@@ -100,16 +129,18 @@ impl Entry {
     /// An agent proposed a call. The reason is the agent's claim.
     #[must_use]
     pub fn call_proposed<A>(at_ms: i64, call: &Call<A>) -> Self {
-        let mut body = json!({
-            "arguments": call.arguments,
-            "digest": call.digest,
-            "reason": call.reason,
-            "system": call.tool.system.name,
-            "tool": call.tool.name,
-            "version": call.tool.version,
-        });
-        put(&mut body, "idempotency_key", call.key.as_ref().map(IdempotencyKey::as_str));
-        Self::new(at_ms, "call_proposed", body).about(&call.requester, &call.id)
+        let body = CallProposed {
+            tool: Cow::Borrowed(&call.tool.name),
+            version: Cow::Borrowed(&call.tool.version),
+            system: Cow::Borrowed(&call.tool.system.name),
+            arguments: Cow::Borrowed(&call.arguments),
+            digest: call.digest,
+            reason: call.reason.as_deref().map(Cow::Borrowed),
+            idempotency_key: call.key.as_ref().map(Cow::Borrowed),
+            arguments_bytes: None,
+            arguments_digest: None,
+        };
+        Self::new(at_ms, &body).about(&call.requester, &call.id)
     }
 
     /// A proposal was refused before it was a call: unknown tool, arguments that do not fit.
@@ -121,52 +152,49 @@ impl Entry {
         tool: &str,
         refusal: &Refusal,
     ) -> Self {
-        let tool: String = tool.chars().take(128).collect();
-        let body = json!({ "code": refusal.code, "message": refusal.message, "tool": tool });
-        Self::new(at_ms, "call_rejected", body).about(requester, call)
+        let tool: String = tool.chars().take(TOOL_CHARS_MAX).collect();
+        let message = Cow::Borrowed(refusal.message.as_str());
+        let body = CallRejected { tool: tool.into(), code: refusal.code, message };
+        Self::new(at_ms, &body).about(requester, call)
     }
 
     /// So many refusals were not recorded one by one.
     #[must_use]
     pub fn refusals_counted(at_ms: i64, sum: &Sum) -> Self {
-        let codes: serde_json::Map<String, Value> =
-            sum.codes.iter().map(|(code, count)| (code.as_str().to_owned(), json!(count))).collect();
-        let body = json!({
-            "codes": codes,
-            "count": sum.codes.values().fold(0_u64, |all, count| all.saturating_add(*count)),
-            "since_ms": sum.since_ms,
-            "until_ms": sum.until_ms,
-        });
-        let mut entry = Self::new(at_ms, "refusals_counted", body);
+        let body = RefusalsCounted {
+            codes: Cow::Borrowed(&sum.codes),
+            count: sum.codes.values().fold(0_u64, |all, count| all.saturating_add(*count)),
+            since_ms: sum.since_ms,
+            until_ms: sum.until_ms,
+        };
+        let mut entry = Self::new(at_ms, &body);
         entry.agent = Some(sum.agent.clone());
         entry
     }
 
     /// The entry as it is kept of a call that was refused and had no effect: large arguments by their size and digest.
     #[must_use]
-    pub fn of_a_refused_call(mut self) -> Self {
-        if self.kind != "call_proposed" {
+    pub fn of_a_refused_call(self) -> Self {
+        let Some(proposed) = self.read::<CallProposed<'_>>() else { return self };
+        let Ok(arguments) = countersign_audit::to_canonical_vec(&*proposed.arguments) else { return self };
+        if arguments.len() <= REFUSED_BYTES_MAX {
             return self;
         }
-        let arguments = self.body.get("arguments").map(countersign_audit::to_canonical_vec);
-        let Some(Ok(arguments)) =
-            arguments.filter(|bytes| bytes.as_ref().is_ok_and(|b| b.len() > REFUSED_BYTES_MAX))
-        else {
-            return self;
+        let kept = CallProposed {
+            arguments: Cow::Owned(Value::Null),
+            arguments_bytes: Some(arguments.len()),
+            arguments_digest: Some(sha256(&arguments).to_string()),
+            ..proposed
         };
-        let mut body = Arc::unwrap_or_clone(self.body);
-        put(&mut body, "arguments_bytes", Some(arguments.len()));
-        put(&mut body, "arguments_digest", Some(sha256(&arguments).to_string()));
-        put(&mut body, "arguments", Some(Value::Null));
-        self.body = Arc::new(body);
-        self
+        Self { body: Self::new(self.at_ms, &kept).body, ..self }
     }
 
     /// The reach was measured. `sample` is the commitment to the sample of rows.
     #[must_use]
     pub fn reach_measured<A>(at_ms: i64, call: &Call<A>, reach: &Reach, sample: Option<&str>) -> Self {
-        let body = json!({ "reach": reach, "sample_commitment": sample });
-        Self::new(at_ms, "reach_measured", body).about(&call.requester, &call.id)
+        let body =
+            ReachMeasured { reach: Cow::Borrowed(reach), sample_commitment: sample.map(Cow::Borrowed) };
+        Self::new(at_ms, &body).about(&call.requester, &call.id)
     }
 
     /// The rules decided, on these facts under these policies.
@@ -179,53 +207,54 @@ impl Entry {
         facts: &Facts,
         decision: &Decision,
     ) -> Self {
-        let body = json!({ "bundle": bundle, "decision": decision, "facts": facts, "id": id });
-        Self::new(at_ms, "decided", body).about(&call.requester, &call.id)
+        let body = Decided {
+            id: Cow::Borrowed(id),
+            bundle: Cow::Borrowed(bundle),
+            facts: Cow::Borrowed(facts),
+            decision: Cow::Borrowed(decision),
+        };
+        Self::new(at_ms, &body).about(&call.requester, &call.id)
     }
 
     /// Something else than the policies refused: a limit, a halt, an unmeasurable reach.
     #[must_use]
     pub fn refused<A>(at_ms: i64, call: &Call<A>, refusal: &Refusal) -> Self {
-        let body = json!({
-            "code": refusal.code,
-            "message": refusal.message,
-            "policies": refusal.policies,
-            "status": refusal.code.status(),
-        });
-        Self::new(at_ms, "refused", body).about(&call.requester, &call.id)
+        let body = Refused {
+            code: refusal.code,
+            message: Cow::Borrowed(&refusal.message),
+            policies: Cow::Borrowed(&refusal.policies),
+            status: refusal.code.status().into(),
+        };
+        Self::new(at_ms, &body).about(&call.requester, &call.id)
     }
 
     /// People are asked.
     #[must_use]
     pub fn asked(request: &ApprovalRequest) -> Self {
-        let mut body = json!({
-            "bundle": request.bundle,
-            "decision": request.decision,
-            "digest": request.call.digest,
-            "expires_ms": request.expires_ms,
-            "of": request.of,
-            "reach": request.reach,
-        });
-        put(&mut body, "slice", request.slice.as_ref().map(SliceDigest::as_str));
-        Self::new(request.asked_ms, "asked", body)
-            .about(&request.call.requester, &request.call.id)
-            .under(Some(&request.id))
+        let body = Asked {
+            decision: Cow::Borrowed(&request.decision),
+            bundle: Cow::Borrowed(&request.bundle),
+            slice: request.slice.as_ref().map(Cow::Borrowed),
+            digest: request.call.digest,
+            reach: request.reach.as_ref().map(Cow::Borrowed),
+            of: Cow::Borrowed(&request.of),
+            expires_ms: request.expires_ms,
+        };
+        Self::of(request, request.asked_ms, &body)
     }
 
     /// A person answered.
     #[must_use]
     pub fn answered(request: &ApprovalRequest, signature: &Signature) -> Self {
-        let body = json!({
-            "approved": signature.approved,
-            "channel": signature.channel,
-            "comment": signature.comment,
-            "digest": request.call.digest,
-            "groups": signature.groups,
-            "person": signature.person,
-        });
-        Self::new(signature.at_ms, "answered", body)
-            .about(&request.call.requester, &request.call.id)
-            .under(Some(&request.id))
+        let body = Answered {
+            person: Cow::Borrowed(&signature.person),
+            groups: Cow::Borrowed(&signature.groups),
+            approved: signature.approved,
+            comment: signature.comment.as_deref().map(Cow::Borrowed),
+            channel: Cow::Borrowed(&signature.channel),
+            digest: request.call.digest,
+        };
+        Self::of(request, signature.at_ms, &body)
     }
 
     /// A request ended without being performed. `code` is that of the refusal that ended it, if one did.
@@ -237,9 +266,11 @@ impl Entry {
         code: Option<Code>,
         why: &str,
     ) -> Self {
-        Self::new(at_ms, "request_ended", json!({ "code": code, "state": state, "why": why }))
-            .about(&request.call.requester, &request.call.id)
-            .under(Some(&request.id))
+        Self::of(request, at_ms, &RequestEnded { state, code, why: why.into() })
+    }
+
+    fn of<K: Kind>(request: &ApprovalRequest, at_ms: i64, body: &K) -> Self {
+        Self::new(at_ms, body).about(&request.call.requester, &request.call.id).under(Some(&request.id))
     }
 
     /// The intent: after this is durable, and not before, the system may be touched.
@@ -253,18 +284,18 @@ impl Entry {
         holds: &[(String, u64)],
         journal: Option<&str>,
     ) -> Self {
-        let holds: Vec<Value> =
-            holds.iter().map(|(budget, amount)| json!({ "amount": amount, "budget": budget })).collect();
-        let mut body = json!({
-            "decision": decision,
-            "digest": call.digest,
-            "holds": holds,
-            "limits": limits,
-            "system": call.tool.system.name,
-        });
-        put(&mut body, "journal", journal);
-        put(&mut body, "sent_as", call.again.as_ref().map(CallId::as_str));
-        Self::new(at_ms, "warrant_issued", body).about(&call.requester, &call.id).under(approval)
+        let held =
+            |(budget, amount): &'_ (String, u64)| Held { budget: budget.clone().into(), amount: *amount };
+        let body = WarrantIssued {
+            decision: Cow::Borrowed(decision),
+            digest: call.digest,
+            system: Cow::Borrowed(&call.tool.system.name),
+            limits: Cow::Borrowed(limits),
+            holds: holds.iter().map(held).collect(),
+            journal: journal.map(Cow::Borrowed),
+            sent_as: call.again.as_ref().map(Cow::Borrowed),
+        };
+        Self::new(at_ms, &body).about(&call.requester, &call.id).under(approval)
     }
 
     /// What became of a call. A result stands in the log as its digest.
@@ -277,34 +308,25 @@ impl Entry {
         used: Option<(u64, Option<Money>)>,
         duration_ms: u64,
     ) -> Self {
-        let (status, detail) = match outcome {
-            CallOutcome::Done { reply } => ("done", json!({ "result_digest": digest(reply) })),
-            CallOutcome::DoneWithoutResult { message } => {
-                ("done_without_result", json!({ "message": message }))
+        let end = match outcome {
+            CallOutcome::Done { reply } => End::Done { result_digest: digest(reply) },
+            CallOutcome::DoneWithoutResult { message } => End::DoneWithoutResult { message: message.into() },
+            CallOutcome::Failed { code, message, .. } => End::Failed { code: *code, message: message.into() },
+            CallOutcome::SentAgain { by, message } => {
+                End::SentAgain { by: Cow::Borrowed(by), message: message.into() }
             }
-            CallOutcome::Failed { code, message, .. } => {
-                ("failed", json!({ "code": code, "message": message }))
-            }
-            CallOutcome::SentAgain { by, message } => ("failed", json!({ "by": by, "message": message })),
-            CallOutcome::InDoubt { message } => ("in_doubt", json!({ "message": message })),
+            CallOutcome::InDoubt { message } => End::InDoubt { message: message.into() },
         };
-        let (rows, amount) = used.map_or((None, None), |(rows, amount)| (Some(rows), amount));
-        let body = json!({
-            "amount": amount,
-            "detail": detail,
-            "duration_ms": duration_ms,
-            "rows": rows,
-            "status": status,
-        });
-        Self::new(at_ms, "outcome", body).about(&call.requester, &call.id).under(approval)
+        let (rows, amount) = used.unzip();
+        let body = Outcome { end, rows, amount: amount.flatten(), duration_ms };
+        Self::new(at_ms, &body).about(&call.requester, &call.id).under(approval)
     }
 
     /// A call whose process is gone: its effect may or may not have happened.
     #[must_use]
     pub fn in_doubt(at_ms: i64, call: &StoredCall, approval: Option<&ApprovalId>) -> Self {
-        let body =
-            json!({ "message": "the process that issued the call is gone, and no outcome is recorded" });
-        Self::new(at_ms, "in_doubt", body).about(&call.requester, &call.id).under(approval)
+        let message = "the process that issued the call is gone, and no outcome is recorded".into();
+        Self::new(at_ms, &InDoubt { message }).about(&call.requester, &call.id).under(approval)
     }
 
     /// A person found out what became of a call in doubt.
@@ -316,42 +338,35 @@ impl Entry {
         happened: bool,
         comment: &str,
     ) -> Self {
-        let body =
-            json!({ "comment": comment, "evidence": "person", "happened": happened, "person": person });
-        Self::new(at_ms, "doubt_resolved", body).about(&call.requester, &call.id)
+        let evidence = Finding::Person { person: Cow::Borrowed(person), comment: comment.into() };
+        Self::new(at_ms, &DoubtResolved { happened, evidence }).about(&call.requester, &call.id)
     }
 
     /// The system's own record told what became of a call in doubt: `used` when it happened, and nothing
     /// when it did not and cannot any more.
     #[must_use]
     pub fn doubt_recalled(at_ms: i64, record: &CallRecord, used: Option<(u64, Option<Money>)>) -> Self {
-        let (rows, amount) = used.map_or((None, None), |(rows, amount)| (Some(rows), amount));
-        let body = json!({
-            "amount": amount,
-            "evidence": "system_record",
-            "happened": used.is_some(),
-            "rows": rows,
-            "system": record.system,
-        });
-        Self::new(at_ms, "doubt_resolved", body)
-            .about(&record.call.requester, &record.call.id)
-            .under(record.approval.as_ref())
+        let (rows, amount) = used.unzip();
+        let system = Cow::Borrowed(&record.system);
+        let evidence = Finding::SystemRecord { system, rows, amount: amount.flatten() };
+        Self::resolved(at_ms, record, used.is_some(), evidence)
     }
 
     /// A call in doubt is over, because `by` was sent under its id and is done: the system performed it once.
     #[must_use]
     pub fn sent_again(at_ms: i64, record: &CallRecord, by: &CallId) -> Self {
-        let body = json!({ "by": by, "evidence": "sent_again", "happened": false, "system": record.system });
-        Self::new(at_ms, "doubt_resolved", body)
-            .about(&record.call.requester, &record.call.id)
-            .under(record.approval.as_ref())
+        let evidence = Finding::SentAgain { system: Cow::Borrowed(&record.system), by: Cow::Borrowed(by) };
+        Self::resolved(at_ms, record, false, evidence)
     }
 
     /// A read whose answer was lost was closed: it had no effect.
     #[must_use]
     pub fn read_ended(at_ms: i64, record: &CallRecord) -> Self {
-        let body = json!({ "evidence": "read", "happened": false, "system": record.system });
-        Self::new(at_ms, "doubt_resolved", body)
+        Self::resolved(at_ms, record, false, Finding::Read { system: Cow::Borrowed(&record.system) })
+    }
+
+    fn resolved(at_ms: i64, record: &CallRecord, happened: bool, evidence: Finding<'_>) -> Self {
+        Self::new(at_ms, &DoubtResolved { happened, evidence })
             .about(&record.call.requester, &record.call.id)
             .under(record.approval.as_ref())
     }
@@ -359,47 +374,33 @@ impl Entry {
     /// An earlier call was taken back by another one, but for what is `left`. Stands under the earlier one's id.
     #[must_use]
     pub fn undone(at_ms: i64, undone: &CallId, by: &StoredCall, left: Option<Value>) -> Self {
-        let mut body = json!({ "by": by.id, "on_behalf_of": by.requester.on_behalf_of });
-        put(&mut body, "left", left);
-        Self::new(at_ms, "undone", body).about(&by.requester, undone)
+        let on_behalf_of = by.requester.on_behalf_of.as_ref().map(Cow::Borrowed);
+        let body = Undone { by: Cow::Borrowed(&by.id), on_behalf_of, left };
+        Self::new(at_ms, &body).about(&by.requester, undone)
     }
 
     /// An agent, or every agent, was halted.
     #[must_use]
     pub fn halted(halt: &HaltRecord) -> Self {
-        Self::new(halt.since_ms, "halted", json!({ "by": halt.by, "scope": halt.scope, "why": halt.why }))
+        let body = Halted {
+            scope: Cow::Borrowed(&halt.scope),
+            by: Cow::Borrowed(&halt.by),
+            why: Cow::Borrowed(&halt.why),
+        };
+        Self::new(halt.since_ms, &body)
     }
 
     /// A halt was ended.
     #[must_use]
     pub fn resumed(at_ms: i64, scope: &HaltScope, by: &str) -> Self {
-        Self::new(at_ms, "resumed", json!({ "by": by, "scope": scope }))
-    }
-
-    /// The server started with this configuration.
-    #[must_use]
-    pub fn configured(at_ms: i64, body: Value) -> Self {
-        Self::new(at_ms, "configured", body)
+        Self::new(at_ms, &Resumed { scope: Cow::Borrowed(scope), by: by.into() })
     }
 
     /// What approvers were shown with a request was erased.
     #[must_use]
     pub fn evidence_erased(at_ms: i64, approval: &ApprovalId, by: &str, reason: &str) -> Self {
-        let body = json!({ "by": by, "erased": ["evidence"], "reason": reason });
-        Self { approval: Some(approval.clone()), ..Self::new(at_ms, "evidence_erased", body) }
-    }
-
-    /// Something administrative happened: a key issued or revoked, a tool switched off or on.
-    #[must_use]
-    pub fn administered(at_ms: i64, kind: &'static str, body: Value) -> Self {
-        Self::new(at_ms, kind, body)
-    }
-}
-
-/// Adds a field that is only there when it says something.
-fn put(body: &mut Value, name: &str, value: Option<impl Into<Value>>) {
-    if let (Some(body), Some(value)) = (body.as_object_mut(), value) {
-        body.insert(name.into(), value.into());
+        let body = EvidenceErased { by: by.into(), erased: vec!["evidence".into()], reason: reason.into() };
+        Self::new(at_ms, &body).under(Some(approval))
     }
 }
 

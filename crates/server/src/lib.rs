@@ -16,6 +16,7 @@ mod connection;
 mod credential;
 mod demo;
 mod descriptors;
+mod entry;
 mod listener;
 pub mod log_key;
 pub mod mcp;

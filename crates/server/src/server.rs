@@ -15,12 +15,11 @@ use axum::{
 };
 use countersign_audit::{canonical::canonical_digest, sha256};
 use countersign_gate::{Clock, Entropy, Entry, Gate, Ledger as _, Settings, Vault, ledger::LedgerFault};
-use countersign_rules::{Code, Refusal};
+use countersign_rules::{Code, Refusal, ToolName};
 use countersign_store::{Found, Opening, Options, Store, StoreError};
 use countersign_tools::Systems;
 use http::{StatusCode, header};
 use secrecy::ExposeSecret as _;
-use serde_json::json;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -29,10 +28,12 @@ use crate::{
     api::{self, Api, Problem, challenge_value},
     app::App,
     auth::Authenticator,
-    bundle::Bundle,
+    bundle::{Bundle, Offer},
     clock::{OsEntropy, SystemClock},
     config::{Config, Problems, SecretFault, StorePlace},
-    credential, descriptors, listener,
+    credential, descriptors,
+    entry::Configured,
+    listener,
     log_key::{self, LogKey, LogKeyError},
     mcp,
     vault::ConfigVault,
@@ -225,7 +226,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         refusals_max: config.limits.refusals_max,
         sessions_max: config.limits.sessions_max,
     };
-    store.record(vec![Entry::configured(clock.now_ms(), configured(&config, &bundle))]).await?;
+    store.record(vec![Entry::new(clock.now_ms(), &configured(&config, &bundle))]).await?;
     let gate =
         Gate::new(Arc::clone(&store), Arc::clone(&clock), entropy, Arc::clone(&bundle.policies), settings);
     // Before anybody can approve what would not be performed.
@@ -323,19 +324,17 @@ impl Running {
 }
 
 /// What a start records: which policies, tools and settings are in force, without a secret.
-fn configured(config: &Config, bundle: &Bundle) -> serde_json::Value {
-    let tools: std::collections::BTreeMap<&str, &str> =
-        bundle.tools.iter().map(|(name, offer)| (name.as_str(), offer.spec().version.as_str())).collect();
+fn configured(config: &Config, bundle: &Bundle) -> Configured {
+    let tool = |(name, offer): (&ToolName, &Offer)| (name.to_string(), offer.spec().version.to_string());
     let public = config.public();
-    let digest = canonical_digest(&public).map(|digest| digest.to_string()).unwrap_or_default();
-    json!({
-        "bundle": bundle.policies.bundle(),
-        "config": public,
-        "config_digest": digest,
-        "reference_digest": sha256(crate::config::REFERENCE.as_bytes()).to_string(),
-        "tools": tools,
-        "version": env!("CARGO_PKG_VERSION"),
-    })
+    Configured {
+        bundle: bundle.policies.bundle().clone(),
+        config_digest: canonical_digest(&public).map(|digest| digest.to_string()).unwrap_or_default(),
+        config: public,
+        reference_digest: sha256(crate::config::REFERENCE.as_bytes()).to_string(),
+        tools: bundle.tools.iter().map(tool).collect(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
 }
 
 /// The names under which the server is called.

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use countersign_audit::{Hash, sha256};
-use countersign_gate::{Entry, ledger::LedgerFault};
+use countersign_gate::{Entry, entry::Kind, ledger::LedgerFault};
 use countersign_rules::{AgentId, PersonId};
 use serde::{Deserialize, Serialize};
-use serde_json::json as body;
 use subtle::ConstantTimeEq as _;
 
 use crate::{
@@ -70,6 +69,38 @@ pub struct NewKey {
     pub now_ms: i64,
 }
 
+/// The entry of a key that was issued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyIssued {
+    /// By whom: a person, or the command line.
+    pub by: String,
+    /// The key's public id.
+    pub key: String,
+    /// Whose it is.
+    pub owner: KeyOwner,
+    /// What it may be used for; see [`KeyRecord::scopes`].
+    pub scopes: Vec<String>,
+    /// When it stops being good, in Unix milliseconds UTC; never when `None`.
+    pub expires_ms: Option<i64>,
+}
+
+impl Kind for KeyIssued {
+    const WORD: &'static str = "key_issued";
+}
+
+/// The entry of a key that was revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRevoked {
+    /// By whom: a person, or the command line.
+    pub by: String,
+    /// The key's public id.
+    pub key: String,
+}
+
+impl Kind for KeyRevoked {
+    const WORD: &'static str = "key_revoked";
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyRow {
     record: KeyRecord,
@@ -97,17 +128,14 @@ impl Store {
             revoked_ms: None,
         };
         let hash = sha256(presented.as_bytes());
-        let entry = Entry::administered(
-            new.now_ms,
-            "key_issued",
-            body!({
-                "by": new.by,
-                "expires_ms": record.expires_ms,
-                "key": record.id,
-                "owner": record.owner,
-                "scopes": record.scopes,
-            }),
-        );
+        let issued = KeyIssued {
+            by: new.by,
+            expires_ms: record.expires_ms,
+            key: record.id.clone(),
+            owner: record.owner.clone(),
+            scopes: record.scopes.clone(),
+        };
+        let entry = Entry::new(new.now_ms, &issued);
         self.submit(IssueKey { row: KeyRow { record: record.clone(), hash }, entry: Encoded::of(&entry)? })
             .await?;
         Ok((record, presented))
@@ -140,7 +168,7 @@ impl Store {
     /// # Errors
     /// [`LedgerFault`].
     pub async fn revoke_key(&self, id: &str, by: &str, now_ms: i64) -> Result<bool, LedgerFault> {
-        let entry = Entry::administered(now_ms, "key_revoked", body!({ "by": by, "key": id }));
+        let entry = Entry::new(now_ms, &KeyRevoked { by: by.to_owned(), key: id.to_owned() });
         self.submit(RevokeKey { id: id.to_owned(), now_ms, entry: Encoded::of(&entry)? }).await
     }
 
@@ -258,4 +286,35 @@ pub(crate) fn update(id: &str, row: &KeyRow) -> Result<Query, LedgerFault> {
         "UPDATE api_key SET revoked_ms = $1 WHERE id = $2",
         vec![row.record.revoked_ms.into(), id.into()],
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_each_kind_of_entry_are_as_they_were() {
+        let issued = KeyIssued {
+            by: "cli".into(),
+            key: "0a1b2c3d4e5f".into(),
+            owner: KeyOwner::Agent(AgentId::parse("ada").unwrap()),
+            scopes: vec!["tool:refund".into()],
+            expires_ms: None,
+        };
+        let revoked = KeyRevoked { by: "carol".into(), key: "0a1b2c3d4e5f".into() };
+        let entries = [
+            (
+                Entry::new(0, &issued),
+                r#"{"by":"cli","expires_ms":null,"key":"0a1b2c3d4e5f","owner":{"agent":"ada"},"scopes":["tool:refund"]}"#,
+                "key_issued",
+            ),
+            (Entry::new(0, &revoked), r#"{"by":"carol","key":"0a1b2c3d4e5f"}"#, "key_revoked"),
+        ];
+        for (entry, body, kind) in &entries {
+            let whole = format!(r#"{{"at":"1970-01-01T00:00:00.000Z","body":{body},"kind":"{kind}","v":1}}"#);
+            assert_eq!(String::from_utf8(entry.encode().unwrap()).unwrap(), whole);
+        }
+        assert_eq!(entries[0].0.read(), Some(issued));
+        assert_eq!(entries[1].0.read(), Some(revoked));
+    }
 }

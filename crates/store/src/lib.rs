@@ -35,7 +35,7 @@ mod writer;
 
 pub use export::ExportError;
 pub use history::{Found, Kept, Opening};
-pub use key::{KEY_PREFIX, KeyOwner, KeyRecord, NewKey};
+pub use key::{KEY_PREFIX, KeyIssued, KeyOwner, KeyRecord, KeyRevoked, NewKey};
 pub use list::{ApprovalFilter, CallFilter};
 pub use log::{ENTRIES_MAX, EntryFilter, LogHead, LogNodes, StoredEntry};
 pub use store::{Options, Store, StoreError};

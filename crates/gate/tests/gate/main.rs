@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails, and says where"
 )]
 
+mod entries;
 mod path;
 mod recall;
 mod repeat;

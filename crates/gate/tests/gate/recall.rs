@@ -84,8 +84,8 @@ async fn settles(trouble: Trouble, killed: bool, late_first: bool, fault: Option
     assert_eq!(call.state, if happened { CallState::Done } else { CallState::Failed });
     assert_eq!(world.logged("doubt_resolved"), 1, "said once");
     let entry = world.ledger.log().into_iter().find(|entry| entry.kind == "doubt_resolved").unwrap();
-    assert_eq!(entry.body["happened"], happened);
-    assert_eq!(entry.body["evidence"], "system_record");
+    assert_eq!(entry.body()["happened"], happened);
+    assert_eq!(entry.body()["evidence"], "system_record");
     assert_eq!(entry.approval, call.approval);
     // What did not happen costs nothing; what did costs what the system says.
     let used: u64 = world.ledger.balances(10).await.unwrap().iter().map(|(_, balance)| balance.used()).sum();
@@ -164,7 +164,7 @@ async fn what_the_system_does_not_know_stays_in_doubt_for_a_person() {
     let entries = world.ledger.log();
     let resolved: Vec<_> = entries.iter().filter(|entry| entry.kind == "doubt_resolved").collect();
     assert_eq!(resolved.len(), 1);
-    assert_eq!(resolved[0].body["evidence"], "person");
+    assert_eq!(resolved[0].body()["evidence"], "person");
     let outcome = record(&world, &answer).await.outcome;
     assert!(matches!(outcome, Some(CallOutcome::DoneWithoutResult { .. })), "{outcome:?}");
 }
@@ -184,7 +184,7 @@ async fn as_many_rows_in_another_table_exceed_what_was_approved() {
     );
     assert_eq!(world.system.effects(), 0);
     let warrant = world.ledger.log().into_iter().find(|entry| entry.kind == "warrant_issued").unwrap();
-    assert_eq!(warrant.body["limits"], serde_json::json!({ "rows_max": 3, "tables": { "rows": 3 } }));
+    assert_eq!(warrant.body()["limits"], serde_json::json!({ "rows_max": 3, "tables": { "rows": 3 } }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,7 +220,7 @@ async fn the_intent_names_the_systems_record_and_a_newer_effect_bears_witness_of
     let named: Vec<_> =
         world.ledger.log().into_iter().filter(|entry| entry.kind == "warrant_issued").collect();
     let names: Vec<_> =
-        named.iter().map(|entry| entry.body.get("journal").and_then(|name| name.as_str())).collect();
+        named.iter().map(|entry| entry.body().get("journal").and_then(|name| name.as_str())).collect();
     assert_eq!(names, [Some("other@place"), None, Some("record@place")]);
     let asked = async || {
         world.system.forgetful.lock().unwrap().push(Forgetful::KeepsNothing);

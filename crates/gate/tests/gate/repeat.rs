@@ -248,7 +248,7 @@ async fn where_the_system_recognises_repeats_the_key_of_a_doubt_ends_it() {
         assert_eq!(world.ledger.calls(Some(CallState::InDoubt), 10).await.unwrap(), []);
         let log = world.ledger.log();
         let sent = log.iter().rfind(|entry| entry.kind == "warrant_issued").unwrap();
-        assert_eq!(sent.body["sent_as"], doubts[0].call.id.as_str());
+        assert_eq!(sent.body()["sent_as"], doubts[0].call.id.as_str());
         // The key stands for it from now on, and nothing is counted twice.
         assert_eq!(told(&world.keyed("s1", "k", &note, 0, 10).await), (told(&again).0, true));
         let (_, balance) = world.ledger.balances(10).await.unwrap().remove(0);

@@ -139,7 +139,8 @@ async fn run(seed: u64) -> BTreeMap<&'static str, u64> {
         "seed {seed}: a doubt about a write is left"
     );
     for (name, happened) in [("recalled_happened", true), ("recalled_never", false)] {
-        let recalled = |entry: &&Entry| entry.kind == "doubt_resolved" && entry.body["happened"] == happened;
+        let recalled =
+            |entry: &&Entry| entry.kind == "doubt_resolved" && entry.body()["happened"] == happened;
         *reached.entry(name).or_default() += world.ledger.log().iter().filter(recalled).count() as u64;
     }
     reached
@@ -162,7 +163,7 @@ fn finish_late(world: &World, reached: &mut BTreeMap<&'static str, u64>) {
 async fn room_was_left(world: &World, seed: u64) {
     let log = world.ledger.log();
     let asked = log.iter().rev().find(|entry| entry.kind == "asked").unwrap();
-    let rows = asked.body.pointer("/reach/rows").and_then(serde_json::Value::as_u64).unwrap();
+    let rows = asked.body().pointer("/reach/rows").and_then(serde_json::Value::as_u64).unwrap();
     let used: u64 = world.ledger.balances(10).await.unwrap().iter().map(|(_, b)| b.used()).sum();
     assert!(used + rows <= LIMIT, "seed {seed}: asked about {rows} rows when {used} of {LIMIT} were used");
 }
@@ -203,8 +204,8 @@ async fn check(world: &World, seed: u64) {
     for entry in recalled {
         let call = entry.call.as_ref().unwrap().as_str();
         assert!(settled.insert(call), "seed {seed}: a doubt was settled twice");
-        assert_eq!(entry.body["evidence"], "system_record");
-        assert_eq!(entry.body["happened"], distinct.contains(call), "seed {seed}: a recall was false");
+        assert_eq!(entry.body()["evidence"], "system_record");
+        assert_eq!(entry.body()["happened"], distinct.contains(call), "seed {seed}: a recall was false");
     }
     for record in world.ledger.calls(Some(CallState::Failed), 10_000).await.unwrap() {
         let call = record.call.id.as_str();

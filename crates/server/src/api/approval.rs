@@ -12,7 +12,7 @@ use countersign_rules::{
     ApprovalId, ApprovalRequest, ApprovalState, Code, GroupName, Signature,
     approval::{AnswerRefusal, Answered},
 };
-use countersign_store::{ApprovalFilter, EntryFilter};
+use countersign_store::{ApprovalFilter, EntryFilter, StoredEntry};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -387,6 +387,11 @@ async fn so_far(api: &Api, record: &ApprovalRecord) -> Result<Vec<Deed>, Problem
     };
     let mut entries = api.app.store().last_entries(&filter, SESSION_ENTRIES_MAX).await?;
     entries.reverse();
+    Ok(deeds(&entries))
+}
+
+/// What was done in some entries, call by call.
+fn deeds(entries: &[StoredEntry]) -> Vec<Deed> {
     let mut order: Vec<String> = Vec::new();
     let mut deeds: BTreeMap<String, Deed> = BTreeMap::new();
     for entry in entries {
@@ -413,7 +418,7 @@ async fn so_far(api: &Api, record: &ApprovalRecord) -> Result<Vec<Deed>, Problem
             _ => {}
         }
     }
-    Ok(order.into_iter().filter_map(|call| deeds.remove(&call)).collect())
+    order.into_iter().filter_map(|call| deeds.remove(&call)).collect()
 }
 
 /// A person's approval. Who approves is what the credential says.
@@ -602,4 +607,34 @@ pub(crate) async fn result(
         (answer, _) => answer,
     };
     Ok(respond(&answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn what_a_session_did_is_told_as_it_was() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut files: Vec<_> = fs::read_dir(root.join("../gate/tests/gate/golden"))
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .collect();
+        files.sort();
+        let mut told = String::new();
+        for file in files {
+            for (line, index) in fs::read_to_string(&file).unwrap().lines().zip(0..) {
+                let entry = StoredEntry { index, bytes: line.as_bytes().to_vec() };
+                told.push_str(&serde_json::to_string(&deeds(&[entry])).unwrap());
+                told.push('\n');
+            }
+        }
+        let golden = root.join("tests/golden/deeds.jsonl");
+        if env::var_os("COUNTERSIGN_WRITE_GOLDEN").is_some() {
+            fs::write(&golden, &told).unwrap();
+        }
+        assert_eq!(fs::read_to_string(golden).unwrap(), told);
+    }
 }

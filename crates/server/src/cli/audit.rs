@@ -19,6 +19,7 @@ use super::{Failure, FolderOption, Outcome, Output, load, story};
 use crate::{
     clock::SystemClock,
     config::{Config, StorePlace},
+    entry::{Continued, LogRestarted},
     log_key,
     server::{StartError, ledger_key, open_store_as, store_options},
     text::{one_line, visible},
@@ -535,13 +536,12 @@ async fn restart(config: &Config, because: &str, out: &Output) -> Outcome {
         Err(refused @ StoreError::WentBack { .. }) => refused,
         Err(why) => return Err(StartError::from(why).into()),
     };
-    let signed: Vec<&str> = known.iter().map(|kept| kept.note.as_str()).collect();
-    let body = json!({
-        "because": because,
-        "continued": { "root": head.root.to_base64(), "size": head.size },
-        "signed": signed,
-    });
-    store.record(vec![Entry::administered(SystemClock.now_ms(), "log_restarted", body)]).await?;
+    let restarted = LogRestarted {
+        because: because.to_owned(),
+        continued: Continued { root: head.root.to_base64(), size: head.size },
+        signed: known.iter().map(|kept| kept.note.clone()).collect(),
+    };
+    store.record(vec![Entry::new(SystemClock.now_ms(), &restarted)]).await?;
     store.close().await;
     out.value(&json!({ "continued": head.size, "restarted": true }));
     out.line(format!(

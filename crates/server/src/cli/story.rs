@@ -633,6 +633,8 @@ fn ranges(indices: &[u64]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{env, fs, path::Path};
+
     use serde_json::json;
 
     use super::*;
@@ -643,6 +645,45 @@ mod tests {
             .zip(10..)
             .map(|(entry, index)| StoredEntry { index, bytes: entry.to_string().into_bytes() })
             .collect()
+    }
+
+    /// One call to which everything happens that the gate writes of a call, in each form, from the gate's golden files.
+    fn everything() -> Vec<StoredEntry> {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gate/tests/gate/golden");
+        let mut files: Vec<_> = fs::read_dir(golden).unwrap().map(|file| file.unwrap().path()).collect();
+        files.sort();
+        let lines = files.iter().flat_map(|file| {
+            let text = fs::read_to_string(file).unwrap();
+            text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>()
+        });
+        let of_one_call = lines.map(|mut entry| {
+            if entry.get("call").is_some() {
+                entry["call"] = json!("call-1");
+            }
+            entry
+        });
+        stored(&of_one_call.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_story_is_told_in_the_words_that_it_was_told_in() {
+        let entries = everything();
+        let sessions = sessions(&entries);
+        let told: Vec<String> = calls(&entries)
+            .iter()
+            .map(|story| story.told() + "\n" + &serde_json::to_string_pretty(story).unwrap())
+            .chain(
+                sessions
+                    .iter()
+                    .map(|session| session.told() + "\n" + &serde_json::to_string_pretty(session).unwrap()),
+            )
+            .collect();
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/story.txt");
+        let text = told.join("\n\n") + "\n";
+        if env::var_os("COUNTERSIGN_WRITE_GOLDEN").is_some() {
+            fs::write(&golden, &text).unwrap();
+        }
+        assert_eq!(fs::read_to_string(golden).unwrap(), text);
     }
 
     fn entry(kind: &str, body: &Value) -> Value {

@@ -1,9 +1,6 @@
 //! Requests from asking to performing, and the evidence beside them.
 
-use countersign_gate::{
-    Entry,
-    ledger::{CallOutcome, CallState, Ledger, NotAnswered, NotIssued, Wait},
-};
+use countersign_gate::ledger::{CallOutcome, CallState, Ledger, NotAnswered, NotIssued, Wait};
 use countersign_rules::{
     ApprovalState, CallDigest, Code, GroupName, Requester, ToolName,
     approval::{Alike, AnswerRefusal},
@@ -13,8 +10,8 @@ use serde_json::json;
 
 use crate::{
     make::{
-        NOW, approval_id, call_id, closing, done, intent_of, kinds, note, parking, requester, signature,
-        stored,
+        NOW, approval_id, call_id, closing, done, intent_of, kinds, note, parking, requester, said,
+        signature, stored,
     },
     place::{Place, contract},
 };
@@ -292,7 +289,7 @@ contract! {
         let ledger = place.open().await;
         ledger.park(parking("a1", stored("c1", &requester("bot", "s1"), "x"))).await.unwrap();
         assert!(ledger.approval(&approval_id("a1")).await.unwrap().unwrap().evidence.is_some());
-        let entry = || Entry::administered(NOW, "evidence_erased", json!({ "by": "lea" }));
+        let entry = || said("evidence_erased", json!({ "by": "lea" }));
         assert!(ledger.erase_evidence(&approval_id("a1"), entry()).await.unwrap());
         assert!(!ledger.erase_evidence(&approval_id("a1"), entry()).await.unwrap());
         let record = ledger.approval(&approval_id("a1")).await.unwrap().unwrap();
@@ -329,7 +326,7 @@ async fn erased_evidence_is_in_no_file() {
         })
     };
     assert!(found());
-    let entry = Entry::administered(NOW, "evidence_erased", json!({ "by": "lea" }));
+    let entry = said("evidence_erased", json!({ "by": "lea" }));
     assert!(ledger.erase_evidence(&approval_id("a1"), entry).await.unwrap());
     assert!(!found());
 }

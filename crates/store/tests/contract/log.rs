@@ -7,16 +7,13 @@ use countersign_audit::{
     proof::verify_consistency,
     verify::{LogReader, Verification},
 };
-use countersign_gate::{
-    Entry,
-    ledger::{Ledger, LedgerFault},
-};
+use countersign_gate::ledger::{Ledger, LedgerFault};
 use countersign_rules::{AgentId, SessionId};
 use countersign_store::{EntryFilter, Options, Store, StoreError};
 use serde_json::json;
 
 use crate::{
-    make::{NOW, approval_id, call_id, done, intent, kinds, note, parking, requester, stored},
+    make::{NOW, approval_id, call_id, done, intent, kinds, note, parking, requester, said, stored},
     place::{ORIGIN, Place, contract},
 };
 
@@ -25,9 +22,7 @@ async fn fill(ledger: &Arc<Store>, entries: u64) {
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..entries {
         let ledger = Arc::clone(ledger);
-        tasks.spawn(async move {
-            ledger.record(vec![Entry::administered(NOW, "tool_called", json!({ "n": n }))]).await
-        });
+        tasks.spawn(async move { ledger.record(vec![said("tool_called", json!({ "n": n }))]).await });
     }
     assert!(tasks.join_all().await.iter().all(Result::is_ok));
 }
@@ -116,7 +111,7 @@ contract! {
     async fn an_entry_that_cannot_be_written_takes_nothing_along(place) {
         let ledger = place.open().await;
         let mut call = intent("c1");
-        call.entries.push(Entry::administered(NOW, "too_long", json!("x".repeat(70_000))));
+        call.entries.push(said("too_long", json!("x".repeat(70_000))));
         let mut tasks = tokio::task::JoinSet::new();
         let refused = { let ledger = Arc::clone(&ledger); tokio::spawn(async move { ledger.issue(call).await }) };
         for n in 0..50 {

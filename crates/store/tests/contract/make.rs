@@ -2,6 +2,7 @@
 
 use countersign_gate::{
     Entry, Evidence, Sample,
+    entry::Kind,
     ledger::{CallOutcome, Closing, Intent, Ledger, Parking},
 };
 use countersign_rules::{
@@ -12,7 +13,7 @@ use countersign_rules::{
     settlement::Settlement,
 };
 use countersign_store::Store;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A Sunday noon.
 pub(crate) const NOW: i64 = 1_795_348_800_000;
@@ -77,9 +78,25 @@ pub(crate) fn intent_of(call: StoredCall) -> Intent {
     }
 }
 
+/// Whatever a test writes.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+struct Said(Value);
+
+impl Kind for Said {
+    const WORD: &'static str = "said";
+}
+
+/// An entry of a kind, with a body.
+pub(crate) fn said(kind: &'static str, body: Value) -> Entry {
+    let mut entry = Entry::new(NOW, &Said(body));
+    entry.kind = kind;
+    entry
+}
+
 /// An entry that says what happened to a call.
 pub(crate) fn note(kind: &'static str, call: &CallId) -> Entry {
-    let mut entry = Entry::administered(NOW, kind, json!({ "test": true }));
+    let mut entry = said(kind, json!({ "test": true }));
     entry.call = Some(call.clone());
     entry
 }
@@ -164,7 +181,7 @@ pub(crate) async fn kinds(store: &Store) -> Vec<String> {
         .unwrap()
         .iter()
         .map(|entry| {
-            let value: serde_json::Value = serde_json::from_slice(&entry.bytes).unwrap();
+            let value: Value = serde_json::from_slice(&entry.bytes).unwrap();
             value["kind"].as_str().unwrap().to_owned()
         })
         .collect()

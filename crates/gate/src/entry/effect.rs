@@ -1,0 +1,151 @@
+//! What is written of a call that takes effect: the intent, the outcome, and what is found out later.
+
+use std::borrow::Cow;
+
+use countersign_rules::{CallDigest, CallId, Code, DecisionId, Money, PersonId, SystemName};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::warrant::Limits;
+
+/// The intent to perform a call: once this is durable, and not before, the system may be touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarrantIssued<'a> {
+    /// The decision that the warrant stands on.
+    pub decision: Cow<'a, DecisionId>,
+    /// The digest of the call.
+    pub digest: CallDigest,
+    /// The system that may be touched.
+    pub system: Cow<'a, SystemName>,
+    /// How far the call may go.
+    pub limits: Cow<'a, Limits>,
+    /// What is held of budgets until the call is settled.
+    pub holds: Vec<Held<'a>>,
+    /// The system's own record of calls that this one takes effect under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<Cow<'a, str>>,
+    /// The equal call in doubt under whose id this one is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_as: Option<Cow<'a, CallId>>,
+}
+
+/// What is held of one budget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held<'a> {
+    /// The budget's name.
+    pub budget: Cow<'a, str>,
+    /// How much, in the budget's unit.
+    pub amount: u64,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome<'a> {
+    /// How it ended.
+    #[serde(flatten)]
+    pub end: End<'a>,
+    /// How many rows it touched or returned; nothing where that is not known or there were none to touch.
+    pub rows: Option<u64>,
+    /// The money that it moved.
+    pub amount: Option<Money>,
+    /// How long it took from the decision on, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", content = "detail", rename_all = "snake_case")]
+pub enum End<'a> {
+    /// It was performed, and its agent has the result.
+    Done {
+        /// SHA-256 over the canonical form of the result, in hexadecimal.
+        result_digest: Option<String>,
+    },
+    /// It was performed, and its result is withheld.
+    DoneWithoutResult {
+        /// What of the result does not fit.
+        message: Cow<'a, str>,
+    },
+    /// It had no effect.
+    Failed {
+        /// The code of the refusal.
+        code: Code,
+        /// Why.
+        message: Cow<'a, str>,
+    },
+    /// Another call was sent under its id, and its effect is counted there.
+    SentAgain {
+        /// The other call.
+        by: Cow<'a, CallId>,
+        /// What is known of both.
+        message: Cow<'a, str>,
+    },
+    /// It is not known whether it had its effect.
+    InDoubt {
+        /// What was seen.
+        message: Cow<'a, str>,
+    },
+}
+
+/// It is not known what became of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InDoubt<'a> {
+    /// What was seen.
+    pub message: Cow<'a, str>,
+}
+
+/// It was found out what became of a call in doubt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoubtResolved<'a> {
+    /// Whether it had its effect.
+    pub happened: bool,
+    /// How that is known.
+    #[serde(flatten)]
+    pub evidence: Finding<'a>,
+}
+
+/// How it is known what became of a call in doubt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "evidence", rename_all = "snake_case")]
+pub enum Finding<'a> {
+    /// A person looked.
+    Person {
+        /// Who.
+        person: Cow<'a, PersonId>,
+        /// What the person says of it.
+        comment: Cow<'a, str>,
+    },
+    /// The system keeps a record of calls, and that one tells.
+    SystemRecord {
+        /// The system.
+        system: Cow<'a, SystemName>,
+        /// How many rows the call touched, where it happened.
+        rows: Option<u64>,
+        /// The money that it moved, where it did.
+        amount: Option<Money>,
+    },
+    /// Another call was sent under the id of this one and is done: the system performed it once, and it is counted there.
+    SentAgain {
+        /// The system.
+        system: Cow<'a, SystemName>,
+        /// The other call.
+        by: Cow<'a, CallId>,
+    },
+    /// It was a read, and had no effect whatever became of it.
+    Read {
+        /// The system.
+        system: Cow<'a, SystemName>,
+    },
+}
+
+/// A call was taken back by another one. Stands under the id of the earlier one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Undone<'a> {
+    /// The call that took it back.
+    pub by: Cow<'a, CallId>,
+    /// The person whom that one acted for.
+    pub on_behalf_of: Option<Cow<'a, PersonId>>,
+    /// What could not be taken back: names and numbers only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Value>,
+}

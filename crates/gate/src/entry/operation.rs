@@ -1,0 +1,52 @@
+//! What is written of sessions, and of what people do beside the calls.
+
+use std::borrow::Cow;
+
+use countersign_rules::{PersonId, TeamName};
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::HaltScope;
+
+/// An agent's session began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionOpened<'a> {
+    /// The door it came in by: `mcp`, `rest`, …
+    pub front_door: Cow<'a, str>,
+    /// What the client says that it is.
+    pub client: Option<Cow<'a, str>>,
+    /// The teams of the agent.
+    pub teams: Cow<'a, [TeamName]>,
+    /// The person whom the agent acts for.
+    pub on_behalf_of: Option<Cow<'a, PersonId>>,
+}
+
+/// An agent, or every agent, was halted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halted<'a> {
+    /// Who is halted.
+    pub scope: Cow<'a, HaltScope>,
+    /// By whom: a person, or the budget that set it off.
+    pub by: Cow<'a, str>,
+    /// Why.
+    pub why: Cow<'a, str>,
+}
+
+/// A halt was ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumed<'a> {
+    /// Who goes on.
+    pub scope: Cow<'a, HaltScope>,
+    /// By whom.
+    pub by: Cow<'a, str>,
+}
+
+/// What approvers were shown with a request was erased.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceErased<'a> {
+    /// By whom.
+    pub by: Cow<'a, str>,
+    /// What was erased; today always `evidence`.
+    pub erased: Vec<Cow<'a, str>>,
+    /// Why.
+    pub reason: Cow<'a, str>,
+}
