@@ -33,6 +33,16 @@ impl Decision {
             Self::Deny(_) => "deny",
         }
     }
+
+    /// The policies that decided; none where nothing permitted the call.
+    #[must_use]
+    pub fn policies(&self) -> &[PolicyId] {
+        match self {
+            Self::Allow(Allow { policies, .. })
+            | Self::Ask(Ask { policies, .. })
+            | Self::Deny(Deny { policies, .. }) => policies,
+        }
+    }
 }
 
 /// It may run.

@@ -23,6 +23,7 @@ pub mod mcp;
 pub mod metrics;
 mod places;
 pub mod server;
+mod story;
 mod stream;
 pub mod telemetry;
 mod text;

@@ -27,6 +27,20 @@ pub(crate) fn one_line(text: &str) -> String {
     spelled(text, false)
 }
 
+/// A number with its thousands apart: `14,200`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        let left = digits.len().saturating_sub(at);
+        if at > 0 && left.is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 fn spelled(text: &str, lines: bool) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut before = '\n';

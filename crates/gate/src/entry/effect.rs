@@ -87,6 +87,20 @@ pub enum End<'a> {
     },
 }
 
+impl End<'_> {
+    /// The word under which it stands in the log.
+    #[must_use]
+    pub const fn status(&self) -> &'static str {
+        match self {
+            Self::Done { .. } => "done",
+            Self::DoneWithoutResult { .. } => "done_without_result",
+            Self::Failed { .. } => "failed",
+            Self::SentAgain { .. } => "sent_again",
+            Self::InDoubt { .. } => "in_doubt",
+        }
+    }
+}
+
 /// It is not known what became of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InDoubt<'a> {

@@ -27,7 +27,6 @@ macro_rules! kinds {
 
         /// What an entry of the log tells, for those kinds that the gate writes.
         #[derive(Debug, Clone, PartialEq)]
-        #[non_exhaustive]
         pub enum Told {
             $($(#[$doc])* $kind($kind<'static>),)*
         }

@@ -1,9 +1,9 @@
 //! Requests for people's approval.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use axum::{Json, extract::State, response::Response};
-use countersign_audit::{ParsedEntry, canonical::to_canonical_string};
+use countersign_audit::canonical::to_canonical_string;
 use countersign_gate::{
     Answer, Entry, Ledger as _,
     ledger::{ApprovalRecord, NotAnswered},
@@ -12,7 +12,7 @@ use countersign_rules::{
     ApprovalId, ApprovalRequest, ApprovalState, Code, GroupName, Signature,
     approval::{AnswerRefusal, Answered},
 };
-use countersign_store::{ApprovalFilter, EntryFilter, StoredEntry};
+use countersign_store::{ApprovalFilter, EntryFilter};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -27,6 +27,7 @@ use crate::{
     answer::timestamp,
     auth::{Person, Principal},
     bundle::Offer,
+    story::{Deed, deeds},
 };
 
 /// How many entries of a session are read to show what it did so far.
@@ -157,23 +158,6 @@ pub(crate) struct RequestDetail {
     bundle: String,
     /// What the session did so far, oldest first.
     session_so_far: Vec<Deed>,
-}
-
-/// Something the session did.
-#[derive(Debug, Default, Serialize, ToSchema)]
-pub(crate) struct Deed {
-    /// The call.
-    call: String,
-    /// When it was proposed (RFC 3339).
-    at: Option<String>,
-    /// The tool.
-    tool: Option<String>,
-    /// What was decided: `allow`, `ask` or `deny`.
-    decision: Option<String>,
-    /// What became of it.
-    status: Option<String>,
-    /// Rows touched or returned.
-    rows: Option<u64>,
 }
 
 fn short(record: &ApprovalRecord) -> RequestBody {
@@ -390,37 +374,6 @@ async fn so_far(api: &Api, record: &ApprovalRecord) -> Result<Vec<Deed>, Problem
     Ok(deeds(&entries))
 }
 
-/// What was done in some entries, call by call.
-fn deeds(entries: &[StoredEntry]) -> Vec<Deed> {
-    let mut order: Vec<String> = Vec::new();
-    let mut deeds: BTreeMap<String, Deed> = BTreeMap::new();
-    for entry in entries {
-        let Ok(ParsedEntry::Known(entry)) = countersign_audit::Entry::parse(&entry.bytes) else { continue };
-        let Some(call) = entry.call.as_ref().map(|call| call.as_str().to_owned()) else { continue };
-        let deed = deeds.entry(call.clone()).or_insert_with(|| {
-            order.push(call.clone());
-            Deed { call, at: timestamp(entry.at_ms), ..Deed::default() }
-        });
-        let text = |pointer: &str| entry.body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        match entry.kind.as_str() {
-            "call_proposed" => deed.tool = text("/tool"),
-            "call_rejected" => {
-                deed.tool = text("/tool");
-                deed.status = Some("rejected".into());
-            }
-            "decided" => deed.decision = text("/decision/answer"),
-            "refused" | "outcome" => {
-                deed.status = text("/status");
-                deed.rows = entry.body.get("rows").and_then(Value::as_u64);
-            }
-            "request_ended" => deed.status = text("/state"),
-            "in_doubt" => deed.status = Some("in_doubt".into()),
-            _ => {}
-        }
-    }
-    order.into_iter().filter_map(|call| deeds.remove(&call)).collect()
-}
-
 /// A person's approval. Who approves is what the credential says.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -607,34 +560,4 @@ pub(crate) async fn result(
         (answer, _) => answer,
     };
     Ok(respond(&answer))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{env, fs, path::Path};
-
-    use super::*;
-
-    #[test]
-    fn what_a_session_did_is_told_as_it_was() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut files: Vec<_> = fs::read_dir(root.join("../gate/tests/gate/golden"))
-            .unwrap()
-            .map(|file| file.unwrap().path())
-            .collect();
-        files.sort();
-        let mut told = String::new();
-        for file in files {
-            for (line, index) in fs::read_to_string(&file).unwrap().lines().zip(0..) {
-                let entry = StoredEntry { index, bytes: line.as_bytes().to_vec() };
-                told.push_str(&serde_json::to_string(&deeds(&[entry])).unwrap());
-                told.push('\n');
-            }
-        }
-        let golden = root.join("tests/golden/deeds.jsonl");
-        if env::var_os("COUNTERSIGN_WRITE_GOLDEN").is_some() {
-            fs::write(&golden, &told).unwrap();
-        }
-        assert_eq!(fs::read_to_string(golden).unwrap(), told);
-    }
 }

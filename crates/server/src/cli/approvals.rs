@@ -9,10 +9,9 @@ use serde_json::{Value, json};
 use super::{
     Failure, Outcome, Output,
     client::{Client, Connect, text},
-    output::grouped,
     request::{detail, earlier, shown},
 };
-use crate::text::one_line;
+use crate::text::{grouped, one_line};
 
 /// How often a watch looks.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(700);

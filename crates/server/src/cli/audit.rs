@@ -15,13 +15,14 @@ use countersign_store::{EntryFilter, Opening, Store, StoreError, StoredEntry};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use super::{Failure, FolderOption, Outcome, Output, load, story};
+use super::{Failure, FolderOption, Outcome, Output, load};
 use crate::{
     clock::SystemClock,
     config::{Config, StorePlace},
     entry::{Continued, LogRestarted},
     log_key,
     server::{StartError, ledger_key, open_store_as, store_options},
+    story,
     text::{one_line, visible},
 };
 

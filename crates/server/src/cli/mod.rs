@@ -23,7 +23,6 @@ mod propose;
 mod request;
 mod serve;
 mod sql;
-mod story;
 mod system;
 mod tools;
 mod undo;

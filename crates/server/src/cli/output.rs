@@ -221,20 +221,6 @@ impl Output {
     }
 }
 
-/// A number with its thousands apart: `14,200`.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        let left = digits.len().saturating_sub(at);
-        if at > 0 && left.is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// What a word of ours means: red for no, yellow for what waits, green for yes.
 fn meaning(word: &str) -> Style {
     match word {

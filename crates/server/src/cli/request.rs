@@ -1,16 +1,16 @@
 //! A request as its approver reads it, in a terminal 80 columns wide: what exactly would be done, how far it
 //! reaches and how that is known, whether it can be taken back, and some of the rows.
 
+use countersign_rules::Reach;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use unicode_width::UnicodeWidthChar as _;
 
-use super::{
-    check::counted,
-    client::text,
-    output::grouped,
-    story::{amount_of, of_objects, touched},
+use super::{check::counted, client::text};
+use crate::{
+    story::{of_objects, touched},
+    text::{alike, grouped, one_line},
 };
-use crate::text::{alike, one_line};
 
 /// How wide the labels are.
 const LABEL: usize = 11;
@@ -185,26 +185,19 @@ fn reached(reach: &Value) -> Vec<String> {
     if reach.is_null() {
         return labelled("reach", "unknown: it was not measured");
     }
-    let flag = |key: &str| reach.get(key).and_then(Value::as_bool) == Some(true);
-    let number = |key: &str| reach.get(key).and_then(Value::as_u64).unwrap_or(0);
-    let triggers: Vec<String> = reach
-        .get("triggers")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .map(|trigger| trigger.as_str().map_or_else(|| trigger.to_string(), str::to_owned))
-        .map(|trigger| one_line(&trigger))
-        .collect();
-    let known = match (flag("rehearsed"), flag("exact"), flag("unbounded")) {
+    let Ok(reach) = Reach::deserialize(reach) else {
+        // A later server's.
+        return labelled("reach", &one_line(&reach.to_string()));
+    };
+    let known = match (reach.rehearsed, reach.exact, reach.unbounded) {
         (true, _, _) => "exactly: it was run and rolled back",
         (false, _, true) => "or more: not all of them were counted",
         (false, true, false) => "exactly: they were counted",
-        (false, false, false) if !triggers.is_empty() => "and what the triggers below do",
+        (false, false, false) if !reach.triggers.is_empty() => "and what the triggers below do",
         (false, false, false) => "at most",
     };
-    let amount = reach.get("amount").filter(|amount| !amount.is_null()).map(amount_of);
-    let (touched, objects) = (touched(reach, number("rows")), of_objects(reach, number("rows")));
-    let first = match amount {
+    let (touched, objects) = (touched(&reach), of_objects(&reach));
+    let first = match reach.amount {
         // What an API tells was not counted by us.
         Some(amount) if objects => format!("{amount} on {touched}, as the system tells"),
         Some(amount) => format!("{touched}, {known}; {amount}"),
@@ -212,39 +205,32 @@ fn reached(reach: &Value) -> Vec<String> {
         None => format!("{touched}, {known}"),
     };
     let mut lines = labelled("reach", &first);
-    let tables: Vec<(String, String)> = reach
-        .get("tables")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-        .map(|(table, rows)| (one_line(table), grouped(rows.as_u64().unwrap_or(0))))
-        .collect();
+    let tables: Vec<(String, String)> =
+        reach.tables.iter().map(|(table, rows)| (one_line(table), grouped(*rows))).collect();
     let name = tables.iter().map(|(table, _)| width(table)).max().unwrap_or(0);
     let count = tables.iter().map(|(_, rows)| width(rows)).max().unwrap_or(0);
     for (table, rows) in &tables {
         let pad = " ".repeat(name.saturating_sub(width(table)));
         lines.extend(wrapped(&format!("{table}{pad}  {rows:>count$}")).iter().map(|line| behind(line)));
     }
-    match number("cascades") {
-        0 => {}
-        rows => {
-            // What was run is counted by table, whatever changed it.
-            let why = if flag("rehearsed") {
-                "along with what is named, by foreign keys or triggers"
-            } else {
-                "because foreign keys cascade"
-            };
-            lines.push(behind(&format!("{} of them {why}", grouped(rows))));
-        }
+    if reach.cascades > 0 {
+        // What was run is counted by table, whatever changed it.
+        let why = if reach.rehearsed {
+            "along with what is named, by foreign keys or triggers"
+        } else {
+            "because foreign keys cascade"
+        };
+        lines.push(behind(&format!("{} of them {why}", grouped(reach.cascades))));
     }
-    if !triggers.is_empty() {
-        let counted = if flag("rehearsed") {
+    if !reach.triggers.is_empty() {
+        let counted = if reach.rehearsed {
             "what they change is counted"
         } else {
             "if they change more, nothing is done"
         };
         lines.push(format!("triggers   run along; {counted}:"));
-        lines.extend(triggers.iter().flat_map(|trigger| wrapped(trigger)).map(|line| behind(&line)));
+        let triggers = reach.triggers.iter().map(|trigger| one_line(trigger));
+        lines.extend(triggers.flat_map(|trigger| wrapped(&trigger)).map(|line| behind(&line)));
     }
     lines
 }

@@ -1,0 +1,48 @@
+//! Reading an entry of the log.
+
+use countersign_gate::entry::Told;
+use countersign_store::StoredEntry;
+use serde_json::Value;
+
+use crate::text::one_line;
+
+/// An entry, read leniently: a later version may say more than is known here.
+pub(super) struct Read {
+    pub(super) index: u64,
+    /// What it tells; nothing where that is not understood.
+    pub(super) told: Option<Told>,
+    value: Value,
+}
+
+impl Read {
+    pub(super) fn new(stored: &StoredEntry) -> Self {
+        let value: Value = serde_json::from_slice(&stored.bytes).unwrap_or(Value::Null);
+        let kind = value.get("kind").and_then(Value::as_str);
+        let told = kind.zip(value.get("body")).and_then(|(kind, body)| Told::read(kind, body));
+        Self { index: stored.index, told, value }
+    }
+
+    /// A field of the envelope.
+    pub(super) fn text(&self, field: &str) -> Option<&str> {
+        self.value.get(field).and_then(Value::as_str)
+    }
+
+    /// A field of the envelope, to be shown.
+    pub(super) fn word(&self, field: &str) -> String {
+        one_line(self.text(field).unwrap_or("?"))
+    }
+
+    pub(super) fn kind(&self) -> &str {
+        self.text("kind").unwrap_or("?")
+    }
+
+    pub(super) fn body(&self) -> Option<&Value> {
+        self.value.get("body")
+    }
+
+    /// The request that it is about, to be shown.
+    pub(super) fn approval(&self) -> String {
+        let approval = self.body().and_then(|body| body.get("approval")).and_then(Value::as_str);
+        one_line(approval.unwrap_or("?"))
+    }
+}
