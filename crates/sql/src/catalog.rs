@@ -1,8 +1,8 @@
 //! A snapshot of what a database holds, which sharpens the answer.
 //!
 //! Optional everywhere. It may show that a view, a trigger, a cascade or a function does more than the text says. It makes
-//! a statement a read only where the database itself would refuse everything else *and* the snapshot shows why: see
-//! [`Routine`]. A snapshot ages: what it does not mention is treated as if there were none.
+//! a statement a read only where it shows all that runs: see [`Routine`]. A snapshot ages: what it does not mention is
+//! treated as if there were none.
 
 use std::collections::BTreeSet;
 
@@ -216,8 +216,8 @@ pub struct Policy {
 /// A function, procedure or aggregate.
 ///
 /// PostgreSQL itself refuses changes in a function declared `STABLE` or `IMMUTABLE`, but not in a volatile function that
-/// it calls. So a declaration alone proves nothing: a routine is a read when it is declared so **and** all that it runs
-/// can be seen and is a read, or it is native code, or the tool's author vouches for it.
+/// it calls. So a declaration alone proves nothing: a routine is a read when all that it runs can be seen and is a read,
+/// which only a text in SQL shows, or when it is native code that is declared so, or the tool's author vouches for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Routine {
@@ -242,7 +242,7 @@ pub struct Routine {
     /// Where it looks up unqualified names, when it says so itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search_path: Option<String>,
-    /// Its text, of a function that is not volatile and written in `sql` or `plpgsql`.
+    /// Its text, of a function that is written in `sql`, or in `plpgsql` and not volatile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
     /// Which types of its arguments and results are not PostgreSQL's own; none where nobody looked.

@@ -309,7 +309,10 @@ impl Walk<'_> {
             return Some("is a procedure: it may do anything");
         }
         let native = matches!(routine.language.as_str(), "c" | "internal");
+        // A text in SQL shows all that it does, whatever it is declared to be.
+        let shown = routine.language == "sql" && routine.body.is_some();
         if routine.volatility == Volatility::Volatile
+            && !shown
             && !(native && extensions::bundled_volatile(&routine.name))
         {
             return Some("is declared volatile: it may do anything");

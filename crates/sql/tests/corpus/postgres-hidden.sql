@@ -30,3 +30,4 @@ create domain few as int[] check (cardinality(value) < 9);
 create domain watched as int[] check (volatile_write() > 0);
 create table held (id int primary key, h holder);
 create function takes_guarded(guarded) returns int language sql immutable as 'select $1::int';
+create function undeclared(int) returns bigint language sql as 'select count(*) from invoice where id > $1';

@@ -334,6 +334,52 @@ fn a_text_is_read_as_a_whole_row_where_one_is_named() {
 }
 
 #[test]
+fn a_function_in_sql_is_what_its_text_does_whatever_it_is_declared_to_be() {
+    let volatile = |name: &str, body: &str| written(name, Volatility::Volatile, body);
+    let catalog = Catalog {
+        relations: vec![table("invoice")],
+        routines: vec![
+            volatile("counted", "select count(*) from invoice where id > $1"),
+            volatile("through", "select counted($1)"),
+            volatile("atomic", "BEGIN ATOMIC SELECT counted(1); END"),
+            volatile("adds", "insert into invoice values (1) returning id"),
+            volatile("hides", "select adds()"),
+            volatile("moves", "select nextval('s')"),
+            volatile("locks", "select id from invoice for update"),
+            volatile("sets", "select set_config('a.b', 'c', true)"),
+            volatile("unclear", "select count( from"),
+            routine("public", "untold", Volatility::Volatile),
+            Routine { language: "sql".to_owned(), ..routine("public", "textless", Volatility::Volatile) },
+            Routine { language: "plpgsql".to_owned(), ..volatile("procedural", "begin return 1; end") },
+            Routine { kind: countersign_sql::RoutineKind::Procedure, ..volatile("procedure", "select 1") },
+        ],
+        ..Catalog::default()
+    };
+    for name in ["counted", "through", "atomic"] {
+        for explained in ["", "explain ", "explain analyze "] {
+            let told = told(&format!("{explained}select {name}(1)"), &catalog);
+            assert_eq!(told.effect, Effect::Read, "{name}: {:?}", told.reasons);
+            assert!(told.tables.iter().any(|table| table.name == "invoice"), "{name}");
+        }
+    }
+    for name in [
+        "adds",
+        "hides",
+        "moves",
+        "locks",
+        "sets",
+        "unclear",
+        "untold",
+        "textless",
+        "procedural",
+        "procedure",
+    ] {
+        assert!(!reads(&format!("select {name}(1)"), &catalog), "{name}");
+        assert!(!reads(&format!("select * from invoice where {name}(id) > 1"), &catalog), "{name}");
+    }
+}
+
+#[test]
 fn what_planning_works_out_counts_where_no_column_stands_in_it() {
     let promised = |name: &str, volatility: Volatility| Routine {
         language: "plpgsql".to_owned(),

@@ -82,6 +82,7 @@ async fn postgres_tells_what_it_holds() {
     let routine = |name: &str| catalog.routines.iter().find(|routine| routine.name == name).unwrap();
     assert_eq!(routine("volatile_write").volatility, Volatility::Volatile);
     assert!(routine("volatile_write").body.is_none(), "what is never a read need not be shown");
+    assert!(routine("step").body.is_some(), "a text in SQL shows what it does");
     assert!(routine("definer_read").security_definer);
     assert_eq!(routine("sneaky_sum").calls[0].name, "step");
     assert!(catalog.casts.iter().any(|cast| cast.function.name == "mood_of"));
@@ -102,7 +103,7 @@ async fn a_snapshot_that_is_stale_is_told_by_its_differences() {
     let after = postgres_snapshot(&db).await;
     let lines: Vec<String> = before.differences(&after).iter().map(ToString::to_string).collect();
     for expected in [
-        "~ function public.pure(integer): body",
+        "~ function public.pure(integer): volatility",
         "+ relation public.fresh",
         "- relation public.customers",
         "~ relation public.billing: triggers -stamped",
@@ -146,6 +147,7 @@ async fn a_snapshot_is_never_laxer_than_the_database() {
         "select '{1,2}'::watched",
         "select coalesce(h, '(7)') from held",
         "select takes_guarded(7)",
+        "select step(1, 2)",
     ] {
         assert_ne!(effect(sql), Effect::Read, "{sql}");
         // And every one of them does write, when it may.
@@ -160,6 +162,7 @@ async fn a_snapshot_is_never_laxer_than_the_database() {
     for sql in [
         "select atomic_read(1), returned(1), pure(1), stable_read(), definer_read()",
         "select fair_sum(id) from customer",
+        "select undeclared(1), (select count(*) from customer where undeclared(id) > 0)",
         "select '(1,x)'::pair",
         "select * from customers join invoice_totals on customer_id = id",
         "select * from parted",

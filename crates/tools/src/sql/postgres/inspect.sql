@@ -88,7 +88,8 @@ SELECT jsonb_build_object(
     'security_definer', p.prosecdef,
     'language', l.lanname,
     'search_path', (SELECT substr(setting, 13) FROM unnest(p.proconfig) s (setting) WHERE setting LIKE 'search\_path=%'),
-    'body', CASE WHEN p.provolatile <> 'v' AND l.lanname IN ('sql', 'plpgsql')
+    -- A text in SQL shows all that it does. Any other is not looked into where it is declared volatile.
+    'body', CASE WHEN l.lanname = 'sql' OR p.provolatile <> 'v' AND l.lanname = 'plpgsql'
                  THEN coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) END,
     'types', (
         SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object('schema', tn.nspname, 'name', t.typname)), '[]')
