@@ -17,6 +17,7 @@ use countersign_audit::{Entry as LogEntry, EntryError, EntryKind, entry::Referen
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalState, BundleDigest, Call, CallId, Code, Decision, DecisionId, Facts, Money,
     PersonId, Reach, Refusal, Requester, SessionId, Signature, StoredCall, approval::ApprovalRequest,
+    budget::HoldRequest,
 };
 use serde_json::Value;
 
@@ -281,17 +282,15 @@ impl Entry {
         decision: &DecisionId,
         approval: Option<&ApprovalId>,
         limits: &Limits,
-        holds: &[(String, u64)],
+        holds: &[HoldRequest],
         journal: Option<&str>,
     ) -> Self {
-        let held =
-            |(budget, amount): &'_ (String, u64)| Held { budget: budget.clone().into(), amount: *amount };
         let body = WarrantIssued {
             decision: Cow::Borrowed(decision),
             digest: call.digest,
             system: Cow::Borrowed(&call.tool.system.name),
             limits: Cow::Borrowed(limits),
-            holds: holds.iter().map(held).collect(),
+            holds: holds.iter().map(Held::of).collect(),
             journal: journal.map(Cow::Borrowed),
             sent_as: call.again.as_ref().map(Cow::Borrowed),
         };
@@ -302,7 +301,7 @@ impl Entry {
     #[must_use]
     pub fn outcome(
         at_ms: i64,
-        call: &StoredCall,
+        (requester, call): (&Requester, &CallId),
         approval: Option<&ApprovalId>,
         outcome: &CallOutcome,
         used: Option<(u64, Option<Money>)>,
@@ -319,7 +318,7 @@ impl Entry {
         };
         let (rows, amount) = used.unzip();
         let body = Outcome { end, rows, amount: amount.flatten(), duration_ms };
-        Self::new(at_ms, &body).about(&call.requester, &call.id).under(approval)
+        Self::new(at_ms, &body).about(requester, call).under(approval)
     }
 
     /// A call whose process is gone: its effect may or may not have happened.
@@ -373,10 +372,15 @@ impl Entry {
 
     /// An earlier call was taken back by another one, but for what is `left`. Stands under the earlier one's id.
     #[must_use]
-    pub fn undone(at_ms: i64, undone: &CallId, by: &StoredCall, left: Option<Value>) -> Self {
-        let on_behalf_of = by.requester.on_behalf_of.as_ref().map(Cow::Borrowed);
-        let body = Undone { by: Cow::Borrowed(&by.id), on_behalf_of, left };
-        Self::new(at_ms, &body).about(&by.requester, undone)
+    pub fn undone(
+        at_ms: i64,
+        undone: &CallId,
+        (requester, by): (&Requester, &CallId),
+        left: Option<Value>,
+    ) -> Self {
+        let on_behalf_of = requester.on_behalf_of.as_ref().map(Cow::Borrowed);
+        let body = Undone { by: Cow::Borrowed(by), on_behalf_of, left };
+        Self::new(at_ms, &body).about(requester, undone)
     }
 
     /// An agent, or every agent, was halted.

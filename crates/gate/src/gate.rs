@@ -3,8 +3,10 @@
 //! Every front door, the worker that performs granted calls, and undo end up in `Gate::drive` ([`path`]). There
 //! is no second place from which a tool acts than `Gate::act` ([`effect`]).
 
+mod case;
 mod doubt;
 mod effect;
+mod measure;
 mod path;
 mod refusal;
 mod refusals;
@@ -12,6 +14,7 @@ mod repeat;
 mod request;
 mod room;
 mod session;
+mod stop;
 mod window;
 
 use std::sync::{Arc, PoisonError, RwLock};

@@ -1,9 +1,10 @@
 //! The token that lets one call become one effect.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use countersign_rules::{
-    Allow, ApprovalId, Call, CallId, DecisionId, Effect, Money, Reach, ToolSpec, settlement::Settlement,
+    Allow, ApprovalId, Call, DecisionId, Effect, Facts, Money, Reach, ToolSpec, budget::HoldRequest,
+    rate::Rate, settlement::Settlement,
 };
 use serde::{Deserialize, Serialize};
 
@@ -13,12 +14,106 @@ use crate::{
 };
 
 /// A call that the rules allow, with the obligations of that decision. Made by `gate` alone, from a
-/// decision; consumed by [`Warrant::issue`].
+/// decision; consumed by [`Warrant::issue`], which records this and nothing else.
 #[derive(Debug)]
 pub(crate) struct Permitted<A> {
     pub(crate) call: Call<A>,
     pub(crate) decision: DecisionId,
     pub(crate) limits: Limits,
+    /// What the call does.
+    pub(crate) effect: Effect,
+    /// The most rows it may touch, as far as that was measured; counted at once, corrected when closed.
+    rows: u64,
+    /// The money that it moves, where that is known before.
+    amount: Option<Money>,
+    /// The approval that it spends.
+    pub(crate) approval: Option<ApprovalId>,
+    /// The history of the session that the decision looked at, where it did.
+    if_history: Option<u64>,
+    /// When it was decided, in Unix milliseconds UTC.
+    pub(crate) now_ms: i64,
+    /// What is recorded with the intent, or with the refusal where there will be none.
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl<A> Permitted<A> {
+    pub(crate) fn new(
+        call: Call<A>,
+        decision: DecisionId,
+        allow: &Allow,
+        facts: &Facts,
+        approval: Option<ApprovalId>,
+        if_history: Option<u64>,
+        entries: Vec<Entry>,
+    ) -> Self {
+        let limits = Limits::new(allow, &call.tool, facts.effect);
+        let reach = facts.reach.as_ref();
+        Self {
+            call,
+            decision,
+            limits,
+            effect: facts.effect,
+            rows: reach.map_or(0, |reach| reach.rows),
+            amount: reach.and_then(|reach| reach.amount),
+            approval,
+            if_history,
+            now_ms: facts.now_ms,
+            entries,
+        }
+    }
+}
+
+impl<A> Permitted<A> {
+    /// What is recorded before the system is touched.
+    fn intent(&self, Taken { rates, holds, journal }: Taken) -> Intent {
+        let warrant = Entry::warrant_issued(
+            self.now_ms,
+            &self.call,
+            &self.decision,
+            self.approval.as_ref(),
+            &self.limits,
+            &holds,
+            journal.as_deref(),
+        );
+        let mut entries = self.entries.clone();
+        entries.push(warrant);
+        Intent {
+            call: self.call.stored(),
+            system: self.call.tool.system.name.clone(),
+            journal,
+            effect: self.effect,
+            decision: self.decision.clone(),
+            rates,
+            holds,
+            rows: self.rows,
+            amount: self.amount,
+            if_history: self.if_history,
+            approval: self.approval.clone(),
+            replaces: self.call.replaces.clone(),
+            now_ms: self.now_ms,
+            entries,
+        }
+    }
+}
+
+/// What a call takes while it is under way.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    /// Rates, each with the key its instant is stored under.
+    pub(crate) rates: Vec<(String, Rate)>,
+    /// What is held of budgets.
+    pub(crate) holds: Vec<HoldRequest>,
+    /// The system's record of calls: see [`Tool::journal`](crate::Tool::journal).
+    pub(crate) journal: Option<String>,
+}
+
+/// A call whose intent is not recorded: nothing of it may be performed.
+#[derive(Debug)]
+pub(crate) struct Unissued<A> {
+    pub(crate) call: Call<A>,
+    /// What was to be recorded with the intent.
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) why: NotIssued,
 }
 
 /// How far a call may go: what was approved or measured for it, or its tool's own cap. A tool holds to it
@@ -71,7 +166,7 @@ impl Limits {
 #[must_use]
 #[derive(Debug)]
 pub struct Warrant<A> {
-    call: Call<A>,
+    call: Arc<Call<A>>,
     decision: DecisionId,
     limits: Limits,
     journal: Option<String>,
@@ -79,34 +174,36 @@ pub struct Warrant<A> {
 
 impl<A> Warrant<A> {
     /// The only constructor, visible inside `gate` alone: issuing *is* recording. When this returns, the
-    /// intent, its holds and its log entries are durable.
+    /// intent, its holds and its log entries are durable, and they are those of what is permitted.
     ///
     /// # Errors
-    /// [`NotIssued`] on a limit, a halt, a spent approval or a fault; then nothing may be performed.
+    /// [`Unissued`] on a limit, a halt, a spent approval or a fault; then nothing may be performed.
     pub(crate) async fn issue<L: Ledger>(
         permitted: Permitted<A>,
-        intent: Intent,
+        taken: Taken,
         ledger: &L,
-    ) -> Result<(Self, OpenCall, Issued), (Call<A>, NotIssued)> {
-        let open = OpenCall { call: intent.call.id.clone(), approval: intent.approval.clone() };
+    ) -> Result<(Self, OpenCall<A>, Issued), Box<Unissued<A>>> {
+        let intent = permitted.intent(taken);
+        let Permitted { call, decision, limits, effect, approval, now_ms, entries, .. } = permitted;
         let journal = intent.journal.clone();
         match ledger.issue(intent).await {
             // A crash here leaves an intent without outcome: the call is in doubt, although nothing was done.
             Ok(issued) => {
-                let Permitted { call, decision, limits } = permitted;
+                let call = Arc::new(call);
+                let open = OpenCall { call: Arc::clone(&call), approval, effect, decided_ms: now_ms };
                 Ok((Self { call, decision, limits, journal }, open, issued))
             }
-            Err(why) => Err((permitted.call, why)),
+            Err(why) => Err(Box::new(Unissued { call, entries, why })),
         }
     }
 
     /// The call it authorises.
-    pub const fn call(&self) -> &Call<A> {
+    pub fn call(&self) -> &Call<A> {
         &self.call
     }
 
     /// What the tool made of the arguments.
-    pub const fn args(&self) -> &A {
+    pub fn args(&self) -> &A {
         &self.call.parsed
     }
 
@@ -166,21 +263,24 @@ impl<'a, A> Probe<'a, A> {
 /// instead stays in doubt in the ledger, which is the truth.
 #[must_use]
 #[derive(Debug)]
-pub(crate) struct OpenCall {
-    call: CallId,
-    approval: Option<ApprovalId>,
+pub(crate) struct OpenCall<A> {
+    pub(crate) call: Arc<Call<A>>,
+    pub(crate) approval: Option<ApprovalId>,
+    pub(crate) effect: Effect,
+    /// When it was decided, in Unix milliseconds UTC.
+    pub(crate) decided_ms: i64,
 }
 
-impl OpenCall {
+impl<A> OpenCall<A> {
     /// What is recorded when the call ends. The ledger takes it; tried again, it has the same effect once.
     pub(crate) fn closing(
-        self,
+        &self,
         outcome: CallOutcome,
         settlement: Settlement,
-        entry: Entry,
+        entries: Vec<Entry>,
         now_ms: i64,
     ) -> Closing {
-        let Self { call, approval } = self;
-        Closing { call, approval, outcome, settlement, now_ms, entries: vec![entry] }
+        let (call, approval) = (self.call.id.clone(), self.approval.clone());
+        Closing { call, approval, outcome, settlement, now_ms, entries }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use countersign_rules::{CallDigest, CallId, Code, DecisionId, Money, PersonId, SystemName};
+use countersign_rules::{
+    CallDigest, CallId, Code, DecisionId, Money, PersonId, SystemName, budget::HoldRequest,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -36,6 +38,12 @@ pub struct Held<'a> {
     pub budget: Cow<'a, str>,
     /// How much, in the budget's unit.
     pub amount: u64,
+}
+
+impl<'a> Held<'a> {
+    pub(super) fn of(hold: &'a HoldRequest) -> Self {
+        Self { budget: Cow::Borrowed(&hold.account.budget), amount: hold.amount }
+    }
 }
 
 /// What became of a call.

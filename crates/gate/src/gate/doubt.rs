@@ -2,15 +2,15 @@
 
 use std::panic::AssertUnwindSafe;
 
-use countersign_rules::{Call, CallId, Code, Effect, PersonId, Refusal, StoredCall, settlement::Settlement};
+use countersign_rules::{Call, CallId, Code, Effect, PersonId, Refusal, settlement::Settlement};
 use futures::FutureExt as _;
 
 use super::{
     Gate,
     refusal::{answer_of, not_looked_up, refused},
+    stop::Stop,
 };
 use crate::{
-    answer::Answer,
     entry::Entry,
     ledger::{ApprovalRecord, CallOutcome, CallRecord, CallState, Ledger, LedgerFault},
     tool::{Doubt, MeasureError, Recalled, Tool},
@@ -31,8 +31,6 @@ pub(super) enum Before {
     Nothing,
     /// One may have happened, and its system performs both once when this one is sent under the first one's id.
     Again(CallId),
-    /// One may have happened, or has: this is the answer.
-    Answer(Answer),
 }
 
 impl<L: Ledger> Gate<L> {
@@ -117,7 +115,7 @@ impl<L: Ledger> Gate<L> {
             && let Ok(parsed) = tool.parse(&record.call.arguments)
             && let Some(undone) = tool.undoes(&parsed.args)
         {
-            entries.push(Entry::undone(now_ms, &undone, &record.call, None));
+            entries.push(Entry::undone(now_ms, &undone, (&record.call.requester, &record.call.id), None));
         }
         // A crash here leaves the call in doubt, and the system's record answers the same again.
         let settled = self.ledger.resolve(&record.call.id, outcome, settlement, now_ms, entries).await?;
@@ -143,61 +141,58 @@ impl<L: Ledger> Gate<L> {
         self.ledger.resolve(&record.call.id, outcome, Settlement::Reserved, now_ms, entries).await
     }
 
-    /// The answer to a call where an earlier, equal one of the same agent was or is in doubt: it is not performed beside it.
+    /// Stops a call where an earlier, equal one of the same agent was or is in doubt: it is not performed beside it.
     /// The system's own record settles the doubt where there is one; otherwise a person has to. What turned out to have
     /// happened answers its equals for an hour, because its agent may never have heard of it. Where the system recognises
-    /// repeated calls, the call is sent once more, as the first one. `entries`, which go with an answer, are left alone where
-    /// there is none.
+    /// repeated calls, the call is sent once more, as the first one.
     pub(super) async fn doubtful<T: Tool>(
         &self,
         tool: &T,
         call: &Call<T::Args>,
         granted: Option<&ApprovalRecord>,
-        entries: &mut Vec<Entry>,
-    ) -> Before {
+    ) -> Result<Before, Stop> {
         let since_ms = self.clock.now_ms().saturating_sub(RETOLD_MS);
         let record = match self.ledger.doubted(&call.requester.agent, call.digest, since_ms).await {
             Ok(Some(record)) => record,
-            Ok(None) => return Before::Nothing,
-            Err(fault) => return Before::Answer(refused(call, granted, not_looked_up(&fault))),
+            Ok(None) => return Ok(Before::Nothing),
+            Err(fault) => return Err(Stop::Answered(refused(call, granted, not_looked_up(&fault)))),
         };
         // An agent that gives another key means another call, and knows of the first or does not care.
         let another = call.key.is_some() && call.key != record.call.key;
         if record.state == CallState::Done && another {
-            return Before::Nothing;
+            return Ok(Before::Nothing);
         }
         if call.tool.idempotent {
-            return Before::Again(sent_as(&record).clone());
+            return Ok(Before::Again(sent_as(&record).clone()));
         }
         if record.state == CallState::Done {
-            return Before::Answer(match (&record.outcome, granted) {
+            return Err(match (&record.outcome, granted) {
                 (Some(outcome @ CallOutcome::Done { .. }), None) => {
-                    answer_of(&record.call.id, record.approval.clone(), outcome.clone(), record.rows)
+                    let (id, approval) = (&record.call.id, record.approval.clone());
+                    Stop::Answered(answer_of(id, approval, outcome.clone(), record.rows))
                 }
-                _ => self.happened(call, granted, std::mem::take(entries), &record).await,
+                _ => happened(&record).into(),
             });
         }
         let id = &record.call.id;
         match self.recall(tool, &record).await {
             // It cannot happen any more, so that this one may.
-            Ok(Recalled::Never) => return Before::Nothing,
-            Ok(Recalled::Happened { .. }) => {
-                return Before::Answer(self.happened(call, granted, std::mem::take(entries), &record).await);
-            }
+            Ok(Recalled::Never) => return Ok(Before::Nothing),
+            Ok(Recalled::Happened { .. }) => return Err(happened(&record).into()),
             Ok(Recalled::Unknown) => {}
             Err(why) => {
                 tracing::warn!(%why, call = %id, "a doubt could not be settled by the system's record")
             }
         }
         let message = format!("an equal call, `{id}`, is in doubt: whether it had its effect is not known");
-        let refusal = Refusal::new(Code::InDoubt, message)
-            .help("nothing was done for this one; a person has to settle the other (`countersign calls resolve`) before it is repeated");
-        Before::Answer(self.refuse(call, granted, std::mem::take(entries), refusal).await)
+        let help = "nothing was done for this one; a person has to settle the other (`countersign calls resolve`) before it \
+                    is repeated";
+        Err(Refusal::new(Code::InDoubt, message).help(help).into())
     }
 
     /// Ends the doubts about the calls under whose id a call was sent that is done now. What cannot be recorded stays in doubt,
     /// for a person or the next equal call.
-    pub(super) async fn end_doubts(&self, by: &StoredCall) {
+    pub(super) async fn end_doubts<A>(&self, by: &Call<A>) {
         let Some(first) = &by.again else { return };
         for _ in 0..ENDED_MAX {
             let record = match self.ledger.doubted(&by.requester.agent, by.digest, i64::MAX).await {
@@ -227,23 +222,6 @@ impl<L: Ledger> Gate<L> {
         }
     }
 
-    /// Refuses a call whose equal has happened.
-    async fn happened<A>(
-        &self,
-        call: &Call<A>,
-        granted: Option<&ApprovalRecord>,
-        entries: Vec<Entry>,
-        equal: &CallRecord,
-    ) -> Answer {
-        let id = &equal.call.id;
-        let message = format!("an equal call, `{id}`, was performed, and its answer may have been lost");
-        let refusal = Refusal::new(Code::ResultRejected, message).help(
-            "do not repeat it; the effect has happened. If it is wanted once more, propose it in an hour, or with an idempotency \
-             key of its own",
-        );
-        self.refuse(call, granted, entries, refusal).await
-    }
-
     /// The newest call that took effect on the same system under the same record, if it is not too long ago.
     async fn witness(&self, record: &CallRecord) -> Result<Option<CallId>, LedgerFault> {
         let Some(journal) = &record.journal else { return Ok(None) };
@@ -268,6 +246,16 @@ pub enum NotRecalled {
     /// The answer could not be recorded.
     #[error(transparent)]
     Ledger(#[from] LedgerFault),
+}
+
+/// The refusal of a call whose equal has happened.
+fn happened(equal: &CallRecord) -> Refusal {
+    let message =
+        format!("an equal call, `{}`, was performed, and its answer may have been lost", equal.call.id);
+    Refusal::new(Code::ResultRejected, message).help(
+        "do not repeat it; the effect has happened. If it is wanted once more, propose it in an hour, or with an idempotency \
+         key of its own",
+    )
 }
 
 /// The id under which a call was sent.

@@ -2,7 +2,7 @@
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
-use countersign_rules::{ApprovalId, Code, Effect, Facts, Refusal, StoredCall, settlement::Settlement};
+use countersign_rules::{ApprovalId, Call, CallId, Code, Effect, Reach, Refusal, settlement::Settlement};
 use futures::FutureExt as _;
 
 use super::{
@@ -14,11 +14,9 @@ use super::{
 use crate::{
     answer::{Answer, Refused},
     entry::Entry,
-    ledger::{
-        ApprovalRecord, CallOutcome, CallState, Closing, Intent, Issued, Ledger, LedgerFault, NotIssued, Wait,
-    },
+    ledger::{ApprovalRecord, CallOutcome, CallState, Closing, Issued, Ledger, LedgerFault, NotIssued, Wait},
     tool::{Performed, Tool, ToolError},
-    warrant::{Permitted, Warrant},
+    warrant::{OpenCall, Permitted, Taken, Unissued, Warrant},
 };
 
 /// How often recording an outcome is tried again before the call is left in doubt.
@@ -33,133 +31,129 @@ impl<L: Ledger> Gate<L> {
         &self,
         tool: &T,
         permitted: Permitted<T::Args>,
-        facts: &Facts,
         granted: Option<&ApprovalRecord>,
-        if_history: Option<u64>,
-        mut entries: Vec<Entry>,
     ) -> Round<T::Args> {
-        let now_ms = facts.now_ms;
-        let amount = facts.reach.as_ref().and_then(|r| r.amount);
-        let call = &permitted.call;
-        let holds = match self.holds(call, facts.effect, &permitted.limits, now_ms) {
-            Ok(holds) => holds,
-            Err(refusal) => return Round::Answer(self.refuse(call, granted, entries, refusal).await),
+        let undoes = tool.undoes(&permitted.call.parsed);
+        let (warrant, open) = match self.issue(tool, permitted, granted).await {
+            Ok(issued) => issued,
+            Err(round) => return *round,
         };
-        let journal = match facts.effect {
+        let performed = perform(tool, warrant).await;
+        self.close_open(tool, open, performed, undoes).await
+    }
+
+    /// Records the intent with all that the call takes, or tells why there is none.
+    async fn issue<T: Tool>(
+        &self,
+        tool: &T,
+        permitted: Permitted<T::Args>,
+        granted: Option<&ApprovalRecord>,
+    ) -> Result<(Warrant<T::Args>, OpenCall<T::Args>), Box<Round<T::Args>>> {
+        let Permitted { call, effect, limits, now_ms, .. } = &permitted;
+        let holds = match self.holds(call, *effect, limits, *now_ms) {
+            Ok(holds) => holds,
+            Err(refusal) => {
+                let Permitted { call, entries, .. } = permitted;
+                return Err(Box::new(Round::Answer(self.refuse(&call, granted, entries, refusal).await)));
+            }
+        };
+        let journal = match effect {
             Effect::Read => None,
             Effect::Write | Effect::Destructive => tool.journal(&self.upkeep(tool.spec())).await,
         };
-        let approval = granted.map(|record| record.request.id.clone());
-        let without_intent = entries.clone();
-        let named: Vec<(String, u64)> = holds.iter().map(|h| (h.account.budget.clone(), h.amount)).collect();
-        entries.push(Entry::warrant_issued(
-            now_ms,
-            call,
-            &permitted.decision,
-            approval.as_ref(),
-            &permitted.limits,
-            &named,
-            journal.as_deref(),
-        ));
-        let stored = call.stored();
-        let undoes = tool.undoes(&call.parsed);
-        let intent = Intent {
-            call: stored.clone(),
-            system: call.tool.system.name.clone(),
-            journal,
-            effect: facts.effect,
-            decision: permitted.decision.clone(),
-            rates: rate_keys(call),
-            holds,
-            rows: facts.reach.as_ref().map_or(0, |r| r.rows),
-            amount,
-            if_history,
-            approval: approval.clone(),
-            replaces: call.replaces.clone(),
-            now_ms,
-            entries,
-        };
-        let (warrant, open, issued) = match Warrant::issue(permitted, intent, &*self.ledger).await {
-            Ok(issued) => issued,
-            Err((call, NotIssued::HistoryMoved)) => return Round::Again(call),
-            Err((call, why)) => {
-                if matches!(why, NotIssued::Fault(LedgerFault::Unknown(_))) {
-                    self.void(stored, approval).await;
+        let taken = Taken { rates: rate_keys(call), holds, journal };
+        let unissued = match Warrant::issue(permitted, taken, &*self.ledger).await {
+            Ok((warrant, open, Issued { halted })) => {
+                if let Some(halt) = halted {
+                    tracing::warn!(%halt, "a budget reached its threshold");
                 }
-                return Round::Answer(self.not_issued(&call, granted, without_intent, why).await);
+                return Ok((warrant, open));
             }
+            Err(unissued) => *unissued,
         };
-        if let Issued { halted: Some(halt) } = &issued {
-            tracing::warn!(%halt, "a budget reached its threshold");
+        let Unissued { call, entries, why } = unissued;
+        if why == NotIssued::HistoryMoved {
+            return Err(Box::new(Round::Again(call)));
         }
-        // The warrant takes the call along; what a second round needs is parsed again from the stored form.
-        let performed = AssertUnwindSafe(tool.perform(warrant))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| Err(ToolError::InDoubt { message: "the tool failed while it acted".into() }));
+        if matches!(why, NotIssued::Fault(LedgerFault::Unknown(_))) {
+            self.void(&call, granted.map(|record| record.request.id.clone())).await;
+        }
+        Err(Box::new(Round::Answer(self.not_issued(&call, granted, entries, why).await)))
+    }
+
+    /// Records what became of a call, and makes that the answer. `undoes` is the call that it takes back.
+    async fn close_open<T: Tool>(
+        &self,
+        tool: &T,
+        open: OpenCall<T::Args>,
+        performed: Result<Performed, ToolError>,
+        undoes: Option<CallId>,
+    ) -> Round<T::Args> {
         let ended_ms = self.clock.now_ms();
-        let exceeded = match &performed {
-            Err(ToolError::Exceeded { reach }) => Some((**reach).clone()),
-            Ok(_)
-            | Err(
-                ToolError::Failed { .. }
-                | ToolError::Unavailable { .. }
-                | ToolError::InDoubt { .. }
-                | ToolError::ResultRejected { .. },
-            ) => None,
-        };
+        let exceeded = exceeded(&performed);
         let (outcome, settlement) = outcome_of(performed);
         let used = match settlement {
             Settlement::Used { rows, amount } => Some((rows, amount)),
             Settlement::Reserved | Settlement::Released | Settlement::Kept => None,
         };
-        let duration_ms = u64::try_from(ended_ms.saturating_sub(now_ms)).unwrap_or(0);
-        let entry = Entry::outcome(ended_ms, &stored, approval.as_ref(), &outcome, used, duration_ms);
+        let (call, approval) = (&*open.call, open.approval.as_ref());
+        let who = (&call.requester, &call.id);
+        let duration_ms = u64::try_from(ended_ms.saturating_sub(open.decided_ms)).unwrap_or(0);
+        let mut entries = vec![Entry::outcome(ended_ms, who, approval, &outcome, used, duration_ms)];
+        if let (Some(undone), CallOutcome::Done { reply }) = (undoes, &outcome) {
+            entries.push(Entry::undone(ended_ms, &undone, who, tool.not_undone(reply)));
+        }
+        let closing = open.closing(outcome.clone(), settlement, entries, ended_ms);
         // Reads may join the next commit: a crash leaves only a read in doubt.
         let wait =
-            if facts.effect == Effect::Read && approval.is_none() { Wait::Queued } else { Wait::Durable };
-        let mut closing = open.closing(outcome.clone(), settlement, entry, ended_ms);
-        if let Some(undone) = undoes.filter(|_| outcome.state() == CallState::Done) {
-            let left = match &outcome {
-                CallOutcome::Done { reply } => tool.not_undone(reply),
-                CallOutcome::DoneWithoutResult { .. }
-                | CallOutcome::Failed { .. }
-                | CallOutcome::SentAgain { .. }
-                | CallOutcome::InDoubt { .. } => None,
-            };
-            closing.entries.push(Entry::undone(ended_ms, &undone, &stored, left));
-        }
+            if open.effect == Effect::Read && approval.is_none() { Wait::Queued } else { Wait::Durable };
+        // A crash before this is durable leaves the call in doubt, whether or not it had its effect.
         if let Err(fault) = self.close_call(closing, wait).await {
             let refusal = Refusal::new(
                 Code::InDoubt,
-                format!("call `{}` was performed, and its outcome could not be recorded: {fault}", stored.id),
+                format!("call `{}` was performed, and its outcome could not be recorded: {fault}", call.id),
             )
             .help("do not repeat it; ask a person to look at the calls in doubt");
-            return Round::Answer(Answer::Refused(Refused::new(Some(stored.id), approval, refusal)));
+            return Round::Answer(Answer::Refused(Refused::new(
+                Some(call.id.clone()),
+                approval.cloned(),
+                refusal,
+            )));
         }
         if outcome.state() == CallState::Done {
-            self.end_doubts(&stored).await;
+            self.end_doubts(call).await;
         }
-        if let Some(reach) = exceeded {
-            return match self.parse_stored(tool, &stored) {
-                Ok((call, _)) => Round::Exceeded(call, reach),
-                Err(refusal) => {
-                    Round::Answer(Answer::Refused(Refused::new(Some(stored.id), approval, refusal)))
-                }
-            };
+        match exceeded {
+            Some(reach) => self.once_more(tool, &open, reach),
+            None => {
+                let rows = used.map_or(0, |(rows, _)| rows);
+                Round::Answer(answer_of(&call.id, approval.cloned(), outcome, rows))
+            }
         }
-        Round::Answer(answer_of(&stored.id, approval, outcome, used.map_or(0, |(rows, _)| rows)))
+    }
+
+    /// Has a call decided again that reached further than it may and was rolled back. Its warrant took what the tool had made
+    /// of the arguments along.
+    fn once_more<T: Tool>(&self, tool: &T, open: &OpenCall<T::Args>, reach: Reach) -> Round<T::Args> {
+        match self.parse_stored(tool, &open.call.stored()) {
+            Ok((call, _)) => Round::Exceeded(call, reach),
+            Err(refusal) => {
+                let (call, approval) = (open.call.id.clone(), open.approval.clone());
+                Round::Answer(Answer::Refused(Refused::new(Some(call), approval, refusal)))
+            }
+        }
     }
 
     /// Closes an intent that may have been recorded without our knowing: nothing was performed under it.
     /// Where even that cannot be recorded, the call ends up in doubt once this process is gone.
-    pub(super) async fn void(&self, call: StoredCall, approval: Option<ApprovalId>) {
+    pub(super) async fn void<A>(&self, call: &Call<A>, approval: Option<ApprovalId>) {
         let now_ms = self.clock.now_ms();
         let message = String::from("not performed, because its intent was not confirmed");
         let outcome = CallOutcome::Failed { code: Code::LedgerUnavailable, message, superseded: true };
-        let entry = Entry::outcome(now_ms, &call, approval.as_ref(), &outcome, None, 0);
+        let who = (&call.requester, &call.id);
+        let entry = Entry::outcome(now_ms, who, approval.as_ref(), &outcome, None, 0);
         let closing = Closing {
-            call: call.id,
+            call: call.id.clone(),
             approval,
             outcome,
             settlement: Settlement::Released,
@@ -189,6 +183,28 @@ impl<L: Ledger> Gate<L> {
                 }
             }
         }
+    }
+}
+
+/// Has a tool act under its warrant. One that panics may have acted.
+async fn perform<T: Tool>(tool: &T, warrant: Warrant<T::Args>) -> Result<Performed, ToolError> {
+    AssertUnwindSafe(tool.perform(warrant))
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(ToolError::InDoubt { message: "the tool failed while it acted".into() }))
+}
+
+/// How far a call reached that was rolled back because that was further than it may.
+fn exceeded(performed: &Result<Performed, ToolError>) -> Option<Reach> {
+    match performed {
+        Err(ToolError::Exceeded { reach }) => Some((**reach).clone()),
+        Ok(_)
+        | Err(
+            ToolError::Failed { .. }
+            | ToolError::Unavailable { .. }
+            | ToolError::InDoubt { .. }
+            | ToolError::ResultRejected { .. },
+        ) => None,
     }
 }
 

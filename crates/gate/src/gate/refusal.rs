@@ -82,20 +82,16 @@ impl<L: Ledger> Gate<L> {
         recorded
     }
 
+    /// Refuses a call that the policies deny, and records that.
     pub(super) async fn deny<A>(
         &self,
         call: &Call<A>,
         granted: Option<&ApprovalRecord>,
         mut entries: Vec<Entry>,
-        (id, bundle, facts, decision): (&DecisionId, &BundleDigest, &Facts, &Decision),
+        (id, bundle, facts, deny): (&DecisionId, &BundleDigest, &Facts, Deny),
     ) -> Answer {
-        entries.push(Entry::decided(facts.now_ms, call, id, bundle, facts, decision));
-        let refusal = match decision {
-            Decision::Deny(deny) => denial(call, facts, deny),
-            Decision::Allow(_) | Decision::Ask(_) => {
-                Refusal::new(Code::Internal, "the decision is no denial")
-            }
-        };
+        let refusal = denial(call, facts, &deny);
+        entries.push(Entry::decided(facts.now_ms, call, id, bundle, facts, &Decision::Deny(deny)));
         self.finish_refusal(call, granted, entries, refusal).await
     }
 
@@ -193,7 +189,7 @@ impl<L: Ledger> Gate<L> {
                 );
             }
             NotIssued::KeyTaken(taken) => return Box::pin(self.told_at_last(call, &taken)).await,
-            NotIssued::HistoryMoved => Refusal::new(Code::Internal, "the history moved"),
+            NotIssued::HistoryMoved => crowded(),
             NotIssued::Fault(fault) if granted.is_some() => {
                 return refused(call, granted, not_looked_up(&fault));
             }
@@ -201,6 +197,12 @@ impl<L: Ledger> Gate<L> {
         };
         self.refuse(call, granted, entries, refusal).await
     }
+}
+
+/// The refusal of a call whose session's history moved again and again while it was decided.
+pub(super) fn crowded() -> Refusal {
+    Refusal::new(Code::RateLimited, "too many calls of this session are decided at once")
+        .help("send fewer calls in parallel")
 }
 
 /// How far something reaches, in words.

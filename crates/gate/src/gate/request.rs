@@ -15,6 +15,7 @@ use super::{
         answer_of, bad_id, blocked, expired, in_doubt, not_looked_up, pending, perhaps_asked, refused,
         refused_request, superseded, unavailable,
     },
+    stop::Stop,
 };
 use crate::{
     answer::{Answer, Refused},
@@ -154,19 +155,17 @@ impl<L: Ledger> Gate<L> {
         &self,
         tool: &T,
         call: &Call<T::Args>,
-        entries: &mut Vec<Entry>,
         now_ms: i64,
-    ) -> Option<Answer> {
+    ) -> Result<(), Stop> {
         let normal = alike(tool, call).normal;
-        let refused_already = self.ledger.refused(&call.requester.agent, (normal, call.digest), now_ms).await;
-        let record = match refused_already {
-            Ok(record) => record?,
-            Err(fault) => return Some(refused(call, None, not_looked_up(&fault))),
+        let record = match self.ledger.refused(&call.requester.agent, (normal, call.digest), now_ms).await {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(()),
+            Err(fault) => return Err(Stop::Answered(refused(call, None, not_looked_up(&fault)))),
         };
         let why = record.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
         let message = format!("a person refused the same call (request `{}`){why}", record.request.id);
-        let refusal = Refusal::new(Code::ApprovalRefused, message).help(REFUSED_HELP);
-        Some(self.refuse(call, None, std::mem::take(entries), refusal).await)
+        Err(Refusal::new(Code::ApprovalRefused, message).help(REFUSED_HELP).into())
     }
 
     /// Records a person's answer. The identity and groups come from authentication.

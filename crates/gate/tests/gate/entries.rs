@@ -9,8 +9,9 @@ use countersign_gate::{
     ledger::{CallOutcome, CallRecord, HaltRecord, HaltScope},
 };
 use countersign_rules::{
-    ApprovalState, Call, Code, DeclaredEffect, PolicyId, Refusal, SystemSpec, ToolSpec,
+    ApprovalState, Call, CallId, Code, DeclaredEffect, PolicyId, Refusal, Requester, SystemSpec, ToolSpec,
     approval::{ApprovalRequest, Signature},
+    budget::{BudgetAccount, HoldRequest, Unit},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -74,6 +75,10 @@ fn call(change: impl FnOnce(&mut Call<()>)) -> Call<()> {
     };
     change(&mut call);
     call
+}
+
+fn who(call: &Call<()>) -> (&Requester, &CallId) {
+    (&call.requester, &call.id)
 }
 
 fn reach() -> Value {
@@ -170,9 +175,9 @@ fn outcomes(entries: &mut Vec<Entry>) {
         (CallOutcome::InDoubt { message: "connection lost".into() }, None),
         (CallOutcome::SentAgain { by: of(json!("call-2")), message: "performed once".into() }, None),
     ];
-    let approval = of(json!("apr-1"));
+    let (approval, call) = (of(json!("apr-1")), call(|_| {}));
     for (approval, (outcome, used)) in [None, Some(&approval)].into_iter().cycle().zip(outcomes) {
-        entries.push(Entry::outcome(NOW_MS, &of(stored()), approval, &outcome, used, 17));
+        entries.push(Entry::outcome(NOW_MS, who(&call), approval, &outcome, used, 17));
     }
 }
 
@@ -231,8 +236,8 @@ fn every() -> Vec<Entry> {
         Entry::doubt_recalled(NOW_MS, &record(None), None),
         Entry::sent_again(NOW_MS, &record(None), &of(json!("call-2"))),
         Entry::read_ended(NOW_MS, &record(Some("apr-1"))),
-        Entry::undone(NOW_MS, &of(json!("call-0")), &of(stored()), None),
-        Entry::undone(NOW_MS, &of(json!("call-0")), &of(stored()), Some(json!({ "changed": 2 }))),
+        Entry::undone(NOW_MS, &of(json!("call-0")), who(&plain), None),
+        Entry::undone(NOW_MS, &of(json!("call-0")), who(&plain), Some(json!({ "changed": 2 }))),
         Entry::evidence_erased(NOW_MS, &of(json!("apr-1")), "olga", "a customer asked"),
     ];
     let halts = [HaltScope::All, HaltScope::Agent(plain.requester.agent.clone())];
@@ -260,7 +265,8 @@ fn every() -> Vec<Entry> {
     ];
     let [wide, narrow] = &limits;
     let decision = of(json!("dec-1"));
-    let holds = [("refunds".to_owned(), 1250)];
+    let account = BudgetAccount { budget: "refunds".into(), subject: "agent:ada".into(), day: 0 };
+    let holds = [HoldRequest { account, unit: Unit::Calls, amount: 1250, limit: 2000, halt_at: None }];
     entries.push(Entry::warrant_issued(NOW_MS, &plain, &decision, None, wide, &[], None));
     let approval = of(json!("apr-1"));
     entries.push(Entry::warrant_issued(
@@ -336,6 +342,6 @@ fn large_arguments_of_refused_calls_are_kept_by_digest_and_no_others() {
     assert_eq!(kept.body()["arguments_digest"], json!(countersign_audit::sha256(&bytes).to_string()));
     assert_eq!(kept.body()["digest"], large.body()["digest"]);
     assert_eq!((&kept.call, &kept.agent), (&large.call, &large.agent));
-    let other = Entry::undone(NOW_MS, &of(json!("call-0")), &of(stored()), Some(arguments));
+    let other = Entry::undone(NOW_MS, &of(json!("call-0")), who(&call(|_| {})), Some(arguments));
     assert_eq!(other.clone().of_a_refused_call(), other);
 }

@@ -1,0 +1,356 @@
+//! A call under judgement: what is known of it, and a short method for each question that is asked before it may act. The
+//! questions stand in [`Case::judge`] in their order; each lets the call go on or stops it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use countersign_rules::{
+    Allow, ApprovalFact, Ask, Call, Decision, DecisionId, Effect, Facts, Observed, Policies, Reach, Refusal,
+    decide,
+};
+
+use super::{
+    Gate,
+    doubt::Before,
+    refusal::{bad_id, beyond_tool, halted, not_looked_up, refused},
+    request::alike,
+    stop::Stop,
+};
+use crate::{
+    answer::Answer,
+    clock::decision_id,
+    entry::Entry,
+    ledger::{ApprovalRecord, Ledger, Standing},
+    tool::{Evidence, Tool},
+    warrant::Permitted,
+};
+
+/// What a round along the path starts from.
+#[derive(Debug, Default)]
+pub(super) struct Trial<'a> {
+    /// The request that people have approved, where the call comes from one.
+    pub(super) granted: Option<&'a ApprovalRecord>,
+    /// How far the call reached when it was performed, and rolled back because that was further than allowed.
+    pub(super) exceeded: Option<Reach>,
+    /// Whether its proposal is to be recorded.
+    proposed: bool,
+}
+
+impl<'a> Trial<'a> {
+    /// Of a call that is proposed, or that people have approved.
+    pub(super) const fn of(granted: Option<&'a ApprovalRecord>) -> Self {
+        Self { granted, exceeded: None, proposed: granted.is_none() }
+    }
+
+    /// Of a call that was performed before, reached so far, and was rolled back.
+    pub(super) const fn after(exceeded: Reach) -> Self {
+        Self { granted: None, exceeded: Some(exceeded), proposed: true }
+    }
+}
+
+/// A call under judgement.
+pub(super) struct Case<'a, L, T: Tool> {
+    gate: &'a Gate<L>,
+    tool: &'a T,
+    seen: &'a Observed,
+    trial: &'a Trial<'a>,
+    call: Call<T::Args>,
+    policies: Arc<Policies>,
+    standing: Standing,
+    id: DecisionId,
+    /// What the rules look at; complete once the last question is answered.
+    facts: Facts,
+    /// What approvers will see.
+    evidence: Option<Evidence>,
+    /// What is recorded with whatever comes of it.
+    entries: Vec<Entry>,
+}
+
+impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
+    /// Gathers what is known of a call. Where the ledger cannot be read it is not known either whether the call is a retry of
+    /// one that was performed, so that nothing is said of it.
+    pub(super) async fn open(
+        gate: &'a Gate<L>,
+        tool: &'a T,
+        call: Call<T::Args>,
+        seen: &'a Observed,
+        trial: &'a Trial<'a>,
+    ) -> Result<Self, Answer> {
+        let now_ms = gate.clock.now_ms();
+        let policies = gate.policies();
+        let standing = match gate.ledger.standing(&call.requester, call.digest, now_ms).await {
+            Ok(standing) => standing,
+            Err(fault) => return Err(refused(&call, trial.granted, not_looked_up(&fault))),
+        };
+        let id = match decision_id(now_ms, &*gate.entropy) {
+            Ok(id) => id,
+            Err(why) => return Err(refused(&call, trial.granted, bad_id(&why))),
+        };
+        let facts = gate.facts(seen, &standing, trial.granted, now_ms);
+        let mut entries = Vec::with_capacity(4);
+        if trial.proposed {
+            entries.push(Entry::call_proposed(now_ms, &call));
+        }
+        Ok(Self { gate, tool, seen, trial, call, policies, standing, id, facts, evidence: None, entries })
+    }
+
+    /// What the rules say about the call, unless something stops it before.
+    pub(super) async fn judge(&mut self) -> Result<Decision, Stop> {
+        self.nobody_halted_it()?;
+        self.no_answer_is_known().await?;
+        self.nobody_refused_its_equal().await?;
+        self.no_equal_is_in_doubt().await?;
+        self.nothing_forbids_it_whatever_it_reaches()?;
+        self.take_the_reach_that_was_seen();
+        self.measure_what_rules_look_at().await?;
+        self.measure_what_budgets_reserve().await;
+        let decision = self.decide();
+        let decision = self.measure_for_people(decision).await?;
+        let decision = self.rehearse_for_people(decision).await?;
+        self.tell(&decision);
+        self.it_stays_within_its_tool(&decision)?;
+        Ok(decision)
+    }
+
+    fn nobody_halted_it(&self) -> Result<(), Stop> {
+        match &self.standing.halted {
+            Some(halt) => Err(halted(halt).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// A retry finds the request of the first try.
+    async fn no_answer_is_known(&self) -> Result<(), Stop> {
+        let Some(record) = self.standing.request.as_ref().filter(|_| self.is_proposed()) else {
+            return Ok(());
+        };
+        let known = self.gate.known(record, &self.call, &self.policies, self.facts.now_ms).await;
+        let Some(answer) = known else { return Ok(()) };
+        Err(Stop::Answered(self.gate.joined(&self.call, record, answer).await))
+    }
+
+    /// A person's no to an equal call, however that was spelled, holds for this one.
+    async fn nobody_refused_its_equal(&self) -> Result<(), Stop> {
+        if self.trial.granted.is_some() || !self.standing.refusals {
+            return Ok(());
+        }
+        self.gate.refused_before(self.tool, &self.call, self.facts.now_ms).await
+    }
+
+    /// Beside an equal call of which nobody knows whether it happened, nothing is performed.
+    async fn no_equal_is_in_doubt(&mut self) -> Result<(), Stop> {
+        if self.trial.exceeded.is_some() || !self.is_write() {
+            return Ok(());
+        }
+        match self.gate.doubtful(self.tool, &self.call, self.trial.granted).await? {
+            Before::Nothing => self.call.again = None,
+            Before::Again(first) => self.call.again = Some(first),
+        }
+        Ok(())
+    }
+
+    /// Cheapest first: what is refused whatever the reach is costs the system nothing. Where nothing can be measured nothing
+    /// is saved, and [`Case::decide`] says the same.
+    fn nothing_forbids_it_whatever_it_reaches(&self) -> Result<(), Stop> {
+        if !self.call.tool.measurable {
+            return Ok(());
+        }
+        match self.policies.forbidden_early(&self.call, &self.facts) {
+            Some(deny) => Err(Stop::Denied(deny)),
+            None => Ok(()),
+        }
+    }
+
+    /// What was found by running it is not found out again when it is granted: the warrant is held to what people saw,
+    /// in all and by table, and whatever reaches further is rolled back and decided again.
+    fn take_the_reach_that_was_seen(&mut self) {
+        let approved = self.trial.granted.and_then(|record| record.request.reach.as_ref());
+        let rehearsed = approved.filter(|reach| reach.rehearsed);
+        self.facts.reach = self.trial.exceeded.as_ref().or(rehearsed).cloned();
+    }
+
+    /// Where a rule or a budget of money needs to know how far it reaches, what cannot be measured is refused.
+    async fn measure_what_rules_look_at(&mut self) -> Result<(), Stop> {
+        let (gate, effect) = (self.gate, self.seen.effect);
+        let looks = || {
+            self.policies.reach_decides(&self.call, &self.facts)
+                || gate.charges_measured(&self.call.tool, effect)
+        };
+        if self.facts.reach.is_some() || !self.call.tool.measurable || !self.is_write() || !looks() {
+            return Ok(());
+        }
+        // Nor is a system asked to measure what is over its limits whatever it reaches.
+        let counted = gate.counted(&self.call, effect, self.facts.now_ms);
+        gate.room(&self.call, &counted, self.facts.now_ms).await?;
+        Ok(self.measure().await?)
+    }
+
+    /// Where only a budget of rows would know, and it cannot be told, as much is reserved as one call may touch.
+    async fn measure_what_budgets_reserve(&mut self) {
+        if self.facts.reach.is_none()
+            && self.call.tool.measurable
+            && self.is_write()
+            && self.tool.measurable(&self.call.parsed)
+            && self.gate.charges_rows(&self.call.tool, self.seen.effect)
+        {
+            if let Err(refusal) = self.measure().await {
+                tracing::debug!(%refusal, call = %self.call.id, "rows are reserved without having been counted");
+            }
+        }
+    }
+
+    /// Approvers need to see the reach even where no rule does. What cannot be counted may be run instead.
+    async fn measure_for_people(&mut self, decision: Decision) -> Result<Decision, Stop> {
+        let Decision::Ask(ask) = &decision else { return Ok(decision) };
+        let countable = self.tool.measurable(&self.call.parsed);
+        if self.facts.reach.is_some() || !self.is_write() || !(countable || ask.rehearsal().is_none()) {
+            return Ok(decision);
+        }
+        self.measure().await?;
+        Ok(if self.facts.reach.is_some() { self.decide() } else { decision })
+    }
+
+    /// Where a policy wants it, the call is run and rolled back before people are asked. What was found out when it was
+    /// performed, and rolled back, is not found out again.
+    async fn rehearse_for_people(&mut self, decision: Decision) -> Result<Decision, Stop> {
+        let Decision::Ask(ask) = &decision else { return Ok(decision) };
+        let Some(policy) = ask.rehearsal() else { return Ok(decision) };
+        let ran =
+            self.trial.exceeded.is_some() || self.facts.reach.as_ref().is_some_and(|reach| reach.rehearsed);
+        if ran || !self.is_write() {
+            return Ok(decision);
+        }
+        let rehearsed = self.gate.rehearsed(self.tool, &self.call, &self.facts, policy, &mut self.entries);
+        let (reach, evidence) = rehearsed.await?;
+        self.facts.reach = Some(reach);
+        self.evidence = evidence.or(self.evidence.take());
+        Ok(self.decide())
+    }
+
+    /// INVARIANT: no call touches more rows than its tool's author lets one call touch, whatever policies and people say.
+    /// What policies forbid is told first: no other limit would change it.
+    fn it_stays_within_its_tool(&self, decision: &Decision) -> Result<(), Stop> {
+        if !self.is_write() || matches!(decision, Decision::Deny(_)) {
+            return Ok(());
+        }
+        match self.facts.reach.as_ref().filter(|reach| reach.rows > self.call.tool.rows_max) {
+            Some(reach) => Err(beyond_tool(&self.call.tool, reach).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the case without an effect.
+    pub(super) async fn stop(self, stop: Stop) -> Answer {
+        let Self { gate, call, entries, policies, id, facts, .. } = self;
+        let granted = self.trial.granted;
+        match stop {
+            Stop::Answered(answer) => answer,
+            Stop::Denied(deny) => {
+                gate.deny(&call, granted, entries, (&id, policies.bundle(), &facts, deny)).await
+            }
+            Stop::Refused(refusal) => gate.refuse(&call, granted, entries, refusal).await,
+            Stop::NotIssued(why) => gate.not_issued(&call, granted, entries, why).await,
+        }
+    }
+
+    /// Asks people. Where they have approved already, this is no longer what they approved.
+    pub(super) async fn ask(mut self, ask: Ask) -> Answer {
+        let decision = Decision::Ask(ask.clone());
+        self.record(&decision);
+        if let Some(record) = self.trial.granted {
+            let why = "it would now reach further than was approved";
+            return self.gate.superseded(record, why, self.entries).await;
+        }
+        if let Err(why) = self.gate.room_to_ask(&self.call, &self.facts).await {
+            return self.stop(why.into()).await;
+        }
+        let Self { gate, tool, call, policies, id, facts, evidence, entries, .. } = self;
+        gate.park((&call, alike(tool, &call)), &ask, (id, &policies, &facts), evidence, entries).await
+    }
+
+    /// Permits the call, within the obligations of the decision.
+    pub(super) fn permit(mut self, allow: Allow) -> Permitted<T::Args> {
+        let decision = Decision::Allow(allow.clone());
+        self.record(&decision);
+        let history = self.policies.uses_history(&self.call.tool.name).then_some(self.standing.history);
+        let approval = self.trial.granted.map(|record| record.request.id.clone());
+        let Self { call, id, facts, entries, .. } = self;
+        Permitted::new(call, id, &allow, &facts, approval, history, entries)
+    }
+
+    fn is_write(&self) -> bool {
+        self.seen.effect >= Effect::Write
+    }
+
+    /// Whether the agent has just proposed it: people have not approved it, and it was not performed before.
+    fn is_proposed(&self) -> bool {
+        self.trial.granted.is_none() && self.trial.exceeded.is_none()
+    }
+
+    fn decide(&self) -> Decision {
+        decide(&self.call, &self.facts, &self.policies)
+    }
+
+    async fn measure(&mut self) -> Result<(), Refusal> {
+        let (reach, evidence) =
+            self.gate.measure(self.tool, &self.call, self.facts.now_ms, &mut self.entries).await?;
+        if reach.is_some() {
+            (self.facts.reach, self.evidence) = (reach, evidence);
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, decision: &Decision) {
+        let entry = Entry::decided(
+            self.facts.now_ms,
+            &self.call,
+            &self.id,
+            self.policies.bundle(),
+            &self.facts,
+            decision,
+        );
+        self.entries.push(entry);
+    }
+
+    fn tell(&self, decision: &Decision) {
+        tracing::info!(
+            decision = decision.as_str(),
+            effect = %self.facts.effect,
+            rows = self.facts.reach.as_ref().map(|reach| reach.rows),
+            bundle = %self.policies.bundle(),
+            "decided"
+        );
+    }
+}
+
+impl<L: Ledger> Gate<L> {
+    fn facts(
+        &self,
+        seen: &Observed,
+        standing: &Standing,
+        granted: Option<&ApprovalRecord>,
+        now_ms: i64,
+    ) -> Facts {
+        Facts {
+            effect: seen.effect,
+            categories: seen.categories.clone(),
+            reversible: seen.reversible,
+            reach: None,
+            statement: seen.statement.clone(),
+            session: standing.session.clone(),
+            agent_today: standing.agent_today.clone(),
+            provenance: BTreeSet::new(),
+            now_ms,
+            approval: granted.map(|record| ApprovalFact {
+                id: record.request.id.clone(),
+                signers: record
+                    .signatures
+                    .iter()
+                    .filter(|s| s.approved)
+                    .map(|s| (s.person.clone(), s.groups.clone()))
+                    .collect(),
+                reach: record.request.reach.clone(),
+                expires_ms: self.grant_expires_ms(record),
+            }),
+        }
+    }
+}
