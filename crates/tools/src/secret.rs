@@ -2,13 +2,18 @@
 
 mod spelling;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 use countersign_gate::Credential;
+use md5::{Digest as _, Md5};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use url::Url;
@@ -25,7 +30,8 @@ const DERIVED_CHARS_MIN: usize = 6;
 
 /// Replaces the secrets of one credential in texts and documents, in whatever spelling they come back: as they are, or with
 /// any of their characters escaped as URLs, forms, JSON or HTML do, also twice; in base64 of either alphabet, at any
-/// offset; in hexadecimal.
+/// offset, also of what was escaped whole before; in hexadecimal. Of a connection string also what PostgreSQL keeps of its
+/// password as MD5.
 ///
 /// The second line of defence: messages of drivers and servers are chosen so that they hold no secret in
 /// the first place.
@@ -42,17 +48,19 @@ impl Scrubber {
         let mut secrets = Vec::new();
         for (_, secret) in credential.secrets() {
             let text = secret.expose_secret();
-            secrets.push(text.to_owned());
+            // What is escaped whole holds the escaped parts.
+            let within = within(text);
+            secrets.push((text.to_owned(), within.is_empty()));
             if let Some(user) = user {
-                secrets.push(format!("{user}:{text}"));
+                secrets.push((format!("{user}:{text}"), false));
             }
-            secrets.extend(within(text));
+            secrets.extend(within.into_iter().map(|part| (part, true)));
         }
-        secrets.retain(|secret| secret.len() >= SECRET_BYTES_MIN);
+        secrets.retain(|(secret, _)| secret.len() >= SECRET_BYTES_MIN);
         // The longest first, so that no part of one stays behind.
-        secrets.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+        secrets.sort_by(|(one, _), (other, _)| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         secrets.dedup();
-        Self(secrets.iter().flat_map(|secret| spellings(secret)).collect())
+        Self(secrets.iter().flat_map(|(secret, escaped)| spellings(secret, *escaped)).collect())
     }
 
     /// The text without the secrets.
@@ -103,6 +111,39 @@ impl Scrubber {
     }
 }
 
+/// The scrubber of one system, made once for each credential that the system has in turn.
+#[derive(Default)]
+pub(crate) struct Scrubbers {
+    user: Option<String>,
+    current: Mutex<Option<(Credential, Scrubber)>>,
+}
+
+impl Scrubbers {
+    /// As [`Scrubber::with`].
+    pub(crate) fn sent_for(user: &str) -> Self {
+        Self { user: Some(user.to_owned()), current: Mutex::default() }
+    }
+
+    /// The scrubber of a credential.
+    pub(crate) fn of(&self, credential: &Credential) -> Scrubber {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, scrubber)) = &*current
+            && same(known, credential)
+        {
+            return scrubber.clone();
+        }
+        let scrubber = Scrubber::with(credential, self.user.as_deref());
+        *current = Some((credential.clone(), scrubber.clone()));
+        scrubber
+    }
+}
+
+fn same(one: &Credential, other: &Credential) -> bool {
+    let (one, other) = (one.secrets(), other.secrets());
+    one.map(|(name, secret)| (name, secret.expose_secret()))
+        .eq(other.map(|(name, secret)| (name, secret.expose_secret())))
+}
+
 /// The text with a mark in place of what is spelled so; nothing where there is none of it.
 fn without(spelling: &Spelling, text: &str) -> Option<String> {
     let mut found = spelling.find(text, 0)?;
@@ -138,7 +179,12 @@ fn within(text: &str) -> Vec<String> {
         }
     }
     let Some(settings) = settings(text) else { return secrets };
-    secrets.extend(settings.get_password().map(|bytes| String::from_utf8_lossy(bytes).into_owned()));
+    if let Some(password) = settings.get_password() {
+        secrets.push(String::from_utf8_lossy(password).into_owned());
+        if let Some(user) = settings.get_user() {
+            secrets.push(kept_as_md5(password, user));
+        }
+    }
     // `-c name=value` and `--name=value`, with a backslash before a blank that belongs to the value.
     let options = settings.get_options().unwrap_or_default().replace("\\ ", "\u{0}");
     for word in options.split_ascii_whitespace() {
@@ -151,27 +197,44 @@ fn within(text: &str) -> Vec<String> {
     secrets
 }
 
+/// What PostgreSQL keeps of a password under `password_encryption = md5`, without the word before it: enough to sign in with.
+fn kept_as_md5(password: &[u8], user: &str) -> String {
+    Md5::new()
+        .chain_update(password)
+        .chain_update(user)
+        .finalize()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
+}
+
 /// Whether a setting of this name is taken for a secret.
 fn named_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["pass", "secret", "token", "key"].iter().any(|word| name.contains(word))
 }
 
-/// What a secret is looked for as: itself, its base64 and its hexadecimal digits.
-fn spellings(secret: &str) -> Vec<Spelling> {
+/// What a secret is looked for as: itself, its base64, with `escaped` also that of what others make of it first, and its
+/// hexadecimal digits.
+fn spellings(secret: &str, escaped: bool) -> Vec<Spelling> {
     let mut all = vec![Spelling::new(secret)];
-    // Alone or amid other text: what does not depend on its neighbours.
-    for offset in 0..3_usize {
-        let padded = [vec![0_u8; offset], secret.as_bytes().to_vec()].concat();
-        let from = offset.saturating_mul(8).div_ceil(6);
-        let to = padded.len().saturating_mul(8).div_euclid(6);
-        for written in [STANDARD_NO_PAD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)] {
-            let stable = written.get(from..to).unwrap_or_default();
-            if stable.len() >= DERIVED_CHARS_MIN {
-                all.push(Spelling::in_lines(stable));
+    let mut encoded = BTreeSet::new();
+    let written = if escaped { spelling::whole(secret) } else { BTreeSet::from([secret.to_owned()]) };
+    for text in written {
+        // Alone or amid other text: what does not depend on its neighbours.
+        for offset in 0..3_usize {
+            let padded = [vec![0_u8; offset], text.as_bytes().to_vec()].concat();
+            let from = offset.saturating_mul(8).div_ceil(6);
+            let to = padded.len().saturating_mul(8).div_euclid(6);
+            for written in [STANDARD_NO_PAD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)] {
+                let stable = written.get(from..to).unwrap_or_default();
+                if stable.len() >= DERIVED_CHARS_MIN {
+                    encoded.insert(stable.to_owned());
+                }
             }
         }
     }
+    all.extend(encoded.iter().map(|stable| Spelling::in_lines(stable)));
     let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
     all.push(Spelling::any_case(&hex));
     all
@@ -232,6 +295,17 @@ mod tests {
             STANDARD_NO_PAD.encode(format!("{{\"auth\":\"{secret}\"}}")),
             URL_SAFE_NO_PAD.encode(format!("x{secret}yz")),
             secret.bytes().map(|byte| format!("{byte:02X}")).collect(),
+            // Escaped whole, and then in base64.
+            STANDARD_NO_PAD.encode("s3cr%2Fet%26%22%5Ck%3D%2B%20y%27%3C"),
+            STANDARD_NO_PAD.encode("s3cr%2fet%26%22%5ck%3d%2b%20y%27%3c"),
+            STANDARD_NO_PAD.encode("s3cr%2Fet%26%22%5Ck%3D%2B+y%27%3C"),
+            STANDARD_NO_PAD.encode("s3cr%2Fet%26%22%5Ck%3D%2B%20y'%3C"),
+            STANDARD_NO_PAD.encode("s3cr/et%26%22%5Ck%3D%2B%20y%27%3C"),
+            URL_SAFE_NO_PAD.encode("s3cr/et&\\\"\\\\k=+ y'<"),
+            STANDARD_NO_PAD.encode("s3cr\\/et&\\\"\\\\k=+ y'<"),
+            STANDARD_NO_PAD.encode("s3cr/et\\u0026\\\"\\\\k=+ y'\\u003c"),
+            STANDARD_NO_PAD.encode("s3cr/et&amp;&quot;\\k=+ y&#39;&lt;"),
+            STANDARD_NO_PAD.encode("s3cr/et&amp;\"\\k=+ y'&lt;"),
         ] {
             let cleaned = scrubber.redact(&told);
             assert!(cleaned.contains("[secret]"), "{told}");
@@ -276,6 +350,12 @@ mod tests {
             proptest::prop_assert_eq!(scrubber.redact(&told), format!("{before}|[secret]|"));
             let in_base64 = base64::engine::general_purpose::STANDARD.encode(format!("{before}{secret}"));
             proptest::prop_assert!(scrubber.redact(&in_base64).contains("[secret]"));
+            let in_form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+            let in_json = serde_json::to_string(&secret).unwrap();
+            for escaped in [in_form, in_json] {
+                let in_base64 = base64::engine::general_purpose::STANDARD.encode(format!("{before}{escaped}"));
+                proptest::prop_assert!(scrubber.redact(&in_base64).contains("[secret]"), "{}", escaped);
+            }
         }
     }
 
@@ -308,6 +388,39 @@ mod tests {
             proptest::prop_assert_eq!(scrubber.redact(&told), "|[secret]|");
             proptest::prop_assert_eq!(scrubber.redact(&text), "[secret]");
         }
+    }
+
+    #[test]
+    fn what_postgresql_keeps_of_a_password_is_a_secret() {
+        // As PostgreSQL 15 writes it under `password_encryption = md5`.
+        let kept = "md55a8afcb129d0947ba9dad78bfd696a03";
+        for text in [
+            "postgres://app:hunter22@db.example/app",
+            "host=db.example password=hunter22 user=app dbname=app",
+        ] {
+            let scrubber = scrubber(text, None);
+            assert_eq!(scrubber.redact(&format!("<{kept}>")), "<md5[secret]>");
+            let in_base64 = STANDARD_NO_PAD.encode(kept);
+            assert!(scrubber.redact(&in_base64).contains("[secret]"));
+        }
+    }
+
+    #[test]
+    fn a_scrubber_is_made_once_for_each_credential() {
+        let credential = |secret: &str| {
+            Credential::new(BTreeMap::from([("url".to_owned(), SecretString::from(secret.to_owned()))]))
+        };
+        let scrubbers = Scrubbers::default();
+        let first = scrubbers.of(&credential("hunter22"));
+        assert!(Arc::ptr_eq(&first.0, &scrubbers.of(&credential("hunter22")).0));
+        // A vault may hand out another one at any call.
+        let changed = scrubbers.of(&credential("hunter23"));
+        assert_eq!(changed.redact("hunter22 hunter23"), "hunter22 [secret]");
+        assert_eq!(first.redact("hunter22 hunter23"), "[secret] hunter23");
+        let renamed = Credential::new(BTreeMap::new());
+        assert_eq!(scrubbers.of(&renamed).redact("hunter23"), "hunter23");
+        let basic = Scrubbers::sent_for("app").of(&credential("hunter22"));
+        assert_eq!(basic.redact("app:hunter22"), "[secret]");
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::{
         AmountDefinition, AmountSource, CurrencySource, DefinitionError, HttpAuth, HttpDefinition,
         HttpRequest, HttpTarget, SystemDefinition, Target, exact,
     },
-    secret::Scrubber,
+    secret::{Scrubber, Scrubbers},
 };
 
 /// The first pause before a request is sent again; doubled each time.
@@ -63,6 +63,7 @@ pub struct HttpSystem {
     target: HttpTarget,
     headers: HeaderMap,
     vault: Arc<dyn Vault>,
+    scrubbers: Scrubbers,
     reading: Client,
     writing: Client,
 }
@@ -90,7 +91,7 @@ impl HttpSystem {
             .timeout(Duration::from_millis(self.target.limits.timeout_ms));
         match request.send().await {
             Ok(_whatever) => Ok(()),
-            Err(error) => Err(Scrubber::new(&credential).clean(&chain(&error.without_url()).0)),
+            Err(error) => Err(self.scrubbers.of(&credential).clean(&chain(&error.without_url()).0)),
         }
     }
 
@@ -120,6 +121,10 @@ impl HttpSystem {
         Ok(Arc::new(Self {
             reading: make(target.follow_redirects)?,
             writing: make(false)?,
+            scrubbers: match &target.auth {
+                Some(HttpAuth::Basic { user, .. }) => Scrubbers::sent_for(user),
+                Some(HttpAuth::Bearer { .. } | HttpAuth::Header { .. }) | None => Scrubbers::default(),
+            },
             target: target.clone(),
             headers,
             vault,
@@ -414,11 +419,7 @@ impl HttpTool {
         key: Option<&str>,
     ) -> Seen {
         let target = &self.system.target;
-        let user = match &target.auth {
-            Some(HttpAuth::Basic { user, .. }) => Some(user.as_str()),
-            Some(HttpAuth::Bearer { .. } | HttpAuth::Header { .. }) | None => None,
-        };
-        let scrubber = Scrubber::with(credential, user);
+        let scrubber = self.system.scrubbers.of(credential);
         let mut headers = self.system.headers.clone();
         headers.extend(request.headers.clone());
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));

@@ -24,6 +24,7 @@ use crate::{
     declared::check_kind,
     definition::{DefinitionError, McpTarget, McpTransport, SystemDefinition, Target},
     http::client::check_base,
+    secret::{Scrubber, Scrubbers},
 };
 
 /// The first pause before connecting again; doubled each time, up to [`PAUSE_MAX`].
@@ -41,6 +42,7 @@ pub struct McpSystem {
     spec: SystemSpec,
     target: McpTarget,
     vault: Arc<dyn Vault>,
+    scrubbers: Scrubbers,
     state: watch::Sender<State>,
     /// Wakes the keeper: look again, or stop.
     wake: Arc<Notify>,
@@ -106,6 +108,7 @@ impl McpSystem {
             spec,
             target: target.clone(),
             vault,
+            scrubbers: Scrubbers::default(),
             state: watch::Sender::new(State::Idle),
             wake: Arc::default(),
             keeper: Mutex::new(None),
@@ -125,6 +128,11 @@ impl McpSystem {
 
     pub(super) fn vault(&self) -> &dyn Vault {
         &*self.vault
+    }
+
+    /// What keeps a credential out of what is said.
+    pub(super) fn scrubber(&self, credential: &Credential) -> Scrubber {
+        self.scrubbers.of(credential)
     }
 
     /// Connects, and keeps connected, in the background, until [`McpSystem::stop`]. Once is enough.

@@ -305,7 +305,7 @@ impl Tool for McpTool {
         let unavailable = |message: String| ToolError::Unavailable { message };
         let credential =
             self.system.vault().open(&warrant).map_err(|fault| unavailable(fault.to_string()))?;
-        let scrubber = Scrubber::new(&credential);
+        let scrubber = self.system.scrubber(&credential);
         let amount = self.money(warrant.args()).map_err(|message| ToolError::Failed { message })?;
         let up = self.system.connection(&credential).await.map_err(|why| {
             unavailable(scrubber.clean(&format!("system `{}`: {why}", self.system.spec().name)))

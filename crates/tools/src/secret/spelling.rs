@@ -1,7 +1,7 @@
 //! The ways in which a secret comes back: each of its characters as it is, or escaped as URLs, forms, JSON, programs and
 //! HTML do, also escaped again.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 /// So many times a character may have been escaped on top of another escape: `%25252F` is `/` escaped three times.
 const ESCAPES_MAX: usize = 3;
@@ -48,6 +48,19 @@ impl Spelling {
         let mut at = from;
         while let Some(skipped) = bytes.get(at..)?.iter().position(|byte| may_begin(*byte)) {
             at = at.saturating_add(skipped);
+            // Nearly all places are told by two signs.
+            if let (Some(&here), Some(&next), Some(&second)) =
+                (bytes.get(at), bytes.get(at.saturating_add(1)), self.chars.get(1))
+                && here.is_ascii()
+                && !BEGINNINGS.contains(&here)
+                && !BEGINNINGS.contains(&next)
+                && !(self.broken && next.is_ascii_whitespace())
+                && second.is_ascii()
+                && !char::from(next).eq_ignore_ascii_case(&second)
+            {
+                at = at.saturating_add(1);
+                continue;
+            }
             let mut ends = vec![at];
             for (place, c) in self.chars.iter().enumerate() {
                 if self.broken && place > 0 {
@@ -65,6 +78,68 @@ impl Spelling {
         }
         None
     }
+}
+
+/// A text as it is, and as common writers of URLs, forms, JSON and HTML escape the whole of it.
+pub(super) fn whole(text: &str) -> BTreeSet<String> {
+    let each = |written: &dyn Fn(char) -> Option<String>| -> String {
+        text.chars().map(|c| written(c).unwrap_or_else(|| c.to_string())).collect()
+    };
+    let percent = |c: char, upper: bool| -> String {
+        let mut buffer = [0_u8; 4];
+        let bytes = c.encode_utf8(&mut buffer).bytes();
+        bytes.map(|byte| if upper { format!("%{byte:02X}") } else { format!("%{byte:02x}") }).collect()
+    };
+    let mut all = BTreeSet::from([text.to_owned()]);
+    // What is left as it is: the unreserved characters of RFC 3986, those of `encodeURIComponent`, of forms, and the slash.
+    for left in ["-._~", "-._~!*'()", "-._*", "-._~/"] {
+        for upper in [true, false] {
+            let escape =
+                |c: char| (!c.is_ascii_alphanumeric() && !left.contains(c)).then(|| percent(c, upper));
+            all.insert(each(&escape));
+            all.insert(each(&|c| if c == ' ' { Some("+".into()) } else { escape(c) }));
+        }
+    }
+    // JSON (RFC 8259): as little as must be, with the slash, as PHP does, and without what HTML or ASCII does not have.
+    for (slash, html, ascii) in [
+        (false, false, false),
+        (true, false, false),
+        (false, true, false),
+        (false, false, true),
+        (true, false, true),
+        (false, true, true),
+    ] {
+        all.insert(each(&|c| {
+            let unicode = || {
+                let mut units = [0_u16; 2];
+                c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+            };
+            match c {
+                '"' | '\\' => Some(format!("\\{c}")),
+                '\n' => Some("\\n".into()),
+                '\r' => Some("\\r".into()),
+                '\t' => Some("\\t".into()),
+                '/' if slash => Some("\\/".into()),
+                '<' | '>' | '&' if html => Some(unicode()),
+                _ if c.is_control() || (ascii && !c.is_ascii()) => Some(unicode()),
+                _ => None,
+            }
+        }));
+    }
+    // HTML: the apostrophe is written in three ways, or left, and so is the quotation mark.
+    for apostrophe in [None, Some("&#39;"), Some("&#x27;"), Some("&apos;")] {
+        for quote in [None, Some("&quot;"), Some("&#34;")] {
+            all.insert(each(&|c| match c {
+                '&' => Some("&amp;".into()),
+                '<' => Some("&lt;".into()),
+                '>' => Some("&gt;".into()),
+                '\'' => apostrophe.map(str::to_owned),
+                '"' => quote.map(str::to_owned),
+                _ => None,
+            }));
+        }
+    }
+    all
 }
 
 /// One step of an escape.

@@ -15,7 +15,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{
     definition::PostgresTarget,
-    secret::{SECRET_BYTES_MIN, Scrubber},
+    secret::{SECRET_BYTES_MIN, Scrubber, Scrubbers},
     tls,
 };
 
@@ -26,6 +26,7 @@ const URL: &str = "url";
 pub(super) struct Connections {
     target: PostgresTarget,
     current: Mutex<Option<(SecretString, Pool)>>,
+    scrubbers: Scrubbers,
 }
 
 impl std::fmt::Debug for Connections {
@@ -50,12 +51,17 @@ impl From<NotConnected> for MeasureError {
 }
 
 impl Connections {
-    pub(super) const fn new(target: PostgresTarget) -> Self {
-        Self { target, current: Mutex::new(None) }
+    pub(super) fn new(target: PostgresTarget) -> Self {
+        Self { target, current: Mutex::new(None), scrubbers: Scrubbers::default() }
+    }
+
+    /// What keeps a credential out of what is said.
+    pub(super) fn scrubber(&self, credential: &Credential) -> Scrubber {
+        self.scrubbers.of(credential)
     }
 
     pub(super) async fn connect(&self, credential: &Credential) -> Result<Object, NotConnected> {
-        let scrubber = Scrubber::new(credential);
+        let scrubber = self.scrubber(credential);
         let pool = self.pool(credential)?;
         pool.get().await.map_err(|error| {
             NotConnected(match error {

@@ -124,7 +124,7 @@ impl PostgresDatabase {
         credential: &Credential,
         doubt: &Doubt,
     ) -> Result<Recalled, MeasureError> {
-        let scrubber = Scrubber::new(credential);
+        let scrubber = self.connections.scrubber(credential);
         let client = self.connections.connect(credential).await?;
         let wait = Duration::from_millis(self.target.limits.statement_timeout_ms);
         let outcome =
@@ -188,7 +188,7 @@ impl PostgresDatabase {
     /// Forgets rows that were kept longer than the retention; returns how many.
     pub(in crate::sql) async fn prune(&self, credential: &Credential) -> Result<u64, String> {
         let settings = self.target.journal.as_ref().ok_or(NO_JOURNAL)?;
-        let scrubber = Scrubber::new(credential);
+        let scrubber = self.connections.scrubber(credential);
         let client = self.connections.connect(credential).await.map_err(|why| why.0)?;
         let retention = i64::try_from(settings.retention_ms).unwrap_or(i64::MAX);
         let pruned = client.query_one("SELECT countersign.prune($1)", &[&retention]).await;

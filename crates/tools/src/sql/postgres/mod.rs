@@ -100,7 +100,7 @@ impl PostgresDatabase {
 
     /// Reads what the database holds, in one snapshot.
     pub(super) async fn inspect(&self, credential: &Credential) -> Result<Catalog, String> {
-        let scrubber = Scrubber::new(credential);
+        let scrubber = self.connections.scrubber(credential);
         let mut client = self.connections.connect(credential).await.map_err(|why| why.0)?;
         let wait = Duration::from_millis(self.target.limits.statement_timeout_ms);
         let reading = async {
@@ -128,7 +128,7 @@ impl PostgresDatabase {
 
     /// Has the server compile a statement, in a transaction in which it refuses every change. Nothing is run.
     pub(super) async fn compile(&self, credential: &Credential, sql: &str) -> Result<(), String> {
-        let scrubber = Scrubber::new(credential);
+        let scrubber = self.connections.scrubber(credential);
         let mut client = self.connections.connect(credential).await.map_err(|why| why.0)?;
         let timeout_ms = self.target.limits.statement_timeout_ms;
         let compiling = async {
@@ -161,7 +161,7 @@ impl PostgresDatabase {
         work: Arc<Work>,
         rows_max: u64,
     ) -> Result<Performed, ToolError> {
-        let scrubber = Scrubber::new(credential);
+        let scrubber = self.connections.scrubber(credential);
         let mut client = self.connections.connect(credential).await?;
         let wait = Duration::from_millis(self.target.limits.statement_timeout_ms).saturating_add(GRACE);
         let reading = async {
@@ -227,7 +227,7 @@ impl PostgresDatabase {
         work: Arc<Work>,
         mask: &Mask,
     ) -> Result<Measured, MeasureError> {
-        let scrubber = Scrubber::new(credential);
+        let scrubber = self.connections.scrubber(credential);
         let wait = Duration::from_millis(self.target.limits.measure_timeout_ms);
         let _permit = self.measuring_turn(wait).await?;
         let mut client = self.connections.connect(credential).await?;

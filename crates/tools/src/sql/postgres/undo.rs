@@ -32,7 +32,6 @@ use super::{
 };
 use crate::{
     definition::Rehearse,
-    secret::Scrubber,
     sql::{
         cascade::{named, quoted},
         journal::{COMES_BACK, EXAMPLES_MAX, GOES_BACK, Mark, Undoing, Undone, goes_away},
@@ -62,7 +61,7 @@ impl PostgresDatabase {
         undoing: &Undoing,
         mask: &Mask,
     ) -> Result<Measured, MeasureError> {
-        let mask = &mask.keeping_out(Scrubber::new(credential));
+        let mask = &mask.keeping_out(self.connections.scrubber(credential));
         let mut measured = self.undo_count(credential, undoing, mask).await?;
         let rehearsed = match self.target.limits.rehearse {
             Rehearse::Never | Rehearse::OnRequest => return Ok(measured),
@@ -100,7 +99,7 @@ impl PostgresDatabase {
         undoing: &Undoing,
         mask: &Mask,
     ) -> Result<Measured, MeasureError> {
-        let scrubber = Scrubber::new(credential);
+        let scrubber = self.connections.scrubber(credential);
         let wait = Duration::from_millis(self.target.limits.measure_timeout_ms);
         let _permit = self.measuring_turn(wait).await?;
         let mut client = self.connections.connect(credential).await?;
@@ -153,7 +152,7 @@ impl PostgresDatabase {
         limits: &Limits,
         mask: &Mask,
     ) -> Result<(Undone, u64), ToolError> {
-        let mask = mask.keeping_out(Scrubber::new(credential));
+        let mask = mask.keeping_out(self.connections.scrubber(credential));
         let body = self.undo_body(&mark, undoing, &mask);
         self.perform(credential, &body, limits, Some(&mark)).await
     }

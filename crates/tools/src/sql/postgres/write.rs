@@ -119,7 +119,7 @@ impl PostgresDatabase {
             scope,
             work: &work,
             limits: &self.target.limits,
-            scrubber: Scrubber::new(credential),
+            scrubber: self.connections.scrubber(credential),
         };
         let (rows, count) = self.perform(credential, &body, limits, mark.as_ref()).await?;
         Ok(Performed { reply: rows.changed(count), rows: count, amount: None })
@@ -153,7 +153,7 @@ impl PostgresDatabase {
         mark: Option<&Mark>,
     ) -> Result<(B::Made, u64), Ended> {
         let last = |error| Ended { error, again: false };
-        let scrubber = Scrubber::new(credential);
+        let scrubber = self.connections.scrubber(credential);
         let client = self.connections.connect(credential).await.map_err(|why| last(why.into()))?;
         let mut timeout_ms = self.target.limits.statement_timeout_ms;
         if body.undoes().is_some() {
@@ -248,8 +248,12 @@ impl PostgresDatabase {
         work: &Work,
         mark: Option<&Mark>,
     ) -> Result<Reach, MeasureError> {
-        let body =
-            Statement { scope, work, limits: &self.target.limits, scrubber: Scrubber::new(credential) };
+        let body = Statement {
+            scope,
+            work,
+            limits: &self.target.limits,
+            scrubber: self.connections.scrubber(credential),
+        };
         // Nothing is allowed, so that whatever it touches is told as beyond.
         let nothing = Limits { rows_max: 0, tables: None, amount_max: None };
         match self.run_and_roll_back(credential, &body, &nothing, mark).await? {
@@ -279,7 +283,7 @@ impl PostgresDatabase {
             return Err(MeasureError::Limit(format!("it took longer than {} ms", wait.as_millis())));
         };
         roll_back(client).await;
-        outcome.map_err(|trouble| unmeasured(&Scrubber::new(credential), &trouble))
+        outcome.map_err(|trouble| unmeasured(&self.connections.scrubber(credential), &trouble))
     }
 
     /// The transaction without its commit.
