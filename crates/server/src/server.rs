@@ -15,9 +15,12 @@ use axum::{
 };
 use countersign_audit::{canonical::canonical_digest, sha256};
 use countersign_gate::{Clock, Entropy, Entry, Gate, Ledger as _, Settings, Vault, ledger::LedgerFault};
-use countersign_rules::{Code, Refusal, ToolName};
+use countersign_rules::{Code, Refusal, SystemName, ToolName};
 use countersign_store::{Found, Opening, Options, Store, StoreError};
-use countersign_tools::Systems;
+use countersign_tools::{
+    Systems,
+    definition::{DefinitionError, SystemDefinition, Target},
+};
 use http::{StatusCode, header};
 use secrecy::ExposeSecret as _;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -29,7 +32,7 @@ use crate::{
     app::App,
     auth::Authenticator,
     bundle::{Bundle, Offer},
-    clock::{OsEntropy, SystemClock},
+    clock::{OsEntropy, SystemClock, random},
     config::{Config, Problems, SecretFault, StorePlace},
     credential, descriptors,
     entry::Configured,
@@ -52,6 +55,15 @@ pub enum StartError {
     /// The ledger cannot be opened.
     #[error("the ledger cannot be opened")]
     Store(#[from] StoreError),
+    /// The ledger is in the database of a system.
+    #[error(
+        "the ledger and system `{0}` are in the same database, whatever their URLs say: agents would write into it. Give the ledger a \
+         database of its own (`CREATE DATABASE countersign`), and an account that no system has"
+    )]
+    SameDatabase(SystemName),
+    /// The systems do not hold together.
+    #[error("the systems cannot be compared with the ledger: {}", list(.0))]
+    Systems(Vec<DefinitionError>),
     /// A secret cannot be read.
     #[error("the ledger's URL cannot be read")]
     Secret(#[from] SecretFault),
@@ -80,6 +92,10 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+fn list(errors: &[DefinitionError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// A server that runs.
@@ -141,12 +157,43 @@ pub(crate) async fn open_store_as(
     }
 }
 
+/// Compares the ledger's database on PostgreSQL with those of the systems, by what the servers themselves know: aliases, ports,
+/// proxies and accounts hide nothing. A system that is away is compared when it is back, and then by what it holds: the tools
+/// use no database that keeps a ledger. Makes nothing. Files are compared when the configuration is read.
+///
+/// # Errors
+/// [`StartError::SameDatabase`]; others where the ledger's database cannot be asked.
+async fn apart(config: &Config) -> Result<(), StartError> {
+    let StorePlace::Postgres { url, .. } = &config.store.place else { return Ok(()) };
+    let databases = config.systems.values().map(|system| &system.definition);
+    let databases: Vec<_> =
+        databases.filter(|system| matches!(system.target, Target::Postgres(_))).cloned().collect();
+    if databases.is_empty() {
+        return Ok(());
+    }
+    let vault: Arc<dyn Vault> = Arc::new(ConfigVault::new(config));
+    let systems = Systems::new(&databases, &vault).map_err(StartError::Systems)?;
+    let lock = i64::from_be_bytes(random());
+    let held = Store::hold_postgres(url.read()?.expose_secret(), &store_options(config), lock).await?;
+    for SystemDefinition { spec, .. } in &databases {
+        match systems.is_locked(&spec.name, &Gate::<Store>::review(&spec.name), lock).await {
+            Ok(true) => return Err(StartError::SameDatabase(spec.name.clone())),
+            Ok(false) => held.was_held().await?,
+            Err(why) => {
+                tracing::warn!(system = %spec.name, %why, "not compared with the ledger's database yet")
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Reads the log's key, and makes one for a ledger that is to begin. Where there is a log already, nothing is made: no
-/// other key is of use to it.
+/// other key is of use to it. Nor is anything made, or a ledger opened with it, where that is a system's database.
 ///
 /// # Errors
 /// [`StartError`].
 pub(crate) async fn ledger_key(config: &Config) -> Result<LogKey, StartError> {
+    apart(config).await?;
     match known_key(config).await? {
         Some(key) => Ok(key),
         None => Ok(log_key::read_or_create(&config.log.key, &config.log.origin)?),
@@ -189,6 +236,7 @@ pub(crate) async fn look_at_ledger(config: &Config) -> Result<Found, StartError>
             return Err(StartError::NoFolder(folder.to_owned()));
         }
     }
+    apart(config).await?;
     let Some(key) = known_key(config).await? else { return Ok(Found::Nothing) };
     let (key, options) = (key.signing.verifier(), store_options(config));
     let found = match &config.store.place {

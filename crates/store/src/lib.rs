@@ -38,5 +38,6 @@ pub use history::{Found, Kept, Opening};
 pub use key::{KEY_PREFIX, KeyIssued, KeyOwner, KeyRecord, KeyRevoked, NewKey};
 pub use list::{ApprovalFilter, CallFilter};
 pub use log::{ENTRIES_MAX, EntryFilter, LogHead, LogNodes, StoredEntry};
+pub use postgres::Held;
 pub use store::{Options, Store, StoreError};
 pub use writer::{Step, StepHook};

@@ -79,6 +79,30 @@ struct Session {
     statements: BTreeMap<&'static str, Statement>,
 }
 
+/// An advisory lock in the ledger's database, by which another connection can tell that it is the same one. It is a
+/// transaction's, so that it holds through a proxy as well.
+pub struct Held {
+    client: Client,
+    connector: Connector,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held").finish_non_exhaustive()
+    }
+}
+
+impl Held {
+    /// Whether it was held until now.
+    ///
+    /// # Errors
+    /// [`StoreError`], where nobody knows since when it was not.
+    pub async fn was_held(&self) -> Result<(), StoreError> {
+        // In a transaction that has ended, a savepoint cannot be made.
+        Ok(self.connector.limited(self.client.batch_execute("SAVEPOINT held")).await?)
+    }
+}
+
 /// Connections that read.
 pub(crate) struct Reader {
     pool: Pool,
@@ -228,6 +252,19 @@ impl Connector {
             Ok(Ok(()))
         };
         self.limited(prepare).await?
+    }
+
+    /// Holds an advisory lock in the database, until it is dropped.
+    pub(crate) async fn hold(&self, lock: i64) -> Result<Held, StoreError> {
+        let client = self.connect(None).await?;
+        let transaction = async {
+            client.batch_execute("BEGIN").await?;
+            client.query_one("SELECT pg_catalog.pg_try_advisory_xact_lock($1)", &[&lock]).await?.try_get(0)
+        };
+        match self.limited(transaction).await? {
+            true => Ok(Held { client, connector: self.clone() }),
+            false => Err(StoreError::Unavailable("an advisory lock cannot be had".into())),
+        }
     }
 
     /// Who signed the log, as a vkey; `None` when there is no ledger yet.

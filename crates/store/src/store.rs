@@ -382,6 +382,19 @@ impl Store {
         postgres::Connector::new(url, options)?.signer().await
     }
 
+    /// Holds an advisory lock in the ledger's database, whether or not there is a ledger yet: another connection that finds it
+    /// taken is to the same database. Makes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn hold_postgres(
+        url: &str,
+        options: &Options,
+        lock: i64,
+    ) -> Result<postgres::Held, StoreError> {
+        postgres::Connector::new(url, options)?.hold(lock).await
+    }
+
     /// Compares the ledger with what is known of it, before anything is signed. Answers who keeps what is known
     /// from now on.
     async fn compare(&self, known: &[Kept], options: &Options) -> Result<Option<Keeper>, StoreError> {

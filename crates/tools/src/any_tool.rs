@@ -100,6 +100,18 @@ impl Systems {
         }
     }
 
+    /// Whether a system is the very database in which somebody holds this advisory lock (`pg_advisory_lock(bigint)`) now, by
+    /// whatever address, account or name it is reached. What is no PostgreSQL database is not.
+    ///
+    /// # Errors
+    /// Why that cannot be told, without secrets.
+    pub async fn is_locked(&self, name: &SystemName, upkeep: &Upkeep, lock: i64) -> Result<bool, String> {
+        match self.0.get(name) {
+            Some(AnySystem::Sql(system)) => system.is_locked(upkeep, lock).await,
+            Some(AnySystem::Http(_) | AnySystem::Mcp(_)) | None => Ok(false),
+        }
+    }
+
     /// Closes every upstream; child processes end.
     pub async fn stop(&self) {
         futures::future::join_all(self.0.values().map(|system| async move {

@@ -8,8 +8,9 @@ use tempfile::TempDir;
 use crate::{
     acting::{Folder, Hold},
     binary::{Ran, run_in},
-    place::{Place, on_either_store},
+    place::{Database, Place, execute, on_either_store},
     served::Served,
+    undo::account,
 };
 
 /// A folder of `countersign init` whose server listens wherever there is room.
@@ -250,7 +251,7 @@ fn a_ledger_on_postgresql_is_looked_at_without_making_one() {
     let Place::Postgres(database) = &place else { panic!("asked for PostgreSQL") };
     change(
         at,
-        "kind = \"sqlite\"           # or \"postgres\", for several servers\npath = \"countersign.db\"",
+        "kind = \"sqlite\"           # or \"postgres\", for several servers: in a database of its own\npath = \"countersign.db\"",
         "kind = \"postgres\"\nurl = { file = \"store.url\" }",
     );
     let section = place.section(at);
@@ -264,11 +265,8 @@ fn a_ledger_on_postgresql_is_looked_at_without_making_one() {
         assert_eq!(refused.code, 2, "{}", refused.out);
         said(&refused, "there is no ledger yet");
     }
-    crate::place::execute(
-        &database.url,
-        "DO $$ BEGIN ASSERT to_regclass('migration') IS NULL; END $$".into(),
-    )
-    .expect("looking makes no tables");
+    execute(&database.url, "DO $$ BEGIN ASSERT to_regclass('migration') IS NULL; END $$".into())
+        .expect("looking makes no tables");
 
     assert_eq!(Served::start(at, &[]).terminate(), Some(0));
     let entries = run_in(at, &["--json", "audit", "query"]).lines().len();
@@ -278,19 +276,130 @@ fn a_ledger_on_postgresql_is_looked_at_without_making_one() {
 
     // One that an older program left is neither read nor brought up to date by looking.
     let older = "DELETE FROM migration WHERE version = (SELECT max(version) FROM migration)";
-    crate::place::execute(&database.url, older.into()).unwrap();
+    execute(&database.url, older.into()).unwrap();
     let (code, found) = looked(at);
     assert!(code == 0 && found["what"].as_str().unwrap().contains("up to date from schema"), "{found}");
     said(&run_in(at, &["audit", "query"]), "the ledger has schema");
-    crate::place::execute(&database.url, "DELETE FROM entry WHERE idx = 0".into()).unwrap();
-    crate::place::execute(
-        &database.url,
-        "INSERT INTO migration (version) SELECT max(version) + 1 FROM migration".into(),
-    )
-    .unwrap();
+    execute(&database.url, "DELETE FROM entry WHERE idx = 0".into()).unwrap();
+    execute(&database.url, "INSERT INTO migration (version) SELECT max(version) + 1 FROM migration".into())
+        .unwrap();
     let (code, found) = looked(at);
     assert!(
         code == 1 && found["why"].as_str().unwrap().contains("entries of its log are missing"),
         "{found}"
     );
+}
+
+/// Passes connections on, as a port forward does. Ends with the test's process.
+fn forward(to: &str) -> u16 {
+    let (listener, to) = (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), to.to_owned());
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            let far = std::net::TcpStream::connect(&to).unwrap();
+            for (mut from, mut into) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)] {
+                std::thread::spawn(move || std::io::copy(&mut from, &mut into));
+            }
+        }
+    });
+    port
+}
+
+fn secret(folder: &Path, name: &str, value: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::write(folder.join(name), value).unwrap();
+    fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// The folder that `init` makes, with both the ledger and its system on PostgreSQL.
+fn folder_on_postgres(ledger: &Database) -> TempDir {
+    let folder = folder();
+    let at = folder.path();
+    change(
+        at,
+        "kind = \"sqlite\"           # or \"postgres\", for several servers: in a database of its own\npath = \"countersign.db\"",
+        "kind = \"postgres\"\nurl = { file = \"store.url\" }",
+    );
+    change(
+        at,
+        "kind        = \"sqlite\"\npath        = \"billing.db\"   # a sample, made by `countersign init`",
+        "kind = \"postgres\"\nurl = { file = \"billing.url\" }",
+    );
+    secret(at, "store.url", &ledger.url);
+    // Its log was begun in the file that `init` made.
+    fs::remove_file(at.join("log.key.checkpoint")).unwrap();
+    fs::remove_file(at.join("log.key")).unwrap();
+    folder
+}
+
+fn the_ledgers_database_is_no_systems_by_any_name(variable: &str) {
+    let (ledger, other) = (Database::on(variable), Database::on(variable));
+    let folder = folder_on_postgres(&ledger);
+    let at = folder.path();
+    // An account that may do nothing but log in.
+    let (_, name) = ledger.url.split('?').next().unwrap().rsplit_once('/').unwrap();
+    account(&ledger);
+    let account = format!("{name}_tools");
+    let parsed = url::Url::parse(&ledger.url).unwrap();
+    let (host, port) = (parsed.host_str().unwrap(), parsed.port().unwrap());
+    let forwarded = forward(&format!("{host}:{port}"));
+    let own = format!("{}:{}", parsed.username(), parsed.password().unwrap());
+    for same in [
+        ledger.url.clone(),
+        format!("postgres://{own}@localhost:{port}/{name}"),
+        format!("postgresql://{own}@127.0.0.1:{forwarded}/{name}?application_name=x"),
+        format!("postgres://{account}:{account}@{host}:{forwarded}/{name}"),
+        format!("host={host} port={port} dbname='{name}' user={account} password={account}"),
+    ] {
+        secret(at, "billing.url", &same);
+        let before = names(at);
+        for command in [&["serve"][..], &["keys", "create", "--agent", "assistant"]] {
+            let refused = run_in(at, command);
+            assert_eq!(refused.code, 2, "{same}: {}", refused.out);
+            said(&refused, "the ledger and system `billing` are in the same database");
+            said(&refused, "a database of its own");
+        }
+        let (code, found) = looked(at);
+        let why = found["why"].as_str().unwrap_or_default();
+        assert!(code == 1 && why.contains("are in the same database"), "{same}: {found}");
+        assert_eq!(names(at), before, "{same}: nothing is made");
+    }
+    let untouched = "DO $$ BEGIN ASSERT to_regclass('migration') IS NULL; END $$";
+    execute(&ledger.url, untouched.into()).expect("no tables were made");
+
+    // Another database of the same server, with the same account.
+    execute(&other.url, "CREATE TABLE customer (id int PRIMARY KEY)".into()).unwrap();
+    secret(at, "billing.url", &other.url);
+    let made = run_in(at, &["keys", "create", "--agent", "assistant"]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    assert_eq!(looked(at).1["why"], Value::Null);
+    let served = Served::start(at, &[]);
+    let call = || {
+        let arguments = r#"{"sql": "select id from customer"}"#;
+        served.run(made.out.trim(), &["call", "query_billing", arguments])
+    };
+    let done = call();
+    assert_eq!(done.code, 0, "{}{}", done.out, done.err);
+    // A secret that is changed under a running server: its connections are looked at, too.
+    secret(at, "billing.url", &format!("postgres://{account}:{account}@{host}:{forwarded}/{name}"));
+    let said_then = call();
+    said(&said_then, "keeps a ledger of Countersign");
+    assert_eq!(served.terminate(), Some(0));
+    // Also where a ledger that is somebody else's was put beside the tables of a system.
+    change(at, "kind = \"postgres\"\nurl = { file = \"store.url\" }", "path = \"countersign.db\"");
+    fs::remove_file(at.join("log.key.checkpoint")).unwrap();
+    put_away(at);
+    let ran = run_in(at, &["check", "--live"]);
+    assert_eq!(ran.code, 1, "{}", ran.out);
+    said(&ran, "keeps a ledger of Countersign");
+}
+
+#[test]
+fn the_ledgers_database_is_no_systems_on_the_machines_server() {
+    the_ledgers_database_is_no_systems_by_any_name("COUNTERSIGN_TEST_POSTGRES");
+}
+
+#[test]
+fn the_ledgers_database_is_no_systems_on_postgresql_18() {
+    the_ledgers_database_is_no_systems_by_any_name("COUNTERSIGN_TEST_POSTGRES_18");
 }

@@ -227,7 +227,7 @@ fn role(database: &Database) -> String {
 }
 
 /// Makes that account; its connection string.
-fn account(database: &Database) -> String {
+pub(crate) fn account(database: &Database) -> String {
     let account = role(database);
     execute(&database.url, format!("CREATE ROLE {account} LOGIN PASSWORD '{account}'")).unwrap();
     let (_, rest) = database.url.split_once('@').unwrap();

@@ -278,6 +278,14 @@ impl SqlSystem {
         Ok(())
     }
 
+    /// See [`crate::Systems::is_locked`].
+    pub(crate) async fn is_locked(&self, upkeep: &Upkeep, lock: i64) -> Result<bool, String> {
+        match &self.database {
+            Database::Sqlite(_) => Ok(false),
+            Database::Postgres(database) => database.is_locked(&self.credential(upkeep)?, lock).await,
+        }
+    }
+
     /// Has the database compile a statement. Nothing is run.
     async fn compile(&self, upkeep: &Upkeep, sql: &str) -> Result<(), String> {
         match &self.database {

@@ -7,7 +7,8 @@ use std::{
 
 use countersign_gate::{Credential, MeasureError, ToolError};
 use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod,
+    Runtime, Timeouts,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres::config::{Host, SslMode};
@@ -22,9 +23,18 @@ use crate::{
 /// The name of the secret that is the connection string.
 const URL: &str = "url";
 
+/// Whether a database keeps a ledger of Countersign: in any schema, and whatever the account may see of the table. Whose it is,
+/// is no matter: agents would write somebody's log.
+const KEEPS_A_LEDGER: &str = "\
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relname = 'log_head' AND c.relkind = 'r' AND 3 = ( \
+        SELECT count(*) FROM pg_catalog.pg_attribute a \
+        WHERE a.attrelid = c.oid AND a.attname IN ('vkey', 'frontier', 'checkpoint') AND NOT a.attisdropped))";
+
 /// The pool of the current credential. Another credential gets another pool.
 pub(super) struct Connections {
     target: PostgresTarget,
+    /// Whether connections are looked at before they are used.
+    apart: bool,
     current: Mutex<Option<(SecretString, Pool)>>,
     scrubbers: Scrubbers,
 }
@@ -52,7 +62,7 @@ impl From<NotConnected> for MeasureError {
 
 impl Connections {
     pub(super) fn new(target: PostgresTarget) -> Self {
-        Self { target, current: Mutex::new(None), scrubbers: Scrubbers::default() }
+        Self { target, apart: true, current: Mutex::new(None), scrubbers: Scrubbers::default() }
     }
 
     /// What keeps a credential out of what is said.
@@ -75,7 +85,11 @@ impl Connections {
                     };
                     scrubber.clean(&format!("the database could not be reached: {said}"))
                 }
-                PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
+                PoolError::PostCreateHook(HookError::Message(why)) => why.into_owned(),
+                PoolError::PostCreateHook(HookError::Backend(error)) => {
+                    scrubber.clean(&format!("whether the database keeps a ledger cannot be told: {error}"))
+                }
+                PoolError::Closed | PoolError::NoRuntimeSpecified => {
                     "the database's connections are closed".into()
                 }
             })
@@ -85,6 +99,12 @@ impl Connections {
     /// A connection of its own, which nobody uses again: an administrator's.
     pub(super) async fn connect_once(&self, credential: &Credential) -> Result<Object, NotConnected> {
         Self::new(PostgresTarget { connections_max: 1, ..self.target.clone() }).connect(credential).await
+    }
+
+    /// As [`Connections::connect_once`], to a database that is compared with the ledger's, and so may be it.
+    pub(super) async fn connect_to_compare(&self, credential: &Credential) -> Result<Object, NotConnected> {
+        let target = PostgresTarget { connections_max: 1, ..self.target.clone() };
+        Self { apart: false, ..Self::new(target) }.connect(credential).await
     }
 
     /// The account that a credential names.
@@ -143,13 +163,34 @@ impl Connections {
             MakeRustlsConnect::new(tls),
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
-        Pool::builder(manager)
-            .max_size(self.target.connections_max.max(1))
+        let mut pool = Pool::builder(manager);
+        if self.apart {
+            // INVARIANT: no call reaches a database that keeps a ledger, also when its address or its secret has changed since
+            // the server started, or its ledger was made since.
+            pool =
+                pool.post_create(Hook::async_fn(move |client, _| Box::pin(keeps_no_ledger(client, timeout))));
+        }
+        pool.max_size(self.target.connections_max.max(1))
             .timeouts(Timeouts { wait: Some(timeout), create: Some(timeout), recycle: Some(timeout) })
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| NotConnected(format!("the connections cannot be set up: {error}")))
     }
+}
+
+/// Refuses a new connection to a database that keeps a ledger.
+async fn keeps_no_ledger(client: &mut ClientWrapper, wait: Duration) -> Result<(), HookError> {
+    let kept = async { client.query_one(KEEPS_A_LEDGER, &[]).await?.try_get(0) };
+    match tokio::time::timeout(wait, kept).await {
+        Ok(Ok(false)) => return Ok(()),
+        Ok(Ok(true)) => {}
+        Ok(Err(error)) => return Err(HookError::Backend(error)),
+        Err(_elapsed) => return Err(HookError::message("the database did not answer in time")),
+    }
+    Err(HookError::message(
+        "the database keeps a ledger of Countersign, and agents would write into it: give the ledger a database of its own, and drop \
+         the tables that it leaves behind here",
+    ))
 }
 
 /// What a connection string says, in either of libpq's forms. The error of the parser may repeat parts of the text, and is

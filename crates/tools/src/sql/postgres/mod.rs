@@ -126,6 +126,21 @@ impl PostgresDatabase {
         }
     }
 
+    /// Whether somebody holds an advisory lock in this very database: such locks are one database's, and every account may
+    /// ask for one.
+    pub(super) async fn is_locked(&self, credential: &Credential, lock: i64) -> Result<bool, String> {
+        const TAKEN: &str = "SELECT NOT pg_catalog.pg_try_advisory_xact_lock($1)";
+        let scrubber = self.connections.scrubber(credential);
+        let client = self.connections.connect_to_compare(credential).await.map_err(|why| why.0)?;
+        let wait = Duration::from_millis(self.target.limits.statement_timeout_ms).saturating_add(GRACE);
+        // Its transaction is over with the statement, and so is the lock if there was none before.
+        let taken = async { client.query_one(TAKEN, &[&lock]).await?.try_get(0) };
+        match tokio::time::timeout(wait, taken).await {
+            Ok(taken) => taken.map_err(|error| scrubber.clean(&told(&error))),
+            Err(_elapsed) => Err("the database did not answer in time".into()),
+        }
+    }
+
     /// Has the server compile a statement, in a transaction in which it refuses every change. Nothing is run.
     pub(super) async fn compile(&self, credential: &Credential, sql: &str) -> Result<(), String> {
         let scrubber = self.connections.scrubber(credential);
