@@ -2,7 +2,7 @@
 
 use countersign_audit::time::format_ms;
 use countersign_gate::{Answer, Done, Pending, Refused};
-use countersign_rules::ApprovalState;
+use countersign_rules::{ApprovalId, ApprovalState};
 use serde_json::{Value, json};
 
 /// An answer as JSON, as REST and MCP (structured content) send it.
@@ -82,6 +82,18 @@ pub fn next(pending: &Pending) -> String {
         ),
     }
 }
+
+/// Why evidence is not erased that people still have to see.
+pub(crate) fn asked_still(approval: &ApprovalId, until_ms: i64) -> String {
+    let until = timestamp(until_ms).unwrap_or_default();
+    format!(
+        "request `{approval}` waits for people until {until}, who would answer without its evidence: nothing was changed"
+    )
+}
+
+/// What makes it pass.
+pub(crate) const ASKED_STILL_HELP: &str =
+    "refuse the request (`countersign approvals refuse`) or answer it, or let it expire, and erase then";
 
 /// An instant in RFC 3339, or nothing for one outside its years.
 pub(crate) fn timestamp(unix_ms: i64) -> Option<String> {

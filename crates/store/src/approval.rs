@@ -207,24 +207,44 @@ impl Operation for Deliver {
     }
 }
 
-/// Erases the evidence kept with a request. Answers whether there was any.
+/// What came of erasing evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Erasure {
+    /// It is erased.
+    Erased,
+    /// There was none.
+    Nothing,
+    /// People are asked until then (Unix milliseconds UTC), and would answer without having seen it. Nothing was changed.
+    Asked {
+        /// When the request expires.
+        until_ms: i64,
+    },
+}
+
+/// Erases the evidence kept with a request that nobody is asked about any more.
 pub(crate) struct EraseEvidence {
     pub(crate) approval: ApprovalId,
+    /// When, in Unix milliseconds UTC.
+    pub(crate) now_ms: i64,
     pub(crate) entry: Arc<Encoded>,
 }
 
 impl Operation for EraseEvidence {
-    type Output = bool;
+    type Output = Erasure;
 
     fn needs(&self, image: &Image, needs: &mut Needs) {
         needs.name(image, &Key::Approval(self.approval.clone()));
     }
 
-    fn apply(&self, image: &Image) -> Result<(bool, Changes), LedgerFault> {
+    fn apply(&self, image: &Image) -> Result<(Erasure, Changes), LedgerFault> {
         let Some(row) = image.approvals.find(&self.approval)?.filter(|row| row.record.evidence.is_some())
         else {
-            return Ok((false, Changes::default()));
+            return Ok((Erasure::Nothing, Changes::default()));
         };
+        let until_ms = row.record.request.expires_ms;
+        if row.record.state == ApprovalState::Waiting && self.now_ms < until_ms {
+            return Ok((Erasure::Asked { until_ms }, Changes::default()));
+        }
         let mut row = row.clone();
         row.record.evidence = None;
         let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
@@ -233,7 +253,7 @@ impl Operation for EraseEvidence {
             "DELETE FROM evidence WHERE approval = $1",
             vec![self.approval.as_str().into()],
         ));
-        Ok((true, changes))
+        Ok((Erasure::Erased, changes))
     }
 }
 

@@ -33,6 +33,7 @@ mod store;
 mod verify;
 mod writer;
 
+pub use approval::Erasure;
 pub use export::ExportError;
 pub use history::{Found, Kept, Opening};
 pub use key::{KEY_PREFIX, KeyIssued, KeyOwner, KeyRecord, KeyRevoked, NewKey};

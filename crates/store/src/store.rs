@@ -29,7 +29,7 @@ use countersign_rules::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    approval::{self, ApprovalRow, RequestKey},
+    approval::{self, ApprovalRow, Erasure, RequestKey},
     bond, budget,
     call::{self, CallRow},
     halt,
@@ -596,14 +596,18 @@ impl Store {
     }
 
     /// Erases the evidence that was shown with a request, for good. The log keeps its commitment and stays
-    /// verifiable. `entry` is appended with it. Answers whether there was any.
+    /// verifiable. `entry` is appended with it. What people are asked about is not erased.
     ///
     /// # Errors
     /// [`LedgerFault`]. When it is erased and its bytes may still stand in a file of the database, that is
     /// [`LedgerFault::Unknown`]; erasing again tries again.
-    pub async fn erase_evidence(&self, approval: &ApprovalId, entry: Entry) -> Result<bool, LedgerFault> {
-        let entry = Encoded::of(&entry)?;
-        let erased = self.submit(approval::EraseEvidence { approval: approval.clone(), entry }).await?;
+    pub async fn erase_evidence(&self, approval: &ApprovalId, entry: Entry) -> Result<Erasure, LedgerFault> {
+        let (now_ms, entry) = (entry.at_ms, Encoded::of(&entry)?);
+        let erased =
+            self.submit(approval::EraseEvidence { approval: approval.clone(), now_ms, entry }).await?;
+        if matches!(erased, Erasure::Asked { .. }) {
+            return Ok(erased);
+        }
         let scrubbed = match &self.shared.reader {
             Reader::Sqlite(reader) => {
                 let (path, timeout) = (reader.path().to_owned(), reader.lock_timeout());

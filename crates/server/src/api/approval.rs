@@ -12,7 +12,7 @@ use countersign_rules::{
     ApprovalId, ApprovalRequest, ApprovalState, Code, GroupName, Signature,
     approval::{AnswerRefusal, Answered},
 };
-use countersign_store::{ApprovalFilter, EntryFilter};
+use countersign_store::{ApprovalFilter, EntryFilter, Erasure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -24,7 +24,7 @@ use super::{
     request::{AsAgent, AsAnybody, AsOperator, AsPerson, Nameable as _, Named, Strict},
 };
 use crate::{
-    answer::timestamp,
+    answer::{ASKED_STILL_HELP, asked_still, timestamp},
     auth::{Person, Principal},
     bundle::Offer,
     story::{Deed, deeds},
@@ -460,12 +460,14 @@ pub(crate) struct Erased {
 }
 
 /// Erases the rows, previews and measured values that approvers of a request were shown, for good. The log keeps their
-/// commitment, says who erased them and why, and verifies. For operators.
+/// commitment, says who erased them and why, and verifies. Not while people are asked: they would answer without having seen
+/// them. For operators.
 #[utoipa::path(
     delete, path = "/v1/approvals/{id}/evidence", tag = "approvals", operation_id = "erase_evidence",
     params(("id" = String, Path, description = "The request's id"), Erase),
     responses(
         (status = 200, body = Erased),
+        (status = 403, description = "People are asked about it still", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "There is no such evidence", body = ProblemBody, content_type = "application/problem+json"),
     ),
     security(("bearer" = [])),
@@ -481,10 +483,16 @@ pub(crate) async fn erase(
     }
     let reason: String = reason.chars().take(500).collect();
     let entry = Entry::evidence_erased(api.app.clock().now_ms(), &id, person.id.as_str(), &reason);
-    if api.app.store().erase_evidence(&id, entry).await? {
-        return Ok(Json(Erased { erased: true }));
+    match api.app.store().erase_evidence(&id, entry).await? {
+        Erasure::Erased => Ok(Json(Erased { erased: true })),
+        Erasure::Nothing => {
+            let message = format!("there is no evidence of `{id}`: nothing was changed");
+            Err(Problem::new(Code::NotFound, message))
+        }
+        Erasure::Asked { until_ms } => {
+            Err(Problem::new(Code::AnswerRefused, asked_still(&id, until_ms)).help(ASKED_STILL_HELP))
+        }
     }
-    Err(Problem::new(Code::NotFound, format!("there is no evidence of `{id}`: nothing was changed")))
 }
 
 async fn answer(

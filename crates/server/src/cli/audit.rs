@@ -11,12 +11,13 @@ use clap::Subcommand;
 use countersign_audit::{EntryKind, VerifierKey, verify::explain};
 use countersign_gate::{Clock as _, Entry, Ledger as _};
 use countersign_rules::{AgentId, ApprovalId, CallId, SessionId};
-use countersign_store::{EntryFilter, Opening, Store, StoreError, StoredEntry};
+use countersign_store::{EntryFilter, Erasure, Opening, Store, StoreError, StoredEntry};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use super::{Failure, FolderOption, Outcome, Output, load};
 use crate::{
+    answer::{ASKED_STILL_HELP, asked_still},
     clock::SystemClock,
     config::{Config, StorePlace},
     entry::{Continued, LogRestarted},
@@ -512,9 +513,16 @@ async fn erase(config: &Config, approval: &ApprovalId, reason: &str, out: &Outpu
     let erased = store.erase_evidence(approval, entry).await;
     store.close().await;
     let erased = erased?;
-    out.value(&json!({ "approval": approval, "erased": erased }));
-    if !erased {
-        out.note(format!("there is no evidence of `{approval}`: nothing was changed"));
+    out.value(&json!({ "approval": approval, "erased": erased == Erasure::Erased }));
+    let not = match erased {
+        Erasure::Erased => None,
+        Erasure::Nothing => Some(format!("there is no evidence of `{approval}`: nothing was changed")),
+        Erasure::Asked { until_ms } => {
+            Some(format!("{}; {ASKED_STILL_HELP}", asked_still(approval, until_ms)))
+        }
+    };
+    if let Some(why) = not {
+        out.note(why);
         return Err(Failure::No);
     }
     out.line(format!("erased the evidence of `{approval}`; the log says so, and verifies"));

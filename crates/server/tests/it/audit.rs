@@ -49,6 +49,14 @@ fn told() -> Story {
 }
 
 impl Story {
+    /// A request about another delete, which nobody has answered.
+    fn another_that_waits(&self) -> String {
+        let agent = key(self.folder.path(), "assistant");
+        let asked = self.server.run(&agent, &["call", "delete_test_invoices", r#"{"customer": 8}"#]).value();
+        assert_eq!(asked["status"], "pending", "{asked}");
+        asked["approval"].as_str().unwrap().to_owned()
+    }
+
     fn audit(&self, arguments: &[&str]) -> Ran {
         let mut all = vec!["audit"];
         all.extend(arguments);
@@ -277,8 +285,13 @@ fn what_approvers_were_shown_is_erased_by_a_command_and_the_log_still_verifies()
     let refused = run_in(told.folder.path(), &erase);
     assert_eq!(refused.code, 2, "{}", refused.out);
     assert!(refused.err.contains("in use by another process"), "{}", refused.err);
+    let waiting = told.another_that_waits();
     assert_eq!(told.server.terminate(), Some(0));
     let ran = |arguments: &[&str]| run_in(told.folder.path(), arguments);
+    let refused = ran(&["audit", "erase", &waiting, "--reason", "asked for by the customer"]);
+    assert_eq!(refused.code, 1, "{}", refused.out);
+    let why = format!("request `{waiting}` waits for people until 2");
+    assert!(refused.err.contains(&why) && refused.err.contains("or let it expire"), "{}", refused.err);
     let erased = ran(&erase);
     assert_eq!(erased.code, 0, "{}", erased.err);
     assert_eq!(ran(&erase).code, 1, "there is nothing left");
@@ -315,4 +328,18 @@ fn operators_erase_what_approvers_were_shown_at_a_running_server() {
     assert_eq!((&body["approval"], &body["by"]), (&told.approval.as_str().into(), &"alice".into()));
     assert_eq!(body["reason"], "asked for by the customer");
     assert_eq!(run_in(at, &["audit", "verify"]).code, 0);
+
+    // What people are asked about they see, also where an operator would rather they did not.
+    let waiting = told.another_that_waits();
+    let erase = ["approvals", "erase", &waiting, "--reason", "asked for by the customer"];
+    let refused = told.server.run(&operator, &erase);
+    let said = refused.value()["error"].clone();
+    assert_eq!((refused.code, &said["code"]), (1, &"R019".into()), "{said}");
+    assert!(said["message"].as_str().unwrap().contains(&format!("request `{waiting}` waits")), "{said}");
+    assert!(said["help"].as_str().unwrap().contains("let it expire"), "{said}");
+    let shown = told.server.run(&operator, &["approvals", "show", &waiting]).value();
+    assert!(shown["sample"]["rows"].as_array().is_some_and(|rows| !rows.is_empty()), "{shown}");
+    let no = told.server.run(&operator, &["approvals", "refuse", &waiting, "--reason", "not now"]);
+    assert_eq!(no.code, 0, "{}", no.err);
+    assert_eq!(told.server.run(&operator, &erase).code, 0);
 }

@@ -6,6 +6,7 @@ use countersign_rules::{
     approval::{Alike, AnswerRefusal},
     settlement::Settlement,
 };
+use countersign_store::Erasure;
 use serde_json::json;
 
 use crate::{
@@ -290,11 +291,27 @@ contract! {
         ledger.park(parking("a1", stored("c1", &requester("bot", "s1"), "x"))).await.unwrap();
         assert!(ledger.approval(&approval_id("a1")).await.unwrap().unwrap().evidence.is_some());
         let entry = || said("evidence_erased", json!({ "by": "lea" }));
-        assert!(ledger.erase_evidence(&approval_id("a1"), entry()).await.unwrap());
-        assert!(!ledger.erase_evidence(&approval_id("a1"), entry()).await.unwrap());
+        // Whoever is asked has to see it.
+        let until_ms = NOW + 900_000;
+        let asked = ledger.erase_evidence(&approval_id("a1"), entry()).await.unwrap();
+        assert_eq!(asked, Erasure::Asked { until_ms });
+        assert!(ledger.approval(&approval_id("a1")).await.unwrap().unwrap().evidence.is_some());
+        assert_eq!(kinds(&ledger).await, ["asked"]);
+        assert!(ledger.end(&approval_id("a1"), ApprovalState::Expired, None, "late", Vec::new()).await.unwrap());
+        assert_eq!(ledger.erase_evidence(&approval_id("a1"), entry()).await.unwrap(), Erasure::Erased);
+        assert_eq!(ledger.erase_evidence(&approval_id("a1"), entry()).await.unwrap(), Erasure::Nothing);
         let record = ledger.approval(&approval_id("a1")).await.unwrap().unwrap();
-        assert_eq!((record.evidence, record.state), (None, ApprovalState::Waiting));
+        assert_eq!((record.evidence, record.state), (None, ApprovalState::Expired));
         assert_eq!(kinds(&ledger).await, ["asked", "evidence_erased"]);
+        // Where no server runs nobody notes that the time is over; and a refusal ends the asking at once.
+        for (id, call) in [("a2", "c2"), ("a3", "c3")] {
+            ledger.park(parking(id, stored(call, &requester("bot", "s1"), call))).await.unwrap();
+        }
+        let mut late = entry();
+        late.at_ms = until_ms;
+        assert_eq!(ledger.erase_evidence(&approval_id("a2"), late).await.unwrap(), Erasure::Erased);
+        ledger.answer(&approval_id("a3"), signature("ana", false), note("answered", &call_id("c3"))).await.unwrap();
+        assert_eq!(ledger.erase_evidence(&approval_id("a3"), entry()).await.unwrap(), Erasure::Erased);
         assert!(ledger.verify(&Place::key().verifier(), Vec::new()).await.unwrap().verified());
     }
 
@@ -327,6 +344,7 @@ async fn erased_evidence_is_in_no_file() {
     };
     assert!(found());
     let entry = said("evidence_erased", json!({ "by": "lea" }));
-    assert!(ledger.erase_evidence(&approval_id("a1"), entry).await.unwrap());
+    assert!(ledger.end(&approval_id("a1"), ApprovalState::Expired, None, "late", Vec::new()).await.unwrap());
+    assert_eq!(ledger.erase_evidence(&approval_id("a1"), entry).await.unwrap(), Erasure::Erased);
     assert!(!found());
 }
