@@ -11,6 +11,7 @@ use crate::{
     binary::run_in,
     place::{Database, execute},
     served::Served,
+    undo::account,
 };
 
 /// The sample of `init`, for PostgreSQL.
@@ -274,9 +275,12 @@ fn a_request_outlives_what_does_not_concern_it_and_nothing_else() {
     }
 }
 
-/// Ways in which an approved call cannot be performed as it was approved: the set-up, what happens before a person answers, the
-/// call, and the words of why it was not performed; none where it is performed within what was approved.
-const NOT_AS_APPROVED: &[(&str, &str, &str, &str, Option<&str>)] = &[
+/// A way in which an approved call cannot be performed as it was approved: its name, the set-up, what happens before a person
+/// answers, the call, and the words of why it was not performed; none where it is performed within what was approved.
+type NotAsApproved = (&'static str, &'static str, &'static str, &'static str, Option<&'static str>);
+
+/// The kinds of them on PostgreSQL.
+const NOT_AS_APPROVED: &[NotAsApproved] = &[
     (
         "more rows",
         "",
@@ -325,66 +329,195 @@ const NOT_AS_APPROVED: &[(&str, &str, &str, &str, Option<&str>)] = &[
     ),
 ];
 
+/// The same for an account that row security binds: what it cannot see.
+const BEHIND_POLICIES: &[NotAsApproved] = &[
+    (
+        "a hidden row that is not touched",
+        "",
+        "insert into invoice values (901, 3, 1, 'GBP', '2026-01-01', 0)",
+        "update invoice set total = 0 where customer = 3",
+        None,
+    ),
+    (
+        "a hidden row that is seen then",
+        "insert into invoice values (901, 3, 1, 'GBP', '2026-01-01', 0)",
+        "update invoice set currency = 'EUR' where id = 901",
+        "update invoice set total = 0 where customer = 3",
+        Some("reached 11 rows"),
+    ),
+    (
+        // How many it would take cannot be told, so that nobody is asked.
+        "a hidden row that a cascade would take",
+        "",
+        "insert into invoice values (901, 3, 1, 'GBP', '2026-01-01', 0)",
+        "delete from customer where id = 3",
+        Some("exceed 500 rows"),
+    ),
+    (
+        "a policy that comes later",
+        "",
+        "create policy open on invoice as restrictive for update using (true) with check (total > 0)",
+        "update invoice set total = 0 where customer = 3",
+        Some("row-level security"),
+    ),
+];
+
+/// An account that sees no invoices in a currency that the sample does not have. How to connect as it.
+fn limited_by_policies(database: &Database) -> String {
+    let url = account(database);
+    let user = url::Url::parse(&url).unwrap().username().to_owned();
+    let hiding = format!(
+        "grant select, insert, update, delete on customer, invoice to {user};
+         alter table invoice enable row level security;
+         create policy seen on invoice using (currency <> 'GBP')"
+    );
+    execute(&database.url, hiding).unwrap();
+    url
+}
+
+/// The same on the sample of `init`. Its constraints are looked at last where they are deferred; it has no row security, and no
+/// constraint triggers.
+const NOT_AS_APPROVED_ON_SQLITE: &[NotAsApproved] = &[
+    (
+        "more rows",
+        "",
+        "insert into invoice values (90001, 3, 1, 'EUR', '2026-01-01', 0)",
+        "update invoice set total = 0 where customer = 3",
+        Some("reach further"),
+    ),
+    (
+        "no row any more",
+        "",
+        "delete from invoice where customer = 3",
+        "update invoice set total = 0 where customer = 3",
+        None,
+    ),
+    (
+        "another table",
+        "",
+        "alter table invoice rename column total to sum",
+        "update invoice set total = 0 where customer = 3",
+        Some("total"),
+    ),
+    (
+        "a trigger that raises",
+        "create trigger closed before update on invoice begin select raise(abort, 'invoices are closed'); end",
+        "",
+        "update invoice set total = 0 where customer = 3",
+        Some("invoices are closed"),
+    ),
+    (
+        "a trigger that comes later",
+        "",
+        "create trigger closed before update on invoice begin select raise(abort, 'invoices are closed'); end",
+        "update invoice set total = 0 where customer = 3",
+        Some("invoices are closed"),
+    ),
+    (
+        "a trigger that leaves rows alone",
+        "",
+        "create trigger closed before update on invoice begin select raise(ignore); end",
+        "update invoice set total = 0 where customer = 3",
+        Some("reach further"),
+    ),
+    (
+        "a constraint that is looked at last",
+        "create table paid (invoice int references invoice deferrable initially deferred); insert into paid select min(id) from invoice where customer = 3",
+        "",
+        "delete from invoice where customer = 3",
+        Some("constraint"),
+    ),
+    (
+        "a constraint that comes later",
+        "",
+        "create table paid (invoice int references invoice); insert into paid select min(id) from invoice where customer = 3",
+        "delete from invoice where customer = 3",
+        Some("constraint"),
+    ),
+];
+
 /// A call that cannot be performed as approved is never asked for blindly again: the second time nobody is asked, or the one who
 /// is asked reads why the first approval came to nothing.
-fn not_asked_for_blindly(variable: &str) {
-    for (name, set_up, meanwhile, sql, why) in NOT_AS_APPROVED {
-        let database = Database::on(variable);
-        execute(&database.url, format!("{TABLES} {set_up}")).unwrap();
-        let temp = tempfile::tempdir().unwrap();
-        folder(temp.path(), Some("kind = \"postgres\"\nurl = { env = \"BILLING_URL\" }"));
-        let served = Served::start(temp.path(), &[("BILLING_URL", &database.url)]);
-        let (agent, person) = (key(temp.path(), "assistant"), key(temp.path(), "alice"));
-        let call = json!({ "sql": sql }).to_string();
-        let propose = || told(&served.run(&agent, &["call", "query_billing", &call]).out);
-        let approve = |request: &str| {
-            served.run(&person, &["approvals", "approve", request]);
-            told(&served.run(&agent, &["call", "--result", request, "--wait-ms", "10000"]).out)
-        };
-        let refused = |answer: &Value, why: &str| {
-            assert!(answer["message"].as_str().unwrap().contains(why), "{name}: {answer}");
-            assert!(!answer["help"].as_str().unwrap().is_empty(), "{name}: {answer}");
-        };
-        let first = propose();
-        if first["status"] != "pending" {
-            refused(&first, why.unwrap());
-            continue;
-        }
-        execute(&database.url, (*meanwhile).to_owned()).unwrap();
-        let came_of_it = approve(first["approval"].as_str().unwrap());
-        let Some(why) = why else {
-            assert_eq!(came_of_it["status"], "done", "{name}: {came_of_it}");
-            continue;
-        };
-        refused(&came_of_it, why);
-        let second = propose();
-        if second["status"] != "pending" {
-            refused(&second, why);
-            continue;
-        }
-        let request = second["approval"].as_str().unwrap();
-        let shown = told(&served.run(&person, &["approvals", "show", request]).out);
-        let before = &shown["answered_before"][0];
-        assert_eq!(
-            (&before["same_call"], &before["approval"]),
-            (&json!(true), &first["approval"]),
-            "{name}: {shown}"
-        );
-        assert!(before["why"].as_str().unwrap().contains(why), "{name}: {before}");
-        if came_of_it["status"] == "superseded" {
-            assert_eq!(approve(request)["status"], "done", "{name}: what was seen then is approved now");
+fn not_asked_for_blindly(at: &Path, served: &Served, case: NotAsApproved, change: &dyn Fn(&str)) {
+    let (name, _, meanwhile, sql, why) = case;
+    let (agent, person) = (key(at, "assistant"), key(at, "alice"));
+    let call = json!({ "sql": sql }).to_string();
+    let propose = || told(&served.run(&agent, &["call", "query_billing", &call]).out);
+    let approve = |request: &str| {
+        served.run(&person, &["approvals", "approve", request]);
+        told(&served.run(&agent, &["call", "--result", request, "--wait-ms", "10000"]).out)
+    };
+    let refused = |answer: &Value, why: &str| {
+        assert!(answer["message"].as_str().unwrap().contains(why), "{name}: {answer}");
+        assert!(!answer["help"].as_str().unwrap().is_empty(), "{name}: {answer}");
+    };
+    let first = propose();
+    if first["status"] != "pending" {
+        refused(&first, why.unwrap_or_else(|| panic!("{name}: {first}")));
+        return;
+    }
+    change(meanwhile);
+    let came_of_it = approve(first["approval"].as_str().unwrap());
+    let Some(why) = why else {
+        assert_eq!(came_of_it["status"], "done", "{name}: {came_of_it}");
+        return;
+    };
+    refused(&came_of_it, why);
+    let second = propose();
+    if second["status"] != "pending" {
+        refused(&second, why);
+        return;
+    }
+    let request = second["approval"].as_str().unwrap();
+    let shown = told(&served.run(&person, &["approvals", "show", request]).out);
+    let before = &shown["answered_before"][0];
+    assert_eq!(
+        (&before["same_call"], &before["approval"]),
+        (&json!(true), &first["approval"]),
+        "{name}: {shown}"
+    );
+    assert!(before["why"].as_str().unwrap().contains(why), "{name}: {before}");
+    if came_of_it["status"] == "superseded" {
+        assert_eq!(approve(request)["status"], "done", "{name}: what was seen then is approved now");
+    }
+}
+
+fn not_asked_for_blindly_on(variable: &str) {
+    for (cases, limited) in [(NOT_AS_APPROVED, false), (BEHIND_POLICIES, true)] {
+        for case @ (_, set_up, ..) in cases {
+            let database = Database::on(variable);
+            execute(&database.url, format!("{TABLES} {set_up}")).unwrap();
+            let url = if limited { limited_by_policies(&database) } else { database.url.clone() };
+            let temp = tempfile::tempdir().unwrap();
+            folder(temp.path(), Some("kind = \"postgres\"\nurl = { env = \"BILLING_URL\" }"));
+            let served = Served::start(temp.path(), &[("BILLING_URL", &url)]);
+            let change = |sql: &str| execute(&database.url, sql.to_owned()).unwrap();
+            not_asked_for_blindly(temp.path(), &served, *case, &change);
         }
     }
 }
 
 #[test]
 fn what_cannot_be_performed_as_approved_is_not_asked_for_blindly() {
-    not_asked_for_blindly("COUNTERSIGN_TEST_POSTGRES");
+    not_asked_for_blindly_on("COUNTERSIGN_TEST_POSTGRES");
 }
 
 #[test]
 fn what_cannot_be_performed_as_approved_on_postgresql_18_is_not_asked_for_blindly() {
-    not_asked_for_blindly("COUNTERSIGN_TEST_POSTGRES_18");
+    not_asked_for_blindly_on("COUNTERSIGN_TEST_POSTGRES_18");
+}
+
+#[test]
+fn what_cannot_be_performed_as_approved_on_sqlite_is_not_asked_for_blindly() {
+    for case @ (_, set_up, ..) in NOT_AS_APPROVED_ON_SQLITE {
+        let temp = tempfile::tempdir().unwrap();
+        folder(temp.path(), None);
+        let billing = rusqlite::Connection::open(temp.path().join("billing.db")).unwrap();
+        billing.execute_batch(set_up).unwrap();
+        let served = Served::start(temp.path(), &[]);
+        let change = |sql: &str| billing.execute_batch(sql).unwrap();
+        not_asked_for_blindly(temp.path(), &served, *case, &change);
+    }
 }
 
 /// Whatever the tool lists: how many rows would go is not known, so that nobody is asked.
