@@ -44,8 +44,8 @@ pub struct SqlSystem {
 
 #[derive(Debug)]
 enum Database {
-    Sqlite(SqliteDatabase),
-    Postgres(PostgresDatabase),
+    Sqlite(Box<SqliteDatabase>),
+    Postgres(Box<PostgresDatabase>),
 }
 
 impl std::fmt::Debug for SqlSystem {
@@ -70,11 +70,11 @@ impl SqlSystem {
         let rewritten = journal.map(|journal| journal.rewritten.clone()).unwrap_or_default();
         let journal = journal.is_some();
         let database = match &definition.target {
-            Target::Sqlite(target) => Database::Sqlite(SqliteDatabase::new(
+            Target::Sqlite(target) => Database::Sqlite(Box::new(SqliteDatabase::new(
                 target.path.clone(),
                 target.limits,
                 target.journal.clone(),
-            )),
+            ))),
             Target::Postgres(target) => {
                 if target.search_path.is_empty() || target.search_path.iter().any(String::is_empty) {
                     let error = DefinitionError::system(&spec.name, "search_path", "names no schema");
@@ -84,7 +84,7 @@ impl SqlSystem {
                     let message = format!("names `{JOURNAL_SCHEMA}`, where calls are kept");
                     return Err(DefinitionError::system(&spec.name, "search_path", message));
                 }
-                Database::Postgres(PostgresDatabase::new(target.clone()))
+                Database::Postgres(Box::new(PostgresDatabase::new(target.clone())))
             }
             Target::Http(_) | Target::Mcp(_) => {
                 return Err(DefinitionError::system(&spec.name, "kind", "is no database"));
