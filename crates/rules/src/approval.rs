@@ -174,7 +174,7 @@ pub enum AnswerRefusal {
 }
 
 /// Whether these people, each with their groups, are enough for everything that is asked. Each of them counts for one
-/// group, and for all that are shared ([`AskOf::shared`]).
+/// group, and for all that are shared ([`AskOf::shared`]). Where nothing is asked nobody is enough.
 pub(crate) fn are_met<'a>(
     of: &'a [AskOf],
     signers: impl IntoIterator<Item = (&'a PersonId, &'a BTreeSet<GroupName>)>,
@@ -186,12 +186,13 @@ pub(crate) fn are_met<'a>(
         }
     }
     let mut taken = BTreeMap::new();
-    of.iter().all(|ask| {
+    let mut met = |ask: &'a AskOf| {
         let needed = usize::try_from(ask.quorum.max(1)).unwrap_or(usize::MAX);
         members.get(&ask.group).is_some_and(|members| members.len() >= needed)
             && (ask.shared
                 || (0..needed).all(|_| place(&members, &mut taken, &ask.group, &mut BTreeSet::new())))
-    })
+    };
+    !of.is_empty() && of.iter().all(|ask| met(ask))
 }
 
 /// Finds one more person for a group among its `members`, moving others to another group where they were `taken` for this
@@ -226,7 +227,7 @@ impl ApprovalRequest {
     pub fn is_met(&self, signatures: &[Signature]) -> bool {
         let approving = signatures.iter().filter(|signature| signature.approved);
         let signers = approving.map(|signature| (&signature.person, &signature.groups));
-        !self.of.is_empty() && are_met(&self.of, signers)
+        are_met(&self.of, signers)
     }
 
     /// Whether nothing that can decide about its call has changed since it was asked. Where the request does not say what that
@@ -254,10 +255,7 @@ impl ApprovalRequest {
         if answer.at_ms >= self.expires_ms {
             return Err(AnswerRefusal::Expired);
         }
-        let requester = &self.call.requester;
-        if answer.person.as_str() == requester.agent.as_str()
-            || requester.on_behalf_of.as_ref() == Some(&answer.person)
-        {
+        if self.call.requester.is_own(&answer.person) {
             return Err(AnswerRefusal::OwnRequest(answer.person.clone()));
         }
         if !self.of.iter().any(|ask| answer.groups.contains(&ask.group)) {

@@ -37,6 +37,14 @@ pub struct Requester {
     pub on_behalf_of: Option<PersonId>,
 }
 
+impl Requester {
+    /// Whether a person would answer for a call of their own: as the agent itself, or as whom it acts for.
+    #[must_use]
+    pub fn is_own(&self, person: &PersonId) -> bool {
+        person.as_str() == self.agent.as_str() || self.on_behalf_of.as_ref() == Some(person)
+    }
+}
+
 /// What an agent proposed, before anything was checked.
 #[derive(Debug, Clone)]
 pub struct RawCall {

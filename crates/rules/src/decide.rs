@@ -23,7 +23,7 @@ use crate::{
     decision::{Allow, Ask, AskOf, Decision, Deny, DenyReason},
     effect::Effect,
     facts::{ApprovalFact, Facts},
-    id::{AgentId, GroupName, PersonId, PolicyId, ToolName},
+    id::{AgentId, GroupName, PolicyId, ToolName},
     mentions::Mentions,
     policy::Policies,
     slice::{Judged, Slice},
@@ -327,10 +327,7 @@ fn effective_approval(requester: &Requester, facts: &Facts) -> Option<ApprovalFa
     if !fits || facts.now_ms >= approval.expires_ms {
         return None;
     }
-    let own = |person: &PersonId| {
-        person.as_str() == requester.agent.as_str() || requester.on_behalf_of.as_ref() == Some(person)
-    };
-    let signers = approval.signers.iter().filter(|(person, _)| !own(person)).cloned().collect();
+    let signers = approval.signers.iter().filter(|(person, _)| !requester.is_own(person)).cloned().collect();
     Some(ApprovalFact { signers, ..approval.clone() })
 }
 

@@ -195,13 +195,6 @@ impl Policies {
         (self.rules.len(), self.slices.get(tool).map_or(0, |s| s.all.set.num_of_policies()))
     }
 
-    /// Whether some policy for the tool looks at the reach, whatever the call is.
-    /// [`Policies::reach_decides`] says it for one call.
-    #[must_use]
-    pub fn needs_reach(&self, tool: &ToolName) -> bool {
-        self.looks_at(tool, &["reach"])
-    }
-
     /// Whether some policy for the tool looks at what the session or agent did before.
     #[must_use]
     pub fn uses_history(&self, tool: &ToolName) -> bool {

@@ -141,6 +141,3 @@ impl Metrics {
         Ok(text)
     }
 }
-
-/// Shared by everything that counts.
-pub type SharedMetrics = Arc<Metrics>;

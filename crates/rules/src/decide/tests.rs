@@ -326,7 +326,7 @@ fn history_is_seen() {
          forbid (principal, action, resource) when { context.session.tool_count > 1 && context.session.tools.contains(\"query\") };",
     );
     let mut facts = facts(Effect::Read);
-    assert!(rules.uses_history(&read().tool.name) && !rules.needs_reach(&read().tool.name));
+    assert!(rules.uses_history(&read().tool.name));
     assert_eq!(decide(&read(), &facts, &rules).as_str(), "allow");
     facts.session.writes = 50;
     assert_eq!(denied_by(&decide(&read(), &facts, &rules)), ["mine:2"]);
@@ -406,7 +406,6 @@ fn declared_categories_count_even_when_none_was_observed() {
 fn reach_is_needed_only_where_it_can_decide() {
     let rules = default_pack();
     let query = call("query", json!({ "sql": "" }));
-    assert!(rules.needs_reach(&query.tool.name));
     assert!(!rules.reach_decides(&query, &facts(Effect::Read)));
     assert!(!rules.reach_decides(&query, &facts(Effect::Write)));
     assert!(rules.reach_decides(&query, &facts(Effect::Destructive)));

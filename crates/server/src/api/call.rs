@@ -411,7 +411,7 @@ pub(crate) async fn undo(
 
 /// Nobody settles what they or their agent did.
 fn own(record: &CallRecord, person: &PersonId) -> Result<(), Problem> {
-    if record.call.requester.on_behalf_of.as_ref() == Some(person) {
+    if record.call.requester.is_own(person) {
         let message = format!("the call was made for `{person}`, who cannot settle it");
         return Err(Problem::new(Code::AnswerRefused, message).help("another operator must"));
     }

@@ -81,12 +81,6 @@ impl Authenticator {
         Ok(Self { store, clock, agents: config.agents.clone(), people: config.people.clone(), tokens })
     }
 
-    /// Whether access tokens are accepted at all.
-    #[must_use]
-    pub const fn takes_tokens(&self) -> bool {
-        self.tokens.is_some()
-    }
-
     /// Who presents these headers.
     ///
     /// # Errors
