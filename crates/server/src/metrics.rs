@@ -1,10 +1,7 @@
 //! What Prometheus can read: numbers, tool names and status words, and nothing that a caller wrote.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, AtomicU64},
-    },
+    sync::atomic::{AtomicI64, AtomicU64},
     time::Duration,
 };
 

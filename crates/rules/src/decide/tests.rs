@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    Currency, Money, PolicySource, Reach,
+    Currency, Money, PersonId, PolicySource, Reach,
     sample::{self, NOW_MS, approval, call, default_pack, facts, policies, reach},
 };
 

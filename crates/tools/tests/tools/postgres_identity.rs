@@ -46,7 +46,7 @@ async fn another_database_is_not_believed_and_takes_no_call() {
     assert_eq!(record.journal.as_deref(), Some(name.as_str()), "the intent names it");
     let entries = world.gate.ledger().log();
     let intent = entries.iter().rfind(|entry| entry.kind == "warrant_issued").unwrap();
-    assert_eq!(intent.body["journal"], json!(name));
+    assert_eq!(intent.body()["journal"], json!(name));
 
     // Somebody gives the database another name, as if the address led to another.
     db.admin.batch_execute("update countersign.setting set journal = gen_random_uuid()").await.unwrap();
@@ -183,9 +183,9 @@ async fn keys_that_a_rule_masks_are_masked_wherever_undo_tells_them() {
     let done = world.done("undo_billing", json!({"call": call, "on_change": "skip"})).await;
     assert_eq!(done.reply["examples"], json!(["person (•••,1)"]));
     let left = world.gate.ledger().log().into_iter().rfind(|entry| entry.kind == "undone").unwrap();
-    assert_eq!(left.body["left"], json!({"changed_since": {"person": 1}}));
+    assert_eq!(left.body()["left"], json!({"changed_since": {"person": 1}}));
     for entry in world.gate.ledger().log() {
-        assert!(!entry.body.to_string().contains("secret@"), "{:?}", entry);
+        assert!(!entry.body().to_string().contains("secret@"), "{:?}", entry);
     }
     assert!(!done.reply.to_string().contains("secret@") && !said.contains("secret@"));
 }

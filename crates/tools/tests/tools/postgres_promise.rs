@@ -194,7 +194,7 @@ async fn undoing_says_which_counters_stay_where_they_are(server: &str) {
         assert_eq!(reply["counters"], expected, "{sql}: {reply}");
         let log = world.gate.ledger().log();
         let entry = log.iter().rfind(|entry| entry.kind == "undone").unwrap();
-        assert_eq!(entry.body["left"]["counters"].as_object().is_some(), expected != json!({}), "{sql}");
+        assert_eq!(entry.body()["left"]["counters"].as_object().is_some(), expected != json!({}), "{sql}");
     }
     // As it says: the next row gets another number.
     let next = "insert into ida (v) values ('next') returning id";

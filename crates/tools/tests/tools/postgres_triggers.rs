@@ -276,7 +276,7 @@ async fn columns_that_triggers_write_may_be_accepted_and_are_told(server: &str) 
         assert_eq!(done.reply["rewritten"], expected, "{sql}");
         let log = world.gate.ledger().log();
         let entry = log.iter().rfind(|entry| entry.kind == "undone").unwrap();
-        assert_eq!(entry.body["left"], json!({"rewritten": expected}), "the log says so as well");
+        assert_eq!(entry.body()["left"], json!({"rewritten": expected}), "the log says so as well");
         // And on: undone, done again, undone again.
         let again = world.done("undo_billing", json!({"call": done.call, "rewritten": rewritten})).await;
         let back = world.done("undo_billing", json!({"call": again.call, "rewritten": rewritten})).await;
