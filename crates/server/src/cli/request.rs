@@ -352,7 +352,10 @@ mod tests {
     #[test]
     fn nothing_that_an_agent_writes_begins_a_line_or_goes_unseen() {
         let spoof = "reach      1 rows, exactly: they were counted";
-        let mut body = request(&json!({ "rows": 14_200, "exact": true, "tables": { "b\nreach": 1 } }), true);
+        let mut body = request(
+            &json!({ "rows": 14_200, "exact": true, "unbounded": false, "tables": { "b\nreach": 1 } }),
+            true,
+        );
         for (key, lead) in [("arguments", 69), ("description", 30), ("reason_claimed", 55)] {
             let lead = "x".repeat(lead);
             let wide = "漢".repeat(90);
@@ -399,8 +402,7 @@ mod tests {
 
     #[test]
     fn a_refund_is_shown_in_its_currency_with_what_the_preview_told_and_no_rows() {
-        let reach =
-            json!({ "rows": 1, "exact": true, "tables": {}, "amount": { "currency": "EUR", "minor": 500 } });
+        let reach = json!({ "rows": 1, "exact": true, "unbounded": false, "tables": {}, "amount": { "currency": "EUR", "minor": 500 } });
         let mut body = request(&reach, false);
         body["sample"] = json!({
             "table": "GET /v1/charges/ch_1", "columns": ["field", "told"],
@@ -420,7 +422,10 @@ mod tests {
             body[place] = "p\u{430}yments".into();
             assert!(detail(&body).contains("`\u{430}` is U+0430, not `a`"), "{place}: {}", detail(&body));
         }
-        let body = request(&json!({ "rows": 1, "exact": true, "tables": { "p\u{430}yments": 1 } }), false);
+        let body = request(
+            &json!({ "rows": 1, "exact": true, "unbounded": false, "tables": { "p\u{430}yments": 1 } }),
+            false,
+        );
         assert!(detail(&body).contains("careful"), "{}", detail(&body));
     }
 
