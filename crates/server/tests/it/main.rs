@@ -1,4 +1,4 @@
-//! The binary, as people and scripts use it.
+//! The server, in this process and as the program that people and scripts use: one linked binary for all of it.
 
 #[cfg(test)]
 mod acting;
@@ -8,6 +8,8 @@ mod audit;
 mod binary;
 #[cfg(test)]
 mod crowd;
+#[cfg(test)]
+mod demo;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
@@ -19,22 +21,27 @@ mod kills;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod mcp;
+#[cfg(test)]
 mod ordinary;
 #[cfg(test)]
 mod payments;
 #[cfg(test)]
-#[path = "../place/mod.rs"]
 mod place;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod served;
 #[cfg(test)]
+mod server;
+#[cfg(test)]
 mod sql;
 #[cfg(test)]
 mod system;
 #[cfg(test)]
 mod telemetry;
+#[cfg(test)]
+mod threats;
 #[cfg(test)]
 mod undo;
 #[cfg(test)]

@@ -28,8 +28,8 @@ use tokio::{
 };
 
 use crate::{
+    mcp::program::{PATIENCE, Program, http},
     place::Place,
-    program::{PATIENCE, Program, http},
 };
 
 /// The revisions that are served.

@@ -3,7 +3,7 @@
 use rmcp::model::{CallToolRequestParams, CallToolResult, ProtocolVersion};
 use serde_json::{Value, json};
 
-use crate::world::{self, Agent, World, call, params, pending, text};
+use crate::mcp::world::{self, Agent, World, call, params, pending, text};
 
 fn keyed(tool: &str, n: i64, key: &Value) -> CallToolRequestParams {
     let mut params = params(tool, n);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, process::Stdio, sync::Arc, t
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::program::{Program, http};
+use crate::mcp::program::{Program, http};
 
 #[tokio::test]
 async fn revision_2025_06_18() {

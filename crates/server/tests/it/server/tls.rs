@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 
-use crate::rig::{MAIN, Rig};
+use crate::server::rig::{MAIN, Rig};
 
 /// An authority that certifies whatever a test needs.
 pub(crate) struct Authority {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     place::{Place, on_either_store},
-    rig::Rig,
+    server::rig::Rig,
 };
 
 on_either_store!(async

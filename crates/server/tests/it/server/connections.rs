@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::rig::{MAIN, Rig};
+use crate::server::rig::{MAIN, Rig};
 
 /// Longer than any limit of these tests, and the end of a test in which one does not work.
 const PATIENCE: Duration = Duration::from_secs(30);

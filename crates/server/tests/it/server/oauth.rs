@@ -12,7 +12,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use reqwest::{Method, StatusCode, header::WWW_AUTHENTICATE};
 use serde_json::{Value, json};
 
-use crate::rig::{MAIN, Rig};
+use crate::server::rig::{MAIN, Rig};
 
 const AUDIENCE: &str = "https://countersign.test";
 

@@ -13,9 +13,6 @@ mod holding;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
-#[path = "../place/mod.rs"]
-mod place;
-#[cfg(test)]
 mod program;
 #[cfg(test)]
 mod refusals;

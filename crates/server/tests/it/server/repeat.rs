@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     place::{Place, on_either_store},
-    rig::{Rig, read},
+    server::rig::{Rig, read},
 };
 
 on_either_store!(async

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     place::{Place, on_either_store},
-    rig::{Rig, read},
+    server::rig::{Rig, read},
 };
 
 on_either_store!(async
@@ -186,7 +186,7 @@ async fn an_approval_does_not_outlive_a_change_of_policies(place: Place) {
 }
 
 async fn an_agent_that_names_a_new_session_in_each_call_is_held_back(place: Place) {
-    let main = format!("{}\n[limits]\nsessions_max = 5\n", crate::rig::MAIN);
+    let main = format!("{}\n[limits]\nsessions_max = 5\n", crate::server::rig::MAIN);
     let mut rig = Rig::made(place, &main).await;
     let call = async |rig: &Rig, agent: &str, session: &str| {
         let body = json!({ "tool": "items", "arguments": {}, "session": session });
@@ -217,7 +217,7 @@ async fn an_agent_that_names_a_new_session_in_each_call_is_held_back(place: Plac
 }
 
 async fn a_flood_of_refused_calls_leaves_a_bounded_log(place: Place) {
-    let main = format!("{}\n[limits]\nrefusals_max = 20\n", crate::rig::MAIN);
+    let main = format!("{}\n[limits]\nrefusals_max = 20\n", crate::server::rig::MAIN);
     let mut rig = Rig::made(place, &main).await;
     let name = "x".repeat(30 * 1_024);
     let mut told = std::collections::BTreeMap::new();

@@ -6,8 +6,8 @@ use rmcp::{
 };
 
 use crate::{
+    mcp::world::{self, Agent, World},
     place::{Place, on_either_store},
-    world::{self, Agent, World},
 };
 
 on_either_store!(async
@@ -81,7 +81,7 @@ async fn what_a_client_takes_back_or_listens_to_passes_the_bridge(place: Place) 
     let bob = world.bridged(Agent::Bob, &ProtocolVersion::V_2026_07_28).await;
     let mut listening = bob.listen(filter).await.unwrap();
     world.revoke(Agent::Bob).await;
-    let ended = tokio::time::timeout(crate::program::PATIENCE, listening.next()).await.unwrap();
+    let ended = tokio::time::timeout(crate::mcp::program::PATIENCE, listening.next()).await.unwrap();
     assert!(!matches!(ended, Ok(Some(_))), "{ended:?}");
 }
 

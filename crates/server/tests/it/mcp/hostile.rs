@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::world::{self, Agent, World, text};
+use crate::mcp::world::{self, Agent, World, text};
 
 #[tokio::test]
 async fn nobody_is_let_in_without_a_credential() {

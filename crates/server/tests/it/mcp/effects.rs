@@ -6,8 +6,8 @@ use rmcp::model::{CallToolRequestParams, CallToolResponse, ProtocolVersion};
 use serde_json::{Value, json};
 
 use crate::{
+    mcp::world::{self, Agent, World, params, pending, rounds, text},
     place::{Place, on_either_store},
-    world::{self, Agent, World, params, pending, rounds, text},
 };
 
 on_either_store!(async

@@ -3,7 +3,7 @@
 use rmcp::model::ProtocolVersion;
 use serde_json::{Value, json};
 
-use crate::world::{self, Agent, World, params, pending};
+use crate::mcp::world::{self, Agent, World, params, pending};
 
 #[tokio::test]
 async fn a_refusal_says_and_decides_the_same_however_it_is_marked() {

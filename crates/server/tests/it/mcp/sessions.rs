@@ -5,8 +5,8 @@ use rmcp::model::ProtocolVersion;
 use serde_json::{Value, json};
 
 use crate::{
+    mcp::world::{self, Agent, World, params, pending},
     place::{Place, on_either_store},
-    world::{self, Agent, World, params, pending},
 };
 
 on_either_store!(async

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::rig::Rig;
+use crate::server::rig::Rig;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_is_complete_and_hangs_together() {

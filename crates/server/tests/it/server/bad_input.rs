@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     place::{Place, on_either_store},
-    rig::{Rig, read},
+    server::rig::{Rig, read},
 };
 
 on_either_store!(async no_text_and_no_number_makes_the_ledger_unavailable);

@@ -22,8 +22,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
-    rig::{MAIN, Rig},
-    tls::Authority,
+    server::rig::{MAIN, Rig},
+    server::tls::Authority,
 };
 
 const AUDIENCE: &str = "https://countersign.test";

@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::{place::Place, rig::Rig};
+use crate::{place::Place, server::rig::Rig};
 
 const QUERY: &str = r#"
 [tool.query]

@@ -25,9 +25,6 @@ mod oauth;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]
-#[path = "../place/mod.rs"]
-mod place;
-#[cfg(test)]
 mod postgres_tls;
 #[cfg(test)]
 mod refusals;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     place::{Place, on_either_store},
-    rig::Rig,
+    server::rig::Rig,
 };
 
 on_either_store!(async everybody_sees_their_own_requests_page_by_page, calls_are_listed_page_by_page);

@@ -12,8 +12,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
-    rig::{MAIN, Rig},
-    tls::Authority,
+    server::rig::{MAIN, Rig},
+    server::tls::Authority,
 };
 
 /// A private cluster; stopped and removed when dropped.

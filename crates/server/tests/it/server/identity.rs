@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode, header::WWW_AUTHENTICATE};
 use serde_json::json;
 
-use crate::rig::Rig;
+use crate::server::rig::Rig;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_good_key_nothing_is_answered() {

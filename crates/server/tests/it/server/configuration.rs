@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use countersign::config::{Config, Problems, REFERENCE};
 
-use crate::rig::MAIN;
+use crate::server::rig::MAIN;
 
 fn load(main: &str, more: &[(&str, &str)]) -> Result<Config, Problems> {
     let folder = tempfile::tempdir().unwrap();

@@ -5,8 +5,8 @@ use rmcp::model::{
 };
 
 use crate::{
+    mcp::world::{self, Agent, World, params},
     place::{Place, on_either_store},
-    world::{self, Agent, World, params},
 };
 
 on_either_store!(async
