@@ -104,7 +104,8 @@ pub trait Ledger: Send + Sync + 'static {
     ) -> impl Future<Output = Result<ApprovalRecord, NotAnswered>> + Send;
 
     /// Ends a request that is not final and not executing: expired, superseded or blocked, and then with the
-    /// code of the refusal. Returns whether it did; when the request has moved on meanwhile, nothing is appended and the answer is `false`.
+    /// code of the refusal. Returns whether it did; when the request has moved on meanwhile, nothing is appended and the answer
+    /// is `false`.
     fn end(
         &self,
         approval: &ApprovalId,

@@ -104,8 +104,8 @@ impl Policies {
     }
 
     /// Whether the agent may ever get anything but a denial from the tool: what decides if the tool is
-    /// listed. The teams and accounts are the configured ones. Conditions on more than agent, system and effect count as if they could hold for permits
-    /// and could fail for forbids, so a tool is listed in doubt.
+    /// listed. The teams and accounts are the configured ones. Conditions on more than agent, system and effect count as if
+    /// they could hold for permits and could fail for forbids, so a tool is listed in doubt.
     #[must_use]
     pub fn may_ever(&self, agent: &AgentId, tool: &ToolName) -> bool {
         let Some(slice) = self.slices.get(tool) else { return false };

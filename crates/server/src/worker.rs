@@ -131,7 +131,8 @@ impl Worker {
         }
     }
 
-    /// Begins to let the ledger forget what is long over, and journals rows past their retention. The first time also tells whether they are there.
+    /// Begins to let the ledger forget what is long over, and journals rows past their retention. The first time also tells
+    /// whether they are there.
     fn prune(&self) {
         let (app, systems) = (Arc::clone(&self.app), self.systems.clone());
         tokio::spawn(async move {

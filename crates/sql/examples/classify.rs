@@ -1,8 +1,8 @@
 //! Classifies many statements against many moments of a database, for `tests/corpus/run`.
 //!
 //! `classify DIALECT ROWS SNAPSHOTS`: two files of JSON lines that the harness writes. ROWS has the objects that ever were
-//! there, each once; SNAPSHOTS says of each moment which of them were there, by number. On standard input stands a statement a line,
-//! `{"sql": …, "snapshot": number or null}`; on standard output what is said of it, in the same order: without a catalog
+//! there, each once; SNAPSHOTS says of each moment which of them were there, by number. On standard input stands a statement a
+//! line, `{"sql": …, "snapshot": number or null}`; on standard output what is said of it, in the same order: without a catalog
 //! (`none`), with `extensions = ["standard"]` (`standard`), and with the catalog of its moment (`catalog`).
 
 use std::fs::File;

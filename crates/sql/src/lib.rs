@@ -17,7 +17,8 @@
 //!
 //! # Codes of reasons
 //!
-//! - rows: `inserts`, `upserts`, `updates`, `deletes`, `merges`, `truncates`, `truncates_cascade`, `replaces`, `unbounded`, `refreshes`
+//! - rows: `inserts`, `upserts`, `updates`, `deletes`, `merges`, `truncates`, `truncates_cascade`, `replaces`, `unbounded`,
+//!   `refreshes`
 //! - objects: `creates`, `creates_table`, `creates_view`, `creates_code`, `virtual_table`, `alters`, `drops`, `rewrites`,
 //!   `disables`, `unlogged`, `writes_catalog`
 //! - people: `privileges`, `roles`, `ownership`, `row_security`
@@ -32,8 +33,8 @@
 //! - notes: `explain_analyze`, `credentials`
 //!
 //! What is deliberately not here: no connection, no clock, no files, no decision. The answer is about the text; objects
-//! of the schema (a view over a volatile function, a trigger) show only with a [`Catalog`], made ready as [`Known`], and reads are to be run in
-//! read-only transactions all the same.
+//! of the schema (a view over a volatile function, a trigger) show only with a [`Catalog`], made ready as [`Known`], and reads
+//! are to be run in read-only transactions all the same.
 
 mod catalog;
 mod error;

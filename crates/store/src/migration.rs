@@ -212,7 +212,8 @@ CREATE INDEX entry_rare ON entry (kind)
     WHERE kind <> 'call_proposed' AND kind <> 'decided' AND kind <> 'warrant_issued' AND kind <> 'outcome';
 ";
 
-/// How many days the ledger has seen go by: a clock that jumps is one day. `seen` is the newest of them. Marks were days of the calendar until now.
+/// How many days the ledger has seen go by: a clock that jumps is one day. `seen` is the newest of them. Marks were days of the
+/// calendar until now.
 const AGE: &str = "
 CREATE TABLE age (
     id BIGINT PRIMARY KEY CHECK (id = 0),
@@ -234,8 +235,8 @@ UPDATE call SET doubted = DIGEST_AND_AGENT WHERE state = 'in_doubt' AND effect <
 CREATE INDEX call_doubted ON call (doubted, issued_ms, id) WHERE doubted IS NOT NULL;
 ";
 
-/// What people refused is found by what the call does and for whom, and what they answered to calls like it. Of older requests only
-/// the very call is known.
+/// What people refused is found by what the call does and for whom, and what they answered to calls like it. Of older requests
+/// only the very call is known.
 const ALIKE: &str = "
 ALTER TABLE approval ADD COLUMN tool TEXT;
 ALTER TABLE approval ADD COLUMN until_ms BIGINT;

@@ -6,8 +6,8 @@
 //! Nothing here weakens a limit. A rate's instant that passed days ago means nothing. Counters of a day are looked at on
 //! that day. A session that was idle for [`IDLE_DAYS`] begins anew, which its agent could have had at any time by
 //! naming another one. An idempotency key that is older than the configuration says, and has seen three days go by, is
-//! forgotten; what its call became is not. What a budget has spent or holds is never forgotten, nor is anything of the log, of calls or
-//! of requests.
+//! forgotten; what its call became is not. What a budget has spent or holds is never forgotten, nor is anything of the log, of
+//! calls or of requests.
 
 use countersign_gate::ledger::LedgerFault;
 use countersign_rules::budget::day;

@@ -239,7 +239,8 @@ impl<L: Ledger> Gate<L> {
     }
 
     /// Ends every request whose tool, agent or policies are others than when it was asked: its approval would be good for
-    /// nothing. What changed elsewhere is no matter ([`Policies::slice`]). Answers how many there were. To be called before people can answer.
+    /// nothing. What changed elsewhere is no matter ([`Policies::slice`]). Answers how many there were. To be called before
+    /// people can answer.
     ///
     /// # Errors
     /// [`LedgerFault`]; then some of them may be left.

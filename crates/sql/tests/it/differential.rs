@@ -6,10 +6,10 @@
 //! cursor, prepared statement or channel. A read-only transaction alone is not the measure: PostgreSQL accepts in it
 //! `set_config`, advisory locks, cursors, `pg_sleep`, reading and writing files of the server, stopping other sessions,
 //! text run as SQL, and `nextval` of a temporary sequence. A statement that (3) holds a call that changes something and
-//! only did not come to run it, because no row was left or another branch was taken, is not counted as harmless either. What leaves no trace that a session can see (files, signals,
-//! sleep, notifications) is not among these statements: the corpora and `hidden_calls` hold that none is called a read.
-//! Nor are views over functions that write, and such functions as attributes: no text can tell them from tables and
-//! columns. `tools` repeats the comparison with them, with a catalog.
+//! only did not come to run it, because no row was left or another branch was taken, is not counted as harmless either. What
+//! leaves no trace that a session can see (files, signals, sleep, notifications) is not among these statements: the corpora and
+//! `hidden_calls` hold that none is called a read. Nor are views over functions that write, and such functions as attributes:
+//! no text can tell them from tables and columns. `tools` repeats the comparison with them, with a catalog.
 
 use std::collections::BTreeMap;
 

@@ -40,7 +40,8 @@ pub(crate) fn check_base(url: &Url, allow_private: bool) -> Result<(), &'static 
     Ok(())
 }
 
-/// A client that connects only where it may, and trusts the certificates of `ca` alone where that is given. Proxies of the environment are not used, cookies not kept.
+/// A client that connects only where it may, and trusts the certificates of `ca` alone where that is given. Proxies of the
+/// environment are not used, cookies not kept.
 #[expect(clippy::disallowed_methods, reason = "the one place that makes HTTP clients")]
 pub(crate) fn client(
     connect_timeout: Duration,

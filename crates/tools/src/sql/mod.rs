@@ -8,8 +8,8 @@
 //!
 //! A result is `{"rows": [{column: value}], "row_count": n, "truncated": bool}`. `row_count` is what a read
 //! returned or a write touched (triggers and cascades included); `truncated` says that more rows were left
-//! out by the cap of rows or bytes. A write that returns no columns answers `{"rows_changed": n}` instead. Values: see [`postgres`] and [`sqlite`]; whole numbers beyond 2^53 and
-//! decimals are text, so that no reader rounds them.
+//! out by the cap of rows or bytes. A write that returns no columns answers `{"rows_changed": n}` instead. Values: see
+//! [`postgres`] and [`sqlite`]; whole numbers beyond 2^53 and decimals are text, so that no reader rounds them.
 
 mod cascade;
 mod journal;

@@ -9,15 +9,15 @@
 //! another table, all of it is rolled back. A stricter level would add serialization failures and no safety.
 //!
 //! What the counts cannot see is refused: a trigger that empties, rewrites or drops a table, rows of foreign
-//! tables (their locks give them away), a server that does not count. Rows counted and then taken back inside (a trigger's exception
-//! handler) stay counted: the count errs to the safe side.
+//! tables (their locks give them away), a server that does not count. Rows counted and then taken back inside (a trigger's
+//! exception handler) stay counted: the count errs to the safe side.
 //!
 //! # Trying again
 //!
 //! A transaction that the server broke off for the sake of others (deadlock, serialization failure) left
 //! nothing behind, so the whole of it is tried again, a few times, with every check; and so is one whose prepared
-//! statement a changed table has outdated, which the server says before it runs it. Nothing else is: not a lost connection, not a timeout, and never anything after `COMMIT` was sent, but for an answer that says
-//! that it was rolled back.
+//! statement a changed table has outdated, which the server says before it runs it. Nothing else is: not a lost connection, not
+//! a timeout, and never anything after `COMMIT` was sent, but for an answer that says that it was rolled back.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
