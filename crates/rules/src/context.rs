@@ -3,7 +3,6 @@
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
-    format,
     string::{String, ToString as _},
     vec::Vec,
 };
@@ -18,6 +17,7 @@ use crate::{
     reach::Reach,
     schema::Attribute,
     tool::ToolSpec,
+    unfit::Unfit,
 };
 
 type Field = (String, RestrictedExpression);
@@ -40,16 +40,16 @@ impl Subject<'_> {
         &self,
         mentions: &Mentions,
         valid: Option<&ApprovalFact>,
-    ) -> Result<Context, String> {
+    ) -> Result<Context, Unfit> {
         let facts = self.facts;
         let mut fields: Vec<Field> = Vec::new();
-        let mut add = |name: &str, value: &dyn Fn() -> Result<Option<RestrictedExpression>, String>| {
+        let mut add = |name: &str, value: &dyn Fn() -> Result<Option<RestrictedExpression>, Unfit>| {
             if mentions.sees(name)
                 && let Some(value) = value()?
             {
                 fields.push((name.into(), value));
             }
-            Ok::<(), String>(())
+            Ok::<(), Unfit>(())
         };
         add("effect", &|| Ok(Some(text(facts.effect.as_str()))))?;
         add("categories", &|| Ok(Some(texts(facts.categories.union(&self.tool.categories)))))?;
@@ -66,20 +66,20 @@ impl Subject<'_> {
         add("time", &|| time(facts.now_ms, within("time")).map(Some))?;
         add("approval", &|| valid.map(|a| approval(a, within("approval"))).transpose())?;
         add("args", &|| self.arguments(mentions).map(Some))?;
-        Context::from_pairs(fields).map_err(|_cause| String::from("the facts do not fit the schema"))
+        Context::from_pairs(fields).map_err(|_cause| Unfit::Facts)
     }
 
-    fn arguments(&self, mentions: &Mentions) -> Result<RestrictedExpression, String> {
+    fn arguments(&self, mentions: &Mentions) -> Result<RestrictedExpression, Unfit> {
         let mut fields = Vec::new();
         for (name, attribute) in self.types.iter().filter(|(name, _)| mentions.sees_field("args", name)) {
             match self.arguments.get(name) {
                 None | Some(Value::Null) if attribute.required => {
-                    return Err(format!("argument `{name}` is missing"));
+                    return Err(Unfit::Missing(name.clone()));
                 }
                 None | Some(Value::Null) => {}
                 Some(value) => {
-                    let value =
-                        attribute.kind.express(value).map_err(|why| format!("argument `{name}` {why}"))?;
+                    let unfit = |why| Unfit::Argument { name: name.clone(), why };
+                    let value = attribute.kind.express(value).map_err(unfit)?;
                     fields.push((name.clone(), value));
                 }
             }
@@ -107,9 +107,8 @@ fn long(value: u64) -> RestrictedExpression {
     RestrictedExpression::new_long(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-fn record(fields: impl IntoIterator<Item = Field>) -> Result<RestrictedExpression, String> {
-    RestrictedExpression::new_record(fields)
-        .map_err(|_cause| String::from("a record has the same name twice"))
+fn record(fields: impl IntoIterator<Item = Field>) -> Result<RestrictedExpression, Unfit> {
+    RestrictedExpression::new_record(fields).map_err(|_cause| Unfit::Twice)
 }
 
 /// The fields of one attribute, as far as some policy looks at them.
@@ -127,7 +126,7 @@ impl Within<'_> {
         self
     }
 
-    fn end(self) -> Result<RestrictedExpression, String> {
+    fn end(self) -> Result<RestrictedExpression, Unfit> {
         record(self.fields)
     }
 }
@@ -136,7 +135,7 @@ fn truth(value: bool) -> RestrictedExpression {
     RestrictedExpression::new_bool(value)
 }
 
-fn reach(reach: &Reach, within: Within<'_>) -> Result<RestrictedExpression, String> {
+fn reach(reach: &Reach, within: Within<'_>) -> Result<RestrictedExpression, Unfit> {
     let mut within = within
         // A number that is known to be too low would pass a rule about large ones.
         .with("rows", || long(if reach.unbounded { u64::MAX } else { reach.rows }))
@@ -155,7 +154,7 @@ fn reach(reach: &Reach, within: Within<'_>) -> Result<RestrictedExpression, Stri
     within.end()
 }
 
-fn statement(statement: &StatementFacts, within: Within<'_>) -> Result<RestrictedExpression, String> {
+fn statement(statement: &StatementFacts, within: Within<'_>) -> Result<RestrictedExpression, Unfit> {
     within
         .with("verb", || text(&statement.verb))
         .with("reads", || texts(&statement.reads))
@@ -165,7 +164,7 @@ fn statement(statement: &StatementFacts, within: Within<'_>) -> Result<Restricte
         .end()
 }
 
-fn counters(counters: &Counters, within: Within<'_>) -> Result<RestrictedExpression, String> {
+fn counters(counters: &Counters, within: Within<'_>) -> Result<RestrictedExpression, Unfit> {
     let asked = within.mentions.currencies();
     let money = counters
         .money
@@ -185,7 +184,7 @@ fn counters(counters: &Counters, within: Within<'_>) -> Result<RestrictedExpress
 }
 
 /// UTC, from the proleptic Gregorian calendar: the day's hour and minute, Monday as 1 to Sunday as 7.
-fn time(unix_ms: i64, within: Within<'_>) -> Result<RestrictedExpression, String> {
+fn time(unix_ms: i64, within: Within<'_>) -> Result<RestrictedExpression, Unfit> {
     const MINUTE_MS: i64 = 60_000;
     let minutes = unix_ms.div_euclid(MINUTE_MS);
     let day = minutes.div_euclid(24 * 60);
@@ -200,7 +199,7 @@ fn time(unix_ms: i64, within: Within<'_>) -> Result<RestrictedExpression, String
         .end()
 }
 
-fn approval(approval: &ApprovalFact, within: Within<'_>) -> Result<RestrictedExpression, String> {
+fn approval(approval: &ApprovalFact, within: Within<'_>) -> Result<RestrictedExpression, Unfit> {
     let groups: BTreeSet<&str> =
         approval.signers.iter().flat_map(|(_, groups)| groups.iter().map(|g| g.as_str())).collect();
     within

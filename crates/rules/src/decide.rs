@@ -7,7 +7,7 @@
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
-    string::String,
+    string::{String, ToString as _},
     vec::Vec,
 };
 
@@ -28,6 +28,7 @@ use crate::{
     policy::Policies,
     slice::{Judged, Slice},
     source::Rule,
+    unfit::Unfit,
 };
 
 /// Whether the call is allowed, a person must be asked, or it is denied.
@@ -35,11 +36,11 @@ use crate::{
 pub fn decide<A>(call: &Call<A>, facts: &Facts, policies: &Policies) -> Decision {
     let judge = match Judge::of(call, facts, policies) {
         Ok(judge) => judge,
-        Err(message) => return invalid(message),
+        Err(unfit) => return invalid(&unfit),
     };
     let decision = match judge.evaluate(&judge.slice.all) {
         Ok(response) => judge.answer(&response),
-        Err(message) => return invalid(message),
+        Err(unfit) => return invalid(&unfit),
     };
     match decision {
         Decision::Deny(_) => decision,
@@ -80,11 +81,11 @@ impl Policies {
         }
         let judge = match Judge::of(call, facts, self) {
             Ok(judge) => judge,
-            Err(message) => return Some(invalid_request(message)),
+            Err(unfit) => return Some(invalid_request(&unfit)),
         };
         let response = match judge.evaluate(&judge.slice.early) {
             Ok(response) => response,
-            Err(message) => return Some(invalid_request(message)),
+            Err(unfit) => return Some(invalid_request(&unfit)),
         };
         match judge.answer(&response) {
             Decision::Deny(deny) if deny.reason == DenyReason::NothingPermits && judge.slice.late_permit => {
@@ -155,18 +156,15 @@ pub(crate) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    pub(crate) fn of<A>(call: &'a Call<A>, facts: &'a Facts, policies: &'a Policies) -> Result<Self, String> {
+    pub(crate) fn of<A>(call: &'a Call<A>, facts: &'a Facts, policies: &'a Policies) -> Result<Self, Unfit> {
         let tool = &call.tool;
-        let slice =
-            policies.slices.get(&tool.name).filter(|slice| slice.tool.version == tool.version).ok_or_else(
-                || format!("the policies were not loaded for this version of tool `{}`", tool.name),
-            )?;
+        let slice = policies.slices.get(&tool.name).filter(|slice| slice.tool.version == tool.version);
+        let slice = slice.ok_or_else(|| Unfit::Version(tool.name.clone()))?;
         let declared = slice.tool.effect;
         if facts.effect < declared.floor() || facts.effect > declared.ceiling() {
-            return Err(format!("effect `{}` is not what the tool declares", facts.effect));
+            return Err(Unfit::Effect(facts.effect));
         }
-        let entities =
-            policies.entities_for(&call.requester).ok_or_else(|| String::from("the agent is no entity"))?;
+        let entities = policies.entities_for(&call.requester).ok_or(Unfit::Agent)?;
         Ok(Self {
             policies,
             slice,
@@ -185,16 +183,14 @@ impl<'a> Judge<'a> {
     }
 
     /// Evaluates a set of policies. The reach and approval are in the context only where the set looks.
-    pub(crate) fn evaluate(&self, judged: &Judged) -> Result<Response, String> {
+    pub(crate) fn evaluate(&self, judged: &Judged) -> Result<Response, Unfit> {
         let request = self.request(&judged.mentions)?;
         Ok(Authorizer::new().is_authorized(&request, &judged.set, &self.entities))
     }
 
-    pub(crate) fn request(&self, mentions: &Mentions) -> Result<Request, String> {
+    pub(crate) fn request(&self, mentions: &Mentions) -> Result<Request, Unfit> {
         let context = self.subject.context(mentions, self.approval.as_ref())?;
-        self.slice
-            .request(&self.requester.agent, context)
-            .ok_or_else(|| String::from("the request does not fit the schema"))
+        self.slice.request(&self.requester.agent, context).ok_or(Unfit::Request)
     }
 
     pub(crate) fn entities(&self) -> &cedar_policy::Entities {
@@ -280,12 +276,12 @@ impl<'a> Judge<'a> {
     }
 }
 
-fn invalid(message: String) -> Decision {
-    Decision::Deny(invalid_request(message))
+fn invalid(unfit: &Unfit) -> Decision {
+    Decision::Deny(invalid_request(unfit))
 }
 
-const fn invalid_request(message: String) -> Deny {
-    Deny { policies: Vec::new(), reason: DenyReason::InvalidRequest { message } }
+fn invalid_request(unfit: &Unfit) -> Deny {
+    Deny { policies: Vec::new(), reason: DenyReason::InvalidRequest { message: unfit.to_string() } }
 }
 
 /// Every group once, with the largest quorum and the earliest deadline that any policy asks of it.

@@ -1,11 +1,17 @@
 //! Agents and systems as Cedar's entities.
 
-use alloc::{collections::BTreeMap, format, string::String, sync::Arc, vec::Vec};
+use alloc::{
+    collections::BTreeMap,
+    format,
+    string::{String, ToString as _},
+    sync::Arc,
+    vec::Vec,
+};
 use core::str::FromStr as _;
 
 use cedar_policy::{Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression, Schema};
 
-use crate::{policy::AgentSpec, tool::ToolSpec};
+use crate::{policy::AgentSpec, tool::ToolSpec, unfit::NoEntity};
 
 /// An entity's name. The types are ours and always parse.
 pub(crate) fn uid(kind: &str, id: &str) -> Option<EntityUid> {
@@ -17,21 +23,20 @@ pub(crate) fn entities(
     tools: &[Arc<ToolSpec>],
     agents: &[AgentSpec],
     schema: &Schema,
-) -> Result<Entities, String> {
+) -> Result<Entities, NoEntity> {
     let mut all: BTreeMap<String, Entity> = BTreeMap::new();
     for tool in tools {
-        let entity =
-            system_entity(tool).ok_or_else(|| format!("system `{}` is no entity", tool.system.name))?;
+        let entity = system_entity(tool).ok_or_else(|| NoEntity::System(tool.system.name.clone()))?;
         all.insert(format!("System {}", tool.system.name), entity);
     }
     for agent in agents {
-        let entity = agent_entity(agent).ok_or_else(|| format!("agent `{}` is no entity", agent.id))?;
+        let entity = agent_entity(agent).ok_or_else(|| NoEntity::Agent(agent.id.clone()))?;
         if all.insert(format!("Agent {}", agent.id), entity).is_some() {
-            return Err(format!("two agents are named `{}`", agent.id));
+            return Err(NoEntity::Twice(agent.id.clone()));
         }
     }
     Entities::from_entities(all.into_values(), Some(schema))
-        .map_err(|e| format!("agents and systems do not fit the schema: {e}"))
+        .map_err(|error| NoEntity::Schema(error.to_string()))
 }
 
 fn system_entity(tool: &ToolSpec) -> Option<Entity> {

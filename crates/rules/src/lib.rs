@@ -44,6 +44,7 @@ pub mod settlement;
 mod slice;
 pub mod source;
 pub mod tool;
+mod unfit;
 mod warning;
 
 pub use approval::{ApprovalRequest, ApprovalState, Signature};

@@ -97,7 +97,7 @@ impl Policies {
         stop(&mut errors)?;
         warnings.extend(warning::categories(tools, &rules));
 
-        let entities = entity::entities(tools, agents, &schema).map_err(one)?;
+        let entities = entity::entities(tools, agents, &schema).map_err(|why| one(why.to_string()))?;
         let digest = digest(&rules, tools, agents).map_err(one)?;
         let mut slices = BTreeMap::new();
         for tool in tools {
