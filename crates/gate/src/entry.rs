@@ -177,7 +177,7 @@ impl Entry {
     #[must_use]
     pub fn of_a_refused_call(self) -> Self {
         let Some(proposed) = self.read::<CallProposed<'_>>() else { return self };
-        let Ok(arguments) = countersign_audit::to_canonical_vec(&*proposed.arguments) else { return self };
+        let Ok(arguments) = countersign_audit::to_canonical_vec(&proposed.arguments) else { return self };
         if arguments.len() <= REFUSED_BYTES_MAX {
             return self;
         }

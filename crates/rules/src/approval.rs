@@ -186,13 +186,13 @@ pub(crate) fn are_met<'a>(
         }
     }
     let mut taken = BTreeMap::new();
-    let mut met = |ask: &'a AskOf| {
+    let met = |ask: &'a AskOf| {
         let needed = usize::try_from(ask.quorum.max(1)).unwrap_or(usize::MAX);
         members.get(&ask.group).is_some_and(|members| members.len() >= needed)
             && (ask.shared
                 || (0..needed).all(|_| place(&members, &mut taken, &ask.group, &mut BTreeSet::new())))
     };
-    !of.is_empty() && of.iter().all(|ask| met(ask))
+    !of.is_empty() && of.iter().all(met)
 }
 
 /// Finds one more person for a group among its `members`, moving others to another group where they were `taken` for this

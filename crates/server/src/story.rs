@@ -373,7 +373,7 @@ fn because(reason: &DenyReason) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{env, fs, path::Path};
+    use std::{fs, path::Path};
 
     use serde_json::json;
 
@@ -420,7 +420,7 @@ mod tests {
             .collect();
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/story.txt");
         let text = told.join("\n\n") + "\n";
-        if env::var_os("COUNTERSIGN_WRITE_GOLDEN").is_some() {
+        if option_env!("COUNTERSIGN_WRITE_GOLDEN").is_some() {
             fs::write(&golden, &text).unwrap();
         }
         assert_eq!(fs::read_to_string(golden).unwrap(), text);

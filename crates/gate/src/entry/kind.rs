@@ -28,7 +28,7 @@ macro_rules! kinds {
         /// What an entry of the log tells, for those kinds that the gate writes.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Told {
-            $($(#[$doc])* $kind($kind<'static>),)*
+            $($(#[$doc])* $kind(Box<$kind<'static>>),)*
         }
 
         impl Told {
@@ -40,7 +40,7 @@ macro_rules! kinds {
             #[must_use]
             pub fn read(word: &str, body: &Value) -> Option<Self> {
                 match word {
-                    $($word => $kind::deserialize(body).ok().map(Self::$kind),)*
+                    $($word => $kind::deserialize(body).ok().map(|told| Self::$kind(Box::new(told))),)*
                     _ => None,
                 }
             }

@@ -125,7 +125,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         };
         let known = self.gate.known(record, &self.call, &self.policies, self.facts.now_ms).await;
         let Some(answer) = known else { return Ok(()) };
-        Err(Stop::Answered(self.gate.joined(&self.call, record, answer).await))
+        Err(self.gate.joined(&self.call, record, answer).await.into())
     }
 
     /// A person's no to an equal call, however that was spelled, holds for this one.
@@ -191,10 +191,9 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
             && self.is_write()
             && self.tool.measurable(&self.call.parsed)
             && self.gate.charges_rows(&self.call.tool, self.seen.effect)
+            && let Err(refusal) = self.measure().await
         {
-            if let Err(refusal) = self.measure().await {
-                tracing::debug!(%refusal, call = %self.call.id, "rows are reserved without having been counted");
-            }
+            tracing::debug!(%refusal, call = %self.call.id, "rows are reserved without having been counted");
         }
     }
 
@@ -222,7 +221,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         let rehearsed = self.gate.rehearsed(self.tool, &self.call, &self.facts, policy, &mut self.entries);
         let (reach, evidence) = rehearsed.await?;
         self.facts.reach = Some(reach);
-        self.evidence = evidence.or(self.evidence.take());
+        self.evidence = evidence.or_else(|| self.evidence.take());
         Ok(self.decide())
     }
 
@@ -243,7 +242,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         let Self { gate, call, entries, policies, id, facts, .. } = self;
         let granted = self.trial.granted;
         match stop {
-            Stop::Answered(answer) => answer,
+            Stop::Answered(answer) => *answer,
             Stop::Denied(deny) => {
                 gate.deny(&call, granted, entries, (&id, policies.bundle(), &facts, deny)).await
             }
@@ -268,13 +267,13 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
     }
 
     /// Permits the call, within the obligations of the decision.
-    pub(super) fn permit(mut self, allow: Allow) -> Permitted<T::Args> {
+    pub(super) fn permit(mut self, allow: &Allow) -> Permitted<T::Args> {
         let decision = Decision::Allow(allow.clone());
         self.record(&decision);
         let history = self.policies.uses_history(&self.call.tool.name).then_some(self.standing.history);
         let approval = self.trial.granted.map(|record| record.request.id.clone());
         let Self { call, id, facts, entries, .. } = self;
-        Permitted::new(call, id, &allow, &facts, approval, history, entries)
+        Permitted::new(call, id, allow, &facts, approval, history, entries)
     }
 
     fn is_write(&self) -> bool {

@@ -155,7 +155,7 @@ impl<L: Ledger> Gate<L> {
         let record = match self.ledger.doubted(&call.requester.agent, call.digest, since_ms).await {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(Before::Nothing),
-            Err(fault) => return Err(Stop::Answered(refused(call, granted, not_looked_up(&fault)))),
+            Err(fault) => return Err(refused(call, granted, not_looked_up(&fault)).into()),
         };
         // An agent that gives another key means another call, and knows of the first or does not care.
         let another = call.key.is_some() && call.key != record.call.key;
@@ -169,7 +169,7 @@ impl<L: Ledger> Gate<L> {
             return Err(match (&record.outcome, granted) {
                 (Some(outcome @ CallOutcome::Done { .. }), None) => {
                     let (id, approval) = (&record.call.id, record.approval.clone());
-                    Stop::Answered(answer_of(id, approval, outcome.clone(), record.rows))
+                    answer_of(id, approval, outcome.clone(), record.rows).into()
                 }
                 _ => happened(&record).into(),
             });

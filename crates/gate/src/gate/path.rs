@@ -148,7 +148,7 @@ impl<L: Ledger> Gate<L> {
             Err(stop) => Round::Answer(case.stop(stop).await),
             Ok(Decision::Deny(deny)) => Round::Answer(case.stop(Stop::Denied(deny)).await),
             Ok(Decision::Ask(ask)) => Round::Answer(case.ask(ask).await),
-            Ok(Decision::Allow(allow)) => self.act(tool, case.permit(allow), trial.granted).await,
+            Ok(Decision::Allow(allow)) => self.act(tool, case.permit(&allow), trial.granted).await,
         }
     }
 }

@@ -161,7 +161,7 @@ impl<L: Ledger> Gate<L> {
         let record = match self.ledger.refused(&call.requester.agent, (normal, call.digest), now_ms).await {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(()),
-            Err(fault) => return Err(Stop::Answered(refused(call, None, not_looked_up(&fault)))),
+            Err(fault) => return Err(refused(call, None, not_looked_up(&fault)).into()),
         };
         let why = record.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
         let message = format!("a person refused the same call (request `{}`){why}", record.request.id);

@@ -8,13 +8,19 @@ use crate::{answer::Answer, ledger::NotIssued};
 /// Why a call goes no further.
 pub(super) enum Stop {
     /// This is the answer, and what has to be recorded of it is.
-    Answered(Answer),
+    Answered(Box<Answer>),
     /// The policies deny it.
     Denied(Deny),
     /// Something else refuses it.
     Refused(Refusal),
     /// A limit, a halt or the ledger refuses it.
     NotIssued(NotIssued),
+}
+
+impl From<Answer> for Stop {
+    fn from(answer: Answer) -> Self {
+        Self::Answered(Box::new(answer))
+    }
 }
 
 impl From<Refusal> for Stop {

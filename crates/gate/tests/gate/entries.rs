@@ -1,6 +1,6 @@
 //! The bytes of the log: one golden file for each kind of entry, a line for each form that it has.
 
-use std::{collections::BTreeMap, env, fs, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
 use countersign_gate::{
     Entry, Limits,
@@ -294,7 +294,7 @@ fn the_bytes_of_each_kind_of_entry_are_as_they_were() {
     golden.sort();
     for (kind, lines) in &kinds {
         let (file, text) = (folder.join(format!("{kind}.jsonl")), lines.join("\n") + "\n");
-        if env::var_os("COUNTERSIGN_WRITE_GOLDEN").is_some() {
+        if option_env!("COUNTERSIGN_WRITE_GOLDEN").is_some() {
             fs::write(file, text).unwrap();
         } else {
             assert_eq!(fs::read_to_string(file).unwrap(), text, "{kind}");

@@ -80,7 +80,7 @@ impl Deed {
 
 #[cfg(test)]
 mod tests {
-    use std::{env, fs, path::Path};
+    use std::{fs, path::Path};
 
     use super::*;
 
@@ -101,7 +101,7 @@ mod tests {
             }
         }
         let golden = root.join("tests/golden/deeds.jsonl");
-        if env::var_os("COUNTERSIGN_WRITE_GOLDEN").is_some() {
+        if option_env!("COUNTERSIGN_WRITE_GOLDEN").is_some() {
             fs::write(&golden, &told).unwrap();
         }
         assert_eq!(fs::read_to_string(golden).unwrap(), told);
