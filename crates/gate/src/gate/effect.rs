@@ -100,8 +100,15 @@ impl<L: Ledger> Gate<L> {
         let who = (&call.requester, &call.id);
         let duration_ms = u64::try_from(ended_ms.saturating_sub(open.decided_ms)).unwrap_or(0);
         let mut entries = vec![Entry::outcome(ended_ms, who, approval, &outcome, used, duration_ms)];
-        if let (Some(undone), CallOutcome::Done { reply }) = (undoes, &outcome) {
-            entries.push(Entry::undone(ended_ms, &undone, who, tool.not_undone(reply)));
+        if let Some(undone) = undoes.filter(|_| outcome.state() == CallState::Done) {
+            let left = match &outcome {
+                CallOutcome::Done { reply } => tool.not_undone(reply),
+                CallOutcome::DoneWithoutResult { .. }
+                | CallOutcome::Failed { .. }
+                | CallOutcome::SentAgain { .. }
+                | CallOutcome::InDoubt { .. } => None,
+            };
+            entries.push(Entry::undone(ended_ms, &undone, who, left));
         }
         let closing = open.closing(outcome.clone(), settlement, entries, ended_ms);
         // Reads may join the next commit: a crash leaves only a read in doubt.

@@ -8,7 +8,7 @@ use countersign_gate::{
     simulation::Fault,
 };
 use countersign_rules::{
-    AgentId, ApprovalState, Code, PersonId, RawCall,
+    AgentId, ApprovalState, CallId, Code, PersonId, RawCall,
     approval::AnswerRefusal,
     budget::Unit,
     rate::{Rate, RateScope},
@@ -735,6 +735,20 @@ async fn a_result_that_breaks_its_declaration_is_withheld_and_counts() {
     let answer = world.call(&world.note, 0, 10).await;
     assert_eq!(code(&answer), Code::ResultRejected);
     assert_eq!(world.ledger.balances(10).await.unwrap()[0].1.spent, 10);
+}
+
+#[tokio::test]
+async fn what_was_taken_back_is_told_whenever_it_was_and_not_otherwise() {
+    // The result of an undo that is withheld leaves it done; one that failed or is in doubt has taken nothing back.
+    for (trouble, told) in
+        [(None, 1), (Some(Trouble::BadResult), 1), (Some(Trouble::Fails), 0), (Some(Trouble::Vanishes), 0)]
+    {
+        let world = World::new(1, 100, Vec::new());
+        *world.system.undoes.lock().unwrap() = Some(CallId::parse("call-earlier").unwrap());
+        world.system.trouble.lock().unwrap().extend(trouble);
+        let _answer = world.call(&world.note, 0, 3).await;
+        assert_eq!((world.logged("outcome"), world.logged("undone")), (1, told), "{trouble:?}");
+    }
 }
 
 #[tokio::test]
