@@ -31,7 +31,7 @@ use crate::{entry::Entry, tool::Evidence};
 /// - Nothing is retried inside; a fault is reported at once or within the configured timeout.
 /// - All methods may run concurrently.
 pub trait Ledger: Send + Sync + 'static {
-    /// What the ledger knows that matters for deciding a call.
+    /// Tells what the ledger knows that matters for deciding a call.
     fn standing(
         &self,
         requester: &Requester,
@@ -46,7 +46,7 @@ pub trait Ledger: Send + Sync + 'static {
         entry: Entry,
     ) -> impl Future<Output = Result<bool, LedgerFault>> + Send;
 
-    /// Whether a session was opened and is not forgotten.
+    /// Tells whether a session was opened and is not forgotten.
     fn has_session(&self, requester: &Requester) -> impl Future<Output = Result<bool, LedgerFault>> + Send;
 
     /// Appends entries that change nothing else: refusals, configuration, policies.
@@ -57,14 +57,14 @@ pub trait Ledger: Send + Sync + 'static {
     /// request from then on; see [`Bond`].
     fn park(&self, parking: Parking) -> impl Future<Output = Result<ApprovalRecord, NotParked>> + Send;
 
-    /// What an agent's idempotency key stands for.
+    /// Finds what an agent's idempotency key stands for.
     fn bond(
         &self,
         agent: &AgentId,
         key: &IdempotencyKey,
     ) -> impl Future<Output = Result<Option<Bond>, LedgerFault>> + Send;
 
-    /// How many keys of an agent stand for something; at most `limit` are counted.
+    /// Counts the keys of an agent that stand for something, up to `limit`.
     fn bonds(&self, agent: &AgentId, limit: u32) -> impl Future<Output = Result<u64, LedgerFault>> + Send;
 
     /// Lets a key stand for a call that is not issued: refused, or answered as another one. `replaces` as in [`Intent`]. When
@@ -76,7 +76,7 @@ pub trait Ledger: Send + Sync + 'static {
         entries: Vec<Entry>,
     ) -> impl Future<Output = Result<Option<Bond>, LedgerFault>> + Send;
 
-    /// Whether an intent would find room now. Rates and holds are looked at as [`Ledger::issue`] does, and
+    /// Tells whether an intent would find room now. Rates and holds are looked at as [`Ledger::issue`] does, and
     /// nothing is taken: the answer may be out of date at once, and issuing decides.
     fn room(
         &self,
@@ -149,23 +149,23 @@ pub trait Ledger: Send + Sync + 'static {
         entries: Vec<Entry>,
     ) -> impl Future<Output = Result<bool, LedgerFault>> + Send;
 
-    /// One request.
+    /// Finds one request.
     fn approval(
         &self,
         approval: &ApprovalId,
     ) -> impl Future<Output = Result<Option<ApprovalRecord>, LedgerFault>> + Send;
 
-    /// Requests in any of these states, oldest first; all states when empty.
+    /// Lists requests in any of these states, oldest first; an empty list means all states.
     fn approvals(
         &self,
         states: &[ApprovalState],
         limit: u32,
     ) -> impl Future<Output = Result<Vec<ApprovalRecord>, LedgerFault>> + Send;
 
-    /// One issued call.
+    /// Finds one issued call.
     fn call(&self, call: &CallId) -> impl Future<Output = Result<Option<CallRecord>, LedgerFault>> + Send;
 
-    /// How many requests of an agent wait for people.
+    /// Counts the requests of an agent that wait for people.
     fn waiting(&self, agent: &AgentId) -> impl Future<Output = Result<u64, LedgerFault>> + Send;
 
     /// The newest write of an agent with this digest that is in doubt, or else whose doubt was settled as something that happened
@@ -177,7 +177,7 @@ pub trait Ledger: Send + Sync + 'static {
         since_ms: i64,
     ) -> impl Future<Output = Result<Option<CallRecord>, LedgerFault>> + Send;
 
-    /// Issued calls in a state, newest first; all states when `None`.
+    /// Lists issued calls in a state, newest first; `None` means all states.
     fn calls(
         &self,
         state: Option<CallState>,
@@ -202,21 +202,21 @@ pub trait Ledger: Send + Sync + 'static {
         shape: CallDigest,
     ) -> impl Future<Output = Result<Vec<ApprovalRecord>, LedgerFault>> + Send;
 
-    /// Halts in force.
+    /// Lists the halts in force.
     fn halts(&self) -> impl Future<Output = Result<Vec<HaltRecord>, LedgerFault>> + Send;
 
-    /// Balances of every account that was ever used, newest day first.
+    /// Lists the balances of every account that was ever used, newest day first.
     fn balances(
         &self,
         limit: u32,
     ) -> impl Future<Output = Result<Vec<(BudgetAccount, Balance)>, LedgerFault>> + Send;
 
-    /// Changes whenever an approval, a call or a halt changed, in this process or, where several share the
+    /// Gives a number that changes whenever an approval, a call or a halt changed, in this process or, where several share the
     /// ledger, in another (within a second).
     fn changes(&self) -> watch::Receiver<u64>;
 }
 
-/// What the ledger knows that matters for deciding a call.
+/// A standing is what the ledger knows that matters for deciding a call.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Standing {
     /// The halt that stops this agent, if any.
@@ -234,10 +234,10 @@ pub struct Standing {
     pub refusals: bool,
 }
 
-/// How many answers to like calls an approver is shown of each kind.
+/// An approver is shown so many answers to like calls of each kind.
 pub const ANSWERED_MAX: usize = 5;
 
-/// What an agent's idempotency key stands for: one call, and what came of it.
+/// A bond says what an agent's idempotency key stands for: one call, and what came of it.
 ///
 /// One key stands for one call of one agent, whichever operation comes first: it is bound in the transaction that issues,
 /// parks or refuses the call, so that of equal calls at the same time one is issued. It is kept for a time, and forgotten
@@ -261,7 +261,7 @@ pub struct Bond {
 }
 
 impl Bond {
-    /// The bond of a call, where it has a key.
+    /// Makes the bond of a call, where it has a key.
     #[must_use]
     pub fn of(call: &StoredCall, approval: Option<&ApprovalId>, at_ms: i64) -> Option<Self> {
         Some(Self {
@@ -275,13 +275,13 @@ impl Bond {
         })
     }
 
-    /// The bond of the same key with a request that was there before its call: the key stands for that one's call.
+    /// Makes the bond of the same key with a request that was there before its call: the key stands for that one's call.
     #[must_use]
     pub fn joining(self, request: &ApprovalRequest) -> Self {
         Self { call: request.call.id.clone(), approval: Some(request.id.clone()), ..self }
     }
 
-    /// Whether this one may take the place of what the key stands for: it is about the same call, or about the one that
+    /// Tells whether this one may take the place of what the key stands for: it is about the same call, or about the one that
     /// the call replaces.
     #[must_use]
     pub fn follows(&self, before: Option<&Self>, replaces: Option<&CallId>) -> bool {
@@ -289,7 +289,7 @@ impl Bond {
     }
 }
 
-/// A call to be parked.
+/// A parking holds a call that is to wait for people.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parking {
     /// The request.
@@ -342,7 +342,7 @@ impl ApprovalRecord {
     }
 }
 
-/// An intent: what must be durable before the system is touched.
+/// An intent says what must be durable before the system is touched.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Intent {
     /// The call.
@@ -383,7 +383,7 @@ pub struct Issued {
     pub halted: Option<HaltRecord>,
 }
 
-/// Why an intent was not recorded. Nothing was taken, held, counted or appended.
+/// An intent was not recorded for one of these reasons. Nothing was taken, held, counted or appended.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum NotIssued {
     /// The agent is halted.
@@ -409,7 +409,7 @@ pub enum NotIssued {
     Fault(#[from] LedgerFault),
 }
 
-/// Why a call was not parked. Nothing was appended.
+/// A call was not parked for one of these reasons. Nothing was appended.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum NotParked {
     /// Its idempotency key stands for another call already.
@@ -420,7 +420,7 @@ pub enum NotParked {
     Fault(#[from] LedgerFault),
 }
 
-/// What an intent takes from the limits: what the accounts and instants it names become.
+/// A charge says what an intent takes from the limits: what the accounts and instants it names become.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Charge<'a> {
     /// The instants of its rates, by key.
@@ -484,7 +484,7 @@ impl<'a> Charge<'a> {
     }
 }
 
-/// Whether closing waits for its commit.
+/// A caller that closes a call says with this whether it waits for the commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     /// Until it is durable.
@@ -510,7 +510,7 @@ pub struct Closing {
     pub entries: Vec<Entry>,
 }
 
-/// What became of a call.
+/// An outcome says what became of a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum CallOutcome {
@@ -580,7 +580,7 @@ impl CallOutcome {
     }
 }
 
-/// Where an issued call stands.
+/// A state says where an issued call stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallState {
@@ -638,7 +638,7 @@ pub struct CallRecord {
     pub doubted: bool,
 }
 
-/// Who is halted.
+/// A scope says who is halted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HaltScope {
@@ -676,7 +676,7 @@ impl std::fmt::Display for HaltRecord {
     }
 }
 
-/// Why an answer was not recorded.
+/// A person's answer was not recorded for one of these reasons.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum NotAnswered {
     /// No such request.

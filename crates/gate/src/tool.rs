@@ -22,7 +22,7 @@ pub trait Tool: Send + Sync + 'static {
     /// What the tool makes of the arguments.
     type Args: Send + Sync + 'static;
 
-    /// What the tool is declared to be.
+    /// Tells what the tool is declared to be.
     fn spec(&self) -> &Arc<ToolSpec>;
 
     /// Checks the arguments (schema first) and sees what the call would do.
@@ -31,12 +31,12 @@ pub trait Tool: Send + Sync + 'static {
     /// A [`Refusal`] that names the argument and the rule.
     fn parse(&self, arguments: &Value) -> Result<Parsed<Self::Args>, Refusal>;
 
-    /// What makes other calls the same as this one to people, however they are spelled.
+    /// Tells what makes other calls the same as this one to people, however they are spelled.
     fn likeness(&self, _args: &Self::Args, arguments: &Value) -> Likeness {
         Likeness::of(arguments)
     }
 
-    /// Whether the reach of such a call can be measured at all.
+    /// Tells whether the reach of such a call can be measured at all.
     fn measurable(&self, args: &Self::Args) -> bool;
 
     /// Measures what the call would touch, without changing anything.
@@ -69,7 +69,7 @@ pub trait Tool: Send + Sync + 'static {
         None
     }
 
-    /// What taking back left as it was, or brought back otherwise, as the log may say it: numbers and names,
+    /// Tells what taking back left as it was, or brought back otherwise, as the log may say it: numbers and names,
     /// and no value of any row. None when everything is as before.
     fn not_undone(&self, _reply: &Value) -> Option<Value> {
         None
@@ -108,7 +108,7 @@ pub struct Doubt {
     pub witness: Option<CallId>,
 }
 
-/// What a system knows of a call whose outcome was lost.
+/// A system tells with this what it knows of a call whose outcome was lost.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Recalled {
     /// It keeps no record of calls.
@@ -183,7 +183,7 @@ impl Evidence {
     }
 }
 
-/// Why a reach is not known.
+/// A reach is not known for one of these reasons.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MeasureError {
     /// Calls of this form cannot be measured.
@@ -201,7 +201,7 @@ pub enum MeasureError {
     System(String),
 }
 
-/// What became of a performed call.
+/// A tool tells with this what became of a call that it performed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Performed {
     /// The structured result, checked against the declared schema.
@@ -212,7 +212,7 @@ pub struct Performed {
     pub amount: Option<Money>,
 }
 
-/// Why a call has no result. Each variant says what is known about the effect.
+/// A call has no result for one of these reasons. Each variant says what is known about the effect.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ToolError {
     /// The system refused it, and nothing was changed.

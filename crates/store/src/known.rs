@@ -19,7 +19,7 @@ const KEPT_MAX: usize = 20_000;
 /// The most digests of requests that are kept; with more, requests are looked for in the database each time.
 pub(crate) const DIGESTS_MAX: u32 = 20_000;
 
-/// See the module.
+/// Everything that is kept in memory, and a number that moves whenever something of it is forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     /// Moves whenever something is forgotten: what was read before may be what is forgotten.

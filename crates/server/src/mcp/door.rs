@@ -58,7 +58,7 @@ impl Transport {
     }
 }
 
-/// See the module.
+/// The MCP server that clients speak to; the module says how.
 #[derive(Clone)]
 pub(super) struct Door {
     pub(super) app: Arc<App>,
