@@ -34,6 +34,16 @@ pub struct Reach {
 }
 
 impl Reach {
+    /// How a number of its rows is to be read: as it is (nothing), as `at least ` so many, or as `at most `.
+    #[must_use]
+    pub const fn bound(&self) -> &'static str {
+        match (self.exact, self.unbounded || !self.triggers.is_empty()) {
+            (true, _) => "",
+            (false, true) => "at least ",
+            (false, false) => "at most ",
+        }
+    }
+
     /// Whether this reach stays within `approved`: no more rows, in no table more rows, no other
     /// trigger, no more money, and nothing unknown that was known when it was approved.
     #[must_use]

@@ -6,6 +6,8 @@
 //! have several, and nothing in them reaches the terminal as a control: no one can write a sentence of ours.
 
 mod deed;
+#[cfg(test)]
+mod golden;
 mod read;
 mod session;
 mod words;
@@ -25,7 +27,7 @@ pub(crate) use self::{
     words::{of_objects, touched},
 };
 use self::{
-    read::Read,
+    read::{Read, by_call},
     words::{arguments, clock, counted, names, quoted, ranges, reach},
 };
 use crate::{answer::timestamp, text::one_line};
@@ -72,19 +74,9 @@ struct Step {
 
 /// The stories in some entries, one per call, in the order in which the calls came.
 pub(crate) fn calls(entries: &[StoredEntry]) -> Vec<Story> {
-    let mut stories: Vec<Story> = Vec::new();
-    let mut places = std::collections::BTreeMap::<String, usize>::new();
-    for entry in entries.iter().map(Read::new) {
-        let Some(call) = entry.text("call") else { continue };
-        let place = *places.entry(call.to_owned()).or_insert(stories.len());
-        if place == stories.len() {
-            stories.push(Story { call: call.to_owned(), state: "proposed".into(), ..Story::default() });
-        }
-        if let Some(story) = stories.get_mut(place) {
-            story.tell(&entry);
-        }
-    }
-    stories
+    let begin =
+        |call: &str, _: &Read| Story { call: call.to_owned(), state: "proposed".into(), ..Story::default() };
+    by_call(entries, begin, Story::tell)
 }
 
 impl Story {
@@ -373,8 +365,6 @@ fn because(reason: &DenyReason) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
-
     use serde_json::json;
 
     use super::*;
@@ -387,15 +377,9 @@ mod tests {
             .collect()
     }
 
-    /// One call to which everything happens that the gate writes of a call, in each form, from the gate's golden files.
+    /// One call to which everything happens that the gate writes of a call, in each form.
     fn everything() -> Vec<StoredEntry> {
-        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gate/tests/gate/golden");
-        let mut files: Vec<_> = fs::read_dir(golden).unwrap().map(|file| file.unwrap().path()).collect();
-        files.sort();
-        let lines = files.iter().flat_map(|file| {
-            let text = fs::read_to_string(file).unwrap();
-            text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>()
-        });
+        let lines = golden::entries().map(|line| serde_json::from_str::<Value>(&line).unwrap());
         let of_one_call = lines.map(|mut entry| {
             if entry.get("call").is_some() {
                 entry["call"] = json!("call-1");
@@ -418,12 +402,7 @@ mod tests {
                     .map(|session| session.told() + "\n" + &serde_json::to_string_pretty(session).unwrap()),
             )
             .collect();
-        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/story.txt");
-        let text = told.join("\n\n") + "\n";
-        if option_env!("COUNTERSIGN_WRITE_GOLDEN").is_some() {
-            fs::write(&golden, &text).unwrap();
-        }
-        assert_eq!(fs::read_to_string(golden).unwrap(), text);
+        golden::holds("story.txt", &(told.join("\n\n") + "\n"));
     }
 
     fn entry(kind: &str, body: &Value) -> Value {

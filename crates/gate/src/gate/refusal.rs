@@ -207,11 +207,7 @@ pub(super) fn crowded() -> Refusal {
 
 /// How far something reaches, in words.
 pub(super) fn extent(reach: &Reach) -> String {
-    let more = match (reach.exact, reach.unbounded || !reach.triggers.is_empty()) {
-        (true, _) => "",
-        (false, true) => "at least ",
-        (false, false) => "at most ",
-    };
+    let more = reach.bound();
     match reach.amount {
         Some(amount) => format!("{more}{} rows and {amount}", reach.rows),
         None => format!("{more}{} rows", reach.rows),

@@ -1,13 +1,11 @@
 //! What a session did so far, a line for each call: what approvers see beside a request.
 
-use std::collections::BTreeMap;
-
 use countersign_gate::entry::Told;
 use countersign_store::StoredEntry;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::read::Read;
+use super::read::{Read, by_call};
 
 /// Something the session did.
 #[derive(Debug, Default, Serialize, ToSchema)]
@@ -28,20 +26,12 @@ pub(crate) struct Deed {
 
 /// What was done in some entries, call by call.
 pub(crate) fn deeds(entries: &[StoredEntry]) -> Vec<Deed> {
-    let mut order: Vec<String> = Vec::new();
-    let mut deeds: BTreeMap<String, Deed> = BTreeMap::new();
-    for entry in entries.iter().map(Read::new) {
-        let Some(call) = entry.text("call") else { continue };
-        let deed = deeds.entry(call.to_owned()).or_insert_with(|| {
-            order.push(call.to_owned());
-            let at = entry.text("at").map(str::to_owned);
-            Deed { call: call.to_owned(), at, ..Deed::default() }
-        });
-        if let Some(told) = &entry.told {
-            deed.add(told);
-        }
-    }
-    order.into_iter().filter_map(|call| deeds.remove(&call)).collect()
+    let begin = |call: &str, first: &Read| Deed {
+        call: call.to_owned(),
+        at: first.text("at").map(str::to_owned),
+        ..Deed::default()
+    };
+    by_call(entries, begin, |deed, entry| entry.told.iter().for_each(|told| deed.add(told)))
 }
 
 impl Deed {
@@ -80,30 +70,16 @@ impl Deed {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
-
-    use super::*;
+    use super::{super::golden, *};
 
     #[test]
     fn what_a_session_did_is_told_as_it_was() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut files: Vec<_> = fs::read_dir(root.join("../gate/tests/gate/golden"))
-            .unwrap()
-            .map(|file| file.unwrap().path())
-            .collect();
-        files.sort();
         let mut told = String::new();
-        for file in files {
-            for (line, index) in fs::read_to_string(&file).unwrap().lines().zip(0..) {
-                let entry = StoredEntry { index, bytes: line.as_bytes().to_vec() };
-                told.push_str(&serde_json::to_string(&deeds(&[entry])).unwrap());
-                told.push('\n');
-            }
+        for line in golden::entries() {
+            let entry = StoredEntry { index: 0, bytes: line.into_bytes() };
+            told.push_str(&serde_json::to_string(&deeds(&[entry])).unwrap());
+            told.push('\n');
         }
-        let golden = root.join("tests/golden/deeds.jsonl");
-        if option_env!("COUNTERSIGN_WRITE_GOLDEN").is_some() {
-            fs::write(&golden, &told).unwrap();
-        }
-        assert_eq!(fs::read_to_string(golden).unwrap(), told);
+        golden::holds("deeds.jsonl", &told);
     }
 }

@@ -1,5 +1,7 @@
 //! Reading an entry of the log.
 
+use std::collections::BTreeMap;
+
 use countersign_gate::entry::Told;
 use countersign_store::StoredEntry;
 use serde_json::Value;
@@ -12,6 +14,28 @@ pub(super) struct Read {
     /// What it tells; nothing where that is not understood.
     pub(super) told: Option<Told>,
     value: Value,
+}
+
+/// What is told of each call in some entries, in the order in which the calls came: begun with a call's first entry, and told
+/// of each.
+pub(super) fn by_call<T>(
+    entries: &[StoredEntry],
+    begin: impl Fn(&str, &Read) -> T,
+    tell: impl Fn(&mut T, &Read),
+) -> Vec<T> {
+    let mut told: Vec<T> = Vec::new();
+    let mut places = BTreeMap::<String, usize>::new();
+    for entry in entries.iter().map(Read::new) {
+        let Some(call) = entry.text("call") else { continue };
+        let place = *places.entry(call.to_owned()).or_insert(told.len());
+        if place == told.len() {
+            told.push(begin(call, &entry));
+        }
+        if let Some(one) = told.get_mut(place) {
+            tell(one, &entry);
+        }
+    }
+    told
 }
 
 impl Read {

@@ -11,12 +11,7 @@ pub(super) fn counted(rows: u64) -> String {
 
 /// How far a call reaches.
 pub(super) fn reach(reach: &Reach) -> String {
-    let bound = match (reach.exact, reach.unbounded || !reach.triggers.is_empty()) {
-        (true, _) => "",
-        (false, true) => "at least ",
-        (false, false) => "at most ",
-    };
-    let mut text = format!("{bound}{}", touched(reach));
+    let mut text = format!("{}{}", reach.bound(), touched(reach));
     let tables: Vec<String> =
         reach.tables.iter().map(|(table, rows)| format!("{rows} of `{}`", one_line(table))).collect();
     if !tables.is_empty() {
