@@ -176,11 +176,13 @@ impl Entry {
     /// The entry as it is kept of a call that was refused and had no effect: large arguments by their size and digest.
     #[must_use]
     pub fn of_a_refused_call(self) -> Self {
-        let Some(proposed) = self.read::<CallProposed<'_>>() else { return self };
-        let Ok(arguments) = countersign_audit::to_canonical_vec(&proposed.arguments) else { return self };
+        // Looked at where they are: nearly all are small.
+        let arguments = self.body().get("arguments").filter(|_| self.kind == CallProposed::WORD);
+        let Some(Ok(arguments)) = arguments.map(countersign_audit::to_canonical_vec) else { return self };
         if arguments.len() <= REFUSED_BYTES_MAX {
             return self;
         }
+        let Some(proposed) = self.read::<CallProposed<'_>>() else { return self };
         let kept = CallProposed {
             arguments: Cow::Owned(Value::Null),
             arguments_bytes: Some(arguments.len()),

@@ -26,7 +26,8 @@ macro_rules! kinds {
         })*
 
         /// What an entry of the log tells, for those kinds that the gate writes.
-        #[derive(Debug, Clone, PartialEq)]
+        #[derive(Debug, Clone, PartialEq, Serialize)]
+        #[serde(untagged)]
         pub enum Told {
             $($(#[$doc])* $kind(Box<$kind<'static>>),)*
         }
@@ -42,16 +43,6 @@ macro_rules! kinds {
                 match word {
                     $($word => $kind::deserialize(body).ok().map(|told| Self::$kind(Box::new(told))),)*
                     _ => None,
-                }
-            }
-
-            /// The body as it is written.
-            ///
-            /// # Errors
-            /// None is known: what is read can be written.
-            pub fn to_value(&self) -> Result<Value, serde_json::Error> {
-                match self {
-                    $(Self::$kind(body) => serde_json::to_value(body),)*
                 }
             }
         }

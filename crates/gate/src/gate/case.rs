@@ -10,7 +10,6 @@ use countersign_rules::{
 
 use super::{
     Gate,
-    doubt::Before,
     refusal::{bad_id, beyond_tool, halted, not_looked_up, refused},
     request::alike,
     stop::Stop,
@@ -141,10 +140,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         if self.trial.exceeded.is_some() || !self.is_write() {
             return Ok(());
         }
-        match self.gate.doubtful(self.tool, &self.call, self.trial.granted).await? {
-            Before::Nothing => self.call.again = None,
-            Before::Again(first) => self.call.again = Some(first),
-        }
+        self.call.again = self.gate.doubtful(self.tool, &self.call, self.trial.granted).await?;
         Ok(())
     }
 
@@ -252,9 +248,8 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
     }
 
     /// Asks people. Where they have approved already, this is no longer what they approved.
-    pub(super) async fn ask(mut self, ask: Ask) -> Answer {
-        let decision = Decision::Ask(ask.clone());
-        self.record(&decision);
+    pub(super) async fn ask(mut self, decision: &Decision, ask: &Ask) -> Answer {
+        self.record(decision);
         if let Some(record) = self.trial.granted {
             let why = "it would now reach further than was approved";
             return self.gate.superseded(record, why, self.entries).await;
@@ -263,13 +258,12 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
             return self.stop(why.into()).await;
         }
         let Self { gate, tool, call, policies, id, facts, evidence, entries, .. } = self;
-        gate.park((&call, alike(tool, &call)), &ask, (id, &policies, &facts), evidence, entries).await
+        gate.park((&call, alike(tool, &call)), ask, (id, &policies, &facts), evidence, entries).await
     }
 
     /// Permits the call, within the obligations of the decision.
-    pub(super) fn permit(mut self, allow: &Allow) -> Permitted<T::Args> {
-        let decision = Decision::Allow(allow.clone());
-        self.record(&decision);
+    pub(super) fn permit(mut self, decision: &Decision, allow: &Allow) -> Permitted<T::Args> {
+        self.record(decision);
         let history = self.policies.uses_history(&self.call.tool.name).then_some(self.standing.history);
         let approval = self.trial.granted.map(|record| record.request.id.clone());
         let Self { call, id, facts, entries, .. } = self;

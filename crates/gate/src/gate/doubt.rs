@@ -25,14 +25,6 @@ const RETOLD_MS: i64 = 60 * 60 * 1_000;
 /// How many doubts one call may end.
 const ENDED_MAX: u32 = 100;
 
-/// What is known of equal calls before a call.
-pub(super) enum Before {
-    /// Nothing that concerns it.
-    Nothing,
-    /// One may have happened, and its system performs both once when this one is sent under the first one's id.
-    Again(CallId),
-}
-
 impl<L: Ledger> Gate<L> {
     /// A person's finding about a call in doubt. Returns whether there was such a call.
     ///
@@ -144,26 +136,26 @@ impl<L: Ledger> Gate<L> {
     /// Stops a call where an earlier, equal one of the same agent was or is in doubt: it is not performed beside it.
     /// The system's own record settles the doubt where there is one; otherwise a person has to. What turned out to have
     /// happened answers its equals for an hour, because its agent may never have heard of it. Where the system recognises
-    /// repeated calls, the call is sent once more, as the first one.
+    /// repeated calls, nothing stops it: answers the id of the first one, under which the system performs both once.
     pub(super) async fn doubtful<T: Tool>(
         &self,
         tool: &T,
         call: &Call<T::Args>,
         granted: Option<&ApprovalRecord>,
-    ) -> Result<Before, Stop> {
+    ) -> Result<Option<CallId>, Stop> {
         let since_ms = self.clock.now_ms().saturating_sub(RETOLD_MS);
         let record = match self.ledger.doubted(&call.requester.agent, call.digest, since_ms).await {
             Ok(Some(record)) => record,
-            Ok(None) => return Ok(Before::Nothing),
+            Ok(None) => return Ok(None),
             Err(fault) => return Err(refused(call, granted, not_looked_up(&fault)).into()),
         };
         // An agent that gives another key means another call, and knows of the first or does not care.
         let another = call.key.is_some() && call.key != record.call.key;
         if record.state == CallState::Done && another {
-            return Ok(Before::Nothing);
+            return Ok(None);
         }
         if call.tool.idempotent {
-            return Ok(Before::Again(sent_as(&record).clone()));
+            return Ok(Some(sent_as(&record).clone()));
         }
         if record.state == CallState::Done {
             return Err(match (&record.outcome, granted) {
@@ -177,7 +169,7 @@ impl<L: Ledger> Gate<L> {
         let id = &record.call.id;
         match self.recall(tool, &record).await {
             // It cannot happen any more, so that this one may.
-            Ok(Recalled::Never) => return Ok(Before::Nothing),
+            Ok(Recalled::Never) => return Ok(None),
             Ok(Recalled::Happened { .. }) => return Err(happened(&record).into()),
             Ok(Recalled::Unknown) => {}
             Err(why) => {

@@ -90,7 +90,8 @@ impl<L: Ledger> Gate<L> {
         undoes: Option<CallId>,
     ) -> Round<T::Args> {
         let ended_ms = self.clock.now_ms();
-        let exceeded = exceeded(&performed);
+        let exceeded =
+            if let Err(ToolError::Exceeded { reach }) = &performed { Some(reach.clone()) } else { None };
         let (outcome, settlement) = outcome_of(performed);
         let used = match settlement {
             Settlement::Used { rows, amount } => Some((rows, amount)),
@@ -131,7 +132,7 @@ impl<L: Ledger> Gate<L> {
             self.end_doubts(call).await;
         }
         match exceeded {
-            Some(reach) => self.once_more(tool, &open, reach),
+            Some(reach) => self.once_more(tool, &open, *reach),
             None => {
                 let rows = used.map_or(0, |(rows, _)| rows);
                 Round::Answer(answer_of(&call.id, approval.cloned(), outcome, rows))
@@ -199,20 +200,6 @@ async fn perform<T: Tool>(tool: &T, warrant: Warrant<T::Args>) -> Result<Perform
         .catch_unwind()
         .await
         .unwrap_or_else(|_| Err(ToolError::InDoubt { message: "the tool failed while it acted".into() }))
-}
-
-/// How far a call reached that was rolled back because that was further than it may.
-fn exceeded(performed: &Result<Performed, ToolError>) -> Option<Reach> {
-    match performed {
-        Err(ToolError::Exceeded { reach }) => Some((**reach).clone()),
-        Ok(_)
-        | Err(
-            ToolError::Failed { .. }
-            | ToolError::Unavailable { .. }
-            | ToolError::InDoubt { .. }
-            | ToolError::ResultRejected { .. },
-        ) => None,
-    }
 }
 
 /// What a tool's answer means for the record and for the holds.

@@ -144,11 +144,14 @@ impl<L: Ledger> Gate<L> {
             Ok(case) => case,
             Err(answer) => return Round::Answer(answer),
         };
-        match case.judge().await {
-            Err(stop) => Round::Answer(case.stop(stop).await),
-            Ok(Decision::Deny(deny)) => Round::Answer(case.stop(Stop::Denied(deny)).await),
-            Ok(Decision::Ask(ask)) => Round::Answer(case.ask(ask).await),
-            Ok(Decision::Allow(allow)) => self.act(tool, case.permit(&allow), trial.granted).await,
+        let decision = match case.judge().await {
+            Ok(decision) => decision,
+            Err(stop) => return Round::Answer(case.stop(stop).await),
+        };
+        match decision {
+            Decision::Deny(deny) => Round::Answer(case.stop(Stop::Denied(deny)).await),
+            Decision::Ask(ref ask) => Round::Answer(case.ask(&decision, ask).await),
+            Decision::Allow(ref allow) => self.act(tool, case.permit(&decision, allow), trial.granted).await,
         }
     }
 }
