@@ -36,7 +36,7 @@ impl<'c> Walk<'c> {
     pub(super) fn called_as(&mut self, table: &TableRef, names: &[&str]) {
         for relation in self.meant(table) {
             for name in names {
-                self.meets_rows(name, relation);
+                self.met.called_as(name, relation);
             }
         }
     }

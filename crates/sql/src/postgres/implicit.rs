@@ -31,8 +31,8 @@ pub(super) struct Met<'c> {
     pub(super) asked: Vec<(&'c Cast, bool)>,
     /// There are calls of what converts to the types of columns that are not named.
     pub(super) populates: bool,
-    /// What relations are called, and the types of their columns.
-    rows: BTreeMap<String, BTreeSet<Column>>,
+    /// What relations are called.
+    rows: BTreeMap<String, Vec<&'c Relation>>,
     /// Names that stand where a column or a whole row may.
     pub(super) named: BTreeSet<String>,
     /// Types of which values were made.
@@ -59,10 +59,22 @@ struct Column {
     array: bool,
 }
 
-impl Met<'_> {
+impl Column {
+    /// Whether it is one of PostgreSQL's own.
+    fn is_own(&self) -> bool {
+        self.schema == "pg_catalog"
+    }
+}
+
+impl<'c> Met<'c> {
     /// From here on each type may be there.
     pub(super) fn anything(&mut self) {
         self.anything = true;
+    }
+
+    /// A name may stand for the whole row of a relation.
+    pub(super) fn called_as(&mut self, name: &str, relation: &'c Relation) {
+        self.rows.entry(name.to_owned()).or_default().push(relation);
     }
 
     pub(super) fn reads(&mut self, reading: Reading) {
@@ -138,9 +150,12 @@ impl Walk<'_> {
             return;
         }
         // A text beside a whole row is read column by column.
-        let whole = |(name, _): &(&String, &BTreeSet<Column>)| self.met.named.contains(*name);
-        let whole: BTreeSet<Column> =
-            self.met.rows.iter().filter(whole).flat_map(|(_, columns)| columns).cloned().collect();
+        let whole: BTreeSet<Column> = (self.met.named.iter())
+            .filter_map(|name| self.met.rows.get(name))
+            .flatten()
+            .flat_map(|relation| columns(known, relation).flatten())
+            .filter(|column| !column.is_own())
+            .collect();
         for Column { schema, name, .. } in whole {
             self.made(&schema, &name);
         }
@@ -222,9 +237,9 @@ impl Walk<'_> {
     /// The types of a relation's rows and columns.
     pub(super) fn meets_columns(&mut self, relation: &Relation) {
         let Some(known) = self.known else { return };
-        for written in &relation.columns {
-            match column(known, &written.data_type) {
-                Some(column) if column.schema == "pg_catalog" => {}
+        for column in columns(known, relation) {
+            match column {
+                Some(column) if column.is_own() => {}
                 Some(column) => {
                     self.meets(&column.schema, &column.name);
                     self.met.columns.insert(column);
@@ -234,14 +249,11 @@ impl Walk<'_> {
         }
         self.met.types.insert((relation.schema.clone(), relation.name.clone()));
     }
+}
 
-    /// A relation by a name that may stand for its whole row.
-    pub(super) fn meets_rows(&mut self, name: &str, relation: &Relation) {
-        let Some(known) = self.known else { return };
-        let columns = relation.columns.iter().filter_map(|written| column(known, &written.data_type));
-        let columns = columns.filter(|column| column.schema != "pg_catalog");
-        self.met.rows.entry(name.to_owned()).or_default().extend(columns);
-    }
+/// The types of the columns of a relation; `None` for each that cannot be told.
+fn columns(known: &Known, relation: &Relation) -> impl Iterator<Item = Option<Column>> {
+    relation.columns.iter().map(|written| column(known, &written.data_type))
 }
 
 /// The type of a column as `format_type` writes it; one without a schema is PostgreSQL's own, or none that is known.
