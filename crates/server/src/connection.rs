@@ -29,9 +29,12 @@ pub(crate) const FOR_PEOPLE: usize = 64;
 /// A connection on which something happened so short a time ago is not sent away: a request may be on its way.
 const FRESH: Duration = Duration::from_millis(100);
 
+/// How long a request may be on its way.
+const WAY: Duration = Duration::from_millis(50);
+
 /// How long a client may keep a quiet connection for its next request without that request meeting a connection that is
-/// just being sent away. Half of [`FRESH`]: the rest is for the way.
-pub(crate) const KEPT: Duration = Duration::from_millis(50);
+/// just being sent away.
+pub(crate) const KEPT: Duration = FRESH.saturating_sub(WAY);
 
 /// The connections that are open. A clone is of the same ones.
 #[derive(Debug, Clone)]
