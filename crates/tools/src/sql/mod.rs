@@ -12,6 +12,7 @@
 //! [`postgres`] and [`sqlite`]; whole numbers beyond 2^53 and decimals are text, so that no reader rounds them.
 
 mod cascade;
+mod database;
 mod journal;
 mod placeholder;
 pub(crate) mod postgres;

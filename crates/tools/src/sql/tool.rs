@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_gate::{
-    Authority, Credential, Doubt, Likeness, Limits, MeasureError, Measured, Parsed, Performed, Probe,
-    Recalled, Tool, ToolError, Upkeep, Vault, Warrant,
+    Authority, Doubt, Likeness, Limits, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Tool,
+    ToolError, Upkeep, Vault, Warrant,
 };
 use countersign_rules::{
     Code, DeclaredEffect, Effect, Reach, Refusal, SystemSpec, ToolSpec, arguments::properties,
@@ -14,6 +14,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use super::{
+    database::{Database, Login},
     journal::{Mark, NO_JOURNAL, Undoing, Undone},
     postgres::{JOURNAL_SCHEMA, PostgresDatabase},
     sqlite::SqliteDatabase,
@@ -33,19 +34,13 @@ const STATEMENT_ARGUMENT: &str = "sql";
 pub struct SqlSystem {
     spec: SystemSpec,
     vault: Arc<dyn Vault>,
-    database: Database,
+    database: Box<dyn Database>,
     journal: bool,
     rewritten: BTreeSet<String>,
     rehearse: Rehearse,
     catalog: Option<Arc<Snapshot>>,
     /// The catalog, ready to be asked.
     known: Option<Arc<Known>>,
-}
-
-#[derive(Debug)]
-enum Database {
-    Sqlite(Box<SqliteDatabase>),
-    Postgres(Box<PostgresDatabase>),
 }
 
 impl std::fmt::Debug for SqlSystem {
@@ -69,12 +64,10 @@ impl SqlSystem {
         };
         let rewritten = journal.map(|journal| journal.rewritten.clone()).unwrap_or_default();
         let journal = journal.is_some();
-        let database = match &definition.target {
-            Target::Sqlite(target) => Database::Sqlite(Box::new(SqliteDatabase::new(
-                target.path.clone(),
-                target.limits,
-                target.journal.clone(),
-            ))),
+        let database: Box<dyn Database> = match &definition.target {
+            Target::Sqlite(target) => {
+                Box::new(SqliteDatabase::new(target.path.clone(), target.limits, target.journal.clone()))
+            }
             Target::Postgres(target) => {
                 if target.search_path.is_empty() || target.search_path.iter().any(String::is_empty) {
                     let error = DefinitionError::system(&spec.name, "search_path", "names no schema");
@@ -84,7 +77,7 @@ impl SqlSystem {
                     let message = format!("names `{JOURNAL_SCHEMA}`, where calls are kept");
                     return Err(DefinitionError::system(&spec.name, "search_path", message));
                 }
-                Database::Postgres(Box::new(PostgresDatabase::new(target.clone())))
+                Box::new(PostgresDatabase::new(target.clone()))
             }
             Target::Http(_) | Target::Mcp(_) => {
                 return Err(DefinitionError::system(&spec.name, "kind", "is no database"));
@@ -131,8 +124,8 @@ impl SqlSystem {
         &self.rewritten
     }
 
-    fn credential(&self, authority: &dyn Authority) -> Result<Credential, String> {
-        self.vault.open(authority).map_err(|fault| fault.to_string())
+    fn login<'l>(&'l self, authority: &'l dyn Authority) -> Login<'l> {
+        Login::new(&*self.vault, authority)
     }
 
     /// Which journal the database keeps now. None when it keeps none, or cannot say.
@@ -140,11 +133,7 @@ impl SqlSystem {
         if !self.journal {
             return None;
         }
-        let journal = match &self.database {
-            Database::Sqlite(database) => database.identity().await,
-            Database::Postgres(database) => database.identity(|| self.credential(authority).ok()).await,
-        };
-        journal.map(|journal| journal.to_string())
+        self.database.identity(self.login(authority)).await.map(|journal| journal.to_string())
     }
 
     /// What the journal says of a call; one that has left no trace there is fenced off.
@@ -152,13 +141,7 @@ impl SqlSystem {
         if !self.journal {
             return Ok(Recalled::Unknown);
         }
-        match &self.database {
-            Database::Sqlite(database) => database.recall(doubt).await,
-            Database::Postgres(database) => {
-                let credential = self.credential(upkeep).map_err(MeasureError::System)?;
-                database.recall(&credential, doubt).await
-            }
-        }
+        self.database.recall(self.login(upkeep), doubt).await
     }
 
     /// What undoing a call would touch.
@@ -169,13 +152,7 @@ impl SqlSystem {
         undoing: &Undoing,
         mask: &Mask,
     ) -> Result<Measured, MeasureError> {
-        match &self.database {
-            Database::Sqlite(database) => database.undo_measure(undoing, mask).await,
-            Database::Postgres(database) => {
-                let credential = self.credential(authority).map_err(MeasureError::System)?;
-                database.undo_measure(&credential, mark, undoing, mask).await
-            }
-        }
+        self.database.undo_measure(self.login(authority), mark, undoing, mask).await
     }
 
     /// Undoes a call within the warrant, or not at all. Returns the rows touched as well.
@@ -187,14 +164,7 @@ impl SqlSystem {
         limits: &Limits,
         mask: &Mask,
     ) -> Result<(Undone, u64), ToolError> {
-        match &self.database {
-            Database::Sqlite(database) => database.undo(mark, undoing, limits, mask).await,
-            Database::Postgres(database) => {
-                let credential =
-                    self.credential(authority).map_err(|message| ToolError::Unavailable { message })?;
-                database.undo(&credential, mark, undoing, limits, mask).await
-            }
-        }
+        self.database.undo(self.login(authority), mark, undoing, limits, mask).await
     }
 
     /// The statements that prepare the database to keep the rows of these tables, for its administrator to
@@ -206,10 +176,7 @@ impl SqlSystem {
         if !self.journal {
             return Err(NO_JOURNAL.into());
         }
-        match &self.database {
-            Database::Sqlite(database) => database.prepare_sql(tables),
-            Database::Postgres(database) => database.prepare_sql(&self.credential(upkeep)?, tables),
-        }
+        self.database.prepare_sql(self.login(upkeep), tables)
     }
 
     /// Prepares the database to keep the rows of these tables. PostgreSQL needs `admin`, an administrator's
@@ -226,13 +193,7 @@ impl SqlSystem {
         if !self.journal {
             return Err(NO_JOURNAL.into());
         }
-        match (&self.database, admin) {
-            (Database::Sqlite(database), _) => database.prepare(tables).await,
-            (Database::Postgres(database), Some(admin)) => {
-                database.prepare(&self.credential(upkeep)?, admin, tables).await
-            }
-            (Database::Postgres(_), None) => Err("an administrator's connection string is needed".into()),
-        }
+        self.database.prepare(self.login(upkeep), admin, tables).await
     }
 
     /// Forgets rows that were kept longer than the retention; returns how many.
@@ -243,10 +204,7 @@ impl SqlSystem {
         if !self.journal {
             return Err(NO_JOURNAL.into());
         }
-        match &self.database {
-            Database::Sqlite(database) => database.prune().await,
-            Database::Postgres(database) => database.prune(&self.credential(upkeep)?).await,
-        }
+        self.database.prune(self.login(upkeep)).await
     }
 
     /// Reads what the database holds: the catalog that sharpens what is said of statements on it.
@@ -254,13 +212,7 @@ impl SqlSystem {
     /// # Errors
     /// A text without secrets, when the database cannot be reached or read.
     pub async fn inspect(&self, upkeep: &Upkeep) -> Result<Snapshot, String> {
-        let catalog = match &self.database {
-            Database::Sqlite(database) => database.inspect().await?,
-            Database::Postgres(database) => {
-                let credential = self.vault.open(upkeep).map_err(|fault| fault.to_string())?;
-                database.inspect(&credential).await?
-            }
-        };
+        let catalog = self.database.inspect(self.login(upkeep)).await?;
         Ok(Snapshot::new(self.dialect(), catalog))
     }
 
@@ -280,32 +232,20 @@ impl SqlSystem {
 
     /// See [`crate::Systems::is_locked`].
     pub(crate) async fn is_locked(&self, upkeep: &Upkeep, lock: i64) -> Result<bool, String> {
-        match &self.database {
-            Database::Sqlite(_) => Ok(false),
-            Database::Postgres(database) => database.is_locked(&self.credential(upkeep)?, lock).await,
-        }
+        self.database.is_locked(self.login(upkeep), lock).await
     }
 
     /// Has the database compile a statement. Nothing is run.
     async fn compile(&self, upkeep: &Upkeep, sql: &str) -> Result<(), String> {
-        match &self.database {
-            Database::Sqlite(database) => database.compile(sql).await,
-            Database::Postgres(database) => database.compile(&self.credential(upkeep)?, sql).await,
-        }
+        self.database.compile(self.login(upkeep), sql).await
     }
 
-    const fn dialect(&self) -> Dialect {
-        match self.database {
-            Database::Sqlite(_) => Dialect::Sqlite,
-            Database::Postgres(_) => Dialect::Postgres,
-        }
+    fn dialect(&self) -> Dialect {
+        self.database.dialect()
     }
 
     fn search_path(&self) -> &[String] {
-        match &self.database {
-            Database::Sqlite(_) => &[],
-            Database::Postgres(database) => database.search_path(),
-        }
+        self.database.search_path()
     }
 }
 
@@ -634,22 +574,11 @@ impl SqlTool {
         limits: &Limits,
     ) -> Result<Performed, ToolError> {
         let mark = self.system.journal.then_some(mark);
-        let read = work.statement.effect == Effect::Read;
-        match (&self.system.database, read) {
-            (Database::Sqlite(database), true) => database.read(work, limits.rows_max).await,
-            (Database::Sqlite(database), false) => database.write(work, limits, mark).await,
-            (Database::Postgres(database), read) => {
-                let credential = self
-                    .system
-                    .vault
-                    .open(authority)
-                    .map_err(|fault| ToolError::Unavailable { message: fault.to_string() })?;
-                if read {
-                    database.read(&credential, &self.scope, work, limits.rows_max).await
-                } else {
-                    database.write(&credential, &self.scope, work, limits, mark).await
-                }
-            }
+        let (database, login) = (&self.system.database, self.system.login(authority));
+        if work.statement.effect == Effect::Read {
+            database.read(login, work, limits.rows_max).await
+        } else {
+            database.write(login, &self.scope, work, limits, mark).await
         }
     }
 }
@@ -783,34 +712,15 @@ impl Tool for SqlTool {
 impl SqlTool {
     /// Counts what a statement would touch; nothing is run.
     async fn count(&self, probe: &Probe<'_, Arc<Work>>) -> Result<Measured, MeasureError> {
-        let work = Arc::clone(probe.args());
-        match &self.system.database {
-            Database::Sqlite(database) => database.measure(work, self.mask.clone()).await,
-            Database::Postgres(database) => {
-                let credential =
-                    self.system.vault.open(probe).map_err(|fault| MeasureError::System(fault.to_string()))?;
-                database.measure(&credential, &self.scope, work, &self.mask).await
-            }
-        }
+        let (work, login) = (Arc::clone(probe.args()), self.system.login(probe));
+        self.system.database.measure(login, &self.scope, work, &self.mask).await
     }
 
     /// Runs a statement and rolls it back.
     async fn run_and_roll_back(&self, probe: &Probe<'_, Arc<Work>>) -> Result<Reach, MeasureError> {
-        let work = Arc::clone(probe.args());
-        let reach = match &self.system.database {
-            Database::Sqlite(database) => database.rehearse(work).await?,
-            Database::Postgres(database) => {
-                let credential = self.system.credential(probe).map_err(MeasureError::System)?;
-                // What could not be undone is found out before anybody is asked.
-                let mark = if work.images {
-                    let journal = self.system.journal(probe).await;
-                    Some(Mark::new(probe.call(), true, journal.as_deref()))
-                } else {
-                    None
-                };
-                database.rehearse(&credential, &self.scope, &work, mark.as_ref()).await?
-            }
-        };
+        let (work, login) = (Arc::clone(probe.args()), self.system.login(probe));
+        let mark = Mark::new(probe.call(), work.images, None);
+        let reach = self.system.database.rehearse(login, &self.scope, work, mark).await?;
         Ok(Reach { rehearsed: true, ..reach })
     }
 }

@@ -33,11 +33,7 @@ const NOT_PREPARED: &str =
 
 impl PostgresDatabase {
     /// The statements that prepare the database for an account, for its administrator to read and run.
-    pub(in crate::sql) fn prepare_sql(
-        &self,
-        credential: &Credential,
-        tables: &[String],
-    ) -> Result<String, String> {
+    pub(super) fn prepare_sql(&self, credential: &Credential, tables: &[String]) -> Result<String, String> {
         let settings = self.target.journal.as_ref().ok_or(NO_JOURNAL)?;
         let account = self.connections.account(credential)?;
         let mut script = PREPARE
@@ -59,7 +55,7 @@ impl PostgresDatabase {
 
     /// Prepares the database with an administrator's connection string; says what is kept from now on, and
     /// what would let our account around it.
-    pub(in crate::sql) async fn prepare(
+    pub(super) async fn prepare(
         &self,
         credential: &Credential,
         admin: &SecretString,
@@ -97,10 +93,7 @@ impl PostgresDatabase {
     }
 
     /// Which journal the database keeps now. None when it cannot say.
-    pub(in crate::sql) async fn identity(
-        &self,
-        credential: impl FnOnce() -> Option<Credential>,
-    ) -> Option<Arc<str>> {
+    pub(super) async fn identity(&self, credential: impl FnOnce() -> Option<Credential>) -> Option<Arc<str>> {
         if let Some(known) = self.journal.get() {
             return Some(known);
         }
@@ -119,7 +112,7 @@ impl PostgresDatabase {
     ///
     /// Taking the id of a call waits for a transaction that has it and is not over: a server process that
     /// still runs the statement, or commits it. When that takes too long, nothing is known.
-    pub(in crate::sql) async fn recall(
+    pub(super) async fn recall(
         &self,
         credential: &Credential,
         doubt: &Doubt,
@@ -186,7 +179,7 @@ impl PostgresDatabase {
     }
 
     /// Forgets rows that were kept longer than the retention; returns how many.
-    pub(in crate::sql) async fn prune(&self, credential: &Credential) -> Result<u64, String> {
+    pub(super) async fn prune(&self, credential: &Credential) -> Result<u64, String> {
         let settings = self.target.journal.as_ref().ok_or(NO_JOURNAL)?;
         let scrubber = self.connections.scrubber(credential);
         let client = self.connections.connect(credential).await.map_err(|why| why.0)?;

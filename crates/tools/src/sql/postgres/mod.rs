@@ -26,18 +26,22 @@ pub(super) use journal::SCHEMA as JOURNAL_SCHEMA;
 
 use std::{sync::Arc, time::Duration};
 
-use countersign_gate::{Credential, MeasureError, Measured, Performed, Sample, ToolError};
+use countersign_gate::{
+    Credential, Doubt, Limits, MeasureError, Measured, Performed, Recalled, Sample, ToolError,
+};
 use countersign_rules::Reach;
 use countersign_sql::{Catalog, Dialect, Query, RowSource, TableRef, Verb};
 use deadpool_postgres::Object;
-use futures::{TryStreamExt as _, pin_mut};
+use futures::{TryStreamExt as _, future::BoxFuture, pin_mut};
+use secrecy::SecretString;
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::{Error, IsolationLevel, Row, Statement, Transaction, error::SqlState};
 
 use super::{
     cascade::{ActingKey, CascadeQuery, Change, cascade_query, named, quoted, touched},
-    journal::Known,
+    database::{Database, Login},
+    journal::{Known, Mark, Undoing, Undone},
     statement::{Scope, Sizing},
     tool::{Mask, Work},
     value::{BadRow, Room, Rows},
@@ -87,6 +91,142 @@ impl From<BadRow> for Trouble {
     }
 }
 
+/// Each opens the credential anew: it may have changed.
+impl Database for PostgresDatabase {
+    fn dialect(&self) -> Dialect {
+        Dialect::Postgres
+    }
+
+    fn search_path(&self) -> &[String] {
+        &self.target.search_path
+    }
+
+    fn inspect<'d>(&'d self, login: Login<'d>) -> BoxFuture<'d, Result<Catalog, String>> {
+        Box::pin(async move { self.inspect(&login.credential()?).await })
+    }
+
+    fn compile<'d>(&'d self, login: Login<'d>, sql: &'d str) -> BoxFuture<'d, Result<(), String>> {
+        Box::pin(async move { self.compile(&login.credential()?, sql).await })
+    }
+
+    fn is_locked<'d>(&'d self, login: Login<'d>, lock: i64) -> BoxFuture<'d, Result<bool, String>> {
+        Box::pin(async move { self.is_locked(&login.credential()?, lock).await })
+    }
+
+    fn read<'d>(
+        &'d self,
+        login: Login<'d>,
+        work: Arc<Work>,
+        rows_max: u64,
+    ) -> BoxFuture<'d, Result<Performed, ToolError>> {
+        Box::pin(async move { self.read(&to_perform(login)?, work, rows_max).await })
+    }
+
+    fn write<'d>(
+        &'d self,
+        login: Login<'d>,
+        scope: &'d Scope,
+        work: Arc<Work>,
+        limits: &'d Limits,
+        mark: Option<Mark>,
+    ) -> BoxFuture<'d, Result<Performed, ToolError>> {
+        Box::pin(async move { self.write(&to_perform(login)?, scope, work, limits, mark).await })
+    }
+
+    fn measure<'d>(
+        &'d self,
+        login: Login<'d>,
+        scope: &'d Scope,
+        work: Arc<Work>,
+        mask: &'d Mask,
+    ) -> BoxFuture<'d, Result<Measured, MeasureError>> {
+        Box::pin(async move { self.measure(&to_measure(login)?, scope, work, mask).await })
+    }
+
+    fn rehearse<'d>(
+        &'d self,
+        login: Login<'d>,
+        scope: &'d Scope,
+        work: Arc<Work>,
+        mark: Mark,
+    ) -> BoxFuture<'d, Result<Reach, MeasureError>> {
+        Box::pin(async move {
+            let credential = to_measure(login)?;
+            // What could not be undone is found out before anybody is asked.
+            let mark = if work.images {
+                let journal = self.identity(|| login.credential().ok()).await;
+                Some(Mark { journal: journal.map(|journal| journal.to_string()), ..mark })
+            } else {
+                None
+            };
+            self.rehearse(&credential, scope, &work, mark.as_ref()).await
+        })
+    }
+
+    fn identity<'d>(&'d self, login: Login<'d>) -> BoxFuture<'d, Option<Arc<str>>> {
+        Box::pin(self.identity(move || login.credential().ok()))
+    }
+
+    fn recall<'d>(
+        &'d self,
+        login: Login<'d>,
+        doubt: &'d Doubt,
+    ) -> BoxFuture<'d, Result<Recalled, MeasureError>> {
+        Box::pin(async move { self.recall(&to_measure(login)?, doubt).await })
+    }
+
+    fn undo_measure<'d>(
+        &'d self,
+        login: Login<'d>,
+        mark: &'d Mark,
+        undoing: &'d Undoing,
+        mask: &'d Mask,
+    ) -> BoxFuture<'d, Result<Measured, MeasureError>> {
+        Box::pin(async move { self.undo_measure(&to_measure(login)?, mark, undoing, mask).await })
+    }
+
+    fn undo<'d>(
+        &'d self,
+        login: Login<'d>,
+        mark: Mark,
+        undoing: &'d Undoing,
+        limits: &'d Limits,
+        mask: &'d Mask,
+    ) -> BoxFuture<'d, Result<(Undone, u64), ToolError>> {
+        Box::pin(async move { self.undo(&to_perform(login)?, mark, undoing, limits, mask).await })
+    }
+
+    fn prepare_sql(&self, login: Login<'_>, tables: &[String]) -> Result<String, String> {
+        self.prepare_sql(&login.credential()?, tables)
+    }
+
+    fn prepare<'d>(
+        &'d self,
+        login: Login<'d>,
+        admin: Option<&'d SecretString>,
+        tables: &'d [String],
+    ) -> BoxFuture<'d, Result<Vec<String>, String>> {
+        Box::pin(async move {
+            let admin = admin.ok_or("an administrator's connection string is needed")?;
+            self.prepare(&login.credential()?, admin, tables).await
+        })
+    }
+
+    fn prune<'d>(&'d self, login: Login<'d>) -> BoxFuture<'d, Result<u64, String>> {
+        Box::pin(async move { self.prune(&login.credential()?).await })
+    }
+}
+
+/// Opens the credential for what measures or looks into the journal.
+fn to_measure(login: Login<'_>) -> Result<Credential, MeasureError> {
+    login.credential().map_err(MeasureError::System)
+}
+
+/// Opens the credential for what has an effect.
+fn to_perform(login: Login<'_>) -> Result<Credential, ToolError> {
+    login.credential().map_err(|message| ToolError::Unavailable { message })
+}
+
 impl PostgresDatabase {
     pub(super) fn new(target: PostgresTarget) -> Self {
         let measuring = Semaphore::new(target.limits.measure_parallel.max(1));
@@ -94,12 +234,8 @@ impl PostgresDatabase {
         Self { connections, target, measuring, journal: Known::default() }
     }
 
-    pub(super) fn search_path(&self) -> &[String] {
-        &self.target.search_path
-    }
-
     /// Reads what the database holds, in one snapshot.
-    pub(super) async fn inspect(&self, credential: &Credential) -> Result<Catalog, String> {
+    async fn inspect(&self, credential: &Credential) -> Result<Catalog, String> {
         let scrubber = self.connections.scrubber(credential);
         let mut client = self.connections.connect(credential).await.map_err(|why| why.0)?;
         let wait = Duration::from_millis(self.target.limits.statement_timeout_ms);
@@ -128,7 +264,7 @@ impl PostgresDatabase {
 
     /// Whether somebody holds an advisory lock in this very database: such locks are one database's, and every account may
     /// ask for one.
-    pub(super) async fn is_locked(&self, credential: &Credential, lock: i64) -> Result<bool, String> {
+    async fn is_locked(&self, credential: &Credential, lock: i64) -> Result<bool, String> {
         const TAKEN: &str = "SELECT NOT pg_catalog.pg_try_advisory_xact_lock($1)";
         let scrubber = self.connections.scrubber(credential);
         let client = self.connections.connect_to_compare(credential).await.map_err(|why| why.0)?;
@@ -142,7 +278,7 @@ impl PostgresDatabase {
     }
 
     /// Has the server compile a statement, in a transaction in which it refuses every change. Nothing is run.
-    pub(super) async fn compile(&self, credential: &Credential, sql: &str) -> Result<(), String> {
+    async fn compile(&self, credential: &Credential, sql: &str) -> Result<(), String> {
         let scrubber = self.connections.scrubber(credential);
         let mut client = self.connections.connect(credential).await.map_err(|why| why.0)?;
         let timeout_ms = self.target.limits.statement_timeout_ms;
@@ -169,10 +305,9 @@ impl PostgresDatabase {
     }
 
     /// Reads, in a transaction in which the server refuses every change.
-    pub(super) async fn read(
+    async fn read(
         &self,
         credential: &Credential,
-        _scope: &Scope,
         work: Arc<Work>,
         rows_max: u64,
     ) -> Result<Performed, ToolError> {
@@ -235,7 +370,7 @@ impl PostgresDatabase {
     }
 
     /// Measures what a statement would touch, in a transaction in which the server refuses every change.
-    pub(super) async fn measure(
+    async fn measure(
         &self,
         credential: &Credential,
         scope: &Scope,

@@ -54,7 +54,7 @@ impl PostgresDatabase {
     }
 
     /// What undoing a call would touch, in a transaction in which the server refuses every change.
-    pub(in crate::sql) async fn undo_measure(
+    pub(super) async fn undo_measure(
         &self,
         credential: &Credential,
         mark: &Mark,
@@ -144,7 +144,7 @@ impl PostgresDatabase {
     }
 
     /// Undoes a call within the warrant, or not at all. Returns the rows touched as well.
-    pub(in crate::sql) async fn undo(
+    pub(super) async fn undo(
         &self,
         credential: &Credential,
         mark: Mark,

@@ -107,7 +107,7 @@ struct Ended {
 
 impl PostgresDatabase {
     /// Writes, within the warrant or not at all.
-    pub(in crate::sql) async fn write(
+    pub(super) async fn write(
         &self,
         credential: &Credential,
         scope: &Scope,
@@ -241,7 +241,7 @@ impl PostgresDatabase {
 
     /// Runs a change and rolls it back, so that what its triggers and cascades touch is counted too. Nothing of
     /// it stays, and it is in no journal. It holds its locks for as long as measuring may take.
-    pub(in crate::sql) async fn rehearse(
+    pub(super) async fn rehearse(
         &self,
         credential: &Credential,
         scope: &Scope,

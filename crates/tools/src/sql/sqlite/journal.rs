@@ -75,12 +75,12 @@ const NOT_PREPARED: &str =
 
 impl SqliteDatabase {
     /// The statements that prepare the file. Every table with a primary key is kept; none need be named.
-    pub(in crate::sql) fn prepare_sql(&self, _tables: &[String]) -> Result<String, String> {
+    pub(super) fn prepare_sql(&self, _tables: &[String]) -> Result<String, String> {
         self.journal.as_ref().map(|_| PREPARE.to_owned()).ok_or_else(|| NO_JOURNAL.into())
     }
 
     /// Prepares the file; says what is kept from now on. Done again it changes nothing.
-    pub(in crate::sql) async fn prepare(&self, tables: &[String]) -> Result<Vec<String>, String> {
+    pub(super) async fn prepare(&self, tables: &[String]) -> Result<Vec<String>, String> {
         let named: Vec<String> = tables.iter().map(|table| table.to_ascii_lowercase()).collect();
         self.on_writer(move |connection| {
             transaction(connection, |connection| {
@@ -123,7 +123,7 @@ impl SqliteDatabase {
     }
 
     /// Which journal the file keeps now. None when it cannot say.
-    pub(in crate::sql) async fn identity(&self) -> Option<Arc<str>> {
+    pub(super) async fn identity(&self) -> Option<Arc<str>> {
         if let Some(known) = self.known.get() {
             return Some(known);
         }
@@ -136,7 +136,7 @@ impl SqliteDatabase {
     }
 
     /// What became of a call; one that has left no trace is fenced off.
-    pub(in crate::sql) async fn recall(&self, doubt: &Doubt) -> Result<Recalled, MeasureError> {
+    pub(super) async fn recall(&self, doubt: &Doubt) -> Result<Recalled, MeasureError> {
         if self.journal.is_none() {
             return Ok(Recalled::Unknown);
         }
@@ -152,7 +152,7 @@ impl SqliteDatabase {
     }
 
     /// What undoing a call would touch.
-    pub(in crate::sql) async fn undo_measure(
+    pub(super) async fn undo_measure(
         &self,
         undoing: &Undoing,
         mask: &Mask,
@@ -177,7 +177,7 @@ impl SqliteDatabase {
     }
 
     /// Undoes a call within the warrant, or not at all. Returns the rows touched as well.
-    pub(in crate::sql) async fn undo(
+    pub(super) async fn undo(
         &self,
         mark: Mark,
         undoing: &Undoing,
@@ -211,7 +211,7 @@ impl SqliteDatabase {
 
     /// Forgets rows that were kept longer than the retention; returns how many. The records of calls stay:
     /// a call that is asked for after its record went would be taken for one that never happened.
-    pub(in crate::sql) async fn prune(&self) -> Result<u64, String> {
+    pub(super) async fn prune(&self) -> Result<u64, String> {
         let retention_ms = self.journal.as_ref().ok_or(NO_JOURNAL)?.retention_ms;
         self.on_writer(move |connection| {
             transaction(connection, |connection| {

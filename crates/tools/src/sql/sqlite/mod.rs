@@ -15,22 +15,26 @@ mod value;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::ready,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use countersign_gate::{Limits, MeasureError, Measured, Performed, Sample, ToolError};
+use countersign_gate::{Doubt, Limits, MeasureError, Measured, Performed, Recalled, Sample, ToolError};
 use countersign_rules::Reach;
 use countersign_sql::{Catalog, Category, Dialect, RowSource, TableRef, Verb};
+use futures::future::BoxFuture;
 use rusqlite::{Connection, ErrorCode, hooks::AuthAction, hooks::AuthContext, hooks::Authorization};
+use secrecy::SecretString;
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
 use super::{
     cascade::{ActingKey, Change, cascade_query, named, touched},
-    journal::{Known, Mark},
-    statement::{Sizing, Statement, sum},
+    database::{Database, Login},
+    journal::{Known, Mark, Undoing, Undone},
+    statement::{Scope, Sizing, Statement, sum},
     tool::{Mask, Work},
     value::{BadRow, Room, Rows},
 };
@@ -81,6 +85,119 @@ impl From<BadRow> for Trouble {
     }
 }
 
+/// A file has no credential and no schemas, and no session of its own that could hold a lock.
+impl Database for SqliteDatabase {
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
+    fn search_path(&self) -> &[String] {
+        &[]
+    }
+
+    fn inspect<'d>(&'d self, _login: Login<'d>) -> BoxFuture<'d, Result<Catalog, String>> {
+        Box::pin(self.inspect())
+    }
+
+    fn compile<'d>(&'d self, _login: Login<'d>, sql: &'d str) -> BoxFuture<'d, Result<(), String>> {
+        Box::pin(self.compile(sql))
+    }
+
+    fn is_locked<'d>(&'d self, _login: Login<'d>, _lock: i64) -> BoxFuture<'d, Result<bool, String>> {
+        Box::pin(ready(Ok(false)))
+    }
+
+    fn read<'d>(
+        &'d self,
+        _login: Login<'d>,
+        work: Arc<Work>,
+        rows_max: u64,
+    ) -> BoxFuture<'d, Result<Performed, ToolError>> {
+        Box::pin(self.read(work, rows_max))
+    }
+
+    fn write<'d>(
+        &'d self,
+        _login: Login<'d>,
+        _scope: &'d Scope,
+        work: Arc<Work>,
+        limits: &'d Limits,
+        mark: Option<Mark>,
+    ) -> BoxFuture<'d, Result<Performed, ToolError>> {
+        Box::pin(self.write(work, limits, mark))
+    }
+
+    fn measure<'d>(
+        &'d self,
+        _login: Login<'d>,
+        _scope: &'d Scope,
+        work: Arc<Work>,
+        mask: &'d Mask,
+    ) -> BoxFuture<'d, Result<Measured, MeasureError>> {
+        Box::pin(self.measure(work, mask.clone()))
+    }
+
+    fn rehearse<'d>(
+        &'d self,
+        _login: Login<'d>,
+        _scope: &'d Scope,
+        work: Arc<Work>,
+        _mark: Mark,
+    ) -> BoxFuture<'d, Result<Reach, MeasureError>> {
+        Box::pin(self.rehearse(work))
+    }
+
+    fn identity<'d>(&'d self, _login: Login<'d>) -> BoxFuture<'d, Option<Arc<str>>> {
+        Box::pin(self.identity())
+    }
+
+    fn recall<'d>(
+        &'d self,
+        _login: Login<'d>,
+        doubt: &'d Doubt,
+    ) -> BoxFuture<'d, Result<Recalled, MeasureError>> {
+        Box::pin(self.recall(doubt))
+    }
+
+    fn undo_measure<'d>(
+        &'d self,
+        _login: Login<'d>,
+        _mark: &'d Mark,
+        undoing: &'d Undoing,
+        mask: &'d Mask,
+    ) -> BoxFuture<'d, Result<Measured, MeasureError>> {
+        Box::pin(self.undo_measure(undoing, mask))
+    }
+
+    fn undo<'d>(
+        &'d self,
+        _login: Login<'d>,
+        mark: Mark,
+        undoing: &'d Undoing,
+        limits: &'d Limits,
+        mask: &'d Mask,
+    ) -> BoxFuture<'d, Result<(Undone, u64), ToolError>> {
+        Box::pin(self.undo(mark, undoing, limits, mask))
+    }
+
+    fn prepare_sql(&self, _login: Login<'_>, tables: &[String]) -> Result<String, String> {
+        self.prepare_sql(tables)
+    }
+
+    fn prepare<'d>(
+        &'d self,
+        _login: Login<'d>,
+        _admin: Option<&'d SecretString>,
+        tables: &'d [String],
+    ) -> BoxFuture<'d, Result<Vec<String>, String>> {
+        Box::pin(self.prepare(tables))
+    }
+
+    fn prune<'d>(&'d self, _login: Login<'d>) -> BoxFuture<'d, Result<u64, String>> {
+        Box::pin(self.prune())
+    }
+}
+
 impl SqliteDatabase {
     pub(super) fn new(path: PathBuf, limits: SqlLimits, journal: Option<JournalSettings>) -> Self {
         let measuring = Arc::new(Semaphore::new(limits.measure_parallel.max(1)));
@@ -89,7 +206,7 @@ impl SqliteDatabase {
     }
 
     /// Reads what the database holds.
-    pub(super) async fn inspect(&self) -> Result<Catalog, String> {
+    async fn inspect(&self) -> Result<Catalog, String> {
         let Some(reader) = self.connections.reader().await else {
             return Err("the database is busy with other reads".into());
         };
@@ -102,7 +219,7 @@ impl SqliteDatabase {
     }
 
     /// Has SQLite compile a statement. Nothing is run.
-    pub(super) async fn compile(&self, sql: &str) -> Result<(), String> {
+    async fn compile(&self, sql: &str) -> Result<(), String> {
         let Some(reader) = self.connections.reader().await else {
             return Err("the database is busy with other reads".into());
         };
@@ -118,7 +235,7 @@ impl SqliteDatabase {
     }
 
     /// Reads. Nothing is changed whatever the statement says: the file is open for reading only.
-    pub(super) async fn read(&self, work: Arc<Work>, rows_max: u64) -> Result<Performed, ToolError> {
+    async fn read(&self, work: Arc<Work>, rows_max: u64) -> Result<Performed, ToolError> {
         let Some(reader) = self.connections.reader().await else {
             return Err(ToolError::Unavailable { message: "the database is busy with other reads".into() });
         };
@@ -152,7 +269,7 @@ impl SqliteDatabase {
     }
 
     /// Writes, within the warrant or not at all; under this mark where the file keeps a journal.
-    pub(super) async fn write(
+    async fn write(
         &self,
         work: Arc<Work>,
         bounds: &Limits,
@@ -189,7 +306,7 @@ impl SqliteDatabase {
     }
 
     /// Measures what a statement would touch, on a connection that can only read.
-    pub(super) async fn measure(&self, work: Arc<Work>, mask: Mask) -> Result<Measured, MeasureError> {
+    async fn measure(&self, work: Arc<Work>, mask: Mask) -> Result<Measured, MeasureError> {
         let measured = {
             let work = Arc::clone(&work);
             self.measuring(move |connection, limits| measure(connection, &work, &mask, limits)).await?
@@ -205,7 +322,7 @@ impl SqliteDatabase {
 
     /// Runs a change and rolls it back. Only so is it seen which rows `REPLACE` deletes, and what goes with
     /// them. It takes the lock of a writer for as long as measuring may take.
-    pub(super) async fn rehearse(&self, work: Arc<Work>) -> Result<Reach, MeasureError> {
+    async fn rehearse(&self, work: Arc<Work>) -> Result<Reach, MeasureError> {
         let Some(mut writer) = self.connections.writer().await else {
             return Err(MeasureError::Limit("the database is busy with another write".into()));
         };
