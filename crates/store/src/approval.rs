@@ -18,8 +18,8 @@ use crate::{
     image::{Changes, Image, Key, Needs},
     list::ApprovalFilter,
     log::Encoded,
+    queue::Operation,
     row::{Damage, Query, Row, Value, json},
-    writer::Operation,
 };
 
 /// A request with its place in the order of requests.

@@ -8,8 +8,8 @@ use countersign_rules::{AgentId, CallId, IdempotencyKey, StoredCall};
 use crate::{
     image::{Changes, Image, Key, Needs},
     log::Encoded,
+    queue::Operation,
     row::{Damage, Query, Row, json},
-    writer::Operation,
 };
 
 /// Whose key it is, and the key.

@@ -23,9 +23,9 @@ use crate::{
     image::{Changes, Image, Key, Needs},
     list::CallFilter,
     log::Encoded,
+    queue::Operation,
     row::{Damage, Query, Row, Value, json},
     session,
-    writer::Operation,
 };
 
 /// A call with what it is charged.

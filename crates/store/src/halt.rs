@@ -8,8 +8,8 @@ use countersign_rules::AgentId;
 use crate::{
     image::{Changes, Image, Key, Needs},
     log::Encoded,
+    queue::Operation,
     row::{Damage, Query, Row, json},
-    writer::Operation,
 };
 
 /// Halts an agent, or all. Answers the halt in force: one that is there already stays as it is.

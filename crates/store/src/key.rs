@@ -11,9 +11,9 @@ use subtle::ConstantTimeEq as _;
 use crate::{
     image::{Changes, Image, Key, Needs},
     log::Encoded,
+    queue::Operation,
     row::{Damage, Query, Row, json},
     store::Store,
-    writer::Operation,
 };
 
 /// What every key begins with, so that scanners for leaked secrets find it.

@@ -5,7 +5,7 @@
 //! caller ─▶ queue ─▶ writer: lock the head ─▶ read records ─▶ apply operations ─▶ write, sign, commit ─▶ answers
 //! ```
 //!
-//! An [`Operation`](writer) is a pure step over records in memory; it is written once. A database reads
+//! An [`Operation`](queue) is a pure step over records in memory; it is written once. A database reads
 //! records by key, writes them back and locks: [`sqlite`] for one process, [`postgres`] for several.
 //! What is absent on purpose: a clock and randomness (both are arguments), retries (the caller's business),
 //! and any way to change or delete an entry.
@@ -14,17 +14,22 @@ mod approval;
 mod bond;
 mod budget;
 mod call;
+mod error;
 mod export;
 mod halt;
 mod history;
 mod image;
 mod key;
 mod known;
+mod ledger;
 mod list;
 mod log;
+mod look;
 mod migration;
+mod options;
 mod postgres;
 mod prune;
+mod queue;
 mod rate;
 mod row;
 mod session;
@@ -34,11 +39,13 @@ mod verify;
 mod writer;
 
 pub use approval::Erasure;
+pub use error::StoreError;
 pub use export::ExportError;
-pub use history::{Found, Kept, Opening};
 pub use key::{KEY_PREFIX, KeyIssued, KeyOwner, KeyRecord, KeyRevoked, NewKey};
 pub use list::{ApprovalFilter, CallFilter};
 pub use log::{ENTRIES_MAX, EntryFilter, LogHead, LogNodes, StoredEntry};
+pub use look::Found;
+pub use options::{Kept, Opening, Options};
 pub use postgres::Held;
-pub use store::{Options, Store, StoreError};
+pub use store::Store;
 pub use writer::{Step, StepHook};

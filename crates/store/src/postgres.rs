@@ -35,11 +35,12 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{
+    error::{Failure, StoreError},
     history::went_back,
     log, migration,
+    options::Options,
     row::{Query, Row, Value},
-    store::{Options, StoreError},
-    writer::{Backend, Begun, Failure},
+    writer::{Backend, Begun},
 };
 
 /// Where changes are announced.

@@ -14,9 +14,9 @@ use countersign_rules::budget::day;
 
 use crate::{
     image::{Changes, Image, Needs},
+    queue::Operation,
     row::{Query, Value},
     store::Store,
-    writer::Operation,
 };
 
 /// How many days counters of a day, and sessions that are not used, are kept; the statements say it, too.

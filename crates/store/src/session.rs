@@ -8,8 +8,8 @@ use countersign_rules::{AgentId, Counters, Requester, budget::day};
 use crate::{
     image::{Changes, Image, Key, Needs},
     log::Encoded,
+    queue::Operation,
     row::{Query, Value, json},
-    writer::Operation,
 };
 
 /// Opens a session, once. Answers whether it is new.

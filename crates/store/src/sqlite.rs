@@ -25,11 +25,11 @@ use rusqlite::{
 };
 
 use crate::{
-    history::Kept,
+    error::{Failure, StoreError},
     log, migration,
+    options::{Kept, Options},
     row::{Query, Row, Value},
-    store::{Options, StoreError},
-    writer::{Backend, Begun, Failure},
+    writer::{Backend, Begun},
 };
 
 /// Statements kept prepared by each connection.

@@ -15,12 +15,14 @@ use std::{
 
 use countersign_audit::{SigningKey, VerifierKey};
 use countersign_gate::ledger::LedgerFault;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 
 use crate::{
+    error::Failure,
     history::{Keeper, Seen},
-    image::{Changes, Image, Needs},
+    image::{Image, Needs},
     known::Known,
+    queue::{Inbox, Message},
     row::{Query, Row},
 };
 
@@ -29,50 +31,6 @@ const BATCH_MAX: usize = 256;
 
 /// The most outcomes kept for another try when the database fails and nobody waits for them.
 const KEPT_MAX: usize = 10_000;
-
-/// One step of the ledger, as what it reads and what it changes.
-///
-/// Contract: `needs` names every record that `apply` looks at, and may name more once others are known.
-/// `apply` is a function of the image alone; a refusal comes with no changes. It may run more than once.
-pub(crate) trait Operation: Send + Sync + 'static {
-    type Output: Send + 'static;
-
-    fn needs(&self, image: &Image, needs: &mut Needs);
-    fn apply(&self, image: &Image) -> Result<(Self::Output, Changes), LedgerFault>;
-}
-
-/// Why a step with the database failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// A statement could not be executed; perhaps only because of one operation.
-    Statement(String),
-    /// The database cannot be used now; nothing was kept.
-    Unavailable(String),
-    /// The commit was sent and its answer never came.
-    Unknown(String),
-    /// What is stored cannot be right.
-    Damaged(String),
-}
-
-impl From<Failure> for LedgerFault {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Statement(why) | Failure::Unavailable(why) => Self::Unavailable(why),
-            Failure::Unknown(why) => Self::Unknown(why),
-            Failure::Damaged(why) => Self::Damaged(why),
-        }
-    }
-}
-
-impl From<LedgerFault> for Failure {
-    fn from(fault: LedgerFault) -> Self {
-        match fault {
-            LedgerFault::Unavailable(why) => Self::Statement(why),
-            LedgerFault::Unknown(why) => Self::Unknown(why),
-            LedgerFault::Damaged(why) => Self::Damaged(why),
-        }
-    }
-}
 
 /// A database to write to.
 ///
@@ -122,93 +80,6 @@ pub enum Step {
 
 /// Called at each [`Step`]. For tests only.
 pub type StepHook = Arc<dyn Fn(Step) + Send + Sync>;
-
-/// An operation in the queue, with who waits for it.
-pub(crate) trait Message: Send {
-    fn needs(&self, image: &Image, needs: &mut Needs);
-    fn apply(&mut self, image: &mut Image);
-    /// Answers who waits; with the fault when the batch failed. Gives the message back when nobody does
-    /// and it should be tried again.
-    fn answer(self: Box<Self>, fault: Option<&LedgerFault>) -> Option<Box<dyn Message>>;
-}
-
-/// An operation whose caller waits for the answer.
-struct Waiting<O: Operation> {
-    operation: O,
-    result: Option<Result<O::Output, LedgerFault>>,
-    caller: oneshot::Sender<Result<O::Output, LedgerFault>>,
-}
-
-/// An operation for whose answer nobody waits.
-struct Detached<O: Operation> {
-    operation: O,
-    fault: Option<LedgerFault>,
-}
-
-impl<O: Operation> Message for Waiting<O> {
-    fn needs(&self, image: &Image, needs: &mut Needs) {
-        self.operation.needs(image, needs);
-    }
-
-    fn apply(&mut self, image: &mut Image) {
-        self.result = Some(apply(&self.operation, image));
-    }
-
-    fn answer(self: Box<Self>, fault: Option<&LedgerFault>) -> Option<Box<dyn Message>> {
-        let result = match (fault, self.result) {
-            (Some(fault), _) => Err(fault.clone()),
-            (None, Some(result)) => result,
-            (None, None) => Err(LedgerFault::Unavailable("the operation was not performed".into())),
-        };
-        // A caller that has gone away does not undo what it asked for.
-        drop(self.caller.send(result));
-        None
-    }
-}
-
-impl<O: Operation> Message for Detached<O> {
-    fn needs(&self, image: &Image, needs: &mut Needs) {
-        self.operation.needs(image, needs);
-    }
-
-    fn apply(&mut self, image: &mut Image) {
-        self.fault = apply(&self.operation, image).err();
-    }
-
-    fn answer(self: Box<Self>, fault: Option<&LedgerFault>) -> Option<Box<dyn Message>> {
-        if fault.is_some() {
-            return Some(self);
-        }
-        if let Some(fault) = &self.fault {
-            tracing::error!(%fault, "an operation that nobody waits for failed");
-        }
-        None
-    }
-}
-
-fn apply<O: Operation>(operation: &O, image: &mut Image) -> Result<O::Output, LedgerFault> {
-    let (output, changes) = operation.apply(image)?;
-    image.change(changes)?;
-    Ok(output)
-}
-
-/// An operation to be queued, and where its answer will be.
-pub(crate) type Answer<O> = oneshot::Receiver<Result<<O as Operation>::Output, LedgerFault>>;
-
-pub(crate) fn waiting<O: Operation>(operation: O) -> (Box<dyn Message>, Answer<O>) {
-    let (caller, answer) = oneshot::channel();
-    (Box::new(Waiting { operation, result: None, caller }), answer)
-}
-
-pub(crate) fn detached<O: Operation>(operation: O) -> Box<dyn Message> {
-    Box::new(Detached { operation, fault: None })
-}
-
-/// What a writer is given to do, and whom it tells when it has ended.
-pub(crate) struct Inbox {
-    pub(crate) queue: mpsc::Receiver<Box<dyn Message>>,
-    pub(crate) done: oneshot::Sender<()>,
-}
 
 /// The writer of one process.
 pub(crate) struct Writer<B> {

@@ -1,0 +1,276 @@
+//! The port of the gate, by operations and by reading.
+
+use std::collections::BTreeMap;
+
+use countersign_gate::{
+    Entry,
+    ledger::{
+        ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Charge, Closing, HaltRecord,
+        HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, NotParked, Parking, Standing,
+        Wait, session_key,
+    },
+};
+use countersign_rules::{
+    AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, IdempotencyKey, Requester, Signature,
+    ToolName,
+    budget::{Balance, BudgetAccount, HoldRequest},
+    rate::Rate,
+    settlement::Settlement,
+};
+use tokio::sync::watch;
+
+use crate::{
+    approval::{self, ApprovalRow, RequestKey},
+    bond, budget,
+    call::{self, CallRow},
+    halt,
+    log::Encoded,
+    rate,
+    session::{self, CounterKey},
+    store::Store,
+};
+
+impl Ledger for Store {
+    async fn standing(
+        &self,
+        requester: &Requester,
+        digest: CallDigest,
+        now_ms: i64,
+    ) -> Result<Standing, LedgerFault> {
+        let newest = approval::select_newest(&RequestKey::new(requester, digest));
+        if let Some(standing) = self.known_standing(requester, now_ms) {
+            let (asked, refusals) = self.asked(&requester.agent, digest).await?;
+            if !asked {
+                return Ok(Standing { refusals, ..standing });
+            }
+            let rows = self.select(newest).await?;
+            let request = rows.first().map(ApprovalRow::read).transpose()?.map(|row| row.record);
+            return Ok(Standing { request, refusals, ..standing });
+        }
+        // The version before what it counts: a change in between makes the decision's issue fail, while
+        // the other way round it would pass unseen.
+        let answers = self.select_each(vec![
+            session::select_history(&requester.agent),
+            halt::select_for(&requester.agent),
+            session::select_counters(&CounterKey::session(requester)),
+            session::select_counters(&CounterKey::agent(requester, now_ms)),
+            newest,
+            approval::select_refusals(&requester.agent, now_ms),
+        ]);
+        let answers = answers.await?;
+        let first = |question: usize| answers.get(question).and_then(|rows| rows.first());
+        Ok(Standing {
+            history: first(0).map(|row| row.count(0)).transpose()?.unwrap_or_default(),
+            halted: first(1).map(halt::read).transpose()?,
+            session: first(2).map(|row| row.json(0)).transpose()?.unwrap_or_default(),
+            agent_today: first(3).map(|row| row.json(0)).transpose()?.unwrap_or_default(),
+            request: first(4).map(ApprovalRow::read).transpose()?.map(|row| row.record),
+            refusals: first(5).is_some(),
+        })
+    }
+
+    async fn open_session(&self, requester: &Requester, entry: Entry) -> Result<bool, LedgerFault> {
+        let entry = Encoded::of(&entry)?;
+        self.submit(session::OpenSession { requester: requester.clone(), entry }).await
+    }
+
+    async fn has_session(&self, requester: &Requester) -> Result<bool, LedgerFault> {
+        let key = session_key(&requester.agent, &requester.session);
+        Ok(!self.select(session::select(&key)).await?.is_empty())
+    }
+
+    async fn record(&self, entries: Vec<Entry>) -> Result<(), LedgerFault> {
+        self.submit(session::Record { entries: Encoded::all(&entries)? }).await
+    }
+
+    async fn park(&self, parking: Parking) -> Result<ApprovalRecord, NotParked> {
+        self.submit(approval::Park::new(parking)?).await?
+    }
+
+    async fn bond(&self, agent: &AgentId, key: &IdempotencyKey) -> Result<Option<Bond>, LedgerFault> {
+        let rows = self.select(bond::select(&(agent.clone(), key.clone()))).await?;
+        Ok(rows.first().map(bond::read).transpose()?)
+    }
+
+    async fn bonds(&self, agent: &AgentId, limit: u32) -> Result<u64, LedgerFault> {
+        let rows = self.select(bond::count(agent, limit)).await?;
+        Ok(rows.first().map(|row| row.count(0)).transpose()?.unwrap_or_default())
+    }
+
+    async fn bind(
+        &self,
+        bond: Bond,
+        replaces: Option<&CallId>,
+        entries: Vec<Entry>,
+    ) -> Result<Option<Bond>, LedgerFault> {
+        let entries = Encoded::all(&entries)?;
+        self.submit(bond::Bind { bond, replaces: replaces.cloned(), entries }).await
+    }
+
+    async fn room(
+        &self,
+        rates: &[(String, Rate)],
+        holds: &[HoldRequest],
+        now_ms: i64,
+    ) -> Result<(), NotIssued> {
+        let rate = rates.iter().map(|(key, _rate)| rate::select(key));
+        let balance = holds.iter().map(|hold| budget::select(&hold.account));
+        let answers = self.select_each(rate.chain(balance).collect()).await?;
+        let mut rows = answers.iter().map(|rows| rows.first());
+        let mut due = BTreeMap::new();
+        for (key, _rate) in rates {
+            let stored = rows.next().flatten().map(|row| row.int(0)).transpose();
+            due.insert(key.as_str(), stored.map_err(LedgerFault::from)?);
+        }
+        let mut balances = BTreeMap::new();
+        for hold in holds {
+            let stored = rows.next().flatten().map(budget::read).transpose().map_err(LedgerFault::from)?;
+            balances.insert(&hold.account, stored.unwrap_or_default());
+        }
+        let unread = || LedgerFault::Unavailable("a record was not read".into());
+        let due = |key: &str| due.get(key).copied().ok_or_else(unread);
+        let balance = |account: &BudgetAccount| balances.get(account).copied().ok_or_else(unread);
+        Charge::new((rates, holds), now_ms, due, balance).map(|_taken| ())
+    }
+
+    async fn issue(&self, intent: Intent) -> Result<Issued, NotIssued> {
+        self.submit(call::Issue::new(intent)?).await?
+    }
+
+    async fn close(&self, closing: Closing, wait: Wait) -> Result<(), LedgerFault> {
+        match wait {
+            Wait::Durable => self.submit(call::Close::new(closing)?).await,
+            Wait::Queued => self.leave(call::Close::new(closing)?).await,
+        }
+    }
+
+    async fn answer(
+        &self,
+        approval: &ApprovalId,
+        signature: Signature,
+        entry: Entry,
+    ) -> Result<ApprovalRecord, NotAnswered> {
+        let entry = Encoded::of(&entry)?;
+        self.submit(approval::Answer { approval: approval.clone(), signature, entry }).await?
+    }
+
+    async fn end(
+        &self,
+        approval: &ApprovalId,
+        state: ApprovalState,
+        code: Option<Code>,
+        why: &str,
+        entries: Vec<Entry>,
+    ) -> Result<bool, LedgerFault> {
+        let (why, entries) = (why.to_owned(), Encoded::all(&entries)?);
+        self.submit(approval::End { approval: approval.clone(), state, code, why, entries }).await
+    }
+
+    async fn deliver(&self, approval: &ApprovalId) -> Result<(), LedgerFault> {
+        self.submit(approval::Deliver(approval.clone())).await
+    }
+
+    async fn halt(&self, halt: HaltRecord, entry: Entry) -> Result<HaltRecord, LedgerFault> {
+        self.submit(halt::Halt { record: halt, entry: Encoded::of(&entry)? }).await
+    }
+
+    async fn resume(&self, scope: &HaltScope, entry: Entry) -> Result<bool, LedgerFault> {
+        self.submit(halt::Resume { scope: scope.clone(), entry: Encoded::of(&entry)? }).await
+    }
+
+    async fn sweep(&self, now_ms: i64) -> Result<Vec<CallRecord>, LedgerFault> {
+        self.submit(call::Sweep { now_ms }).await
+    }
+
+    async fn resolve(
+        &self,
+        call: &CallId,
+        outcome: CallOutcome,
+        settlement: Settlement,
+        now_ms: i64,
+        entries: Vec<Entry>,
+    ) -> Result<bool, LedgerFault> {
+        let entries = Encoded::all(&entries)?;
+        self.submit(call::Resolve { call: call.clone(), outcome, settlement, now_ms, entries }).await
+    }
+
+    async fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalRecord>, LedgerFault> {
+        let rows = self.select(approval::select(approval)).await?;
+        Ok(rows.first().map(ApprovalRow::read).transpose()?.map(|row| row.record))
+    }
+
+    async fn approvals(
+        &self,
+        states: &[ApprovalState],
+        limit: u32,
+    ) -> Result<Vec<ApprovalRecord>, LedgerFault> {
+        let rows = self.scan(approval::select_all(states, limit)).await?;
+        rows.iter().map(|row| Ok(ApprovalRow::read(row)?.record)).collect()
+    }
+
+    async fn call(&self, call: &CallId) -> Result<Option<CallRecord>, LedgerFault> {
+        let rows = self.select(call::select(call)).await?;
+        Ok(rows.first().map(CallRow::read).transpose()?.map(|row| row.record))
+    }
+
+    async fn waiting(&self, agent: &AgentId) -> Result<u64, LedgerFault> {
+        let rows = self.select(approval::count_waiting(agent)).await?;
+        Ok(rows.first().map(|row| row.count(0)).transpose()?.unwrap_or_default())
+    }
+
+    async fn refused(
+        &self,
+        agent: &AgentId,
+        forms: (CallDigest, CallDigest),
+        now_ms: i64,
+    ) -> Result<Option<ApprovalRecord>, LedgerFault> {
+        let rows = self.select(approval::select_refused(agent, forms, now_ms)).await?;
+        Ok(rows.first().map(ApprovalRow::read).transpose()?.map(|row| row.record))
+    }
+
+    async fn answered(
+        &self,
+        agent: &AgentId,
+        tool: &ToolName,
+        shape: CallDigest,
+    ) -> Result<Vec<ApprovalRecord>, LedgerFault> {
+        let most = u64::try_from(ANSWERED_MAX).unwrap_or(u64::MAX);
+        let answers = self
+            .select_each(vec![
+                approval::select_like(agent, shape, most),
+                approval::select_refused_tool(agent, tool, shape, most),
+            ])
+            .await?;
+        let mut rows = answers.iter().flatten().map(ApprovalRow::read).collect::<Result<Vec<_>, _>>()?;
+        rows.sort_by_key(|row| std::cmp::Reverse(row.order));
+        Ok(rows.into_iter().map(|row| row.record).collect())
+    }
+
+    async fn doubted(
+        &self,
+        agent: &AgentId,
+        digest: CallDigest,
+        since_ms: i64,
+    ) -> Result<Option<CallRecord>, LedgerFault> {
+        let rows = self.select(call::select_doubted(agent, digest, since_ms)).await?;
+        rows.first().map(|row| Ok(CallRow::read(row)?.record)).transpose()
+    }
+
+    async fn calls(&self, state: Option<CallState>, limit: u32) -> Result<Vec<CallRecord>, LedgerFault> {
+        let rows = self.scan(call::select_all(state, limit)).await?;
+        rows.iter().map(|row| Ok(CallRow::read(row)?.record)).collect()
+    }
+
+    async fn halts(&self) -> Result<Vec<HaltRecord>, LedgerFault> {
+        let rows = self.scan(halt::select_all()).await?;
+        rows.iter().map(|row| Ok(halt::read(row)?)).collect()
+    }
+
+    async fn balances(&self, limit: u32) -> Result<Vec<(BudgetAccount, Balance)>, LedgerFault> {
+        budget::read_all(&self.scan(budget::select_all(limit)).await?)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.watch()
+    }
+}

@@ -1,0 +1,110 @@
+//! What there is of a ledger, compared with what is known of it.
+
+use std::path::Path;
+
+use countersign_audit::{VerifierKey, proof::verify_consistency};
+
+use crate::{
+    error::StoreError,
+    options::{Kept, Options},
+    row::Query,
+    store::Store,
+};
+
+/// What there is of a ledger that was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing: it begins when a server starts.
+    Nothing,
+    /// One of an older schema, which a start brings up to date. What is in it was not compared.
+    Older {
+        /// The number of its schema.
+        schema: i64,
+    },
+    /// One that a start takes as it is.
+    Ledger {
+        /// How many entries its log has.
+        entries: u64,
+    },
+}
+
+impl Store {
+    /// Looks at the ledger in a file as [`Store::open_sqlite`] does, and changes nothing. Another process may have it open.
+    ///
+    /// # Errors
+    /// The [`StoreError`] of a start with that key; [`StoreError::InUse`] is not looked for.
+    pub async fn look_sqlite(path: &Path, key: &VerifierKey, options: &Options) -> Result<Found, StoreError> {
+        let known = options.expected(key)?;
+        Self::look(Self::open_sqlite_read_only(path, options), key, &known, options).await
+    }
+
+    /// Looks at the ledger in a PostgreSQL database as [`Store::open_postgres`] does, and changes nothing.
+    ///
+    /// # Errors
+    /// The [`StoreError`] of a start with that key.
+    pub async fn look_postgres(url: &str, key: &VerifierKey, options: &Options) -> Result<Found, StoreError> {
+        let known = options.expected(key)?;
+        Self::look(Self::open_postgres_read_only(url, options).await, key, &known, options).await
+    }
+
+    async fn look(
+        opened: Result<Self, StoreError>,
+        key: &VerifierKey,
+        known: &[Kept],
+        options: &Options,
+    ) -> Result<Found, StoreError> {
+        let store = match opened {
+            Err(StoreError::Absent) => return options.begins(known).map(|()| Found::Nothing),
+            Err(StoreError::Schema { found, known }) if found < known => {
+                return Ok(Found::Older { schema: found });
+            }
+            opened => opened?,
+        };
+        if store.verifier() != key {
+            return Err(StoreError::OtherKey { stored: store.verifier().to_string() });
+        }
+        store.contains(known).await?;
+        store.is_whole().await?;
+        Ok(Found::Ledger { entries: store.log_head().await?.size })
+    }
+
+    /// Whether the ledger's log contains the tree of each checkpoint, and its entries are all there.
+    ///
+    /// # Errors
+    /// [`StoreError::WentBack`] when it does not.
+    pub async fn contains(&self, known: &[Kept]) -> Result<(), StoreError> {
+        let head = self.log_head().await?;
+        for Kept { path, checkpoint, .. } in known {
+            let size = checkpoint.size();
+            let contained = match size {
+                0 => true,
+                _ if size > head.size => false,
+                _ if size == head.size => *checkpoint.root() == head.root,
+                _ => match self.consistency(size, head.size).await? {
+                    Some(proof) => {
+                        verify_consistency((size, checkpoint.root()), (head.size, &head.root), &proof).is_ok()
+                    }
+                    None => false,
+                },
+            };
+            if !contained {
+                return Err(StoreError::WentBack { path: path.clone(), kept: size, found: head.size });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether as many entries are stored as the log's head says.
+    pub(crate) async fn is_whole(&self) -> Result<(), StoreError> {
+        const ENTRIES: &str = "SELECT h.size, (SELECT count(*) FROM entry), \
+             (SELECT coalesce(max(idx) + 1, 0) FROM entry) FROM log_head h WHERE h.id = 0";
+        let rows = self.select(Query::new(ENTRIES, Vec::new())).await?;
+        let row = rows.first().ok_or_else(|| StoreError::Damaged("the log has no head".into()))?;
+        let [size, entries, end] = [0, 1, 2].map(|column| row.count(column));
+        let whole = match (size, entries, end) {
+            (Ok(size), Ok(entries), Ok(end)) => entries == size && end == size,
+            _ => false,
+        };
+        if whole { Ok(()) } else { Err(StoreError::Damaged("entries of its log are missing".into())) }
+    }
+}
