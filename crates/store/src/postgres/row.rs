@@ -1,0 +1,50 @@
+//! Rows and parameters as PostgreSQL has them.
+
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+
+use super::fault::failure;
+use crate::{
+    error::Failure,
+    row::{Row, Value},
+};
+
+/// Reads all that a statement answers.
+pub(super) async fn collect(rows: tokio_postgres::RowStream) -> Result<Vec<Row>, Failure> {
+    use futures::TryStreamExt as _;
+    let rows: Vec<tokio_postgres::Row> = rows.try_collect().await.map_err(|why| failure(&why))?;
+    rows.iter().map(read_row).collect()
+}
+
+fn read_row(row: &tokio_postgres::Row) -> Result<Row, Failure> {
+    let columns = row.columns().iter().enumerate().map(|(index, column)| {
+        let value = match *column.type_() {
+            Type::INT8 => row.try_get::<_, Option<i64>>(index).map(Value::from),
+            Type::TEXT => row.try_get::<_, Option<String>>(index).map(Value::from),
+            Type::BYTEA => row.try_get::<_, Option<Vec<u8>>>(index).map(Value::from),
+            _ => return Err(Failure::Damaged("a column has another type".into())),
+        };
+        value.map_err(|_why| Failure::Damaged("a column has a value of another type".into()))
+    });
+    columns.collect::<Result<_, _>>().map(Row)
+}
+
+impl ToSql for Value {
+    fn to_sql(
+        &self,
+        ty: &Type,
+        out: &mut bytes::BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        match self {
+            Self::Null => Ok(IsNull::Yes),
+            Self::Int(value) => value.to_sql_checked(ty, out),
+            Self::Text(text) => text.as_ref().to_sql_checked(ty, out),
+            Self::Bytes(bytes) => bytes.as_ref().to_sql_checked(ty, out),
+        }
+    }
+
+    fn accepts(_ty: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
