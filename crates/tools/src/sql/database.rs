@@ -14,8 +14,9 @@ use secrecy::SecretString;
 
 use super::{
     journal::{Mark, Undoing, Undone},
+    mask::Mask,
     statement::Scope,
-    tool::{Mask, Work},
+    work::Work,
 };
 
 /// What entitles a caller to the credential of a database. A database that has none never opens it.

@@ -15,7 +15,7 @@ use countersign_gate::{Doubt, MeasureError, Measured, Recalled, Sample};
 use countersign_rules::{Call, CallId, Reach};
 use serde_json::{Value, json};
 
-use super::{statement::sum, tool::Columns};
+use super::{columns::Columns, statement::sum};
 
 /// Where a system keeps no journal.
 pub(crate) const NO_JOURNAL: &str = "the system keeps no journal of calls";

@@ -12,15 +12,21 @@
 //! [`postgres`] and [`sqlite`]; whole numbers beyond 2^53 and decimals are text, so that no reader rounds them.
 
 mod cascade;
+mod columns;
 mod database;
 mod journal;
+mod mask;
 mod placeholder;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 mod statement;
+mod system;
 mod tool;
 mod undo;
 mod value;
+mod work;
 
-pub use tool::{SqlSystem, SqlTool, Work};
+pub use system::SqlSystem;
+pub use tool::SqlTool;
 pub use undo::{UndoArgs, UndoTool};
+pub use work::Work;

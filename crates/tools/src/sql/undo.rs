@@ -13,8 +13,10 @@ use countersign_rules::{CallId, Code, DeclaredEffect, Effect, Refusal, ToolName,
 use serde_json::{Value, json};
 
 use super::{
+    columns::Columns,
     journal::{Mark, OnChange, Undoing},
-    tool::{Columns, Mask, SqlSystem},
+    mask::Mask,
+    system::SqlSystem,
 };
 use crate::{
     declared::Declared,

@@ -42,9 +42,10 @@ use super::{
     cascade::{ActingKey, CascadeQuery, Change, cascade_query, named, quoted, touched},
     database::{Database, Login},
     journal::{Known, Mark, Undoing, Undone},
+    mask::Mask,
     statement::{Scope, Sizing},
-    tool::{Mask, Work},
     value::{BadRow, Room, Rows},
+    work::Work,
 };
 use crate::{
     definition::{PostgresTarget, SqlLimits},

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Error};
 
 use crate::sql::{
     cascade::{ActingKey, Fit, Traits, named},
-    tool::{Mask, Origin},
+    mask::{Mask, Origin},
 };
 
 /// What a name means.

@@ -13,7 +13,7 @@ use super::{
     Trouble, cut_short, told,
     undo::{AS_KEPT, Kept, Plan, Way},
 };
-use crate::sql::{cascade::quoted, tool::Columns};
+use crate::sql::{cascade::quoted, columns::Columns};
 
 /// Tries to take back what a call changed, where that might fail. Nothing of it stays. `accepted`: columns that the
 /// system's author leaves to triggers, whoever undoes.

@@ -34,9 +34,10 @@ use crate::{
     definition::Rehearse,
     sql::{
         cascade::{named, quoted},
+        columns::Columns,
         journal::{COMES_BACK, EXAMPLES_MAX, GOES_BACK, Mark, Undoing, Undone, goes_away},
+        mask::Mask,
         statement::Scope,
-        tool::{Columns, Mask},
         value::shown,
     },
 };

@@ -42,10 +42,11 @@ use crate::{
     secret::Scrubber,
     sql::{
         cascade::{named, touched as reached},
+        columns::Columns,
         journal::{Mark, UNDO_PATIENCE, elsewhere, impatient},
         statement::{Scope, Sizing, sum},
-        tool::{Columns, Work},
         value::{Room, Rows},
+        work::Work,
     },
 };
 

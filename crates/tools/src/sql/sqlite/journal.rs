@@ -24,8 +24,8 @@ use crate::sql::{
     journal::{
         Known, Mark, NO_JOURNAL, Shown, UNDO_PATIENCE, Undoing, Undone, elsewhere, impatient, recorded,
     },
+    mask::Mask,
     statement::sum,
-    tool::Mask,
 };
 
 /// How the names of the journal's tables begin, in lower case. No statement of a tool may touch such a table.

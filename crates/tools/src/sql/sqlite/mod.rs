@@ -34,9 +34,10 @@ use super::{
     cascade::{ActingKey, Change, cascade_query, named, touched},
     database::{Database, Login},
     journal::{Known, Mark, Undoing, Undone},
+    mask::Mask,
     statement::{Scope, Sizing, Statement, sum},
-    tool::{Mask, Work},
     value::{BadRow, Room, Rows},
+    work::Work,
 };
 use crate::definition::{JournalSettings, SqlLimits};
 use connection::{Access, Connections, limit, limit_time, unlimited};

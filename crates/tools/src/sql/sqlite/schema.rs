@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::sql::{
     cascade::{ActingKey, Fit, Traits},
-    tool::Origin,
+    mask::Origin,
 };
 
 /// Every foreign key that acts on the referring rows. Names of tables are in lower case, as SQLite compares

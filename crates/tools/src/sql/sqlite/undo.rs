@@ -19,7 +19,7 @@ use super::{
 use crate::sql::{
     cascade::{ActingKey, named, quoted},
     journal::{COMES_BACK, EXAMPLES_MAX, GOES_BACK, Mark, OnChange, Undone, goes_away},
-    tool::Mask,
+    mask::Mask,
 };
 
 /// A call as the journal keeps it.

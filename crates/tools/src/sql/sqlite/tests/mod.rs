@@ -25,8 +25,10 @@ use crate::{
     },
     sql::{
         SqlSystem, SqlTool,
+        columns::Columns,
         journal::{Mark, OnChange, Undoing, Undone},
-        tool::{Columns, Mask, Work},
+        mask::Mask,
+        work::Work,
     },
 };
 

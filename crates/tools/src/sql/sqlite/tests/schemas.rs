@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use countersign_gate::Limits;
 
 use super::{World, dump, up_to};
-use crate::sql::{journal::OnChange, tool::Mask};
+use crate::sql::{journal::OnChange, mask::Mask};
 
 /// A stream of numbers from a seed (SplitMix64), so that one number tells the whole case.
 struct Dice(u64);
