@@ -15,7 +15,18 @@ use countersign_gate::{Doubt, MeasureError, Measured, Recalled, Sample};
 use countersign_rules::{Call, CallId, Reach};
 use serde_json::{Value, json};
 
-use super::{columns::Columns, statement::sum};
+use super::{columns::Columns, tally::sum};
+
+/// The schema in which a PostgreSQL database keeps calls. No statement of a tool may name it.
+pub(crate) const SCHEMA: &str = "countersign";
+
+/// How the names of the journal's tables in a SQLite file begin, in lower case. No statement of a tool may touch such a table.
+pub(crate) const RESERVED: &str = "countersign_";
+
+/// Whether a name is that of a table of the journal in a SQLite file, or might become one.
+pub(crate) fn reserved(table: &str) -> bool {
+    table.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED))
+}
 
 /// Where a system keeps no journal.
 pub(crate) const NO_JOURNAL: &str = "the system keeps no journal of calls";

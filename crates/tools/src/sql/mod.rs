@@ -21,6 +21,7 @@ pub(crate) mod postgres;
 pub(crate) mod sqlite;
 mod statement;
 mod system;
+mod tally;
 mod tool;
 mod undo;
 mod value;

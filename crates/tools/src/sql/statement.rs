@@ -4,10 +4,7 @@
     reason = "the verbs and categories of SQL: a verb not named cannot be sized"
 )]
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_rules::{Code, Effect, Refusal, StatementFacts};
 use countersign_sql::{
@@ -16,9 +13,8 @@ use countersign_sql::{
 };
 
 use super::{
+    journal::{RESERVED, SCHEMA, reserved},
     placeholder::numbered,
-    postgres::JOURNAL_SCHEMA,
-    sqlite::journal::{RESERVED, reserved},
 };
 
 /// A statement that lies within its tool.
@@ -309,7 +305,7 @@ impl Scope {
                 .help("use tables, and functions that are the database's own or declared by the tool"));
         }
         if self.dialect == Dialect::Postgres {
-            let ours = |schema: Option<&str>| schema == Some(JOURNAL_SCHEMA);
+            let ours = |schema: Option<&str>| schema == Some(SCHEMA);
             let table = explained.tables.iter().find(|table| ours(table.schema.as_deref()));
             let function = explained.functions.iter().find(|function| ours(function.schema.as_deref()));
             let name = table.map(ToString::to_string).or_else(|| function.map(ToString::to_string));
@@ -410,11 +406,6 @@ impl Statement {
     pub(crate) fn category_names(&self) -> BTreeSet<String> {
         self.categories.iter().map(|category| category.as_str().to_owned()).collect()
     }
-}
-
-/// The counts of every table in a row, with the sum.
-pub(crate) fn sum(tables: &BTreeMap<String, u64>) -> u64 {
-    tables.values().fold(0, |sum, rows| sum.saturating_add(*rows))
 }
 
 /// Whether the last words of a `DROP` name tables, whose rows go with them.

@@ -11,9 +11,9 @@ use secrecy::SecretString;
 
 use super::{
     database::{Database, Login},
-    journal::{Mark, NO_JOURNAL, Undoing, Undone},
+    journal::{Mark, NO_JOURNAL, SCHEMA, Undoing, Undone},
     mask::Mask,
-    postgres::{JOURNAL_SCHEMA, PostgresDatabase},
+    postgres::PostgresDatabase,
     sqlite::SqliteDatabase,
 };
 use crate::{
@@ -64,8 +64,8 @@ impl SqlSystem {
                     let error = DefinitionError::system(&spec.name, "search_path", "names no schema");
                     return Err(error.help("list at least one schema, such as `public`"));
                 }
-                if target.search_path.iter().any(|schema| schema == JOURNAL_SCHEMA) {
-                    let message = format!("names `{JOURNAL_SCHEMA}`, where calls are kept");
+                if target.search_path.iter().any(|schema| schema == SCHEMA) {
+                    let message = format!("names `{SCHEMA}`, where calls are kept");
                     return Err(DefinitionError::system(&spec.name, "search_path", message));
                 }
                 Box::new(PostgresDatabase::new(target.clone()))

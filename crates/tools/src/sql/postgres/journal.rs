@@ -24,8 +24,6 @@ use crate::{
     },
 };
 
-/// The schema of the journal.
-pub(in crate::sql) const SCHEMA: &str = "countersign";
 /// What an administrator runs once, and again after new tables came.
 const PREPARE: &str = include_str!("prepare.sql");
 const NOT_PREPARED: &str =

@@ -22,7 +22,6 @@ pub(crate) mod value;
 mod write;
 
 pub(crate) use connection::settings;
-pub(super) use journal::SCHEMA as JOURNAL_SCHEMA;
 
 use std::{sync::Arc, time::Duration};
 

@@ -43,8 +43,9 @@ use crate::{
     sql::{
         cascade::{named, touched as reached},
         columns::Columns,
-        journal::{Mark, UNDO_PATIENCE, elsewhere, impatient},
-        statement::{Scope, Sizing, sum},
+        journal::{Mark, SCHEMA, UNDO_PATIENCE, elsewhere, impatient},
+        statement::{Scope, Sizing},
+        tally::sum,
         value::{Room, Rows},
         work::Work,
     },
@@ -315,7 +316,7 @@ impl PostgresDatabase {
         for (table, Count { rows, root, above }) in after {
             let more = rows.saturating_sub(before.get(&table).map_or(0, |count| count.rows));
             // What we keep ourselves is no effect of the call; no statement of a tool can name it.
-            let ours = mark.is_some() && table.schema.as_deref() == Some(journal::SCHEMA);
+            let ours = mark.is_some() && table.schema.as_deref() == Some(SCHEMA);
             if more == 0 || ours {
                 continue;
             }

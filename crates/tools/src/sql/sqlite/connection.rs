@@ -19,8 +19,7 @@ use rusqlite::{
 };
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-use super::journal::reserved;
-use crate::definition::SqlLimits;
+use crate::{definition::SqlLimits, sql::journal::reserved};
 
 /// How many reads of one file run at a time.
 const READERS_MAX: usize = 4;

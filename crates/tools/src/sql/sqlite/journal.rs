@@ -23,13 +23,11 @@ use crate::sql::{
     cascade::ActingKey,
     journal::{
         Known, Mark, NO_JOURNAL, Shown, UNDO_PATIENCE, Undoing, Undone, elsewhere, impatient, recorded,
+        reserved,
     },
     mask::Mask,
-    statement::sum,
+    tally::sum,
 };
-
-/// How the names of the journal's tables begin, in lower case. No statement of a tool may touch such a table.
-pub(in crate::sql) const RESERVED: &str = "countersign_";
 
 /// What `prepare` runs. Times are milliseconds since 1970, by the clock of this machine.
 const PREPARE: &str = "\
@@ -253,11 +251,6 @@ impl SqliteDatabase {
         task.await
             .unwrap_or_else(|_| Err(ToolError::Failed { message: "the journal could not be used".into() }))
     }
-}
-
-/// Whether a name is that of a table of the journal, or might become one.
-pub(in crate::sql) fn reserved(table: &str) -> bool {
-    table.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED))
 }
 
 /// Whether the journal's tables are there, as this version writes them.

@@ -8,7 +8,7 @@
 mod connection;
 mod image;
 mod inspect;
-pub(super) mod journal;
+mod journal;
 mod schema;
 mod undo;
 mod value;
@@ -33,9 +33,10 @@ use tokio::sync::Semaphore;
 use super::{
     cascade::{ActingKey, Change, cascade_query, named, touched},
     database::{Database, Login},
-    journal::{Known, Mark, Undoing, Undone},
+    journal::{Known, Mark, RESERVED, Undoing, Undone},
     mask::Mask,
-    statement::{Scope, Sizing, Statement, sum},
+    statement::{Scope, Sizing, Statement},
+    tally::sum,
     value::{BadRow, Room, Rows},
     work::Work,
 };
@@ -571,10 +572,7 @@ fn change(
     unheard(connection)?;
     let mut recorder = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
     if journal != journal::tables(connection)? {
-        return Err(Trouble::Argument(format!(
-            "names that begin with `{}` belong to the journal",
-            journal::RESERVED
-        )));
+        return Err(Trouble::Argument(format!("names that begin with `{RESERVED}` belong to the journal")));
     }
     let (mut per_table, direct) = recorder.counts();
     // Rows of virtual tables are not told one by one. Of the one that is named SQLite says how many changed; of one
