@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     declared::Declared,
-    definition::{DefinitionError, Rehearse, SqlDefinition, SqlText},
+    definition::{DefinitionError, Rehearse, SqlDefinition, SqlText, ToolDefinition},
 };
 
 /// The argument in which an agent writes a statement.
@@ -57,94 +57,16 @@ impl SqlTool {
     /// tables, does more than is declared, or does not use exactly the arguments.
     pub fn new(definition: &SqlDefinition, system: Arc<SqlSystem>) -> Result<Arc<Self>, DefinitionError> {
         let tool = &definition.tool;
-        let bad = |key: &str, message: String| DefinitionError::tool(&tool.name, key, message);
-        if tool.system != system.spec().name {
-            return Err(bad(
-                "system",
-                format!("is `{}`, and `{}` was given", tool.system, system.spec().name),
-            ));
-        }
-        if tool.idempotent {
-            let message = "is `true`, and no database recognises a repeated call by a key".to_owned();
-            return Err(bad("idempotent", message)
-                .help("leave it out; a journal (`[system.NAME.journal]`) settles what became of a call whose answer was lost"));
-        }
-        if tool.reversible && !system.keeps_journal() {
-            let message = format!("is `true`, and system `{}` keeps no journal to undo it with", tool.system);
-            return Err(bad("reversible", message).help(format!(
-                "give it one with `[system.{}.journal]`, or leave `reversible` out",
-                tool.system
-            )));
-        }
+        check_system(tool, &system)?;
         let scope =
             Scope::new(system.dialect(), system.search_path(), &definition.tables, &definition.functions)
                 .knowing(system.known.as_ref());
-        let rehearse = definition.rehearse.unwrap_or(system.rehearse);
-        if rehearse != Rehearse::Never && system.rehearse == Rehearse::Never {
-            let message = format!("is set, and system `{}` is never to be used for rehearsals", tool.system);
-            return Err(bad("rehearse", message).help(format!(
-                "allow them with `rehearse = \"on_request\"` in `[system.{}]`, or leave it out",
-                tool.system
-            )));
-        }
+        let rehearse = rehearsals(definition, &system)?;
         let mut written = tool.clone();
         let fixed = match &definition.statement {
-            SqlText::Fixed(text) => {
-                if tool.effect == DeclaredEffect::FromStatement {
-                    return Err(bad(
-                        "effect",
-                        "is `from_statement`, and the tool has a statement of its own".into(),
-                    )
-                    .help("declare `read`, `write` or `destructive`, or leave `sql` out"));
-                }
-                let statement =
-                    scope.admit(text, Writer::Author).map_err(|Outside { message, help, offset }| {
-                        let mut error = bad("sql", message).at(offset);
-                        error.help = help;
-                        error
-                    })?;
-                if statement.effect > tool.effect.ceiling() {
-                    let message = format!(
-                        "is `{}`, and the statement is seen to be `{}`",
-                        tool.effect.ceiling(),
-                        statement.effect
-                    );
-                    return Err(bad("effect", message).help(format!("declare `{}`", statement.effect)));
-                }
-                Some(statement)
-            }
+            SqlText::Fixed(text) => Some(admitted(tool, &scope, text)?),
             SqlText::FromAgent { length_max } => {
-                if tool.effect != DeclaredEffect::FromStatement {
-                    return Err(bad(
-                        "effect",
-                        "must be `from_statement` where the agent writes the statement".into(),
-                    ));
-                }
-                if definition.tables.is_empty() {
-                    return Err(bad("tables", "is missing".into())
-                        .help("list the tables that the agent's statements may read and write"));
-                }
-                if !tool.arguments.is_null() {
-                    return Err(bad("arguments", "are given by `from_statement`".into())
-                        .help("leave them out; the one argument is `sql`"));
-                }
-                written.arguments = json!({
-                    "type": "object",
-                    "properties": {
-                        STATEMENT_ARGUMENT: {
-                            "type": "string",
-                            "minLength": 1,
-                            "maxLength": length_max,
-                            "description": format!(
-                                "one {} statement on the tables {}",
-                                match system.dialect() { Dialect::Sqlite => "SQLite", Dialect::Postgres => "PostgreSQL" },
-                                definition.tables.iter().cloned().collect::<Vec<_>>().join(", ")
-                            ),
-                        },
-                    },
-                    "required": [STATEMENT_ARGUMENT],
-                    "additionalProperties": false,
-                });
+                written.arguments = statement_argument(definition, system.dialect(), *length_max)?;
                 None
             }
         };
@@ -156,42 +78,9 @@ impl SqlTool {
             }
             None => true,
         };
-        let mut template = json!({
-            "kind": "sql",
-            "statement": match &definition.statement {
-                SqlText::Fixed(text) => json!(text),
-                SqlText::FromAgent { .. } => Value::Null,
-            },
-            "tables": definition.tables,
-            "functions": definition.functions,
-            "mask": definition.mask,
-            "search_path": system.search_path(),
-        });
-        // Another version: a call of the one without a journal has left no trace, and asking the journal
-        // about it would tell that it never happened.
-        if system.keeps_journal()
-            && let Some(template) = template.as_object_mut()
-        {
-            // Of the second form: intents name it.
-            template.insert("journal".into(), json!(2));
-        }
-        // Another catalog may say other things of the same statement: that is another tool to an approval.
-        if let (Some(template), Some(snapshot)) = (template.as_object_mut(), system.catalog.as_deref()) {
-            template.insert("catalog".into(), json!(snapshot));
-        }
-        let declared = Declared::new(&written, system.spec(), &template, measurable)?;
+        let declared = Declared::new(&written, system.spec(), &template(definition, &system), measurable)?;
         if let Some(statement) = &fixed {
-            let used: BTreeSet<&str> = statement.parameters.iter().map(String::as_str).collect();
-            let declared: BTreeSet<&str> =
-                properties(&declared.spec.arguments).map(|(name, _property)| name).collect();
-            if let Some(unknown) = used.difference(&declared).next() {
-                return Err(bad("sql", format!("names `:{unknown}`, which is no argument"))
-                    .help("declare it under `arguments`, or correct its name"));
-            }
-            if let Some(unused) = declared.difference(&used).next() {
-                return Err(bad("arguments", format!("`{unused}` is not used by the statement"))
-                    .help(format!("write `:{unused}` where it belongs, or leave it out")));
-            }
+            check_names(tool, &declared.spec.arguments, statement)?;
         }
         let mask = Mask::new(&definition.mask);
         Ok(Arc::new(Self { declared: Arc::new(declared), system, scope, fixed, mask, rehearse }))
@@ -234,6 +123,143 @@ impl SqlTool {
             database.write(login, &self.scope, work, limits, mark).await
         }
     }
+}
+
+/// Checks that a tool is on this system, and asks of it no more than a database can do.
+fn check_system(tool: &ToolDefinition, system: &SqlSystem) -> Result<(), DefinitionError> {
+    let bad = |key: &str, message: String| DefinitionError::tool(&tool.name, key, message);
+    if tool.system != system.spec().name {
+        return Err(bad("system", format!("is `{}`, and `{}` was given", tool.system, system.spec().name)));
+    }
+    if tool.idempotent {
+        let message = "is `true`, and no database recognises a repeated call by a key".to_owned();
+        return Err(bad("idempotent", message)
+            .help("leave it out; a journal (`[system.NAME.journal]`) settles what became of a call whose answer was lost"));
+    }
+    if tool.reversible && !system.keeps_journal() {
+        let message = format!("is `true`, and system `{}` keeps no journal to undo it with", tool.system);
+        return Err(bad("reversible", message).help(format!(
+            "give it one with `[system.{}.journal]`, or leave `reversible` out",
+            tool.system
+        )));
+    }
+    Ok(())
+}
+
+/// Says when the calls of a tool are rehearsed: as it says itself, within what its system allows.
+fn rehearsals(definition: &SqlDefinition, system: &SqlSystem) -> Result<Rehearse, DefinitionError> {
+    let tool = &definition.tool;
+    let rehearse = definition.rehearse.unwrap_or(system.rehearse);
+    if rehearse != Rehearse::Never && system.rehearse == Rehearse::Never {
+        let message = format!("is set, and system `{}` is never to be used for rehearsals", tool.system);
+        return Err(DefinitionError::tool(&tool.name, "rehearse", message).help(format!(
+            "allow them with `rehearse = \"on_request\"` in `[system.{}]`, or leave it out",
+            tool.system
+        )));
+    }
+    Ok(rehearse)
+}
+
+/// Classifies the author's statement, and holds it to what the tool is declared to do.
+fn admitted(tool: &ToolDefinition, scope: &Scope, text: &str) -> Result<Statement, DefinitionError> {
+    let bad = |key: &str, message: String| DefinitionError::tool(&tool.name, key, message);
+    if tool.effect == DeclaredEffect::FromStatement {
+        return Err(bad("effect", "is `from_statement`, and the tool has a statement of its own".into())
+            .help("declare `read`, `write` or `destructive`, or leave `sql` out"));
+    }
+    let statement = scope.admit(text, Writer::Author).map_err(|Outside { message, help, offset }| {
+        let mut error = bad("sql", message).at(offset);
+        error.help = help;
+        error
+    })?;
+    if statement.effect > tool.effect.ceiling() {
+        let message =
+            format!("is `{}`, and the statement is seen to be `{}`", tool.effect.ceiling(), statement.effect);
+        return Err(bad("effect", message).help(format!("declare `{}`", statement.effect)));
+    }
+    Ok(statement)
+}
+
+/// Makes the schema of the arguments of a tool whose statements agents write: the statement is the only one.
+fn statement_argument(
+    definition: &SqlDefinition,
+    dialect: Dialect,
+    length_max: u32,
+) -> Result<Value, DefinitionError> {
+    let tool = &definition.tool;
+    let bad = |key: &str, message: String| DefinitionError::tool(&tool.name, key, message);
+    if tool.effect != DeclaredEffect::FromStatement {
+        return Err(bad("effect", "must be `from_statement` where the agent writes the statement".into()));
+    }
+    if definition.tables.is_empty() {
+        return Err(bad("tables", "is missing".into())
+            .help("list the tables that the agent's statements may read and write"));
+    }
+    if !tool.arguments.is_null() {
+        return Err(bad("arguments", "are given by `from_statement`".into())
+            .help("leave them out; the one argument is `sql`"));
+    }
+    Ok(json!({
+        "type": "object",
+        "properties": {
+            STATEMENT_ARGUMENT: {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": length_max,
+                "description": format!(
+                    "one {} statement on the tables {}",
+                    match dialect { Dialect::Sqlite => "SQLite", Dialect::Postgres => "PostgreSQL" },
+                    definition.tables.iter().cloned().collect::<Vec<_>>().join(", ")
+                ),
+            },
+        },
+        "required": [STATEMENT_ARGUMENT],
+        "additionalProperties": false,
+    }))
+}
+
+/// Names all that distinguishes this definition from another, for its version.
+fn template(definition: &SqlDefinition, system: &SqlSystem) -> Value {
+    let mut template = json!({
+        "kind": "sql",
+        "statement": match &definition.statement {
+            SqlText::Fixed(text) => json!(text),
+            SqlText::FromAgent { .. } => Value::Null,
+        },
+        "tables": definition.tables,
+        "functions": definition.functions,
+        "mask": definition.mask,
+        "search_path": system.search_path(),
+    });
+    // Another version: a call of the one without a journal has left no trace, and asking the journal
+    // about it would tell that it never happened.
+    if system.keeps_journal()
+        && let Some(template) = template.as_object_mut()
+    {
+        // Of the second form: intents name it.
+        template.insert("journal".into(), json!(2));
+    }
+    // Another catalog may say other things of the same statement: that is another tool to an approval.
+    if let (Some(template), Some(snapshot)) = (template.as_object_mut(), system.catalog.as_deref()) {
+        template.insert("catalog".into(), json!(snapshot));
+    }
+    template
+}
+
+/// Checks that the author's statement and the schema name the same arguments.
+fn check_names(tool: &ToolDefinition, schema: &Value, statement: &Statement) -> Result<(), DefinitionError> {
+    let bad = |key: &str, message: String| DefinitionError::tool(&tool.name, key, message);
+    let used: BTreeSet<&str> = statement.parameters.iter().map(String::as_str).collect();
+    let declared: BTreeSet<&str> = properties(schema).map(|(name, _property)| name).collect();
+    if let Some(unknown) = used.difference(&declared).next() {
+        return Err(bad("sql", format!("names `:{unknown}`, which is no argument"))
+            .help("declare it under `arguments`, or correct its name"));
+    }
+    if let Some(unused) = declared.difference(&used).next() {
+        return Err(bad("arguments", format!("`{unused}` is not used by the statement"))
+            .help(format!("write `:{unused}` where it belongs, or leave it out")));
+    }
+    Ok(())
 }
 
 impl Tool for SqlTool {
