@@ -47,6 +47,17 @@ pub fn canonical_digest(value: &Value) -> Result<Hash, CanonicalError> {
     to_canonical_string(value).map(|text| sha256(text.as_bytes()))
 }
 
+/// As [`canonical_digest`], of a value as deep as it is: for what was not read as JSON and is bounded by its own parser,
+/// such as a policy, whose conditions nest by two levels for each `&&`.
+///
+/// # Errors
+/// [`CanonicalError::Number`], as [`to_canonical_vec`].
+pub fn canonical_digest_of_any_depth(value: &Value) -> Result<Hash, CanonicalError> {
+    let mut out = String::with_capacity(256);
+    write_value(&mut out, value, usize::MAX)?;
+    Ok(sha256(out.as_bytes()))
+}
+
 /// A value has no canonical form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CanonicalError {
@@ -140,7 +151,7 @@ fn write_number(out: &mut String, number: &Number) -> Result<(), CanonicalError>
 /// Whether a double lies where integers are exact. `2^53` itself does not: it is also what
 /// `2^53 + 1` is rounded to.
 pub(crate) fn is_safe(double: f64) -> bool {
-    double.abs() <= 9_007_199_254_740_991.0
+    double.abs() <= INTEGER_MAX as f64
 }
 
 pub(crate) fn write_string(out: &mut String, text: &str) {
@@ -250,6 +261,8 @@ mod tests {
         let nested = |depth| (0..depth).fold(json!(1), |inner, _| json!([inner]));
         assert!(to_canonical_vec(&nested(DEPTH_MAX)).is_ok());
         assert_eq!(to_canonical_vec(&nested(DEPTH_MAX + 1)), Err(CanonicalError::Depth));
+        assert_eq!(canonical_digest_of_any_depth(&nested(DEPTH_MAX)), canonical_digest(&nested(DEPTH_MAX)));
+        assert!(canonical_digest_of_any_depth(&nested(DEPTH_MAX + 1)).is_ok());
     }
 
     proptest! {

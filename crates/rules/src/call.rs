@@ -8,6 +8,7 @@ use alloc::{
 };
 use core::fmt::{self, Write as _};
 
+use countersign_audit::canonical::{CanonicalError, canonical_digest_of_any_depth, to_canonical_string};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -189,10 +190,9 @@ impl fmt::Display for IdempotencyKey {
 /// SHA-256 over the canonical form of a value (RFC 8785), in hexadecimal.
 ///
 /// # Errors
-/// When the value holds a number that canonical JSON cannot write.
-pub(crate) fn sha256_of(value: &Value) -> Result<String, serde_json::Error> {
-    let bytes = serde_json_canonicalizer::to_vec(value)?;
-    Ok(CallDigest(Sha256::digest(&bytes).into()).to_string())
+/// When a number lies where doubles do not tell integers apart: two values that differ there would have one digest.
+pub(crate) fn sha256_of(value: &Value) -> Result<String, CanonicalError> {
+    canonical_digest_of_any_depth(value).map(|digest| digest.to_string())
 }
 
 /// SHA-256 over the canonical form of tool, version and arguments: what an approval is bound to.
@@ -203,13 +203,13 @@ impl CallDigest {
     /// Computes the digest of a tool at a version with arguments (RFC 8785 canonical JSON).
     ///
     /// # Errors
-    /// When the arguments hold a number that canonical JSON cannot write.
+    /// When the arguments have no canonical form, as the gate would refuse them: see [`to_canonical_string`].
     pub fn compute(
         tool: &ToolName,
         version: &ToolVersion,
         arguments: &Value,
-    ) -> Result<Self, serde_json::Error> {
-        let arguments = serde_json_canonicalizer::to_string(arguments)?;
+    ) -> Result<Self, CanonicalError> {
+        let arguments = to_canonical_string(arguments)?;
         Ok(Self::of_canonical(tool, version, &arguments))
     }
 
@@ -377,6 +377,7 @@ pub struct StoredCall {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -435,5 +436,55 @@ mod tests {
         let bytes = serde_json_canonicalizer::to_vec(&whole).unwrap();
         let expected: [u8; 32] = Sha256::digest(&bytes).into();
         assert_eq!(CallDigest::compute(&tool, &version, &arguments).unwrap().as_bytes(), &expected);
+    }
+
+    /// Digests of bundles, slices and policies that stand in a log were made by another implementation of RFC 8785.
+    /// `text` ends in what a writer may treat of its own: keys that UTF-16 and UTF-8 order differently, and controls.
+    fn any_exact() -> impl Strategy<Value = Value> {
+        let text = "[ -~]{0,8}[\u{0}-\u{1f}\\\\\"/\u{7f}\u{80}\u{e9}\u{20ac}\u{d7ff}\u{e000}\u{fb33}\u{ffff}\u{10000}\u{1f600}]{0,4}";
+        let most = countersign_audit::canonical::INTEGER_MAX;
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (-most..=most).prop_map(Value::from),
+            prop_oneof![Just(most), Just(-most), Just(0)].prop_map(Value::from),
+            any::<f64>()
+                .prop_filter("doubles that are exact", |x| x.abs() <= 9_007_199_254_740_991.0)
+                .prop_map(Value::from),
+            (-1e6..1e6_f64).prop_map(Value::from),
+            text.prop_map(Value::from),
+        ];
+        leaf.prop_recursive(6, 48, 6, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                proptest::collection::btree_map(text, inner, 0..6)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn digests_are_those_of_another_implementation(value in any_exact(), deeper in 0_usize..200) {
+            let value = (0..deeper).fold(value, |inner, _| json!({ "a": [inner] }));
+            let bytes = serde_json_canonicalizer::to_vec(&value).unwrap();
+            let expected: [u8; 32] = Sha256::digest(&bytes).into();
+            prop_assert_eq!(sha256_of(&value).unwrap(), CallDigest(expected).to_string());
+        }
+    }
+
+    #[test]
+    fn numbers_that_a_digest_would_not_tell_apart_have_none() {
+        for (one, other) in [
+            (json!(9_007_199_254_740_992_i64), json!(9_007_199_254_740_993_i64)),
+            (json!(i64::MAX), json!(i64::MAX - 1)),
+            (json!(i64::MIN), json!(i64::MIN + 1)),
+            (json!(u64::MAX), json!(1.844_674_407_370_955_2e19)),
+        ] {
+            let lax = |value: &Value| serde_json_canonicalizer::to_string(value).unwrap();
+            assert_eq!(lax(&one), lax(&other));
+            assert!(sha256_of(&json!({ "n": one })).is_err());
+            assert!(sha256_of(&json!({ "n": other })).is_err());
+        }
     }
 }

@@ -211,7 +211,7 @@ mod tests {
              @id(\"other\") permit (principal, action == Action::\"read\", resource);
              @id(\"sales\") permit (principal in Team::\"sales\", action, resource);
              @id(\"sum\") permit (principal, action, resource)
-             when { context.reversible && context.session.rows + 9223372036854775807 > 0 };",
+             when { context.reversible && context.session.rows * 9007199254740991 * 9007199254740991 > 0 };",
         );
         let mut facts = facts(Effect::Destructive);
         facts.reach = Some(reach(40));

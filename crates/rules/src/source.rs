@@ -15,6 +15,7 @@ use alloc::{
 use core::{fmt, ops::Range, str::FromStr as _};
 
 use cedar_policy::{Effect, Policy, PolicySet};
+use countersign_audit::canonical::{CanonicalError, INTEGER_MAX};
 use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -272,8 +273,15 @@ impl Reading<'_> {
         let ask = ask(&given, forbids, because.as_ref(), &id).map_err(|(m, h)| fail(m, h))?;
         let json = policy.to_json().map_err(|e| fail(e.to_string(), "write it in a simpler way"))?;
         let subject = json!({ "file": self.name, "policy": json });
-        let digest =
-            sha256_of(&subject).map_err(|e| fail(e.to_string(), "write its numbers in a simpler way"))?;
+        let digest = sha256_of(&subject).map_err(|why| match why {
+            CanonicalError::Number(number) => {
+                let message = format!(
+                    "the number {number} is beyond ±{INTEGER_MAX}, where digests do not tell it from the next"
+                );
+                fail(message, "no amount or count is larger: write a number up to there")
+            }
+            CanonicalError::Depth => fail(why.to_string(), "write it in a simpler way"),
+        })?;
         let conjuncts = conjuncts(&json);
         let mut mentions = Mentions::default();
         conjuncts.iter().for_each(|c| mentions.add(&c.mentions));
@@ -481,6 +489,27 @@ mod tests {
             assert!(errors[0].span.is_some(), "{text}");
             assert!(errors[0].help.is_some(), "{text}");
         }
+    }
+
+    /// Found when the writers of canonical JSON became one: both policies had one digest, so that an approval or a logged
+    /// decision under the one would have counted under the other.
+    #[test]
+    fn a_number_that_digests_do_not_tell_from_the_next_is_refused() {
+        let with = |number: i64| {
+            format!("permit (principal, action, resource) when {{ context.session.rows < {number} }};")
+        };
+        assert_ne!(rules(&with(INTEGER_MAX))[0].digest, rules(&with(INTEGER_MAX - 1))[0].digest);
+        for beyond in [INTEGER_MAX + 1, INTEGER_MAX + 2, i64::MAX, i64::MIN] {
+            let errors = errors(&with(beyond));
+            assert!(errors[0].message.contains(&format!("the number {beyond} is beyond")), "{errors:?}");
+            assert!(errors[0].span.is_some() && errors[0].help.is_some(), "{errors:?}");
+        }
+    }
+
+    #[test]
+    fn a_policy_of_many_conditions_has_a_digest() {
+        let conditions = vec!["context.effect == \"read\""; 80].join(" && ");
+        assert_eq!(rules(&format!("permit (principal, action, resource) when {{ {conditions} }};")).len(), 1);
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn policy() -> impl Strategy<Value = String> {
         "when { context has reach && context.reach.rows <= 10 }",
         "when { if context has reach then context.reach.unbounded else false }",
         "unless { context.categories.contains(\"schema\") }",
-        "when { context.session.writes + 9223372036854775800 > 0 }",
+        "when { context.session.writes * 1024 * 9007199254740991 > 0 }",
         "when { context.session.writes > 5 } unless { context.reversible }",
         "when { context.args has amount && context.args.amount > 100 }",
         "when { context has approval && context.approval.groups.contains(\"dba\") }",

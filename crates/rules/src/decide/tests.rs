@@ -124,12 +124,10 @@ fn the_teams_of_the_requester_count_not_those_of_a_namesake() {
 
 #[test]
 fn an_error_in_any_policy_denies_and_tells_no_values() {
-    let overflow =
-        "permit (principal, action, resource) when { context.session.rows + 9223372036854775807 > 0 };";
-    let forbid =
-        "forbid (principal, action, resource) when { context.session.rows * 4611686018427387904 < 0 };";
+    let overflow = "permit (principal, action, resource) when { context.session.rows * 9007199254740991 * 9007199254740991 > 0 };";
+    let forbid = "forbid (principal, action, resource) when { context.session.rows * 9007199254740991 * 9007199254740991 < 0 };";
     let elsewhere = "permit (principal, action == Action::\"query\", resource)
-                     when { context.session.rows + 9223372036854775807 > 0 };";
+                     when { context.session.rows * 9007199254740991 * 9007199254740991 > 0 };";
     let mut busy = facts(Effect::Read);
     busy.session.rows = 4_242;
     for text in [overflow, forbid] {
