@@ -13,6 +13,7 @@ use alloc::{
     string::{String, ToString as _},
     vec::Vec,
 };
+use core::fmt;
 
 use jsonschema::{Draft, PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
 use serde_json::{Value, json};
@@ -258,6 +259,24 @@ impl ResultSchema {
     }
 }
 
+/// The rules of a schema that a value breaks, each in words that repeat nothing of the value.
+#[derive(Debug, Default)]
+struct Violations {
+    /// The first [`VIOLATIONS_MAX`] of them.
+    named: Vec<String>,
+    /// The number of those that are not named.
+    left: usize,
+}
+
+impl fmt::Display for Violations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.named.join("; "))?;
+        if self.left > 0 { write!(f, "; and {} more", self.left) } else { Ok(()) }
+    }
+}
+
+impl core::error::Error for Violations {}
+
 #[derive(Debug)]
 struct Schema {
     written: Value,
@@ -281,23 +300,19 @@ impl Schema {
         Ok(Self { written, compiled: Box::new(compiled) })
     }
 
-    fn check(&self, value: &Value) -> Result<(), String> {
+    fn check(&self, value: &Value) -> Result<(), Violations> {
         if self.compiled.is_valid(value) {
             return Ok(());
         }
-        let mut all = Vec::new();
-        let mut left = 0_usize;
+        let mut violations = Violations::default();
         for error in self.compiled.iter_errors(value) {
-            if all.len() < VIOLATIONS_MAX {
-                all.push(self.violation(&error));
+            if violations.named.len() < VIOLATIONS_MAX {
+                violations.named.push(self.violation(&error));
             } else {
-                left = left.saturating_add(1);
+                violations.left = violations.left.saturating_add(1);
             }
         }
-        if left > 0 {
-            all.push(format!("and {left} more"));
-        }
-        Err(all.join("; "))
+        Err(violations)
     }
 
     /// One violation, without the value: it may be long, secret or about a person.

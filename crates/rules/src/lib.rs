@@ -67,7 +67,7 @@ pub use policy::{AgentSpec, Policies};
 pub use reach::Reach;
 pub use refusal::{Code, Refusal};
 pub use scenario::{
-    Amount, BadScenario, Deployment, Foretold, Mismatch, Observer, Question, Report, Scenario,
+    Amount, BadCase, BadScenario, Deployment, Foretold, Mismatch, Observer, Question, Report, Scenario,
 };
 pub use source::{Layer, PolicyError, PolicyErrors, PolicySource};
 pub use tool::{SystemSpec, ToolSpec};

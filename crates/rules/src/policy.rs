@@ -18,12 +18,13 @@ use alloc::{
 use cedar_policy::{
     Entities, PolicySet, Schema, SchemaFragment, ValidationMode, ValidationWarning, Validator,
 };
+use countersign_audit::CanonicalError;
 use serde_json::{Value, json};
 
 use crate::{
     call::{Requester, sha256_of},
     entity,
-    id::{AgentId, BundleDigest, GroupName, TeamName, ToolName},
+    id::{AgentId, BadName, BundleDigest, GroupName, TeamName, ToolName},
     mentions::Mentions,
     named::{self, Misnamed, Vocabulary},
     schema::{self, CALL, CATEGORY, Untyped},
@@ -98,7 +99,7 @@ impl Policies {
         warnings.extend(warning::categories(tools, &rules));
 
         let entities = entity::entities(tools, agents, &schema).map_err(|why| one(why.to_string()))?;
-        let digest = digest(&rules, tools, agents).map_err(one)?;
+        let digest = digest(&rules, tools, agents).map_err(|why| one(why.to_string()))?;
         let mut slices = BTreeMap::new();
         for tool in tools {
             let types = types.remove(tool.name.as_str()).unwrap_or_default();
@@ -346,7 +347,16 @@ fn validate(
     warnings
 }
 
-fn digest(rules: &[Rule], tools: &[Arc<ToolSpec>], agents: &[AgentSpec]) -> Result<BundleDigest, String> {
+/// Why a bundle has no digest. Each of its policies has one of its own, so that this is not met.
+#[derive(Debug, thiserror::Error)]
+enum NoDigest {
+    #[error(transparent)]
+    Canonical(#[from] CanonicalError),
+    #[error(transparent)]
+    Name(#[from] BadName),
+}
+
+fn digest(rules: &[Rule], tools: &[Arc<ToolSpec>], agents: &[AgentSpec]) -> Result<BundleDigest, NoDigest> {
     let mut policies: Vec<Value> = Vec::new();
     for rule in rules {
         policies.push(json!({ "id": rule.id, "layer": rule.layer, "policy": rule.json }));
@@ -361,6 +371,5 @@ fn digest(rules: &[Rule], tools: &[Arc<ToolSpec>], agents: &[AgentSpec]) -> Resu
         "tools": tools,
         "v": BUNDLE_VERSION,
     });
-    let hex = sha256_of(&subject).map_err(|e| e.to_string())?;
-    BundleDigest::parse(&hex).map_err(|e| e.to_string())
+    Ok(BundleDigest::parse(&sha256_of(&subject)?)?)
 }

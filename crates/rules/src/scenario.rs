@@ -11,12 +11,14 @@ use alloc::{
     vec::Vec,
 };
 
+use countersign_audit::CanonicalError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    Arguments, Call, CallDigest, Counters, Currency, Decision, DeclaredEffect, Effect, Facts, Money,
-    Observed, Policies, PolicySource, Reach, Refusal, Requester, StatementFacts, SystemSpec, ToolSpec,
+    Arguments, BadSchema, Call, CallDigest, Counters, Currency, Decision, DeclaredEffect, Effect, Facts,
+    Money, Observed, Policies, PolicyErrors, PolicySource, Reach, Refusal, Requester, StatementFacts,
+    SystemSpec, ToolSpec,
     arguments::without_nulls,
     decide::decide,
     explain::{FindingOutcome, explain},
@@ -390,14 +392,169 @@ pub struct Mismatch {
     pub found: String,
 }
 
-/// A scenario that cannot be judged.
+/// Why a scenario cannot be judged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}{message}", .case.as_ref().map(|c| format!("case `{c}`: ")).unwrap_or_default())]
-pub struct BadScenario {
-    /// The case, when it is about one.
-    pub case: Option<String>,
-    /// What is wrong.
-    pub message: String,
+pub enum BadScenario {
+    /// It is written in another version of the format.
+    #[error("version {0} is not {SCENARIO_VERSION}")]
+    Version(u32),
+    /// It has no case.
+    #[error("a scenario without a case shows nothing")]
+    NoCase,
+    /// A tool of its own has arguments that are no schema.
+    #[error("tool `{tool}`: arguments: {why}")]
+    Tool {
+        /// The tool.
+        tool: ToolName,
+        /// What is wrong with its schema.
+        why: BadSchema,
+    },
+    /// A name that is given to each of its own tools does not parse.
+    #[error(transparent)]
+    Name(#[from] BadName),
+    /// Its policies, together with those of the folder, do not load for its tools and agents.
+    #[error(transparent)]
+    Policies(#[from] PolicyErrors),
+    /// One of its cases does not fit.
+    #[error("case `{case}`: {why}")]
+    Case {
+        /// The name of the case.
+        case: String,
+        /// What does not fit.
+        why: BadCase,
+    },
+}
+
+/// Why a case or a question is about no call that could be made, or says of it what is not so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadCase {
+    /// An earlier case has its name.
+    #[error("two cases have this name")]
+    Twice,
+    /// There is no such tool.
+    #[error("there is no tool `{0}`")]
+    NoTool(ToolName),
+    /// There is no such agent.
+    #[error("there is no agent `{0}`")]
+    NoAgent(AgentId),
+    /// The tool refuses the arguments.
+    #[error(transparent)]
+    Arguments(#[from] Refusal),
+    /// The tool's own schema does not compile.
+    #[error(transparent)]
+    Schema(#[from] BadSchema),
+    /// A name that is given to each case does not parse.
+    #[error(transparent)]
+    Name(#[from] BadName),
+    /// The arguments have no canonical form, so that the call has no digest.
+    #[error(transparent)]
+    Digest(#[from] CanonicalError),
+    /// It names another person than the folder does.
+    #[error(
+        "`on_behalf_of` says `{given}`, and agent `{agent}` acts for {}: leave it out",
+        .known.as_ref().map_or_else(|| "nobody".into(), |person| format!("`{person}`"))
+    )]
+    OnBehalfOf {
+        /// The person of the case.
+        given: PersonId,
+        /// The agent.
+        agent: AgentId,
+        /// The person that the agent acts for.
+        known: Option<PersonId>,
+    },
+    /// It says an amount where no live call is known to have one.
+    #[error(
+        "`facts.reach.amount` says {amount}, and nothing tells what such a call of `{tool}` moves: leave it out"
+    )]
+    AmountOfNothing {
+        /// The amount.
+        amount: Money,
+        /// The tool.
+        tool: ToolName,
+    },
+    /// It says other rows than each such call touches.
+    #[error("`{at}.rows` says {said}, and such a call touches {rows}: leave it out")]
+    Rows {
+        /// The key with the reach.
+        at: &'static str,
+        /// The rows of the case.
+        said: u64,
+        /// The rows of the call.
+        rows: u64,
+    },
+    /// It says an amount of a tool that declares none.
+    #[error("`{at}.amount` says {said}, and tool `{tool}` tells no amount: leave it out")]
+    AmountUntold {
+        /// The key with the reach.
+        at: &'static str,
+        /// The amount of the case.
+        said: Money,
+        /// The tool.
+        tool: ToolName,
+    },
+    /// It says another amount than stands in the arguments.
+    #[error("`{at}.amount` says {said}, and the call moves {told}: leave it out")]
+    AmountTold {
+        /// The key with the reach.
+        at: &'static str,
+        /// The amount of the case.
+        said: Money,
+        /// The amount of the call.
+        told: Money,
+    },
+    /// It says an amount in another currency than the tool's.
+    #[error(
+        "`{at}.amount` says {said}, and tool `{tool}` moves {}",
+        .currency.map(|known| known.to_string()).unwrap_or_default()
+    )]
+    Currency {
+        /// The key with the reach.
+        at: &'static str,
+        /// The amount of the case.
+        said: Money,
+        /// The tool.
+        tool: ToolName,
+        /// The currency of the tool, where it is always the same.
+        currency: Option<Currency>,
+    },
+    /// It says no amount where a live call is never judged without one.
+    #[error(
+        "`{at}` has no `amount`, and a call of `{tool}` is never judged without what its system tells: say it"
+    )]
+    AmountUnsaid {
+        /// The key with the reach.
+        at: &'static str,
+        /// The tool.
+        tool: ToolName,
+    },
+    /// It says another effect than the call is seen to have.
+    #[error("`facts.effect` says `{said}`, and the call is seen to be `{seen}`: leave it out")]
+    Effect {
+        /// The effect of the case.
+        said: Effect,
+        /// The effect of the call.
+        seen: Effect,
+    },
+    /// It says a category that the call is not seen to be of.
+    #[error("`facts.categories` says `{0}`, and the call is not seen to be that: leave it out")]
+    Category(String),
+    /// It says otherwise than is seen whether the call can be undone.
+    #[error("`facts.reversible` says otherwise than what is seen of the call, `{seen}`: leave it out")]
+    Reversible {
+        /// Whether the call is seen to be reversible.
+        seen: bool,
+    },
+    /// It says otherwise than is seen what the statement does.
+    #[error("`facts.statement` says otherwise than what is seen of the statement: leave it out")]
+    Statement,
+    /// It has a person sign as a member of a group that the folder does not put them in.
+    #[error("`facts.approval.signers` has `{person}` in group `{group}`, and the folder has not")]
+    Signer {
+        /// The person.
+        person: PersonId,
+        /// The group.
+        group: GroupName,
+    },
 }
 
 impl Scenario {
@@ -406,26 +563,25 @@ impl Scenario {
     /// # Errors
     /// [`BadScenario`] when it does not fit: version, tools, policies, arguments.
     pub fn check(&self, deployment: &Deployment<'_>) -> Result<Report, BadScenario> {
-        let whole = |message: String| BadScenario { case: None, message };
         if self.version != SCENARIO_VERSION {
-            return Err(whole(format!("version {} is not {SCENARIO_VERSION}", self.version)));
+            return Err(BadScenario::Version(self.version));
         }
         if self.case.is_empty() {
-            return Err(whole("a scenario without a case shows nothing".into()));
+            return Err(BadScenario::NoCase);
         }
-        let tools = self.tools(deployment).map_err(whole)?;
+        let tools = self.tools(deployment)?;
         let agents = self.agents(deployment);
         let mut sources = deployment.sources.to_vec();
         sources.extend(self.policies.as_ref().map(|text| PolicySource::user("scenario", text)));
-        let policies = Policies::load(&sources, &tools, &agents).map_err(|e| whole(e.to_string()))?;
+        let policies = Policies::load(&sources, &tools, &agents)?;
         // A scenario's own tools are nothing but what it says of them.
         let observer: &dyn Observer = if self.tool.is_empty() { deployment.observer } else { &() };
         let mut report = Report::default();
         let mut names = BTreeSet::new();
         for case in &self.case {
-            let bad = |message: String| BadScenario { case: Some(case.name.clone()), message };
+            let bad = |why: BadCase| BadScenario::Case { case: case.name.clone(), why };
             if !names.insert(&case.name) {
-                return Err(bad("two cases have this name".into()));
+                return Err(bad(BadCase::Twice));
             }
             let (call, facts) = case.question().call(&tools, &agents, observer).map_err(bad)?;
             let decision = decide(&call, &facts, &policies);
@@ -441,8 +597,8 @@ impl Scenario {
     /// The tools that its cases are about.
     ///
     /// # Errors
-    /// What is wrong with a tool of its own.
-    pub fn tools(&self, deployment: &Deployment<'_>) -> Result<Vec<Arc<ToolSpec>>, String> {
+    /// [`BadScenario::Tool`] when a tool of its own has arguments that are no schema.
+    pub fn tools(&self, deployment: &Deployment<'_>) -> Result<Vec<Arc<ToolSpec>>, BadScenario> {
         if self.tool.is_empty() {
             return Ok(deployment.tools.to_vec());
         }
@@ -463,12 +619,13 @@ impl Scenario {
 }
 
 impl ToolGiven {
-    fn spec(&self, name: &ToolName) -> Result<ToolSpec, String> {
+    fn spec(&self, name: &ToolName) -> Result<ToolSpec, BadScenario> {
         let written = Value::Object(self.arguments.clone());
-        let arguments = Arguments::parse(&written).map_err(|e| format!("tool `{name}`: arguments: {e}"))?;
+        let arguments =
+            Arguments::parse(&written).map_err(|why| BadScenario::Tool { tool: name.clone(), why })?;
         Ok(ToolSpec {
             name: name.clone(),
-            version: ToolVersion::parse("scenario").map_err(|e| e.to_string())?,
+            version: ToolVersion::parse("scenario")?,
             system: SystemSpec {
                 name: self.system.name.clone(),
                 kind: self.system.kind.clone(),
@@ -507,39 +664,36 @@ impl Question {
     /// The call and facts that are meant.
     ///
     /// # Errors
-    /// What does not fit: an agent or tool that is not configured, arguments that the tool refuses.
+    /// [`BadCase`] when an agent or tool is not configured, when the tool refuses the arguments, and when facts are given
+    /// otherwise than a live call would have them.
     pub fn call(
         &self,
         tools: &[Arc<ToolSpec>],
         agents: &[AgentSpec],
         observer: &dyn Observer,
-    ) -> Result<(Call<()>, Facts), String> {
+    ) -> Result<(Call<()>, Facts), BadCase> {
         let tool = tools.iter().find(|t| t.name == self.tool);
-        let tool = tool.ok_or_else(|| format!("there is no tool `{}`", self.tool))?;
+        let tool = tool.ok_or_else(|| BadCase::NoTool(self.tool.clone()))?;
         let agent = agents.iter().find(|a| a.id == self.agent);
-        let agent = agent.ok_or_else(|| format!("there is no agent `{}`", self.agent))?;
+        let agent = agent.ok_or_else(|| BadCase::NoAgent(self.agent.clone()))?;
         let arguments = without_nulls(&tool.arguments, Value::Object(self.arguments.clone()));
-        let observed =
-            observer.observe(&tool.name, &arguments).transpose().map_err(|refusal| refusal.to_string())?;
-        let foretold =
-            observer.foretell(&tool.name, &arguments).transpose().map_err(|refusal| refusal.to_string())?;
-        let schema = Arguments::parse(&tool.arguments).map_err(|e| e.to_string())?;
-        schema.check(&arguments).map_err(|refusal| refusal.to_string())?;
+        let observed = observer.observe(&tool.name, &arguments).transpose()?;
+        let foretold = observer.foretell(&tool.name, &arguments).transpose()?;
+        Arguments::parse(&tool.arguments)?.check(&arguments)?;
         let on_behalf_of = self.acts_for(observer)?;
         if let Some(approval) = &self.facts.approval {
             approval.agrees(observer)?;
         }
-        let name = |e: BadName| e.to_string();
         let call = Call {
-            id: CallId::parse("scenario").map_err(name)?,
+            id: CallId::parse("scenario")?,
             requester: Requester {
                 agent: self.agent.clone(),
                 teams: agent.teams.iter().cloned().collect(),
-                session: SessionId::parse("scenario").map_err(name)?,
+                session: SessionId::parse("scenario")?,
                 on_behalf_of,
             },
             tool: tool.clone(),
-            digest: CallDigest::compute(&tool.name, &tool.version, &arguments).map_err(|e| e.to_string())?,
+            digest: CallDigest::compute(&tool.name, &tool.version, &arguments)?,
             arguments,
             reason: None,
             key: None,
@@ -556,15 +710,11 @@ impl Question {
     }
 
     /// Whom the agent acts for: as the folder says, which the case may repeat.
-    fn acts_for(&self, observer: &dyn Observer) -> Result<Option<PersonId>, String> {
+    fn acts_for(&self, observer: &dyn Observer) -> Result<Option<PersonId>, BadCase> {
         let Some(known) = observer.acts_for(&self.agent) else { return Ok(self.on_behalf_of.clone()) };
         match &self.on_behalf_of {
             Some(given) if known.as_ref() != Some(given) => {
-                let whom = known.map_or_else(|| "nobody".into(), |person| format!("`{person}`"));
-                Err(format!(
-                    "`on_behalf_of` says `{given}`, and agent `{}` acts for {whom}: leave it out",
-                    self.agent
-                ))
+                Err(BadCase::OnBehalfOf { given: given.clone(), agent: self.agent.clone(), known })
             }
             Some(_) | None => Ok(known),
         }
@@ -573,13 +723,10 @@ impl Question {
 
 impl Foretold {
     /// Makes the reach what that of a live call would be, and refuses one that a live call never has.
-    fn complete(self, facts: &mut Facts, tool: &ToolSpec) -> Result<(), String> {
+    fn complete(self, facts: &mut Facts, tool: &ToolSpec) -> Result<(), BadCase> {
         if facts.effect < Effect::Write || !tool.measurable {
             return match facts.reach.as_ref().and_then(|reach| reach.amount) {
-                Some(amount) => Err(format!(
-                    "`facts.reach.amount` says {amount}, and nothing tells what such a call of `{}` moves: leave it out",
-                    tool.name
-                )),
+                Some(amount) => Err(BadCase::AmountOfNothing { amount, tool: tool.name.clone() }),
                 None => Ok(()),
             };
         }
@@ -592,8 +739,7 @@ impl Foretold {
         for (at, reach) in [("facts.reach", facts.reach.as_mut()), ("facts.approval.reach", shown)] {
             let Some(reach) = reach else { continue };
             if let Some(rows) = self.rows.filter(|rows| *rows != reach.rows) {
-                let said = reach.rows;
-                return Err(format!("`{at}.rows` says {said}, and such a call touches {rows}: leave it out"));
+                return Err(BadCase::Rows { at, said: reach.rows, rows });
             }
             reach.amount = self.amount(at, reach.amount, tool)?;
         }
@@ -606,8 +752,13 @@ impl Foretold {
         Ok(())
     }
 
-    fn amount(self, at: &str, given: Option<Money>, tool: &ToolSpec) -> Result<Option<Money>, String> {
-        let name = &tool.name;
+    fn amount(
+        self,
+        at: &'static str,
+        given: Option<Money>,
+        tool: &ToolSpec,
+    ) -> Result<Option<Money>, BadCase> {
+        let tool = tool.name.clone();
         match (self.amount, given) {
             (Amount::Untold, None) => Ok(None),
             (Amount::Told(told), None) => Ok(Some(told)),
@@ -615,19 +766,10 @@ impl Foretold {
             (Amount::Asked(currency), Some(said)) if currency.is_none_or(|known| known == said.currency) => {
                 Ok(given)
             }
-            (Amount::Untold, Some(said)) => {
-                Err(format!("`{at}.amount` says {said}, and tool `{name}` tells no amount: leave it out"))
-            }
-            (Amount::Told(told), Some(said)) => {
-                Err(format!("`{at}.amount` says {said}, and the call moves {told}: leave it out"))
-            }
-            (Amount::Asked(currency), Some(said)) => {
-                let known = currency.map(|known| known.to_string()).unwrap_or_default();
-                Err(format!("`{at}.amount` says {said}, and tool `{name}` moves {known}"))
-            }
-            (Amount::Asked(_), None) => Err(format!(
-                "`{at}` has no `amount`, and a call of `{name}` is never judged without what its system tells: say it"
-            )),
+            (Amount::Untold, Some(said)) => Err(BadCase::AmountUntold { at, said, tool }),
+            (Amount::Told(told), Some(said)) => Err(BadCase::AmountTold { at, said, told }),
+            (Amount::Asked(currency), Some(said)) => Err(BadCase::Currency { at, said, tool, currency }),
+            (Amount::Asked(_), None) => Err(BadCase::AmountUnsaid { at, tool }),
         }
     }
 }
@@ -635,7 +777,7 @@ impl Foretold {
 impl FactsGiven {
     /// What is given, over what the tool declares and the call is seen to be. What can be seen cannot be given otherwise:
     /// a call would not be judged so.
-    fn facts(&self, tool: &ToolSpec, observed: Option<&Observed>) -> Result<Facts, String> {
+    fn facts(&self, tool: &ToolSpec, observed: Option<&Observed>) -> Result<Facts, BadCase> {
         let given = self.statement.as_ref().map(StatementGiven::facts);
         let seen = match observed {
             Some(observed) => {
@@ -659,37 +801,22 @@ impl FactsGiven {
             agent_today: self.agent_today.counters(),
             provenance: BTreeSet::new(),
             now_ms: self.now_ms,
-            approval: self
-                .approval
-                .as_ref()
-                .map(ApprovalGiven::fact)
-                .transpose()
-                .map_err(|e| e.to_string())?,
+            approval: self.approval.as_ref().map(ApprovalGiven::fact).transpose()?,
         })
     }
 
-    fn agrees(&self, observed: &Observed, statement: Option<&StatementFacts>) -> Result<(), String> {
-        if let Some(effect) = self.effect.filter(|effect| *effect != observed.effect) {
-            let seen = observed.effect;
-            return Err(format!(
-                "`facts.effect` says `{effect}`, and the call is seen to be `{seen}`: leave it out"
-            ));
+    fn agrees(&self, observed: &Observed, statement: Option<&StatementFacts>) -> Result<(), BadCase> {
+        if let Some(said) = self.effect.filter(|effect| *effect != observed.effect) {
+            return Err(BadCase::Effect { said, seen: observed.effect });
         }
         if let Some(other) = self.categories.difference(&observed.categories).next() {
-            return Err(format!(
-                "`facts.categories` says `{other}`, and the call is not seen to be that: leave it out"
-            ));
+            return Err(BadCase::Category(other.clone()));
         }
         if self.reversible.is_some_and(|reversible| reversible != observed.reversible) {
-            let seen = observed.reversible;
-            return Err(format!(
-                "`facts.reversible` says otherwise than what is seen of the call, `{seen}`: leave it out"
-            ));
+            return Err(BadCase::Reversible { seen: observed.reversible });
         }
         if statement.is_some_and(|given| observed.statement.as_ref() != Some(given)) {
-            return Err(
-                "`facts.statement` says otherwise than what is seen of the statement: leave it out".into()
-            );
+            return Err(BadCase::Statement);
         }
         Ok(())
     }
@@ -737,13 +864,11 @@ impl CountersGiven {
 
 impl ApprovalGiven {
     /// Whether those who sign are people of the folder, in the groups that they are said to be in.
-    fn agrees(&self, observer: &dyn Observer) -> Result<(), String> {
+    fn agrees(&self, observer: &dyn Observer) -> Result<(), BadCase> {
         for (person, groups) in &self.signers {
             let Some(known) = observer.groups(person) else { continue };
-            if let Some(other) = groups.difference(&known).next() {
-                return Err(format!(
-                    "`facts.approval.signers` has `{person}` in group `{other}`, and the folder has not"
-                ));
+            if let Some(group) = groups.difference(&known).next() {
+                return Err(BadCase::Signer { person: person.clone(), group: group.clone() });
             }
         }
         Ok(())

@@ -151,7 +151,7 @@ fn a_question_is_a_case_without_an_answer() {
     let (call, facts) = question.call(&tools, &agents, &()).unwrap();
     assert_eq!((call.tool.name.as_str(), facts.effect), ("get_invoice", Effect::Read));
     let wrong: Question = serde_json::from_str(&text.replace("1", "true")).unwrap();
-    assert!(wrong.call(&tools, &agents, &()).unwrap_err().contains("`/id`"));
+    assert!(wrong.call(&tools, &agents, &()).unwrap_err().to_string().contains("`/id`"));
     assert!(serde_json::from_str::<Question>(&text.replace("agent", "agnet")).is_err());
 }
 
@@ -192,4 +192,75 @@ fn a_scenario_that_does_not_fit_is_refused() {
     ] {
         assert!(with(change).is_err(), "{change:?}");
     }
+}
+
+/// Users read these texts, and look for them: they are the same in each release.
+#[test]
+fn each_way_not_to_fit_has_its_words() {
+    let tool = ToolName::parse("refund").unwrap();
+    let euro = |minor| Money { currency: "EUR".parse().unwrap(), minor };
+    let (eve, bot) = (PersonId::parse("eve").unwrap(), AgentId::parse("bot").unwrap());
+    let acts_for = |known| BadCase::OnBehalfOf { given: eve.clone(), agent: bot.clone(), known };
+    let ada = PersonId::parse("ada").unwrap();
+    let (at, said) = ("facts.reach", euro(150));
+    for (why, words) in [
+        (BadCase::Twice, "two cases have this name"),
+        (BadCase::NoTool(tool.clone()), "there is no tool `refund`"),
+        (BadCase::NoAgent(bot.clone()), "there is no agent `bot`"),
+        (acts_for(None), "`on_behalf_of` says `eve`, and agent `bot` acts for nobody: leave it out"),
+        (acts_for(Some(ada)), "`on_behalf_of` says `eve`, and agent `bot` acts for `ada`: leave it out"),
+        (
+            BadCase::AmountOfNothing { amount: said, tool: tool.clone() },
+            "`facts.reach.amount` says 1.50 EUR, and nothing tells what such a call of `refund` moves: leave it out",
+        ),
+        (
+            BadCase::Rows { at, said: 7, rows: 1 },
+            "`facts.reach.rows` says 7, and such a call touches 1: leave it out",
+        ),
+        (
+            BadCase::AmountUntold { at, said, tool: tool.clone() },
+            "`facts.reach.amount` says 1.50 EUR, and tool `refund` tells no amount: leave it out",
+        ),
+        (
+            BadCase::AmountTold { at, said, told: euro(7) },
+            "`facts.reach.amount` says 1.50 EUR, and the call moves 0.07 EUR: leave it out",
+        ),
+        (
+            BadCase::Currency { at, said, tool: tool.clone(), currency: Some("USD".parse().unwrap()) },
+            "`facts.reach.amount` says 1.50 EUR, and tool `refund` moves USD",
+        ),
+        (
+            BadCase::AmountUnsaid { at, tool },
+            "`facts.reach` has no `amount`, and a call of `refund` is never judged without what its system tells: say it",
+        ),
+        (
+            BadCase::Effect { said: Effect::Read, seen: Effect::Write },
+            "`facts.effect` says `read`, and the call is seen to be `write`: leave it out",
+        ),
+        (
+            BadCase::Category("money".into()),
+            "`facts.categories` says `money`, and the call is not seen to be that: leave it out",
+        ),
+        (
+            BadCase::Reversible { seen: true },
+            "`facts.reversible` says otherwise than what is seen of the call, `true`: leave it out",
+        ),
+        (
+            BadCase::Statement,
+            "`facts.statement` says otherwise than what is seen of the statement: leave it out",
+        ),
+        (
+            BadCase::Signer { person: eve.clone(), group: GroupName::parse("dba").unwrap() },
+            "`facts.approval.signers` has `eve` in group `dba`, and the folder has not",
+        ),
+    ] {
+        assert_eq!(why.to_string(), words);
+        let whole = BadScenario::Case { case: "one".into(), why };
+        assert_eq!(whole.to_string(), format!("case `one`: {words}"));
+    }
+    assert_eq!(BadScenario::Version(2).to_string(), "version 2 is not 1");
+    assert_eq!(BadScenario::NoCase.to_string(), "a scenario without a case shows nothing");
+    let why = Arguments::parse(&serde_json::json!({ "n": { "type": "int" } })).unwrap_err();
+    let words = format!("tool `a`: arguments: {why}");
+    assert_eq!(BadScenario::Tool { tool: ToolName::parse("a").unwrap(), why }.to_string(), words);
 }
