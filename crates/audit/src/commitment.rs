@@ -63,12 +63,6 @@ impl Commitment {
         *self == Self::new(salt, data)
     }
 
-    /// The commitment as a hash.
-    #[must_use]
-    pub const fn as_hash(&self) -> &Hash {
-        &self.0
-    }
-
     /// The form in an entry, `sha256:` and 64 hex digits.
     #[must_use]
     pub fn to_text(&self) -> String {
@@ -111,7 +105,7 @@ mod tests {
         let mut bytes = b"countersign commitment v1\0".to_vec();
         bytes.extend_from_slice(&[9; 32]);
         bytes.extend_from_slice(b"data");
-        assert_eq!(Commitment::new(&Salt::from_random([9; 32]), b"data").as_hash(), &sha256(&bytes));
+        assert_eq!(Commitment::new(&Salt::from_random([9; 32]), b"data").0, sha256(&bytes));
     }
 
     #[test]

@@ -55,27 +55,19 @@ pub struct Verification<'a> {
     key: &'a VerifierKey,
     checkpoint: &'a [u8],
     others: Vec<(String, &'a [u8])>,
-    upper_tiles: bool,
 }
 
 impl<'a> Verification<'a> {
     /// Verifies against the log's own signed checkpoint, with a key had on another way than the log.
     #[must_use]
     pub const fn new(key: &'a VerifierKey, checkpoint: &'a [u8]) -> Self {
-        Self { key, checkpoint, others: Vec::new(), upper_tiles: true }
+        Self { key, checkpoint, others: Vec::new() }
     }
 
     /// Also compares with another signed checkpoint, earlier or later; `source` names it in findings.
     #[must_use]
     pub fn with_checkpoint(mut self, source: impl Into<String>, note: &'a [u8]) -> Self {
         self.others.push((source.into(), note));
-        self
-    }
-
-    /// Reads the tiles of level 0 only, for a store that makes the others when it exports.
-    #[must_use]
-    pub const fn without_upper_tiles(mut self) -> Self {
-        self.upper_tiles = false;
         self
     }
 
@@ -97,8 +89,7 @@ impl<'a> Verification<'a> {
         report.size = checkpoint.size();
         report.root = Some(*checkpoint.root());
         let sizes = others.iter().map(|(_, other)| other.size()).collect();
-        let mut walk =
-            Walk { reader, report, differences: Differences::default(), upper_tiles: self.upper_tiles };
+        let mut walk = Walk { reader, report, differences: Differences::default() };
         let (entries, tiles) = walk.read(checkpoint.size(), sizes)?;
         let Walk { mut report, differences, .. } = walk;
         conclude(&mut report, &checkpoint, &others, &entries, &tiles, differences);

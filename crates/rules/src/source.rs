@@ -31,8 +31,6 @@ use crate::{
 pub const FLOOR: &str = include_str!("../../../policies/floor.cedar");
 /// The default pack, as `countersign init` writes it.
 pub const DEFAULT_PACK: &str = include_str!("../../../policies/default.cedar");
-/// For after launch: reversible writes outside production run without a person.
-pub const REVERSIBLE_PACK: &str = include_str!("../../../policies/reversible.cedar");
 
 /// How long a request for approval stays open when its policy does not say.
 pub const DEADLINE_DEFAULT_MS: u64 = 15 * 60 * 1_000;

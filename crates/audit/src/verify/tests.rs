@@ -306,7 +306,7 @@ fn a_wrong_tile_over_right_entries_is_named() {
 }
 
 #[test]
-fn upper_tiles_may_be_left_out_on_demand_only() {
+fn upper_tiles_may_not_be_left_out() {
     let mut log = Log::new(600);
     let note = log.note(600);
     log.files.retain(|path, _| !path.starts_with("tile/1/"));
@@ -314,8 +314,6 @@ fn upper_tiles_may_be_left_out_on_demand_only() {
         log.check(&note, &[]).findings,
         [Finding::TileMissing { tile: TileId::new(1, 0, 2).unwrap() }]
     );
-    let key = key().verifier();
-    assert!(Verification::new(&key, &note).without_upper_tiles().run(&mut log).unwrap().verified());
 }
 
 #[test]

@@ -18,7 +18,6 @@ pub(super) struct Walk<'r, R> {
     pub(super) reader: &'r mut R,
     pub(super) report: Report,
     pub(super) differences: Differences,
-    pub(super) upper_tiles: bool,
 }
 
 impl<R: LogReader> Walk<'_, R> {
@@ -127,7 +126,7 @@ impl<R: LogReader> Walk<'_, R> {
     }
 
     fn compare(&mut self, side: &mut Side, tile: TileId, hashes: &[Hash]) -> Result<(), R::Error> {
-        if tile.level() == 0 || !self.upper_tiles {
+        if tile.level() == 0 {
             return Ok(());
         }
         let finding = match self.reader.tile(tile)?.map(|bytes| decode_tile(&bytes, tile.width())) {

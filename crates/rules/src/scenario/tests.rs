@@ -3,7 +3,10 @@
 use std::{borrow::ToOwned as _, fs, path::PathBuf};
 
 use super::*;
-use crate::{matrix::matrix, source::REVERSIBLE_PACK};
+use crate::matrix::matrix;
+
+/// For after launch: reversible writes outside production run without a person.
+const REVERSIBLE_PACK: &str = include_str!("../../../../policies/reversible.cedar");
 
 fn folder() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../scenarios"))
