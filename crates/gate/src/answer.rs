@@ -26,7 +26,7 @@ impl Answer {
         }
     }
 
-    /// Whether it was said of an earlier call, which this one repeats: nothing was done for the repeat.
+    /// Returns true if it was said of an earlier call, which this one repeats: nothing was done for the repeat.
     #[must_use]
     pub const fn is_repeated(&self) -> bool {
         match self {
@@ -51,7 +51,7 @@ impl Answer {
 /// A performed call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Done {
-    /// Its id.
+    /// The call has this id.
     pub call: CallId,
     /// The approval it stands on, if it needed one.
     pub approval: Option<ApprovalId>,
@@ -59,44 +59,44 @@ pub struct Done {
     pub reply: Value,
     /// Rows touched or returned.
     pub rows: u64,
-    /// Whether this was said of an earlier call, which this one repeats: nothing was done for the repeat.
+    /// This is true if it was said of an earlier call, which this one repeats: nothing was done for the repeat.
     pub repeated: bool,
 }
 
 /// A call that waits for people.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pending {
-    /// Its id.
+    /// The call has this id.
     pub call: CallId,
     /// The request to wait for.
     pub approval: ApprovalId,
-    /// Where it stands: waiting, approved or executing.
+    /// The request stands so: waiting, approved or executing.
     pub state: ApprovalState,
-    /// Who is asked.
+    /// These groups are asked, every one of them.
     pub of: Vec<AskOf>,
-    /// What was measured.
+    /// The call was measured to reach this far.
     pub reach: Option<Reach>,
-    /// When it expires, in Unix milliseconds UTC.
+    /// The request expires at this time, in Unix milliseconds UTC.
     pub expires_ms: i64,
-    /// Whether this was said of an earlier call, which this one repeats: nothing was done for the repeat.
+    /// This is true if it was said of an earlier call, which this one repeats: nothing was done for the repeat.
     pub repeated: bool,
 }
 
 /// A call without result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refused {
-    /// Its id, when it got as far as being a call.
+    /// The call has this id, when it got as far as being one.
     pub call: Option<CallId>,
     /// The approval request it belongs to, if any.
     pub approval: Option<ApprovalId>,
-    /// Why, by which rule, and what would make it pass.
+    /// The refusal says why there is no result, by which rule, and what would make the call pass.
     pub refusal: Refusal,
-    /// Whether this was said of an earlier call, which this one repeats: nothing was done for the repeat.
+    /// This is true if it was said of an earlier call, which this one repeats: nothing was done for the repeat.
     pub repeated: bool,
 }
 
 impl Refused {
-    /// Why a call has no result.
+    /// Makes the answer of a call that has no result.
     #[must_use]
     pub const fn new(call: Option<CallId>, approval: Option<ApprovalId>, refusal: Refusal) -> Self {
         Self { call, approval, refusal, repeated: false }

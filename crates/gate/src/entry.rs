@@ -37,23 +37,23 @@ use crate::{
 /// Larger arguments of refused calls are kept as their digest: whoever is refused must not fill the log.
 const REFUSED_BYTES_MAX: usize = 4 * 1_024;
 
-/// How many characters are kept of a tool's name that is none.
+/// So many characters are kept of a tool's name that is none.
 const TOOL_CHARS_MAX: usize = 128;
 
 /// An entry before it has its place in the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// When, in Unix milliseconds UTC.
+    /// It happened at this time, in Unix milliseconds UTC.
     pub at_ms: i64,
-    /// What happened: the [`Kind::WORD`] of its kind.
+    /// This happened: the [`Kind::WORD`] of the entry's kind.
     pub kind: &'static str,
-    /// Whose call.
+    /// The call is one of this agent.
     pub agent: Option<AgentId>,
     /// In which session.
     pub session: Option<SessionId>,
-    /// Which call.
+    /// The entry is about this call.
     pub call: Option<CallId>,
-    /// Which request for approval.
+    /// The entry is about this request for approval.
     pub approval: Option<ApprovalId>,
     /// The details. Shared: an intent that is not issued leaves its entries to the refusal. `None` of a kind that cannot be
     /// written as JSON: such an entry cannot be encoded, and so what it records does not happen.
@@ -299,7 +299,7 @@ impl Entry {
         Self::new(at_ms, &body).about(&call.requester, &call.id).under(approval)
     }
 
-    /// What became of a call. A result stands in the log as its digest.
+    /// Tells what became of a call. A result stands in the log as its digest.
     #[must_use]
     pub fn outcome(
         at_ms: i64,
@@ -402,7 +402,7 @@ impl Entry {
         Self::new(at_ms, &Resumed { scope: Cow::Borrowed(scope), by: by.into() })
     }
 
-    /// What approvers were shown with a request was erased.
+    /// Tells that the evidence which approvers were shown with a request was erased.
     #[must_use]
     pub fn evidence_erased(at_ms: i64, approval: &ApprovalId, by: &str, reason: &str) -> Self {
         let body = EvidenceErased { by: by.into(), erased: vec!["evidence".into()], reason: reason.into() };

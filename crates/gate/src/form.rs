@@ -20,11 +20,11 @@ pub struct Form<A> {
     pub arguments: Value,
     /// The same in canonical form (RFC 8785).
     pub canonical: String,
-    /// What the agent says the call is for.
+    /// The agent says that the call is for this.
     pub reason: Option<String>,
-    /// What the tool made of the arguments.
+    /// The tool made this of the arguments.
     pub parsed: A,
-    /// What the call is seen to do.
+    /// The call is seen to do this.
     pub observed: Observed,
 }
 

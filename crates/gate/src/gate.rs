@@ -36,20 +36,20 @@ use crate::{
     vault::Upkeep,
 };
 
-/// What the gate enforces beside the policies.
+/// The gate enforces these limits beside the policies.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// Budgets that calls are charged to.
     pub budgets: Vec<Budget>,
-    /// How long a granted approval stays good after its last signature, in milliseconds.
+    /// A granted approval stays good for this time after its last signature, in milliseconds.
     pub grant_ms: u64,
-    /// How many requests of one agent may wait for people at a time.
+    /// So many requests of one agent may wait for people at a time.
     pub open_requests_max: u32,
-    /// How many idempotency keys of one agent are kept at a time.
+    /// So many idempotency keys of one agent are kept at a time.
     pub keys_max: u32,
-    /// How many refused calls of one agent are recorded one by one within a minute.
+    /// So many refused calls of one agent are recorded one by one within a minute. Further ones are counted.
     pub refusals_max: u32,
-    /// How many sessions one agent may begin within a minute.
+    /// One agent may begin so many sessions within a minute.
     pub sessions_max: u32,
 }
 
@@ -129,7 +129,7 @@ impl<L: Ledger> Gate<L> {
         self.under_way.wait().await;
     }
 
-    /// How many calls are under way.
+    /// Returns how many calls are under way.
     pub fn under_way(&self) -> usize {
         self.under_way.len()
     }

@@ -221,16 +221,16 @@ pub trait Ledger: Send + Sync + 'static {
 pub struct Standing {
     /// The halt that stops this agent, if any.
     pub halted: Option<HaltRecord>,
-    /// What the session did so far.
+    /// The session did so much so far, calls under way included.
     pub session: Counters,
-    /// What the agent did in the current UTC day.
+    /// The agent did so much in the current UTC day, calls under way included.
     pub agent_today: Counters,
     /// Moves whenever `session` or `agent_today` do; see [`Intent::if_history`].
     pub history: u64,
     /// The agent's newest request for this digest, final or not, in whichever session it was asked: a call that is equal is a
     /// retry of it.
     pub request: Option<ApprovalRecord>,
-    /// Whether people may have refused the agent something and that still holds: see [`Ledger::refused`].
+    /// This is true if people may have refused the agent something and that still holds: see [`Ledger::refused`].
     pub refusals: bool,
 }
 
@@ -244,19 +244,19 @@ pub const ANSWERED_MAX: usize = 5;
 /// by pruning alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bond {
-    /// Whose.
+    /// The key is one of this agent.
     pub agent: AgentId,
     /// The key.
     pub key: IdempotencyKey,
-    /// What the call would do.
+    /// The call has this digest: another call under the key is refused.
     pub digest: CallDigest,
     /// The call.
     pub call: CallId,
     /// The request it waits for or has spent.
     pub approval: Option<ApprovalId>,
-    /// How it was refused, where it was neither issued nor parked.
+    /// The call was refused so, where it was neither issued nor parked.
     pub refusal: Option<Refusal>,
-    /// When, in Unix milliseconds UTC.
+    /// It happened at this time, in Unix milliseconds UTC.
     pub at_ms: i64,
 }
 
@@ -298,7 +298,7 @@ pub struct Parking {
     pub replaces: Option<CallId>,
     /// Evidence for the approver, kept beside the log.
     pub evidence: Option<Evidence>,
-    /// What the call does.
+    /// The call has this effect.
     pub effect: Effect,
     /// Appended when the request is new.
     pub entries: Vec<Entry>,
@@ -307,22 +307,22 @@ pub struct Parking {
 /// A request with everything that happened to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ApprovalRecord {
-    /// What was asked.
+    /// People were asked this.
     pub request: ApprovalRequest,
-    /// What the call does.
+    /// The call has this effect.
     pub effect: Effect,
-    /// Where it stands.
+    /// It stands so now.
     pub state: ApprovalState,
     /// The answers so far.
     pub signatures: Vec<Signature>,
     /// Evidence for the approver.
     pub evidence: Option<Evidence>,
-    /// Why it ended, in words for the agent: the refusal's comment, what superseded it.
+    /// It ended for this reason, in words for the agent: the refusal's comment, what superseded it.
     pub why: Option<String>,
     /// The code of the refusal that ended it after it was granted: what the agent is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
-    /// Whether the agent has fetched the final answer.
+    /// This is true if the agent has fetched the final answer.
     pub delivered: bool,
 }
 
@@ -351,7 +351,7 @@ pub struct Intent {
     pub system: SystemName,
     /// The record of calls that the system keeps: see [`Tool::journal`](crate::Tool::journal).
     pub journal: Option<String>,
-    /// What it does.
+    /// The call has this effect.
     pub effect: Effect,
     /// The decision it stands on.
     pub decision: DecisionId,
@@ -363,14 +363,14 @@ pub struct Intent {
     pub rows: u64,
     /// Money it moves; counted at once, corrected when closed.
     pub amount: Option<Money>,
-    /// When set, the intent is refused with [`NotIssued::HistoryMoved`] unless [`Standing::history`] is
-    /// still this: a decision that looked at counters stands only while they do.
+    /// If set, the intent is refused with [`NotIssued::HistoryMoved`] unless [`Standing::history`] is still this: a
+    /// decision that looked at counters stands only while they do.
     pub if_history: Option<u64>,
     /// The approval it spends.
     pub approval: Option<ApprovalId>,
     /// The call whose place this one takes under its idempotency key.
     pub replaces: Option<CallId>,
-    /// When, in Unix milliseconds UTC.
+    /// It happened at this time, in Unix milliseconds UTC.
     pub now_ms: i64,
     /// Appended with the intent.
     pub entries: Vec<Entry>,
@@ -398,7 +398,7 @@ pub enum NotIssued {
     /// The counters that the decision looked at have moved.
     #[error("the session's history has moved since the decision")]
     HistoryMoved,
-    /// Its idempotency key stands for another call already.
+    /// The idempotency key stands for another call already.
     #[error("the idempotency key stands for call `{}`", .0.call)]
     KeyTaken(Box<Bond>),
     /// The approval is not in the state approved: used already, expired, superseded.
@@ -412,7 +412,7 @@ pub enum NotIssued {
 /// A call was not parked for one of these reasons. Nothing was appended.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum NotParked {
-    /// Its idempotency key stands for another call already.
+    /// The idempotency key stands for another call already.
     #[error("the idempotency key stands for call `{}`", .0.call)]
     KeyTaken(Box<Bond>),
     /// The ledger failed.
@@ -500,11 +500,11 @@ pub struct Closing {
     pub call: CallId,
     /// The approval it spent.
     pub approval: Option<ApprovalId>,
-    /// What became of it.
+    /// The call has come to this.
     pub outcome: CallOutcome,
-    /// What was really used.
+    /// The call has really used this.
     pub settlement: Settlement,
-    /// When, in Unix milliseconds UTC.
+    /// It happened at this time, in Unix milliseconds UTC.
     pub now_ms: i64,
     /// Appended with the outcome.
     pub entries: Vec<Entry>,
@@ -525,12 +525,12 @@ pub enum CallOutcome {
         code: Code,
         /// Why.
         message: String,
-        /// Whether the approval it spent is superseded by that.
+        /// This is true if the approval that the call spent is superseded by that.
         superseded: bool,
     },
     /// Performed, and its result was rejected.
     DoneWithoutResult {
-        /// What does not fit.
+        /// This does not fit.
         message: String,
     },
     /// It was in doubt until an equal call was sent under its id and done: the system performed both once, and what came of it
@@ -543,7 +543,7 @@ pub enum CallOutcome {
     },
     /// Not known.
     InDoubt {
-        /// What was seen.
+        /// This was seen, without secrets.
         message: String,
     },
 }
@@ -559,7 +559,7 @@ impl CallOutcome {
         }
     }
 
-    /// Why nothing is done under this outcome's own call, where that is so.
+    /// Words why nothing is done under this outcome's own call, where that is so.
     #[must_use]
     pub fn why_not(&self) -> Option<&str> {
         match self {
@@ -584,7 +584,7 @@ impl CallOutcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallState {
-    /// Its intent is recorded, its outcome is not, and its process is alive.
+    /// The intent is recorded, the outcome is not, and the process that issued the call is alive.
     Open,
     /// Performed.
     Done,
@@ -617,23 +617,23 @@ pub struct CallRecord {
     /// The record of calls that the system kept then, where it kept one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<String>,
-    /// What it does.
+    /// The call has this effect.
     pub effect: Effect,
     /// The decision it stands on.
     pub decision: DecisionId,
     /// The approval it spent.
     pub approval: Option<ApprovalId>,
-    /// Where it stands.
+    /// It stands so now.
     pub state: CallState,
-    /// What became of it.
+    /// The call has come to this.
     pub outcome: Option<CallOutcome>,
-    /// When it was issued, in Unix milliseconds UTC.
+    /// The call was issued at this time, in Unix milliseconds UTC.
     pub issued_ms: i64,
-    /// When it was closed, in Unix milliseconds UTC.
+    /// The call was closed at this time, in Unix milliseconds UTC.
     pub closed_ms: Option<i64>,
     /// Rows touched or returned.
     pub rows: u64,
-    /// Whether it was ever a write in doubt.
+    /// This is true if the call was ever a write in doubt.
     #[serde(default)]
     pub doubted: bool,
 }
@@ -660,7 +660,7 @@ impl std::fmt::Display for HaltScope {
 /// A halt in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HaltRecord {
-    /// Who is halted.
+    /// These are halted: one agent, or all.
     pub scope: HaltScope,
     /// Why.
     pub why: String,

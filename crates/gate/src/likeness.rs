@@ -52,7 +52,7 @@ fn normal(value: &Value) -> Value {
     }
 }
 
-/// What Unicode says has no shape of its own, and controls that are no blanks.
+/// Returns true for what Unicode says has no shape of its own, and for controls that are no blanks.
 fn is_unseen(letter: char) -> bool {
     const IGNORED: CodePointSetDataBorrowed<'static> = CodePointSetData::new::<DefaultIgnorableCodePoint>();
     (letter.is_control() && !letter.is_whitespace()) || IGNORED.contains(letter)

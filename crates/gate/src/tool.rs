@@ -19,7 +19,7 @@ use crate::{
 /// method with an effect, and it has that effect at most once per warrant; it stays within
 /// [`Warrant::limits`] (rows, rows of each table, money), or does nothing. All may run concurrently.
 pub trait Tool: Send + Sync + 'static {
-    /// What the tool makes of the arguments.
+    /// The tool makes this of the arguments.
     type Args: Send + Sync + 'static;
 
     /// Tells what the tool is declared to be.
@@ -75,8 +75,8 @@ pub trait Tool: Send + Sync + 'static {
         None
     }
 
-    /// Which record of its calls the system keeps now. It stands in the intent of a write, so that what became
-    /// of the call is asked of that record and of no other; [`Tool::perform`] holds to [`Warrant::journal`].
+    /// Names the record of its calls that the system keeps now. It stands in the intent of a write, so that what
+    /// became of the call is asked of that record and of no other; [`Tool::perform`] holds to [`Warrant::journal`].
     /// None where there is none, or none can be learnt.
     fn journal(&self, _upkeep: &Upkeep) -> impl Future<Output = Option<String>> + Send {
         std::future::ready(None)
@@ -127,15 +127,15 @@ pub enum Recalled {
 /// A call's arguments as the tool understands them, and what it is seen to do.
 #[derive(Debug)]
 pub struct Parsed<A> {
-    /// What the tool made of the arguments.
+    /// The tool made this of the arguments.
     pub args: A,
-    /// What the call is seen to do. More than the tool declares is refused by the gate.
+    /// The call is seen to have this effect. More than the tool declares is refused by the gate.
     pub effect: Effect,
     /// Categories seen in the call, beside the declared ones.
     pub categories: BTreeSet<String>,
-    /// What the statement does, where the agent writes one.
+    /// The statement does this, where the agent writes one.
     pub statement: Option<StatementFacts>,
-    /// Whether this very call can be undone. Counts only with the tool's own declaration.
+    /// This is true if this very call can be undone. It counts only with the tool's own declaration.
     pub reversible: bool,
 }
 
@@ -218,31 +218,31 @@ pub enum ToolError {
     /// The system refused it, and nothing was changed.
     #[error("{message}")]
     Failed {
-        /// What the system said, without secrets.
+        /// The system said this, without secrets.
         message: String,
     },
     /// The system could not be reached, and nothing was changed.
     #[error("{message}")]
     Unavailable {
-        /// What failed, without secrets.
+        /// This failed, without secrets.
         message: String,
     },
     /// It would touch more rows or move more money than the warrant allows, and nothing was changed.
     #[error("the call touches more than was allowed")]
     Exceeded {
-        /// What it would have touched; a lower bound unless exact.
+        /// The call would have touched this; it is a lower bound unless exact.
         reach: Box<Reach>,
     },
     /// The effect may or may not have happened.
     #[error("{message}")]
     InDoubt {
-        /// What was seen, without secrets.
+        /// This was seen, without secrets.
         message: String,
     },
     /// The effect happened, and the system's answer breaks the declared result or a limit.
     #[error("{message}")]
     ResultRejected {
-        /// What does not fit.
+        /// This does not fit.
         message: String,
         /// Rows touched.
         rows: u64,

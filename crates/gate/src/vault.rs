@@ -15,8 +15,8 @@ mod sealed {
     impl ByGate for super::Upkeep {}
 }
 
-/// What entitles its holder to one system's credential. Only this crate makes values of types that
-/// implement it, and nobody else can add one.
+/// An authority entitles its holder to one system's credential. Only this crate makes values of types that implement
+/// it, and nobody else can add one.
 pub trait Authority: sealed::ByGate + Send + Sync {
     /// The system it is good for.
     fn system(&self) -> &SystemName;
@@ -98,8 +98,8 @@ pub trait Vault: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the credential of system `{system}` cannot be opened: {why}")]
 pub struct VaultFault {
-    /// Which system.
+    /// The credential is that of this system.
     pub system: SystemName,
-    /// Why, without the secret.
+    /// It could not be opened for this reason, without the secret.
     pub why: String,
 }

@@ -20,7 +20,7 @@ pub(crate) struct Permitted<A> {
     pub(crate) call: Call<A>,
     pub(crate) decision: DecisionId,
     pub(crate) limits: Limits,
-    /// What the call does.
+    /// The call has this effect.
     pub(crate) effect: Effect,
     /// The most rows it may touch, as far as that was measured; counted at once, corrected when closed.
     rows: u64,
@@ -30,9 +30,9 @@ pub(crate) struct Permitted<A> {
     pub(crate) approval: Option<ApprovalId>,
     /// The history of the session that the decision looked at, where it did.
     if_history: Option<u64>,
-    /// When it was decided, in Unix milliseconds UTC.
+    /// The call was decided at this time, in Unix milliseconds UTC.
     pub(crate) now_ms: i64,
-    /// What is recorded with the intent, or with the refusal where there will be none.
+    /// These are recorded with the intent, or with the refusal where there will be none.
     pub(crate) entries: Vec<Entry>,
 }
 
@@ -64,7 +64,7 @@ impl<A> Permitted<A> {
 }
 
 impl<A> Permitted<A> {
-    /// What is recorded before the system is touched.
+    /// Makes the intent, which is recorded before the system is touched.
     fn intent(&self, Taken { rates, holds, journal }: Taken) -> Intent {
         let warrant = Entry::warrant_issued(
             self.now_ms,
@@ -96,12 +96,12 @@ impl<A> Permitted<A> {
     }
 }
 
-/// What a call takes while it is under way.
+/// A call takes these while it is under way.
 #[derive(Debug)]
 pub(crate) struct Taken {
     /// Rates, each with the key its instant is stored under.
     pub(crate) rates: Vec<(String, Rate)>,
-    /// What is held of budgets.
+    /// These amounts are held of budgets.
     pub(crate) holds: Vec<HoldRequest>,
     /// The system's record of calls: see [`Tool::journal`](crate::Tool::journal).
     pub(crate) journal: Option<String>,
@@ -111,13 +111,13 @@ pub(crate) struct Taken {
 #[derive(Debug)]
 pub(crate) struct Unissued<A> {
     pub(crate) call: Call<A>,
-    /// What was to be recorded with the intent.
+    /// These were to be recorded with the intent.
     pub(crate) entries: Vec<Entry>,
     pub(crate) why: NotIssued,
 }
 
-/// How far a call may go: what was approved or measured for it, or its tool's own cap. A tool holds to it
-/// in its own transaction: beyond any of it, everything is rolled back ([`crate::ToolError::Exceeded`]).
+/// The limits say how far a call may go: what was approved or measured for it, or its tool's own cap. A tool holds to
+/// them in its own transaction: beyond any of it, everything is rolled back ([`crate::ToolError::Exceeded`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// The most rows, in all tables together.
@@ -131,7 +131,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What binds a call: a write, what was approved or measured for it; a read, its tool's cap.
+    /// Finds what binds a call: a write, what was approved or measured for it; a read, its tool's cap.
     pub(crate) fn new(allow: &Allow, spec: &ToolSpec, effect: Effect) -> Self {
         match effect {
             Effect::Read => Self { rows_max: spec.rows_max, tables: None, amount_max: None },
@@ -143,7 +143,7 @@ impl Limits {
         }
     }
 
-    /// Whether something that was done, or would be, goes beyond: in all, in one table, or in money. An
+    /// Returns true if something that was done, or would be, goes beyond: in all, in one table, or in money. An
     /// amount that was decided on has to be told again; one that was not is not bound.
     #[must_use]
     pub fn exceeded_by(&self, reach: &Reach) -> bool {
@@ -202,7 +202,7 @@ impl<A> Warrant<A> {
         &self.call
     }
 
-    /// What the tool made of the arguments.
+    /// Returns what the tool made of the arguments.
     pub fn args(&self) -> &A {
         &self.call.parsed
     }
@@ -212,7 +212,7 @@ impl<A> Warrant<A> {
         &self.decision
     }
 
-    /// How far the call may go.
+    /// Returns how far the call may go.
     pub const fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -227,8 +227,8 @@ impl<A> Warrant<A> {
         self.limits.rows_max
     }
 
-    /// What the system may use to recognise a repeated call: the id of the call, or of the equal one that it is sent for
-    /// once more.
+    /// Returns what the system may use to recognise a repeated call: the id of the call, or of the equal one that it
+    /// is sent for once more.
     pub fn idempotency_key(&self) -> &str {
         self.call.again.as_ref().unwrap_or(&self.call.id).as_str()
     }
@@ -252,7 +252,7 @@ impl<'a, A> Probe<'a, A> {
         self.call
     }
 
-    /// What the tool made of the arguments.
+    /// Returns what the tool made of the arguments.
     #[must_use]
     pub const fn args(&self) -> &'a A {
         &self.call.parsed
@@ -267,12 +267,12 @@ pub(crate) struct OpenCall<A> {
     pub(crate) call: Arc<Call<A>>,
     pub(crate) approval: Option<ApprovalId>,
     pub(crate) effect: Effect,
-    /// When it was decided, in Unix milliseconds UTC.
+    /// The call was decided at this time, in Unix milliseconds UTC.
     pub(crate) decided_ms: i64,
 }
 
 impl<A> OpenCall<A> {
-    /// What is recorded when the call ends. The ledger takes it; tried again, it has the same effect once.
+    /// Makes what is recorded when the call ends. The ledger takes it; tried again, it has the same effect once.
     pub(crate) fn closing(
         &self,
         outcome: CallOutcome,

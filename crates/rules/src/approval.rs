@@ -19,7 +19,7 @@ use crate::{
 /// A request for people's approval: the call, what it was measured to do, and who must answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ApprovalRequest {
-    /// Its id.
+    /// People, agents and the log name the request by this id.
     pub id: ApprovalId,
     /// The call, to be parsed and decided again when it is granted.
     pub call: StoredCall,
@@ -27,26 +27,27 @@ pub struct ApprovalRequest {
     pub decision: DecisionId,
     /// The policies under which it was asked.
     pub bundle: BundleDigest,
-    /// What of them and of the tools can decide about its call ([`Policies::slice`]); `None` of requests of older releases.
+    /// This digest covers what of the policies and tools can decide about the call ([`Policies::slice`]). Requests of
+    /// older releases have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slice: Option<SliceDigest>,
-    /// What the call was measured to touch.
+    /// The call was measured to touch this much. It is `None` where nothing was measured.
     pub reach: Option<Reach>,
-    /// Who must approve. Every one must be met.
+    /// These groups must approve, every one of them.
     pub of: Vec<AskOf>,
-    /// When it was asked, in Unix milliseconds UTC.
+    /// People were asked at this time, in Unix milliseconds UTC.
     pub asked_ms: i64,
-    /// When it expires, in Unix milliseconds UTC: the earliest deadline of those asked.
+    /// The request expires at this time, in Unix milliseconds UTC: the earliest deadline of those asked.
     pub expires_ms: i64,
-    /// What makes other calls of its agent the same to people; `None` of requests of older releases.
+    /// Other calls of the agent with these digests look the same to people. Requests of older releases have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alike: Option<Alike>,
-    /// What people had answered before to such calls of the agent, newest first.
+    /// People had answered this to such calls of the agent before, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before: Vec<Answered>,
 }
 
-/// What calls of one tool have in common that people would take for the same.
+/// Calls of one tool that people would take for the same share these digests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alike {
     /// Of calls that do the same, however they are spelled.
@@ -55,23 +56,24 @@ pub struct Alike {
     pub shape: CallDigest,
 }
 
-/// What people answered to an earlier call that is like another.
+/// People gave this answer to an earlier call that is like the one they are asked about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answered {
     /// The earlier request.
     pub approval: ApprovalId,
-    /// Whether it was about the same call, however spelled; otherwise about one with other values, or of the same tool.
+    /// This is true if the earlier call does the same, however it is spelled. Otherwise it has other values, or only
+    /// the tool in common.
     pub same: bool,
-    /// What became of it.
+    /// The earlier request stands so now.
     pub state: ApprovalState,
-    /// Why it was not performed, where it was approved and was not.
+    /// This says why the earlier call was not performed although it was approved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// The last answer.
     pub answer: Signature,
 }
 
-/// Where a request stands.
+/// A request is in one of these states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ApprovalState {
@@ -85,20 +87,20 @@ pub enum ApprovalState {
     Expired,
     /// It no longer fits: tool, policy or reach changed since. A new request may be opened.
     Superseded,
-    /// Its one warrant was issued.
+    /// The one warrant of the request was issued, and its call is being performed.
     Executing,
     /// Performed; the result can be fetched.
     Done,
     /// Performed, and it failed without effect.
     Failed,
-    /// Its effect may or may not have happened.
+    /// Nobody knows whether the effect happened.
     InDoubt,
     /// Granted, and then denied by the decision that followed (a limit, a halt, a policy).
     Blocked,
 }
 
 impl ApprovalState {
-    /// Whether nothing will change any more.
+    /// Returns true if the state never changes any more.
     #[must_use]
     pub const fn is_final(self) -> bool {
         match self {
@@ -138,17 +140,17 @@ pub struct Signature {
     pub person: PersonId,
     /// The groups the person was in when answering.
     pub groups: BTreeSet<GroupName>,
-    /// Whether they approved.
+    /// This is true if the person approved, and false if the person refused.
     pub approved: bool,
-    /// What they said; reaches the agent when it is a refusal.
+    /// The person said this. It reaches the agent when it is a refusal.
     pub comment: Option<String>,
-    /// When, in Unix milliseconds UTC.
+    /// The answer was given at this time, in Unix milliseconds UTC.
     pub at_ms: i64,
     /// How: `cli`, `rest`, …
     pub channel: String,
 }
 
-/// Why an answer does not count.
+/// An answer that does not count is refused for one of these reasons.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerRefusal {
     /// Nobody approves what they or their agent asked for.
@@ -157,7 +159,7 @@ pub enum AnswerRefusal {
     /// The person is in none of the groups asked.
     #[error("`{person}` is in none of the groups asked ({asked})")]
     NotAsked {
-        /// Who tried.
+        /// This person tried to answer.
         person: PersonId,
         /// The groups asked, comma separated.
         asked: String,
@@ -173,8 +175,8 @@ pub enum AnswerRefusal {
     Expired,
 }
 
-/// Whether these people, each with their groups, are enough for everything that is asked. Each of them counts for one
-/// group, and for all that are shared ([`AskOf::shared`]). Where nothing is asked nobody is enough.
+/// Returns true if these people, each with their groups, are enough for everything that is asked. Each of them counts
+/// for one group, and for all that are shared ([`AskOf::shared`]). Where nothing is asked nobody is enough.
 pub(crate) fn are_met<'a>(
     of: &'a [AskOf],
     signers: impl IntoIterator<Item = (&'a PersonId, &'a BTreeSet<GroupName>)>,
@@ -222,7 +224,7 @@ fn place<'a>(
 }
 
 impl ApprovalRequest {
-    /// Whether enough of the right people have approved.
+    /// Returns true if enough of the right people have approved.
     #[must_use]
     pub fn is_met(&self, signatures: &[Signature]) -> bool {
         let approving = signatures.iter().filter(|signature| signature.approved);
@@ -230,8 +232,8 @@ impl ApprovalRequest {
         are_met(&self.of, signers)
     }
 
-    /// Whether nothing that can decide about its call has changed since it was asked. Where the request does not say what that
-    /// is, any change of any policy or tool counts.
+    /// Returns true if nothing that can decide about its call has changed since it was asked. Where the request does
+    /// not say what that is, any change of any policy or tool counts.
     #[must_use]
     pub fn stands_under(&self, policies: &Policies) -> bool {
         let StoredCall { requester, tool, version, .. } = &self.call;
@@ -239,7 +241,7 @@ impl ApprovalRequest {
             || (self.slice.is_some() && self.slice == policies.slice(requester, tool, version))
     }
 
-    /// What the request becomes when `answer` is added to the signatures given so far.
+    /// Tells what state the request is in once `answer` is added to the signatures given so far.
     ///
     /// # Errors
     /// [`AnswerRefusal`], and then nothing changes.

@@ -25,24 +25,24 @@ use crate::{
 
 /// The longest reason an agent may state, in characters.
 pub const REASON_CHARS_MAX: usize = 2_000;
-/// How deep null is looked for.
+/// Null is looked for to this depth of nested objects and arrays.
 const NULL_DEPTH_MAX: usize = 16;
-/// How many violations one refusal names.
+/// One refusal names this many violations, and tells the number of the others.
 const VIOLATIONS_MAX: usize = 8;
-/// How much of a name or rule a refusal repeats, in characters.
+/// A refusal repeats this many characters of a name or rule.
 const QUOTED_CHARS_MAX: usize = 64;
 /// The largest compiled pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 
-/// Why a schema is not accepted.
+/// A schema that is not accepted has this mistake.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{pointer}`: {message}")]
 pub struct BadSchema {
-    /// Where in the schema: a JSON pointer (RFC 6901), `/` for the whole.
+    /// The mistake stands here in the schema: a JSON pointer (RFC 6901), `/` for the whole.
     pub pointer: String,
-    /// What is wrong there.
+    /// This is wrong there: a lower-case fragment without a full stop.
     pub message: String,
-    /// What would be right.
+    /// This would be right, where that can be told.
     pub help: Option<String>,
 }
 
@@ -175,7 +175,7 @@ fn one_form<'a>(root: &'a Value, schema: &'a Value, depth: usize) -> &'a Value {
     }
 }
 
-/// Whether null may fit the schema. In doubt it may, and is left for the validator to judge.
+/// Returns true if null may fit the schema. In doubt it may, and is left for the validator to judge.
 fn takes_null(root: &Value, schema: &Value, depth: usize) -> bool {
     if depth > NULL_DEPTH_MAX {
         return true;
@@ -205,7 +205,7 @@ fn resolved<'a>(root: &'a Value, schema: &'a Value, depth: usize) -> &'a Value {
     }
 }
 
-/// Whether the schema of an object takes no members but the [`properties`] that it names.
+/// Returns true if the schema of an object takes no members but the [`properties`] that it names.
 #[must_use]
 pub fn is_closed(schema: &Value) -> bool {
     schema.get("additionalProperties") == Some(&Value::Bool(false))
@@ -218,7 +218,7 @@ pub fn properties(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
     named.map(|(name, property)| (name.as_str(), property))
 }
 
-/// Whether the schema of an object says that a property must be given.
+/// Returns true if the schema of an object says that a property must be given.
 #[must_use]
 pub fn requires(schema: &Value, name: &str) -> bool {
     let names = schema.get("required").and_then(Value::as_array);

@@ -14,7 +14,7 @@ use crate::{
     money::Currency,
 };
 
-/// What a budget is kept for.
+/// A budget is kept for each session, for each agent, or once for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BudgetScope {
@@ -26,7 +26,7 @@ pub enum BudgetScope {
     All,
 }
 
-/// Whether a budget starts again.
+/// A budget starts again each day, or never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BudgetWindow {
@@ -36,7 +36,7 @@ pub enum BudgetWindow {
     Day,
 }
 
-/// What is counted.
+/// A budget counts in one of these units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
@@ -61,13 +61,13 @@ impl fmt::Display for Unit {
 /// A limit that people configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget {
-    /// Its configured name.
+    /// Refusals and the log call the budget by this name, as configured.
     pub name: String,
-    /// Who shares it.
+    /// Calls share the budget if they are of the same session or agent, or all of them do.
     pub scope: BudgetScope,
-    /// When it starts again.
+    /// The budget starts again at the end of this window.
     pub window: BudgetWindow,
-    /// What it counts.
+    /// The amounts are counted in this unit.
     pub unit: Unit,
     /// The most that may be spent and held together.
     pub limit: u64,
@@ -80,7 +80,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Whether a call of this tool and effect counts against the budget.
+    /// Returns true if a call of this tool and effect counts against the budget.
     #[must_use]
     pub fn covers(&self, tool: &ToolName, effect: Effect) -> bool {
         effect >= self.effect_min && self.tools.as_ref().is_none_or(|tools| tools.contains(tool))
@@ -110,18 +110,18 @@ pub const fn day(now_ms: i64) -> i64 {
     now_ms.div_euclid(86_400_000)
 }
 
-/// Where amounts are kept: one budget, one subject, one window.
+/// An account keeps the amounts of one budget for one subject in one window.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BudgetAccount {
     /// The budget's name.
     pub budget: String,
-    /// Whose account.
+    /// The account is that of this session or agent, by its id; it is empty where all share the budget.
     pub subject: String,
     /// The UTC day, or 0 for a budget that never starts again.
     pub day: i64,
 }
 
-/// What an account holds. INVARIANT: after every [`Balance::reserve`], `spent + held <= limit`.
+/// An account holds these two amounts. INVARIANT: after every [`Balance::reserve`], `spent + held <= limit`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Balance {
     /// Settled.
@@ -135,13 +135,13 @@ pub struct Balance {
 pub struct HoldRequest {
     /// The account.
     pub account: BudgetAccount,
-    /// What it counts.
+    /// The amounts are counted in this unit.
     pub unit: Unit,
-    /// How much to reserve.
+    /// This amount is to be reserved, in the unit.
     pub amount: u64,
     /// The budget's limit.
     pub limit: u64,
-    /// Where the agent is halted.
+    /// The agent is halted once this amount, in the unit, is spent or held; `None` never halts.
     pub halt_at: Option<u64>,
 }
 
@@ -151,18 +151,18 @@ pub struct HoldRequest {
 pub struct Exhausted {
     /// The budget.
     pub budget: String,
-    /// What it counts.
+    /// The amounts are counted in this unit.
     pub unit: Unit,
-    /// What the call needs.
+    /// The call needs this amount, in the unit.
     pub amount: u64,
-    /// What is left.
+    /// This amount is left, in the unit.
     pub left: u64,
     /// The limit.
     pub limit: u64,
 }
 
 impl HoldRequest {
-    /// Whether reserving this takes its account over the threshold. An account that is beyond it already
+    /// Returns true if reserving this takes its account over the threshold. An account that is beyond it already
     /// crosses nothing: a person who resumed the agent has decided that it goes on.
     #[must_use]
     pub fn crosses(&self, before: Balance, after: Balance) -> bool {
@@ -171,7 +171,7 @@ impl HoldRequest {
 }
 
 impl Balance {
-    /// What is spent or held.
+    /// Returns the sum of what is spent and what is held.
     #[must_use]
     pub const fn used(self) -> u64 {
         self.spent.saturating_add(self.held)

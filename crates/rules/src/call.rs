@@ -24,7 +24,7 @@ pub const REASON_FIELD: &str = "countersign_reason";
 /// Every name under which a reason is taken: the one that is advertised, and the one that was before.
 pub const REASON_FIELDS: &[&str] = &[REASON_FIELD, "_reason"];
 
-/// Who proposes a call. Authenticated by the front door; never taken from the call itself.
+/// A requester proposes calls. The front door authenticates it; it is never taken from the call itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requester {
     /// The agent.
@@ -39,14 +39,14 @@ pub struct Requester {
 }
 
 impl Requester {
-    /// Whether a person would answer for a call of their own: as the agent itself, or as whom it acts for.
+    /// Returns true if a person would answer for a call of their own: as the agent itself, or as whom it acts for.
     #[must_use]
     pub fn is_own(&self, person: &PersonId) -> bool {
         person.as_str() == self.agent.as_str() || self.on_behalf_of.as_ref() == Some(person)
     }
 }
 
-/// What an agent proposed, before anything was checked.
+/// An agent proposed this, and nothing of it was checked yet.
 #[derive(Debug, Clone)]
 pub struct RawCall {
     /// The tool's name, as the agent wrote it.
@@ -69,7 +69,7 @@ pub struct TraceParent {
     span: u64,
 }
 
-/// Why a text is no place in a trace.
+/// The text is no place in a trace.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it is no `traceparent` of W3C Trace Context")]
 pub struct BadTraceParent;
@@ -135,14 +135,14 @@ impl fmt::Display for TraceParent {
 /// Longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
-/// What an agent gives a call to be able to repeat it: the same key for the same call is the same call.
+/// An agent gives a call a key to be able to repeat it: the same key for the same call is the same call.
 ///
 /// Visible ASCII characters, compared as they are. It belongs to the agent, and says nothing to the rules.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct IdempotencyKey(Arc<str>);
 
-/// Why a text is no idempotency key.
+/// The text is no idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an idempotency key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters and no blanks")]
 pub struct BadIdempotencyKey;
@@ -267,7 +267,7 @@ impl fmt::Debug for CallDigest {
     }
 }
 
-/// Why 64 hexadecimal digits were expected and not found.
+/// The text is not 64 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a call digest has 64 hexadecimal digits")]
 pub struct BadDigest;
@@ -303,17 +303,17 @@ impl<'de> Deserialize<'de> for CallDigest {
 /// A parsed call: every check on its form is done. `A` is what the tool made of the arguments.
 #[derive(Debug)]
 pub struct Call<A> {
-    /// Its id, ours.
+    /// We gave the call this id.
     pub id: CallId,
-    /// Who proposes it.
+    /// This agent proposes the call.
     pub requester: Requester,
     /// The tool, as declared.
     pub tool: Arc<ToolSpec>,
     /// The arguments without the reason, as validated.
     pub arguments: Value,
-    /// What an approval is bound to.
+    /// An approval is bound to this digest over tool, version and arguments.
     pub digest: CallDigest,
-    /// What the agent says it is for. Recorded and shown, never a rule's input.
+    /// The agent says that the call is for this. It is recorded and shown, and never a rule's input.
     pub reason: Option<String>,
     /// The key by which its agent can repeat it.
     pub key: Option<IdempotencyKey>,
@@ -324,7 +324,7 @@ pub struct Call<A> {
     pub again: Option<CallId>,
     /// The place in its client's trace that it came from.
     pub trace: Option<TraceParent>,
-    /// What the tool made of the arguments.
+    /// The tool made this of the arguments.
     pub parsed: A,
 }
 
@@ -350,9 +350,9 @@ impl<A> Call<A> {
 /// A call as the store keeps it: everything but what the tool made of the arguments, which is made again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredCall {
-    /// Its id.
+    /// The call has this id.
     pub id: CallId,
-    /// Who proposed it.
+    /// This agent proposed the call.
     pub requester: Requester,
     /// The tool's name.
     pub tool: ToolName,
@@ -362,7 +362,7 @@ pub struct StoredCall {
     pub arguments: Value,
     /// The digest over tool, version and arguments.
     pub digest: CallDigest,
-    /// What the agent said it is for.
+    /// The agent said that the call is for this.
     pub reason: Option<String>,
     /// The key by which its agent can repeat it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

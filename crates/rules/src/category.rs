@@ -8,7 +8,7 @@
 pub struct Category {
     /// The word used in tools, policies and log.
     pub word: &'static str,
-    /// What a call of this category touches.
+    /// A call of this category touches this, in words for people.
     pub meaning: &'static str,
 }
 
@@ -48,7 +48,7 @@ categories! {
     "opaque" "runs code or text that cannot be seen from here",
 }
 
-/// Whether the word is a known category or a deployment's own.
+/// Returns true if the word is a known category or a deployment's own.
 #[must_use]
 pub fn is_known(word: &str) -> bool {
     KNOWN.iter().any(|c| c.word == word) || word.strip_prefix(OWN_PREFIX).is_some_and(|rest| !rest.is_empty())

@@ -22,7 +22,7 @@ use crate::{
 
 type Field = (String, RestrictedExpression);
 
-/// What a context is made of.
+/// A context is made of the call and its facts.
 pub(crate) struct Subject<'a> {
     pub(crate) tool: &'a ToolSpec,
     pub(crate) types: &'a BTreeMap<String, Attribute>,

@@ -31,7 +31,7 @@ use crate::{
     unfit::Unfit,
 };
 
-/// Whether the call is allowed, a person must be asked, or it is denied.
+/// Decides whether the call is allowed, a person must be asked, or it is denied.
 #[must_use]
 pub fn decide<A>(call: &Call<A>, facts: &Facts, policies: &Policies) -> Decision {
     let judge = match Judge::of(call, facts, policies) {
@@ -55,8 +55,8 @@ pub fn decide<A>(call: &Call<A>, facts: &Facts, policies: &Policies) -> Decision
     }
 }
 
-/// Whether the logged decision is what call, facts and policies give: every logged decision can be
-/// computed again.
+/// Checks that the logged decision is what call, facts and policies give: every logged decision can be computed
+/// again.
 ///
 /// # Errors
 /// The decision that they give instead.
@@ -96,17 +96,17 @@ impl Policies {
         }
     }
 
-    /// Whether a policy that looks at the reach can apply to this call: its other conditions hold, or
-    /// could not be evaluated. Then the reach must be measured before [`decide()`], which denies without it:
-    /// a `forbid` guarded by `context has reach` would otherwise be silent. A read reaches nothing.
+    /// Returns true if a policy that looks at the reach can apply to this call: its other conditions hold, or could
+    /// not be evaluated. Then the reach must be measured before [`decide()`], which denies without it: a `forbid`
+    /// guarded by `context has reach` would otherwise be silent. A read reaches nothing.
     #[must_use]
     pub fn reach_decides<A>(&self, call: &Call<A>, facts: &Facts) -> bool {
         Judge::of(call, facts, self).is_ok_and(|judge| !judge.looking_at_reach().is_empty())
     }
 
-    /// Whether the agent may ever get anything but a denial from the tool: what decides if the tool is
-    /// listed. The teams and accounts are the configured ones. Conditions on more than agent, system and effect count as if
-    /// they could hold for permits and could fail for forbids, so a tool is listed in doubt.
+    /// Returns true if the agent may ever get anything but a denial from the tool: this decides if the tool is
+    /// listed. The teams and accounts are the configured ones. Conditions on more than agent, system and effect count
+    /// as if they could hold for permits and could fail for forbids, so a tool is listed in doubt.
     #[must_use]
     pub fn may_ever(&self, agent: &AgentId, tool: &ToolName) -> bool {
         let Some(slice) = self.slices.get(tool) else { return false };
@@ -327,7 +327,7 @@ fn effective_approval(requester: &Requester, facts: &Facts) -> Option<ApprovalFa
     Some(ApprovalFact { signers, ..approval.clone() })
 }
 
-/// Which policy failed and how, without the values it failed on.
+/// Words which policy failed and how, without the values it failed on.
 fn failure(error: &AuthorizationError) -> String {
     let AuthorizationError::PolicyEvaluationError(error) = error;
     let how = match error.inner() {

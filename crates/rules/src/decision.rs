@@ -11,7 +11,7 @@ use crate::{
     reach::Reach,
 };
 
-/// What the rules say about one call.
+/// The rules say one of these three things about a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Decision {
@@ -82,7 +82,7 @@ impl Allow {
 pub struct Ask {
     /// The permits with `@ask` that decided.
     pub policies: Vec<PolicyId>,
-    /// What is asked of whom. Every one must be met.
+    /// These groups are asked. Every one must be met.
     pub of: Vec<AskOf>,
 }
 
@@ -99,19 +99,19 @@ impl Ask {
 pub struct AskOf {
     /// The group (`@ask`).
     pub group: GroupName,
-    /// How many different people of it (`@quorum`, 1 if not said; at least 1).
+    /// So many different people of the group must approve (`@quorum`, 1 if not said; at least 1).
     pub quorum: u32,
-    /// How long the request stays open, in milliseconds (`@deadline`, 15 minutes if not said).
+    /// The request stays open for this time, in milliseconds (`@deadline`, 15 minutes if not said).
     pub deadline_ms: u64,
-    /// Why a person is asked (`@because`), shown to the approver and the agent.
+    /// A person is asked for this reason (`@because`), which is shown to the approver and the agent.
     pub because: Option<String>,
     /// The policy that asks.
     pub policy: PolicyId,
-    /// Whether the call is run and rolled back before people are asked, so that they see all that it touches
+    /// If true, the call is run and rolled back before people are asked, so that they see all that it touches
     /// (`@rehearse`).
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub rehearse: bool,
-    /// Whether who approves for another group that is asked counts for this one as well (`@distinct("false")`).
+    /// If true, who approves for another group that is asked counts for this one as well (`@distinct("false")`).
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub shared: bool,
 }
@@ -125,13 +125,13 @@ pub struct Deny {
     pub reason: DenyReason,
 }
 
-/// Why the rules say no.
+/// The rules say no for one of these reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "because", rename_all = "snake_case")]
 pub enum DenyReason {
     /// A policy forbids it. `message` is its `@because`, if it has one.
     Forbidden {
-        /// What the policy says.
+        /// The author of the policy gives this reason (`@because`).
         message: Option<String>,
     },
     /// No policy permits it.
@@ -146,7 +146,7 @@ pub enum DenyReason {
     ReachUnknown,
     /// The request does not fit the schema that policies were checked against.
     InvalidRequest {
-        /// What does not fit.
+        /// This does not fit.
         message: String,
     },
 }

@@ -4,7 +4,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a call does, from harmless to irreversible. The order is the strictness: the larger of what a
+/// A call has one of these effects, from harmless to irreversible. The order is the strictness: the larger of what a
 /// tool declares and what a call is seen to do is what counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,7 +35,7 @@ impl fmt::Display for Effect {
     }
 }
 
-/// What a tool's author declares.
+/// A tool's author declares one of these effects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeclaredEffect {

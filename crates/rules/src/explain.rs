@@ -27,38 +27,38 @@ pub struct Explanation {
     pub decision: Decision,
     /// The policies in force.
     pub bundle: BundleDigest,
-    /// Whether the reach has to be known for this call.
+    /// This is true if the reach has to be known before the call can be decided.
     pub reach_decides: bool,
-    /// What each policy said, in the order of the bundle.
+    /// Each policy is here with what it said, in the order of the bundle.
     pub policies: Vec<Finding>,
 }
 
-/// What one policy said.
+/// One policy said this about the call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// The policy.
     pub policy: PolicyId,
-    /// Its layer.
+    /// The policy comes from this layer.
     pub layer: Layer,
-    /// Whether it forbids; otherwise it permits, or asks when `ask` is there.
+    /// This is true if the policy forbids. Otherwise it permits, or asks when `ask` is there.
     pub forbids: bool,
-    /// What it asks of people.
+    /// The policy asks this of people.
     pub ask: Option<AskOf>,
-    /// What its author says it is for.
+    /// Its author says that the policy is for this (`@because`).
     pub because: Option<String>,
-    /// Whether it applied.
+    /// The policy applied, or did not apply for this reason.
     pub outcome: FindingOutcome,
 }
 
-/// Whether a policy applied, and if not, why.
+/// A policy applied to a call, or did not for one of these reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum FindingOutcome {
-    /// Its scope and all its conditions hold.
+    /// The policy applied: its scope and all its conditions hold.
     Matched,
-    /// Its scope names other tools or systems.
+    /// The scope of the policy names other tools or systems.
     OtherToolOrSystem,
-    /// Its scope names other agents or teams.
+    /// The scope of the policy names other agents or teams.
     OtherAgent,
     /// A condition does not hold.
     ConditionFalse {
@@ -177,7 +177,7 @@ fn outcome(judge: &Judge<'_>, rule: &Rule) -> FindingOutcome {
     FindingOutcome::Matched
 }
 
-/// Whether a policy is satisfied; `None` when it cannot be evaluated.
+/// Tells whether a policy is satisfied; `None` when it cannot be evaluated.
 fn holds(judge: &Judge<'_>, policy: cedar_policy::Policy, mentions: &Mentions) -> Option<bool> {
     let set = PolicySet::from_policies([policy]).ok()?;
     let request = judge.request(mentions).ok()?;
@@ -188,7 +188,7 @@ fn holds(judge: &Judge<'_>, policy: cedar_policy::Policy, mentions: &Mentions) -
     Some(response.diagnostics().reason().next().is_some())
 }
 
-/// What stands between the braces of a policy with one condition.
+/// Returns the text between the braces of a policy with one condition.
 fn condition_text(policy: &str) -> String {
     let inside = policy.split_once("when {").and_then(|(_, rest)| rest.rsplit_once('}'));
     inside.map_or(policy, |(condition, _)| condition).trim().to_string()

@@ -15,37 +15,37 @@ use crate::{
     reach::Reach,
 };
 
-/// What is known about a call when it is decided. Written to the log as it stands, so that the decision
-/// can be computed again. The agent's reason and tool output are not here: the model has no vote.
+/// The facts are all that is known about a call when it is decided. They are written to the log as they stand, so
+/// that the decision can be computed again. The agent's reason and tool output are not here: the model has no vote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// The stricter of what the tool declares and what the call is seen to do.
     pub effect: Effect,
     /// Declared and observed categories.
     pub categories: BTreeSet<String>,
-    /// Whether we can undo it.
+    /// This is true if we can undo the call.
     pub reversible: bool,
-    /// What it would touch, when measured.
+    /// The call would touch this, where that was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reach: Option<Reach>,
-    /// What the statement does, for tools where the agent writes one.
+    /// The statement does this, for tools where the agent writes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statement: Option<StatementFacts>,
-    /// What this session did so far, calls under way included.
+    /// This session did so much so far, calls under way included.
     pub session: Counters,
-    /// What this agent did in the current UTC day, calls under way included.
+    /// This agent did so much in the current UTC day, calls under way included.
     pub agent_today: Counters,
     /// Arguments that come from untrusted content, by name.
     #[serde(default)]
     pub provenance: BTreeSet<String>,
-    /// When the decision is made, in Unix milliseconds UTC.
+    /// The decision is made at this time, in Unix milliseconds UTC.
     pub now_ms: i64,
     /// A person's approval of exactly this call, when there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalFact>,
 }
 
-/// What a statement that the agent wrote was seen to do.
+/// A statement that the agent wrote was seen to do this.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatementFacts {
     /// One of [`StatementFacts::VERBS`].
@@ -56,7 +56,7 @@ pub struct StatementFacts {
     pub writes: BTreeSet<String>,
     /// Functions called.
     pub functions: BTreeSet<String>,
-    /// Whether a predicate bounds what is written.
+    /// This is true if a predicate bounds what is written.
     pub bounded: bool,
 }
 
@@ -135,10 +135,10 @@ pub struct Counters {
 pub struct ApprovalFact {
     /// The request.
     pub id: ApprovalId,
-    /// Who approved, with the groups each of them signed for.
+    /// These people approved, each for these groups.
     pub signers: Vec<(PersonId, BTreeSet<GroupName>)>,
     /// The reach that was shown to them.
     pub reach: Option<Reach>,
-    /// When it stops being good, in Unix milliseconds UTC.
+    /// The approval stops being good at this time, in Unix milliseconds UTC.
     pub expires_ms: i64,
 }

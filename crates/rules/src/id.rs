@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 /// Longest name or id accepted, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 
-/// Why a text is not a name.
+/// A text is not a name for one of these reasons.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadName {
     /// Nothing was written.
@@ -125,7 +125,7 @@ names! {
     SliceDigest,
 }
 
-/// What the id of a session begins with that its client did not name.
+/// The id of a session that its client did not name begins with this.
 const UNNAMED: &str = "unnamed-";
 
 impl SessionId {

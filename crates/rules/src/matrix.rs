@@ -25,7 +25,7 @@ use crate::{
     source::Rule,
 };
 
-/// What each agent gets from each tool.
+/// The matrix says what each agent gets from each tool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Matrix {
     /// By agent, tool and effect.
@@ -43,11 +43,11 @@ pub struct Row {
     pub environment: String,
     /// The effect.
     pub effect: Effect,
-    /// What is certain: `allow`, `ask` with groups, or `deny`.
+    /// This answer is certain: `allow`, `ask` with groups, or `deny`.
     pub answer: String,
     /// The policies that make it certain.
     pub policies: Vec<PolicyId>,
-    /// What else may happen, depending on the call: answer and policy.
+    /// This may happen as well, depending on the call: answers, each with its policy.
     pub possible: Vec<String>,
 }
 

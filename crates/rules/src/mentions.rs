@@ -23,7 +23,7 @@ pub(crate) struct Mentions {
     currencies: BTreeSet<String>,
 }
 
-/// Which fields of an attribute are looked at.
+/// A policy looks at these fields of an attribute.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Fields {
     all: bool,
@@ -31,7 +31,7 @@ struct Fields {
 }
 
 impl Mentions {
-    /// What an expression in Cedar's JSON form looks at.
+    /// Finds what an expression in Cedar's JSON form looks at.
     pub(crate) fn of(expression: &Value) -> Self {
         let mut mentions = Self::default();
         mentions.walk(expression);
@@ -48,18 +48,18 @@ impl Mentions {
         self.currencies.extend(other.currencies.iter().cloned());
     }
 
-    /// Whether `context.<attribute>` can make a difference.
+    /// Returns true if `context.<attribute>` can make a difference.
     pub(crate) fn sees(&self, attribute: &str) -> bool {
         self.everything || self.attributes.contains_key(attribute)
     }
 
-    /// Whether `context.<attribute>.<field>` can make a difference.
+    /// Returns true if `context.<attribute>.<field>` can make a difference.
     pub(crate) fn sees_field(&self, attribute: &str, field: &str) -> bool {
         self.everything
             || self.attributes.get(attribute).is_some_and(|fields| fields.all || fields.named.contains(field))
     }
 
-    /// Whether nothing but these attributes can make a difference.
+    /// Returns true if nothing but these attributes can make a difference.
     pub(crate) fn only(&self, attributes: &[&str]) -> bool {
         !self.everything && self.attributes.keys().all(|a| attributes.contains(&a.as_str()))
     }

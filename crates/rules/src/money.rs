@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Currency([u8; 3]);
 
 impl Currency {
-    /// How many decimal places separate the minor unit from the major one: 2 for euros and cents. From ISO 4217's table A.1,
-    /// where most currencies have 2; a code that is not in it counts as 2.
+    /// Returns how many decimal places separate the minor unit from the major one: 2 for euros and cents. It is from
+    /// ISO 4217's table A.1, where most currencies have 2; a code that is not in it counts as 2.
     #[must_use]
     pub const fn exponent(self) -> u32 {
         match &self.0 {
@@ -24,7 +24,7 @@ impl Currency {
         }
     }
 
-    /// Whether ISO 4217 lists the code.
+    /// Returns true if ISO 4217 lists the code.
     #[must_use]
     pub fn is_listed(self) -> bool {
         LISTED.split(' ').any(|code| code.as_bytes() == self.0)
@@ -91,9 +91,9 @@ impl fmt::Debug for Currency {
 /// the tool's business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Money {
-    /// Which currency.
+    /// The amount is in this currency.
     pub currency: Currency,
-    /// How much, in the currency's minor unit.
+    /// The amount is so many of the currency's minor unit, such as cents.
     pub minor: u64,
 }
 

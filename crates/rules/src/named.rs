@@ -38,10 +38,10 @@ const NEAR_MAX: usize = 2;
 /// So many names are listed in a help.
 const LISTED_MAX: usize = 8;
 
-/// What a deployment has beside agents and tools that policies may name as texts.
+/// A deployment has these things beside agents and tools that policies may name as texts.
 #[derive(Debug, Clone, Default)]
 pub struct Vocabulary {
-    /// Its people.
+    /// The deployment has these people, by their ids.
     pub people: BTreeSet<String>,
     /// The groups they are in.
     pub groups: BTreeSet<String>,
@@ -54,13 +54,13 @@ pub struct Vocabulary {
 /// A text in a policy that nothing here is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misnamed {
-    /// Where, and what is known.
+    /// The text stands here, and these words are known.
     pub error: PolicyError,
-    /// Whether it can never be met. Otherwise it may be something that is not known here.
+    /// This is true if the condition can never be met. Otherwise the text may be something that is not known here.
     pub certain: bool,
 }
 
-/// What policies are about.
+/// Policies are about the tools and agents of a deployment.
 pub(crate) struct Deployment<'a> {
     pub(crate) sources: &'a [PolicySource],
     pub(crate) tools: &'a [Arc<ToolSpec>],
@@ -110,7 +110,7 @@ impl Deployment<'_> {
         found
     }
 
-    /// Where a word stands in a policy's text; the whole policy where it is not found as a word.
+    /// Finds where a word stands in a policy's text; the whole policy where it is not found as a word.
     fn place(&self, rule: &Rule, word: &str) -> Option<Range<usize>> {
         let span = rule.span.clone()?;
         let text = &self.sources.iter().find(|source| source.name == rule.file)?.text;
@@ -138,7 +138,7 @@ struct Reading<'a, 'b> {
     /// The tools that its scope lets it apply to.
     tools: &'b [&'a Arc<ToolSpec>],
     errors: &'b mut Vec<PolicyError>,
-    /// Where only texts are looked at that the deployment beside agents and tools knows.
+    /// If there, only texts are looked at that the deployment beside agents and tools knows.
     beside: Option<(&'a Vocabulary, &'b mut Vec<Misnamed>)>,
 }
 
@@ -331,8 +331,8 @@ impl Reading<'_, '_> {
         self.report(&word, &message, Some(suggestion(&word, known.iter().map(String::as_str))));
     }
 
-    /// Which of these names is not there, with those that are. A path that goes on behind something that is no record is
-    /// Cedar's to judge.
+    /// Finds which of these names is not there, with those that are. A path that goes on behind something that is no
+    /// record is Cedar's to judge.
     fn missing(&self, kind: &Value, names: &[String]) -> Option<(usize, BTreeSet<String>)> {
         let mut kind = self.resolved(kind);
         for (at, name) in names.iter().enumerate() {
@@ -482,7 +482,7 @@ impl Reading<'_, '_> {
         }
     }
 
-    /// What an integer argument can be, where each tool of the scope bounds it.
+    /// Returns the numbers that an integer argument can be, where each tool of the scope bounds it.
     fn range(&self, argument: &str) -> Option<RangeInclusive<i64>> {
         let mut whole: Option<RangeInclusive<i64>> = None;
         for tool in self.tools {

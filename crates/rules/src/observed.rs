@@ -9,16 +9,16 @@ use crate::{
     tool::ToolSpec,
 };
 
-/// What a call is seen to do.
+/// A call is seen to do this, by its form alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
-    /// How strong it is.
+    /// The call has this effect.
     pub effect: Effect,
-    /// What it touches.
+    /// The call is of these categories, declared and seen.
     pub categories: BTreeSet<String>,
-    /// What its statement does, where the agent writes one.
+    /// The statement does this, where the agent writes one.
     pub statement: Option<StatementFacts>,
-    /// Whether it can be undone.
+    /// This is true if the call can be undone.
     pub reversible: bool,
 }
 

@@ -34,7 +34,7 @@ use crate::{
     warning,
 };
 
-/// How many errors are reported at once.
+/// At most this many errors are reported at once.
 const ERRORS_MAX: usize = 50;
 /// Version of what the bundle digest covers and of how decisions are made from it.
 pub(crate) const BUNDLE_VERSION: u32 = 2;
@@ -42,7 +42,7 @@ pub(crate) const BUNDLE_VERSION: u32 = 2;
 /// An agent as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentSpec {
-    /// Its id.
+    /// Credentials and policies name the agent by this id.
     pub id: AgentId,
     /// The teams it belongs to.
     pub teams: BTreeSet<TeamName>,
@@ -135,13 +135,13 @@ impl Policies {
         named.misnamed(&rules, vocabulary)
     }
 
-    /// What names this bundle: policies with their annotations, tool versions, agents' accounts.
+    /// Returns the digest that names this bundle: policies with their annotations, tool versions, agents' accounts.
     #[must_use]
     pub const fn bundle(&self) -> &BundleDigest {
         &self.digest
     }
 
-    /// What is allowed and probably not meant.
+    /// Returns what is allowed and probably not meant.
     #[must_use]
     pub fn warnings(&self) -> &[PolicyError] {
         &self.warnings
@@ -190,13 +190,13 @@ impl Policies {
         lacking.collect()
     }
 
-    /// How many policies are in force, and how many can apply to a tool.
+    /// Returns how many policies are in force, and how many of them can apply to a tool.
     #[must_use]
     pub fn count(&self, tool: &ToolName) -> (usize, usize) {
         (self.rules.len(), self.slices.get(tool).map_or(0, |s| s.all.set.num_of_policies()))
     }
 
-    /// Whether some policy for the tool looks at what the session or agent did before.
+    /// Returns true if some policy for the tool looks at what the session or agent did before.
     #[must_use]
     pub fn uses_history(&self, tool: &ToolName) -> bool {
         self.looks_at(tool, &["session", "agent_today"])
@@ -347,7 +347,8 @@ fn validate(
     warnings
 }
 
-/// Why a bundle has no digest. Each of its policies has one of its own, so that this is not met.
+/// A bundle has no digest for one of these reasons. Each of its policies has a digest of its own, so that this is not
+/// met.
 #[derive(Debug, thiserror::Error)]
 enum NoDigest {
     #[error(transparent)]

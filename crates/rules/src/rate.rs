@@ -8,7 +8,7 @@ use core::{fmt, num::NonZeroU32, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// What a rate is counted for.
+/// A rate is counted for one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RateScope {
@@ -23,7 +23,7 @@ pub enum RateScope {
 /// `limit` calls per `period_ms`, counted per `scope`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// What is counted together.
+    /// Calls of the same tool, agent or session are counted together.
     pub scope: RateScope,
     /// Calls per period.
     pub limit: NonZeroU32,
@@ -98,7 +98,7 @@ impl fmt::Display for Rate {
 pub struct TooOften {
     /// The rate that refuses.
     pub rate: Rate,
-    /// When the next call passes, in milliseconds from now.
+    /// The next call passes after this time, in milliseconds from now.
     pub retry_after_ms: u64,
 }
 

@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::money::Money;
 
-/// What a call would touch, measured without changing anything.
+/// A reach is what a call would touch, measured without changing anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reach {
     /// Rows touched in all, cascades included. The most that can be, but for what `triggers` do, and but for more
     /// where `unbounded`.
     pub rows: u64,
-    /// Whether `rows` is the very number, and not a bound.
+    /// This is true if `rows` is the very number, and not a bound.
     pub exact: bool,
-    /// Whether there may be more rows than `rows` says: counting stopped at its limit, or cannot tell.
+    /// This is true if there may be more rows than `rows` says: counting stopped at its limit, or cannot tell.
     pub unbounded: bool,
     /// Rows by table, cascades included.
     #[serde(default)]
@@ -25,7 +25,7 @@ pub struct Reach {
     /// Triggers, rules and generated effects that run along and cannot be counted.
     #[serde(default)]
     pub triggers: Vec<String>,
-    /// Whether it was found out by running the call and rolling it back: then it counts what triggers do.
+    /// This is true if it was found out by running the call and rolling it back: then it counts what triggers do.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub rehearsed: bool,
     /// Money moved, where the tool can tell before acting.
@@ -34,7 +34,7 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// How a number of its rows is to be read: as it is (nothing), as `at least ` so many, or as `at most `.
+    /// Words how a number of its rows is to be read: as it is (nothing), as `at least ` so many, or as `at most `.
     #[must_use]
     pub const fn bound(&self) -> &'static str {
         match (self.exact, self.unbounded || !self.triggers.is_empty()) {
@@ -44,8 +44,8 @@ impl Reach {
         }
     }
 
-    /// Whether this reach stays within `approved`: no more rows, in no table more rows, no other
-    /// trigger, no more money, and nothing unknown that was known when it was approved.
+    /// Returns true if this reach stays within `approved`: no more rows, in no table more rows, no other trigger, no
+    /// more money, and nothing unknown that was known when it was approved.
     #[must_use]
     pub fn within(&self, approved: &Self) -> bool {
         let rows = self.rows <= approved.rows && (self.exact || self == approved);

@@ -90,24 +90,24 @@ codes! {
     CredentialUnavailable = "F006" "failed",
     /// A fault of ours.
     Internal = "F007" "failed",
-    /// What became of a call, or whether it is one of before, cannot be looked up now. Says nothing about whether anything
-    /// was done.
+    /// It cannot be looked up now what became of a call, or whether it is one of before. This says nothing about
+    /// whether anything was done.
     NotLookedUp = "F008" "unknown",
 }
 
-/// What was refused, by which rule, and what would make it pass.
+/// A refusal says what was refused, by which rule, and what would make it pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The stable code.
     pub code: Code,
-    /// What was refused and why: a lower-case fragment with user input in backticks.
+    /// This was refused, for this reason: a lower-case fragment with user input in backticks.
     pub message: String,
-    /// What would make it pass, or what to do next.
+    /// This would make it pass, or is to be done next.
     pub help: Option<String>,
     /// The policies that decided, where policies did.
     #[serde(default)]
     pub policies: Vec<PolicyId>,
-    /// When trying again makes sense, in milliseconds from now.
+    /// Trying again makes sense after this time, in milliseconds from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }

@@ -39,13 +39,13 @@ pub const SCENARIO_VERSION: u32 = 1;
 pub struct Scenario {
     /// [`SCENARIO_VERSION`].
     pub version: u32,
-    /// What it is about.
+    /// The author says that the file is about this.
     #[serde(default)]
     pub description: Option<String>,
-    /// Its own agents by id; without any, those of the folder.
+    /// The file brings these agents of its own, by id. Without any, its cases are about those of the folder.
     #[serde(default)]
     pub agent: BTreeMap<AgentId, AgentGiven>,
-    /// Its own tools by name; without any, those of the folder.
+    /// The file brings these tools of its own, by name. Without any, its cases are about those of the folder.
     #[serde(default)]
     pub tool: BTreeMap<ToolName, ToolGiven>,
     /// Policies added to those of the folder.
@@ -59,7 +59,7 @@ pub struct Scenario {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentGiven {
-    /// Its teams.
+    /// The agent is in these teams.
     #[serde(default)]
     pub teams: BTreeSet<TeamName>,
     /// The accounts it may act in.
@@ -71,20 +71,20 @@ pub struct AgentGiven {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolGiven {
-    /// Its system.
+    /// The tool acts on this system.
     pub system: SystemGiven,
-    /// Its declared effect.
+    /// The author declares this effect.
     pub effect: DeclaredEffect,
-    /// Its declared categories.
+    /// The author declares these categories.
     #[serde(default)]
     pub categories: BTreeSet<String>,
-    /// Whether what it does can be undone.
+    /// This is true if what the tool does can be undone.
     #[serde(default)]
     pub reversible: bool,
-    /// Whether its reach can be measured.
+    /// This is true if the reach of its calls can be measured.
     #[serde(default)]
     pub measurable: bool,
-    /// Its arguments, written as in a tool file.
+    /// The tool takes these arguments, written as in a tool file.
     #[serde(default)]
     pub arguments: Map<String, Value>,
 }
@@ -93,13 +93,13 @@ pub struct ToolGiven {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SystemGiven {
-    /// Its name.
+    /// The system has this name.
     pub name: SystemName,
     /// `sqlite`, `postgres`, `http`, `mcp` or `exec`.
     pub kind: String,
-    /// Its environment.
+    /// The system is of this environment, such as `production`.
     pub environment: String,
-    /// Its account.
+    /// The system belongs to this account.
     pub account: String,
 }
 
@@ -107,9 +107,9 @@ pub struct SystemGiven {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// What it shows.
+    /// The case shows this. No two cases of a file have the same name.
     pub name: String,
-    /// Who calls.
+    /// This agent calls.
     pub agent: AgentId,
     /// The person the agent acts for.
     #[serde(default)]
@@ -119,7 +119,7 @@ pub struct Case {
     /// The arguments.
     #[serde(default)]
     pub arguments: Map<String, Value>,
-    /// What is known; what is not said is as quiet as can be.
+    /// These facts are known. What is not said is as quiet as can be.
     #[serde(default)]
     pub facts: FactsGiven,
     /// The answer.
@@ -130,7 +130,7 @@ pub struct Case {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
-    /// Who calls.
+    /// This agent calls.
     pub agent: AgentId,
     /// The person the agent acts for.
     #[serde(default)]
@@ -140,12 +140,12 @@ pub struct Question {
     /// The arguments.
     #[serde(default)]
     pub arguments: Map<String, Value>,
-    /// What is known; what is not said is as quiet as can be.
+    /// These facts are known. What is not said is as quiet as can be.
     #[serde(default)]
     pub facts: FactsGiven,
 }
 
-/// What is known about a case's call.
+/// These facts are known about a case's call.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FactsGiven {
@@ -153,17 +153,17 @@ pub struct FactsGiven {
     pub effect: Option<Effect>,
     /// Observed categories, beside the declared ones.
     pub categories: BTreeSet<String>,
-    /// Whether it can be undone; as the tool declares, if not said.
+    /// This is true if the call can be undone. If not said, it is as the tool declares.
     pub reversible: Option<bool>,
-    /// What it would touch.
+    /// The call would touch this.
     pub reach: Option<ReachGiven>,
-    /// What its statement does.
+    /// The statement of the call does this.
     pub statement: Option<StatementGiven>,
-    /// What the session did so far.
+    /// The session did so much so far.
     pub session: CountersGiven,
-    /// What the agent did today.
+    /// The agent did so much in the current UTC day.
     pub agent_today: CountersGiven,
-    /// When, in Unix milliseconds UTC; 1970 if not said.
+    /// The call is made at this time, in Unix milliseconds UTC; in 1970 if not said.
     pub now_ms: i64,
     /// An approval.
     pub approval: Option<ApprovalGiven>,
@@ -175,10 +175,10 @@ pub struct FactsGiven {
 pub struct ReachGiven {
     /// Rows in all.
     pub rows: u64,
-    /// Whether that is the very number.
+    /// This is true if that is the very number, and not a bound. It is, if not said.
     #[serde(default = "yes")]
     pub exact: bool,
-    /// Whether there are more.
+    /// This is true if there may be more rows than that.
     #[serde(default)]
     pub unbounded: bool,
     /// Rows by table.
@@ -201,7 +201,7 @@ pub struct ReachGiven {
 pub struct AmountGiven {
     /// The currency.
     pub currency: Currency,
-    /// How much, in minor units.
+    /// The amount is so many minor units, such as cents.
     pub minor: u64,
 }
 
@@ -209,7 +209,7 @@ const fn yes() -> bool {
     true
 }
 
-/// What a statement does.
+/// A statement does this.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StatementGiven {
@@ -221,7 +221,7 @@ pub struct StatementGiven {
     pub writes: BTreeSet<String>,
     /// Functions called.
     pub functions: BTreeSet<String>,
-    /// Whether a predicate bounds what is written.
+    /// This is true if a predicate bounds what is written.
     pub bounded: bool,
 }
 
@@ -247,12 +247,12 @@ pub struct CountersGiven {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApprovalGiven {
-    /// Who approved, with the groups they are in.
+    /// These people approved, each with the groups they are in.
     pub signers: BTreeMap<PersonId, BTreeSet<GroupName>>,
     /// The reach they were shown.
     #[serde(default)]
     pub reach: Option<ReachGiven>,
-    /// When it expires, in Unix milliseconds UTC; never, if not said.
+    /// The approval expires at this time, in Unix milliseconds UTC; never, if not said.
     #[serde(default)]
     pub expires_ms: Option<i64>,
 }
@@ -301,12 +301,12 @@ impl Answer {
     }
 }
 
-/// Who sees what a call does, as the gate would: the tools themselves.
+/// An observer sees what a call does, as the gate would: the tools themselves.
 pub trait Observer: core::fmt::Debug {
-    /// What a call is seen to do; `None` for a tool that nobody here knows, such as one of a scenario's own.
+    /// Tells what a call is seen to do; `None` for a tool that nobody here knows, such as one of a scenario's own.
     fn observe(&self, tool: &ToolName, arguments: &Value) -> Option<Result<Observed, Refusal>>;
 
-    /// What is known before of what a call moves; `None` for a tool that nobody here knows.
+    /// Tells what is known beforehand of what a call moves; `None` for a tool that nobody here knows.
     fn foretell(&self, tool: &ToolName, arguments: &Value) -> Option<Result<Foretold, Refusal>>;
 
     /// The person that an agent acts for, if it does; `None` for an agent that nobody here knows.
@@ -316,23 +316,23 @@ pub trait Observer: core::fmt::Debug {
     fn groups(&self, person: &PersonId) -> Option<BTreeSet<GroupName>>;
 }
 
-/// What is known of a call's reach from its arguments and its tool's definition.
+/// This much of a call's reach is known from its arguments and its tool's definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Foretold {
-    /// How many rows or objects, where that is the same for each call or stands in its arguments.
+    /// The call touches so many rows or objects, where that is the same for each call or stands in its arguments.
     pub rows: Option<u64>,
     /// The money that it moves.
     pub amount: Amount,
 }
 
-/// Who tells how much money a call moves.
+/// One of these tells how much money a call moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Amount {
     /// Nobody: its tool declares none.
     Untold,
     /// The call itself.
     Told(Money),
-    /// Its system, when it is asked before the call; the currency where that is known already.
+    /// The system of the call tells, when it is asked before; with the currency where that is known already.
     Asked(Option<Currency>),
 }
 
@@ -358,22 +358,22 @@ impl Observer for () {
 /// The folder that scenarios are judged with.
 #[derive(Debug, Clone, Copy)]
 pub struct Deployment<'a> {
-    /// Its tools, as they see calls.
+    /// The tools of the folder see calls so.
     pub observer: &'a dyn Observer,
-    /// Its policy files.
+    /// The folder has these policy files.
     pub sources: &'a [PolicySource],
-    /// Its tools.
+    /// The folder has these tools.
     pub tools: &'a [Arc<ToolSpec>],
-    /// Its agents.
+    /// The folder has these agents.
     pub agents: &'a [AgentSpec],
 }
 
-/// What came out of a file of scenarios.
+/// A file of scenarios was judged so.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// How many cases were judged.
+    /// This many cases were judged.
     pub cases: usize,
-    /// Where an answer was not as expected.
+    /// The answer was not as expected in these places.
     pub mismatches: Vec<Mismatch>,
     /// Every policy that applied in some case.
     pub matched: BTreeSet<PolicyId>,
@@ -384,15 +384,15 @@ pub struct Report {
 pub struct Mismatch {
     /// The case.
     pub case: String,
-    /// What differs: `answer`, `policies`, `groups`, `because` or `rows_max`.
+    /// This differs: `answer`, `policies`, `groups`, `because` or `rows_max`.
     pub field: &'static str,
-    /// What the scenario says.
+    /// The scenario says this.
     pub expected: String,
-    /// What the rules say.
+    /// The rules say this.
     pub found: String,
 }
 
-/// Why a scenario cannot be judged.
+/// A scenario cannot be judged for one of these reasons.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadScenario {
     /// It is written in another version of the format.
@@ -406,13 +406,13 @@ pub enum BadScenario {
     Tool {
         /// The tool.
         tool: ToolName,
-        /// What is wrong with its schema.
+        /// This is wrong with the schema of its arguments.
         why: BadSchema,
     },
     /// A name that is given to each of its own tools does not parse.
     #[error(transparent)]
     Name(#[from] BadName),
-    /// Its policies, together with those of the folder, do not load for its tools and agents.
+    /// The policies, together with those of the folder, do not load for the scenario's tools and agents.
     #[error(transparent)]
     Policies(#[from] PolicyErrors),
     /// One of its cases does not fit.
@@ -420,12 +420,12 @@ pub enum BadScenario {
     Case {
         /// The name of the case.
         case: String,
-        /// What does not fit.
+        /// This does not fit.
         why: BadCase,
     },
 }
 
-/// Why a case or a question is about no call that could be made, or says of it what is not so.
+/// A case or a question is about no call that could be made, or says of it what is not so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadCase {
     /// An earlier case has its name.
@@ -541,7 +541,7 @@ pub enum BadCase {
     /// It says otherwise than is seen whether the call can be undone.
     #[error("`facts.reversible` says otherwise than what is seen of the call, `{seen}`: leave it out")]
     Reversible {
-        /// Whether the call is seen to be reversible.
+        /// This is true if the call is seen to be reversible.
         seen: bool,
     },
     /// It says otherwise than is seen what the statement does.
@@ -775,8 +775,8 @@ impl Foretold {
 }
 
 impl FactsGiven {
-    /// What is given, over what the tool declares and the call is seen to be. What can be seen cannot be given otherwise:
-    /// a call would not be judged so.
+    /// Puts what is given over what the tool declares and the call is seen to be. What can be seen cannot be given
+    /// otherwise: a call would not be judged so.
     fn facts(&self, tool: &ToolSpec, observed: Option<&Observed>) -> Result<Facts, BadCase> {
         let given = self.statement.as_ref().map(StatementGiven::facts);
         let seen = match observed {
@@ -863,7 +863,7 @@ impl CountersGiven {
 }
 
 impl ApprovalGiven {
-    /// Whether those who sign are people of the folder, in the groups that they are said to be in.
+    /// Checks that those who sign are people of the folder, in the groups that they are said to be in.
     fn agrees(&self, observer: &dyn Observer) -> Result<(), BadCase> {
         for (person, groups) in &self.signers {
             let Some(known) = observer.groups(person) else { continue };

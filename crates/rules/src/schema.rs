@@ -24,13 +24,13 @@ use crate::{
 
 /// The action group that every tool is in.
 pub const CALL: &str = "call";
-/// What the name of a category's action group begins with.
+/// The name of a category's action group begins with this.
 pub const CATEGORY: &str = "category:";
 
-/// How deep types are followed.
+/// Types are followed to this depth; deeper ones Cedar does not see.
 const DEPTH_MAX: usize = 16;
 
-/// What Cedar can know of a JSON value.
+/// Cedar can know a JSON value by one of these types.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ArgumentType {
     Text,
@@ -55,7 +55,7 @@ pub struct Untyped {
     pub tool: String,
     /// The argument, as a JSON pointer into the arguments.
     pub argument: String,
-    /// Why Cedar has no type for it.
+    /// Cedar has no type for the argument for this reason.
     pub reason: &'static str,
 }
 
@@ -187,7 +187,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether nothing but null fits the schema.
+/// Returns true if nothing but null fits the schema.
 fn is_null(schema: &Value) -> bool {
     schema.get("type").and_then(Value::as_str) == Some("null")
         || schema.get("const").is_some_and(Value::is_null)

@@ -4,7 +4,7 @@
 
 use crate::{budget::Unit, effect::Effect, facts::Counters, id::ToolName, money::Money};
 
-/// What a call came to, for holds and counters.
+/// A call came to one of these, for holds and counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
     /// It happened, and used this much.
@@ -23,8 +23,8 @@ pub enum Settlement {
 }
 
 impl Settlement {
-    /// What is spent of a hold in this unit; `None` while that is not known. A call counts as one, and money in a
-    /// currency that is not named as what was reserved.
+    /// Returns what is spent of a hold in this unit; `None` while that is not known. A call counts as one, and money
+    /// in a currency that is not named as what was reserved.
     #[must_use]
     pub fn spent(self, unit: Unit, reserved: u64) -> Option<u64> {
         match (self, unit) {
@@ -39,12 +39,12 @@ impl Settlement {
     }
 }
 
-/// What one call counts for in the counters of its session and its agent.
+/// One call counts for this much in the counters of its session and its agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count<'a> {
     /// The tool called.
     pub tool: &'a ToolName,
-    /// What it does.
+    /// The call has this effect.
     pub effect: Effect,
     /// Rows that count (writes only).
     pub rows: u64,
@@ -70,7 +70,7 @@ impl Count<'_> {
         counters.tools.insert(self.tool.clone());
     }
 
-    /// What the call counts for once it is settled so; `None` when it did not happen.
+    /// Returns what the call counts for once it is settled so; `None` when it did not happen.
     #[must_use]
     pub fn settled(self, settlement: Settlement) -> Option<Self> {
         match settlement {

@@ -28,7 +28,7 @@ use crate::{
 /// Version of what the digest of a slice covers.
 const SLICE_VERSION: u32 = 1;
 
-/// What can decide about one tool.
+/// A slice is what can decide about one tool.
 #[derive(Debug)]
 pub(crate) struct Slice {
     pub(crate) tool: Arc<ToolSpec>,
@@ -42,7 +42,7 @@ pub(crate) struct Slice {
     members: Vec<PolicyId>,
     /// Those whose answer does not wait for the reach or an approval.
     pub(crate) early: Judged,
-    /// Whether a permit waits for the reach or an approval.
+    /// This is true if a permit waits for the reach or an approval.
     pub(crate) late_permit: bool,
     /// Policies that look at the reach, reduced to the conditions that do not.
     pub(crate) reach_guards: Judged,
@@ -116,11 +116,11 @@ pub(crate) fn slice(
 }
 
 impl Policies {
-    /// What names all of the policies and of what is configured that can decide about this requester's calls of a tool, whatever
-    /// their arguments and facts: the tool and its system, the policies whose scope can match requester, tool and system, and
-    /// what those policies read of agents, systems and actions. While it is the same, [`decide()`](crate::decide()) answers
-    /// the same, but for the numbers by which policies without an `@id` are called. `None` where no tool of this name and
-    /// version is in force.
+    /// Returns the digest of all the policies, and of all that is configured, that can decide about this requester's
+    /// calls of a tool, whatever their arguments and facts: the tool and its system, the policies whose scope can
+    /// match requester, tool and system, and what those policies read of agents, systems and actions. While it is the
+    /// same, [`decide()`](crate::decide()) answers the same, but for the numbers by which policies without an `@id`
+    /// are called. `None` where no tool of this name and version is in force.
     #[must_use]
     pub fn slice(
         &self,
@@ -160,7 +160,7 @@ impl Policies {
         SliceDigest::parse(&sha256_of(&subject).ok()?).ok()
     }
 
-    /// What policies can see of an entity beside its name. Teams, environments and accounts are names.
+    /// Returns what policies can see of an entity beside its name. Teams, environments and accounts are names.
     fn description(&self, entity: &EntityUid) -> Value {
         let id = entity.id().unescaped();
         match entity.type_name().to_string().as_str() {
@@ -194,7 +194,7 @@ fn system(tool: &ToolSpec) -> Value {
     })
 }
 
-/// What the principals of policies are compared with: an agent and the teams it is in.
+/// The principals of policies are compared with these: an agent and the teams it is in.
 struct Principals(Vec<EntityUid>);
 
 impl Principals {
@@ -218,7 +218,7 @@ impl Principals {
     }
 }
 
-/// What the scopes of policies are compared with: a tool's action and system and what they are in.
+/// The scopes of policies are compared with this: a tool's action and system and what they are in.
 pub(crate) struct Scope {
     actions: Vec<EntityUid>,
     resources: Vec<EntityUid>,
@@ -240,7 +240,7 @@ impl Scope {
         })
     }
 
-    /// Whether a policy's scope lets it apply. Where it does not, the policy can neither be satisfied nor
+    /// Returns true if a policy's scope lets it apply. Where it does not, the policy can neither be satisfied nor
     /// fail, because Cedar looks at the scope first.
     pub(crate) fn admits(&self, policy: &Policy) -> bool {
         self.admits_action(policy) && self.admits_resource(policy)

@@ -32,7 +32,7 @@ pub const FLOOR: &str = include_str!("../../../policies/floor.cedar");
 /// The default pack, as `countersign init` writes it.
 pub const DEFAULT_PACK: &str = include_str!("../../../policies/default.cedar");
 
-/// How long a request for approval stays open when its policy does not say.
+/// A request for approval stays open for this time, in milliseconds, when its policy does not say.
 pub const DEADLINE_DEFAULT_MS: u64 = 15 * 60 * 1_000;
 const DEADLINE_MIN_MS: u64 = 1_000;
 const DEADLINE_MAX_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
@@ -40,7 +40,7 @@ const QUORUM_MAX: u32 = 100;
 const BECAUSE_CHARS_MAX: usize = 500;
 const ANNOTATIONS: &[&str] = &["id", "ask", "quorum", "deadline", "rehearse", "distinct", "because"];
 
-/// Where a policy comes from. Later layers add; none takes away what an earlier one forbids.
+/// A policy comes from one of these layers. Later layers add; none takes away what an earlier one forbids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layer {
@@ -67,11 +67,11 @@ impl Layer {
 /// One policy file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicySource {
-    /// Its name without folder and `.cedar`; the first part of its policies' ids.
+    /// The file has this name, without folder and `.cedar`. The ids of its policies begin with it.
     pub name: String,
-    /// Its text.
+    /// The file says this.
     pub text: String,
-    /// Its layer.
+    /// The file is of this layer.
     pub layer: Layer,
 }
 
@@ -100,11 +100,11 @@ impl PolicySource {
 pub struct PolicyError {
     /// The file's name, as given.
     pub file: String,
-    /// Where, in bytes of its text.
+    /// The mistake stands here, in bytes of the file's text.
     pub span: Option<Range<usize>>,
-    /// What is wrong.
+    /// This is wrong: a lower-case fragment without a full stop.
     pub message: String,
-    /// What would be right.
+    /// This would be right, where that can be told.
     pub help: Option<String>,
 }
 
@@ -136,7 +136,7 @@ impl core::error::Error for PolicyErrors {}
 #[derive(Debug, Clone)]
 pub(crate) struct Rule {
     pub(crate) id: PolicyId,
-    /// Its place in the bundle.
+    /// The policy stands at this place in the bundle.
     pub(crate) position: usize,
     pub(crate) layer: Layer,
     pub(crate) file: String,
@@ -151,7 +151,7 @@ pub(crate) struct Rule {
     /// The digest of its file and form, and so of its annotations. Not of its place in the file, nor of its layer, which decides
     /// nothing: a remark in the default pack makes that the deployment's own.
     pub(crate) digest: String,
-    /// Its conditions, taken apart at `&&`: all must hold.
+    /// The conditions of the policy, taken apart at `&&`, must all hold.
     pub(crate) conjuncts: Vec<Conjunct>,
 }
 
@@ -167,7 +167,7 @@ pub(crate) struct Conjunct {
 pub(crate) struct Reduced {
     pub(crate) policy: Policy,
     pub(crate) mentions: Mentions,
-    /// Whether no condition was left out.
+    /// This is true if no condition was left out.
     pub(crate) complete: bool,
 }
 

@@ -13,7 +13,7 @@ use crate::{
 /// A system that agents reach only through tools.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SystemSpec {
-    /// Its configured name.
+    /// The configuration calls the system by this name.
     pub name: SystemName,
     /// `sqlite`, `postgres`, `http`, `mcp` or `exec`.
     pub kind: String,
@@ -33,24 +33,24 @@ pub struct ToolSpec {
     pub version: ToolVersion,
     /// The system it acts on.
     pub system: SystemSpec,
-    /// What it does, for agents and approvers.
+    /// Agents and approvers are told that the tool does this.
     pub description: String,
     /// The declared class.
     pub effect: DeclaredEffect,
     /// Declared categories such as `money`, `iam`, `schema`, `personal_data`, `purge`.
     pub categories: BTreeSet<String>,
-    /// Whether what it does can be undone by us.
+    /// This is true if we can undo what the tool does.
     pub reversible: bool,
-    /// Whether the reach of its calls can be measured before they run.
+    /// This is true if the reach of its calls can be measured before they run.
     pub measurable: bool,
-    /// Whether the system itself recognises a repeated call by its idempotency key, so that a call in
-    /// doubt may be repeated.
+    /// This is true if the system itself recognises a repeated call by its idempotency key, so that a call in doubt
+    /// may be repeated.
     pub idempotent: bool,
     /// JSON Schema 2020-12 of the arguments: a closed object, without the reserved reason.
     pub arguments: Value,
     /// JSON Schema 2020-12 of the result, when declared; enforced.
     pub result: Option<Value>,
-    /// How often it may be called.
+    /// The tool may be called this often; each rate must be met.
     pub rates: Vec<Rate>,
     /// The most rows one call may return or touch; what the rows budget reserves when the reach is not
     /// measured.

@@ -7,7 +7,7 @@ use crate::{
     id::{AgentId, SystemName, ToolName},
 };
 
-/// What does not fit the policies or their schema, without the values that do not. The call is denied.
+/// A call that does not fit the policies or their schema is denied for one of these reasons, which repeat no values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unfit {
     /// The tool has changed since the policies were loaded.
@@ -27,7 +27,7 @@ pub(crate) enum Unfit {
     Argument {
         /// The argument.
         name: String,
-        /// What is wrong with it.
+        /// This is wrong with it.
         why: &'static str,
     },
     /// A record would have one field twice.
@@ -41,7 +41,7 @@ pub(crate) enum Unfit {
     Request,
 }
 
-/// What of agents and systems cannot be made into Cedar's entities.
+/// Agents or systems cannot be made into Cedar's entities for one of these reasons.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoEntity {
     /// A system cannot be named.

@@ -50,7 +50,7 @@ pub(crate) fn categories(tools: &[Arc<ToolSpec>], rules: &[Rule]) -> Vec<PolicyE
 /// A policy about what a session did before, and the tools that nothing but sessions bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldBySession {
-    /// Where, and what to write.
+    /// The policy stands here, and this is to be written.
     pub error: PolicyError,
     /// The tools of its scope of which no policy looks at what the agent did in all.
     pub tools: BTreeSet<ToolName>,
@@ -109,7 +109,7 @@ impl Policies {
         warnings
     }
 
-    /// Whether a rule's conditions on agent, system and effect hold for some agent and some writing call.
+    /// Returns true if a rule's conditions on agent, system and effect hold for some agent and some writing call.
     fn can_hold(&self, slice: &Slice, rule: &Rule) -> bool {
         let Some(reduced) = rule.reduced(|m| m.only(&["effect"])) else { return true };
         let Ok(set) = PolicySet::from_policies([reduced.policy]) else { return true };

@@ -22,7 +22,7 @@ pub struct CallProposed<'a> {
     pub arguments: Cow<'a, Value>,
     /// The digest over tool, version and arguments.
     pub digest: CallDigest,
-    /// What the agent says the call is for: its claim.
+    /// The agent says that the call is for this. It is the agent's claim.
     pub reason: Option<Cow<'a, str>>,
     /// The key by which the agent can repeat the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,27 +42,27 @@ pub struct CallRejected<'a> {
     pub tool: Cow<'a, str>,
     /// The code of the refusal.
     pub code: Code,
-    /// What was refused.
+    /// This was refused, for this reason.
     pub message: Cow<'a, str>,
 }
 
 /// Refusals of one agent that were not recorded one by one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusalsCounted<'a> {
-    /// How many, by the code of the refusal.
+    /// So many calls were refused, by the code of the refusal.
     pub codes: Cow<'a, BTreeMap<Code, u64>>,
-    /// How many in all.
+    /// So many calls were refused in all.
     pub count: u64,
-    /// When the first one was refused, in Unix milliseconds UTC.
+    /// The first of them was refused at this time, in Unix milliseconds UTC.
     pub since_ms: i64,
-    /// When the last one was refused, in Unix milliseconds UTC.
+    /// The last of them was refused at this time, in Unix milliseconds UTC.
     pub until_ms: i64,
 }
 
 /// The reach of a call was measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReachMeasured<'a> {
-    /// What the call would touch.
+    /// The call would touch this.
     pub reach: Cow<'a, Reach>,
     /// The commitment to the sample of rows that approvers are shown; the sample itself is kept beside the log.
     pub sample_commitment: Option<Cow<'a, str>>,
@@ -77,7 +77,7 @@ pub struct Decided<'a> {
     pub bundle: Cow<'a, BundleDigest>,
     /// Everything that the rules looked at.
     pub facts: Cow<'a, Facts>,
-    /// What they said.
+    /// The rules said this.
     pub decision: Cow<'a, Decision>,
 }
 
@@ -86,7 +86,7 @@ pub struct Decided<'a> {
 pub struct Refused<'a> {
     /// The code of the refusal.
     pub code: Code,
-    /// What was refused.
+    /// This was refused, for this reason.
     pub message: Cow<'a, str>,
     /// The policies that refused, where some did.
     pub policies: Cow<'a, [PolicyId]>,

@@ -19,9 +19,9 @@ pub struct WarrantIssued<'a> {
     pub digest: CallDigest,
     /// The system that may be touched.
     pub system: Cow<'a, SystemName>,
-    /// How far the call may go.
+    /// The call may go this far.
     pub limits: Cow<'a, Limits>,
-    /// What is held of budgets until the call is settled.
+    /// So much is held of budgets until the call is settled.
     pub holds: Vec<Held<'a>>,
     /// The system's own record of calls that this one takes effect under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,12 +31,12 @@ pub struct WarrantIssued<'a> {
     pub sent_as: Option<Cow<'a, CallId>>,
 }
 
-/// What is held of one budget.
+/// One budget holds so much for the call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held<'a> {
     /// The budget's name.
     pub budget: Cow<'a, str>,
-    /// How much, in the budget's unit.
+    /// This amount is held, in the budget's unit.
     pub amount: u64,
 }
 
@@ -46,21 +46,22 @@ impl<'a> Held<'a> {
     }
 }
 
-/// What became of a call.
+/// A call has come to this.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome<'a> {
-    /// How it ended.
+    /// The call ended so.
     #[serde(flatten)]
     pub end: End<'a>,
-    /// How many rows it touched or returned; nothing where that is not known or there were none to touch.
+    /// The call touched or returned so many rows. There is no number where that is not known or there were none to
+    /// touch.
     pub rows: Option<u64>,
     /// The money that it moved.
     pub amount: Option<Money>,
-    /// How long it took from the decision on, in milliseconds.
+    /// The call took this long from the decision on, in milliseconds.
     pub duration_ms: u64,
 }
 
-/// How a call ended.
+/// A call ends in one of these ways.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", content = "detail", rename_all = "snake_case")]
 pub enum End<'a> {
@@ -71,7 +72,7 @@ pub enum End<'a> {
     },
     /// It was performed, and its result is withheld.
     DoneWithoutResult {
-        /// What of the result does not fit.
+        /// This of the result does not fit.
         message: Cow<'a, str>,
     },
     /// It had no effect.
@@ -85,12 +86,12 @@ pub enum End<'a> {
     SentAgain {
         /// The other call.
         by: Cow<'a, CallId>,
-        /// What is known of both.
+        /// This is known of both.
         message: Cow<'a, str>,
     },
     /// It is not known whether it had its effect.
     InDoubt {
-        /// What was seen.
+        /// This was seen, without secrets.
         message: Cow<'a, str>,
     },
 }
@@ -112,21 +113,21 @@ impl End<'_> {
 /// It is not known what became of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InDoubt<'a> {
-    /// What was seen.
+    /// This was seen, without secrets.
     pub message: Cow<'a, str>,
 }
 
 /// It was found out what became of a call in doubt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DoubtResolved<'a> {
-    /// Whether it had its effect.
+    /// This is true if the call had its effect.
     pub happened: bool,
-    /// How that is known.
+    /// That is known in this way.
     #[serde(flatten)]
     pub evidence: Finding<'a>,
 }
 
-/// How it is known what became of a call in doubt.
+/// It is known in one of these ways what became of a call in doubt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "evidence", rename_all = "snake_case")]
 pub enum Finding<'a> {
@@ -134,14 +135,14 @@ pub enum Finding<'a> {
     Person {
         /// Who.
         person: Cow<'a, PersonId>,
-        /// What the person says of it.
+        /// The person says this of it.
         comment: Cow<'a, str>,
     },
     /// The system keeps a record of calls, and that one tells.
     SystemRecord {
         /// The system.
         system: Cow<'a, SystemName>,
-        /// How many rows the call touched, where it happened.
+        /// The call touched so many rows, where it happened.
         rows: Option<u64>,
         /// The money that it moved, where it did.
         amount: Option<Money>,
@@ -167,7 +168,7 @@ pub struct Undone<'a> {
     pub by: Cow<'a, CallId>,
     /// The person whom that one acted for.
     pub on_behalf_of: Option<Cow<'a, PersonId>>,
-    /// What could not be taken back: names and numbers only.
+    /// This could not be taken back: names and numbers only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<Value>,
 }

@@ -25,7 +25,7 @@ macro_rules! kinds {
             const WORD: &'static str = $word;
         })*
 
-        /// What an entry of the log tells, for those kinds that the gate writes.
+        /// An entry of the log tells one of these things, for those kinds that the gate writes.
         #[derive(Debug, Clone, PartialEq, Serialize)]
         #[serde(untagged)]
         pub enum Told {
@@ -70,7 +70,7 @@ kinds! {
     "request_ended" => RequestEnded,
     /// The intent to perform a call was recorded.
     "warrant_issued" => WarrantIssued,
-    /// What became of a call.
+    /// A call was performed, failed or came into doubt.
     "outcome" => Outcome,
     /// It is not known what became of a call.
     "in_doubt" => InDoubt,
@@ -84,6 +84,6 @@ kinds! {
     "halted" => Halted,
     /// A halt was ended.
     "resumed" => Resumed,
-    /// What approvers were shown was erased.
+    /// The evidence that approvers were shown was erased.
     "evidence_erased" => EvidenceErased,
 }

@@ -12,7 +12,7 @@ use crate::ledger::HaltScope;
 pub struct SessionOpened<'a> {
     /// The door it came in by: `mcp`, `rest`, …
     pub front_door: Cow<'a, str>,
-    /// What the client says that it is.
+    /// The client says that it is this, by name and version.
     pub client: Option<Cow<'a, str>>,
     /// The teams of the agent.
     pub teams: Cow<'a, [TeamName]>,
@@ -23,7 +23,7 @@ pub struct SessionOpened<'a> {
 /// An agent, or every agent, was halted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Halted<'a> {
-    /// Who is halted.
+    /// These are halted.
     pub scope: Cow<'a, HaltScope>,
     /// By whom: a person, or the budget that set it off.
     pub by: Cow<'a, str>,
@@ -34,18 +34,18 @@ pub struct Halted<'a> {
 /// A halt was ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resumed<'a> {
-    /// Who goes on.
+    /// These go on.
     pub scope: Cow<'a, HaltScope>,
     /// By whom.
     pub by: Cow<'a, str>,
 }
 
-/// What approvers were shown with a request was erased.
+/// The evidence that approvers were shown with a request was erased.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvidenceErased<'a> {
     /// By whom.
     pub by: Cow<'a, str>,
-    /// What was erased; today always `evidence`.
+    /// This was erased; today it is always `evidence`.
     pub erased: Vec<Cow<'a, str>>,
     /// Why.
     pub reason: Cow<'a, str>,

@@ -15,16 +15,17 @@ pub struct Asked<'a> {
     pub decision: Cow<'a, DecisionId>,
     /// The policies under which it was made.
     pub bundle: Cow<'a, BundleDigest>,
-    /// What of them and of the tools can decide about the call; absent in logs of older releases.
+    /// This digest covers what of the policies and tools can decide about the call; it is absent in logs of older
+    /// releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slice: Option<Cow<'a, SliceDigest>>,
     /// The digest that an approval is bound to.
     pub digest: CallDigest,
-    /// What approvers are told that the call reaches.
+    /// Approvers are told that the call reaches this far.
     pub reach: Option<Cow<'a, Reach>>,
-    /// Who must approve. Every one must be met.
+    /// These groups must approve, every one of them.
     pub of: Cow<'a, [AskOf]>,
-    /// When the request expires, in Unix milliseconds UTC.
+    /// The request expires at this time, in Unix milliseconds UTC.
     pub expires_ms: i64,
 }
 
@@ -35,9 +36,9 @@ pub struct Answered<'a> {
     pub person: Cow<'a, PersonId>,
     /// The groups that the person was in.
     pub groups: Cow<'a, BTreeSet<GroupName>>,
-    /// Whether the person approved.
+    /// This is true if the person approved, and false if the person refused.
     pub approved: bool,
-    /// What the person said.
+    /// The person said this.
     pub comment: Option<Cow<'a, str>>,
     /// The way the answer came: `cli`, `rest`, …
     pub channel: Cow<'a, str>,

@@ -23,14 +23,14 @@ use crate::{
     warrant::Permitted,
 };
 
-/// What a round along the path starts from.
+/// A round along the path starts from this.
 #[derive(Debug, Default)]
 pub(super) struct Trial<'a> {
     /// The request that people have approved, where the call comes from one.
     pub(super) granted: Option<&'a ApprovalRecord>,
-    /// How far the call reached when it was performed, and rolled back because that was further than allowed.
+    /// The call reached this far when it was performed, and was rolled back because that was further than allowed.
     pub(super) exceeded: Option<Reach>,
-    /// Whether its proposal is to be recorded.
+    /// This is true if the proposal of the call is to be recorded.
     proposed: bool,
 }
 
@@ -56,11 +56,11 @@ pub(super) struct Case<'a, L, T: Tool> {
     policies: Arc<Policies>,
     standing: Standing,
     id: DecisionId,
-    /// What the rules look at; complete once the last question is answered.
+    /// The rules look at these; they are complete once the last question is answered.
     facts: Facts,
-    /// What approvers will see.
+    /// Approvers will see this.
     evidence: Option<Evidence>,
-    /// What is recorded with whatever comes of it.
+    /// These are recorded with whatever comes of the call.
     entries: Vec<Entry>,
 }
 
@@ -92,7 +92,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         Ok(Self { gate, tool, seen, trial, call, policies, standing, id, facts, evidence: None, entries })
     }
 
-    /// What the rules say about the call, unless something stops it before.
+    /// Asks what the rules say about the call, unless something stops it before.
     pub(super) async fn judge(&mut self) -> Result<Decision, Stop> {
         self.nobody_halted_it()?;
         self.no_answer_is_known().await?;
@@ -156,15 +156,16 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         }
     }
 
-    /// What was found by running it is not found out again when it is granted: the warrant is held to what people saw,
-    /// in all and by table, and whatever reaches further is rolled back and decided again.
+    /// Takes the reach that people saw. What was found by running the call is not found out again when it is granted:
+    /// the warrant is held to what people saw, in all and by table, and whatever reaches further is rolled back and
+    /// decided again.
     fn take_the_reach_that_was_seen(&mut self) {
         let approved = self.trial.granted.and_then(|record| record.request.reach.as_ref());
         let rehearsed = approved.filter(|reach| reach.rehearsed);
         self.facts.reach = self.trial.exceeded.as_ref().or(rehearsed).cloned();
     }
 
-    /// Where a rule or a budget of money needs to know how far it reaches, what cannot be measured is refused.
+    /// Measures the reach where a rule or a budget of money needs to know it. What cannot be measured is refused.
     async fn measure_what_rules_look_at(&mut self) -> Result<(), Stop> {
         let (gate, effect) = (self.gate, self.seen.effect);
         let looks = || {
@@ -180,7 +181,8 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         Ok(self.measure().await?)
     }
 
-    /// Where only a budget of rows would know, and it cannot be told, as much is reserved as one call may touch.
+    /// Measures the reach where only a budget of rows looks at it. Where it cannot be told, as much is reserved as
+    /// one call may touch.
     async fn measure_what_budgets_reserve(&mut self) {
         if self.facts.reach.is_none()
             && self.call.tool.measurable
@@ -204,8 +206,8 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         Ok(if self.facts.reach.is_some() { self.decide() } else { decision })
     }
 
-    /// Where a policy wants it, the call is run and rolled back before people are asked. What was found out when it was
-    /// performed, and rolled back, is not found out again.
+    /// Runs the call and rolls it back before people are asked, where a policy wants that. What was found out when it
+    /// was performed, and rolled back, is not found out again.
     async fn rehearse_for_people(&mut self, decision: Decision) -> Result<Decision, Stop> {
         let Decision::Ask(ask) = &decision else { return Ok(decision) };
         let Some(policy) = ask.rehearsal() else { return Ok(decision) };
@@ -274,7 +276,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         self.seen.effect >= Effect::Write
     }
 
-    /// Whether the agent has just proposed it: people have not approved it, and it was not performed before.
+    /// Returns true if the agent has just proposed it: people have not approved it, and it was not performed before.
     fn is_proposed(&self) -> bool {
         self.trial.granted.is_none() && self.trial.exceeded.is_none()
     }

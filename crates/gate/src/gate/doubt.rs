@@ -22,7 +22,7 @@ const WITNESSES_MAX: u32 = 1_000;
 /// never heard of it repeats it soon. Another idempotency key says that it is another call.
 const RETOLD_MS: i64 = 60 * 60 * 1_000;
 
-/// How many doubts one call may end.
+/// One call may end so many doubts.
 const ENDED_MAX: u32 = 100;
 
 impl<L: Ledger> Gate<L> {
@@ -229,7 +229,7 @@ impl<L: Ledger> Gate<L> {
     }
 }
 
-/// Why a system was not asked about a call in doubt, or its answer not kept.
+/// A system was not asked about a call in doubt, or its answer was not kept, for one of these reasons.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum NotRecalled {
     /// The system could not be asked.

@@ -19,7 +19,7 @@ use crate::{
     warrant::{OpenCall, Permitted, Taken, Unissued, Warrant},
 };
 
-/// How often recording an outcome is tried again before the call is left in doubt.
+/// Recording an outcome is tried again so often before the call is left in doubt.
 const CLOSE_TRIES: u32 = 5;
 
 /// The first pause between these tries, doubled each time.
@@ -202,7 +202,7 @@ async fn perform<T: Tool>(tool: &T, warrant: Warrant<T::Args>) -> Result<Perform
         .unwrap_or_else(|_| Err(ToolError::InDoubt { message: "the tool failed while it acted".into() }))
 }
 
-/// What a tool's answer means for the record and for the holds.
+/// Tells what a tool's answer means for the record and for the holds.
 pub(super) fn outcome_of(performed: Result<Performed, ToolError>) -> (CallOutcome, Settlement) {
     let failed = |code, message| CallOutcome::Failed { code, message, superseded: false };
     match performed {

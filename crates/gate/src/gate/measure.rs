@@ -88,7 +88,7 @@ impl<L: Ledger> Gate<L> {
     }
 }
 
-/// Why nothing is done where the reach is not known. `unknown` words what neither the call nor the system can be
+/// Makes the refusal of a call whose reach is not known. `unknown` words what neither the call nor the system can be
 /// blamed for.
 fn unmeasured(why: MeasureError, unknown: impl FnOnce(String) -> Refusal) -> Refusal {
     match why {

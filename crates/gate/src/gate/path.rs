@@ -29,10 +29,10 @@ use crate::{
     tool::Tool,
 };
 
-/// How often a call is decided again because its session's history moved meanwhile, before it is refused.
+/// A call is decided again so often because its session's history moved meanwhile, before it is refused.
 const DECISIONS_MAX: u32 = 64;
 
-/// How a round along the path ended.
+/// A round along the path ends in one of these ways.
 pub(super) enum Round<A> {
     /// There is an answer.
     Answer(Answer),

@@ -43,8 +43,8 @@ impl<L: Ledger> Gate<L> {
         Answer::Refused(Refused::new(Some(id), None, refusal))
     }
 
-    /// What an agent is told of a refusal that is counted instead of recorded, because so many of its calls were refused of
-    /// late. `None` where it is to be recorded.
+    /// Returns what an agent is told of a refusal that is counted instead of recorded, because so many of its calls
+    /// were refused of late. `None` where it is to be recorded.
     pub(super) fn beyond(&self, agent: &AgentId, refusal: &Refusal, now_ms: i64) -> Option<Refusal> {
         let most = self.settings.refusals_max;
         let again_ms = self.refusals.count(agent, refusal.code, most, now_ms)?;
@@ -205,7 +205,7 @@ pub(super) fn crowded() -> Refusal {
         .help("send fewer calls in parallel")
 }
 
-/// How far something reaches, in words.
+/// Words how far something reaches.
 pub(super) fn extent(reach: &Reach) -> String {
     let more = reach.bound();
     match reach.amount {
@@ -300,13 +300,13 @@ pub(super) fn unavailable(fault: &LedgerFault) -> Refusal {
         .help("what cannot be recorded is not performed; try again when the ledger is back")
 }
 
-/// Where the ledger cannot say what became of something: then nothing is said of it.
+/// Makes the refusal for a ledger that cannot say what became of something: then nothing is said of it.
 pub(super) fn not_looked_up(fault: &LedgerFault) -> Refusal {
     Refusal::new(Code::NotLookedUp, format!("it cannot be looked up now: {fault}"))
         .help("this does not say whether the call was performed; fetch the result, or repeat the very same call, when the ledger is back")
 }
 
-/// Where the ledger did not confirm that people are asked: they may be, and may approve.
+/// Makes the refusal for a ledger that did not confirm that people are asked: they may be, and may approve.
 pub(super) fn perhaps_asked(fault: &LedgerFault) -> Refusal {
     Refusal::new(Code::NotLookedUp, format!("it is not known whether people were asked: {fault}"))
         .help("repeat the very same call when the ledger is back: it finds the request, if there is one")

@@ -21,7 +21,7 @@ pub(super) struct Refusals {
 /// Those of one agent.
 #[derive(Debug)]
 struct Refused {
-    /// How many are recorded.
+    /// This window counts those that are recorded.
     recorded: Window,
     beyond: Option<Sum>,
 }
@@ -42,13 +42,13 @@ impl Refused {
 /// Refusals of an agent that were counted and not recorded one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sum {
-    /// Whose calls.
+    /// The calls are those of this agent.
     pub agent: AgentId,
-    /// How many, by the code of the refusal.
+    /// So many were refused, by the code of the refusal.
     pub codes: BTreeMap<Code, u64>,
-    /// When the first one was refused, in Unix milliseconds UTC.
+    /// The first one was refused at this time, in Unix milliseconds UTC.
     pub since_ms: i64,
-    /// When the last one was refused.
+    /// The last one was refused at this time, in Unix milliseconds UTC.
     pub until_ms: i64,
 }
 
@@ -85,7 +85,7 @@ impl Refusals {
         gone.filter_map(|(_agent, refused)| refused.beyond).collect()
     }
 
-    /// What could not be recorded is counted on.
+    /// Takes back sums that could not be recorded, and counts on from them.
     pub(super) fn again(&self, sums: Vec<Sum>) {
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         for sum in sums {

@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// The longest such pause.
 const PAUSE_MAX: Duration = Duration::from_millis(320);
 
-/// What an idempotency key says about a call.
+/// An idempotency key says one of these things about a call.
 pub(super) enum Held {
     /// It is a repeat, and this is its answer.
     Answer(Answer),
@@ -36,7 +36,7 @@ pub(super) enum Held {
     Nothing {
         /// The one before.
         before: CallId,
-        /// What its agent was told.
+        /// The agent was told this.
         told: Answer,
     },
 }
@@ -63,7 +63,8 @@ impl<L: Ledger> Gate<L> {
         self.told(call, &bond).await
     }
 
-    /// Whether the agent may have one more key. Calls that are made at the same moment may together have some more.
+    /// Checks that the agent may have one more key. Calls that are made at the same moment may together have some
+    /// more.
     async fn room_for_key<A>(&self, call: &Call<A>) -> Held {
         let most = self.settings.keys_max;
         match self.ledger.bonds(&call.requester.agent, most).await {
@@ -188,7 +189,7 @@ impl<L: Ledger> Gate<L> {
         }
     }
 
-    /// What became of an issued call, for its agent; `None` while it is under way.
+    /// Tells an agent what became of an issued call; `None` while it is under way.
     ///
     /// # Errors
     /// [`LedgerFault`].
@@ -260,7 +261,7 @@ impl<L: Ledger> Gate<L> {
     }
 }
 
-/// Whether a refusal holds for its key: one that passes by itself leaves the key free for the next try.
+/// Returns true if a refusal holds for its key: one that passes by itself leaves the key free for the next try.
 pub(super) const fn lasts(code: Code) -> bool {
     match code {
         Code::InvalidArguments
@@ -296,13 +297,13 @@ pub(super) const fn lasts(code: Code) -> bool {
     }
 }
 
-/// Whether nothing was done for a reason that passes.
+/// Returns true if nothing was done for a reason that passes.
 const fn passes(code: Code) -> bool {
     !lasts(code) && !matches!(code, Code::InDoubt | Code::ResultRejected)
 }
 
-/// Whether it is known that a call had no effect, and trying again makes sense: its system was away, or it was in doubt and
-/// turned out never to have happened.
+/// Returns true if it is known that a call had no effect, and trying again makes sense: its system was away, or it
+/// was in doubt and turned out never to have happened.
 fn came_to_nothing(record: &CallRecord) -> bool {
     match &record.outcome {
         Some(CallOutcome::Failed { code, .. }) => passes(*code) || record.doubted,

@@ -25,16 +25,18 @@ use crate::{
     tool::{Evidence, Tool},
 };
 
-/// What to do about a person's no.
+/// This is to be done about a person's no.
 const REFUSED_HELP: &str = "do not repeat the same call; change what was objected to, or ask the people";
 
-/// How many open requests are looked through at a time: more than there are, as each agent may have so many and no more.
+/// So many open requests are looked through at a time: more than there are, as each agent may have so many and no
+/// more.
 const APPROVALS_MAX: u32 = 100_000;
 
-/// How many requests end at a time when the policies have changed: the ledger commits together what waits together.
+/// So many requests end at a time when the policies have changed: the ledger commits together what waits together.
 const ENDING_AT_ONCE: usize = 64;
 
-/// Why a request ends whose call would be decided by other policies, or performed by another tool, than people were asked under.
+/// A request ends for this reason if its call would be decided by other policies, or performed by another tool, than
+/// people were asked under.
 pub(super) const CHANGED: &str =
     "its tool, its agent or a policy that can apply to it has changed since it was asked";
 
@@ -327,7 +329,7 @@ impl<L: Ledger> Gate<L> {
         record.request.expires_ms.max(self.grant_expires_ms(record))
     }
 
-    /// What became of a request, for the agent that made it. A final answer counts as fetched.
+    /// Tells the agent that made a request what became of it. A final answer counts as fetched.
     pub async fn fetch(&self, agent: &AgentId, approval: &ApprovalId) -> Answer {
         let not_found = || {
             let refusal = Refusal::new(Code::NotFound, format!("no request `{approval}` of this agent"));
@@ -402,7 +404,7 @@ impl<L: Ledger> Gate<L> {
     }
 }
 
-/// What makes other calls the same as this one to people.
+/// Returns what makes other calls the same as this one to people.
 pub(super) fn alike<T: Tool>(tool: &T, call: &Call<T::Args>) -> Alike {
     tool.likeness(&call.parsed, &call.arguments).alike(&call.tool)
 }

@@ -13,18 +13,18 @@ use crate::{
 };
 
 impl<L: Ledger> Gate<L> {
-    /// Whether a budget that covers such calls counts something only measuring can tell.
+    /// Returns true if a budget that covers such calls counts something that only measuring can tell.
     pub(super) fn charges_measured(&self, spec: &ToolSpec, effect: Effect) -> bool {
         self.settings.budgets.iter().any(|b| b.covers(&spec.name, effect) && matches!(b.unit, Unit::Money(_)))
     }
 
-    /// Whether a budget counts the rows of such calls: each reserves what it reaches, where that can be told, and otherwise
-    /// all that one call of its tool may touch.
+    /// Returns true if a budget counts the rows of such calls: each reserves what it reaches, where that can be told,
+    /// and otherwise all that one call of its tool may touch.
     pub(super) fn charges_rows(&self, spec: &ToolSpec, effect: Effect) -> bool {
         self.settings.budgets.iter().any(|b| b.covers(&spec.name, effect) && b.unit == Unit::Rows)
     }
 
-    /// What to do where a budget has no room: a smaller call is spoken of only where one could fit.
+    /// Words what to do where a budget has no room: a smaller call is spoken of only where one could fit.
     pub(super) fn more_room<A>(&self, call: &Call<A>, exhausted: &Exhausted) -> String {
         let daily = self
             .settings
@@ -48,7 +48,7 @@ impl<L: Ledger> Gate<L> {
         format!("nothing was charged; a smaller call may fit, or {raise}")
     }
 
-    /// What a call reserves.
+    /// Returns what a call reserves.
     pub(super) fn holds<A>(
         &self,
         call: &Call<A>,
@@ -84,7 +84,7 @@ impl<L: Ledger> Gate<L> {
         self.settings.budgets.iter().filter(move |budget| budget.covers(&call.tool.name, effect))
     }
 
-    /// What a call reserves whatever it reaches.
+    /// Returns what a call reserves whatever it reaches.
     pub(super) fn counted<A>(&self, call: &Call<A>, effect: Effect, now_ms: i64) -> Vec<HoldRequest> {
         self.covering(call, effect)
             .filter(|budget| budget.unit == Unit::Calls)
@@ -106,8 +106,8 @@ impl<L: Ledger> Gate<L> {
         self.ledger.room(&rates, holds, now_ms).await
     }
 
-    /// Whether the call would find room if people approved it now: they are not asked about what will be
-    /// refused anyway. What waits reserves nothing.
+    /// Checks that the call would find room if people approved it now: they are not asked about what will be refused
+    /// anyway. What waits reserves nothing.
     pub(super) async fn room_to_ask<A>(&self, call: &Call<A>, facts: &Facts) -> Result<(), NoRoom> {
         self.room_among_requests(call).await?;
         // An approval will bind it to what was measured.
@@ -119,8 +119,8 @@ impl<L: Ledger> Gate<L> {
 }
 
 impl<L: Ledger> Gate<L> {
-    /// Whether the agent may have one more request open. Nobody is kept from seeing the requests of others by what one asks.
-    /// Requests that are made at the same moment may together be some more.
+    /// Checks that the agent may have one more request open. Nobody is kept from seeing the requests of others by
+    /// what one asks. Requests that are made at the same moment may together be some more.
     async fn room_among_requests<A>(&self, call: &Call<A>) -> Result<(), NoRoom> {
         let open = self.ledger.waiting(&call.requester.agent).await;
         let open = open.map_err(|fault| NoRoom::Limit(NotIssued::Fault(fault)))?;
@@ -135,7 +135,7 @@ impl<L: Ledger> Gate<L> {
     }
 }
 
-/// Why people are not asked.
+/// People are not asked for one of these reasons.
 pub(super) enum NoRoom {
     /// A limit refuses.
     Limit(NotIssued),

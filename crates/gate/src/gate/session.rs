@@ -14,7 +14,7 @@ use crate::{
     ledger::{Ledger, LedgerFault},
 };
 
-/// How many sessions each agent began of late.
+/// Each agent began so many sessions of late.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     windows: Mutex<BTreeMap<AgentId, Window>>,

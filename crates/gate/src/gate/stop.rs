@@ -5,7 +5,7 @@ use countersign_rules::{Deny, Refusal};
 use super::room::NoRoom;
 use crate::{answer::Answer, ledger::NotIssued};
 
-/// Why a call goes no further.
+/// A call goes no further for one of these reasons.
 pub(super) enum Stop {
     /// This is the answer, and what has to be recorded of it is.
     Answered(Box<Answer>),

@@ -1,6 +1,6 @@
 //! How often something of an agent happens within a minute.
 
-/// How long it is counted before the count begins anew.
+/// It is counted for this time, in milliseconds, before the count begins anew.
 const WINDOW_MS: i64 = 60_000;
 
 /// A count that begins anew when it is over.
@@ -15,7 +15,7 @@ impl Window {
         Self { since_ms, taken: 0 }
     }
 
-    /// Whether it is over. A clock that was set back ends it as well.
+    /// Returns true if the window is over. A clock that was set back ends it as well.
     pub(super) fn is_over(&self, now_ms: i64) -> bool {
         !(0..WINDOW_MS).contains(&now_ms.saturating_sub(self.since_ms))
     }

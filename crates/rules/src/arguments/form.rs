@@ -12,7 +12,7 @@ use super::{BadSchema, cut, join, properties};
 
 /// The largest schema, in bytes of JSON.
 const SCHEMA_BYTES_MAX: usize = 64 * 1_024;
-/// How deep schemas may nest.
+/// Schemas may nest this deep; one that nests deeper is refused.
 const DEPTH_MAX: usize = 16;
 /// The longest name of an argument, as clients of models accept it.
 const ARGUMENT_NAME_MAX: usize = 64;
@@ -145,7 +145,7 @@ const WORDS: &[&str] = &[
     "propertyOrdering",
 ];
 
-/// What the names of all dialects of JSON Schema have in them.
+/// The names of all dialects of JSON Schema contain this.
 const JSON_SCHEMA: &str = "json-schema.org/";
 /// And the one that is enforced.
 const LATEST: &str = "json-schema.org/draft/2020-12/schema";
@@ -364,8 +364,8 @@ fn from_short(members: &Map<String, Value>, at: &str) -> Result<Value, BadSchema
     Ok(json!({ "type": "object", "properties": properties, "required": required }))
 }
 
-/// Where a schema stands. `own` is false for a schema that applies to the same value as the one around
-/// it: that one closes the value, since closing each part of an `allOf` would refuse everything.
+/// A schema stands in one of these places. `own` is false for a schema that applies to the same value as the one
+/// around it: that one closes the value, since closing each part of an `allOf` would refuse everything.
 ///
 /// `frozen` where closing would let more values through, such as inside `not`.
 struct Position {

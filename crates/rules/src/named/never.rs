@@ -5,7 +5,7 @@ use core::ops::RangeInclusive;
 
 use serde_json::Value;
 
-/// What a number of the context can be, arguments left out.
+/// Returns the range of a number of the context, arguments left out.
 pub(super) fn range(path: &[&str]) -> Option<RangeInclusive<i64>> {
     match path {
         ["context", "time", "hour"] => Some(0..=23),
@@ -18,7 +18,7 @@ pub(super) fn range(path: &[&str]) -> Option<RangeInclusive<i64>> {
     }
 }
 
-/// What an integer argument can be by its schema, as far as that bounds it.
+/// Returns the range of an integer argument by its schema, as far as that bounds it.
 pub(super) fn range_of_argument(schema: &Value) -> Option<RangeInclusive<i64>> {
     if schema.get("type").and_then(Value::as_str) != Some("integer") {
         return None;
@@ -39,7 +39,8 @@ pub(super) fn range_of_argument(schema: &Value) -> Option<RangeInclusive<i64>> {
     Some(low..=high)
 }
 
-/// Whether `left operation number` can hold for some number of the range; `true` for what compares in another way.
+/// Returns true if `left operation number` can hold for some number of the range, and for what compares in another
+/// way.
 pub(super) fn can_hold(range: &RangeInclusive<i64>, operation: &str, number: i64) -> bool {
     match operation {
         "<" => *range.start() < number,
@@ -70,7 +71,7 @@ pub(super) fn number(expression: &Value) -> Option<i64> {
     expression.get("Value")?.as_i64()
 }
 
-/// Whether a text fits the pattern of a `like`, in Cedar's JSON form: literals and wildcards in order.
+/// Returns true if a text fits the pattern of a `like`, in Cedar's JSON form: literals and wildcards in order.
 pub(super) fn fits(pattern: &[Value], text: &str) -> bool {
     let Some((first, rest)) = pattern.split_first() else { return text.is_empty() };
     match first.get("Literal").and_then(Value::as_str) {
