@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bond,
     call::effect,
-    image::{Changes, Image, Key, Needs},
     list::ApprovalFilter,
     log::Encoded,
     queue::Operation,
+    records::{Changes, Key, Needs, Records},
     row::{Damage, Query, Row, Value, json},
 };
 
@@ -66,32 +66,32 @@ impl Park {
 impl Operation for Park {
     type Output = Result<ApprovalRecord, NotParked>;
 
-    fn needs(&self, image: &Image, needs: &mut Needs) {
+    fn needs(&self, records: &Records, needs: &mut Needs) {
         let request = &self.parking.request;
-        needs.name(image, &Key::Newest(RequestKey::of(&request.call)));
-        needs.name(image, &Key::Approval(request.id.clone()));
+        needs.name(records, &Key::Newest(RequestKey::of(&request.call)));
+        needs.name(records, &Key::Approval(request.id.clone()));
         if let Some(key) = bond::key(&request.call) {
-            needs.name(image, &Key::Bond(key));
+            needs.name(records, &Key::Bond(key));
         }
     }
 
-    fn apply(&self, image: &Image) -> Result<(Self::Output, Changes), LedgerFault> {
+    fn apply(&self, records: &Records) -> Result<(Self::Output, Changes), LedgerFault> {
         let Parking { request, replaces, evidence, effect, entries: _ } = &self.parking;
         let bond = Bond::of(&request.call, Some(&request.id), request.asked_ms);
         if let Some(bond) = &bond
-            && let Some(taken) = bond::taken(image, bond, replaces.as_ref())?
+            && let Some(taken) = bond::taken(records, bond, replaces.as_ref())?
         {
             return Ok((Err(NotParked::KeyTaken(taken)), Changes::default()));
         }
         // A newer request is opened only when the one before is final, so the newest is the only candidate.
         if let Some(open) =
-            image.newest(&RequestKey::of(&request.call))?.filter(|row| !row.record.state.is_final())
+            records.newest(&RequestKey::of(&request.call))?.filter(|row| !row.record.state.is_final())
         {
             let open = &open.record;
             let bonds = bond.into_iter().map(|bond| bond.joining(&open.request));
             return Ok((Ok(open.clone()), Changes { bonds: bonds.collect(), ..Changes::default() }));
         }
-        if image.approvals.find(&request.id)?.is_some() {
+        if records.approvals.find(&request.id)?.is_some() {
             return Err(LedgerFault::Unavailable("a request of this id was opened before".into()));
         }
         let record = ApprovalRecord {
@@ -106,7 +106,7 @@ impl Operation for Park {
         };
         let mut changes = Changes::entries(self.entries.clone());
         changes.bonds.extend(bond);
-        let row = ApprovalRow { record: record.clone(), order: image.next_order() };
+        let row = ApprovalRow { record: record.clone(), order: records.next_order() };
         if let Some(evidence) = evidence {
             changes.statements.push(Query::one(
                 "INSERT INTO evidence (approval, body) VALUES ($1, $2)",
@@ -128,12 +128,12 @@ pub(crate) struct Answer {
 impl Operation for Answer {
     type Output = Result<ApprovalRecord, NotAnswered>;
 
-    fn needs(&self, image: &Image, needs: &mut Needs) {
-        needs.name(image, &Key::Approval(self.approval.clone()));
+    fn needs(&self, records: &Records, needs: &mut Needs) {
+        needs.name(records, &Key::Approval(self.approval.clone()));
     }
 
-    fn apply(&self, image: &Image) -> Result<(Self::Output, Changes), LedgerFault> {
-        let Some(row) = image.approvals.find(&self.approval)? else {
+    fn apply(&self, records: &Records) -> Result<(Self::Output, Changes), LedgerFault> {
+        let Some(row) = records.approvals.find(&self.approval)? else {
             return Ok((Err(NotAnswered::NotFound), Changes::default()));
         };
         let mut row = row.clone();
@@ -165,14 +165,14 @@ pub(crate) struct End {
 impl Operation for End {
     type Output = bool;
 
-    fn needs(&self, image: &Image, needs: &mut Needs) {
-        needs.name(image, &Key::Approval(self.approval.clone()));
+    fn needs(&self, records: &Records, needs: &mut Needs) {
+        needs.name(records, &Key::Approval(self.approval.clone()));
     }
 
-    fn apply(&self, image: &Image) -> Result<(bool, Changes), LedgerFault> {
+    fn apply(&self, records: &Records) -> Result<(bool, Changes), LedgerFault> {
         let open =
             |row: &&ApprovalRow| matches!(row.record.state, ApprovalState::Waiting | ApprovalState::Approved);
-        let Some(row) = image.approvals.find(&self.approval)?.filter(open) else {
+        let Some(row) = records.approvals.find(&self.approval)?.filter(open) else {
             return Ok((false, Changes::default()));
         };
         let mut row = row.clone();
@@ -191,14 +191,14 @@ pub(crate) struct Deliver(pub(crate) ApprovalId);
 impl Operation for Deliver {
     type Output = ();
 
-    fn needs(&self, image: &Image, needs: &mut Needs) {
-        needs.name(image, &Key::Approval(self.0.clone()));
+    fn needs(&self, records: &Records, needs: &mut Needs) {
+        needs.name(records, &Key::Approval(self.0.clone()));
     }
 
-    fn apply(&self, image: &Image) -> Result<((), Changes), LedgerFault> {
+    fn apply(&self, records: &Records) -> Result<((), Changes), LedgerFault> {
         let mut changes = Changes::default();
         let fetchable = |row: &&ApprovalRow| row.record.state.is_final() && !row.record.delivered;
-        if let Some(row) = image.approvals.find(&self.0)?.filter(fetchable) {
+        if let Some(row) = records.approvals.find(&self.0)?.filter(fetchable) {
             let mut row = row.clone();
             row.record.delivered = true;
             changes.approvals.push((self.0.clone(), row));
@@ -232,12 +232,12 @@ pub(crate) struct EraseEvidence {
 impl Operation for EraseEvidence {
     type Output = Erasure;
 
-    fn needs(&self, image: &Image, needs: &mut Needs) {
-        needs.name(image, &Key::Approval(self.approval.clone()));
+    fn needs(&self, records: &Records, needs: &mut Needs) {
+        needs.name(records, &Key::Approval(self.approval.clone()));
     }
 
-    fn apply(&self, image: &Image) -> Result<(Erasure, Changes), LedgerFault> {
-        let Some(row) = image.approvals.find(&self.approval)?.filter(|row| row.record.evidence.is_some())
+    fn apply(&self, records: &Records) -> Result<(Erasure, Changes), LedgerFault> {
+        let Some(row) = records.approvals.find(&self.approval)?.filter(|row| row.record.evidence.is_some())
         else {
             return Ok((Erasure::Nothing, Changes::default()));
         };

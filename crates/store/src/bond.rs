@@ -6,9 +6,9 @@ use countersign_gate::ledger::{Bond, LedgerFault};
 use countersign_rules::{AgentId, CallId, IdempotencyKey, StoredCall};
 
 use crate::{
-    image::{Changes, Image, Key, Needs},
     log::Encoded,
     queue::Operation,
+    records::{Changes, Key, Needs, Records},
     row::{Damage, Query, Row, json},
 };
 
@@ -22,11 +22,11 @@ pub(crate) fn key(call: &StoredCall) -> Option<BondKey> {
 
 /// What the key of a bond stands for already, where that is another call.
 pub(crate) fn taken(
-    image: &Image,
+    records: &Records,
     bond: &Bond,
     replaces: Option<&CallId>,
 ) -> Result<Option<Box<Bond>>, LedgerFault> {
-    let before = image.bonds.find(&(bond.agent.clone(), bond.key.clone()))?;
+    let before = records.bonds.find(&(bond.agent.clone(), bond.key.clone()))?;
     Ok(before.filter(|_| !bond.follows(before, replaces)).cloned().map(Box::new))
 }
 
@@ -40,12 +40,12 @@ pub(crate) struct Bind {
 impl Operation for Bind {
     type Output = Option<Bond>;
 
-    fn needs(&self, image: &Image, needs: &mut Needs) {
-        needs.name(image, &Key::Bond((self.bond.agent.clone(), self.bond.key.clone())));
+    fn needs(&self, records: &Records, needs: &mut Needs) {
+        needs.name(records, &Key::Bond((self.bond.agent.clone(), self.bond.key.clone())));
     }
 
-    fn apply(&self, image: &Image) -> Result<(Self::Output, Changes), LedgerFault> {
-        if let Some(taken) = taken(image, &self.bond, self.replaces.as_ref())? {
+    fn apply(&self, records: &Records) -> Result<(Self::Output, Changes), LedgerFault> {
+        if let Some(taken) = taken(records, &self.bond, self.replaces.as_ref())? {
             return Ok((Some(*taken), Changes::default()));
         }
         let mut changes = Changes::entries(self.entries.clone());

@@ -20,10 +20,10 @@ use crate::{
     bond,
     budget::Hold,
     halt,
-    image::{Changes, Image, Key, Needs},
     list::CallFilter,
     log::Encoded,
     queue::Operation,
+    records::{Changes, Key, Needs, Records},
     row::{Damage, Query, Row, Value, json},
     session,
 };
@@ -78,12 +78,12 @@ impl Issue {
 impl Operation for Issue {
     type Output = Result<Issued, NotIssued>;
 
-    fn needs(&self, image: &Image, needs: &mut Needs) {
-        needs.name_all(image, &self.keys);
+    fn needs(&self, records: &Records, needs: &mut Needs) {
+        needs.name_all(records, &self.keys);
     }
 
-    fn apply(&self, image: &Image) -> Result<(Self::Output, Changes), LedgerFault> {
-        match self.check(image) {
+    fn apply(&self, records: &Records) -> Result<(Self::Output, Changes), LedgerFault> {
+        match self.check(records) {
             Ok((issued, changes)) => Ok((Ok(issued), changes)),
             Err(NotIssued::Fault(fault)) => Err(fault),
             Err(why) => Ok((Err(why), Changes::default())),
@@ -92,18 +92,18 @@ impl Operation for Issue {
 }
 
 impl Issue {
-    fn check(&self, image: &Image) -> Result<(Issued, Changes), NotIssued> {
+    fn check(&self, records: &Records) -> Result<(Issued, Changes), NotIssued> {
         let intent = &self.intent;
         let requester = &intent.call.requester;
-        if image.calls.has(&intent.call.id) {
+        if records.calls.has(&intent.call.id) {
             return Err(LedgerFault::Unavailable("a call of this id was issued before".into()).into());
         }
-        if let Some(halt) = halt::in_force(image, &requester.agent)? {
+        if let Some(halt) = halt::in_force(records, &requester.agent)? {
             return Err(NotIssued::Halted(halt.clone()));
         }
         let mut changes = Changes::entries(self.entries.clone());
         if let Some(bond) = Bond::of(&intent.call, intent.approval.as_ref(), intent.now_ms) {
-            match bond::taken(image, &bond, intent.replaces.as_ref())? {
+            match bond::taken(records, &bond, intent.replaces.as_ref())? {
                 // People have granted this one: what the key stands for since is another matter.
                 Some(_) if intent.approval.is_some() => {}
                 Some(taken) => return Err(NotIssued::KeyTaken(taken)),
@@ -112,26 +112,26 @@ impl Issue {
         }
         if let Some(id) = &intent.approval {
             let approval =
-                image.approvals.find(id)?.ok_or(NotIssued::ApprovalSpent(ApprovalState::Superseded))?;
+                records.approvals.find(id)?.ok_or(NotIssued::ApprovalSpent(ApprovalState::Superseded))?;
             changes.approvals.push((id.clone(), self.spend(approval)?));
         }
-        let history = session::history(image, &requester.agent)?;
+        let history = session::history(records, &requester.agent)?;
         if intent.if_history.is_some_and(|seen| seen != history) {
             return Err(NotIssued::HistoryMoved);
         }
         let charge = Charge::new(
             (&intent.rates, &intent.holds),
             intent.now_ms,
-            |key| Ok(image.rates.find(&key.to_owned())?.copied()),
-            |account| Ok(image.balances.find(account)?.copied().unwrap_or_default()),
+            |key| Ok(records.rates.find(&key.to_owned())?.copied()),
+            |account| Ok(records.balances.find(account)?.copied().unwrap_or_default()),
         )?;
         let halts = charge.halts(&requester.agent, intent.now_ms);
         changes.rates = charge.due.into_iter().map(|(key, due)| (key.to_owned(), due)).collect();
         changes.balances =
             charge.balances.into_iter().map(|(account, after)| (account.clone(), after)).collect();
         let count = self.count();
-        session::count(image, requester, intent.now_ms, |counters| count.add(counters), &mut changes)?;
-        changes.calls.push((intent.call.id.clone(), self.row(image.process)));
+        session::count(records, requester, intent.now_ms, |counters| count.add(counters), &mut changes)?;
+        changes.calls.push((intent.call.id.clone(), self.row(records.process)));
         for halt in &halts {
             changes.entries.push(Encoded::of(&Entry::halted(halt))?);
             changes.halts.push((halt.scope.clone(), Some(halt.clone())));
@@ -208,26 +208,26 @@ impl Close {
 impl Operation for Close {
     type Output = ();
 
-    fn needs(&self, image: &Image, needs: &mut Needs) {
+    fn needs(&self, records: &Records, needs: &mut Needs) {
         if let Some(approval) = &self.closing.approval {
-            needs.name(image, &Key::Approval(approval.clone()));
+            needs.name(records, &Key::Approval(approval.clone()));
         }
-        settlement_needs(&self.closing.call, image, needs);
+        settlement_needs(&self.closing.call, records, needs);
     }
 
-    fn apply(&self, image: &Image) -> Result<((), Changes), LedgerFault> {
+    fn apply(&self, records: &Records) -> Result<((), Changes), LedgerFault> {
         let closing = &self.closing;
-        let Some(row) = image.calls.find(&closing.call)?.filter(|row| row.record.outcome.is_none()) else {
+        let Some(row) = records.calls.find(&closing.call)?.filter(|row| row.record.outcome.is_none()) else {
             return Ok(((), Changes::default()));
         };
         let mut changes = Changes::entries(self.entries.clone());
         let mut row = row.clone();
-        row.settle(image, closing.settlement, &mut changes)?;
+        row.settle(records, closing.settlement, &mut changes)?;
         row.record.state = closing.outcome.state();
         row.record.closed_ms = Some(closing.now_ms);
         row.record.outcome = Some(closing.outcome.clone());
         row.record.doubted |= doubted(&row.record).is_some();
-        row.move_approval(image, &closing.outcome, &mut changes)?;
+        row.move_approval(records, &closing.outcome, &mut changes)?;
         changes.calls.push((closing.call.clone(), row));
         Ok(((), changes))
     }
@@ -246,22 +246,22 @@ pub(crate) struct Resolve {
 impl Operation for Resolve {
     type Output = bool;
 
-    fn needs(&self, image: &Image, needs: &mut Needs) {
-        settlement_needs(&self.call, image, needs);
+    fn needs(&self, records: &Records, needs: &mut Needs) {
+        settlement_needs(&self.call, records, needs);
     }
 
-    fn apply(&self, image: &Image) -> Result<(bool, Changes), LedgerFault> {
-        let Some(row) = image.calls.find(&self.call)?.filter(|row| row.record.state == CallState::InDoubt)
+    fn apply(&self, records: &Records) -> Result<(bool, Changes), LedgerFault> {
+        let Some(row) = records.calls.find(&self.call)?.filter(|row| row.record.state == CallState::InDoubt)
         else {
             return Ok((false, Changes::default()));
         };
         let mut changes = Changes::entries(self.entries.clone());
         let mut row = row.clone();
-        row.settle(image, self.settlement, &mut changes)?;
+        row.settle(records, self.settlement, &mut changes)?;
         row.record.state = self.outcome.state();
         row.record.closed_ms = Some(row.record.closed_ms.unwrap_or(self.now_ms));
         row.record.outcome = Some(self.outcome.clone());
-        row.move_approval(image, &self.outcome, &mut changes)?;
+        row.move_approval(records, &self.outcome, &mut changes)?;
         changes.calls.push((self.call.clone(), row));
         Ok((true, changes))
     }
@@ -275,24 +275,24 @@ pub(crate) struct Sweep {
 impl Operation for Sweep {
     type Output = Vec<CallRecord>;
 
-    fn needs(&self, image: &Image, needs: &mut Needs) {
-        needs.name(image, &Key::Orphans);
-        for id in image.orphans().unwrap_or_default() {
-            needs.name(image, &Key::Call(id.clone()));
+    fn needs(&self, records: &Records, needs: &mut Needs) {
+        needs.name(records, &Key::Orphans);
+        for id in records.orphans().unwrap_or_default() {
+            needs.name(records, &Key::Call(id.clone()));
             if let Ok(Some(CallRow { record: CallRecord { approval: Some(id), .. }, .. })) =
-                image.calls.find(id)
+                records.calls.find(id)
             {
-                needs.name(image, &Key::Approval(id.clone()));
+                needs.name(records, &Key::Approval(id.clone()));
             }
         }
     }
 
-    fn apply(&self, image: &Image) -> Result<(Self::Output, Changes), LedgerFault> {
+    fn apply(&self, records: &Records) -> Result<(Self::Output, Changes), LedgerFault> {
         let mut changes = Changes::default();
         let mut found = Vec::new();
-        for id in image.orphans()? {
+        for id in records.orphans()? {
             // One that an operation before this one in the batch has closed is none any more.
-            let Some(row) = image.calls.find(id)?.filter(|row| row.record.state == CallState::Open) else {
+            let Some(row) = records.calls.find(id)?.filter(|row| row.record.state == CallState::Open) else {
                 continue;
             };
             let mut row = row.clone();
@@ -303,7 +303,7 @@ impl Operation for Sweep {
                 &row.record.call,
                 row.record.approval.as_ref(),
             ))?);
-            if let Some((id, mut approval)) = row.approval(image)? {
+            if let Some((id, mut approval)) = row.approval(records)? {
                 approval.record.state = ApprovalState::InDoubt;
                 changes.approvals.push((id, approval));
             }
@@ -315,17 +315,17 @@ impl Operation for Sweep {
 }
 
 /// Names what settling a call touches, as far as the call is known.
-fn settlement_needs(id: &CallId, image: &Image, needs: &mut Needs) {
-    needs.name(image, &Key::Call(id.clone()));
+fn settlement_needs(id: &CallId, records: &Records, needs: &mut Needs) {
+    needs.name(records, &Key::Call(id.clone()));
     // What more it touches shows once it is read.
-    if let Ok(Some(row)) = image.calls.find(id) {
+    if let Ok(Some(row)) = records.calls.find(id) {
         if let Some(approval) = &row.record.approval {
-            needs.name(image, &Key::Approval(approval.clone()));
+            needs.name(records, &Key::Approval(approval.clone()));
         }
         for hold in &row.charge.holds {
-            needs.name(image, &Key::Balance(hold.account.clone()));
+            needs.name(records, &Key::Balance(hold.account.clone()));
         }
-        needs.name_all(image, &session::keys(&row.record.call.requester, row.record.issued_ms));
+        needs.name_all(records, &session::keys(&row.record.call.requester, row.record.issued_ms));
     }
 }
 
@@ -338,7 +338,7 @@ impl CallRow {
     /// Settles the holds and corrects the counters.
     fn settle(
         &mut self,
-        image: &Image,
+        records: &Records,
         settlement: Settlement,
         changes: &mut Changes,
     ) -> Result<(), LedgerFault> {
@@ -349,7 +349,7 @@ impl CallRow {
         for hold in std::mem::take(&mut self.charge.holds) {
             let before = match balances.get(&hold.account) {
                 Some(balance) => *balance,
-                None => image.balances.find(&hold.account)?.copied().unwrap_or_default(),
+                None => records.balances.find(&hold.account)?.copied().unwrap_or_default(),
             };
             balances.extend(hold.settle(before, settlement).map(|after| (hold.account, after)));
         }
@@ -359,7 +359,7 @@ impl CallRow {
         let CallRecord { call, effect, issued_ms, .. } = &self.record;
         let count = Count { tool: &call.tool, effect: *effect, rows, amount };
         let correct = |counters: &mut _| count.settle(settlement, counters);
-        session::count(image, &call.requester, *issued_ms, correct, changes)?;
+        session::count(records, &call.requester, *issued_ms, correct, changes)?;
         let settled = count.settled(settlement).map(|after| (after.rows, after.amount));
         (self.charge.rows, self.charge.amount) = settled.unwrap_or_default();
         if let Some((rows, _)) = settled {
@@ -371,20 +371,20 @@ impl CallRow {
     /// The approval that the call has spent and that no other call may have.
     fn approval(
         &self,
-        image: &Image,
+        records: &Records,
     ) -> Result<Option<(countersign_rules::ApprovalId, ApprovalRow)>, LedgerFault> {
         let Some(id) = &self.record.approval else { return Ok(None) };
-        Ok(image.approvals.find(id)?.map(|row| (id.clone(), row.clone())))
+        Ok(records.approvals.find(id)?.map(|row| (id.clone(), row.clone())))
     }
 
     /// Moves the approval on to what became of the call.
     fn move_approval(
         &self,
-        image: &Image,
+        records: &Records,
         outcome: &CallOutcome,
         changes: &mut Changes,
     ) -> Result<(), LedgerFault> {
-        if let Some((id, mut approval)) = self.approval(image)? {
+        if let Some((id, mut approval)) = self.approval(records)? {
             approval.record.state = outcome.approval_state();
             if let Some(why) = outcome.why_not() {
                 approval.record.why = Some(why.to_owned());

@@ -6,9 +6,9 @@ use countersign_gate::ledger::{HaltRecord, HaltScope, LedgerFault};
 use countersign_rules::AgentId;
 
 use crate::{
-    image::{Changes, Image, Key, Needs},
     log::Encoded,
     queue::Operation,
+    records::{Changes, Key, Needs, Records},
     row::{Damage, Query, Row, json},
 };
 
@@ -21,12 +21,12 @@ pub(crate) struct Halt {
 impl Operation for Halt {
     type Output = HaltRecord;
 
-    fn needs(&self, image: &Image, needs: &mut Needs) {
-        needs.name(image, &Key::Halt(self.record.scope.clone()));
+    fn needs(&self, records: &Records, needs: &mut Needs) {
+        needs.name(records, &Key::Halt(self.record.scope.clone()));
     }
 
-    fn apply(&self, image: &Image) -> Result<(HaltRecord, Changes), LedgerFault> {
-        if let Some(there) = image.halts.find(&self.record.scope)? {
+    fn apply(&self, records: &Records) -> Result<(HaltRecord, Changes), LedgerFault> {
+        if let Some(there) = records.halts.find(&self.record.scope)? {
             return Ok((there.clone(), Changes::default()));
         }
         let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
@@ -44,12 +44,12 @@ pub(crate) struct Resume {
 impl Operation for Resume {
     type Output = bool;
 
-    fn needs(&self, image: &Image, needs: &mut Needs) {
-        needs.name(image, &Key::Halt(self.scope.clone()));
+    fn needs(&self, records: &Records, needs: &mut Needs) {
+        needs.name(records, &Key::Halt(self.scope.clone()));
     }
 
-    fn apply(&self, image: &Image) -> Result<(bool, Changes), LedgerFault> {
-        if image.halts.find(&self.scope)?.is_none() {
+    fn apply(&self, records: &Records) -> Result<(bool, Changes), LedgerFault> {
+        if records.halts.find(&self.scope)?.is_none() {
             return Ok((false, Changes::default()));
         }
         let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
@@ -64,9 +64,12 @@ pub(crate) fn scopes(agent: &AgentId) -> [HaltScope; 2] {
 }
 
 /// The halt that stops an agent, if any.
-pub(crate) fn in_force<'a>(image: &'a Image, agent: &AgentId) -> Result<Option<&'a HaltRecord>, LedgerFault> {
+pub(crate) fn in_force<'a>(
+    records: &'a Records,
+    agent: &AgentId,
+) -> Result<Option<&'a HaltRecord>, LedgerFault> {
     for scope in scopes(agent) {
-        if let Some(halt) = image.halts.find(&scope)? {
+        if let Some(halt) = records.halts.find(&scope)? {
             return Ok(Some(halt));
         }
     }

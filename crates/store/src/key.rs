@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    image::{Changes, Image, Key, Needs},
     log::Encoded,
     queue::Operation,
+    records::{Changes, Key, Needs, Records},
     row::{Damage, Query, Row, json},
     store::Store,
 };
@@ -196,13 +196,13 @@ struct IssueKey {
 impl Operation for IssueKey {
     type Output = ();
 
-    fn needs(&self, image: &Image, needs: &mut Needs) {
-        needs.name(image, &Key::Credential(self.row.record.id.clone()));
+    fn needs(&self, records: &Records, needs: &mut Needs) {
+        needs.name(records, &Key::Credential(self.row.record.id.clone()));
     }
 
-    fn apply(&self, image: &Image) -> Result<((), Changes), LedgerFault> {
+    fn apply(&self, records: &Records) -> Result<((), Changes), LedgerFault> {
         let id = &self.row.record.id;
-        if image.credentials.find(id)?.is_some() {
+        if records.credentials.find(id)?.is_some() {
             return Err(LedgerFault::Unavailable("a key of this id was issued before".into()));
         }
         let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
@@ -220,12 +220,12 @@ struct RevokeKey {
 impl Operation for RevokeKey {
     type Output = bool;
 
-    fn needs(&self, image: &Image, needs: &mut Needs) {
-        needs.name(image, &Key::Credential(self.id.clone()));
+    fn needs(&self, records: &Records, needs: &mut Needs) {
+        needs.name(records, &Key::Credential(self.id.clone()));
     }
 
-    fn apply(&self, image: &Image) -> Result<(bool, Changes), LedgerFault> {
-        let Some(row) = image.credentials.find(&self.id)?.filter(|row| row.record.revoked_ms.is_none())
+    fn apply(&self, records: &Records) -> Result<(bool, Changes), LedgerFault> {
+        let Some(row) = records.credentials.find(&self.id)?.filter(|row| row.record.revoked_ms.is_none())
         else {
             return Ok((false, Changes::default()));
         };

@@ -38,7 +38,7 @@ impl Ledger for Store {
         now_ms: i64,
     ) -> Result<Standing, LedgerFault> {
         let newest = approval::select_newest(&RequestKey::new(requester, digest));
-        if let Some(standing) = self.known_standing(requester, now_ms) {
+        if let Some(standing) = self.cached_standing(requester, now_ms) {
             let (asked, refusals) = self.asked(&requester.agent, digest).await?;
             if !asked {
                 return Ok(Standing { refusals, ..standing });

@@ -13,8 +13,8 @@ use countersign_gate::ledger::LedgerFault;
 use countersign_rules::budget::day;
 
 use crate::{
-    image::{Changes, Image, Needs},
     queue::Operation,
+    records::{Changes, Needs, Records},
     row::{Query, Value},
     store::Store,
 };
@@ -55,9 +55,9 @@ struct Prune {
 impl Operation for Prune {
     type Output = ();
 
-    fn needs(&self, _image: &Image, _needs: &mut Needs) {}
+    fn needs(&self, _records: &Records, _needs: &mut Needs) {}
 
-    fn apply(&self, _image: &Image) -> Result<((), Changes), LedgerFault> {
+    fn apply(&self, _records: &Records) -> Result<((), Changes), LedgerFault> {
         let statements = steps(self.now_ms, self.keys_kept_ms).into_iter().map(|step| step.change).collect();
         Ok(((), Changes { statements, ..Changes::default() }))
     }

@@ -8,23 +8,23 @@ use std::{
 use countersign_gate::ledger::LedgerFault;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::image::{Changes, Image, Needs};
+use crate::records::{Changes, Needs, Records};
 
 /// One step of the ledger, as what it reads and what it changes.
 ///
 /// Contract: `needs` names every record that `apply` looks at, and may name more once others are known.
-/// `apply` is a function of the image alone; a refusal comes with no changes. It may run more than once.
+/// `apply` is a function of the records alone; a refusal comes with no changes. It may run more than once.
 pub(crate) trait Operation: Send + Sync + 'static {
     type Output: Send + 'static;
 
-    fn needs(&self, image: &Image, needs: &mut Needs);
-    fn apply(&self, image: &Image) -> Result<(Self::Output, Changes), LedgerFault>;
+    fn needs(&self, records: &Records, needs: &mut Needs);
+    fn apply(&self, records: &Records) -> Result<(Self::Output, Changes), LedgerFault>;
 }
 
 /// An operation in the queue, with who waits for it.
 pub(crate) trait Message: Send {
-    fn needs(&self, image: &Image, needs: &mut Needs);
-    fn apply(&mut self, image: &mut Image);
+    fn needs(&self, records: &Records, needs: &mut Needs);
+    fn apply(&mut self, records: &mut Records);
     /// Answers who waits; with the fault when the batch failed. Gives the message back when nobody does
     /// and it should be tried again.
     fn answer(self: Box<Self>, fault: Option<&LedgerFault>) -> Option<Box<dyn Message>>;
@@ -44,12 +44,12 @@ struct Detached<O: Operation> {
 }
 
 impl<O: Operation> Message for Waiting<O> {
-    fn needs(&self, image: &Image, needs: &mut Needs) {
-        self.operation.needs(image, needs);
+    fn needs(&self, records: &Records, needs: &mut Needs) {
+        self.operation.needs(records, needs);
     }
 
-    fn apply(&mut self, image: &mut Image) {
-        self.result = Some(apply(&self.operation, image));
+    fn apply(&mut self, records: &mut Records) {
+        self.result = Some(apply(&self.operation, records));
     }
 
     fn answer(self: Box<Self>, fault: Option<&LedgerFault>) -> Option<Box<dyn Message>> {
@@ -65,12 +65,12 @@ impl<O: Operation> Message for Waiting<O> {
 }
 
 impl<O: Operation> Message for Detached<O> {
-    fn needs(&self, image: &Image, needs: &mut Needs) {
-        self.operation.needs(image, needs);
+    fn needs(&self, records: &Records, needs: &mut Needs) {
+        self.operation.needs(records, needs);
     }
 
-    fn apply(&mut self, image: &mut Image) {
-        self.fault = apply(&self.operation, image).err();
+    fn apply(&mut self, records: &mut Records) {
+        self.fault = apply(&self.operation, records).err();
     }
 
     fn answer(self: Box<Self>, fault: Option<&LedgerFault>) -> Option<Box<dyn Message>> {
@@ -84,9 +84,9 @@ impl<O: Operation> Message for Detached<O> {
     }
 }
 
-fn apply<O: Operation>(operation: &O, image: &mut Image) -> Result<O::Output, LedgerFault> {
-    let (output, changes) = operation.apply(image)?;
-    image.change(changes)?;
+fn apply<O: Operation>(operation: &O, records: &mut Records) -> Result<O::Output, LedgerFault> {
+    let (output, changes) = operation.apply(records)?;
+    records.change(changes)?;
     Ok(output)
 }
 

@@ -6,9 +6,9 @@ use countersign_gate::ledger::{LedgerFault, session_key};
 use countersign_rules::{AgentId, Counters, Requester, budget::day};
 
 use crate::{
-    image::{Changes, Image, Key, Needs},
     log::Encoded,
     queue::Operation,
+    records::{Changes, Key, Needs, Records},
     row::{Query, Value, json},
 };
 
@@ -21,14 +21,14 @@ pub(crate) struct OpenSession {
 impl Operation for OpenSession {
     type Output = bool;
 
-    fn needs(&self, image: &Image, needs: &mut Needs) {
+    fn needs(&self, records: &Records, needs: &mut Needs) {
         let key = session_key(&self.requester.agent, &self.requester.session);
-        needs.name(image, &Key::Session(key));
+        needs.name(records, &Key::Session(key));
     }
 
-    fn apply(&self, image: &Image) -> Result<(bool, Changes), LedgerFault> {
+    fn apply(&self, records: &Records) -> Result<(bool, Changes), LedgerFault> {
         let key = session_key(&self.requester.agent, &self.requester.session);
-        if image.sessions.find(&key)?.is_some() {
+        if records.sessions.find(&key)?.is_some() {
             return Ok((false, Changes::default()));
         }
         let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
@@ -43,9 +43,9 @@ pub(crate) struct Touch;
 impl Operation for Touch {
     type Output = ();
 
-    fn needs(&self, _image: &Image, _needs: &mut Needs) {}
+    fn needs(&self, _records: &Records, _needs: &mut Needs) {}
 
-    fn apply(&self, _image: &Image) -> Result<((), Changes), LedgerFault> {
+    fn apply(&self, _records: &Records) -> Result<((), Changes), LedgerFault> {
         Ok(((), Changes { touch: true, ..Changes::default() }))
     }
 }
@@ -58,9 +58,9 @@ pub(crate) struct Record {
 impl Operation for Record {
     type Output = ();
 
-    fn needs(&self, _image: &Image, _needs: &mut Needs) {}
+    fn needs(&self, _records: &Records, _needs: &mut Needs) {}
 
-    fn apply(&self, _image: &Image) -> Result<((), Changes), LedgerFault> {
+    fn apply(&self, _records: &Records) -> Result<((), Changes), LedgerFault> {
         Ok(((), Changes::entries(self.entries.clone())))
     }
 }
@@ -97,7 +97,7 @@ pub(crate) fn keys(requester: &Requester, at_ms: i64) -> [Key; 3] {
 
 /// Changes both counters of a call, and moves the history when that changed anything.
 pub(crate) fn count(
-    image: &Image,
+    records: &Records,
     requester: &Requester,
     at_ms: i64,
     change: impl Fn(&mut Counters),
@@ -105,7 +105,7 @@ pub(crate) fn count(
 ) -> Result<(), LedgerFault> {
     let mut moved = false;
     for key in [CounterKey::session(requester), CounterKey::agent(requester, at_ms)] {
-        let before = image.counters.find(&key)?.cloned().unwrap_or_default();
+        let before = records.counters.find(&key)?.cloned().unwrap_or_default();
         let mut after = before.clone();
         change(&mut after);
         if after != before {
@@ -116,14 +116,14 @@ pub(crate) fn count(
     if moved {
         changes
             .histories
-            .push((requester.agent.clone(), history(image, &requester.agent)?.saturating_add(1)));
+            .push((requester.agent.clone(), history(records, &requester.agent)?.saturating_add(1)));
     }
     Ok(())
 }
 
 /// The version of all counters of an agent: it moves whenever one of them does.
-pub(crate) fn history(image: &Image, agent: &AgentId) -> Result<u64, LedgerFault> {
-    Ok(image.histories.find(agent)?.copied().unwrap_or_default())
+pub(crate) fn history(records: &Records, agent: &AgentId) -> Result<u64, LedgerFault> {
+    Ok(records.histories.find(agent)?.copied().unwrap_or_default())
 }
 
 pub(crate) fn select(session: &str) -> Query {

@@ -18,15 +18,15 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     approval::{self, Erasure},
+    cache::{self, Asked, Cache},
     error::StoreError,
     history::Keeper,
-    image::Image,
     key::{self, KeyRecord, KeyRow, NewKey},
-    known::{self, Asked, Known},
     log::Encoded,
     options::{Kept, Opening, Options},
     postgres,
     queue::{Inbox, Operation, Queue},
+    records::Records,
     row::{Query, Row},
     session, sqlite,
     writer::{Backend, Writer},
@@ -43,7 +43,7 @@ struct Shared {
     queue: Queue,
     keys_kept_ms: i64,
     /// Kept by the writer when this process is the only one that writes.
-    known: Arc<RwLock<Known>>,
+    cache: Arc<RwLock<Cache>>,
     failing: Arc<AtomicBool>,
     alone: bool,
     changes: watch::Sender<u64>,
@@ -169,7 +169,7 @@ impl Store {
             reader,
             queue: Queue::closed(),
             keys_kept_ms: options.keys_kept_ms(),
-            known: Arc::default(),
+            cache: Arc::default(),
             failing: Arc::default(),
             alone: false,
             changes: watch::Sender::new(0),
@@ -233,7 +233,7 @@ impl Store {
         let (queue, inbox) = Queue::open(options.queue, options.queue_timeout);
         let changes = watch::Sender::new(0);
         let verifier = key.verifier();
-        let (known, failing) = (Arc::default(), Arc::<AtomicBool>::default());
+        let (cache, failing) = (Arc::default(), Arc::<AtomicBool>::default());
         let alone = matches!(reader, Reader::Sqlite(_));
         let writer = Writer {
             backend,
@@ -244,14 +244,14 @@ impl Store {
             seen: None,
             failing: Arc::clone(&failing),
             keeper: None,
-            image: Image::new(),
-            known: alone.then(|| Arc::clone(&known)),
+            records: Records::new(),
+            cache: alone.then(|| Arc::clone(&cache)),
         };
         let shared = Shared {
             reader,
             queue,
             keys_kept_ms: options.keys_kept_ms(),
-            known,
+            cache,
             failing,
             alone,
             changes,
@@ -288,33 +288,33 @@ impl Store {
     }
 
     /// What the writer of this process says of what is stored; empty on PostgreSQL, where others write, too.
-    fn known(&self) -> RwLockReadGuard<'_, Known> {
-        self.shared.known.read().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> RwLockReadGuard<'_, Cache> {
+        self.shared.cache.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A key by its id. Kept in memory as long as nobody else can revoke it.
     pub(crate) async fn key(&self, id: &str) -> Result<Option<KeyRow>, LedgerFault> {
         let version = {
-            let known = self.known();
-            if let Some(row) = known.key(id) {
+            let cache = self.cache();
+            if let Some(row) = cache.key(id) {
                 return Ok(Some(row.clone()));
             }
-            known.version()
+            cache.version()
         };
         let rows = self.select(key::select(id)).await?;
         let Some(row) = rows.first().map(KeyRow::read).transpose()? else { return Ok(None) };
         if self.shared.alone {
-            let mut known = self.shared.known.write().unwrap_or_else(PoisonError::into_inner);
-            known.learn_key(version, id, &row);
+            let mut cache = self.shared.cache.write().unwrap_or_else(PoisonError::into_inner);
+            cache.learn_key(version, id, &row);
         }
         Ok(Some(row))
     }
 
     /// What the writer of this process knows of where a requester stands, without any request; `None` where that is to be
     /// read.
-    pub(crate) fn known_standing(&self, requester: &Requester, now_ms: i64) -> Option<Standing> {
+    pub(crate) fn cached_standing(&self, requester: &Requester, now_ms: i64) -> Option<Standing> {
         match &self.shared.reader {
-            Reader::Sqlite(_) => self.known().standing(requester, now_ms),
+            Reader::Sqlite(_) => self.cache().standing(requester, now_ms),
             Reader::Postgres { .. } => None,
         }
     }
@@ -331,15 +331,15 @@ impl Store {
         digest: CallDigest,
     ) -> Result<(bool, bool), LedgerFault> {
         let tell =
-            |known: &Known| (known.asked(digest).unwrap_or(true), known.refused(agent).unwrap_or(true));
+            |cache: &Cache| (cache.asked(digest).unwrap_or(true), cache.refused(agent).unwrap_or(true));
         let version = {
-            let known = self.known();
-            if !known.wants_asked() {
-                return Ok(tell(&known));
+            let cache = self.cache();
+            if !cache.wants_asked() {
+                return Ok(tell(&cache));
             }
-            known.version()
+            cache.version()
         };
-        let most = known::DIGESTS_MAX.saturating_add(1);
+        let most = cache::DIGESTS_MAX.saturating_add(1);
         let answers = self
             .select_each(vec![approval::select_digests(most), approval::select_refused_agents(most)])
             .await?;
@@ -348,9 +348,9 @@ impl Store {
         };
         let asked =
             Asked { digests: approval::read_digests(digests)?, refused: approval::read_agents(refused)? };
-        let mut known = self.shared.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.learn_asked(version, asked);
-        Ok(tell(&known))
+        let mut cache = self.shared.cache.write().unwrap_or_else(PoisonError::into_inner);
+        cache.learn_asked(version, asked);
+        Ok(tell(&cache))
     }
 
     /// Reads a few records.

@@ -18,11 +18,11 @@ use countersign_gate::ledger::LedgerFault;
 use tokio::sync::watch;
 
 use crate::{
+    cache::Cache,
     error::Failure,
     history::{Keeper, Seen},
-    image::{Image, Needs},
-    known::Known,
     queue::{Inbox, Message},
+    records::{Needs, Records},
     row::{Query, Row},
 };
 
@@ -95,9 +95,9 @@ pub(crate) struct Writer<B> {
     /// Keeps the newest checkpoint outside of the ledger.
     pub(crate) keeper: Option<Keeper>,
     /// What the batches so far have read and left.
-    pub(crate) image: Image,
+    pub(crate) records: Records,
     /// Where decisions find it, when nobody else writes.
-    pub(crate) known: Option<Arc<RwLock<Known>>>,
+    pub(crate) cache: Option<Arc<RwLock<Cache>>>,
 }
 
 impl<B: Backend> Writer<B> {
@@ -177,53 +177,57 @@ impl<B: Backend> Writer<B> {
 
     /// One transaction. Answers whether it changed what others wait for.
     async fn transact(&mut self, batch: &mut [Box<dyn Message>]) -> Result<bool, Failure> {
-        let mut image = std::mem::replace(&mut self.image, Image::new());
-        let result = self.attempt(batch, &mut image).await;
+        let mut records = std::mem::replace(&mut self.records, Records::new());
+        let result = self.attempt(batch, &mut records).await;
         self.failing.store(result.is_err(), Ordering::Relaxed);
         match &result {
             // In this order: whoever is told of a change finds it.
             Ok(_watched) => {
-                self.see(&image);
-                self.known(|known| image.settle(known));
-                self.image = image;
+                self.see(&records);
+                self.cache(|cache| records.settle(cache));
+                self.records = records;
             }
-            // What is stored now must be read again; the image is gone.
+            // What is stored now must be read again; the records are gone.
             Err(_why) => {
                 self.backend.roll_back().await;
-                self.known(Known::forget);
+                self.cache(Cache::forget);
             }
         }
         result
     }
 
-    async fn attempt(&mut self, batch: &mut [Box<dyn Message>], image: &mut Image) -> Result<bool, Failure> {
+    async fn attempt(
+        &mut self,
+        batch: &mut [Box<dyn Message>],
+        records: &mut Records,
+    ) -> Result<bool, Failure> {
         let begun = self.backend.begin().await?;
         self.step(Step::Begun);
         let process = self.backend.process();
-        if !image.begin(&begun.head, &self.verifier, begun.disturbed, process)? {
-            self.known(Known::forget);
-            self.follow(image).await?;
+        if !records.begin(&begun.head, &self.verifier, begun.disturbed, process)? {
+            self.cache(Cache::forget);
+            self.follow(records).await?;
         }
-        self.load(batch, image).await?;
+        self.load(batch, records).await?;
         for message in batch {
-            message.apply(image);
+            message.apply(records);
         }
-        if !image.is_changed() {
+        if !records.is_changed() {
             self.backend.roll_back().await;
             return Ok(false);
         }
-        let statements = image.write(&self.key)?;
+        let statements = records.write(&self.key)?;
         self.backend.write(&statements).await?;
         self.step(Step::Written);
-        self.backend.commit(image.is_watched()).await?;
+        self.backend.commit(records.is_watched()).await?;
         self.step(Step::Committed);
-        Ok(image.is_watched())
+        Ok(records.is_watched())
     }
 
     /// What is committed now. It is kept outside of the ledger only after it is durable in it: a crash between the two
     /// leaves an older checkpoint there, which the ledger contains.
-    fn see(&mut self, image: &Image) {
-        let (tree, changed, checkpoint) = image.log_tail().state();
+    fn see(&mut self, records: &Records) {
+        let (tree, changed, checkpoint) = records.log_tail().state();
         let newer = self.seen.as_ref().is_none_or(|seen| seen.tree.size() != tree.size());
         if let Some(keeper) = self.keeper.as_ref().filter(|_| newer) {
             keeper.tell(checkpoint.to_owned());
@@ -232,8 +236,8 @@ impl<B: Backend> Writer<B> {
     }
 
     /// Makes sure that a head that others have moved continues what this process saw.
-    async fn follow(&mut self, image: &Image) -> Result<(), Failure> {
-        let (tree, changed, _checkpoint) = image.log_tail().state();
+    async fn follow(&mut self, records: &Records) -> Result<(), Failure> {
+        let (tree, changed, _checkpoint) = records.log_tail().state();
         // A copy: what does not hold is not remembered.
         let Some(mut seen) = self.seen.clone() else { return Ok(()) };
         while let Some(leaves) = seen.missing(tree, changed)? {
@@ -244,36 +248,36 @@ impl<B: Backend> Writer<B> {
         Ok(())
     }
 
-    fn known(&self, change: impl FnOnce(&mut Known)) {
-        match &self.known {
-            Some(known) => {
-                let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
-                change(&mut known);
-                known.bound();
+    fn cache(&self, change: impl FnOnce(&mut Cache)) {
+        match &self.cache {
+            Some(cache) => {
+                let mut cache = cache.write().unwrap_or_else(PoisonError::into_inner);
+                change(&mut cache);
+                cache.bound();
             }
-            None => change(&mut Known::default()),
+            None => change(&mut Cache::default()),
         }
     }
 
     /// Reads what the operations need, and what they need once they have seen that.
-    async fn load(&mut self, batch: &mut [Box<dyn Message>], image: &mut Image) -> Result<(), Failure> {
+    async fn load(&mut self, batch: &mut [Box<dyn Message>], records: &mut Records) -> Result<(), Failure> {
         loop {
             let mut needs = Needs::default();
             for message in batch.iter() {
-                message.needs(image, &mut needs);
+                message.needs(records, &mut needs);
             }
             let missing = needs.into_keys();
             if missing.is_empty() {
                 return Ok(());
             }
             let orphans = self.backend.orphans();
-            let queries: Vec<Query> = missing.iter().map(|key| Image::select(key, &orphans)).collect();
+            let queries: Vec<Query> = missing.iter().map(|key| Records::select(key, &orphans)).collect();
             let rows = self.backend.read(&queries).await?;
             if rows.len() != missing.len() {
                 return Err(Failure::Unavailable("the database did not answer every question".into()));
             }
             for (key, rows) in missing.into_iter().zip(&rows) {
-                image.load(key, rows);
+                records.load(key, rows);
             }
         }
     }

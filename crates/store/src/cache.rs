@@ -21,7 +21,7 @@ pub(crate) const DIGESTS_MAX: u32 = 20_000;
 
 /// Everything that is kept in memory, and a number that moves whenever something of it is forgotten.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct Cache {
     /// Moves whenever something is forgotten: what was read before may be what is forgotten.
     version: u64,
     /// Told to be in force, or not.
@@ -42,7 +42,7 @@ pub(crate) struct Asked {
     pub(crate) refused: BTreeSet<AgentId>,
 }
 
-impl Known {
+impl Cache {
     /// Everything that decides a call but its request; `None` when a part of it is not known.
     pub(crate) fn standing(&self, requester: &Requester, now_ms: i64) -> Option<Standing> {
         let mut halted = None;
@@ -83,7 +83,7 @@ impl Known {
         complete(asked.refused.len()).then(|| asked.refused.contains(agent))
     }
 
-    /// Whether [`Known::learn_asked`] is waited for.
+    /// Whether [`Cache::learn_asked`] is waited for.
     pub(crate) const fn wants_asked(&self) -> bool {
         self.asked.is_none()
     }
@@ -111,7 +111,7 @@ impl Known {
         }
     }
 
-    /// To be given to [`Known::learn_key`] or [`Known::learn_asked`] with what was read afterwards.
+    /// To be given to [`Cache::learn_key`] or [`Cache::learn_asked`] with what was read afterwards.
     pub(crate) const fn version(&self) -> u64 {
         self.version
     }
@@ -181,49 +181,49 @@ mod tests {
 
     #[test]
     fn a_key_that_was_read_before_it_was_revoked_is_not_kept() {
-        let mut known = Known::default();
-        let before = known.version();
-        known.forget_key("0123456789ab");
-        known.learn_key(before, "0123456789ab", &key());
-        assert_eq!(known.key("0123456789ab"), None);
-        known.learn_key(known.version(), "0123456789ab", &key());
-        assert!(known.key("0123456789ab").is_some());
-        known.forget();
-        assert_eq!(known.key("0123456789ab"), None);
-        assert_ne!(known.version(), before);
+        let mut cache = Cache::default();
+        let before = cache.version();
+        cache.forget_key("0123456789ab");
+        cache.learn_key(before, "0123456789ab", &key());
+        assert_eq!(cache.key("0123456789ab"), None);
+        cache.learn_key(cache.version(), "0123456789ab", &key());
+        assert!(cache.key("0123456789ab").is_some());
+        cache.forget();
+        assert_eq!(cache.key("0123456789ab"), None);
+        assert_ne!(cache.version(), before);
     }
 
     #[test]
     fn a_request_that_was_opened_while_the_others_were_read_is_not_missed() {
         let digest = |byte| CallDigest::from_bytes([byte; 32]);
-        let mut known = Known::default();
-        assert_eq!(known.asked(digest(1)), None);
-        let before = known.version();
-        known.ask(digest(1));
-        known.learn_asked(before, Asked::default());
-        assert_eq!(known.asked(digest(1)), None);
+        let mut cache = Cache::default();
+        assert_eq!(cache.asked(digest(1)), None);
+        let before = cache.version();
+        cache.ask(digest(1));
+        cache.learn_asked(before, Asked::default());
+        assert_eq!(cache.asked(digest(1)), None);
         let digests = BTreeSet::from([digest(1)]);
-        known.learn_asked(known.version(), Asked { digests, ..Asked::default() });
-        known.ask(digest(2));
-        assert_eq!([1, 2, 3].map(|byte| known.asked(digest(byte))), [Some(true), Some(true), Some(false)]);
+        cache.learn_asked(cache.version(), Asked { digests, ..Asked::default() });
+        cache.ask(digest(2));
+        assert_eq!([1, 2, 3].map(|byte| cache.asked(digest(byte))), [Some(true), Some(true), Some(false)]);
         // What is deleted may still be named; what was never read is not known.
-        known.forget_deleted();
-        assert_eq!(known.asked(digest(2)), Some(true));
-        known.forget();
-        assert_eq!(known.asked(digest(3)), None);
+        cache.forget_deleted();
+        assert_eq!(cache.asked(digest(2)), Some(true));
+        cache.forget();
+        assert_eq!(cache.asked(digest(3)), None);
         // Beyond the limit nothing is said, because not all were read.
         let many = (0..=DIGESTS_MAX).map(|n| {
             let mut bytes = [0; 32];
             bytes[..4].copy_from_slice(&n.to_be_bytes());
             CallDigest::from_bytes(bytes)
         });
-        known.learn_asked(known.version(), Asked { digests: many.collect(), ..Asked::default() });
-        assert_eq!(known.asked(digest(3)), None);
+        cache.learn_asked(cache.version(), Asked { digests: many.collect(), ..Asked::default() });
+        assert_eq!(cache.asked(digest(3)), None);
     }
 
     #[test]
     fn a_standing_is_known_only_as_a_whole() {
-        let mut known = Known::default();
+        let mut cache = Cache::default();
         let agent = AgentId::parse("bot").unwrap();
         let requester = Requester {
             agent: agent.clone(),
@@ -233,21 +233,21 @@ mod tests {
         };
         let halt = HaltRecord { scope: HaltScope::All, why: "w".into(), by: "lea".into(), since_ms: 1 };
         let counters = Counters { calls: 3, ..Counters::default() };
-        let steps: [&dyn Fn(&mut Known); 5] = [
-            &|known| known.halt(&HaltScope::Agent(agent.clone()), None),
-            &|known| known.halt(&HaltScope::All, Some(&halt)),
-            &|known| known.history(&agent, Some(7)),
-            &|known| known.count(&CounterKey::session(&requester), Some(&counters)),
-            &|known| known.count(&CounterKey::agent(&requester, 0), None),
+        let steps: [&dyn Fn(&mut Cache); 5] = [
+            &|cache| cache.halt(&HaltScope::Agent(agent.clone()), None),
+            &|cache| cache.halt(&HaltScope::All, Some(&halt)),
+            &|cache| cache.history(&agent, Some(7)),
+            &|cache| cache.count(&CounterKey::session(&requester), Some(&counters)),
+            &|cache| cache.count(&CounterKey::agent(&requester, 0), None),
         ];
         for step in steps {
-            assert_eq!(known.standing(&requester, 0), None);
-            step(&mut known);
+            assert_eq!(cache.standing(&requester, 0), None);
+            step(&mut cache);
         }
-        let standing = known.standing(&requester, 0).unwrap();
+        let standing = cache.standing(&requester, 0).unwrap();
         assert_eq!((standing.halted, standing.history), (Some(halt), 7));
         assert_eq!((standing.session.calls, standing.agent_today.calls), (3, 0));
         // Another day has other counters.
-        assert_eq!(known.standing(&requester, 86_400_000), None);
+        assert_eq!(cache.standing(&requester, 86_400_000), None);
     }
 }

@@ -24,10 +24,10 @@ use crate::{
     approval::{self, ApprovalRow, RequestKey},
     bond::{self, BondKey},
     budget,
+    cache::Cache,
     call::{self, CallRow},
     halt,
     key::{self, KeyRow},
-    known::Known,
     log::{Encoded, LogTail},
     rate,
     row::{Damage, Query, Row},
@@ -59,16 +59,16 @@ pub(crate) struct Needs(BTreeSet<Key>);
 
 impl Needs {
     /// Names a record; one that is known already is not read again.
-    pub(crate) fn name(&mut self, image: &Image, key: &Key) {
-        if !image.knows(key) && !self.0.contains(key) {
+    pub(crate) fn name(&mut self, records: &Records, key: &Key) {
+        if !records.knows(key) && !self.0.contains(key) {
             self.0.insert(key.clone());
         }
     }
 
     /// Names several.
-    pub(crate) fn name_all<'a>(&mut self, image: &Image, keys: impl IntoIterator<Item = &'a Key>) {
+    pub(crate) fn name_all<'a>(&mut self, records: &Records, keys: impl IntoIterator<Item = &'a Key>) {
         for key in keys {
-            self.name(image, key);
+            self.name(records, key);
         }
     }
 
@@ -274,7 +274,7 @@ impl Changes {
 
 /// The loaded records, with the end of the log.
 #[derive(Debug)]
-pub(crate) struct Image {
+pub(crate) struct Records {
     pub(crate) halts: Table<HaltScope, HaltRecord>,
     pub(crate) sessions: Table<String, ()>,
     pub(crate) counters: Table<CounterKey, Counters>,
@@ -303,8 +303,8 @@ struct Committed {
     changed: u64,
 }
 
-impl Image {
-    /// An image that knows nothing.
+impl Records {
+    /// None, and an empty log.
     pub(crate) fn new() -> Self {
         Self {
             halts: Table::default(),
@@ -351,26 +351,26 @@ impl Image {
     }
 
     /// Ends a batch that is committed, or has changed nothing. What it has read and left of the records that
-    /// decisions look at is told to `known`.
-    pub(crate) fn settle(&mut self, known: &mut Known) {
+    /// decisions look at is told to `cache`.
+    pub(crate) fn settle(&mut self, cache: &mut Cache) {
         let rows_pruned = !self.statements.is_empty();
-        self.halts.settle(|scope, halt| known.halt(scope, halt), |_| true);
-        self.counters.settle(|key, counters| known.count(key, counters), |_| true);
-        self.histories.settle(|agent, version| known.history(agent, version.copied()), |_| true);
+        self.halts.settle(|scope, halt| cache.halt(scope, halt), |_| true);
+        self.counters.settle(|key, counters| cache.count(key, counters), |_| true);
+        self.histories.settle(|agent, version| cache.history(agent, version.copied()), |_| true);
         self.sessions.settle(|_, _| {}, |()| true);
         self.rates.settle(|_, _| {}, |_| true);
         self.balances.settle(|_, _| {}, |_| true);
         self.calls.settle(|_, _| {}, CallRow::is_open);
         // Requests and keys are few, and read by others than the operations: they are read anew each time.
-        self.credentials.settle(|id, _| known.forget_key(id), |_| false);
+        self.credentials.settle(|id, _| cache.forget_key(id), |_| false);
         self.credentials = Table::default();
-        self.approvals.fresh().for_each(|row| known.ask(row.record.request.call.digest));
+        self.approvals.fresh().for_each(|row| cache.ask(row.record.request.call.digest));
         self.approvals.settle(
             |_, row| {
                 if let Some(ApprovalRow { record, .. }) = row
                     && record.state == ApprovalState::Refused
                 {
-                    known.refuse(&record.request.call.requester.agent);
+                    cache.refuse(&record.request.call.requester.agent);
                 }
             },
             |_| false,
@@ -395,7 +395,7 @@ impl Image {
         if rows_pruned || kept.iter().sum::<usize>() > KEPT_MAX {
             let committed = self.committed.take();
             *self = Self { committed, ..Self::new() };
-            known.forget_deleted();
+            cache.forget_deleted();
         }
     }
 
