@@ -11,7 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use countersign_gate::ledger::{HaltRecord, HaltScope, Standing};
 use countersign_rules::{AgentId, CallDigest, Counters, Requester};
 
-use crate::{halt, key::KeyRow, session::CounterKey};
+use crate::record::{
+    halt::scopes,
+    key::KeyRow,
+    session::{CounterKey, History},
+};
 
 /// The most records that are kept; beyond, all are forgotten.
 const KEPT_MAX: usize = 20_000;
@@ -46,7 +50,7 @@ impl Cache {
     /// Everything that decides a call but its request; `None` when a part of it is not known.
     pub(crate) fn standing(&self, requester: &Requester, now_ms: i64) -> Option<Standing> {
         let mut halted = None;
-        for scope in halt::scopes(&requester.agent) {
+        for scope in scopes(&requester.agent) {
             halted = halted.or(self.halts.get(&scope)?.as_ref());
         }
         Some(Standing {
@@ -67,8 +71,8 @@ impl Cache {
         self.counters.insert(key.clone(), counters.cloned().unwrap_or_default());
     }
 
-    pub(crate) fn history(&mut self, agent: &AgentId, version: Option<u64>) {
-        self.histories.insert(agent.clone(), version.unwrap_or_default());
+    pub(crate) fn history(&mut self, agent: &AgentId, version: Option<History>) {
+        self.histories.insert(agent.clone(), version.unwrap_or_default().0);
     }
 
     /// Whether people were ever asked about calls of this digest; `None` when that is not known.
@@ -165,7 +169,7 @@ mod tests {
     use countersign_rules::SessionId;
 
     use super::*;
-    use crate::key::{KeyOwner, KeyRecord};
+    use crate::record::key::{KeyOwner, KeyRecord};
 
     fn key() -> KeyRow {
         let record = KeyRecord {
@@ -236,7 +240,7 @@ mod tests {
         let steps: [&dyn Fn(&mut Cache); 5] = [
             &|cache| cache.halt(&HaltScope::Agent(agent.clone()), None),
             &|cache| cache.halt(&HaltScope::All, Some(&halt)),
-            &|cache| cache.history(&agent, Some(7)),
+            &|cache| cache.history(&agent, Some(History(7))),
             &|cache| cache.count(&CounterKey::session(&requester), Some(&counters)),
             &|cache| cache.count(&CounterKey::agent(&requester, 0), None),
         ];

@@ -9,45 +9,25 @@ use countersign_gate::{
     },
 };
 use countersign_rules::{
-    AgentId, ApprovalState, CallDigest, CallId, Effect, Money,
+    ApprovalId, ApprovalState, CallId,
     budget::{Balance, BudgetAccount},
     settlement::{Count, Settlement},
 };
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    approval::ApprovalRow,
-    bond,
-    budget::Hold,
-    halt,
-    list::CallFilter,
-    log::Encoded,
+    bond, halt,
     queue::Operation,
+    record::{
+        approval::ApprovalRow,
+        bond::{key_of, key_of_call},
+        call::{CallRow, Charged, Hold, doubted},
+        halt::scopes,
+        rate::Due,
+    },
     records::{Changes, Key, Needs, Records},
-    row::{Damage, Query, Row, Value, json},
     session,
+    tail::Encoded,
 };
-
-/// A call with what it is charged.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct CallRow {
-    pub(crate) record: CallRecord,
-    charge: Charged,
-    process: i64,
-}
-
-/// What a call is charged: what was counted and what it holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Charged {
-    /// Rows that were counted.
-    rows: u64,
-    /// Money that was counted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    amount: Option<Money>,
-    /// What it holds still; empty once it is settled.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    holds: Vec<Hold>,
-}
 
 /// Records an intent.
 pub(crate) struct Issue {
@@ -65,9 +45,9 @@ impl Issue {
         let entries = Encoded::all(&std::mem::take(&mut intent.entries))?;
         let Intent { call, rates, holds, approval, now_ms, .. } = &intent;
         // A budget for all may halt all, and only once.
-        let mut keys: Vec<Key> = halt::scopes(&call.requester.agent).map(Key::Halt).into();
+        let mut keys: Vec<Key> = scopes(&call.requester.agent).map(Key::Halt).into();
         keys.extend(approval.clone().map(Key::Approval));
-        keys.extend(bond::key(call).map(Key::Bond));
+        keys.extend(key_of_call(call).map(Key::Bond));
         keys.extend(rates.iter().map(|(key, _rate)| Key::Rate(key.clone())));
         keys.extend(holds.iter().map(|hold| Key::Balance(hold.account.clone())));
         keys.extend(session::keys(&call.requester, *now_ms));
@@ -107,13 +87,13 @@ impl Issue {
                 // People have granted this one: what the key stands for since is another matter.
                 Some(_) if intent.approval.is_some() => {}
                 Some(taken) => return Err(NotIssued::KeyTaken(taken)),
-                None => changes.bonds.push(bond),
+                None => changes.bonds.put(key_of(&bond), bond),
             }
         }
         if let Some(id) = &intent.approval {
             let approval =
                 records.approvals.find(id)?.ok_or(NotIssued::ApprovalSpent(ApprovalState::Superseded))?;
-            changes.approvals.push((id.clone(), self.spend(approval)?));
+            changes.approvals.put(id.clone(), self.spend(approval)?);
         }
         let history = session::history(records, &requester.agent)?;
         if intent.if_history.is_some_and(|seen| seen != history) {
@@ -122,19 +102,22 @@ impl Issue {
         let charge = Charge::new(
             (&intent.rates, &intent.holds),
             intent.now_ms,
-            |key| Ok(records.rates.find(&key.to_owned())?.copied()),
+            |key| Ok(records.rates.find(&key.to_owned())?.map(|due| due.0)),
             |account| Ok(records.balances.find(account)?.copied().unwrap_or_default()),
         )?;
         let halts = charge.halts(&requester.agent, intent.now_ms);
-        changes.rates = charge.due.into_iter().map(|(key, due)| (key.to_owned(), due)).collect();
-        changes.balances =
-            charge.balances.into_iter().map(|(account, after)| (account.clone(), after)).collect();
+        for (key, due_us) in charge.due {
+            changes.rates.put(key.to_owned(), Due(due_us));
+        }
+        for (account, after) in charge.balances {
+            changes.balances.put(account.clone(), after);
+        }
         let count = self.count();
         session::count(records, requester, intent.now_ms, |counters| count.add(counters), &mut changes)?;
-        changes.calls.push((intent.call.id.clone(), self.row(records.process)));
+        changes.calls.put(intent.call.id.clone(), self.row(records.process));
         for halt in &halts {
             changes.entries.push(Encoded::of(&Entry::halted(halt))?);
-            changes.halts.push((halt.scope.clone(), Some(halt.clone())));
+            changes.halts.put(halt.scope.clone(), halt.clone());
         }
         // The widest says most.
         let halted = halts.into_iter().max_by(|a, b| a.scope.cmp(&b.scope));
@@ -228,7 +211,7 @@ impl Operation for Close {
         row.record.outcome = Some(closing.outcome.clone());
         row.record.doubted |= doubted(&row.record).is_some();
         row.move_approval(records, &closing.outcome, &mut changes)?;
-        changes.calls.push((closing.call.clone(), row));
+        changes.calls.put(closing.call.clone(), row);
         Ok(((), changes))
     }
 }
@@ -262,7 +245,7 @@ impl Operation for Resolve {
         row.record.closed_ms = Some(row.record.closed_ms.unwrap_or(self.now_ms));
         row.record.outcome = Some(self.outcome.clone());
         row.move_approval(records, &self.outcome, &mut changes)?;
-        changes.calls.push((self.call.clone(), row));
+        changes.calls.put(self.call.clone(), row);
         Ok((true, changes))
     }
 }
@@ -305,10 +288,10 @@ impl Operation for Sweep {
             ))?);
             if let Some((id, mut approval)) = row.approval(records)? {
                 approval.record.state = ApprovalState::InDoubt;
-                changes.approvals.push((id, approval));
+                changes.approvals.put(id, approval);
             }
             found.push(row.record.clone());
-            changes.calls.push((id.clone(), row));
+            changes.calls.put(id.clone(), row);
         }
         Ok((found, changes))
     }
@@ -330,11 +313,6 @@ fn settlement_needs(id: &CallId, records: &Records, needs: &mut Needs) {
 }
 
 impl CallRow {
-    /// Whether an outcome is awaited from this process.
-    pub(crate) fn is_open(&self) -> bool {
-        self.record.state == CallState::Open
-    }
-
     /// Settles the holds and corrects the counters.
     fn settle(
         &mut self,
@@ -353,7 +331,9 @@ impl CallRow {
             };
             balances.extend(hold.settle(before, settlement).map(|after| (hold.account, after)));
         }
-        changes.balances.extend(balances);
+        for (account, after) in balances {
+            changes.balances.put(account, after);
+        }
 
         let Charged { rows, amount, .. } = self.charge;
         let CallRecord { call, effect, issued_ms, .. } = &self.record;
@@ -369,10 +349,7 @@ impl CallRow {
     }
 
     /// The approval that the call has spent and that no other call may have.
-    fn approval(
-        &self,
-        records: &Records,
-    ) -> Result<Option<(countersign_rules::ApprovalId, ApprovalRow)>, LedgerFault> {
+    fn approval(&self, records: &Records) -> Result<Option<(ApprovalId, ApprovalRow)>, LedgerFault> {
         let Some(id) = &self.record.approval else { return Ok(None) };
         Ok(records.approvals.find(id)?.map(|row| (id.clone(), row.clone())))
     }
@@ -389,197 +366,8 @@ impl CallRow {
             if let Some(why) = outcome.why_not() {
                 approval.record.why = Some(why.to_owned());
             }
-            changes.approvals.push((id, approval));
+            changes.approvals.put(id, approval);
         }
         Ok(())
     }
-
-    pub(crate) fn read(row: &Row) -> Result<Self, Damage> {
-        let record = CallRecord {
-            system: row.parse(0)?,
-            effect: effect(row.text(1)?)?,
-            decision: row.parse(2)?,
-            approval: row.optional_parse(3)?,
-            state: state(row.text(4)?)?,
-            issued_ms: row.int(5)?,
-            closed_ms: row.optional_int(6)?,
-            rows: row.count(7)?,
-            call: row.json(9)?,
-            outcome: row.optional_json(11)?,
-            journal: row.optional_text(12)?.map(ToOwned::to_owned),
-            doubted: row.optional_text(13)?.is_some(),
-        };
-        Ok(Self { record, process: row.int(8)?, charge: row.json(10)? })
-    }
-}
-
-macro_rules! select_calls {
-    ($($rest:literal),+) => {
-        concat!(
-            "SELECT system, effect, decision, approval, state, issued_ms, closed_ms, row_count, process, body, ",
-            "charge, outcome, journal, doubted FROM call ",
-            $($rest),+
-        )
-    };
-}
-
-pub(crate) fn select(id: &CallId) -> Query {
-    Query::new(select_calls!("WHERE id = $1"), vec![id.as_str().into()])
-}
-
-pub(crate) fn select_all(state: Option<CallState>, limit: u32) -> Query {
-    let limit = Value::from(u64::from(limit));
-    match state {
-        Some(CallState::Open) => Query::new(
-            select_calls!("WHERE state = 'open' ORDER BY issued_ms DESC, id DESC LIMIT $1"),
-            vec![limit],
-        ),
-        Some(CallState::InDoubt) => Query::new(
-            select_calls!("WHERE state = 'in_doubt' ORDER BY issued_ms DESC, id DESC LIMIT $1"),
-            vec![limit],
-        ),
-        Some(state @ (CallState::Done | CallState::Failed)) => Query::new(
-            select_calls!("WHERE state = $1 ORDER BY issued_ms DESC, id DESC LIMIT $2"),
-            vec![state.as_str().into(), limit],
-        ),
-        None => Query::new(select_calls!("ORDER BY issued_ms DESC, id DESC LIMIT $1"), vec![limit]),
-    }
-}
-
-/// What a call that is in doubt is found by.
-fn doubt(agent: &AgentId, digest: CallDigest) -> String {
-    format!("{digest} {agent}")
-}
-
-/// What a write in doubt is found by from now on, also once the doubt is settled.
-fn doubted(record: &CallRecord) -> Option<String> {
-    let doubts = record.state == CallState::InDoubt && record.effect >= Effect::Write;
-    doubts.then(|| doubt(&record.call.requester.agent, record.call.digest))
-}
-
-/// The newest call of an agent with this digest that is in doubt, or else was and has happened, and was closed after `since_ms`.
-pub(crate) fn select_doubted(agent: &AgentId, digest: CallDigest, since_ms: i64) -> Query {
-    Query::new(
-        select_calls!(
-            "WHERE doubted = $1 AND (state = 'in_doubt' OR (state = 'done' AND closed_ms > $2)) ",
-            "ORDER BY CASE state WHEN 'in_doubt' THEN 0 ELSE 1 END, issued_ms DESC, id DESC LIMIT 1"
-        ),
-        vec![doubt(agent, digest).into(), since_ms.into()],
-    )
-}
-
-macro_rules! select_listed {
-    ($state:literal) => {
-        select_calls!(
-            $state,
-            "(CAST($1 AS TEXT) IS NULL OR (issued_ms, id) < (SELECT issued_ms, id FROM call WHERE id = $1)) ",
-            "ORDER BY issued_ms DESC, id DESC LIMIT $2"
-        )
-    };
-}
-
-/// A page of the list of an agent's calls.
-fn select_own(agent: &AgentId, filter: &CallFilter, limit: u32) -> Query {
-    // Tools stand between commas, which no name has: what is left after taking one out is shorter.
-    let tools = filter.tools.as_ref().map(|tools| {
-        let names: String = tools.iter().map(|tool| format!(",{tool},")).collect();
-        if names.is_empty() { ",".to_owned() } else { names }
-    });
-    Query::new(
-        select_calls!(
-            "WHERE agent = $3 AND (CAST($4 AS TEXT) IS NULL OR state = $4) ",
-            "AND (CAST($5 AS TEXT) IS NULL OR replace($5, ',' || tool || ',', '') <> $5) ",
-            // Where the page begins is told by the agent's own calls alone.
-            "AND (CAST($1 AS TEXT) IS NULL ",
-            "OR (issued_ms, id) < (SELECT c.issued_ms, c.id FROM call c WHERE c.id = $1 AND c.agent = $3)) ",
-            "ORDER BY issued_ms DESC, id DESC LIMIT $2"
-        ),
-        vec![
-            filter.after.as_ref().map(CallId::as_str).into(),
-            u64::from(limit).into(),
-            agent.as_str().into(),
-            filter.state.map(CallState::as_str).into(),
-            tools.as_deref().into(),
-        ],
-    )
-}
-
-/// A page of a list.
-pub(crate) fn select_some(filter: &CallFilter, limit: u32) -> Query {
-    if let Some(agent) = &filter.agent {
-        return select_own(agent, filter, limit);
-    }
-    let mut params = vec![filter.after.as_ref().map(CallId::as_str).into(), u64::from(limit).into()];
-    match filter.state {
-        // Said in the text, so that the small index on what is unsettled is used.
-        Some(CallState::Open) => Query::new(select_listed!("WHERE state = 'open' AND "), params),
-        Some(CallState::InDoubt) => Query::new(select_listed!("WHERE state = 'in_doubt' AND "), params),
-        Some(state @ (CallState::Done | CallState::Failed)) => {
-            params.push(state.as_str().into());
-            Query::new(select_listed!("WHERE state = $3 AND "), params)
-        }
-        None => Query::new(select_listed!("WHERE "), params),
-    }
-}
-
-pub(crate) fn insert(id: &CallId, row: &CallRow) -> Result<Query, LedgerFault> {
-    let CallRow { record, charge, process } = row;
-    let outcome = record.outcome.as_ref().map(json).transpose()?;
-    Ok(Query::one(
-        "INSERT INTO call (id, system, effect, decision, approval, state, issued_ms, closed_ms, row_count, \
-         process, body, charge, outcome, journal, doubted, agent, tool) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
-        vec![
-            id.as_str().into(),
-            record.system.as_str().into(),
-            record.effect.as_str().into(),
-            record.decision.as_str().into(),
-            record.approval.as_ref().map(|id| id.as_str()).into(),
-            record.state.as_str().into(),
-            record.issued_ms.into(),
-            record.closed_ms.into(),
-            record.rows.into(),
-            (*process).into(),
-            json(&record.call)?,
-            json(charge)?,
-            outcome.into(),
-            record.journal.as_deref().into(),
-            doubted(record).into(),
-            record.call.requester.agent.as_str().into(),
-            record.call.tool.as_str().into(),
-        ],
-    ))
-}
-
-pub(crate) fn update(id: &CallId, row: &CallRow) -> Result<Query, LedgerFault> {
-    let CallRow { record, charge, .. } = row;
-    let outcome = record.outcome.as_ref().map(json).transpose()?;
-    Ok(Query::one(
-        "UPDATE call SET state = $1, closed_ms = $2, row_count = $3, charge = $4, outcome = $5, \
-         doubted = COALESCE(doubted, $6) WHERE id = $7",
-        vec![
-            record.state.as_str().into(),
-            record.closed_ms.into(),
-            record.rows.into(),
-            json(charge)?,
-            outcome.into(),
-            doubted(record).into(),
-            id.as_str().into(),
-        ],
-    ))
-}
-
-fn state(text: &str) -> Result<CallState, Damage> {
-    [CallState::Open, CallState::Done, CallState::Failed, CallState::InDoubt]
-        .into_iter()
-        .find(|state| state.as_str() == text)
-        .ok_or_else(|| Damage("a call has an unknown state".into()))
-}
-
-/// Reads an effect.
-pub(crate) fn effect(text: &str) -> Result<Effect, Damage> {
-    [Effect::Read, Effect::Write, Effect::Destructive]
-        .into_iter()
-        .find(|effect| effect.as_str() == text)
-        .ok_or_else(|| Damage("a record has an unknown effect".into()))
 }

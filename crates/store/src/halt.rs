@@ -6,10 +6,10 @@ use countersign_gate::ledger::{HaltRecord, HaltScope, LedgerFault};
 use countersign_rules::AgentId;
 
 use crate::{
-    log::Encoded,
     queue::Operation,
+    record::halt::scopes,
     records::{Changes, Key, Needs, Records},
-    row::{Damage, Query, Row, json},
+    tail::Encoded,
 };
 
 /// Halts an agent, or all. Answers the halt in force: one that is there already stays as it is.
@@ -30,7 +30,7 @@ impl Operation for Halt {
             return Ok((there.clone(), Changes::default()));
         }
         let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
-        changes.halts.push((self.record.scope.clone(), Some(self.record.clone())));
+        changes.halts.put(self.record.scope.clone(), self.record.clone());
         Ok((self.record.clone(), changes))
     }
 }
@@ -53,14 +53,9 @@ impl Operation for Resume {
             return Ok((false, Changes::default()));
         }
         let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
-        changes.halts.push((self.scope.clone(), None));
+        changes.halts.remove(self.scope.clone());
         Ok((true, changes))
     }
-}
-
-/// The halts that may stop an agent.
-pub(crate) fn scopes(agent: &AgentId) -> [HaltScope; 2] {
-    [HaltScope::All, HaltScope::Agent(agent.clone())]
 }
 
 /// The halt that stops an agent, if any.
@@ -74,44 +69,4 @@ pub(crate) fn in_force<'a>(
         }
     }
     Ok(None)
-}
-
-/// How a scope is written in the store: names have no white space, so the two never meet.
-pub(crate) fn text(scope: &HaltScope) -> String {
-    match scope {
-        HaltScope::Agent(agent) => format!("agent {agent}"),
-        HaltScope::All => "all".to_owned(),
-    }
-}
-
-pub(crate) fn select(scope: &HaltScope) -> Query {
-    Query::new("SELECT body FROM halt WHERE scope = $1", vec![text(scope).into()])
-}
-
-pub(crate) fn select_for(agent: &AgentId) -> Query {
-    let [all, one] = scopes(agent);
-    Query::new(
-        "SELECT body FROM halt WHERE scope = $1 OR scope = $2 ORDER BY scope DESC",
-        vec![text(&all).into(), text(&one).into()],
-    )
-}
-
-pub(crate) fn select_all() -> Query {
-    Query::new("SELECT body FROM halt ORDER BY scope", Vec::new())
-}
-
-pub(crate) fn read(row: &Row) -> Result<HaltRecord, Damage> {
-    row.json(0)
-}
-
-pub(crate) fn insert(scope: &HaltScope, halt: &HaltRecord) -> Result<Query, LedgerFault> {
-    Ok(Query::one("INSERT INTO halt (scope, body) VALUES ($1, $2)", vec![text(scope).into(), json(halt)?]))
-}
-
-pub(crate) fn update(scope: &HaltScope, halt: &HaltRecord) -> Result<Query, LedgerFault> {
-    Ok(Query::one("UPDATE halt SET body = $1 WHERE scope = $2", vec![json(halt)?, text(scope).into()]))
-}
-
-pub(crate) fn delete(scope: &HaltScope) -> Query {
-    Query::one("DELETE FROM halt WHERE scope = $1", vec![text(scope).into()])
 }

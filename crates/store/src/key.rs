@@ -4,70 +4,22 @@ use std::sync::Arc;
 
 use countersign_audit::{Hash, sha256};
 use countersign_gate::{Entry, entry::Kind, ledger::LedgerFault};
-use countersign_rules::{AgentId, PersonId};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    log::Encoded,
     queue::Operation,
+    record::{
+        Record as _,
+        key::{self, KeyOwner, KeyRecord, KeyRow, NewKey},
+    },
     records::{Changes, Key, Needs, Records},
-    row::{Damage, Query, Row, json},
     store::Store,
+    tail::Encoded,
 };
 
 /// What every key begins with, so that scanners for leaked secrets find it.
 pub const KEY_PREFIX: &str = "csk_";
-
-/// Whose key it is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KeyOwner {
-    /// An agent's.
-    Agent(AgentId),
-    /// A person's.
-    Person(PersonId),
-}
-
-/// A key as the store has it: without what could be presented.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyRecord {
-    /// Its public id; the part of the key after the prefix.
-    pub id: String,
-    /// Whose it is.
-    pub owner: KeyOwner,
-    /// What it may be used for; words whose meaning is the front door's. Empty: everything its owner may.
-    pub scopes: Vec<String>,
-    /// When it was issued, in Unix milliseconds UTC.
-    pub issued_ms: i64,
-    /// When it stops being good, in Unix milliseconds UTC; never when `None`.
-    pub expires_ms: Option<i64>,
-    /// When it was revoked, in Unix milliseconds UTC.
-    pub revoked_ms: Option<i64>,
-}
-
-impl KeyRecord {
-    /// Whether it is neither revoked nor expired at a moment, in Unix milliseconds UTC.
-    #[must_use]
-    pub fn is_good(&self, now_ms: i64) -> bool {
-        self.revoked_ms.is_none() && self.expires_ms.is_none_or(|expires_ms| now_ms < expires_ms)
-    }
-}
-
-/// A key to be issued.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewKey {
-    /// Whose it is.
-    pub owner: KeyOwner,
-    /// What it may be used for; see [`KeyRecord::scopes`].
-    pub scopes: Vec<String>,
-    /// When it stops being good, in Unix milliseconds UTC; never when `None`.
-    pub expires_ms: Option<i64>,
-    /// Who issues it: a person, or the command line.
-    pub by: String,
-    /// When, in Unix milliseconds UTC.
-    pub now_ms: i64,
-}
 
 /// The entry of a key that was issued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,12 +51,6 @@ pub struct KeyRevoked {
 
 impl Kind for KeyRevoked {
     const WORD: &'static str = "key_revoked";
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct KeyRow {
-    record: KeyRecord,
-    hash: Hash,
 }
 
 impl Store {
@@ -177,13 +123,7 @@ impl Store {
     /// # Errors
     /// [`LedgerFault`].
     pub async fn keys(&self) -> Result<Vec<KeyRecord>, LedgerFault> {
-        let rows = self
-            .scan(Query::new(
-                "SELECT id, hash, owner, scopes, issued_ms, expires_ms, revoked_ms FROM api_key \
-                 ORDER BY issued_ms, id",
-                Vec::new(),
-            ))
-            .await?;
+        let rows = self.scan(key::select_all()).await?;
         rows.iter().map(|row| Ok(KeyRow::read(row)?.record)).collect()
     }
 }
@@ -206,7 +146,7 @@ impl Operation for IssueKey {
             return Err(LedgerFault::Unavailable("a key of this id was issued before".into()));
         }
         let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
-        changes.credentials.push((id.clone(), self.row.clone()));
+        changes.credentials.put(id.clone(), self.row.clone());
         Ok(((), changes))
     }
 }
@@ -232,64 +172,15 @@ impl Operation for RevokeKey {
         let mut row = row.clone();
         row.record.revoked_ms = Some(self.now_ms);
         let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
-        changes.credentials.push((self.id.clone(), row));
+        changes.credentials.put(self.id.clone(), row);
         Ok((true, changes))
     }
 }
 
-impl KeyRow {
-    #[cfg(test)]
-    pub(crate) const fn new(record: KeyRecord, hash: Hash) -> Self {
-        Self { record, hash }
-    }
-
-    pub(crate) fn read(row: &Row) -> Result<Self, Damage> {
-        let record = KeyRecord {
-            id: row.text(0)?.to_owned(),
-            owner: row.json(2)?,
-            scopes: row.json(3)?,
-            issued_ms: row.int(4)?,
-            expires_ms: row.optional_int(5)?,
-            revoked_ms: row.optional_int(6)?,
-        };
-        let hash = Hash::from_slice(row.bytes(1)?).map_err(|why| Damage(why.to_string()))?;
-        Ok(Self { record, hash })
-    }
-}
-
-pub(crate) fn select(id: &str) -> Query {
-    Query::new(
-        "SELECT id, hash, owner, scopes, issued_ms, expires_ms, revoked_ms FROM api_key WHERE id = $1",
-        vec![id.into()],
-    )
-}
-
-pub(crate) fn insert(id: &str, row: &KeyRow) -> Result<Query, LedgerFault> {
-    let KeyRow { record, hash } = row;
-    Ok(Query::one(
-        "INSERT INTO api_key (id, hash, owner, scopes, issued_ms, expires_ms, revoked_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        vec![
-            id.into(),
-            hash.as_bytes().to_vec().into(),
-            json(&record.owner)?,
-            json(&record.scopes)?,
-            record.issued_ms.into(),
-            record.expires_ms.into(),
-            record.revoked_ms.into(),
-        ],
-    ))
-}
-
-pub(crate) fn update(id: &str, row: &KeyRow) -> Result<Query, LedgerFault> {
-    Ok(Query::one(
-        "UPDATE api_key SET revoked_ms = $1 WHERE id = $2",
-        vec![row.record.revoked_ms.into(), id.into()],
-    ))
-}
-
 #[cfg(test)]
 mod tests {
+    use countersign_rules::AgentId;
+
     use super::*;
 
     #[test]

@@ -11,8 +11,8 @@ use countersign_gate::{
     },
 };
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, IdempotencyKey, Requester, Signature,
-    ToolName,
+    AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, Counters, IdempotencyKey, Requester,
+    Signature, ToolName,
     budget::{Balance, BudgetAccount, HoldRequest},
     rate::Rate,
     settlement::Settlement,
@@ -20,14 +20,22 @@ use countersign_rules::{
 use tokio::sync::watch;
 
 use crate::{
-    approval::{self, ApprovalRow, RequestKey},
-    bond, budget,
-    call::{self, CallRow},
-    halt,
-    log::Encoded,
-    rate,
-    session::{self, CounterKey},
+    approval::{Answer, Deliver, End, Park},
+    bond::Bind,
+    call::{Close, Issue, Resolve, Sweep},
+    halt::{Halt, Resume},
+    record::{
+        Record as _,
+        approval::{self, ApprovalRow, RequestKey},
+        bond, budget,
+        call::{self, CallRow},
+        halt,
+        rate::Due,
+        session::{CounterKey, History, Session},
+    },
+    session::{OpenSession, Record},
     store::Store,
+    tail::Encoded,
 };
 
 impl Ledger for Store {
@@ -50,20 +58,20 @@ impl Ledger for Store {
         // The version before what it counts: a change in between makes the decision's issue fail, while
         // the other way round it would pass unseen.
         let answers = self.select_each(vec![
-            session::select_history(&requester.agent),
+            History::select(&requester.agent),
             halt::select_for(&requester.agent),
-            session::select_counters(&CounterKey::session(requester)),
-            session::select_counters(&CounterKey::agent(requester, now_ms)),
+            Counters::select(&CounterKey::session(requester)),
+            Counters::select(&CounterKey::agent(requester, now_ms)),
             newest,
             approval::select_refusals(&requester.agent, now_ms),
         ]);
         let answers = answers.await?;
         let first = |question: usize| answers.get(question).and_then(|rows| rows.first());
         Ok(Standing {
-            history: first(0).map(|row| row.count(0)).transpose()?.unwrap_or_default(),
-            halted: first(1).map(halt::read).transpose()?,
-            session: first(2).map(|row| row.json(0)).transpose()?.unwrap_or_default(),
-            agent_today: first(3).map(|row| row.json(0)).transpose()?.unwrap_or_default(),
+            history: first(0).map(History::read).transpose()?.unwrap_or_default().0,
+            halted: first(1).map(HaltRecord::read).transpose()?,
+            session: first(2).map(Counters::read).transpose()?.unwrap_or_default(),
+            agent_today: first(3).map(Counters::read).transpose()?.unwrap_or_default(),
             request: first(4).map(ApprovalRow::read).transpose()?.map(|row| row.record),
             refusals: first(5).is_some(),
         })
@@ -71,25 +79,25 @@ impl Ledger for Store {
 
     async fn open_session(&self, requester: &Requester, entry: Entry) -> Result<bool, LedgerFault> {
         let entry = Encoded::of(&entry)?;
-        self.submit(session::OpenSession { requester: requester.clone(), entry }).await
+        self.submit(OpenSession { requester: requester.clone(), entry }).await
     }
 
     async fn has_session(&self, requester: &Requester) -> Result<bool, LedgerFault> {
         let key = session_key(&requester.agent, &requester.session);
-        Ok(!self.select(session::select(&key)).await?.is_empty())
+        Ok(!self.select(Session::select(&key)).await?.is_empty())
     }
 
     async fn record(&self, entries: Vec<Entry>) -> Result<(), LedgerFault> {
-        self.submit(session::Record { entries: Encoded::all(&entries)? }).await
+        self.submit(Record { entries: Encoded::all(&entries)? }).await
     }
 
     async fn park(&self, parking: Parking) -> Result<ApprovalRecord, NotParked> {
-        self.submit(approval::Park::new(parking)?).await?
+        self.submit(Park::new(parking)?).await?
     }
 
     async fn bond(&self, agent: &AgentId, key: &IdempotencyKey) -> Result<Option<Bond>, LedgerFault> {
-        let rows = self.select(bond::select(&(agent.clone(), key.clone()))).await?;
-        Ok(rows.first().map(bond::read).transpose()?)
+        let rows = self.select(Bond::select(&(agent.clone(), key.clone()))).await?;
+        Ok(rows.first().map(Bond::read).transpose()?)
     }
 
     async fn bonds(&self, agent: &AgentId, limit: u32) -> Result<u64, LedgerFault> {
@@ -104,7 +112,7 @@ impl Ledger for Store {
         entries: Vec<Entry>,
     ) -> Result<Option<Bond>, LedgerFault> {
         let entries = Encoded::all(&entries)?;
-        self.submit(bond::Bind { bond, replaces: replaces.cloned(), entries }).await
+        self.submit(Bind { bond, replaces: replaces.cloned(), entries }).await
     }
 
     async fn room(
@@ -113,18 +121,18 @@ impl Ledger for Store {
         holds: &[HoldRequest],
         now_ms: i64,
     ) -> Result<(), NotIssued> {
-        let rate = rates.iter().map(|(key, _rate)| rate::select(key));
-        let balance = holds.iter().map(|hold| budget::select(&hold.account));
+        let rate = rates.iter().map(|(key, _rate)| Due::select(key));
+        let balance = holds.iter().map(|hold| Balance::select(&hold.account));
         let answers = self.select_each(rate.chain(balance).collect()).await?;
         let mut rows = answers.iter().map(|rows| rows.first());
         let mut due = BTreeMap::new();
         for (key, _rate) in rates {
-            let stored = rows.next().flatten().map(|row| row.int(0)).transpose();
-            due.insert(key.as_str(), stored.map_err(LedgerFault::from)?);
+            let stored = rows.next().flatten().map(Due::read).transpose();
+            due.insert(key.as_str(), stored.map_err(LedgerFault::from)?.map(|due| due.0));
         }
         let mut balances = BTreeMap::new();
         for hold in holds {
-            let stored = rows.next().flatten().map(budget::read).transpose().map_err(LedgerFault::from)?;
+            let stored = rows.next().flatten().map(Balance::read).transpose().map_err(LedgerFault::from)?;
             balances.insert(&hold.account, stored.unwrap_or_default());
         }
         let unread = || LedgerFault::Unavailable("a record was not read".into());
@@ -134,13 +142,13 @@ impl Ledger for Store {
     }
 
     async fn issue(&self, intent: Intent) -> Result<Issued, NotIssued> {
-        self.submit(call::Issue::new(intent)?).await?
+        self.submit(Issue::new(intent)?).await?
     }
 
     async fn close(&self, closing: Closing, wait: Wait) -> Result<(), LedgerFault> {
         match wait {
-            Wait::Durable => self.submit(call::Close::new(closing)?).await,
-            Wait::Queued => self.leave(call::Close::new(closing)?).await,
+            Wait::Durable => self.submit(Close::new(closing)?).await,
+            Wait::Queued => self.leave(Close::new(closing)?).await,
         }
     }
 
@@ -151,7 +159,7 @@ impl Ledger for Store {
         entry: Entry,
     ) -> Result<ApprovalRecord, NotAnswered> {
         let entry = Encoded::of(&entry)?;
-        self.submit(approval::Answer { approval: approval.clone(), signature, entry }).await?
+        self.submit(Answer { approval: approval.clone(), signature, entry }).await?
     }
 
     async fn end(
@@ -163,23 +171,23 @@ impl Ledger for Store {
         entries: Vec<Entry>,
     ) -> Result<bool, LedgerFault> {
         let (why, entries) = (why.to_owned(), Encoded::all(&entries)?);
-        self.submit(approval::End { approval: approval.clone(), state, code, why, entries }).await
+        self.submit(End { approval: approval.clone(), state, code, why, entries }).await
     }
 
     async fn deliver(&self, approval: &ApprovalId) -> Result<(), LedgerFault> {
-        self.submit(approval::Deliver(approval.clone())).await
+        self.submit(Deliver(approval.clone())).await
     }
 
     async fn halt(&self, halt: HaltRecord, entry: Entry) -> Result<HaltRecord, LedgerFault> {
-        self.submit(halt::Halt { record: halt, entry: Encoded::of(&entry)? }).await
+        self.submit(Halt { record: halt, entry: Encoded::of(&entry)? }).await
     }
 
     async fn resume(&self, scope: &HaltScope, entry: Entry) -> Result<bool, LedgerFault> {
-        self.submit(halt::Resume { scope: scope.clone(), entry: Encoded::of(&entry)? }).await
+        self.submit(Resume { scope: scope.clone(), entry: Encoded::of(&entry)? }).await
     }
 
     async fn sweep(&self, now_ms: i64) -> Result<Vec<CallRecord>, LedgerFault> {
-        self.submit(call::Sweep { now_ms }).await
+        self.submit(Sweep { now_ms }).await
     }
 
     async fn resolve(
@@ -191,11 +199,11 @@ impl Ledger for Store {
         entries: Vec<Entry>,
     ) -> Result<bool, LedgerFault> {
         let entries = Encoded::all(&entries)?;
-        self.submit(call::Resolve { call: call.clone(), outcome, settlement, now_ms, entries }).await
+        self.submit(Resolve { call: call.clone(), outcome, settlement, now_ms, entries }).await
     }
 
     async fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalRecord>, LedgerFault> {
-        let rows = self.select(approval::select(approval)).await?;
+        let rows = self.select(ApprovalRow::select(approval)).await?;
         Ok(rows.first().map(ApprovalRow::read).transpose()?.map(|row| row.record))
     }
 
@@ -209,7 +217,7 @@ impl Ledger for Store {
     }
 
     async fn call(&self, call: &CallId) -> Result<Option<CallRecord>, LedgerFault> {
-        let rows = self.select(call::select(call)).await?;
+        let rows = self.select(CallRow::select(call)).await?;
         Ok(rows.first().map(CallRow::read).transpose()?.map(|row| row.record))
     }
 
@@ -263,7 +271,7 @@ impl Ledger for Store {
 
     async fn halts(&self) -> Result<Vec<HaltRecord>, LedgerFault> {
         let rows = self.scan(halt::select_all()).await?;
-        rows.iter().map(|row| Ok(halt::read(row)?)).collect()
+        rows.iter().map(|row| Ok(HaltRecord::read(row)?)).collect()
     }
 
     async fn balances(&self, limit: u32) -> Result<Vec<(BudgetAccount, Balance)>, LedgerFault> {

@@ -5,14 +5,18 @@
 //! caller ─▶ queue ─▶ writer: lock the head ─▶ read records ─▶ apply operations ─▶ write, sign, commit ─▶ answers
 //! ```
 //!
-//! An [`Operation`](queue) is a pure step over records in memory; it is written once. A database reads
+//! An [`Operation`](queue) is a pure step over [`records`] in memory; it is written once, in the file of its noun. How a
+//! [`record`] of that noun stands in its table is said in the file of the same name below `record/`. A database reads
 //! records by key, writes them back and locks: [`sqlite`] for one process, [`postgres`] for several.
+//!
+//! Modules know one another in one direction: `row` and `error`, then `record/`, [`records`], [`queue`], the operations and
+//! the [`writer`], the databases, the [`store`], and what is asked of it ([`ledger`], [`log`], [`list`], [`look`], …).
+//!
 //! What is absent on purpose: a clock and randomness (both are arguments), retries (the caller's business),
 //! and any way to change or delete an entry.
 
 mod approval;
 mod bond;
-mod budget;
 mod cache;
 mod call;
 mod error;
@@ -29,23 +33,25 @@ mod options;
 mod postgres;
 mod prune;
 mod queue;
-mod rate;
+mod record;
 mod records;
 mod row;
 mod session;
 mod sqlite;
 mod store;
+mod tail;
 mod verify;
 mod writer;
 
 pub use approval::Erasure;
 pub use error::StoreError;
 pub use export::ExportError;
-pub use key::{KEY_PREFIX, KeyIssued, KeyOwner, KeyRecord, KeyRevoked, NewKey};
+pub use key::{KEY_PREFIX, KeyIssued, KeyRevoked};
 pub use list::{ApprovalFilter, CallFilter};
 pub use log::{ENTRIES_MAX, EntryFilter, LogHead, LogNodes, StoredEntry};
 pub use look::Found;
 pub use options::{Kept, Opening, Options};
 pub use postgres::Held;
+pub use record::key::{KeyOwner, KeyRecord, NewKey};
 pub use store::Store;
 pub use writer::{Step, StepHook};

@@ -9,9 +9,12 @@ use countersign_gate::ledger::{ApprovalRecord, CallRecord, CallState, LedgerFaul
 use countersign_rules::{AgentId, ApprovalId, ApprovalState, CallId, GroupName, ToolName};
 
 use crate::{
-    approval::{self, ApprovalRow},
-    call::{self, CallRow},
-    row::Query,
+    record::{
+        Record as _,
+        approval::{ALL_STATES, ApprovalRow},
+        call::{CallRow, select_calls},
+    },
+    row::{Query, Value},
     store::Store,
 };
 
@@ -51,7 +54,7 @@ impl Store {
         filter: &ApprovalFilter,
         limit: u32,
     ) -> Result<Vec<ApprovalRecord>, LedgerFault> {
-        let rows = self.scan(approval::select_some(filter, limit)).await?;
+        let rows = self.scan(page_of_requests(filter, limit)).await?;
         rows.iter().map(|row| Ok(ApprovalRow::read(row)?.record)).collect()
     }
 
@@ -60,7 +63,7 @@ impl Store {
     /// # Errors
     /// [`LedgerFault`].
     pub async fn list_calls(&self, filter: &CallFilter, limit: u32) -> Result<Vec<CallRecord>, LedgerFault> {
-        let rows = self.scan(call::select_some(filter, limit)).await?;
+        let rows = self.scan(page_of_calls(filter, limit)).await?;
         rows.iter().map(|row| Ok(CallRow::read(row)?.record)).collect()
     }
 
@@ -77,5 +80,97 @@ impl Store {
             count("SELECT count(*) FROM approval WHERE state = 'waiting'").await?,
             count("SELECT count(*) FROM call WHERE state = 'in_doubt'").await?,
         ))
+    }
+}
+
+macro_rules! select_requests {
+    ($states:literal) => {
+        concat!(
+            "SELECT a.place, a.state, a.effect, a.delivered, a.request, a.answers, a.code, CAST(NULL AS TEXT) ",
+            "FROM approval a WHERE ",
+            $states,
+            "(CAST($1 AS TEXT) IS NULL OR a.agent = $1) ",
+            // The groups stand between commas, which no name has: what is left after taking one out is shorter.
+            "AND (CAST($2 AS TEXT) IS NULL OR EXISTS (SELECT 1 FROM approval_group g WHERE g.place = a.place ",
+            "AND replace($2, ',' || g.name || ',', '') <> $2)) ",
+            "AND (CAST($3 AS TEXT) IS NULL OR a.place > (SELECT place FROM approval WHERE id = $3)) ",
+            "ORDER BY a.place LIMIT $4"
+        )
+    };
+}
+
+/// A page of a list.
+fn page_of_requests(filter: &ApprovalFilter, limit: u32) -> Query {
+    let groups = filter.groups.as_ref().map(|groups| {
+        let names: String = groups.iter().map(|group| format!(",{group},")).collect();
+        // Between two names there are two commas, so that taking one out leaves the next as it is.
+        if names.is_empty() { ",".to_owned() } else { names }
+    });
+    let mut params = vec![
+        filter.agent.as_ref().map(AgentId::as_str).into(),
+        groups.as_deref().into(),
+        filter.after.as_ref().map(ApprovalId::as_str).into(),
+        u64::from(limit).into(),
+    ];
+    if filter.states.is_empty() {
+        return Query::new(select_requests!(""), params);
+    }
+    params.extend(
+        ALL_STATES.iter().map(|state| Value::from(filter.states.contains(state).then_some(state.as_str()))),
+    );
+    Query::new(select_requests!("a.state IN ($5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AND "), params)
+}
+
+macro_rules! select_page {
+    ($state:literal) => {
+        select_calls!(
+            $state,
+            "(CAST($1 AS TEXT) IS NULL OR (issued_ms, id) < (SELECT issued_ms, id FROM call WHERE id = $1)) ",
+            "ORDER BY issued_ms DESC, id DESC LIMIT $2"
+        )
+    };
+}
+
+/// A page of the list of an agent's calls.
+fn page_of_own_calls(agent: &AgentId, filter: &CallFilter, limit: u32) -> Query {
+    // Tools stand between commas, which no name has: what is left after taking one out is shorter.
+    let tools = filter.tools.as_ref().map(|tools| {
+        let names: String = tools.iter().map(|tool| format!(",{tool},")).collect();
+        if names.is_empty() { ",".to_owned() } else { names }
+    });
+    Query::new(
+        select_calls!(
+            "WHERE agent = $3 AND (CAST($4 AS TEXT) IS NULL OR state = $4) ",
+            "AND (CAST($5 AS TEXT) IS NULL OR replace($5, ',' || tool || ',', '') <> $5) ",
+            // Where the page begins is told by the agent's own calls alone.
+            "AND (CAST($1 AS TEXT) IS NULL ",
+            "OR (issued_ms, id) < (SELECT c.issued_ms, c.id FROM call c WHERE c.id = $1 AND c.agent = $3)) ",
+            "ORDER BY issued_ms DESC, id DESC LIMIT $2"
+        ),
+        vec![
+            filter.after.as_ref().map(CallId::as_str).into(),
+            u64::from(limit).into(),
+            agent.as_str().into(),
+            filter.state.map(CallState::as_str).into(),
+            tools.as_deref().into(),
+        ],
+    )
+}
+
+/// A page of a list.
+fn page_of_calls(filter: &CallFilter, limit: u32) -> Query {
+    if let Some(agent) = &filter.agent {
+        return page_of_own_calls(agent, filter, limit);
+    }
+    let mut params = vec![filter.after.as_ref().map(CallId::as_str).into(), u64::from(limit).into()];
+    match filter.state {
+        // Said in the text, so that the small index on what is unsettled is used.
+        Some(CallState::Open) => Query::new(select_page!("WHERE state = 'open' AND "), params),
+        Some(CallState::InDoubt) => Query::new(select_page!("WHERE state = 'in_doubt' AND "), params),
+        Some(state @ (CallState::Done | CallState::Failed)) => {
+            params.push(state.as_str().into());
+            Query::new(select_page!("WHERE state = $3 AND "), params)
+        }
+        None => Query::new(select_page!("WHERE "), params),
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use countersign_gate::ledger::{LedgerFault, session_key};
-use countersign_rules::{AgentId, Counters, Requester, budget::day};
+use countersign_rules::{AgentId, Counters, Requester};
 
 use crate::{
-    log::Encoded,
     queue::Operation,
+    record::session::{CounterKey, History, Session},
     records::{Changes, Key, Needs, Records},
-    row::{Query, Value, json},
+    tail::Encoded,
 };
 
 /// Opens a session, once. Answers whether it is new.
@@ -32,7 +32,7 @@ impl Operation for OpenSession {
             return Ok((false, Changes::default()));
         }
         let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
-        changes.sessions.push(key);
+        changes.sessions.put(key, Session);
         Ok((true, changes))
     }
 }
@@ -65,32 +65,11 @@ impl Operation for Record {
     }
 }
 
-/// Whose counters, and of which UTC day; a session's have the day 0.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct CounterKey {
-    subject: String,
-    day: i64,
-}
-
-impl CounterKey {
-    pub(crate) fn session(requester: &Requester) -> Self {
-        Self { subject: format!("session:{}", session_key(&requester.agent, &requester.session)), day: 0 }
-    }
-
-    pub(crate) fn agent(requester: &Requester, now_ms: i64) -> Self {
-        Self { subject: format!("agent:{}", requester.agent), day: day(now_ms) }
-    }
-
-    fn params(&self) -> Vec<Value> {
-        vec![self.subject.as_str().into(), self.day.into()]
-    }
-}
-
 /// The counters that a call of this requester at this time belongs to.
 pub(crate) fn keys(requester: &Requester, at_ms: i64) -> [Key; 3] {
     [
-        Key::Counters(CounterKey::session(requester)),
-        Key::Counters(CounterKey::agent(requester, at_ms)),
+        Key::Counter(CounterKey::session(requester)),
+        Key::Counter(CounterKey::agent(requester, at_ms)),
         Key::History(requester.agent.clone()),
     ]
 }
@@ -109,61 +88,18 @@ pub(crate) fn count(
         let mut after = before.clone();
         change(&mut after);
         if after != before {
-            changes.counters.push((key, after));
+            changes.counters.put(key, after);
             moved = true;
         }
     }
     if moved {
-        changes
-            .histories
-            .push((requester.agent.clone(), history(records, &requester.agent)?.saturating_add(1)));
+        let version = history(records, &requester.agent)?.saturating_add(1);
+        changes.histories.put(requester.agent.clone(), History(version));
     }
     Ok(())
 }
 
 /// The version of all counters of an agent: it moves whenever one of them does.
 pub(crate) fn history(records: &Records, agent: &AgentId) -> Result<u64, LedgerFault> {
-    Ok(records.histories.find(agent)?.copied().unwrap_or_default())
-}
-
-pub(crate) fn select(session: &str) -> Query {
-    Query::new("SELECT id FROM session WHERE id = $1", vec![session.into()])
-}
-
-pub(crate) fn insert(session: &str) -> Query {
-    Query::one("INSERT INTO session (id) VALUES ($1)", vec![session.into()])
-}
-
-pub(crate) fn select_counters(key: &CounterKey) -> Query {
-    Query::new("SELECT body FROM counter WHERE subject = $1 AND day = $2", key.params())
-}
-
-pub(crate) fn insert_counters(key: &CounterKey, counters: &Counters) -> Result<Query, LedgerFault> {
-    let mut params = key.params();
-    params.push(json(counters)?);
-    Ok(Query::one("INSERT INTO counter (subject, day, body) VALUES ($1, $2, $3)", params))
-}
-
-pub(crate) fn update_counters(key: &CounterKey, counters: &Counters) -> Result<Query, LedgerFault> {
-    let mut params = vec![json(counters)?];
-    params.extend(key.params());
-    Ok(Query::one("UPDATE counter SET body = $1 WHERE subject = $2 AND day = $3", params))
-}
-
-pub(crate) fn select_history(agent: &AgentId) -> Query {
-    Query::new("SELECT version FROM history WHERE agent = $1", vec![agent.as_str().into()])
-}
-
-pub(crate) fn insert_history(agent: &AgentId, version: u64) -> Query {
-    Query::one(
-        "INSERT INTO history (agent, version) VALUES ($1, $2)",
-        vec![agent.as_str().into(), version.into()],
-    )
-}
-
-pub(crate) fn update_history(agent: &AgentId, version: u64) -> Query {
-    Query::one(
-        "UPDATE history SET version = $1 WHERE agent = $2",
-        vec![version.into(), agent.as_str().into()],
-    )
+    Ok(records.histories.find(agent)?.copied().unwrap_or_default().0)
 }

@@ -26,9 +26,10 @@ use rusqlite::{
 
 use crate::{
     error::{Failure, StoreError},
-    log, migration,
+    migration,
     options::{Kept, Options},
     row::{Query, Row, Value},
+    tail,
     writer::{Backend, Begun},
 };
 
@@ -179,7 +180,7 @@ impl Backend for Writer {
     async fn begin(&mut self) -> Result<Begun, Failure> {
         let (rows, version) = self.run(|connection| {
             connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            let rows = query(connection, &Query::new(log::SELECT_HEAD, Vec::new()))?;
+            let rows = query(connection, &Query::new(tail::SELECT_HEAD, Vec::new()))?;
             let version: i64 =
                 connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
             Ok((rows, version))
@@ -460,7 +461,7 @@ fn prepare(connection: &mut Connection, key: &SigningKey) -> Result<i64, StoreEr
     }
     // A ledger has its head from the transaction that made it.
     if found == 0 {
-        let insert = log::insert_head(key)?;
+        let insert = tail::insert_head(key)?;
         transaction
             .execute(&text(insert.sql), rusqlite::params_from_iter(&insert.params))
             .map_err(unusable)?;

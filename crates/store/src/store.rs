@@ -17,18 +17,21 @@ use countersign_rules::{AgentId, ApprovalId, CallDigest, Requester};
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    approval::{self, Erasure},
+    approval::{EraseEvidence, Erasure},
     cache::{self, Asked, Cache},
     error::StoreError,
     history::Keeper,
-    key::{self, KeyRecord, KeyRow, NewKey},
-    log::Encoded,
     options::{Kept, Opening, Options},
     postgres,
     queue::{Inbox, Operation, Queue},
+    record::{
+        Record as _, approval,
+        key::{KeyRecord, KeyRow, NewKey},
+    },
     records::Records,
     row::{Query, Row},
     session, sqlite,
+    tail::Encoded,
     writer::{Backend, Writer},
 };
 
@@ -244,7 +247,7 @@ impl Store {
             seen: None,
             failing: Arc::clone(&failing),
             keeper: None,
-            records: Records::new(),
+            records: Records::default(),
             cache: alone.then(|| Arc::clone(&cache)),
         };
         let shared = Shared {
@@ -301,7 +304,7 @@ impl Store {
             }
             cache.version()
         };
-        let rows = self.select(key::select(id)).await?;
+        let rows = self.select(KeyRow::select(&id.to_owned())).await?;
         let Some(row) = rows.first().map(KeyRow::read).transpose()? else { return Ok(None) };
         if self.shared.alone {
             let mut cache = self.shared.cache.write().unwrap_or_else(PoisonError::into_inner);
@@ -404,8 +407,7 @@ impl Store {
     /// [`LedgerFault::Unknown`]; erasing again tries again.
     pub async fn erase_evidence(&self, approval: &ApprovalId, entry: Entry) -> Result<Erasure, LedgerFault> {
         let (now_ms, entry) = (entry.at_ms, Encoded::of(&entry)?);
-        let erased =
-            self.submit(approval::EraseEvidence { approval: approval.clone(), now_ms, entry }).await?;
+        let erased = self.submit(EraseEvidence { approval: approval.clone(), now_ms, entry }).await?;
         if matches!(erased, Erasure::Asked { .. }) {
             return Ok(erased);
         }

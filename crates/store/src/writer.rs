@@ -177,7 +177,7 @@ impl<B: Backend> Writer<B> {
 
     /// One transaction. Answers whether it changed what others wait for.
     async fn transact(&mut self, batch: &mut [Box<dyn Message>]) -> Result<bool, Failure> {
-        let mut records = std::mem::replace(&mut self.records, Records::new());
+        let mut records = std::mem::take(&mut self.records);
         let result = self.attempt(batch, &mut records).await;
         self.failing.store(result.is_err(), Ordering::Relaxed);
         match &result {

@@ -4,7 +4,7 @@ use countersign_audit::SigningKey;
 use tokio_postgres::{Client, types::FromSqlOwned};
 
 use super::connect::Connector;
-use crate::{error::StoreError, log, migration};
+use crate::{error::StoreError, migration, tail};
 
 impl Connector {
     /// Brings the schema up to date and begins the log if there is none and it `may` begin.
@@ -49,7 +49,7 @@ impl Connector {
             }
             // A ledger has its head from the transaction that made it.
             if found == 0 {
-                let insert = match log::insert_head(key) {
+                let insert = match tail::insert_head(key) {
                     Ok(insert) => insert,
                     Err(fault) => return Ok(Err(fault.into())),
                 };

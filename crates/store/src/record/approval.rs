@@ -1,0 +1,271 @@
+//! Requests for people's approval, with the evidence shown with them.
+
+use std::collections::BTreeSet;
+
+use countersign_gate::{
+    Evidence,
+    ledger::{ApprovalRecord, LedgerFault},
+};
+use countersign_rules::{
+    AgentId, ApprovalId, ApprovalState, CallDigest, Code, GroupName, Requester, Signature, StoredCall,
+    ToolName,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Record, call::effect};
+use crate::row::{Damage, Query, Row, Value, json};
+
+/// A request with its place in the order of requests.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ApprovalRow {
+    pub(crate) record: ApprovalRecord,
+    pub(crate) order: u64,
+}
+
+/// What makes two requests the same: who asks, and for which digest. The session does not: an agent names as many as it likes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RequestKey {
+    agent: AgentId,
+    digest: CallDigest,
+}
+
+impl RequestKey {
+    pub(crate) fn new(requester: &Requester, digest: CallDigest) -> Self {
+        Self { agent: requester.agent.clone(), digest }
+    }
+
+    pub(crate) fn of(call: &StoredCall) -> Self {
+        Self::new(&call.requester, call.digest)
+    }
+}
+
+/// What people said, and why it ended.
+#[derive(Debug, Serialize, Deserialize)]
+struct Answers {
+    signatures: Vec<Signature>,
+    why: Option<String>,
+}
+
+macro_rules! select_approvals {
+    ($rest:literal) => {
+        concat!(
+            "SELECT a.place, a.state, a.effect, a.delivered, a.request, a.answers, a.code, e.body ",
+            "FROM approval a LEFT JOIN evidence e ON e.approval = a.id ",
+            $rest
+        )
+    };
+}
+
+impl Record for ApprovalRow {
+    type Key = ApprovalId;
+
+    const WATCHED: bool = true;
+
+    fn select(id: &ApprovalId) -> Query {
+        Query::new(select_approvals!("WHERE a.id = $1"), vec![id.as_str().into()])
+    }
+
+    fn read(row: &Row) -> Result<Self, Damage> {
+        let Answers { signatures, why } = row.json(5)?;
+        let record = ApprovalRecord {
+            state: state(row.text(1)?)?,
+            effect: effect(row.text(2)?)?,
+            delivered: row.int(3)? != 0,
+            request: row.json(4)?,
+            signatures,
+            why,
+            code: row.optional_text(6)?.map(code).transpose()?,
+            evidence: row.optional_json::<Evidence>(7)?,
+        };
+        Ok(Self { order: row.count(0)?, record })
+    }
+
+    fn insert(&self, id: &ApprovalId) -> Result<Query, LedgerFault> {
+        let ApprovalRecord { request, effect, state, delivered, .. } = &self.record;
+        let requester = &request.call.requester;
+        let normal = request.alike.map_or(request.call.digest, |alike| alike.normal);
+        Ok(Query::one(
+            "INSERT INTO approval (id, place, agent, session, digest, state, effect, delivered, request, answers, tool, \
+             until_ms, normal, shape) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+            vec![
+                id.as_str().into(),
+                self.order.into(),
+                requester.agent.as_str().into(),
+                requester.session.as_str().into(),
+                request.call.digest.to_string().into(),
+                state.as_str().into(),
+                effect.as_str().into(),
+                i64::from(*delivered).into(),
+                json(request)?,
+                self.answers()?,
+                request.call.tool.as_str().into(),
+                request.expires_ms.into(),
+                normal.to_string().into(),
+                request.alike.map(|alike| alike.shape.to_string()).as_deref().into(),
+            ],
+        ))
+    }
+
+    fn update(&self, id: &ApprovalId) -> Result<Query, LedgerFault> {
+        Ok(Query::one(
+            "UPDATE approval SET state = $1, delivered = $2, answers = $3, code = $4 WHERE id = $5",
+            vec![
+                self.record.state.as_str().into(),
+                i64::from(self.record.delivered).into(),
+                self.answers()?,
+                self.record.code.map(Code::as_str).into(),
+                id.as_str().into(),
+            ],
+        ))
+    }
+
+    /// Whom the request asks.
+    fn beside(&self) -> Vec<Query> {
+        let names: BTreeSet<&GroupName> = self.record.request.of.iter().map(|ask| &ask.group).collect();
+        let insert = |name: &GroupName| {
+            Query::one(
+                "INSERT INTO approval_group (place, name) VALUES ($1, $2)",
+                vec![self.order.into(), name.as_str().into()],
+            )
+        };
+        names.into_iter().map(insert).collect()
+    }
+
+    /// Requests are few, and read by others than the operations.
+    fn is_kept(_request: Option<&Self>) -> bool {
+        false
+    }
+}
+
+impl ApprovalRow {
+    fn answers(&self) -> Result<Value, LedgerFault> {
+        let ApprovalRecord { signatures, why, .. } = &self.record;
+        json(&Answers { signatures: signatures.clone(), why: why.clone() })
+    }
+}
+
+pub(crate) fn select_newest(key: &RequestKey) -> Query {
+    Query::new(
+        select_approvals!("WHERE a.digest = $1 AND a.agent = $2 ORDER BY a.place DESC LIMIT 1"),
+        vec![key.digest.to_string().into(), key.agent.as_str().into()],
+    )
+}
+
+/// Whether people refused an agent something that would not have expired yet.
+pub(crate) fn select_refusals(agent: &AgentId, now_ms: i64) -> Query {
+    Query::new(
+        "SELECT place FROM approval WHERE agent = $1 AND state = 'refused' AND until_ms > $2 LIMIT 1",
+        vec![agent.as_str().into(), now_ms.into()],
+    )
+}
+
+/// The newest refused request about an equal call.
+pub(crate) fn select_refused(
+    agent: &AgentId,
+    (normal, digest): (CallDigest, CallDigest),
+    now_ms: i64,
+) -> Query {
+    Query::new(
+        select_approvals!(
+            "WHERE a.agent = $1 AND a.state = 'refused' AND (a.normal = $2 OR a.normal = $3 OR a.digest = $3) \
+             AND a.until_ms > $4 ORDER BY a.place DESC LIMIT 1"
+        ),
+        vec![agent.as_str().into(), normal.to_string().into(), digest.to_string().into(), now_ms.into()],
+    )
+}
+
+/// Answered requests about calls of one shape.
+pub(crate) fn select_like(agent: &AgentId, shape: CallDigest, limit: u64) -> Query {
+    Query::new(
+        select_approvals!(
+            "WHERE a.agent = $1 AND a.shape = $2 AND a.answers LIKE '%\"person\":%' ORDER BY a.place DESC LIMIT $3"
+        ),
+        vec![agent.as_str().into(), shape.to_string().into(), limit.into()],
+    )
+}
+
+/// Refused requests about other calls of a tool.
+pub(crate) fn select_refused_tool(agent: &AgentId, tool: &ToolName, shape: CallDigest, limit: u64) -> Query {
+    Query::new(
+        select_approvals!(
+            "WHERE a.agent = $1 AND a.state = 'refused' AND a.tool = $2 AND (a.shape IS NULL OR a.shape <> $3) \
+             ORDER BY a.place DESC LIMIT $4"
+        ),
+        vec![agent.as_str().into(), tool.as_str().into(), shape.to_string().into(), limit.into()],
+    )
+}
+
+/// The agents that people ever refused something, or so many of them.
+pub(crate) fn select_refused_agents(limit: u32) -> Query {
+    Query::new(
+        "SELECT DISTINCT agent FROM approval WHERE state = 'refused' LIMIT $1",
+        vec![u64::from(limit).into()],
+    )
+}
+
+/// How many requests of an agent wait.
+pub(crate) fn count_waiting(agent: &AgentId) -> Query {
+    Query::new(
+        "SELECT count(*) FROM approval WHERE state = 'waiting' AND agent = $1",
+        vec![agent.as_str().into()],
+    )
+}
+
+/// The digests of all requests, or of so many.
+pub(crate) fn select_digests(limit: u32) -> Query {
+    Query::new("SELECT DISTINCT digest FROM approval LIMIT $1", vec![u64::from(limit).into()])
+}
+
+/// Reads what [`select_refused_agents`] answers.
+pub(crate) fn read_agents(rows: &[Row]) -> Result<BTreeSet<AgentId>, Damage> {
+    rows.iter().map(|row| row.parse(0)).collect()
+}
+
+/// Reads what [`select_digests`] answers.
+pub(crate) fn read_digests(rows: &[Row]) -> Result<BTreeSet<CallDigest>, Damage> {
+    rows.iter().map(|row| row.text(0)?.parse().map_err(|_bad| Damage("a digest is none".into()))).collect()
+}
+
+/// Every state has its place among the parameters; one that is not asked for is null.
+pub(crate) fn select_all(states: &[ApprovalState], limit: u32) -> Query {
+    if states.is_empty() {
+        return Query::new(select_approvals!("ORDER BY a.place LIMIT $1"), vec![u64::from(limit).into()]);
+    }
+    let mut params: Vec<Value> =
+        ALL_STATES.iter().map(|state| states.contains(state).then_some(state.as_str()).into()).collect();
+    params.push(u64::from(limit).into());
+    Query::new(
+        select_approvals!(
+            "WHERE a.state IN ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ORDER BY a.place LIMIT $11"
+        ),
+        params,
+    )
+}
+
+pub(crate) const ALL_STATES: [ApprovalState; 10] = [
+    ApprovalState::Waiting,
+    ApprovalState::Approved,
+    ApprovalState::Refused,
+    ApprovalState::Expired,
+    ApprovalState::Superseded,
+    ApprovalState::Executing,
+    ApprovalState::Done,
+    ApprovalState::Failed,
+    ApprovalState::InDoubt,
+    ApprovalState::Blocked,
+];
+
+fn code(text: &str) -> Result<Code, Damage> {
+    Code::ALL
+        .iter()
+        .find(|code| code.as_str() == text)
+        .copied()
+        .ok_or_else(|| Damage("a request was ended by an unknown code".into()))
+}
+
+fn state(text: &str) -> Result<ApprovalState, Damage> {
+    ALL_STATES
+        .into_iter()
+        .find(|state| state.as_str() == text)
+        .ok_or_else(|| Damage("a request has an unknown state".into()))
+}

@@ -1,0 +1,89 @@
+//! What agents' idempotency keys stand for.
+
+use countersign_gate::ledger::{Bond, LedgerFault};
+use countersign_rules::{AgentId, IdempotencyKey, StoredCall};
+
+use super::Record;
+use crate::row::{Damage, Query, Row, json};
+
+/// Whose key it is, and the key.
+pub(crate) type BondKey = (AgentId, IdempotencyKey);
+
+/// The key of a call, where it has one.
+pub(crate) fn key_of_call(call: &StoredCall) -> Option<BondKey> {
+    Some((call.requester.agent.clone(), call.key.clone()?))
+}
+
+/// The key of a bond.
+pub(crate) fn key_of(bond: &Bond) -> BondKey {
+    (bond.agent.clone(), bond.key.clone())
+}
+
+impl Record for Bond {
+    type Key = BondKey;
+
+    fn select((agent, key): &BondKey) -> Query {
+        Query::new(
+            "SELECT agent, name, digest, call, approval, refusal, at_ms FROM bond WHERE agent = $1 AND name = $2",
+            vec![agent.as_str().into(), key.as_str().into()],
+        )
+    }
+
+    fn read(row: &Row) -> Result<Self, Damage> {
+        let bad = |_why| Damage("an idempotency key or its digest is none".into());
+        Ok(Self {
+            agent: row.parse(0)?,
+            key: row.parse(1)?,
+            digest: row.text(2)?.parse().map_err(bad)?,
+            call: row.parse(3)?,
+            approval: row.optional_parse(4)?,
+            refusal: row.optional_json(5)?,
+            at_ms: row.int(6)?,
+        })
+    }
+
+    /// With the day that the ledger counts, by which it is forgotten.
+    fn insert(&self, (agent, key): &BondKey) -> Result<Query, LedgerFault> {
+        Ok(Query::one(
+            "INSERT INTO bond (agent, name, digest, call, approval, refusal, at_ms, day) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT a.day FROM age a))",
+            vec![
+                agent.as_str().into(),
+                key.as_str().into(),
+                self.digest.to_string().into(),
+                self.call.as_str().into(),
+                self.approval.as_ref().map(|id| id.as_str()).into(),
+                self.refusal.as_ref().map(json).transpose()?.into(),
+                self.at_ms.into(),
+            ],
+        ))
+    }
+
+    fn update(&self, (agent, key): &BondKey) -> Result<Query, LedgerFault> {
+        Ok(Query::one(
+            "UPDATE bond SET digest = $1, call = $2, approval = $3, refusal = $4, at_ms = $5, \
+             day = (SELECT a.day FROM age a) WHERE agent = $6 AND name = $7",
+            vec![
+                self.digest.to_string().into(),
+                self.call.as_str().into(),
+                self.approval.as_ref().map(|id| id.as_str()).into(),
+                self.refusal.as_ref().map(json).transpose()?.into(),
+                self.at_ms.into(),
+                agent.as_str().into(),
+                key.as_str().into(),
+            ],
+        ))
+    }
+
+    fn is_kept(_bond: Option<&Self>) -> bool {
+        false
+    }
+}
+
+/// How many keys of an agent there are; counting ends at `limit`.
+pub(crate) fn count(agent: &AgentId, limit: u32) -> Query {
+    Query::new(
+        "SELECT count(*) FROM (SELECT 1 FROM bond WHERE agent = $1 LIMIT $2) AS counted",
+        vec![agent.as_str().into(), u64::from(limit).into()],
+    )
+}

@@ -1,0 +1,200 @@
+//! Issued calls, with what they are charged.
+
+use countersign_gate::ledger::{CallRecord, CallState, LedgerFault};
+use countersign_rules::{
+    AgentId, CallDigest, CallId, Effect, Money,
+    budget::{Balance, BudgetAccount, HoldRequest, Unit},
+    settlement::Settlement,
+};
+use serde::{Deserialize, Serialize};
+
+use super::Record;
+use crate::row::{Damage, Query, Row, Value, json};
+
+/// A call with what it is charged.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct CallRow {
+    pub(crate) record: CallRecord,
+    pub(crate) charge: Charged,
+    pub(crate) process: i64,
+}
+
+/// What a call is charged: what was counted and what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Charged {
+    /// Rows that were counted.
+    pub(crate) rows: u64,
+    /// Money that was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) amount: Option<Money>,
+    /// What it holds still; empty once it is settled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) holds: Vec<Hold>,
+}
+
+/// A reservation that an issued call holds, or held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hold {
+    pub(crate) account: BudgetAccount,
+    unit: Unit,
+    amount: u64,
+}
+
+impl Hold {
+    pub(crate) fn of(request: &HoldRequest) -> Self {
+        Self { account: request.account.clone(), unit: request.unit, amount: request.amount }
+    }
+
+    /// The balance once the call is settled; `None` while that is not known.
+    pub(crate) fn settle(&self, balance: Balance, settlement: Settlement) -> Option<Balance> {
+        let spent = settlement.spent(self.unit, self.amount)?;
+        Some(balance.settle(self.amount, spent))
+    }
+}
+
+macro_rules! select_calls {
+    ($($rest:literal),+) => {
+        concat!(
+            "SELECT system, effect, decision, approval, state, issued_ms, closed_ms, row_count, process, body, ",
+            "charge, outcome, journal, doubted FROM call ",
+            $($rest),+
+        )
+    };
+}
+pub(crate) use select_calls;
+
+impl Record for CallRow {
+    type Key = CallId;
+
+    const WATCHED: bool = true;
+
+    fn select(id: &CallId) -> Query {
+        Query::new(select_calls!("WHERE id = $1"), vec![id.as_str().into()])
+    }
+
+    fn read(row: &Row) -> Result<Self, Damage> {
+        let record = CallRecord {
+            system: row.parse(0)?,
+            effect: effect(row.text(1)?)?,
+            decision: row.parse(2)?,
+            approval: row.optional_parse(3)?,
+            state: state(row.text(4)?)?,
+            issued_ms: row.int(5)?,
+            closed_ms: row.optional_int(6)?,
+            rows: row.count(7)?,
+            call: row.json(9)?,
+            outcome: row.optional_json(11)?,
+            journal: row.optional_text(12)?.map(ToOwned::to_owned),
+            doubted: row.optional_text(13)?.is_some(),
+        };
+        Ok(Self { record, process: row.int(8)?, charge: row.json(10)? })
+    }
+
+    fn insert(&self, id: &CallId) -> Result<Query, LedgerFault> {
+        let Self { record, charge, process } = self;
+        let outcome = record.outcome.as_ref().map(json).transpose()?;
+        Ok(Query::one(
+            "INSERT INTO call (id, system, effect, decision, approval, state, issued_ms, closed_ms, row_count, \
+             process, body, charge, outcome, journal, doubted, agent, tool) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+            vec![
+                id.as_str().into(),
+                record.system.as_str().into(),
+                record.effect.as_str().into(),
+                record.decision.as_str().into(),
+                record.approval.as_ref().map(|id| id.as_str()).into(),
+                record.state.as_str().into(),
+                record.issued_ms.into(),
+                record.closed_ms.into(),
+                record.rows.into(),
+                (*process).into(),
+                json(&record.call)?,
+                json(charge)?,
+                outcome.into(),
+                record.journal.as_deref().into(),
+                doubted(record).into(),
+                record.call.requester.agent.as_str().into(),
+                record.call.tool.as_str().into(),
+            ],
+        ))
+    }
+
+    fn update(&self, id: &CallId) -> Result<Query, LedgerFault> {
+        let Self { record, charge, .. } = self;
+        let outcome = record.outcome.as_ref().map(json).transpose()?;
+        Ok(Query::one(
+            "UPDATE call SET state = $1, closed_ms = $2, row_count = $3, charge = $4, outcome = $5, \
+             doubted = COALESCE(doubted, $6) WHERE id = $7",
+            vec![
+                record.state.as_str().into(),
+                record.closed_ms.into(),
+                record.rows.into(),
+                json(charge)?,
+                outcome.into(),
+                doubted(record).into(),
+                id.as_str().into(),
+            ],
+        ))
+    }
+
+    /// Open ones are: their outcome is awaited from this process.
+    fn is_kept(call: Option<&Self>) -> bool {
+        call.is_none_or(|row| row.record.state == CallState::Open)
+    }
+}
+
+pub(crate) fn select_all(state: Option<CallState>, limit: u32) -> Query {
+    let limit = Value::from(u64::from(limit));
+    match state {
+        Some(CallState::Open) => Query::new(
+            select_calls!("WHERE state = 'open' ORDER BY issued_ms DESC, id DESC LIMIT $1"),
+            vec![limit],
+        ),
+        Some(CallState::InDoubt) => Query::new(
+            select_calls!("WHERE state = 'in_doubt' ORDER BY issued_ms DESC, id DESC LIMIT $1"),
+            vec![limit],
+        ),
+        Some(state @ (CallState::Done | CallState::Failed)) => Query::new(
+            select_calls!("WHERE state = $1 ORDER BY issued_ms DESC, id DESC LIMIT $2"),
+            vec![state.as_str().into(), limit],
+        ),
+        None => Query::new(select_calls!("ORDER BY issued_ms DESC, id DESC LIMIT $1"), vec![limit]),
+    }
+}
+
+/// What a call that is in doubt is found by.
+fn doubt(agent: &AgentId, digest: CallDigest) -> String {
+    format!("{digest} {agent}")
+}
+
+/// What a write in doubt is found by from now on, also once the doubt is settled.
+pub(crate) fn doubted(record: &CallRecord) -> Option<String> {
+    let doubts = record.state == CallState::InDoubt && record.effect >= Effect::Write;
+    doubts.then(|| doubt(&record.call.requester.agent, record.call.digest))
+}
+
+/// The newest call of an agent with this digest that is in doubt, or else was and has happened, and was closed after `since_ms`.
+pub(crate) fn select_doubted(agent: &AgentId, digest: CallDigest, since_ms: i64) -> Query {
+    Query::new(
+        select_calls!(
+            "WHERE doubted = $1 AND (state = 'in_doubt' OR (state = 'done' AND closed_ms > $2)) ",
+            "ORDER BY CASE state WHEN 'in_doubt' THEN 0 ELSE 1 END, issued_ms DESC, id DESC LIMIT 1"
+        ),
+        vec![doubt(agent, digest).into(), since_ms.into()],
+    )
+}
+
+fn state(text: &str) -> Result<CallState, Damage> {
+    [CallState::Open, CallState::Done, CallState::Failed, CallState::InDoubt]
+        .into_iter()
+        .find(|state| state.as_str() == text)
+        .ok_or_else(|| Damage("a call has an unknown state".into()))
+}
+
+/// Reads an effect.
+pub(crate) fn effect(text: &str) -> Result<Effect, Damage> {
+    [Effect::Read, Effect::Write, Effect::Destructive]
+        .into_iter()
+        .find(|effect| effect.as_str() == text)
+        .ok_or_else(|| Damage("a record has an unknown effect".into()))
+}

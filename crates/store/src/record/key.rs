@@ -1,0 +1,134 @@
+//! API keys of agents and people: shown once, kept as a hash.
+
+use countersign_audit::Hash;
+use countersign_gate::ledger::LedgerFault;
+use countersign_rules::{AgentId, PersonId};
+use serde::{Deserialize, Serialize};
+
+use super::Record;
+use crate::row::{Damage, Query, Row, json};
+
+/// Whose key it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyOwner {
+    /// An agent's.
+    Agent(AgentId),
+    /// A person's.
+    Person(PersonId),
+}
+
+/// A key as the store has it: without what could be presented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// Its public id; the part of the key after the prefix.
+    pub id: String,
+    /// Whose it is.
+    pub owner: KeyOwner,
+    /// What it may be used for; words whose meaning is the front door's. Empty: everything its owner may.
+    pub scopes: Vec<String>,
+    /// When it was issued, in Unix milliseconds UTC.
+    pub issued_ms: i64,
+    /// When it stops being good, in Unix milliseconds UTC; never when `None`.
+    pub expires_ms: Option<i64>,
+    /// When it was revoked, in Unix milliseconds UTC.
+    pub revoked_ms: Option<i64>,
+}
+
+impl KeyRecord {
+    /// Whether it is neither revoked nor expired at a moment, in Unix milliseconds UTC.
+    #[must_use]
+    pub fn is_good(&self, now_ms: i64) -> bool {
+        self.revoked_ms.is_none() && self.expires_ms.is_none_or(|expires_ms| now_ms < expires_ms)
+    }
+}
+
+/// A key to be issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewKey {
+    /// Whose it is.
+    pub owner: KeyOwner,
+    /// What it may be used for; see [`KeyRecord::scopes`].
+    pub scopes: Vec<String>,
+    /// When it stops being good, in Unix milliseconds UTC; never when `None`.
+    pub expires_ms: Option<i64>,
+    /// Who issues it: a person, or the command line.
+    pub by: String,
+    /// When, in Unix milliseconds UTC.
+    pub now_ms: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyRow {
+    pub(crate) record: KeyRecord,
+    pub(crate) hash: Hash,
+}
+
+#[cfg(test)]
+impl KeyRow {
+    pub(crate) const fn new(record: KeyRecord, hash: Hash) -> Self {
+        Self { record, hash }
+    }
+}
+
+impl Record for KeyRow {
+    type Key = String;
+
+    fn select(id: &String) -> Query {
+        Query::new(
+            "SELECT id, hash, owner, scopes, issued_ms, expires_ms, revoked_ms FROM api_key WHERE id = $1",
+            vec![id.as_str().into()],
+        )
+    }
+
+    fn read(row: &Row) -> Result<Self, Damage> {
+        let record = KeyRecord {
+            id: row.text(0)?.to_owned(),
+            owner: row.json(2)?,
+            scopes: row.json(3)?,
+            issued_ms: row.int(4)?,
+            expires_ms: row.optional_int(5)?,
+            revoked_ms: row.optional_int(6)?,
+        };
+        let hash = Hash::from_slice(row.bytes(1)?).map_err(|why| Damage(why.to_string()))?;
+        Ok(Self { record, hash })
+    }
+
+    fn insert(&self, id: &String) -> Result<Query, LedgerFault> {
+        let Self { record, hash } = self;
+        Ok(Query::one(
+            "INSERT INTO api_key (id, hash, owner, scopes, issued_ms, expires_ms, revoked_ms) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            vec![
+                id.as_str().into(),
+                hash.as_bytes().to_vec().into(),
+                json(&record.owner)?,
+                json(&record.scopes)?,
+                record.issued_ms.into(),
+                record.expires_ms.into(),
+                record.revoked_ms.into(),
+            ],
+        ))
+    }
+
+    fn update(&self, id: &String) -> Result<Query, LedgerFault> {
+        Ok(Query::one(
+            "UPDATE api_key SET revoked_ms = $1 WHERE id = $2",
+            vec![self.record.revoked_ms.into(), id.as_str().into()],
+        ))
+    }
+
+    /// Keys are few, and read by others than the operations.
+    fn is_kept(_key: Option<&Self>) -> bool {
+        false
+    }
+}
+
+/// Every key that was ever issued, oldest first.
+pub(crate) fn select_all() -> Query {
+    Query::new(
+        "SELECT id, hash, owner, scopes, issued_ms, expires_ms, revoked_ms FROM api_key \
+         ORDER BY issued_ms, id",
+        Vec::new(),
+    )
+}

@@ -1,0 +1,32 @@
+//! The instants of rates. The arithmetic is [`countersign_rules::rate`]'s.
+
+use countersign_gate::ledger::LedgerFault;
+
+use super::Record;
+use crate::row::{Damage, Query, Row};
+
+/// When the next call of a rate is due, in Unix microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Due(pub(crate) i64);
+
+impl Record for Due {
+    type Key = String;
+
+    fn select(key: &String) -> Query {
+        Query::new("SELECT due_us FROM rate WHERE id = $1", vec![key.as_str().into()])
+    }
+
+    fn read(row: &Row) -> Result<Self, Damage> {
+        row.int(0).map(Self)
+    }
+
+    fn insert(&self, key: &String) -> Result<Query, LedgerFault> {
+        let params = vec![key.as_str().into(), self.0.into()];
+        Ok(Query::one("INSERT INTO rate (id, due_us) VALUES ($1, $2)", params))
+    }
+
+    fn update(&self, key: &String) -> Result<Query, LedgerFault> {
+        let params = vec![self.0.into(), key.as_str().into()];
+        Ok(Query::one("UPDATE rate SET due_us = $1 WHERE id = $2", params))
+    }
+}
