@@ -11,9 +11,13 @@ use deadpool_postgres::{
     Runtime, Timeouts,
 };
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{
+    Error, IsolationLevel,
+    config::{Host, SslMode},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::{GRACE, fault::Trouble};
 use crate::{
     definition::PostgresTarget,
     secret::{SECRET_BYTES_MIN, Scrubber, Scrubbers},
@@ -204,4 +208,28 @@ pub(crate) fn settings(url: &str) -> Option<tokio_postgres::Config> {
 
 fn no_url() -> String {
     format!("the secret `{URL}` is no PostgreSQL connection string")
+}
+
+/// Ends the transaction; a connection on which that fails is closed, which ends it too.
+pub(super) async fn roll_back(client: Object) {
+    match tokio::time::timeout(GRACE, client.batch_execute("ROLLBACK")).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) | Err(_) => drop(Object::take(client)),
+    }
+}
+
+/// Closes the connection after trouble that may have left something on it.
+pub(super) fn forget(client: Object, trouble: &Trouble) {
+    match trouble {
+        // The server has answered: the transaction is rolled back by its guard.
+        Trouble::Database(error) if error.as_db_error().is_some() => drop(client),
+        Trouble::Row(_) | Trouble::Other(_) | Trouble::Recorded(_) | Trouble::Moved(_) => drop(client),
+        Trouble::Database(_) => drop(Object::take(client)),
+    }
+}
+
+/// A transaction in which every read is of the same moment, and the server refuses every change.
+pub(super) async fn snapshot(client: &mut Object) -> Result<deadpool_postgres::Transaction<'_>, Error> {
+    let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+    builder.start().await
 }

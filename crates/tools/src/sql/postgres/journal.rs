@@ -15,7 +15,11 @@ use deadpool_postgres::Object;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres::{Client, Error, SimpleQueryMessage, error::SqlState};
 
-use super::{GRACE, PostgresDatabase, Trouble, failed, roll_back, told};
+use super::{
+    GRACE, PostgresDatabase,
+    connection::roll_back,
+    fault::{Trouble, failed, told},
+};
 use crate::{
     secret::Scrubber,
     sql::{
@@ -78,9 +82,9 @@ impl PostgresDatabase {
         // A line for each table: kept, or left out and why.
         let mut kept: Vec<String> = rows
             .iter()
-            .filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => row.get(0).map(ToOwned::to_owned),
-                _ => None,
+            .filter_map(|message| {
+                let SimpleQueryMessage::Row(row) = message else { return None };
+                row.get(0).map(ToOwned::to_owned)
             })
             .collect();
         kept.sort();

@@ -10,7 +10,7 @@ use countersign_rules::CallId;
 use tokio_postgres::{Client, error::SqlState};
 
 use super::{
-    Trouble, cut_short, told,
+    fault::{Trouble, cut_short, told},
     undo::{AS_KEPT, Kept, Plan, Way},
 };
 use crate::sql::{cascade::quoted, columns::Columns};

@@ -24,9 +24,11 @@ use deadpool_postgres::Object;
 use tokio_postgres::{Client, Error, types::ToSql};
 
 use super::{
-    GRACE, PostgresDatabase, SAMPLE_ROWS, Trouble, forget,
+    GRACE, PostgresDatabase,
+    connection::{forget, snapshot},
+    fault::{Trouble, told, unmeasured},
     net::{Image, Net, State, net},
-    schema, snapshot, told, unmeasured,
+    schema,
     value::Cell,
     write::{Body, Done, Seen},
 };
@@ -38,6 +40,7 @@ use crate::{
         journal::{COMES_BACK, EXAMPLES_MAX, GOES_BACK, Mark, Undoing, Undone, goes_away},
         mask::Mask,
         statement::Scope,
+        tally::SAMPLE_ROWS,
         value::shown,
     },
 };

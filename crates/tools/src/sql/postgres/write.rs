@@ -18,6 +18,7 @@
 //! nothing behind, so the whole of it is tried again, a few times, with every check; and so is one whose prepared
 //! statement a changed table has outdated, which the server says before it runs it. Nothing else is: not a lost connection, not
 //! a timeout, and never anything after `COMMIT` was sent, but for an answer that says that it was rolled back.
+#![expect(clippy::wildcard_enum_match_arm, reason = "the verbs of SQL: those not named are treated alike")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,8 +35,13 @@ use futures::{TryStreamExt as _, pin_mut};
 use tokio_postgres::{Client, Error, error::SqlState};
 
 use super::{
-    GRACE, PostgresDatabase, Trouble, arguments, cells, checked, cut_short, failed, journal, new_rows,
-    outdated, rights, roll_back, rows_of, schema, told, trial, unmeasured,
+    GRACE, PostgresDatabase,
+    connection::roll_back,
+    fault::{Trouble, cut_short, failed, outdated, told, unmeasured},
+    journal,
+    measure::rows_of,
+    read::{arguments, cells, checked, new_rows},
+    rights, schema, trial,
 };
 use crate::{
     definition::SqlLimits,

@@ -16,7 +16,7 @@ use rusqlite::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::Trouble;
+use super::fault::Trouble;
 use crate::sql::cascade::quoted;
 
 /// A stored value, bit for bit.

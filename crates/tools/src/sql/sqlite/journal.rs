@@ -12,12 +12,12 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, limits::Limit};
 use tokio::task::spawn_blocking;
 
 use super::{
-    SqliteDatabase, Trouble,
+    SqliteDatabase,
     connection::Writer,
-    failed,
+    fault::{Trouble, failed, interrupted, told},
     image::{Change, Images},
-    interrupted, rolled_back, told,
     undo::{Orphans, Undo},
+    write::rolled_back,
 };
 use crate::sql::{
     cascade::ActingKey,

@@ -11,7 +11,7 @@ use countersign_rules::CallId;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params_from_iter};
 
 use super::{
-    SAMPLE_ROWS, Trouble,
+    fault::Trouble,
     image::{Cell, Change, Row, Shape, layouts},
     journal::{Insert, layouts_of, prepared},
     schema, value,
@@ -20,6 +20,7 @@ use crate::sql::{
     cascade::{ActingKey, named, quoted},
     journal::{COMES_BACK, EXAMPLES_MAX, GOES_BACK, Mark, OnChange, Undone, goes_away},
     mask::Mask,
+    tally::SAMPLE_ROWS,
 };
 
 /// A call as the journal keeps it.
