@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use countersign_gate::{Credential, MeasureError, Measured, Sample};
-use countersign_rules::Reach;
 use countersign_sql::{Dialect, Query, RowSource, TableRef, Verb};
 use deadpool_postgres::Object;
 use futures::{TryStreamExt as _, pin_mut};
@@ -23,7 +22,7 @@ use crate::{
         cascade::{ActingKey, CascadeQuery, Change, cascade_query, named, touched},
         mask::Mask,
         statement::{Scope, Sizing},
-        tally::SAMPLE_ROWS,
+        tally::{SAMPLE_ROWS, Tally},
         work::Work,
     },
 };
@@ -70,13 +69,10 @@ impl PostgresDatabase {
         // One snapshot, so that every count is of the same moment.
         let tx = snapshot(client).await?;
         tx.batch_execute(&self.sparing(limits.measure_timeout_ms)).await?;
-        let mut sizing =
-            Measuring { tx: &tx, scope, work, limits, reach: Reach { exact: true, ..Reach::default() } };
-        let sample = sizing.all(mask).await?;
-        let mut reach = sizing.reach;
-        reach.exact = reach.exact && !reach.unbounded;
+        let tally = Tally::new(limits.measure_rows_max);
+        let measured = Measuring { tx: &tx, scope, work, limits, tally }.all(mask).await?;
         tx.rollback().await?;
-        Ok(Measured { reach, sample })
+        Ok(measured)
     }
 }
 
@@ -86,11 +82,11 @@ struct Measuring<'m> {
     scope: &'m Scope,
     work: &'m Work,
     limits: &'m SqlLimits,
-    reach: Reach,
+    tally: Tally,
 }
 
 impl Measuring<'_> {
-    async fn all(&mut self, mask: &Mask) -> Result<Option<Sample>, Trouble> {
+    async fn all(mut self, mask: &Mask) -> Result<Measured, Trouble> {
         let statement = &self.work.statement;
         let mut affected = Vec::new();
         let mut sample = None;
@@ -100,7 +96,7 @@ impl Measuring<'_> {
             Sizing::Query(query) => {
                 let target = self.resolved(&query.target).await?;
                 affected.push(target.clone());
-                self.reach.exact = query.exact;
+                self.tally.reach.exact = query.exact;
                 let count = query.count(self.limits.measure_rows_max);
                 if matches!(query.source, RowSource::Query { .. }) {
                     self.affordable(&count).await?;
@@ -135,7 +131,7 @@ impl Measuring<'_> {
                 }
                 let about = schema::about(self.tx.client(), &whole.iter().cloned().collect()).await?;
                 // It takes what we cannot see as well.
-                self.reach.unbounded |= !about.hidden.is_empty();
+                self.tally.reach.unbounded |= !about.hidden.is_empty();
                 for target in whole {
                     let (stop, all) =
                         (self.limits.measure_rows_max.saturating_add(1), rows_of(&target, *along));
@@ -150,10 +146,8 @@ impl Measuring<'_> {
                 }
             }
         }
-        self.reach.triggers = schema::triggers(self.tx.client(), &affected).await?;
-        // What triggers do is not counted.
-        self.reach.exact &= self.reach.triggers.is_empty();
-        Ok(sample)
+        let triggers = schema::triggers(self.tx.client(), &affected).await?;
+        Ok(Measured { reach: self.tally.reached(triggers), sample })
     }
 
     async fn resolved(&self, table: &TableRef) -> Result<TableRef, Trouble> {
@@ -207,7 +201,7 @@ impl Measuring<'_> {
         all.insert(target.clone());
         let About { traits, hidden } = schema::about(client, &all).await?;
         // Row security may let a statement change fewer rows than it lets us see, and never more.
-        self.reach.exact &= !hidden.contains(target);
+        self.tally.reach.exact &= !hidden.contains(target);
         let change = match change {
             Change::Delete => Change::Delete,
             // A trigger may change other columns as well.
@@ -223,19 +217,19 @@ impl Measuring<'_> {
             && traits.get(target).is_some_and(|traits| traits.moves(columns.as_ref()))
         {
             // A row that moves to another partition is deleted and inserted.
-            self.reach.exact = false;
+            self.tally.reach.exact = false;
             self.add(target, count);
             let keys_act = keys.iter().any(|key| key.parent == *target);
-            self.reach.unbounded |= keys_act && schema::deletes_to_move(client).await?;
+            self.tally.reach.unbounded |= keys_act && schema::deletes_to_move(client).await?;
         }
         let limit = self.limits.measure_rows_max;
         let query = cascade_query(Dialect::Postgres, target, &rows.text, &change, &keys, &traits, limit);
         let Some(CascadeQuery { text, tables, itself, exact, unbounded }) = query else {
             return Ok(Vec::new());
         };
-        self.reach.exact &= exact;
+        self.tally.reach.exact &= exact;
         // Keys act on rows that we are not shown, too: also on more of the table's own.
-        self.reach.unbounded |= unbounded || tables.iter().any(|table| hidden.contains(table));
+        self.tally.reach.unbounded |= unbounded || tables.iter().any(|table| hidden.contains(table));
         let counts = Query { text, parameters: rows.parameters.clone() };
         self.affordable(&counts).await?;
         let statement = self.tx.prepare(&counts.text).await?;
@@ -243,25 +237,13 @@ impl Measuring<'_> {
         for (at, table) in tables.iter().enumerate() {
             let count: i64 = row.try_get(at)?;
             let count = u64::try_from(count).unwrap_or(0);
-            let more = if itself == Some(at) {
-                let name = self.scope.settled(table).to_string();
-                count.saturating_sub(self.reach.tables.get(&name).copied().unwrap_or(0))
-            } else {
-                count
-            };
-            self.reach.cascades = self.reach.cascades.saturating_add(more);
-            self.add(table, more);
+            self.tally.add_along(self.scope.settled(table).to_string(), count, itself == Some(at));
         }
         Ok(tables)
     }
 
     fn add(&mut self, table: &TableRef, count: u64) {
-        if count > self.limits.measure_rows_max {
-            self.reach.unbounded = true;
-        }
-        self.reach.rows = self.reach.rows.saturating_add(count);
-        let known = self.reach.tables.entry(self.scope.settled(table).to_string()).or_insert(0);
-        *known = known.saturating_add(count);
+        self.tally.add(self.scope.settled(table).to_string(), count);
     }
 
     async fn sampled(&self, table: &TableRef, query: &Query, mask: &Mask) -> Result<Option<Sample>, Trouble> {

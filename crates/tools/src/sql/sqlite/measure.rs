@@ -9,9 +9,9 @@ use std::{
 
 use countersign_gate::{MeasureError, Measured, Sample};
 use countersign_rules::Reach;
-use countersign_sql::{Dialect, RowSource, TableRef, Verb};
+use countersign_sql::{Dialect, ReachQuery, RowSource, TableRef, Verb};
 use rusqlite::{Connection, ErrorCode, hooks::AuthAction, hooks::AuthContext, hooks::Authorization};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     SqliteDatabase,
@@ -26,7 +26,7 @@ use crate::{
         cascade::{ActingKey, Change, cascade_query, named, touched},
         mask::Mask,
         statement::{Sizing, Statement},
-        tally::SAMPLE_ROWS,
+        tally::{SAMPLE_ROWS, Tally},
         work::Work,
     },
 };
@@ -106,6 +106,21 @@ impl SqliteDatabase {
     }
 }
 
+/// One measurement under way.
+struct Measuring<'m> {
+    connection: &'m mut Connection,
+    work: &'m Work,
+    mask: &'m Mask,
+    limits: &'m SqlLimits,
+    keys: Vec<ActingKey>,
+    tally: Tally,
+    sample: Option<Sample>,
+    /// The tables whose rows may change.
+    affected: BTreeSet<String>,
+    /// Whether rows may be deleted that are not seen.
+    replaces: bool,
+}
+
 fn measure(
     connection: &mut Connection,
     work: &Work,
@@ -113,83 +128,149 @@ fn measure(
     limits: &SqlLimits,
 ) -> Result<Sized, Trouble> {
     let statement = &work.statement;
-    let mut replaces = statement.replaces;
     let keys = schema::acting_keys(connection)?;
-    let mut reach = Reach { exact: true, ..Reach::default() };
-    let mut sample = None;
-    let mut affected: BTreeSet<String> = statement.writes.iter().map(|table| table.name.clone()).collect();
+    let tally = Tally::new(limits.measure_rows_max);
+    let affected: BTreeSet<String> = statement.writes.iter().map(|table| table.name.clone()).collect();
+    let (sample, replaces) = (None, statement.replaces);
+    let mut measuring = Measuring { connection, work, mask, limits, keys, tally, sample, affected, replaces };
     match &statement.sizing {
         Sizing::None => {}
         Sizing::Unknown(why) => return Err(Trouble::Argument(why.clone())),
-        Sizing::Query(query) => {
-            match schema::kind(connection, &query.target.name)?.as_deref() {
-                Some("view") => return Err(Trouble::Argument(format!("`{}` is a view", query.target))),
-                Some("virtual") if work.images => {
-                    return Err(Trouble::Argument(format!(
-                        "the rows of `{}` cannot be kept for undo: it is a virtual table; a tool that writes it must \
-                         not be `reversible`",
-                        query.target
-                    )));
-                }
-                _ => {}
-            }
-            if schema::has_truth_column(connection, &query.target.name)? {
-                let why = format!("`{}` has a column called `true` or `false`", query.target);
-                return Err(Trouble::Argument(why));
-            }
-            reach.exact = query.exact;
-            replaces |= query.verb != Verb::Delete && schema::may_replace(connection, &query.target.name)?;
-            let count = one(connection, &query.count(limits.measure_rows_max).text, &work.arguments)?;
-            add(&mut reach, &query.target, count, limits);
-            let change = match query.verb {
-                Verb::Delete => Some(Change::Delete),
-                Verb::Update | Verb::Insert => Some(Change::Update(changed(connection, statement)?)),
-                _ => None,
-            };
-            let all = format!("SELECT * FROM {}", named(&query.target));
-            // Which rows an upsert updates is not seen, and it may update one row again and again.
-            let (rows, again) = match &query.source {
-                RowSource::Query { sample, .. } if query.verb != Verb::Insert => (&sample.text, false),
-                RowSource::Query { .. } | RowSource::Known(_) => (&all, true),
-            };
-            if let Some(change) = change {
-                let taken = along(connection, work, &query.target, rows, &change, &keys, &mut reach, limits)?;
-                reach.unbounded |= again && !taken.is_empty();
-                affected.extend(taken);
-            }
-            if let Some(rows) = query.sample(SAMPLE_ROWS) {
-                let made_up = mask.of_made_up();
-                let mask = if query.verb == Verb::Insert { &made_up } else { mask };
-                sample = sampled(connection, &query.target, &rows.text, &work.arguments, mask)?;
-            }
-        }
-        Sizing::Whole { tables, .. } => {
-            for table in tables {
-                let rows = format!("SELECT * FROM {}", named(table));
-                let stop = limits.measure_rows_max.saturating_add(1);
-                let count = format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT {stop})", named(table));
-                let count = one(connection, &count, &work.arguments)?;
-                add(&mut reach, table, count, limits);
-                // Dropping a table first deletes its rows, with what that takes along.
-                if statement.verb == Verb::Drop {
-                    let change = Change::Delete;
-                    let taken = along(connection, work, table, &rows, &change, &keys, &mut reach, limits)?;
-                    affected.extend(taken);
-                }
-                if sample.is_none() {
-                    let text = format!("{rows} LIMIT {SAMPLE_ROWS}");
-                    sample = sampled(connection, table, &text, &work.arguments, mask)?;
-                }
-            }
-        }
+        Sizing::Query(query) => measuring.query(query)?,
+        Sizing::Whole { tables, .. } => measuring.whole(tables)?,
     }
-    reach.triggers = schema::triggers(connection, &affected)?;
-    // What triggers do is not counted.
-    reach.exact = reach.exact && !reach.unbounded && reach.triggers.is_empty();
-    let measured = Measured { reach, sample };
-    // Beyond the bound the number is too large already, and the whole change need not run for it.
-    let rehearsed = replaces && !measured.reach.unbounded;
-    Ok(if rehearsed { Sized::MayReplace(measured) } else { Sized::Counted(measured) })
+    measuring.sized()
+}
+
+impl Measuring<'_> {
+    /// Counts the rows that a query finds, and what goes along with them.
+    fn query(&mut self, query: &ReachQuery) -> Result<(), Trouble> {
+        match schema::kind(self.connection, &query.target.name)?.as_deref() {
+            Some("view") => return Err(Trouble::Argument(format!("`{}` is a view", query.target))),
+            Some("virtual") if self.work.images => {
+                return Err(Trouble::Argument(format!(
+                    "the rows of `{}` cannot be kept for undo: it is a virtual table; a tool that writes it must \
+                     not be `reversible`",
+                    query.target
+                )));
+            }
+            _ => {}
+        }
+        if schema::has_truth_column(self.connection, &query.target.name)? {
+            let why = format!("`{}` has a column called `true` or `false`", query.target);
+            return Err(Trouble::Argument(why));
+        }
+        self.tally.reach.exact = query.exact;
+        self.replaces |=
+            query.verb != Verb::Delete && schema::may_replace(self.connection, &query.target.name)?;
+        let count = self.one(&query.count(self.limits.measure_rows_max).text)?;
+        self.tally.add(query.target.to_string(), count);
+        let change = match query.verb {
+            Verb::Delete => Some(Change::Delete),
+            Verb::Update | Verb::Insert => {
+                Some(Change::Update(changed(self.connection, &self.work.statement)?))
+            }
+            _ => None,
+        };
+        let all = format!("SELECT * FROM {}", named(&query.target));
+        // Which rows an upsert updates is not seen, and it may update one row again and again.
+        let (rows, again) = match &query.source {
+            RowSource::Query { sample, .. } if query.verb != Verb::Insert => (&sample.text, false),
+            RowSource::Query { .. } | RowSource::Known(_) => (&all, true),
+        };
+        if let Some(change) = change {
+            let taken = self.along(&query.target, rows, &change)?;
+            self.tally.reach.unbounded |= again && !taken.is_empty();
+            self.affected.extend(taken);
+        }
+        if let Some(rows) = query.sample(SAMPLE_ROWS) {
+            let made_up = self.mask.of_made_up();
+            let mask = if query.verb == Verb::Insert { &made_up } else { self.mask };
+            self.sample = self.sampled(&query.target, &rows.text, mask)?;
+        }
+        Ok(())
+    }
+
+    /// Counts all rows of tables, and what goes along with them.
+    fn whole(&mut self, tables: &BTreeSet<TableRef>) -> Result<(), Trouble> {
+        for table in tables {
+            let rows = format!("SELECT * FROM {}", named(table));
+            let stop = self.limits.measure_rows_max.saturating_add(1);
+            let count = format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT {stop})", named(table));
+            let count = self.one(&count)?;
+            self.tally.add(table.to_string(), count);
+            // Dropping a table first deletes its rows, with what that takes along.
+            if self.work.statement.verb == Verb::Drop {
+                let taken = self.along(table, &rows, &Change::Delete)?;
+                self.affected.extend(taken);
+            }
+            if self.sample.is_none() {
+                let text = format!("{rows} LIMIT {SAMPLE_ROWS}");
+                self.sample = self.sampled(table, &text, self.mask)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sized(self) -> Result<Sized, Trouble> {
+        let triggers = schema::triggers(self.connection, &self.affected)?;
+        let measured = Measured { reach: self.tally.reached(triggers), sample: self.sample };
+        // Beyond the bound the number is too large already, and the whole change need not run for it.
+        let rehearsed = self.replaces && !measured.reach.unbounded;
+        Ok(if rehearsed { Sized::MayReplace(measured) } else { Sized::Counted(measured) })
+    }
+
+    /// Counts what foreign keys take along, and says which tables that concerns.
+    fn along(&mut self, target: &TableRef, rows: &str, change: &Change) -> Result<BTreeSet<String>, Trouble> {
+        let mut all = touched(target, &self.keys);
+        all.insert(target.clone());
+        let traits = schema::traits(self.connection, &all)?;
+        let limit = self.limits.measure_rows_max;
+        let query = cascade_query(Dialect::Sqlite, target, rows, change, &self.keys, &traits, limit);
+        let Some(query) = query else { return Ok(BTreeSet::new()) };
+        self.tally.reach.exact &= query.exact;
+        self.tally.reach.unbounded |= query.unbounded;
+        let mut prepared = self.connection.prepare(&query.text)?;
+        bind(&mut prepared, &self.work.arguments)?;
+        let mut cursor = prepared.raw_query();
+        let Some(row) = cursor.next()? else { return Ok(BTreeSet::new()) };
+        for (at, table) in query.tables.iter().enumerate() {
+            let count = u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0);
+            self.tally.add_along(table.to_string(), count, query.itself == Some(at));
+        }
+        Ok(query.tables.into_iter().map(|table| table.name).collect())
+    }
+
+    fn one(&self, sql: &str) -> Result<u64, Trouble> {
+        let mut prepared = self.connection.prepare(sql)?;
+        bind(&mut prepared, &self.work.arguments)?;
+        let mut cursor = prepared.raw_query();
+        let row = cursor.next()?;
+        let count: i64 = row.map_or(Ok(0), |row| row.get(0))?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    fn sampled(&self, table: &TableRef, sql: &str, mask: &Mask) -> Result<Option<Sample>, Trouble> {
+        let mask = &if mask.is_empty() {
+            mask.clone()
+        } else {
+            mask.of(&schema::origin(self.connection, &table.name)?)
+        };
+        let mut prepared = self.connection.prepare(sql)?;
+        bind(&mut prepared, &self.work.arguments)?;
+        let columns: Vec<String> = prepared.column_names().map(str::to_owned).collect();
+        let mut rows = Vec::new();
+        let mut cursor = prepared.raw_query();
+        while let Some(row) = cursor.next()? {
+            let mut values = Vec::with_capacity(columns.len());
+            for (at, column) in columns.iter().enumerate() {
+                let value = value::shown(row.get_ref(at)?).unwrap_or_else(|_| Value::from("(not text)"));
+                values.push(mask.shown(&table.name, column, value));
+            }
+            rows.push(values);
+        }
+        Ok((!rows.is_empty()).then(|| Sample { table: table.to_string(), columns, rows }))
+    }
 }
 
 /// Which columns a statement updates. SQLite's own compiler tells them.
@@ -214,88 +295,4 @@ fn changed(connection: &mut Connection, statement: &Statement) -> Result<Option<
     let columns = std::mem::take(&mut *columns.lock().unwrap_or_else(PoisonError::into_inner));
     // The rowid may be a column with a name of its own.
     Ok((!columns.contains("rowid")).then_some(columns))
-}
-
-/// Counts what foreign keys take along, and says which tables that concerns.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one step of measuring, with what it reads and what it adds to"
-)]
-fn along(
-    connection: &Connection,
-    work: &Work,
-    target: &TableRef,
-    rows: &str,
-    change: &Change,
-    keys: &[ActingKey],
-    reach: &mut Reach,
-    limits: &SqlLimits,
-) -> Result<BTreeSet<String>, Trouble> {
-    let traits =
-        schema::traits(connection, &touched(target, keys).into_iter().chain([target.clone()]).collect())?;
-    let limit = limits.measure_rows_max;
-    let query = cascade_query(Dialect::Sqlite, target, rows, change, keys, &traits, limit);
-    let Some(query) = query else { return Ok(BTreeSet::new()) };
-    reach.exact &= query.exact;
-    reach.unbounded |= query.unbounded;
-    let mut prepared = connection.prepare(&query.text)?;
-    bind(&mut prepared, &work.arguments)?;
-    let mut cursor = prepared.raw_query();
-    let Some(row) = cursor.next()? else { return Ok(BTreeSet::new()) };
-    for (at, table) in query.tables.iter().enumerate() {
-        let count = u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0);
-        if query.itself == Some(at) {
-            let named = reach.tables.get(&table.to_string()).copied().unwrap_or(0);
-            let more = count.saturating_sub(named);
-            reach.cascades = reach.cascades.saturating_add(more);
-            add(reach, table, more, limits);
-        } else {
-            reach.cascades = reach.cascades.saturating_add(count);
-            add(reach, table, count, limits);
-        }
-    }
-    Ok(query.tables.into_iter().map(|table| table.name).collect())
-}
-
-fn add(reach: &mut Reach, table: &TableRef, count: u64, limits: &SqlLimits) {
-    if count > limits.measure_rows_max {
-        reach.unbounded = true;
-    }
-    reach.rows = reach.rows.saturating_add(count);
-    let known = reach.tables.entry(table.to_string()).or_insert(0);
-    *known = known.saturating_add(count);
-}
-
-fn one(connection: &Connection, sql: &str, arguments: &Map<String, Value>) -> Result<u64, Trouble> {
-    let mut prepared = connection.prepare(sql)?;
-    bind(&mut prepared, arguments)?;
-    let mut cursor = prepared.raw_query();
-    let row = cursor.next()?;
-    let count: i64 = row.map_or(Ok(0), |row| row.get(0))?;
-    Ok(u64::try_from(count).unwrap_or(0))
-}
-
-fn sampled(
-    connection: &Connection,
-    table: &TableRef,
-    sql: &str,
-    arguments: &Map<String, Value>,
-    mask: &Mask,
-) -> Result<Option<Sample>, Trouble> {
-    let mask =
-        &if mask.is_empty() { mask.clone() } else { mask.of(&schema::origin(connection, &table.name)?) };
-    let mut prepared = connection.prepare(sql)?;
-    bind(&mut prepared, arguments)?;
-    let columns: Vec<String> = prepared.column_names().map(str::to_owned).collect();
-    let mut rows = Vec::new();
-    let mut cursor = prepared.raw_query();
-    while let Some(row) = cursor.next()? {
-        let mut values = Vec::with_capacity(columns.len());
-        for (at, column) in columns.iter().enumerate() {
-            let value = value::shown(row.get_ref(at)?).unwrap_or_else(|_| Value::from("(not text)"));
-            values.push(mask.shown(&table.name, column, value));
-        }
-        rows.push(values);
-    }
-    Ok((!rows.is_empty()).then(|| Sample { table: table.to_string(), columns, rows }))
 }
