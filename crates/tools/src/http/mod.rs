@@ -16,8 +16,12 @@
 
 mod address;
 pub(crate) mod client;
+mod definition;
+mod send;
+mod system;
 mod template;
 mod tool;
 
 pub use address::is_public;
-pub use tool::{HttpCall, HttpSystem, HttpTool};
+pub use system::HttpSystem;
+pub use tool::{HttpCall, HttpTool};
