@@ -9,6 +9,7 @@ use countersign_rules::{
     ToolName,
     approval::{Alike, AnswerRefusal, Answered},
     budget::{Balance, BudgetAccount, Exhausted, HoldRequest},
+    charge::Charge,
     rate::{Rate, TooOften},
     settlement::Settlement,
 };
@@ -390,11 +391,11 @@ pub enum NotIssued {
     #[error("{0}")]
     Halted(HaltRecord),
     /// A rate refuses.
-    #[error("{0}")]
-    RateLimited(TooOften),
+    #[error(transparent)]
+    RateLimited(#[from] TooOften),
     /// A budget refuses.
-    #[error("{0}")]
-    Exhausted(Exhausted),
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
     /// The counters that the decision looked at have moved.
     #[error("the session's history has moved since the decision")]
     HistoryMoved,
@@ -418,70 +419,6 @@ pub enum NotParked {
     /// The ledger failed.
     #[error(transparent)]
     Fault(#[from] LedgerFault),
-}
-
-/// A charge says what an intent takes from the limits: what the accounts and instants it names become.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Charge<'a> {
-    /// The instants of its rates, by key.
-    pub due: BTreeMap<&'a str, i64>,
-    /// The balances of its holds.
-    pub balances: BTreeMap<&'a BudgetAccount, Balance>,
-    /// The holds that take their account over its threshold, with what it holds then.
-    pub crossed: Vec<(&'a HoldRequest, Balance)>,
-}
-
-impl<'a> Charge<'a> {
-    /// Takes rates and reserves holds. `due` and `balance` tell what is stored.
-    ///
-    /// # Errors
-    /// [`NotIssued::RateLimited`] or [`NotIssued::Exhausted`] for the first that has no room.
-    pub fn new(
-        (rates, holds): (&'a [(String, Rate)], &'a [HoldRequest]),
-        now_ms: i64,
-        due: impl Fn(&str) -> Result<Option<i64>, LedgerFault>,
-        balance: impl Fn(&BudgetAccount) -> Result<Balance, LedgerFault>,
-    ) -> Result<Self, NotIssued> {
-        let mut charge = Self::default();
-        for (key, rate) in rates {
-            let stored = match charge.due.get(key.as_str()) {
-                Some(due) => Some(*due),
-                None => due(key)?,
-            };
-            charge.due.insert(key, rate.take(stored, now_ms).map_err(NotIssued::RateLimited)?);
-        }
-        for hold in holds {
-            let before = match charge.balances.get(&hold.account) {
-                Some(balance) => *balance,
-                None => balance(&hold.account)?,
-            };
-            let after = before.reserve(hold).map_err(NotIssued::Exhausted)?;
-            charge.balances.insert(&hold.account, after);
-            if hold.crosses(before, after) {
-                charge.crossed.push((hold, after));
-            }
-        }
-        Ok(charge)
-    }
-
-    /// The halts that it sets off, one for each scope.
-    #[must_use]
-    pub fn halts(&self, agent: &AgentId, now_ms: i64) -> Vec<HaltRecord> {
-        let mut halts: BTreeMap<HaltScope, HaltRecord> = BTreeMap::new();
-        for (hold, after) in &self.crossed {
-            let scope = match hold.account.subject.as_str() {
-                "all" => HaltScope::All,
-                _one => HaltScope::Agent(agent.clone()),
-            };
-            halts.entry(scope.clone()).or_insert_with(|| HaltRecord {
-                scope,
-                why: format!("{} of {} {} are used", after.used(), hold.limit, hold.unit),
-                by: format!("budget `{}`", hold.account.budget),
-                since_ms: now_ms,
-            });
-        }
-        halts.into_values().collect()
-    }
 }
 
 /// A caller that closes a call says with this whether it waits for the commit.
@@ -638,6 +575,15 @@ pub struct CallRecord {
     pub doubted: bool,
 }
 
+impl CallRecord {
+    /// Returns true if it is a write that may or may not have happened: its equals wait for it, and it is found by that from
+    /// then on.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.state == CallState::InDoubt && self.effect >= Effect::Write
+    }
+}
+
 /// A scope says who is halted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -668,6 +614,27 @@ pub struct HaltRecord {
     pub by: String,
     /// Since when, in Unix milliseconds UTC.
     pub since_ms: i64,
+}
+
+impl HaltRecord {
+    /// The halts that a charge of this agent's sets off, one for each scope.
+    #[must_use]
+    pub fn set_off(charge: &Charge<'_>, agent: &AgentId, now_ms: i64) -> Vec<Self> {
+        let mut halts: BTreeMap<HaltScope, Self> = BTreeMap::new();
+        for (hold, after) in &charge.crossed {
+            let scope = match hold.account.subject.as_str() {
+                "all" => HaltScope::All,
+                _one => HaltScope::Agent(agent.clone()),
+            };
+            halts.entry(scope.clone()).or_insert_with(|| Self {
+                scope,
+                why: format!("{} of {} {} are used", after.used(), hold.limit, hold.unit),
+                by: format!("budget `{}`", hold.account.budget),
+                since_ms: now_ms,
+            });
+        }
+        halts.into_values().collect()
+    }
 }
 
 impl std::fmt::Display for HaltRecord {

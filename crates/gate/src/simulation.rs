@@ -5,7 +5,9 @@
 //! reported lost*, and the whole process can be killed there. It is for tests only; nothing is durable.
 
 use std::{
-    collections::{BTreeMap, btree_map},
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -13,9 +15,10 @@ use std::{
 };
 
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, Counters, Effect, IdempotencyKey,
-    Requester, Signature, ToolName,
+    AgentId, ApprovalId, ApprovalRequest, ApprovalState, CallDigest, CallId, Code, Counters, IdempotencyKey,
+    Requester, RetryKey, Signature, ToolName,
     budget::{Balance, BudgetAccount, HoldRequest, day},
+    charge::{Charge, Charged},
     rate::Rate,
     settlement::{Count, Settlement},
 };
@@ -25,7 +28,7 @@ use crate::{
     clock::{Clock, Entropy},
     entry::Entry,
     ledger::{
-        ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Charge, Closing, HaltRecord,
+        ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Closing, HaltRecord,
         HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, NotParked, Parking, Standing,
         Wait, session_key,
     },
@@ -96,6 +99,7 @@ pub type FaultPlan = Box<dyn FnMut(&'static str) -> Option<Fault> + Send>;
 #[derive(Default)]
 struct State {
     process: u64,
+    opened: BTreeSet<String>,
     sessions: BTreeMap<String, Counters>,
     days: BTreeMap<(String, i64), Counters>,
     history: BTreeMap<String, u64>,
@@ -114,9 +118,7 @@ struct State {
 struct Open {
     record: CallRecord,
     process: u64,
-    holds: Vec<HoldRequest>,
-    rows: u64,
-    amount: Option<countersign_rules::Money>,
+    charge: Charged,
 }
 
 /// A ledger in memory.
@@ -201,19 +203,45 @@ impl SimLedger {
     }
 }
 
+/// How young a call is: the time it was issued at, and its id.
+const fn age(record: &CallRecord) -> (i64, &CallId) {
+    (record.issued_ms, &record.call.id)
+}
+
+/// What a ledger says to an id that is not new.
+fn taken(why: &str) -> LedgerFault {
+    LedgerFault::Unavailable(why.to_owned())
+}
+
+/// Whether a request is about a call of this normal form, or about the very call of this digest. One of an older release
+/// says nothing of its form, and is about its own call alone.
+fn is_about(request: &ApprovalRequest, normal: CallDigest, digest: CallDigest) -> bool {
+    let own = request.alike.map_or(request.call.digest, |alike| alike.normal);
+    own == normal || own == digest || request.call.digest == digest
+}
+
 fn agent_day_key(requester: &Requester, now_ms: i64) -> (String, i64) {
     (requester.agent.to_string(), day(now_ms))
 }
 
 impl State {
+    /// The halt that stops a requester: the one of all goes first.
     fn halt_for(&self, requester: &Requester) -> Option<HaltRecord> {
-        self.halts
-            .iter()
-            .find(|halt| match &halt.scope {
-                HaltScope::All => true,
-                HaltScope::Agent(agent) => *agent == requester.agent,
-            })
-            .cloned()
+        let stops = |halt: &&HaltRecord| match &halt.scope {
+            HaltScope::All => true,
+            HaltScope::Agent(agent) => *agent == requester.agent,
+        };
+        self.halts.iter().filter(stops).max_by_key(|halt| &halt.scope).cloned()
+    }
+
+    /// The requests, newest first.
+    fn newest(&self) -> impl Iterator<Item = &ApprovalRecord> {
+        self.order.iter().rev().filter_map(|id| self.approvals.get(id))
+    }
+
+    /// The newest request that a call of this key is a retry of.
+    fn request(&self, key: &RetryKey) -> Option<&ApprovalRecord> {
+        self.newest().find(|record| key.is_of(&record.request.call))
     }
 
     fn add_halt(&mut self, halt: HaltRecord, entry: Entry) -> HaltRecord {
@@ -246,12 +274,20 @@ impl State {
         Charge::new((rates, holds), now_ms, due, balance)
     }
 
+    /// Changes both counters of a call, and moves the history when that changed anything.
     fn count(&mut self, requester: &Requester, now_ms: i64, change: impl Fn(&mut Counters)) {
-        let session = session_key(&requester.agent, &requester.session);
-        change(self.sessions.entry(session).or_default());
-        change(self.days.entry(agent_day_key(requester, now_ms)).or_default());
-        let history = self.history.entry(requester.agent.to_string()).or_default();
-        *history = history.saturating_add(1);
+        let session = self.sessions.entry(session_key(&requester.agent, &requester.session)).or_default();
+        let day = self.days.entry(agent_day_key(requester, now_ms)).or_default();
+        let mut moved = false;
+        for counters in [session, day] {
+            let before = counters.clone();
+            change(counters);
+            moved |= *counters != before;
+        }
+        if moved {
+            let history = self.history.entry(requester.agent.to_string()).or_default();
+            *history = history.saturating_add(1);
+        }
     }
 
     /// Moves the approval that a call has spent on to what became of the call.
@@ -265,26 +301,18 @@ impl State {
     }
 
     fn settle(&mut self, call: &CallId, settlement: Settlement) {
-        let Some(open) = self.calls.get(call) else { return };
-        let (holds, rows, amount, record) = (open.holds.clone(), open.rows, open.amount, open.record.clone());
-        for hold in holds {
-            if let Some(spent) = settlement.spent(hold.unit, hold.amount) {
-                let balance = self.balances.entry(hold.account).or_default();
-                *balance = balance.settle(hold.amount, spent);
-            }
+        let Some(mut open) = self.calls.remove(call) else { return };
+        let Open { record, charge, .. } = &mut open;
+        let balance = |account: &BudgetAccount| {
+            Ok::<_, Infallible>(self.balances.get(account).copied().unwrap_or_default())
+        };
+        let Ok(settled) = charge.settle(settlement, (&record.call.tool, record.effect), balance);
+        if let Some(settled) = settled {
+            self.count(&record.call.requester, record.issued_ms, |counters| settled.correct(counters));
+            record.rows = settled.rows.unwrap_or(record.rows);
+            self.balances.extend(settled.balances);
         }
-        let count = Count { tool: &record.call.tool, effect: record.effect, rows, amount };
-        self.count(&record.call.requester, record.issued_ms, |counters| count.settle(settlement, counters));
-        if let Some(open) = self.calls.get_mut(call)
-            && settlement != Settlement::Kept
-        {
-            open.holds.clear();
-            let settled = count.settled(settlement).map(|after| (after.rows, after.amount));
-            (open.rows, open.amount) = settled.unwrap_or_default();
-            if let Some((rows, _)) = settled {
-                open.record.rows = rows;
-            }
-        }
+        self.calls.insert(call.clone(), open);
     }
 }
 
@@ -303,15 +331,7 @@ impl Ledger for SimLedger {
             session: state.sessions.get(&session).cloned().unwrap_or_default(),
             agent_today: state.days.get(&agent_day_key(requester, now_ms)).cloned().unwrap_or_default(),
             history: state.history.get(requester.agent.as_str()).copied().unwrap_or_default(),
-            request: state
-                .order
-                .iter()
-                .rev()
-                .filter_map(|id| state.approvals.get(id))
-                .find(|r| {
-                    r.request.call.digest == digest && r.request.call.requester.agent == requester.agent
-                })
-                .cloned(),
+            request: state.request(&RetryKey::new(requester, digest)).cloned(),
             refusals: state.approvals.values().any(|r| {
                 r.state == ApprovalState::Refused && r.request.call.requester.agent == requester.agent
             }),
@@ -326,15 +346,13 @@ impl Ledger for SimLedger {
     ) -> Result<Option<ApprovalRecord>, LedgerFault> {
         self.readable()?;
         let state = self.state();
-        let mut newest = state.order.iter().rev().filter_map(|id| state.approvals.get(id));
-        Ok(newest
+        Ok(state
+            .newest()
             .find(|r| {
-                let same = r.request.call.digest == digest
-                    || r.request.alike.is_some_and(|alike| alike.normal == normal);
                 r.state == ApprovalState::Refused
                     && r.request.call.requester.agent == *agent
                     && r.request.expires_ms > now_ms
-                    && same
+                    && is_about(&r.request, normal, digest)
             })
             .cloned())
     }
@@ -348,8 +366,8 @@ impl Ledger for SimLedger {
         self.readable()?;
         let state = self.state();
         let (mut like, mut refused) = (0_usize, 0_usize);
-        let newest = state.order.iter().rev().filter_map(|id| state.approvals.get(id));
-        Ok(newest
+        Ok(state
+            .newest()
             .filter(|r| r.request.call.requester.agent == *agent && !r.signatures.is_empty())
             .filter(|r| {
                 let count = if r.request.alike.is_some_and(|alike| alike.shape == shape) {
@@ -369,16 +387,17 @@ impl Ledger for SimLedger {
     async fn open_session(&self, requester: &Requester, entry: Entry) -> Result<bool, LedgerFault> {
         self.step("open_session", |state| {
             let key = session_key(&requester.agent, &requester.session);
-            let btree_map::Entry::Vacant(vacant) = state.sessions.entry(key) else { return Ok(false) };
-            vacant.insert(Counters::default());
-            state.log.push(entry);
-            Ok(true)
+            let new = state.opened.insert(key);
+            if new {
+                state.log.push(entry);
+            }
+            Ok(new)
         })
     }
 
     async fn has_session(&self, requester: &Requester) -> Result<bool, LedgerFault> {
         self.readable()?;
-        Ok(self.state().sessions.contains_key(&session_key(&requester.agent, &requester.session)))
+        Ok(self.state().opened.contains(&session_key(&requester.agent, &requester.session)))
     }
 
     async fn record(&self, entries: Vec<Entry>) -> Result<(), LedgerFault> {
@@ -397,14 +416,14 @@ impl Ledger for SimLedger {
             {
                 return Err(NotParked::KeyTaken(taken));
             }
-            if let Some(open) = state.approvals.values().find(|r| {
-                !r.state.is_final()
-                    && r.request.call.digest == call.digest
-                    && r.request.call.requester.agent == call.requester.agent
-            }) {
+            // A newer request is opened only when the one before is final, so the newest is the only candidate.
+            if let Some(open) = state.request(&call.retry_key()).filter(|r| !r.state.is_final()) {
                 let open = open.clone();
                 bond.into_iter().for_each(|bond| state.bind(bond.joining(&open.request)));
                 return Ok(open);
+            }
+            if state.approvals.contains_key(&parking.request.id) {
+                return Err(taken("a request of this id was opened before").into());
             }
             bond.into_iter().for_each(|bond| state.bind(bond));
             let record = ApprovalRecord {
@@ -463,6 +482,9 @@ impl Ledger for SimLedger {
     async fn issue(&self, intent: Intent) -> Result<Issued, NotIssued> {
         self.step("issue", |state| {
             let requester = &intent.call.requester;
+            if state.calls.contains_key(&intent.call.id) {
+                return Err(taken("a call of this id was issued before").into());
+            }
             if let Some(halt) = state.halt_for(requester) {
                 return Err(NotIssued::Halted(halt));
             }
@@ -474,19 +496,21 @@ impl Ledger for SimLedger {
                 }
                 bond = None;
             }
-            if let Some(approval) = &intent.approval {
-                match state.approvals.get(approval) {
-                    Some(record) if record.state == ApprovalState::Approved => {}
-                    Some(record) => return Err(NotIssued::ApprovalSpent(record.state)),
-                    None => return Err(NotIssued::ApprovalSpent(ApprovalState::Superseded)),
+            let spent = match &intent.approval {
+                None => None,
+                Some(id) => {
+                    let superseded = NotIssued::ApprovalSpent(ApprovalState::Superseded);
+                    let record = state.approvals.get(id).ok_or(superseded)?;
+                    let spent = record.request.spend(record.state, &intent.call);
+                    Some((id.clone(), spent.map_err(NotIssued::ApprovalSpent)?))
                 }
-            }
+            };
             let history = state.history.get(requester.agent.as_str()).copied().unwrap_or_default();
             if intent.if_history.is_some_and(|seen| seen != history) {
                 return Err(NotIssued::HistoryMoved);
             }
             let charge = state.charge(&intent.rates, &intent.holds, intent.now_ms)?;
-            let halts = charge.halts(&requester.agent, intent.now_ms);
+            let halts = HaltRecord::set_off(&charge, &requester.agent, intent.now_ms);
             let rates: Vec<_> = charge.due.iter().map(|(key, due)| ((*key).to_owned(), *due)).collect();
             let balances: Vec<_> =
                 charge.balances.iter().map(|(account, after)| ((*account).clone(), *after)).collect();
@@ -494,8 +518,10 @@ impl Ledger for SimLedger {
             bond.into_iter().for_each(|bond| state.bind(bond));
             state.rates.extend(rates);
             state.balances.extend(balances);
-            if let Some(approval) = intent.approval.as_ref().and_then(|id| state.approvals.get_mut(id)) {
-                approval.state = ApprovalState::Executing;
+            if let Some((id, to)) = spent
+                && let Some(approval) = state.approvals.get_mut(&id)
+            {
+                approval.state = to;
             }
             let count = Count {
                 tool: &intent.call.tool,
@@ -523,8 +549,8 @@ impl Ledger for SimLedger {
                 rows: intent.rows,
                 doubted: false,
             };
-            let open =
-                Open { process, holds: intent.holds, rows: intent.rows, amount: intent.amount, record };
+            let charge = Charged::new(intent.rows, intent.amount, &intent.holds);
+            let open = Open { process, charge, record };
             state.calls.insert(open.record.call.id.clone(), open);
             // The widest says most.
             Ok(Issued { halted: halts.into_iter().max_by(|a, b| a.scope.cmp(&b.scope)) })
@@ -539,14 +565,15 @@ impl Ledger for SimLedger {
                 None => return Ok(()),
             }
             state.settle(&closing.call, closing.settlement);
-            if let Some(open) = state.calls.get_mut(&closing.call) {
-                open.record.state = closing.outcome.state();
-                open.record.doubted |=
-                    open.record.state == CallState::InDoubt && open.record.effect >= Effect::Write;
-                open.record.closed_ms = Some(closing.now_ms);
-                open.record.outcome = Some(closing.outcome.clone());
+            let mut approval = None;
+            if let Some(Open { record, .. }) = state.calls.get_mut(&closing.call) {
+                record.state = closing.outcome.state();
+                record.doubted |= record.is_doubtful();
+                record.closed_ms = Some(closing.now_ms);
+                record.outcome = Some(closing.outcome.clone());
+                approval.clone_from(&record.approval);
             }
-            state.move_approval(closing.approval.as_ref(), &closing.outcome);
+            state.move_approval(approval.as_ref(), &closing.outcome);
             state.log.extend(closing.entries);
             Ok(())
         })
@@ -581,7 +608,7 @@ impl Ledger for SimLedger {
     ) -> Result<bool, LedgerFault> {
         self.step("end", |state| {
             let Some(record) = state.approvals.get_mut(approval) else { return Ok(false) };
-            if record.state.is_final() || record.state == ApprovalState::Executing {
+            if !record.state.is_open() {
                 return Ok(false);
             }
             record.state = to;
@@ -624,7 +651,7 @@ impl Ledger for SimLedger {
             for open in state.calls.values_mut() {
                 if open.record.state == CallState::Open && open.process != alive {
                     open.record.state = CallState::InDoubt;
-                    open.record.doubted |= open.record.effect >= Effect::Write;
+                    open.record.doubted |= open.record.is_doubtful();
                     found.push(open.record.clone());
                 }
             }
@@ -708,41 +735,37 @@ impl Ledger for SimLedger {
     ) -> Result<Option<CallRecord>, LedgerFault> {
         self.readable()?;
         let state = self.state();
-        let found = state.calls.values().rev().filter(|open| {
-            let CallRecord { call, state, closed_ms, doubted, .. } = &open.record;
-            let late = *state == CallState::Done && closed_ms.is_some_and(|at| at > since_ms);
-            *doubted
-                && call.digest == digest
-                && call.requester.agent == *agent
-                && (*state == CallState::InDoubt || late)
+        let key = RetryKey { agent: agent.clone(), digest };
+        let found = state.calls.values().map(|open| &open.record).filter(|record| {
+            let late = record.state == CallState::Done && record.closed_ms.is_some_and(|at| at > since_ms);
+            record.doubted && key.is_of(&record.call) && (record.state == CallState::InDoubt || late)
         });
-        // The sort is stable: the newest in doubt, or else the newest.
-        let mut found: Vec<&CallRecord> = found.map(|open| &open.record).collect();
-        found.sort_by_key(|record| record.state != CallState::InDoubt);
-        Ok(found.first().map(|record| (*record).clone()))
+        // The newest in doubt, or else the newest.
+        Ok(found.max_by_key(|record| (record.state == CallState::InDoubt, age(record))).cloned())
     }
 
     async fn calls(&self, state: Option<CallState>, limit: u32) -> Result<Vec<CallRecord>, LedgerFault> {
         let held = self.state();
-        Ok(held
-            .calls
-            .values()
-            .rev()
-            .map(|open| &open.record)
-            .filter(|record| state.is_none_or(|s| s == record.state))
-            .take(usize::try_from(limit).unwrap_or(usize::MAX))
-            .cloned()
-            .collect())
+        let mut calls: Vec<&CallRecord> = held.calls.values().map(|open| &open.record).collect();
+        calls.retain(|record| state.is_none_or(|state| state == record.state));
+        calls.sort_by_key(|record| Reverse(age(record)));
+        calls.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(calls.into_iter().cloned().collect())
     }
 
     async fn halts(&self) -> Result<Vec<HaltRecord>, LedgerFault> {
-        Ok(self.state().halts.clone())
+        let mut halts = self.state().halts.clone();
+        halts.sort_by(|a, b| a.scope.cmp(&b.scope));
+        Ok(halts)
     }
 
     async fn balances(&self, limit: u32) -> Result<Vec<(BudgetAccount, Balance)>, LedgerFault> {
         let state = self.state();
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Ok(state.balances.iter().take(limit).map(|(account, balance)| (account.clone(), *balance)).collect())
+        let mut balances: Vec<_> = state.balances.iter().collect();
+        // The sort is stable: within a day they stay in order of their accounts.
+        balances.sort_by_key(|(account, _balance)| Reverse(account.day));
+        balances.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(balances.into_iter().map(|(account, balance)| (account.clone(), *balance)).collect())
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

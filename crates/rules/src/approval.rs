@@ -100,6 +100,26 @@ pub enum ApprovalState {
 }
 
 impl ApprovalState {
+    /// Every state, in the order in which a request may pass through them.
+    pub const ALL: [Self; 10] = [
+        Self::Waiting,
+        Self::Approved,
+        Self::Refused,
+        Self::Expired,
+        Self::Superseded,
+        Self::Executing,
+        Self::Done,
+        Self::Failed,
+        Self::InDoubt,
+        Self::Blocked,
+    ];
+
+    /// Returns true if the request waits for people, or for its call to be performed: it may still be ended.
+    #[must_use]
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Waiting | Self::Approved)
+    }
+
     /// Returns true if the state never changes any more.
     #[must_use]
     pub const fn is_final(self) -> bool {
@@ -241,6 +261,19 @@ impl ApprovalRequest {
             || (self.slice.is_some() && self.slice == policies.slice(requester, tool, version))
     }
 
+    /// Tells what state the request is in once `call` has spent the grant. It must be granted, and for that very call: the
+    /// gate asks no less, and a grant must not reach further by a defect there.
+    ///
+    /// # Errors
+    /// The state that stands against it; one that was granted for another call is superseded for this one.
+    pub fn spend(&self, state: ApprovalState, call: &StoredCall) -> Result<ApprovalState, ApprovalState> {
+        if state != ApprovalState::Approved {
+            return Err(state);
+        }
+        let own = self.call.retry_key().is_of(call);
+        if own { Ok(ApprovalState::Executing) } else { Err(ApprovalState::Superseded) }
+    }
+
     /// Tells what state the request is in once `answer` is added to the signatures given so far.
     ///
     /// # Errors
@@ -323,6 +356,51 @@ mod tests {
             comment: None,
             at_ms: 999,
             channel: "cli".into(),
+        }
+    }
+
+    /// Every state, by a match that knows of each.
+    fn after(state: ApprovalState) -> Option<ApprovalState> {
+        match state {
+            ApprovalState::Waiting => Some(ApprovalState::Approved),
+            ApprovalState::Approved => Some(ApprovalState::Refused),
+            ApprovalState::Refused => Some(ApprovalState::Expired),
+            ApprovalState::Expired => Some(ApprovalState::Superseded),
+            ApprovalState::Superseded => Some(ApprovalState::Executing),
+            ApprovalState::Executing => Some(ApprovalState::Done),
+            ApprovalState::Done => Some(ApprovalState::Failed),
+            ApprovalState::Failed => Some(ApprovalState::InDoubt),
+            ApprovalState::InDoubt => Some(ApprovalState::Blocked),
+            ApprovalState::Blocked => None,
+        }
+    }
+
+    #[test]
+    fn the_list_of_states_has_each_of_them_once() {
+        let all: Vec<_> =
+            core::iter::successors(Some(ApprovalState::Waiting), |state| after(*state)).collect();
+        assert_eq!(all, ApprovalState::ALL);
+        let open: Vec<_> = all.iter().filter(|state| state.is_open()).map(|state| state.as_str()).collect();
+        assert_eq!(open, ["waiting", "approved"]);
+    }
+
+    #[test]
+    fn a_grant_is_spent_by_its_own_call_alone() {
+        let request = request(&[("leads", 1)]);
+        let own = request.call.clone();
+        assert_eq!(request.spend(ApprovalState::Approved, &own), Ok(ApprovalState::Executing));
+        for state in ApprovalState::ALL.into_iter().filter(|state| *state != ApprovalState::Approved) {
+            assert_eq!(request.spend(state, &own), Err(state));
+        }
+        // In another session it is the same call; by another agent or with other arguments it is not.
+        let mut again = own.clone();
+        again.requester.session = crate::SessionId::parse("another").unwrap();
+        assert!(request.spend(ApprovalState::Approved, &again).is_ok());
+        let mut others = [own.clone(), own];
+        others[0].requester.agent = crate::AgentId::parse("another").unwrap();
+        others[1].digest = CallDigest::from_bytes([7; 32]);
+        for other in others {
+            assert_eq!(request.spend(ApprovalState::Approved, &other), Err(ApprovalState::Superseded));
         }
     }
 

@@ -164,8 +164,7 @@ pub struct Exhausted {
 impl HoldRequest {
     /// Returns true if reserving this takes its account over the threshold. An account that is beyond it already
     /// crosses nothing: a person who resumed the agent has decided that it goes on.
-    #[must_use]
-    pub fn crosses(&self, before: Balance, after: Balance) -> bool {
+    pub(crate) fn crosses(&self, before: Balance, after: Balance) -> bool {
         self.halt_at.is_some_and(|at| before.used() < at && at <= after.used())
     }
 }

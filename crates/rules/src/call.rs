@@ -375,6 +375,38 @@ pub struct StoredCall {
     pub trace: Option<TraceParent>,
 }
 
+/// A retry key is what two calls have in common where one is a retry of the other: who asks, and for which digest. The session
+/// is not in it, because an agent names as many as it likes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RetryKey {
+    /// The agent that asks.
+    pub agent: AgentId,
+    /// The digest over tool, version and arguments.
+    pub digest: CallDigest,
+}
+
+impl RetryKey {
+    /// The key of a call by this requester with this digest.
+    #[must_use]
+    pub fn new(requester: &Requester, digest: CallDigest) -> Self {
+        Self { agent: requester.agent.clone(), digest }
+    }
+
+    /// Tells whether a call has this key.
+    #[must_use]
+    pub fn is_of(&self, call: &StoredCall) -> bool {
+        self.digest == call.digest && self.agent == call.requester.agent
+    }
+}
+
+impl StoredCall {
+    /// The key by which a retry of this call is known.
+    #[must_use]
+    pub fn retry_key(&self) -> RetryKey {
+        RetryKey::new(&self.requester, self.digest)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

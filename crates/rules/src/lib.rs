@@ -19,6 +19,7 @@ pub mod arguments;
 pub mod budget;
 pub mod call;
 pub mod category;
+pub mod charge;
 mod context;
 mod decide;
 pub mod decision;
@@ -49,7 +50,7 @@ mod warning;
 
 pub use approval::{ApprovalRequest, ApprovalState, Signature};
 pub use arguments::{Arguments, BadSchema, ResultSchema, split_reason};
-pub use call::{Call, CallDigest, IdempotencyKey, RawCall, Requester, StoredCall, TraceParent};
+pub use call::{Call, CallDigest, IdempotencyKey, RawCall, Requester, RetryKey, StoredCall, TraceParent};
 pub use decide::{decide, recompute};
 pub use decision::{Allow, Ask, AskOf, Decision, Deny, DenyReason};
 pub use effect::{DeclaredEffect, Effect};

@@ -1,6 +1,7 @@
 //! What an issued call counts for, before and after it is known what it came to.
 //!
-//! Every ledger settles by these functions: holds, counters and what a call is kept to have used agree in all of them.
+//! Every ledger settles by these functions, through [`crate::charge`]: holds, counters and what a call is kept to have used
+//! agree in all of them.
 
 use crate::{budget::Unit, effect::Effect, facts::Counters, id::ToolName, money::Money};
 
@@ -26,7 +27,7 @@ impl Settlement {
     /// Returns what is spent of a hold in this unit; `None` while that is not known. A call counts as one, and money
     /// in a currency that is not named as what was reserved.
     #[must_use]
-    pub fn spent(self, unit: Unit, reserved: u64) -> Option<u64> {
+    pub(crate) fn spent(self, unit: Unit, reserved: u64) -> Option<u64> {
         match (self, unit) {
             (Self::Kept, _) => None,
             (Self::Released, _) => Some(0),
@@ -72,7 +73,7 @@ impl Count<'_> {
 
     /// Returns what the call counts for once it is settled so; `None` when it did not happen.
     #[must_use]
-    pub fn settled(self, settlement: Settlement) -> Option<Self> {
+    pub(crate) fn settled(self, settlement: Settlement) -> Option<Self> {
         match settlement {
             Settlement::Kept | Settlement::Reserved => Some(self),
             Settlement::Released => None,
@@ -81,7 +82,7 @@ impl Count<'_> {
     }
 
     /// Corrects counters that have counted this call in. The set of tools used is not narrowed.
-    pub fn settle(self, settlement: Settlement, counters: &mut Counters) {
+    pub(crate) fn settle(self, settlement: Settlement, counters: &mut Counters) {
         let settled = self.settled(settlement);
         if settled == Some(self) {
             return;

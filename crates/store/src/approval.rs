@@ -9,7 +9,7 @@ use crate::{
     bond,
     queue::Operation,
     record::{
-        approval::{ApprovalRow, RequestKey},
+        approval::ApprovalRow,
         bond::{key_of, key_of_call},
     },
     records::{Changes, Key, Needs, Records},
@@ -39,7 +39,7 @@ impl Operation for Park {
 
     fn needs(&self, records: &Records, needs: &mut Needs) {
         let request = &self.parking.request;
-        needs.name(records, &Key::Newest(RequestKey::of(&request.call)));
+        needs.name(records, &Key::Newest(request.call.retry_key()));
         needs.name(records, &Key::Approval(request.id.clone()));
         if let Some(key) = key_of_call(&request.call) {
             needs.name(records, &Key::Bond(key));
@@ -56,7 +56,7 @@ impl Operation for Park {
         }
         // A newer request is opened only when the one before is final, so the newest is the only candidate.
         if let Some(open) =
-            records.newest(&RequestKey::of(&request.call))?.filter(|row| !row.record.state.is_final())
+            records.newest(&request.call.retry_key())?.filter(|row| !row.record.state.is_final())
         {
             let open = &open.record;
             let mut changes = Changes::default();
@@ -146,8 +146,7 @@ impl Operation for End {
     }
 
     fn apply(&self, records: &Records) -> Result<(bool, Changes), LedgerFault> {
-        let open =
-            |row: &&ApprovalRow| matches!(row.record.state, ApprovalState::Waiting | ApprovalState::Approved);
+        let open = |row: &&ApprovalRow| row.record.state.is_open();
         let Some(row) = records.approvals.find(&self.approval)?.filter(open) else {
             return Ok((false, Changes::default()));
         };

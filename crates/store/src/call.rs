@@ -1,16 +1,18 @@
 //! Issued calls: intent, outcome, doubt.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use countersign_gate::{
     Entry,
     ledger::{
-        Bond, CallOutcome, CallRecord, CallState, Charge, Closing, Intent, Issued, LedgerFault, NotIssued,
+        ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Closing, HaltRecord, Intent, Issued,
+        LedgerFault, NotIssued,
     },
 };
 use countersign_rules::{
     ApprovalId, ApprovalState, CallId,
-    budget::{Balance, BudgetAccount},
+    budget::BudgetAccount,
+    charge::{Charge, Charged},
     settlement::{Count, Settlement},
 };
 
@@ -20,7 +22,7 @@ use crate::{
     record::{
         approval::ApprovalRow,
         bond::{key_of, key_of_call},
-        call::{CallRow, Charged, Hold, doubted},
+        call::CallRow,
         halt::scopes,
         rate::Due,
     },
@@ -99,13 +101,13 @@ impl Issue {
         if intent.if_history.is_some_and(|seen| seen != history) {
             return Err(NotIssued::HistoryMoved);
         }
-        let charge = Charge::new(
+        let charge = Charge::new::<NotIssued>(
             (&intent.rates, &intent.holds),
             intent.now_ms,
             |key| Ok(records.rates.find(&key.to_owned())?.map(|due| due.0)),
             |account| Ok(records.balances.find(account)?.copied().unwrap_or_default()),
         )?;
-        let halts = charge.halts(&requester.agent, intent.now_ms);
+        let halts = HaltRecord::set_off(&charge, &requester.agent, intent.now_ms);
         for (key, due_us) in charge.due {
             changes.rates.put(key.to_owned(), Due(due_us));
         }
@@ -124,18 +126,12 @@ impl Issue {
         Ok((Issued { halted }, changes))
     }
 
-    /// The approval once this call has spent it. It must be granted, and for this very call: the gate
-    /// asks no less, and a grant must not reach further by a defect there.
+    /// The approval once this call has spent it.
     fn spend(&self, approval: &ApprovalRow) -> Result<ApprovalRow, NotIssued> {
-        let (call, granted) = (&self.intent.call, &approval.record.request.call);
-        if approval.record.state != ApprovalState::Approved {
-            return Err(NotIssued::ApprovalSpent(approval.record.state));
-        }
-        if call.digest != granted.digest || call.requester.agent != granted.requester.agent {
-            return Err(NotIssued::ApprovalSpent(ApprovalState::Superseded));
-        }
+        let ApprovalRecord { request, state, .. } = &approval.record;
+        let state = request.spend(*state, &self.intent.call).map_err(NotIssued::ApprovalSpent)?;
         let mut spent = approval.clone();
-        spent.record.state = ApprovalState::Executing;
+        spent.record.state = state;
         Ok(spent)
     }
 
@@ -161,11 +157,7 @@ impl Issue {
                 rows: intent.rows,
                 doubted: false,
             },
-            charge: Charged {
-                rows: intent.rows,
-                amount: intent.amount,
-                holds: intent.holds.iter().map(Hold::of).collect(),
-            },
+            charge: Charged::new(intent.rows, intent.amount, &intent.holds),
             process,
         }
     }
@@ -209,7 +201,7 @@ impl Operation for Close {
         row.record.state = closing.outcome.state();
         row.record.closed_ms = Some(closing.now_ms);
         row.record.outcome = Some(closing.outcome.clone());
-        row.record.doubted |= doubted(&row.record).is_some();
+        row.record.doubted |= row.record.is_doubtful();
         row.move_approval(records, &closing.outcome, &mut changes)?;
         changes.calls.put(closing.call.clone(), row);
         Ok(((), changes))
@@ -280,7 +272,7 @@ impl Operation for Sweep {
             };
             let mut row = row.clone();
             row.record.state = CallState::InDoubt;
-            row.record.doubted |= doubted(&row.record).is_some();
+            row.record.doubted |= row.record.is_doubtful();
             changes.entries.push(Encoded::of(&Entry::in_doubt(
                 self.now_ms,
                 &row.record.call,
@@ -305,8 +297,8 @@ fn settlement_needs(id: &CallId, records: &Records, needs: &mut Needs) {
         if let Some(approval) = &row.record.approval {
             needs.name(records, &Key::Approval(approval.clone()));
         }
-        for hold in &row.charge.holds {
-            needs.name(records, &Key::Balance(hold.account.clone()));
+        for account in row.charge.accounts() {
+            needs.name(records, &Key::Balance(account.clone()));
         }
         needs.name_all(records, &session::keys(&row.record.call.requester, row.record.issued_ms));
     }
@@ -320,31 +312,19 @@ impl CallRow {
         settlement: Settlement,
         changes: &mut Changes,
     ) -> Result<(), LedgerFault> {
-        if settlement == Settlement::Kept {
-            return Ok(());
-        }
-        let mut balances: BTreeMap<BudgetAccount, Balance> = BTreeMap::new();
-        for hold in std::mem::take(&mut self.charge.holds) {
-            let before = match balances.get(&hold.account) {
-                Some(balance) => *balance,
-                None => records.balances.find(&hold.account)?.copied().unwrap_or_default(),
-            };
-            balances.extend(hold.settle(before, settlement).map(|after| (hold.account, after)));
-        }
-        for (account, after) in balances {
+        let Self { record, charge, .. } = self;
+        let CallRecord { call, effect, issued_ms, .. } = &*record;
+        let balance =
+            |account: &BudgetAccount| Ok(records.balances.find(account)?.copied().unwrap_or_default());
+        let settled = charge.settle::<LedgerFault>(settlement, (&call.tool, *effect), balance)?;
+        let Some(settled) = settled else { return Ok(()) };
+        let correct = |counters: &mut _| settled.correct(counters);
+        session::count(records, &call.requester, *issued_ms, correct, changes)?;
+        let rows = settled.rows;
+        for (account, after) in settled.balances {
             changes.balances.put(account, after);
         }
-
-        let Charged { rows, amount, .. } = self.charge;
-        let CallRecord { call, effect, issued_ms, .. } = &self.record;
-        let count = Count { tool: &call.tool, effect: *effect, rows, amount };
-        let correct = |counters: &mut _| count.settle(settlement, counters);
-        session::count(records, &call.requester, *issued_ms, correct, changes)?;
-        let settled = count.settled(settlement).map(|after| (after.rows, after.amount));
-        (self.charge.rows, self.charge.amount) = settled.unwrap_or_default();
-        if let Some((rows, _)) = settled {
-            self.record.rows = rows;
-        }
+        record.rows = rows.unwrap_or(record.rows);
         Ok(())
     }
 

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use countersign_gate::{
     Entry,
     ledger::{
-        ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Charge, Closing, HaltRecord,
+        ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Closing, HaltRecord,
         HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, NotParked, Parking, Standing,
         Wait, session_key,
     },
 };
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, Counters, IdempotencyKey, Requester,
-    Signature, ToolName,
+    RetryKey, Signature, ToolName,
     budget::{Balance, BudgetAccount, HoldRequest},
+    charge::Charge,
     rate::Rate,
     settlement::Settlement,
 };
@@ -26,7 +27,7 @@ use crate::{
     halt::{Halt, Resume},
     record::{
         Record as _,
-        approval::{self, ApprovalRow, RequestKey},
+        approval::{self, ApprovalRow},
         bond, budget,
         call::{self, CallRow},
         halt,
@@ -45,7 +46,7 @@ impl Ledger for Store {
         digest: CallDigest,
         now_ms: i64,
     ) -> Result<Standing, LedgerFault> {
-        let newest = approval::select_newest(&RequestKey::new(requester, digest));
+        let newest = approval::select_newest(&RetryKey::new(requester, digest));
         if let Some(standing) = self.cached_standing(requester, now_ms) {
             let (asked, refusals) = self.asked(&requester.agent, digest).await?;
             if !asked {
@@ -135,7 +136,7 @@ impl Ledger for Store {
             let stored = rows.next().flatten().map(Balance::read).transpose().map_err(LedgerFault::from)?;
             balances.insert(&hold.account, stored.unwrap_or_default());
         }
-        let unread = || LedgerFault::Unavailable("a record was not read".into());
+        let unread = || NotIssued::Fault(LedgerFault::Unavailable("a record was not read".into()));
         let due = |key: &str| due.get(key).copied().ok_or_else(unread);
         let balance = |account: &BudgetAccount| balances.get(account).copied().ok_or_else(unread);
         Charge::new((rates, holds), now_ms, due, balance).map(|_taken| ())

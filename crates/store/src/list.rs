@@ -11,7 +11,7 @@ use countersign_rules::{AgentId, ApprovalId, ApprovalState, CallId, GroupName, T
 use crate::{
     record::{
         Record as _,
-        approval::{ALL_STATES, ApprovalRow},
+        approval::ApprovalRow,
         call::{CallRow, select_calls},
     },
     row::{Query, Value},
@@ -116,7 +116,9 @@ fn page_of_requests(filter: &ApprovalFilter, limit: u32) -> Query {
         return Query::new(select_requests!(""), params);
     }
     params.extend(
-        ALL_STATES.iter().map(|state| Value::from(filter.states.contains(state).then_some(state.as_str()))),
+        ApprovalState::ALL
+            .iter()
+            .map(|state| Value::from(filter.states.contains(state).then_some(state.as_str()))),
     );
     Query::new(select_requests!("a.state IN ($5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AND "), params)
 }

@@ -15,13 +15,13 @@ use std::{
 
 use countersign_audit::{SigningKey, VerifierKey};
 use countersign_gate::ledger::{Bond, HaltRecord, LedgerFault};
-use countersign_rules::{ApprovalId, ApprovalState, CallId, Counters, budget::Balance};
+use countersign_rules::{ApprovalId, ApprovalState, CallId, Counters, RetryKey, budget::Balance};
 
 use crate::{
     cache::Cache,
     record::{
         Changed, Record, Table,
-        approval::{self, ApprovalRow, RequestKey},
+        approval::{self, ApprovalRow},
         call::CallRow,
         key::KeyRow,
         rate::Due,
@@ -39,7 +39,7 @@ macro_rules! kinds {
         pub(crate) enum Key {
             $($Name(<$Record as Record>::Key),)*
             /// The newest request of a requester for a digest.
-            Newest(RequestKey),
+            Newest(RetryKey),
             /// The open calls whose process is gone.
             Orphans,
         }
@@ -73,7 +73,7 @@ macro_rules! kinds {
         pub(crate) struct Records {
             $(pub(crate) $table: Table<$Record>,)*
             /// By what makes two requests the same: the newest, with its place in the order of requests.
-            newest: BTreeMap<RequestKey, Result<Option<(u64, ApprovalId)>, Damage>>,
+            newest: BTreeMap<RetryKey, Result<Option<(u64, ApprovalId)>, Damage>>,
             orphans: Option<Result<Vec<CallId>, Damage>>,
             statements: Vec<Query>,
             log: LogTail,
@@ -260,7 +260,7 @@ impl Records {
     }
 
     /// The newest request of a requester for a digest.
-    pub(crate) fn newest(&self, key: &RequestKey) -> Result<Option<&ApprovalRow>, LedgerFault> {
+    pub(crate) fn newest(&self, key: &RetryKey) -> Result<Option<&ApprovalRow>, LedgerFault> {
         match self.newest.get(key) {
             Some(Ok(Some((_order, id)))) => self.approvals.find(id),
             Some(Ok(None)) => Ok(None),
@@ -279,7 +279,7 @@ impl Records {
     }
 
     /// Takes over the newest request of a requester for a digest, under its own id as well.
-    fn load_newest(&mut self, key: RequestKey, rows: &[Row]) {
+    fn load_newest(&mut self, key: RetryKey, rows: &[Row]) {
         let row = rows.first().map(ApprovalRow::read).transpose();
         let newest =
             row.as_ref().map(|row| row.as_ref().map(|row| (row.order, row.record.request.id.clone())));
@@ -302,7 +302,7 @@ impl Records {
         self.watched |= changes.is_watched();
         for (id, row) in changes.approvals.puts() {
             // One that was not looked for is read where it is needed.
-            if let Some(Ok(newest)) = self.newest.get_mut(&RequestKey::of(&row.record.request.call))
+            if let Some(Ok(newest)) = self.newest.get_mut(&row.record.request.call.retry_key())
                 && newest.as_ref().is_none_or(|(order, _id)| *order <= row.order)
             {
                 *newest = Some((row.order, id.clone()));

@@ -7,8 +7,7 @@ use countersign_gate::{
     ledger::{ApprovalRecord, LedgerFault},
 };
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalState, CallDigest, Code, GroupName, Requester, Signature, StoredCall,
-    ToolName,
+    AgentId, ApprovalId, ApprovalState, CallDigest, Code, GroupName, Signature, ToolName, call::RetryKey,
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,23 +19,6 @@ use crate::row::{Damage, Query, Row, Value, json};
 pub(crate) struct ApprovalRow {
     pub(crate) record: ApprovalRecord,
     pub(crate) order: u64,
-}
-
-/// What makes two requests the same: who asks, and for which digest. The session does not: an agent names as many as it likes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct RequestKey {
-    agent: AgentId,
-    digest: CallDigest,
-}
-
-impl RequestKey {
-    pub(crate) fn new(requester: &Requester, digest: CallDigest) -> Self {
-        Self { agent: requester.agent.clone(), digest }
-    }
-
-    pub(crate) fn of(call: &StoredCall) -> Self {
-        Self::new(&call.requester, call.digest)
-    }
 }
 
 /// What people said, and why it ended.
@@ -144,7 +126,7 @@ impl ApprovalRow {
     }
 }
 
-pub(crate) fn select_newest(key: &RequestKey) -> Query {
+pub(crate) fn select_newest(key: &RetryKey) -> Query {
     Query::new(
         select_approvals!("WHERE a.digest = $1 AND a.agent = $2 ORDER BY a.place DESC LIMIT 1"),
         vec![key.digest.to_string().into(), key.agent.as_str().into()],
@@ -231,8 +213,10 @@ pub(crate) fn select_all(states: &[ApprovalState], limit: u32) -> Query {
     if states.is_empty() {
         return Query::new(select_approvals!("ORDER BY a.place LIMIT $1"), vec![u64::from(limit).into()]);
     }
-    let mut params: Vec<Value> =
-        ALL_STATES.iter().map(|state| states.contains(state).then_some(state.as_str()).into()).collect();
+    let mut params: Vec<Value> = ApprovalState::ALL
+        .iter()
+        .map(|state| states.contains(state).then_some(state.as_str()).into())
+        .collect();
     params.push(u64::from(limit).into());
     Query::new(
         select_approvals!(
@@ -241,19 +225,6 @@ pub(crate) fn select_all(states: &[ApprovalState], limit: u32) -> Query {
         params,
     )
 }
-
-pub(crate) const ALL_STATES: [ApprovalState; 10] = [
-    ApprovalState::Waiting,
-    ApprovalState::Approved,
-    ApprovalState::Refused,
-    ApprovalState::Expired,
-    ApprovalState::Superseded,
-    ApprovalState::Executing,
-    ApprovalState::Done,
-    ApprovalState::Failed,
-    ApprovalState::InDoubt,
-    ApprovalState::Blocked,
-];
 
 fn code(text: &str) -> Result<Code, Damage> {
     Code::ALL
@@ -264,7 +235,7 @@ fn code(text: &str) -> Result<Code, Damage> {
 }
 
 fn state(text: &str) -> Result<ApprovalState, Damage> {
-    ALL_STATES
+    ApprovalState::ALL
         .into_iter()
         .find(|state| state.as_str() == text)
         .ok_or_else(|| Damage("a request has an unknown state".into()))

@@ -1,12 +1,7 @@
 //! Issued calls, with what they are charged.
 
 use countersign_gate::ledger::{CallRecord, CallState, LedgerFault};
-use countersign_rules::{
-    AgentId, CallDigest, CallId, Effect, Money,
-    budget::{Balance, BudgetAccount, HoldRequest, Unit},
-    settlement::Settlement,
-};
-use serde::{Deserialize, Serialize};
+use countersign_rules::{AgentId, CallDigest, CallId, Effect, charge::Charged};
 
 use super::Record;
 use crate::row::{Damage, Query, Row, Value, json};
@@ -17,39 +12,6 @@ pub(crate) struct CallRow {
     pub(crate) record: CallRecord,
     pub(crate) charge: Charged,
     pub(crate) process: i64,
-}
-
-/// What a call is charged: what was counted and what it holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Charged {
-    /// Rows that were counted.
-    pub(crate) rows: u64,
-    /// Money that was counted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) amount: Option<Money>,
-    /// What it holds still; empty once it is settled.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) holds: Vec<Hold>,
-}
-
-/// A reservation that an issued call holds, or held.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Hold {
-    pub(crate) account: BudgetAccount,
-    unit: Unit,
-    amount: u64,
-}
-
-impl Hold {
-    pub(crate) fn of(request: &HoldRequest) -> Self {
-        Self { account: request.account.clone(), unit: request.unit, amount: request.amount }
-    }
-
-    /// The balance once the call is settled; `None` while that is not known.
-    pub(crate) fn settle(&self, balance: Balance, settlement: Settlement) -> Option<Balance> {
-        let spent = settlement.spent(self.unit, self.amount)?;
-        Some(balance.settle(self.amount, spent))
-    }
 }
 
 macro_rules! select_calls {
@@ -168,9 +130,8 @@ fn doubt(agent: &AgentId, digest: CallDigest) -> String {
 }
 
 /// What a write in doubt is found by from now on, also once the doubt is settled.
-pub(crate) fn doubted(record: &CallRecord) -> Option<String> {
-    let doubts = record.state == CallState::InDoubt && record.effect >= Effect::Write;
-    doubts.then(|| doubt(&record.call.requester.agent, record.call.digest))
+fn doubted(record: &CallRecord) -> Option<String> {
+    record.is_doubtful().then(|| doubt(&record.call.requester.agent, record.call.digest))
 }
 
 /// The newest call of an agent with this digest that is in doubt, or else was and has happened, and was closed after `since_ms`.
