@@ -2,12 +2,12 @@
 
 use countersign_gate::{
     Entry,
-    ledger::{Bond, CallOutcome, CallState, HaltRecord, HaltScope, Ledger, NotIssued, Wait},
+    ledger::{Bond, CallOutcome, CallState, HaltRecord, HaltScope, Ledger, Wait},
     simulation::SimLedger,
 };
 use countersign_rules::{
-    Code, Effect, IdempotencyKey, Money, Refusal,
-    approval::ApprovalState,
+    CallDigest, Code, Effect, IdempotencyKey, Money, Refusal,
+    approval::{Alike, ApprovalState},
     budget::Unit,
     rate::{Rate, RateScope},
     settlement::Settlement,
@@ -24,47 +24,53 @@ use crate::{
     place::Place,
 };
 
-/// One thing that happens; small numbers name agents, sessions, arguments, calls and requests.
+const DAY: i64 = 86_400_000;
+
+/// One thing that happens; small numbers name agents, sessions, arguments, calls and requests. Whatever an operation may be
+/// told or not is drawn both ways.
 #[derive(Debug, Clone)]
 enum Event {
     OpenSession(u8, u8),
+    Record(bool),
     Park {
         who: (u8, u8),
         what: u8,
         key: Option<u8>,
+        replaces: Option<u8>,
+        effect: u8,
+        evidence: bool,
+        alike: Option<u8>,
+        days: i64,
     },
     Bind {
         who: (u8, u8),
         what: u8,
         key: u8,
-        replaces: u8,
+        replaces: Option<u8>,
+        refused: bool,
+        request: Option<u8>,
     },
     Answer {
         request: u8,
         person: u8,
         approved: bool,
+        comment: bool,
     },
     End {
         request: u8,
+        state: ApprovalState,
+        code: bool,
     },
     Deliver {
         request: u8,
     },
-    Issue {
-        who: (u8, u8),
-        what: u8,
-        effect: u8,
-        rows: u64,
-        money: Option<u64>,
-        approval: Option<u8>,
-        stale: bool,
-        day: i64,
-        key: Option<u8>,
-    },
+    Issue(Issue),
     Close {
         call: u8,
         how: u8,
         settlement: Settlement,
+        approval: bool,
+        wait: Wait,
     },
     Resolve {
         call: u8,
@@ -73,29 +79,98 @@ enum Event {
     },
     Halt(u8),
     Resume(u8),
+    Sweep,
     Restart,
 }
 
+/// A call that is issued.
+#[derive(Debug, Clone)]
+struct Issue {
+    who: (u8, u8),
+    what: u8,
+    key: Option<u8>,
+    replaces: Option<u8>,
+    effect: u8,
+    journal: bool,
+    rows: u64,
+    money: Option<u64>,
+    limits: bool,
+    /// By which request, and whether the call is the one that it was granted for.
+    approval: Option<(u8, bool)>,
+    /// What the decision has seen of the history: nothing, what it is, or what it was before.
+    history: Option<bool>,
+    day: i64,
+}
+
+fn who() -> impl Strategy<Value = (u8, u8)> {
+    (0..2_u8, 0..3_u8)
+}
+
 fn event() -> impl Strategy<Value = Event> {
-    let who = || (0..2_u8, 0..3_u8);
-    let key = || prop::option::weighted(0.4, 0..4_u8);
+    let maybe = |most: u8| prop::option::weighted(0.4, 0..most);
+    let end =
+        prop::sample::select(&[ApprovalState::Blocked, ApprovalState::Expired, ApprovalState::Superseded]);
     prop_oneof![
         1 => who().prop_map(|(a, s)| Event::OpenSession(a, s)),
-        3 => (who(), 0..3_u8, key()).prop_map(|(who, what, key)| Event::Park { who, what, key }),
-        1 => (who(), 0..3_u8, 0..4_u8, 0..12_u8)
-            .prop_map(|(who, what, key, replaces)| Event::Bind { who, what, key, replaces }),
-        3 => (0..6_u8, 0..3_u8, prop::bool::weighted(0.8)).prop_map(|(request, person, approved)| Event::Answer { request, person, approved }),
-        1 => (0..6_u8).prop_map(|request| Event::End { request }),
+        1 => any::<bool>().prop_map(Event::Record),
+        4 => ((who(), 0..3_u8, maybe(4), maybe(12)), (0..3_u8, any::<bool>(), maybe(4), -1..3_i64)).prop_map(
+            |((who, what, key, replaces), (effect, evidence, alike, days))| {
+                Event::Park { who, what, key, replaces, effect, evidence, alike, days }
+            }
+        ),
+        1 => (who(), 0..3_u8, 0..4_u8, maybe(12), any::<bool>(), maybe(6)).prop_map(
+            |(who, what, key, replaces, refused, request)| {
+                Event::Bind { who, what, key, replaces, refused, request }
+            }
+        ),
+        4 => (0..6_u8, 0..3_u8, prop::bool::weighted(0.8), any::<bool>()).prop_map(
+            |(request, person, approved, comment)| Event::Answer { request, person, approved, comment }
+        ),
+        1 => (0..6_u8, end, any::<bool>()).prop_map(|(request, state, code)| Event::End { request, state, code }),
         1 => (0..6_u8).prop_map(|request| Event::Deliver { request }),
-        8 => (who(), 0..3_u8, 0..3_u8, 0..9_u64, prop::option::weighted(0.8, 0..50_u64), prop::option::of(0..6_u8), prop::bool::weighted(0.1), 0..2_i64, key())
-            .prop_map(|(who, what, effect, rows, money, approval, stale, day, key)| Event::Issue { who, what, effect, rows, money, approval, stale, day, key }),
-        6 => (0..12_u8, 0..4_u8, settlement()).prop_map(|(call, how, settlement)| Event::Close { call, how, settlement }),
+        8 => issue().prop_map(Event::Issue),
+        6 => (0..12_u8, 0..4_u8, settlement(), any::<bool>(), any::<bool>()).prop_map(
+            |(call, how, settlement, approval, durable)| {
+                let wait = if durable { Wait::Durable } else { Wait::Queued };
+                Event::Close { call, how, settlement, approval, wait }
+            }
+        ),
         2 => (0..12_u8, 0..3_u8, settlement())
             .prop_map(|(call, how, settlement)| Event::Resolve { call, how, settlement }),
         1 => (0..3_u8).prop_map(Event::Halt),
         2 => (0..3_u8).prop_map(Event::Resume),
+        1 => Just(Event::Sweep),
         1 => Just(Event::Restart),
     ]
+}
+
+fn issue() -> impl Strategy<Value = Issue> {
+    let maybe = |most: u8| prop::option::weighted(0.4, 0..most);
+    let money = prop::option::weighted(0.8, 0..50_u64);
+    let approval = prop::option::weighted(0.4, (0..6_u8, prop::bool::weighted(0.8)));
+    let history = prop::option::weighted(0.2, any::<bool>());
+    (
+        (who(), 0..3_u8, maybe(4), maybe(12), 0..3_u8, any::<bool>()),
+        (0..9_u64, money, prop::bool::weighted(0.9), approval, history, 0..2_i64),
+    )
+        .prop_map(
+            |((who, what, key, replaces, effect, journal), (rows, money, limits, approval, history, day))| {
+                Issue {
+                    who,
+                    what,
+                    key,
+                    replaces,
+                    effect,
+                    journal,
+                    rows,
+                    money,
+                    limits,
+                    approval,
+                    history,
+                    day,
+                }
+            },
+        )
 }
 
 /// Any: a ledger settles as it is told, whatever the outcome. Of money sometimes none is named, or another currency than is held.
@@ -122,121 +197,89 @@ fn scope(n: u8) -> HaltScope {
     if n == 2 { HaltScope::All } else { HaltScope::Agent(requester(&format!("agent{n}"), "s").agent) }
 }
 
+fn effect(n: u8) -> Effect {
+    [Effect::Read, Effect::Write, Effect::Destructive][usize::from(n)]
+}
+
+/// What calls have in common.
+fn form(n: u8) -> CallDigest {
+    CallDigest::of_form(&stored("x", &requester("bot", "s"), "x").tool, &n.to_string())
+}
+
 /// One that its client has named, and two that nobody has.
 const SESSIONS: [&str; 3] = ["s0", "unnamed-1", "unnamed-2"];
 
+fn somebody((agent, session): (u8, u8)) -> countersign_rules::Requester {
+    requester(&format!("agent{agent}"), SESSIONS[usize::from(session)])
+}
+
+fn a_call(n: u8) -> countersign_rules::CallId {
+    call_id(&format!("c{n}"))
+}
+
+fn a_request(n: u8) -> countersign_rules::ApprovalId {
+    approval_id(&format!("a{n}"))
+}
+
 /// Lets one thing happen. Answers what the ledger said.
 async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
-    let who =
-        |(agent, session): (u8, u8)| requester(&format!("agent{agent}"), SESSIONS[usize::from(session)]);
-    let request = |n: u8| approval_id(&format!("a{n}"));
     match event {
         Event::OpenSession(agent, session) => {
-            let who = who((*agent, *session));
+            let who = somebody((*agent, *session));
             format!("{:?}", ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await)
         }
-        Event::Park { who: by, what, key } => {
-            let mut call = stored(&format!("p{number}"), &who(*by), &what.to_string());
+        Event::Record(something) => {
+            let entries = something.then(|| note("configured", &call_id("x")));
+            format!("{:?}", ledger.record(entries.into_iter().collect()).await)
+        }
+        Event::Park { who, what, key, replaces, effect: does, evidence, alike, days } => {
+            let mut call = stored(&format!("p{number}"), &somebody(*who), &what.to_string());
             call.key = key.map(idempotency_key);
-            // Ids repeat, so that other events meet them; a request of a used id is not made.
-            let id = format!("a{}", number % 6);
-            if ledger.approval(&approval_id(&id)).await.unwrap().is_some() {
-                return String::new();
-            }
-            format!("{:?}", ledger.park(parking(&id, call)).await)
+            // Ids repeat, so that other events meet them.
+            let mut parking = parking(&format!("a{}", number % 6), call);
+            parking.replaces = replaces.map(a_call);
+            parking.effect = effect(*does);
+            parking.evidence = parking.evidence.filter(|_| *evidence);
+            parking.request.alike = alike.map(|n| Alike { normal: form(n % 2), shape: form(n / 2) });
+            parking.request.expires_ms = NOW + 2 + days * DAY;
+            format!("{:?}", ledger.park(parking).await)
         }
-        Event::Bind { who: by, what, key, replaces } => {
-            let mut call = stored(&format!("b{number}"), &who(*by), &what.to_string());
+        Event::Bind { who, what, key, replaces, refused, request } => {
+            let mut call = stored(&format!("b{number}"), &somebody(*who), &what.to_string());
             call.key = Some(idempotency_key(*key));
-            let mut bond = Bond::of(&call, None, NOW).unwrap();
-            bond.refusal = Some(Refusal::new(Code::DeniedByPolicy, "no"));
-            let replaces = call_id(&format!("c{replaces}"));
-            format!("{:?}", ledger.bind(bond, Some(&replaces), vec![note("refused", &call.id)]).await)
+            let mut bond = Bond::of(&call, request.map(a_request).as_ref(), NOW).unwrap();
+            bond.refusal = refused.then(|| Refusal::new(Code::DeniedByPolicy, "no"));
+            let replaces = replaces.map(a_call);
+            format!("{:?}", ledger.bind(bond, replaces.as_ref(), vec![note("refused", &call.id)]).await)
         }
-        Event::Answer { request: n, person, approved } => {
+        Event::Answer { request, person, approved, comment } => {
             let entry = note("answered", &call_id("x"));
-            let signature = signature(&format!("person{person}"), *approved);
-            format!("{:?}", ledger.answer(&request(*n), signature, entry).await)
+            let mut signature = signature(&format!("person{person}"), *approved);
+            signature.comment = signature.comment.filter(|_| *comment);
+            format!("{:?}", ledger.answer(&a_request(*request), signature, entry).await)
         }
-        Event::End { request: n } => {
+        Event::End { request, state, code } => {
             let entry = note("request_ended", &call_id("x"));
-            format!(
-                "{:?}",
-                ledger
-                    .end(&request(*n), ApprovalState::Blocked, Some(Code::Halted), "late", vec![entry])
-                    .await
-            )
+            let code = code.then_some(Code::Halted);
+            format!("{:?}", ledger.end(&a_request(*request), *state, code, "late", vec![entry]).await)
         }
-        Event::Deliver { request: n } => format!("{:?}", ledger.deliver(&request(*n)).await),
-        Event::Issue { who: by, what, effect, rows, money, approval, stale, day, key } => {
-            let who = who(*by);
-            let id = format!("c{}", number % 12);
-            if ledger.call(&call_id(&id)).await.unwrap().is_some() {
-                return String::new();
-            }
-            // The simulated ledger knows a session from its first call on.
-            ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await.unwrap();
-            let mut intent = intent_of(stored(&id, &who, &what.to_string()));
-            intent.call.key = key.map(idempotency_key);
-            intent.now_ms = NOW + day * 86_400_000;
-            intent.effect = [Effect::Read, Effect::Write, Effect::Destructive][usize::from(*effect)];
-            intent.rows = *rows;
-            intent.amount = money.map(euros);
-            let mut all = hold("rows", Unit::Rows, *rows, 40);
-            all.account.subject = "all".into();
-            all.account.day = *day;
-            let mut calls = hold("calls", Unit::Calls, 1, 30);
-            calls.account.subject = format!("agent:{}", who.agent);
-            intent.holds = vec![all, calls];
-            if let Some(money) = money {
-                let mut spend = hold("money", Unit::Money(euros(0).currency), *money, 120);
-                spend.account.subject = format!("agent:{}", who.agent);
-                spend.halt_at = Some(100);
-                intent.holds.push(spend);
-            }
-            intent.rates =
-                vec![(format!("r:{}", who.agent), Rate::parse("8/day", RateScope::Agent).unwrap())];
-            if *stale {
-                let seen = ledger.standing(&who, intent.call.digest, NOW).await.unwrap().history;
-                intent.if_history = Some(seen.wrapping_sub(1));
-            }
-            // A grant for another call is refused by the ledger alone; the simulated one leaves that to the gate.
-            if let Some(n) = approval
-                && let Some(record) = ledger.approval(&request(*n)).await.unwrap()
-                && record.request.call.digest == intent.call.digest
-                && record.request.call.requester == who
-            {
-                intent.approval = Some(request(*n));
-            }
-            match ledger.issue(intent).await {
-                Ok(issued) => format!("issued, {:?}", issued.halted.map(|h| (h.scope, h.by, h.since_ms))),
-                // Of several halts each names one.
-                Err(NotIssued::Halted(_)) => "halted".into(),
-                Err(other) => format!("{other:?}"),
-            }
-        }
-        Event::Close { call, how, settlement } => {
-            let id = format!("c{call}");
-            let Some(record) = ledger.call(&call_id(&id)).await.unwrap() else {
-                return format!(
-                    "{:?}",
-                    ledger
-                        .close(
-                            closing(&id, CallOutcome::Done { reply: json!(1) }, Settlement::Kept),
-                            Wait::Durable
-                        )
-                        .await
-                );
-            };
+        Event::Deliver { request } => format!("{:?}", ledger.deliver(&a_request(*request)).await),
+        Event::Issue(issue) => happen_to_issue(ledger, issue, number).await,
+        Event::Close { call, how, settlement, approval, wait } => {
             let outcome = match how {
                 0 => CallOutcome::Done { reply: json!({ "n": number }) },
                 1 => failed(),
                 2 => CallOutcome::InDoubt { message: "lost".into() },
                 _ => CallOutcome::DoneWithoutResult { message: "odd".into() },
             };
-            let mut closing = closing(&id, outcome, *settlement);
-            closing.approval = record.approval;
-            format!("{:?}", ledger.close(closing, Wait::Durable).await)
+            let mut closing = closing(&format!("c{call}"), outcome, *settlement);
+            closing.now_ms += i64::try_from(number).unwrap();
+            let record = ledger.call(&a_call(*call)).await.unwrap();
+            closing.approval = record.and_then(|record| record.approval).filter(|_| *approval);
+            let closed = ledger.close(closing, *wait).await;
+            // One that was queued is written before what follows it.
+            ledger.record(Vec::new()).await.unwrap();
+            format!("{closed:?}")
         }
         Event::Resolve { call, how, settlement } => {
             let outcome = match how {
@@ -244,7 +287,7 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
                 1 => failed(),
                 _ => CallOutcome::SentAgain { by: call_id("c99"), message: "sent again".into() },
             };
-            let id = call_id(&format!("c{call}"));
+            let id = a_call(*call);
             let entries = vec![note("doubt_resolved", &id)];
             format!("{:?}", ledger.resolve(&id, outcome, *settlement, NOW, entries).await)
         }
@@ -255,7 +298,7 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
         Event::Resume(n) => {
             format!("{:?}", ledger.resume(&scope(*n), Entry::resumed(NOW, &scope(*n), "lea")).await)
         }
-        Event::Restart => {
+        Event::Sweep | Event::Restart => {
             let mut swept: Vec<_> = ledger.sweep(NOW).await.unwrap().into_iter().map(|c| c.call.id).collect();
             swept.sort();
             format!("{swept:?}")
@@ -263,48 +306,100 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
     }
 }
 
+/// Looks for room and issues a call. Answers what the ledger said to both.
+async fn happen_to_issue(ledger: &impl Ledger, issue: &Issue, number: usize) -> String {
+    let id = format!("c{}", number % 12);
+    // Ids of calls are new, by the contract.
+    if ledger.call(&call_id(&id)).await.unwrap().is_some() {
+        return String::new();
+    }
+    let mut call = stored(&id, &somebody(issue.who), &issue.what.to_string());
+    if let Some((n, true)) = issue.approval
+        && let Some(record) = ledger.approval(&a_request(n)).await.unwrap()
+    {
+        call.requester = record.request.call.requester;
+        call.arguments = record.request.call.arguments;
+        call.digest = record.request.call.digest;
+    }
+    call.key = issue.key.map(idempotency_key);
+    let mut intent = intent_of(call);
+    let who = intent.call.requester.clone();
+    intent.now_ms = NOW + issue.day * DAY;
+    intent.effect = effect(issue.effect);
+    intent.journal = intent.journal.filter(|_| issue.journal);
+    intent.rows = issue.rows;
+    intent.amount = issue.money.map(euros);
+    intent.replaces = issue.replaces.map(a_call);
+    intent.approval = issue.approval.map(|(n, _own)| a_request(n));
+    if issue.limits {
+        let mut all = hold("rows", Unit::Rows, issue.rows, 40);
+        all.account.subject = "all".into();
+        all.account.day = issue.day;
+        let mut calls = hold("calls", Unit::Calls, 1, 30);
+        calls.account.subject = format!("agent:{}", who.agent);
+        intent.holds = vec![all, calls];
+        if let Some(money) = issue.money {
+            let mut spend = hold("money", Unit::Money(euros(0).currency), money, 120);
+            spend.account.subject = format!("agent:{}", who.agent);
+            spend.halt_at = Some(100);
+            intent.holds.push(spend);
+        }
+        intent.rates = vec![(format!("r:{}", who.agent), Rate::parse("8/day", RateScope::Agent).unwrap())];
+    }
+    if let Some(still) = issue.history {
+        let seen = ledger.standing(&who, intent.call.digest, intent.now_ms).await.unwrap().history;
+        intent.if_history = Some(if still { seen } else { seen.wrapping_sub(1) });
+    }
+    let room = ledger.room(&intent.rates, &intent.holds, intent.now_ms).await;
+    format!("{room:?}, {:?}", ledger.issue(intent).await)
+}
+
 fn failed() -> CallOutcome {
     CallOutcome::Failed { code: Code::ToolFailed, message: "no".into(), superseded: false }
 }
 
-/// What can be seen of a ledger, in an order of its own, without what the two may tell differently.
-async fn seen(ledger: &impl Ledger) -> String {
-    let mut all = String::new();
-    for (agent, session) in (0..2).flat_map(|agent| SESSIONS.map(|session| (agent, session))) {
-        for day in 0..2 {
-            let who = requester(&format!("agent{agent}"), session);
-            let digest = stored("x", &who, "0").digest;
-            let mut standing = ledger.standing(&who, digest, NOW + day * 86_400_000).await.unwrap();
-            standing.history = 0;
+/// What can be seen of a ledger.
+async fn seen(ledger: &impl Ledger) -> Vec<String> {
+    let mut all = Vec::new();
+    for (agent, session) in (0..2).flat_map(|agent| (0..3).map(move |session| (agent, session))) {
+        let who = somebody((agent, session));
+        all.push(format!("{:?}", ledger.has_session(&who).await.unwrap()));
+        for (what, day) in (0..3_u8).flat_map(|what| (0..2).map(move |day| (what, day))) {
+            let digest = stored("x", &who, &what.to_string()).digest;
+            let mut standing = ledger.standing(&who, digest, NOW + day * DAY).await.unwrap();
             // Each may say so of what is over.
             standing.refusals = false;
-            let halted = standing.halted.take().is_some();
-            all += &format!("{halted} {standing:?}\n");
+            all.push(format!("{standing:?}"));
         }
     }
-    for (agent, key) in (0..2).flat_map(|agent| (0..4).map(move |key| (agent, key))) {
-        let agent = requester(&format!("agent{agent}"), "s").agent;
-        all += &format!("{:?}\n", ledger.bond(&agent, &idempotency_key(key)).await.unwrap());
-        all += &format!("{:?}\n", ledger.bonds(&agent, 3).await.unwrap());
+    for agent in (0..2).map(|agent| somebody((agent, 0)).agent) {
+        for key in 0..4 {
+            all.push(format!("{:?}", ledger.bond(&agent, &idempotency_key(key)).await.unwrap()));
+        }
+        all.push(format!("{:?}", ledger.bonds(&agent, 3).await.unwrap()));
+        all.push(format!("{:?} wait", ledger.waiting(&agent).await.unwrap()));
+        let like = stored("x", &somebody((0, 0)), "0");
+        for n in 0..2 {
+            all.push(format!("{:?}", ledger.answered(&agent, &like.tool, form(n)).await.unwrap()));
+        }
+        for (what, day) in (0..3_u8).flat_map(|what| (0..2).map(move |day| (what, day))) {
+            let digest = stored("x", &somebody((0, 0)), &what.to_string()).digest;
+            let at = NOW + day * DAY;
+            all.push(format!("{:?}", ledger.refused(&agent, (form(what), digest), at).await.unwrap()));
+            all.push(format!("{:?}", ledger.doubted(&agent, digest, NOW + 5 + 40 * day).await.unwrap()));
+        }
     }
-    let mut calls = ledger.calls(None, 1_000).await.unwrap();
-    calls.sort_by(|a, b| a.call.id.cmp(&b.call.id));
-    // A call that a person resolved has no time of its outcome in the simulation.
-    for call in calls.iter_mut().filter(|call| call.state != CallState::Open) {
-        call.closed_ms = None;
+    let states = [CallState::Open, CallState::Done, CallState::Failed, CallState::InDoubt].map(Some);
+    for (state, limit) in states.map(|state| (state, 2)).into_iter().chain([(None, 1_000)]) {
+        all.extend(ledger.calls(state, limit).await.unwrap().iter().map(|call| format!("{call:?}")));
     }
-    let mut balances = ledger.balances(1_000).await.unwrap();
-    balances.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut halts: Vec<_> = ledger.halts().await.unwrap().into_iter().map(|h| (h.scope, h.by)).collect();
-    halts.sort();
-    let requests = ledger.approvals(&[], 1_000).await.unwrap();
-    for call in calls {
-        all += &format!("{call:?}\n");
+    for state in ApprovalState::ALL {
+        all.push(format!("{:?}", ledger.approvals(&[state, ApprovalState::Waiting], 2).await.unwrap()));
     }
-    for request in requests {
-        all += &format!("{request:?}\n");
-    }
-    all + &format!("{balances:?}\n{halts:?}")
+    all.extend(ledger.approvals(&[], 1_000).await.unwrap().iter().map(|request| format!("{request:?}")));
+    all.push(format!("{:?}", ledger.balances(1_000).await.unwrap()));
+    all.push(format!("{:?}", ledger.halts().await.unwrap()));
+    all
 }
 
 async fn check(place: &Place, events: &[Event]) {
@@ -319,9 +414,11 @@ async fn check(place: &Place, events: &[Event]) {
         let expected = happen(&simulated, event, number).await;
         assert_eq!(happen(&*ledger, event, number).await, expected, "event {number}: {event:?}");
     }
-    for (kept, expected) in seen(&*ledger).await.lines().zip(seen(&simulated).await.lines()) {
+    let (kept, expected) = (seen(&*ledger).await, seen(&simulated).await);
+    for (kept, expected) in kept.iter().zip(&expected) {
         assert_eq!(kept, expected);
     }
+    assert_eq!(kept.len(), expected.len());
     let mut log: Vec<_> =
         simulated.log().iter().map(|entry| (entry.kind.to_owned(), entry.call.clone())).collect();
     let mut kept: Vec<_> = ledger
