@@ -173,12 +173,7 @@ async fn a_client_that_hangs_up_loses_the_answer_and_nothing_else(place: Place) 
     }
     let (_, answer) = world.post(Agent::Ada, &[], &world::call("allowed", 20)).await;
     assert_eq!(answer["result"]["isError"], false);
-    let calls = world
-        .until(|| async {
-            let calls = world.calls().await;
-            calls.iter().all(|state| state != "open").then_some(calls)
-        })
-        .await;
+    let calls = world.closed().await;
     assert!(calls.iter().all(|state| state == "done"), "{calls:?}");
     let effects: Vec<i64> = (0..=20).map(|n| world.effects("allowed", n)).collect();
     assert!(effects.iter().all(|times| *times <= 1), "{effects:?}");

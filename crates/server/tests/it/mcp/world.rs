@@ -250,10 +250,21 @@ impl World {
         open(self.program.at("effects.db")).query_row(query, (kind, n), |row| row.get(0)).unwrap()
     }
 
-    /// Waits until a tool had its effect so often, and finds that it did not have it more often.
+    /// Waits until a tool had its effect so often and the ledger knows what came of every call, and finds that it did
+    /// not have it more often. The effect is there first: who kills the server in between leaves a call in doubt.
     pub(crate) async fn until_effects(&self, kind: &str, n: i64, times: i64) {
         self.until(|| async { (self.effects(kind, n) >= times).then_some(()) }).await;
+        self.closed().await;
         assert_eq!(self.effects(kind, n), times);
+    }
+
+    /// Waits until no call is under way, and tells the states of all that were issued.
+    pub(crate) async fn closed(&self) -> Vec<String> {
+        self.until(|| async {
+            let calls = self.calls().await;
+            calls.iter().all(|state| state != "open").then_some(calls)
+        })
+        .await
     }
 
     /// Waits for a request for approval.
@@ -286,7 +297,7 @@ impl World {
     }
 
     /// The state of every call that was issued.
-    pub(crate) async fn calls(&self) -> Vec<String> {
+    async fn calls(&self) -> Vec<String> {
         let form = self.looked_up("calls?limit=1000").await;
         form["calls"].as_array().unwrap().iter().map(|call| text(&call["state"]).to_owned()).collect()
     }
