@@ -12,21 +12,18 @@ use std::{
 
 use countersign_gate::Vault;
 use countersign_rules::{
-    AgentSpec, GroupName, Policies, PolicyError, Refusal, ToolName, ToolSpec, Vocabulary,
+    AgentSpec, GroupName, Policies, PolicyError, ToolName, ToolSpec, Vocabulary,
     budget::{Budget, BudgetScope, Unit},
     rate::RateScope,
 };
 use countersign_sql::{Catalog, Dialect, Snapshot};
 use countersign_tools::{
-    AnyTool, Systems, ToolStatus,
+    AnyTool, Systems,
     definition::{AnyDefinition, DefinitionError, Subject, SystemDefinition, Target},
 };
-use serde_json::Value;
 
-use crate::{
-    config::{Config, Found, Problem, Problems, Source, SystemConfig},
-    undo,
-};
+use crate::config::{Config, Found, Problem, Problems, Source, SystemConfig};
+use countersign_app::{offer::Offer, principal::undo_agent};
 
 /// The largest catalog snapshot that is read, in bytes.
 const CATALOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -42,47 +39,6 @@ pub struct Bundle {
     pub systems: Systems,
     /// What is allowed and probably not meant.
     pub warnings: Vec<String>,
-}
-
-/// A tool with its schemas as agents see them.
-#[derive(Debug, Clone)]
-pub struct Offer {
-    /// The tool.
-    pub tool: AnyTool,
-    /// JSON Schema 2020-12 of the arguments, with the reserved reason.
-    pub input_schema: Arc<Value>,
-    /// The same, as the MCP SDK asks for it at every call.
-    pub(crate) input_object: Arc<serde_json::Map<String, Value>>,
-    /// JSON Schema 2020-12 of the result, when declared.
-    pub output_schema: Option<Arc<Value>>,
-}
-
-impl Offer {
-    fn new(tool: AnyTool) -> Self {
-        let advertised = tool.advertised();
-        Self {
-            input_object: Arc::new(advertised.as_object().cloned().unwrap_or_default()),
-            input_schema: Arc::new(advertised),
-            output_schema: tool.spec().result.clone().map(Arc::new),
-            tool,
-        }
-    }
-
-    /// What the tool is declared to be.
-    #[must_use]
-    pub fn spec(&self) -> &Arc<ToolSpec> {
-        self.tool.spec()
-    }
-
-    /// Why the tool cannot be called now, if it cannot.
-    #[must_use]
-    pub fn off(&self) -> Option<Refusal> {
-        match self.tool.status() {
-            // One whose upstream is away stays listed: a call waits for it, and says so.
-            ToolStatus::Ready | ToolStatus::Away(_) => None,
-            ToolStatus::Off(refusal) => Some(refusal),
-        }
-    }
 }
 
 impl Bundle {
@@ -293,7 +249,7 @@ pub(crate) fn agents(config: &Config) -> Vec<AgentSpec> {
         })
         .map(|definition| definition.spec.account.clone())
         .collect();
-    let undo = undo::agent().ok().filter(|_| !accounts.is_empty());
+    let undo = undo_agent().ok().filter(|_| !accounts.is_empty());
     written.chain(undo.map(|id| AgentSpec { id, teams: BTreeSet::new(), accounts })).collect()
 }
 

@@ -7,9 +7,9 @@ use rlimit::Resource;
 
 use crate::{
     config::{Config, StorePlace},
-    connection::FOR_PEOPLE,
     server::StartError,
 };
+use countersign_app::connection::FOR_PEOPLE;
 
 /// Descriptors of the process itself, its log and its listener, and some to spare.
 const OWN: u64 = 64;

@@ -4,7 +4,7 @@
 //! - Headers must arrive in time. The same time ends a connection on which nothing is asked.
 //! - An answer must be taken in time: a client that stops reading is not waited for.
 //! - There are only so many connections. For a further one, the one gives way that has been quiet longest
-//!   ([`connection`](crate::connection)); where requests are answered on all of them, it waits in the system's queue.
+//!   ([`connection`](countersign_app::connection)); where requests are answered on all of them, it waits in the system's queue.
 
 use std::{
     io,
@@ -29,7 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use crate::connection::{Connection, Connections};
+use countersign_app::connection::{Connection, Connections};
 
 /// How long accepting rests when the system has nothing left to accept with, such as file descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(500);

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicI64},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,8 +13,11 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
+use countersign_api::{self as api, Api, Problem};
+use countersign_app::{App, auth::Authenticator, credential, offer::Offer, worker::Worker};
 use countersign_audit::{canonical::canonical_digest, sha256};
 use countersign_gate::{Clock, Entropy, Entry, Gate, Ledger as _, Settings, Vault, ledger::LedgerFault};
+use countersign_mcp as mcp;
 use countersign_rules::{Code, Refusal, SystemName, ToolName};
 use countersign_store::{Found, Opening, Options, Store, StoreError};
 use countersign_tools::{
@@ -28,19 +31,14 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    api::{self, Api, Problem, challenge_value},
-    app::App,
-    auth::Authenticator,
-    bundle::{Bundle, Offer},
+    bundle::Bundle,
     clock::{OsEntropy, SystemClock, random},
     config::{Config, Problems, SecretFault, StorePlace},
-    credential, descriptors,
+    descriptors,
     entry::Configured,
     listener,
     log_key::{self, LogKey, LogKeyError},
-    mcp,
     vault::ConfigVault,
-    worker::Worker,
 };
 
 /// Why a server does not start.
@@ -285,7 +283,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
             "policies, tools or agents have changed: requests whose calls they concern are superseded"
         );
     }
-    let auth = Authenticator::new(&config, store, Arc::clone(&clock)).map_err(StartError::Client)?;
+    let (agents, people, issuer) = (config.agents.clone(), config.people.clone(), config.oauth.clone());
+    let auth =
+        Authenticator::new(agents, people, issuer, store, Arc::clone(&clock)).map_err(StartError::Client)?;
 
     let stopping = CancellationToken::new();
     let hosts = hosts(&config, address);
@@ -319,16 +319,27 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     // Upstream MCP servers are connected in the background: one that is away keeps nobody from starting.
     Systems::start(bundle.tools.values().map(|offer| &offer.tool), |spec| gate.upkeep(spec));
     let systems = bundle.systems.clone();
-    let app = App::new(gate, bundle, auth, Arc::new(config), clock);
-    let written_ms = Arc::new(AtomicI64::new(i64::MIN));
-    let challenge = challenge_value(metadata.as_deref());
-    let api = Api { app: Arc::clone(&app), stopping: stopping.clone(), written_ms, challenge };
-    let router = router(api, guard, mcp.clone());
+    let app = App::new(gate, bundle.tools, auth, shared(config), clock);
+    let api = Api::new(Arc::clone(&app), stopping.clone(), metadata.as_deref());
+    let router = router(Arc::clone(&app), api, guard, mcp.clone());
     tokio::spawn(credential::watch(Arc::clone(&app), stopping.clone()));
     let working = tokio::spawn(Worker::new(Arc::clone(&app), systems.clone()).run(stopping.clone()));
     let listening = tokio::spawn(listener::serve(listener, router, limits, stopping.clone()));
     tracing::info!(%address, "listening");
     Ok(Running { app, address, mcp, systems, stopping, shutdown, listening, working })
+}
+
+/// What is set for every front door.
+fn shared(config: Config) -> countersign_app::Settings {
+    countersign_app::Settings {
+        wait: config.server.wait,
+        body_bytes_max: config.server.body_bytes_max,
+        streams_max: config.server.streams_max,
+        stream: config.server.stream,
+        agents: config.agents,
+        budgets: config.budgets,
+        oauth: config.oauth,
+    }
 }
 
 impl Running {
@@ -402,8 +413,7 @@ fn origin(url: &str) -> String {
     url::Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.origin().ascii_serialization())
 }
 
-fn router(api: Api, guard: Guard, mcp: mcp::Settings) -> Router {
-    let app = Arc::clone(&api.app);
+fn router(app: Arc<App>, api: Api, guard: Guard, mcp: mcp::Settings) -> Router {
     api::router(api)
         .layer(axum::middleware::from_fn_with_state(Arc::new(guard), admit))
         .merge(mcp::router(app, mcp))

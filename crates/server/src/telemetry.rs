@@ -4,16 +4,10 @@
 
 use std::io::IsTerminal as _;
 
-use countersign_rules::{Code, Refusal, TraceParent};
-use opentelemetry::{
-    Context,
-    trace::{
-        SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState, TracerProvider as _,
-    },
-};
+use countersign_rules::{Code, Refusal};
+use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::config::TelemetryConfig;
@@ -76,25 +70,4 @@ pub fn begin(config: &TelemetryConfig) -> Result<Telemetry, Refusal> {
         .try_init()
         .map_err(|why| fault(why.to_string()))?;
     Ok(Telemetry(provider))
-}
-
-/// The span of a call that came from a place in its client's trace, which it continues.
-pub(crate) fn continued(from: &TraceParent) -> tracing::Span {
-    let span = tracing::info_span!("call_received", otel.name = "call", otel.kind = "server");
-    let parent = Context::new().with_remote_span_context(place(from));
-    // Without a collector there is no trace to continue.
-    drop(span.set_parent(parent));
-    span
-}
-
-/// Links the span of what is performed later to the place that its call came from.
-pub(crate) fn linked(span: &tracing::Span, from: &TraceParent) {
-    span.add_link(place(from));
-}
-
-/// A place in a client's trace. It counts as sampled whatever the client says: nobody hides calls from us.
-fn place(of: &TraceParent) -> SpanContext {
-    let (trace, span) =
-        (TraceId::from_bytes(of.trace().to_be_bytes()), SpanId::from_bytes(of.span().to_be_bytes()));
-    SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::NONE)
 }

@@ -11,7 +11,7 @@ use super::{
     client::{Client, Connect, text},
     request::{detail, earlier, shown},
 };
-use crate::text::{grouped, one_line};
+use countersign_app::text::{grouped, one_line};
 
 /// How often a watch looks.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(700);

@@ -17,12 +17,14 @@ use serde_json::{Value, json};
 
 use super::{Failure, FolderOption, Outcome, Output, load};
 use crate::{
-    answer::{ASKED_STILL_HELP, asked_still},
     clock::SystemClock,
     config::{Config, StorePlace},
     entry::{Continued, LogRestarted},
     log_key,
     server::{StartError, ledger_key, open_store_as, store_options},
+};
+use countersign_app::{
+    answer::{ASKED_STILL_HELP, asked_still},
     story,
     text::{one_line, visible},
 };

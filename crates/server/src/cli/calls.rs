@@ -9,7 +9,7 @@ use super::{
     approvals::{more, segment},
     client::{Connect, text},
 };
-use crate::text::visible;
+use countersign_app::text::visible;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Calls {

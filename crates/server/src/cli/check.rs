@@ -11,14 +11,13 @@ use serde_json::json;
 
 use super::{Failure, Folder, Outcome, Output, load, policy};
 use crate::{
-    auth,
     bundle::Bundle,
     clock::SystemClock,
     config::{Config, Place},
     log_key, server,
-    text::visible,
     vault::ConfigVault,
 };
+use countersign_app::{auth, text::visible};
 
 /// `countersign check`
 #[derive(Debug, clap::Args)]

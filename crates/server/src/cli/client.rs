@@ -9,10 +9,8 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use super::{Failure, KEY_VARIABLE, load};
-use crate::{
-    config::{MAIN, SecretSource, read_file},
-    connection::KEPT,
-};
+use crate::config::{MAIN, SecretSource, read_file};
+use countersign_app::connection::KEPT;
 
 /// How long an answer may take; longer than a server waits for people.
 const TIMEOUT: Duration = Duration::from_secs(660);

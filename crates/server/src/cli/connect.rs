@@ -1,7 +1,7 @@
 //! `countersign connect`
 
 use super::{Outcome, client::Connect};
-use crate::mcp;
+use countersign_mcp as mcp;
 
 /// `countersign connect`
 #[derive(Debug, clap::Args)]

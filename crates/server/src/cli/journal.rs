@@ -12,8 +12,8 @@ use super::{FolderOption, Outcome, Output, check, load};
 use crate::{
     bundle::Bundle,
     config::{Config, SecretSource},
-    text::{one_line, visible},
 };
+use countersign_app::text::{one_line, visible};
 
 /// `countersign system prepare`
 #[derive(Debug, clap::Args)]

@@ -14,13 +14,12 @@ use super::{
     load,
 };
 use crate::{
-    answer::timestamp,
-    auth::TOOL_SCOPE,
     clock::{SystemClock, random},
     config::{Config, StorePlace},
     log_key,
     server::{StartError, ledger_key, open_store, store_options},
 };
+use countersign_app::{answer::timestamp, auth::TOOL_SCOPE};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Keys {

@@ -10,10 +10,8 @@ use serde_json::{Value, json};
 use textwrap::{Options, WordSeparator, WordSplitter};
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::{
-    config::Problems,
-    text::{one_line, visible},
-};
+use crate::config::Problems;
+use countersign_app::text::{one_line, visible};
 
 /// Where a command prints.
 #[derive(Debug)]

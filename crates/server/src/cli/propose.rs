@@ -12,7 +12,7 @@ use super::{
     approvals::segment,
     client::{Connect, refusal, text, unsuccessful},
 };
-use crate::text::{one_line, visible};
+use countersign_app::text::{one_line, visible};
 
 /// Largest arguments that are read from standard input, in bytes.
 const ARGUMENTS_BYTES_MAX: u64 = 1024 * 1024;

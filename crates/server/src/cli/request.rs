@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use unicode_width::UnicodeWidthChar as _;
 
 use super::{check::counted, client::text};
-use crate::{
+use countersign_app::{
     story::{of_objects, touched},
     text::{alike, grouped, one_line},
 };

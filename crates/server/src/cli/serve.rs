@@ -10,7 +10,8 @@ use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, Folder, KEY_VARIABLE, Outcome, Output, check::counted, load};
-use crate::{clock::SystemClock, config::SecretSource, mcp, server, telemetry};
+use crate::{clock::SystemClock, config::SecretSource, server, telemetry};
+use countersign_mcp as mcp;
 
 /// `countersign serve`
 #[derive(Debug, clap::Args)]

@@ -9,7 +9,8 @@ use countersign_sql::{Dialect, Explained, Known, LENGTH_MAX, Snapshot, SqlError,
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{bundle, text::visible};
+use crate::bundle;
+use countersign_app::text::visible;
 
 use super::{Failure as Ended, Outcome, Output};
 

@@ -22,7 +22,8 @@ use super::{
     journal::{Prepare, Prune},
     load,
 };
-use crate::{bundle, config::Config, text::visible, vault::ConfigVault};
+use crate::{bundle, config::Config, vault::ConfigVault};
+use countersign_app::text::visible;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum System {

@@ -10,7 +10,8 @@ use countersign_tools::Systems;
 use serde_json::{Value, json};
 
 use super::{FolderOption, Outcome, Output, check, client::text, load};
-use crate::{config::Config, text::visible, vault::ConfigVault};
+use crate::{config::Config, vault::ConfigVault};
+use countersign_app::text::visible;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Tools {

@@ -8,7 +8,7 @@ use super::{
     approvals::segment,
     client::{Connect, refusal, text, unsuccessful},
 };
-use crate::text::{one_line, visible};
+use countersign_app::text::{one_line, visible};
 
 /// `countersign undo`
 #[derive(Debug, clap::Args)]

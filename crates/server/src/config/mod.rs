@@ -25,6 +25,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use countersign_app::{
+    auth::OauthConfig,
+    principal::{AgentConfig, PersonConfig},
+};
 use countersign_rules::{AgentId, PersonId, SystemName, ToolName, budget::Budget, source::PolicySource};
 use countersign_tools::definition::Target;
 use serde_json::{Value as Json, json};
@@ -33,13 +37,9 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-pub use principal::{AgentConfig, PersonConfig};
 pub use problem::{Problem, Problems};
 pub use secret::{SecretFault, SecretSource, read_file};
-pub use settings::{
-    JwksPlace, LimitsConfig, LogConfig, OauthConfig, Refusals, ServerConfig, StoreConfig, StorePlace,
-    TelemetryConfig,
-};
+pub use settings::{LimitsConfig, LogConfig, ServerConfig, StoreConfig, StorePlace, TelemetryConfig};
 pub use system::SystemConfig;
 pub use tool::ToolConfig;
 

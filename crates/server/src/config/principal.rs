@@ -1,37 +1,16 @@
 //! Agents and people.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use countersign_app::principal::{AgentConfig, PersonConfig, UNDO_AGENT};
 use countersign_rules::{AgentId, GroupName, PersonId, TeamName};
 
 use unicode_security::confusable_detection::skeleton;
-
-use crate::undo::UNDO_AGENT;
 
 use super::{
     Found, Reading, Source,
     section::{Complaint, flag, list, parsed},
 };
-
-/// An agent that may present a credential.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AgentConfig {
-    /// The teams it belongs to; policies name them.
-    pub teams: BTreeSet<TeamName>,
-    /// The accounts it may act in. None means none.
-    pub accounts: BTreeSet<String>,
-    /// The person it acts for, who can therefore not approve its calls.
-    pub on_behalf_of: Option<PersonId>,
-}
-
-/// A person who may answer requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PersonConfig {
-    /// The groups that policies name in `@ask`.
-    pub groups: BTreeSet<GroupName>,
-    /// Whether the person may resume what is halted and settle calls in doubt.
-    pub operator: bool,
-}
 
 pub(super) fn agents(reading: &mut Reading<'_>) -> BTreeMap<AgentId, AgentConfig> {
     reading.named("agent", agent_id, |section| {

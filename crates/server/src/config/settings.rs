@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
+use countersign_app::auth::{JwksPlace, OauthConfig};
 use countersign_audit::note::KeyName;
+use countersign_mcp::Refusals;
 use url::Url;
 
 use super::{
@@ -122,38 +124,6 @@ pub struct LimitsConfig {
     pub sessions_max: u32,
 }
 
-/// `[oauth]`: access tokens of agents.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OauthConfig {
-    /// The authorization server, as `iss` names it.
-    pub issuer: String,
-    /// What `aud` must name: this server (RFC 8707).
-    pub audience: String,
-    /// Where the issuer's keys are.
-    pub jwks: JwksPlace,
-    /// The claim that names the agent.
-    pub agent_claim: String,
-    /// A scope that every token must have.
-    pub scope: Option<String>,
-    /// How far clocks may differ.
-    pub leeway: Duration,
-    /// A PEM file with the certificates that `jwks_url` is trusted by; those that the machine trusts if not said.
-    pub ca: Option<PathBuf>,
-    /// How long keys are used before they are read again, so that a withdrawn one goes out of use.
-    pub keys_age_max: Duration,
-    /// How often a token with an unknown key makes us read the keys again: tokens are free to make up.
-    pub refetch_pause: Duration,
-}
-
-/// Where an issuer's keys are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JwksPlace {
-    /// Fetched, and again when a token names a key that is not there.
-    Url(Url),
-    /// Read once.
-    File(PathBuf),
-}
-
 /// `[telemetry]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TelemetryConfig {
@@ -163,16 +133,6 @@ pub struct TelemetryConfig {
     pub otlp_endpoint: Option<Url>,
     /// The name of this service in traces.
     pub service_name: String,
-}
-
-/// How an MCP call that was not performed is marked. What the answer says, and what was decided, is the same.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Refusals {
-    /// As an error, as the protocol has it for what a tool did not do.
-    #[default]
-    Error,
-    /// As a result like any other, for clients that give up after a tool's second error.
-    Text,
 }
 
 pub(super) fn server(mut section: Section<'_, '_>) -> Option<ServerConfig> {

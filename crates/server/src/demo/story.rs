@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::people::Person;
-use crate::text::grouped;
+use countersign_app::text::grouped;
 
 /// How long a newcomer may think before the demo ends.
 const PATIENCE: Duration = Duration::from_secs(14 * 60);

@@ -7,7 +7,7 @@ use crate::mcp::world::{self, Agent, World, call, params, pending, text};
 
 fn keyed(tool: &str, n: i64, key: &Value) -> CallToolRequestParams {
     let mut params = params(tool, n);
-    let meta = json!({ countersign::mcp::IDEMPOTENCY_META: key });
+    let meta = json!({ countersign_mcp::IDEMPOTENCY_META: key });
     params.meta = Some(meta.as_object().unwrap().clone().into());
     params
 }
@@ -65,7 +65,7 @@ async fn a_key_is_taken_over_stdio() {
     let line = |id: i64| {
         let mut message = call("allowed", 1);
         message["id"] = json!(id);
-        message["params"]["_meta"] = json!({ countersign::mcp::IDEMPOTENCY_META: "k" });
+        message["params"]["_meta"] = json!({ countersign_mcp::IDEMPOTENCY_META: "k" });
         message.to_string()
     };
     let initialize = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {

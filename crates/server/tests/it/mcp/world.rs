@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// The revisions that are served.
-pub(crate) const REVISIONS: &[ProtocolVersion] = countersign::mcp::REVISIONS;
+pub(crate) const REVISIONS: &[ProtocolVersion] = countersign_mcp::REVISIONS;
 
 /// Who calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -558,7 +558,7 @@ pub(crate) fn params(tool: &str, n: i64) -> CallToolRequestParams {
 /// The same of a client that goes through rounds.
 pub(crate) fn rounds(tool: &str, n: i64) -> CallToolRequestParams {
     let mut params = params(tool, n);
-    let meta = json!({ countersign::mcp::ROUNDS_META: true });
+    let meta = json!({ countersign_mcp::ROUNDS_META: true });
     params.meta = Some(meta.as_object().unwrap().clone().into());
     params
 }
@@ -571,7 +571,7 @@ pub(crate) fn call(tool: &str, n: i64) -> Value {
 /// A call of our own tool.
 pub(crate) fn await_request(approval: &str, wait_seconds: u64) -> CallToolRequestParams {
     let arguments = json!({ "approval": approval, "wait_seconds": wait_seconds });
-    CallToolRequestParams::new(countersign::mcp::AWAIT).with_arguments(arguments.as_object().unwrap().clone())
+    CallToolRequestParams::new(countersign_mcp::AWAIT).with_arguments(arguments.as_object().unwrap().clone())
 }
 
 /// The request that a pending result names.

@@ -12,7 +12,7 @@ async fn the_document_is_complete_and_hangs_together() {
     let rig = Rig::new().await;
     let (status, document) = rig.get("", "/v1/openapi.json").await;
     assert_eq!(status, StatusCode::OK);
-    assert_eq!(document, serde_json::to_value(countersign::api::openapi()).unwrap());
+    assert_eq!(document, serde_json::to_value(countersign_api::openapi()).unwrap());
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1."), "{}", document["openapi"]);
 
     let mut references = BTreeSet::new();
@@ -42,7 +42,7 @@ async fn the_document_is_complete_and_hangs_together() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_documented_path_asks_for_a_credential() {
     let rig = Rig::new().await;
-    let document = serde_json::to_value(countersign::api::openapi()).unwrap();
+    let document = serde_json::to_value(countersign_api::openapi()).unwrap();
     for (path, item) in document["paths"].as_object().unwrap() {
         let path = path.replace("{id}", "x").replace("{index}", "0");
         for method in item.as_object().unwrap().keys() {

@@ -1,0 +1,571 @@
+//! Requests for people's approval.
+
+use std::time::Duration;
+
+use axum::{Json, extract::State, response::Response};
+use countersign_audit::canonical::to_canonical_string;
+use countersign_gate::{
+    Answer, Entry, Ledger as _,
+    ledger::{ApprovalRecord, NotAnswered},
+};
+use countersign_rules::{
+    ApprovalId, ApprovalRequest, ApprovalState, Code, GroupName, Signature,
+    approval::{AnswerRefusal, Answered},
+};
+use countersign_store::{ApprovalFilter, EntryFilter, Erasure};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Api, Problem, ProblemBody, Query,
+    call::{AnswerBody, respond},
+    page::{after, cut, page_size},
+    request::{AsAgent, AsAnybody, AsOperator, AsPerson, Nameable as _, Named, Strict},
+};
+use countersign_app::{
+    answer::{ASKED_STILL_HELP, asked_still, timestamp},
+    auth::{Person, Principal},
+    offer::Offer,
+    story::{Deed, deeds},
+};
+
+/// How many entries of a session are read to show what it did so far.
+const SESSION_ENTRIES_MAX: u32 = 400;
+
+/// One group that is asked.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AskBody {
+    /// The group.
+    group: String,
+    /// How many different people of it must approve.
+    quorum: u32,
+    /// Why they are asked.
+    because: Option<String>,
+    /// The policy that asks.
+    policy: String,
+}
+
+/// One person's answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SignatureBody {
+    /// Who.
+    person: String,
+    /// Whether they approved.
+    approved: bool,
+    /// What they said.
+    comment: Option<String>,
+    /// When (RFC 3339).
+    at: Option<String>,
+    /// How: `cli`, `rest`, …
+    channel: String,
+}
+
+/// What people answered to an earlier call.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AnsweredBody {
+    /// The earlier request.
+    approval: String,
+    /// Whether it was the same call, however spelled. Otherwise it had other values, or another shape and was refused.
+    same_call: bool,
+    /// What became of it.
+    state: &'static str,
+    /// Why it was not performed, where it was approved and was not: who approves it again should know.
+    why: Option<String>,
+    /// The last answer.
+    #[serde(flatten)]
+    answer: SignatureBody,
+}
+
+/// A request, in short.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RequestBody {
+    /// Its id.
+    approval: String,
+    /// `waiting`, `approved`, `refused`, `expired`, `superseded`, `executing`, `done`, `failed`, `in_doubt` or
+    /// `blocked`.
+    state: &'static str,
+    /// The call.
+    call: String,
+    /// The agent that proposed it.
+    agent: String,
+    /// Its session.
+    session: String,
+    /// The tool.
+    tool: String,
+    /// `read`, `write` or `destructive`.
+    effect: String,
+    /// Rows it was measured to touch.
+    rows: Option<u64>,
+    /// Who is asked.
+    of: Vec<AskBody>,
+    /// The answers so far.
+    signatures: Vec<SignatureBody>,
+    /// What people answered to calls of the same agent that are like this one, newest first; when it was asked, or, where
+    /// one request is shown, by now.
+    answered_before: Vec<AnsweredBody>,
+    /// Why it ended.
+    why: Option<String>,
+    /// When it was asked (RFC 3339).
+    asked_at: Option<String>,
+    /// When it expires (RFC 3339).
+    expires_at: Option<String>,
+}
+
+/// A few of the rows that a call would touch, masked where the tool says so.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SampleBody {
+    /// The table.
+    table: String,
+    /// The columns.
+    columns: Vec<String>,
+    /// The rows.
+    rows: Vec<Vec<Option<String>>>,
+}
+
+/// A request with everything an approver needs to judge it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RequestDetail {
+    /// The request, in short.
+    #[serde(flatten)]
+    request: RequestBody,
+    /// The teams of the agent.
+    teams: Vec<String>,
+    /// The person the agent acts for.
+    on_behalf_of: Option<String>,
+    /// What the tool does, as its author describes it.
+    description: Option<String>,
+    /// The system it acts on.
+    system: Option<String>,
+    /// That system's environment.
+    environment: Option<String>,
+    /// The arguments in canonical form, untruncated: exactly these are performed.
+    arguments: String,
+    /// What an approval is bound to: tool, version and arguments.
+    digest: String,
+    /// What was measured.
+    #[schema(value_type = Option<Object>)]
+    reach: Option<Value>,
+    /// Whether it can be undone from here, when its tool is still configured.
+    reversible: Option<bool>,
+    /// Some of the rows.
+    sample: Option<SampleBody>,
+    /// What the agent says it is for. The agent's claim; no rule looks at it.
+    reason_claimed: Option<String>,
+    /// The decision that asked.
+    decision: String,
+    /// The policies under which it was asked.
+    bundle: String,
+    /// What the session did so far, oldest first.
+    session_so_far: Vec<Deed>,
+}
+
+fn short(record: &ApprovalRecord) -> RequestBody {
+    let request = &record.request;
+    RequestBody {
+        approval: request.id.to_string(),
+        state: record.state.as_str(),
+        call: request.call.id.to_string(),
+        agent: request.call.requester.agent.to_string(),
+        session: request.call.requester.session.to_string(),
+        tool: request.call.tool.to_string(),
+        effect: record.effect.to_string(),
+        rows: request.reach.as_ref().map(|reach| reach.rows),
+        of: request
+            .of
+            .iter()
+            .map(|ask| AskBody {
+                group: ask.group.to_string(),
+                quorum: ask.quorum,
+                because: ask.because.clone(),
+                policy: ask.policy.to_string(),
+            })
+            .collect(),
+        signatures: record.signatures.iter().map(signed).collect(),
+        answered_before: request.before.iter().map(answered).collect(),
+        why: record.why.clone(),
+        asked_at: timestamp(request.asked_ms),
+        expires_at: timestamp(request.expires_ms),
+    }
+}
+
+fn signed(signature: &Signature) -> SignatureBody {
+    SignatureBody {
+        person: signature.person.to_string(),
+        approved: signature.approved,
+        comment: signature.comment.clone(),
+        at: timestamp(signature.at_ms),
+        channel: signature.channel.clone(),
+    }
+}
+
+fn answered(before: &Answered) -> AnsweredBody {
+    AnsweredBody {
+        approval: before.approval.to_string(),
+        same_call: before.same,
+        state: before.state.as_str(),
+        why: before.why.clone(),
+        answer: signed(&before.answer),
+    }
+}
+
+/// What people have answered by now to calls of the same agent that are like this one.
+async fn answered_by_now(api: &Api, record: &ApprovalRecord) -> Result<Vec<AnsweredBody>, Problem> {
+    let ApprovalRequest { id, call, alike, .. } = &record.request;
+    let Some(alike) = alike else { return Ok(Vec::new()) };
+    let records = api.app.store().answered(&call.requester.agent, &call.tool, alike.shape).await?;
+    let others = records.iter().filter(|other| other.request.id != *id);
+    Ok(others.filter_map(|other| other.answered(Some(alike))).map(|one| answered(&one)).collect())
+}
+
+/// Whether a person is asked, in any of their groups.
+fn asked(record: &ApprovalRecord, person: &Person) -> bool {
+    record.request.of.iter().any(|ask| person.groups.contains(&ask.group))
+}
+
+fn visible(record: &ApprovalRecord, who: &Principal) -> bool {
+    match who {
+        Principal::Agent(agent) => agent.sees(&record.request.call),
+        Principal::Person(person) => asked(record, person),
+    }
+}
+
+/// Which requests.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    /// A state, or `all`; `waiting` if not said.
+    state: Option<String>,
+    /// At most so many, 1 to 1000; 100 if not said.
+    limit: Option<u32>,
+    /// After this request: the `next` of the page before.
+    after: Option<String>,
+}
+
+/// A list of requests.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RequestsBody {
+    /// Oldest first.
+    approvals: Vec<RequestBody>,
+    /// Where the next page begins, when there is more.
+    next: Option<String>,
+}
+
+const STATES: [ApprovalState; 10] = [
+    ApprovalState::Waiting,
+    ApprovalState::Approved,
+    ApprovalState::Refused,
+    ApprovalState::Expired,
+    ApprovalState::Superseded,
+    ApprovalState::Executing,
+    ApprovalState::Done,
+    ApprovalState::Failed,
+    ApprovalState::InDoubt,
+    ApprovalState::Blocked,
+];
+
+/// Requests, oldest first. People see those that ask their groups; agents see their own.
+#[utoipa::path(
+    get, path = "/v1/approvals", tag = "approvals", operation_id = "list_approvals",
+    params(ListQuery),
+    responses((status = 200, body = RequestsBody)),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    AsAnybody(who): AsAnybody,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<RequestsBody>, Problem> {
+    let states: Vec<ApprovalState> =
+        match query.state.as_deref() {
+            None => vec![ApprovalState::Waiting],
+            Some("all") => Vec::new(),
+            Some(word) => {
+                let known = STATES.into_iter().find(|state| state.as_str() == word);
+                vec![known.ok_or_else(|| {
+                    Problem::new(Code::Malformed, format!("`{word}` is no state of a request"))
+                })?]
+            }
+        };
+    let mut filter = ApprovalFilter {
+        states,
+        after: query.after.as_deref().map(after).transpose()?,
+        ..ApprovalFilter::default()
+    };
+    match &who {
+        Principal::Agent(agent) => filter.agent = Some(agent.agent.clone()),
+        Principal::Person(person) => filter.groups = Some(person.groups.clone()),
+    }
+    let page = page_size(query.limit);
+    let mut records = api.app.store().list_approvals(&filter, page.saturating_add(1)).await?;
+    let more = cut(&mut records, page);
+    // The ledger was asked for no others; this is what holds if it should answer with some.
+    records.retain(|record| visible(record, &who));
+    let next = records.last().filter(|_| more).map(|record| record.request.id.to_string());
+    Ok(Json(RequestsBody { approvals: records.iter().map(short).collect(), next }))
+}
+
+async fn find(api: &Api, id: &ApprovalId, who: &Principal) -> Result<ApprovalRecord, Problem> {
+    let record = api.app.store().approval(id).await?;
+    record.filter(|record| visible(record, who)).ok_or_else(ApprovalId::unknown)
+}
+
+/// One request, with everything an approver needs to judge it.
+#[utoipa::path(
+    get, path = "/v1/approvals/{id}", tag = "approvals", operation_id = "get_approval",
+    params(("id" = String, Path, description = "The request's id")),
+    responses(
+        (status = 200, body = RequestDetail),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn show(
+    State(api): State<Api>,
+    AsAnybody(who): AsAnybody,
+    Named(id): Named<ApprovalId>,
+) -> Result<Json<RequestDetail>, Problem> {
+    let record = find(&api, &id, &who).await?;
+    let person = matches!(who, Principal::Person(_));
+    let session_so_far = if person { so_far(&api, &record).await? } else { Vec::new() };
+    let answered_before = answered_by_now(&api, &record).await?;
+    let request = &record.request;
+    let spec = api.app.tool(&request.call.tool).map(|offer| offer.spec());
+    let arguments = to_canonical_string(&request.call.arguments)
+        .map_err(|why| Problem::new(Code::Internal, why.to_string()))?;
+    // The sample is other people's data: it is for the approver alone.
+    let sample = record.evidence.as_ref().filter(|_| person).map(|evidence| SampleBody {
+        table: evidence.sample.table.clone(),
+        columns: evidence.sample.columns.clone(),
+        rows: evidence.sample.rows.clone(),
+    });
+    Ok(Json(RequestDetail {
+        teams: request.call.requester.teams.iter().map(ToString::to_string).collect(),
+        on_behalf_of: request.call.requester.on_behalf_of.as_ref().map(ToString::to_string),
+        description: spec.map(|spec| spec.description.clone()),
+        system: spec.map(|spec| spec.system.name.to_string()),
+        environment: spec.map(|spec| spec.system.environment.clone()),
+        arguments,
+        digest: request.call.digest.to_string(),
+        reach: request.reach.as_ref().and_then(|reach| serde_json::to_value(reach).ok()),
+        reversible: api
+            .app
+            .tool(&request.call.tool)
+            .map(|offer| offer.tool.reversible(&request.call.arguments)),
+        sample,
+        reason_claimed: request.call.reason.clone(),
+        decision: request.decision.to_string(),
+        bundle: request.bundle.to_string(),
+        session_so_far,
+        request: RequestBody { answered_before, ..short(&record) },
+    }))
+}
+
+/// What the session of a request did so far, from the log.
+async fn so_far(api: &Api, record: &ApprovalRecord) -> Result<Vec<Deed>, Problem> {
+    let requester = &record.request.call.requester;
+    let filter = EntryFilter {
+        session: Some(requester.session.clone()),
+        agent: Some(requester.agent.clone()),
+        ..EntryFilter::default()
+    };
+    let mut entries = api.app.store().last_entries(&filter, SESSION_ENTRIES_MAX).await?;
+    entries.reverse();
+    Ok(deeds(&entries))
+}
+
+/// A person's approval. Who approves is what the credential says.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Approve {
+    /// A remark for the record.
+    comment: Option<String>,
+    /// The digest that was looked at; when given and another, nothing is approved.
+    digest: Option<String>,
+}
+
+/// A person's refusal. Who refuses is what the credential says.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Refuse {
+    /// Why; reaches the agent.
+    reason: String,
+}
+
+/// Approves a request. The call is decided again, and then performed by the server.
+#[utoipa::path(
+    post, path = "/v1/approvals/{id}/approve", tag = "approvals", operation_id = "approve",
+    params(("id" = String, Path, description = "The request's id")),
+    request_body = Approve,
+    responses(
+        (status = 200, body = RequestBody),
+        (status = 403, description = "The answer does not count", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn approve(
+    State(api): State<Api>,
+    AsPerson(person): AsPerson,
+    Named(id): Named<ApprovalId>,
+    Strict(body): Strict<Approve>,
+) -> Result<Json<RequestBody>, Problem> {
+    let record = find(&api, &id, &Principal::Person(person.clone())).await?;
+    if body.digest.is_some_and(|digest| digest != record.request.call.digest.to_string()) {
+        let message = "the request is about another call than the one looked at";
+        return Err(Problem::new(Code::AnswerRefused, message).help("look at the request again"));
+    }
+    answer(&api, person, &record, true, body.comment).await
+}
+
+/// Refuses a request.
+#[utoipa::path(
+    post, path = "/v1/approvals/{id}/refuse", tag = "approvals", operation_id = "refuse",
+    params(("id" = String, Path, description = "The request's id")),
+    request_body = Refuse,
+    responses(
+        (status = 200, body = RequestBody),
+        (status = 403, description = "The answer does not count", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn refuse(
+    State(api): State<Api>,
+    AsPerson(person): AsPerson,
+    Named(id): Named<ApprovalId>,
+    Strict(body): Strict<Refuse>,
+) -> Result<Json<RequestBody>, Problem> {
+    let record = find(&api, &id, &Principal::Person(person.clone())).await?;
+    if body.reason.trim().is_empty() {
+        return Err(Problem::new(Code::Malformed, "a refusal has no reason")
+            .help("say what the agent should do differently"));
+    }
+    answer(&api, person, &record, false, Some(body.reason)).await
+}
+
+/// Why evidence is erased.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Erase {
+    /// Why, for the log.
+    reason: String,
+}
+
+/// Whether there was any evidence.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Erased {
+    /// Always `true`: there being none is an error.
+    erased: bool,
+}
+
+/// Erases the rows, previews and measured values that approvers of a request were shown, for good. The log keeps their
+/// commitment, says who erased them and why, and verifies. Not while people are asked: they would answer without having seen
+/// them. For operators.
+#[utoipa::path(
+    delete, path = "/v1/approvals/{id}/evidence", tag = "approvals", operation_id = "erase_evidence",
+    params(("id" = String, Path, description = "The request's id"), Erase),
+    responses(
+        (status = 200, body = Erased),
+        (status = 403, description = "People are asked about it still", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such evidence", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn erase(
+    State(api): State<Api>,
+    AsOperator(person): AsOperator,
+    Named(id): Named<ApprovalId>,
+    Query(Erase { reason }): Query<Erase>,
+) -> Result<Json<Erased>, Problem> {
+    if reason.trim().is_empty() {
+        return Err(Problem::new(Code::Malformed, "the erasure has no reason").help("say why, for the log"));
+    }
+    let reason: String = reason.chars().take(500).collect();
+    let entry = Entry::evidence_erased(api.app.clock().now_ms(), &id, person.id.as_str(), &reason);
+    match api.app.store().erase_evidence(&id, entry).await? {
+        Erasure::Erased => Ok(Json(Erased { erased: true })),
+        Erasure::Nothing => {
+            let message = format!("there is no evidence of `{id}`: nothing was changed");
+            Err(Problem::new(Code::NotFound, message))
+        }
+        Erasure::Asked { until_ms } => {
+            Err(Problem::new(Code::AnswerRefused, asked_still(&id, until_ms)).help(ASKED_STILL_HELP))
+        }
+    }
+}
+
+async fn answer(
+    api: &Api,
+    person: Person,
+    record: &ApprovalRecord,
+    approved: bool,
+    comment: Option<String>,
+) -> Result<Json<RequestBody>, Problem> {
+    let Person { id, groups, .. } = person;
+    let groups: std::collections::BTreeSet<GroupName> = groups;
+    let gate = api.app.gate();
+    // What is switched off is not performed, whoever approves it.
+    if approved
+        && record.state == ApprovalState::Waiting
+        && let Some(refusal) = api.app.tool(&record.request.call.tool).and_then(Offer::off)
+    {
+        gate.supersede(record, &refusal.message).await?;
+    }
+    match gate.answer(&record.request.id, id, groups, approved, comment, "rest").await {
+        Ok(record) => {
+            api.app.metrics().answered(approved);
+            Ok(Json(short(&record)))
+        }
+        Err(NotAnswered::NotFound) => Err(ApprovalId::unknown()),
+        Err(NotAnswered::Refused(AnswerRefusal::NotOpen(ApprovalState::Superseded))) => {
+            let why = api.app.store().approval(&record.request.id).await?.and_then(|record| record.why);
+            let why = why.unwrap_or_else(|| "what was asked no longer holds".into());
+            let message = format!("the request is superseded, and nothing was done: {why}");
+            Err(Problem::new(Code::AnswerRefused, message).help(
+                "the agent is told so; when it repeats the call, a new request asks about what holds now",
+            ))
+        }
+        Err(NotAnswered::Refused(why)) => Err(Problem::new(Code::AnswerRefused, why.to_string())),
+        Err(NotAnswered::Fault(fault)) => Err(fault.into()),
+    }
+}
+
+/// How long to wait.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResultQuery {
+    /// How long to wait for a final answer, in milliseconds; at most the server's `wait_ms`.
+    wait_ms: Option<u64>,
+}
+
+/// What became of a request, for the agent that made it.
+#[utoipa::path(
+    get, path = "/v1/approvals/{id}/result", tag = "approvals", operation_id = "get_result",
+    params(("id" = String, Path, description = "The request's id"), ResultQuery),
+    responses(
+        (status = 200, description = "Performed", body = AnswerBody),
+        (status = 202, description = "Not final yet", body = AnswerBody),
+        (status = "4XX", description = "Not performed; `status` and `code` say why", body = AnswerBody),
+        (status = "5XX", description = "Not performed, or not known", body = AnswerBody),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn result(
+    State(api): State<Api>,
+    AsAgent(who): AsAgent,
+    Named(id): Named<ApprovalId>,
+    Query(query): Query<ResultQuery>,
+) -> Result<Response, Problem> {
+    let answer = match (api.app.fetch(&who, &id).await, query.wait_ms) {
+        (Answer::Pending(pending), Some(wait_ms)) => {
+            let wait = Duration::from_millis(wait_ms).min(api.app.settings().wait);
+            tokio::select! {
+                answer = api.app.wait(&who, pending.clone(), wait, |_progress| {}) => answer,
+                () = api.stopping.cancelled() => Answer::Pending(pending),
+            }
+        }
+        (answer, _) => answer,
+    };
+    Ok(respond(&answer))
+}

@@ -1,0 +1,161 @@
+//! Halts: stopping one agent, or all, from the next decision on.
+
+use axum::{Json, extract::State};
+use countersign_gate::{
+    Ledger as _,
+    ledger::{HaltRecord, HaltScope},
+};
+use countersign_rules::{AgentId, Code};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Api, Problem, ProblemBody, Query,
+    request::{AsOperator, AsPerson, Strict},
+};
+use countersign_app::answer::timestamp;
+
+/// A halt in force.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HaltBody {
+    /// The agent; all agents when `null`.
+    agent: Option<String>,
+    /// Why.
+    why: String,
+    /// By whom: a person, or the budget that set it off.
+    by: String,
+    /// Since when (RFC 3339).
+    since: Option<String>,
+}
+
+impl From<HaltRecord> for HaltBody {
+    fn from(halt: HaltRecord) -> Self {
+        Self {
+            agent: match halt.scope {
+                HaltScope::Agent(agent) => Some(agent.to_string()),
+                HaltScope::All => None,
+            },
+            why: halt.why,
+            by: halt.by,
+            since: timestamp(halt.since_ms),
+        }
+    }
+}
+
+/// Halts in force.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HaltsBody {
+    /// The halts.
+    halts: Vec<HaltBody>,
+}
+
+/// Whom to halt. Who halts is what the credential says.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Halt {
+    /// One agent. Either this or `all`.
+    agent: Option<String>,
+    /// Every agent.
+    #[serde(default)]
+    all: bool,
+    /// Why; agents are told.
+    why: String,
+}
+
+/// Which halt to end.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Resume {
+    /// One agent. Either this or `all`.
+    agent: Option<String>,
+    /// Every agent.
+    #[serde(default)]
+    all: bool,
+}
+
+fn scope(agent: Option<&str>, all: bool) -> Result<HaltScope, Problem> {
+    match (agent, all) {
+        (Some(agent), false) => AgentId::parse(agent)
+            .map(HaltScope::Agent)
+            .map_err(|why| Problem::new(Code::Malformed, format!("`{agent}` is no agent: {why}"))),
+        (None, true) => Ok(HaltScope::All),
+        (None, false) | (Some(_), true) => Err(Problem::new(Code::Malformed, "say either `agent` or `all`")),
+    }
+}
+
+/// Halts in force.
+#[utoipa::path(
+    get, path = "/v1/halts", tag = "halts", operation_id = "list_halts",
+    responses((status = 200, body = HaltsBody)),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    AsPerson(_person): AsPerson,
+) -> Result<Json<HaltsBody>, Problem> {
+    let halts = api.app.store().halts().await?;
+    Ok(Json(HaltsBody { halts: halts.into_iter().map(HaltBody::from).collect() }))
+}
+
+/// Halts an agent, or all. Any person may.
+#[utoipa::path(
+    post, path = "/v1/halts", tag = "halts", operation_id = "halt",
+    request_body = Halt,
+    responses((status = 200, body = HaltBody)),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn halt(
+    State(api): State<Api>,
+    AsPerson(person): AsPerson,
+    Strict(halt): Strict<Halt>,
+) -> Result<Json<HaltBody>, Problem> {
+    let scope = scope(halt.agent.as_deref(), halt.all)?;
+    let why: String = halt.why.chars().take(500).collect();
+    let record = api.app.gate().halt(scope, person.id.as_str(), &why).await?;
+    Ok(Json(record.into()))
+}
+
+/// Whether there was such a halt.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Resumed {
+    /// Always `true`: there being none is an error.
+    resumed: bool,
+}
+
+/// Ends a halt. For operators.
+#[utoipa::path(
+    delete, path = "/v1/halts", tag = "halts", operation_id = "resume",
+    params(Resume),
+    responses(
+        (status = 200, body = Resumed),
+        (status = 404, description = "There is no such halt", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn resume(
+    State(api): State<Api>,
+    AsOperator(person): AsOperator,
+    Query(resume): Query<Resume>,
+) -> Result<Json<Resumed>, Problem> {
+    let scope = scope(resume.agent.as_deref(), resume.all)?;
+    // Whom an agent acts for lets it go on no more than they approve its calls.
+    let theirs = |agent: &AgentId| {
+        api.app
+            .settings()
+            .agents
+            .get(agent)
+            .is_some_and(|agent| agent.on_behalf_of.as_ref() == Some(&person.id))
+    };
+    let own = match &scope {
+        HaltScope::Agent(agent) => theirs(agent),
+        HaltScope::All => api.app.settings().agents.keys().any(theirs),
+    };
+    if own {
+        let message = format!("{scope} acts for you, and another person must let it go on");
+        return Err(Problem::new(Code::OutOfScope, message).help("ask another operator"));
+    }
+    if api.app.gate().resume(&scope, person.id.as_str()).await? {
+        return Ok(Json(Resumed { resumed: true }));
+    }
+    Err(Problem::new(Code::NotFound, format!("{scope} is not halted")))
+}

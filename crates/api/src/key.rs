@@ -1,0 +1,105 @@
+//! API keys: which there are, and revoking one. For operators.
+//!
+//! Keys are issued on the machine that has the ledger, by `countersign keys create`: whoever could issue one here
+//! for somebody else could answer in their name.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use countersign_rules::Code;
+use countersign_store::{KeyOwner, KeyRecord};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Api, Problem, ProblemBody, request::AsOperator};
+use countersign_app::answer::timestamp;
+
+/// A key, without what could be presented.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct KeyBody {
+    /// Its id: the part between prefix and secret.
+    key: String,
+    /// `agent NAME` or `person NAME`.
+    owner: String,
+    /// What it reaches, as `tool:NAME`; everything its owner may when empty.
+    scopes: Vec<String>,
+    /// When it was issued (RFC 3339).
+    issued_at: Option<String>,
+    /// When it stops being good (RFC 3339); never when `null`.
+    expires_at: Option<String>,
+    /// When it was revoked (RFC 3339).
+    revoked_at: Option<String>,
+}
+
+impl From<&KeyRecord> for KeyBody {
+    fn from(record: &KeyRecord) -> Self {
+        Self {
+            key: record.id.clone(),
+            owner: match &record.owner {
+                KeyOwner::Agent(agent) => format!("agent {agent}"),
+                KeyOwner::Person(person) => format!("person {person}"),
+            },
+            scopes: record.scopes.clone(),
+            issued_at: timestamp(record.issued_ms),
+            expires_at: record.expires_ms.and_then(timestamp),
+            revoked_at: record.revoked_ms.and_then(timestamp),
+        }
+    }
+}
+
+/// A list of keys.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct KeysBody {
+    /// Every key that was ever issued, oldest first.
+    keys: Vec<KeyBody>,
+}
+
+/// Lists every key that was ever issued. For operators.
+#[utoipa::path(
+    get, path = "/v1/keys", tag = "keys", operation_id = "list_keys",
+    responses((status = 200, body = KeysBody)),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    AsOperator(_person): AsOperator,
+) -> Result<Json<KeysBody>, Problem> {
+    let keys = api.app.store().keys().await?;
+    Ok(Json(KeysBody { keys: keys.iter().map(KeyBody::from).collect() }))
+}
+
+/// That a key is good for nothing any more.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Revoked {
+    /// Its id.
+    key: String,
+    /// Always `true`: there being none that could be revoked is an error.
+    revoked: bool,
+}
+
+/// Revokes a key, from the next request on. For operators.
+#[utoipa::path(
+    delete, path = "/v1/keys/{id}", tag = "keys", operation_id = "revoke_key",
+    params(("id" = String, Path, description = "The key's id")),
+    responses(
+        (status = 200, body = Revoked),
+        (status = 404, description = "There is no such key that was not revoked already", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn revoke(
+    State(api): State<Api>,
+    AsOperator(person): AsOperator,
+    Path(id): Path<String>,
+) -> Result<Json<Revoked>, Problem> {
+    // Also what a database could not even look for.
+    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        let problem = Problem::new(Code::Malformed, "this is no key's id");
+        return Err(problem.help("a key's id is letters and digits, as `countersign keys list` shows it"));
+    }
+    if api.app.store().revoke_key(&id, person.id.as_str(), api.app.clock().now_ms()).await? {
+        return Ok(Json(Revoked { key: id, revoked: true }));
+    }
+    Err(Problem::new(Code::NotFound, "there is no such key that was not revoked already"))
+}

@@ -1,0 +1,265 @@
+//! Who is calling: agents by API key or OAuth 2.1 access token, people by their key.
+//!
+//! An identity comes from a credential and from nothing else. What an agent or person may do is configured;
+//! a credential of somebody who is not configured (any more) opens nothing.
+
+mod identity;
+mod issuer;
+mod oauth;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use countersign_gate::{
+    Clock,
+    ledger::{ApprovalRecord, LedgerFault},
+};
+use countersign_rules::{AgentId, Code, GroupName, PersonId, Refusal, ToolName};
+use countersign_store::{KEY_PREFIX, KeyOwner, KeyRecord, Store};
+use http::{HeaderMap, header::AUTHORIZATION};
+
+pub use self::{
+    identity::{Identity, Scopes},
+    issuer::{JwksPlace, OauthConfig},
+};
+use crate::principal::{AgentConfig, PersonConfig};
+
+/// What a scope of a key begins with; the tool's name follows.
+pub const TOOL_SCOPE: &str = "tool:";
+
+/// Somebody whose credential is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Principal {
+    /// An agent: may propose calls.
+    Agent(Identity),
+    /// A person: may answer requests.
+    Person(Person),
+}
+
+/// An authenticated person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// Who.
+    pub id: PersonId,
+    /// The groups the person is in, by configuration.
+    pub groups: BTreeSet<GroupName>,
+    /// Whether the person may resume what is halted and settle calls in doubt.
+    pub operator: bool,
+    /// The id of the key; never the secret.
+    pub credential: String,
+}
+
+/// Checks credentials.
+pub struct Authenticator {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    agents: BTreeMap<AgentId, AgentConfig>,
+    people: BTreeMap<PersonId, PersonConfig>,
+    tokens: Option<oauth::Tokens>,
+}
+
+impl std::fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authenticator").field("tokens", &self.tokens).finish_non_exhaustive()
+    }
+}
+
+/// Reads the keys of a configured issuer, and says why no token of it could be accepted with them.
+///
+/// # Errors
+/// Why not, in words.
+pub async fn look_at_issuer(issuer: &OauthConfig, clock: Arc<dyn Clock>) -> Result<(), String> {
+    oauth::Tokens::new(issuer.clone(), clock)?.try_out().await
+}
+
+impl Authenticator {
+    /// For agents and people, and the issuer whose access tokens agents may present.
+    ///
+    /// # Errors
+    /// When the client that reads the issuer's keys cannot be made.
+    pub fn new(
+        agents: BTreeMap<AgentId, AgentConfig>,
+        people: BTreeMap<PersonId, PersonConfig>,
+        issuer: Option<OauthConfig>,
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, String> {
+        let tokens = match issuer {
+            Some(issuer) => Some(oauth::Tokens::new(issuer, Arc::clone(&clock))?),
+            None => None,
+        };
+        Ok(Self { store, clock, agents, people, tokens })
+    }
+
+    /// Who presents these headers.
+    ///
+    /// # Errors
+    /// [`Code::Unauthenticated`] for everything that is no good credential; [`Code::NotLookedUp`].
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
+        self.principal(bearer(headers)?).await
+    }
+
+    /// The agent that presents these headers.
+    ///
+    /// # Errors
+    /// As [`Authenticator::authenticate`], and [`Code::OutOfScope`] for a person.
+    pub async fn agent(&self, headers: &HeaderMap) -> Result<Identity, Refusal> {
+        match self.authenticate(headers).await? {
+            Principal::Agent(identity) => Ok(identity),
+            Principal::Person(person) => {
+                let message = format!("`{}` is a person, and only agents propose calls", person.id);
+                Err(Refusal::new(Code::OutOfScope, message).help("present the key of an agent"))
+            }
+        }
+    }
+
+    /// The person who presents these headers.
+    ///
+    /// # Errors
+    /// As [`Authenticator::authenticate`], and [`Code::OutOfScope`] for an agent.
+    pub async fn person(&self, headers: &HeaderMap) -> Result<Person, Refusal> {
+        match self.authenticate(headers).await? {
+            Principal::Person(person) => Ok(person),
+            Principal::Agent(identity) => {
+                let message = format!("`{}` is an agent, and this is for people", identity.agent);
+                Err(Refusal::new(Code::OutOfScope, message).help("present the key of a person"))
+            }
+        }
+    }
+
+    /// Who presents a credential.
+    ///
+    /// # Errors
+    /// As [`Authenticator::authenticate`].
+    pub async fn principal(&self, credential: &str) -> Result<Principal, Refusal> {
+        if credential.starts_with(KEY_PREFIX) {
+            return self.key(credential).await;
+        }
+        let Some(tokens) = &self.tokens else {
+            return Err(unauthenticated("the credential is no key of this server"));
+        };
+        let accepted = tokens.accept(credential).await.map_err(|why| unauthenticated(&why.to_string()))?;
+        let (agent, config) = AgentId::parse(&accepted.agent)
+            .ok()
+            .and_then(|agent| self.agents.get_key_value(&agent))
+            .ok_or_else(|| unauthenticated("the access token names no configured agent"))?;
+        let mut identity = identity(agent, config, Scopes::All, accepted.subject);
+        identity.expires_ms = Some(accepted.expires_ms);
+        Ok(Principal::Agent(identity))
+    }
+
+    /// Whether the credential of an agent, which was good when it was presented, still is.
+    ///
+    /// # Errors
+    /// [`Code::Unauthenticated`]; [`Code::NotLookedUp`].
+    pub async fn still_good(&self, who: &Identity) -> Result<(), Refusal> {
+        let now_ms = self.clock.now_ms();
+        if who.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms) {
+            return Err(unauthenticated("the access token has expired"));
+        }
+        match self.store.key_is_good(&who.credential, now_ms).await {
+            Ok(Some(false)) => Err(unauthenticated("the key has expired or was revoked")),
+            Ok(Some(true) | None) => Ok(()),
+            Err(fault) => Err(not_checked(&fault)),
+        }
+    }
+
+    /// Whether those who approved a request and still may are enough for it. Who has no good key any more, or left the group, no
+    /// longer counts.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn still_approved(&self, record: &ApprovalRecord) -> Result<bool, LedgerFault> {
+        let now_ms = self.clock.now_ms();
+        let keys = self.store.keys().await?;
+        let good = |person: &PersonId| {
+            keys.iter().any(|key| {
+                matches!(&key.owner, KeyOwner::Person(owner) if owner == person) && key.is_good(now_ms)
+            })
+        };
+        let mut signatures = record.signatures.clone();
+        signatures.retain(|signature| good(&signature.person));
+        for signature in &mut signatures {
+            let config = self.people.get(&signature.person);
+            signature.groups.retain(|group| config.is_some_and(|person| person.groups.contains(group)));
+        }
+        Ok(record.request.is_met(&signatures))
+    }
+
+    async fn key(&self, presented: &str) -> Result<Principal, Refusal> {
+        let found = self.store.find_key(presented, self.clock.now_ms()).await;
+        let record = found
+            .map_err(|fault| not_checked(&fault))?
+            .ok_or_else(|| unauthenticated("the key is unknown, expired or revoked"))?;
+        let KeyRecord { id, owner, scopes, .. } = record;
+        match owner {
+            KeyOwner::Agent(agent) => {
+                let config = self
+                    .agents
+                    .get(&agent)
+                    .ok_or_else(|| unauthenticated("the key belongs to no configured agent"))?;
+                Ok(Principal::Agent(identity(&agent, config, tool_scopes(&scopes)?, id)))
+            }
+            KeyOwner::Person(person) => {
+                let config = self
+                    .people
+                    .get(&person)
+                    .ok_or_else(|| unauthenticated("the key belongs to no configured person"))?;
+                Ok(Principal::Person(Person {
+                    id: person,
+                    groups: config.groups.clone(),
+                    operator: config.operator,
+                    credential: id,
+                }))
+            }
+        }
+    }
+}
+
+fn identity(agent: &AgentId, config: &AgentConfig, scopes: Scopes, credential: String) -> Identity {
+    Identity {
+        agent: agent.clone(),
+        teams: config.teams.iter().cloned().collect(),
+        on_behalf_of: config.on_behalf_of.clone(),
+        scopes,
+        credential,
+        expires_ms: None,
+    }
+}
+
+/// The tools a key reaches. A word that is not known narrows nothing, so it refuses.
+fn tool_scopes(scopes: &[String]) -> Result<Scopes, Refusal> {
+    if scopes.is_empty() {
+        return Ok(Scopes::All);
+    }
+    let tool = |scope: &String| scope.strip_prefix(TOOL_SCOPE).and_then(|name| ToolName::parse(name).ok());
+    let tools: Option<BTreeSet<ToolName>> = scopes.iter().map(tool).collect();
+    tools.map(Scopes::Tools).ok_or_else(|| unauthenticated("the key has a scope that is not known"))
+}
+
+/// The credential in `Authorization: Bearer …` (RFC 6750, 2.1). Never taken from a query or a body.
+fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(unauthenticated("no credential was presented")
+            .help("send `Authorization: Bearer` with an API key or an access token"));
+    };
+    value
+        .to_str()
+        .ok()
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, credential)| credential.trim())
+        .filter(|credential| !credential.is_empty())
+        .ok_or_else(|| unauthenticated("the credential is not of the form `Bearer …`"))
+}
+
+fn not_checked(fault: &LedgerFault) -> Refusal {
+    Refusal::new(Code::NotLookedUp, format!("the credential cannot be checked: {fault}"))
+}
+
+fn unauthenticated(message: &str) -> Refusal {
+    Refusal::new(Code::Unauthenticated, message)
+}

@@ -1,0 +1,113 @@
+//! Credentials on which something stays open: streams, and waits for people. One look at all keys ends what is open on
+//! those that are good no more, however much there is and whether or not anything is sent on it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+
+/// How often all keys are looked at while something is open.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// The credentials on which something is open. A clone is of the same ones.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    used: Arc<Mutex<BTreeMap<String, Opened>>>,
+}
+
+#[derive(Debug, Default)]
+struct Opened {
+    count: usize,
+    ended: CancellationToken,
+}
+
+/// One thing that is open on a credential; closed when dropped.
+#[derive(Debug)]
+pub struct Use {
+    credentials: Credentials,
+    credential: String,
+    ended: CancellationToken,
+    expires: Option<Instant>,
+}
+
+impl Credentials {
+    /// Something opens on a credential, which was good a moment ago, and expires then (Unix milliseconds UTC) if it is a token.
+    pub fn open(&self, credential: &str, expires_ms: Option<i64>, now_ms: i64) -> Use {
+        let left = |expires_ms: i64| u64::try_from(expires_ms.saturating_sub(now_ms)).unwrap_or(0);
+        let expires =
+            expires_ms.and_then(|at_ms| Instant::now().checked_add(Duration::from_millis(left(at_ms))));
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = used.entry(credential.to_owned()).or_default();
+        opened.count = opened.count.saturating_add(1);
+        let ended = opened.ended.clone();
+        drop(used);
+        Use { credentials: self.clone(), credential: credential.to_owned(), ended, expires }
+    }
+
+    /// Ends what is open on a credential.
+    fn end(&self, credential: &str) {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = used.get(credential) {
+            opened.ended.cancel();
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+impl Use {
+    /// Waits until the credential is found to be good no more.
+    pub async fn ended(&self) {
+        let expired = async {
+            match self.expires {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.ended.cancelled() => {}
+            () = expired => {}
+        }
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        let mut used = self.credentials.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = used.get_mut(&self.credential) {
+            opened.count = opened.count.saturating_sub(1);
+            if opened.count == 0 {
+                used.remove(&self.credential);
+            }
+        }
+    }
+}
+
+/// Looks at all keys now and then, until the server stops. Where they cannot be read, nothing ends: nor can anything be
+/// recorded then.
+pub async fn watch(app: Arc<App>, stopping: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        if app.credentials().is_empty() {
+            continue;
+        }
+        match app.store().keys().await {
+            Ok(keys) => {
+                let now_ms = app.clock().now_ms();
+                keys.iter().filter(|key| !key.is_good(now_ms)).for_each(|key| app.credentials().end(&key.id));
+            }
+            Err(fault) => tracing::warn!(%fault, "whether keys are still good cannot be read"),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The story of an agent's session: the stories of its calls, and how it began.
+
+use countersign_gate::entry::{SessionOpened, Told};
+use countersign_store::StoredEntry;
+use serde::Serialize;
+
+use super::{
+    MARGIN, Story, calls,
+    read::Read,
+    words::{arguments, clock, counted, quoted, ranges},
+};
+use crate::text::one_line;
+
+/// The story of one agent's session.
+#[derive(Debug, Default, Serialize)]
+pub struct Session {
+    session: String,
+    agent: String,
+    /// The entry that opened it, when that is in the log.
+    opened: Option<Opened>,
+    calls: Vec<Story>,
+}
+
+/// How a session began.
+#[derive(Debug, Serialize)]
+struct Opened {
+    at: String,
+    entry: u64,
+    front_door: String,
+    client: Option<String>,
+    teams: Vec<String>,
+    on_behalf_of: Option<String>,
+}
+
+/// The sessions in some entries, one per agent: two agents may give theirs the same name.
+pub fn sessions(entries: &[StoredEntry]) -> Vec<Session> {
+    let mut sessions: Vec<Session> = Vec::new();
+    let mut of = |agent: &str, session: &str| -> usize {
+        if let Some(place) = sessions.iter().position(|known| known.agent == agent) {
+            return place;
+        }
+        sessions.push(Session { session: session.into(), agent: agent.into(), ..Session::default() });
+        sessions.len().saturating_sub(1)
+    };
+    let mut opened = Vec::new();
+    for entry in entries.iter().map(Read::new) {
+        let (Some(agent), Some(session)) = (entry.text("agent"), entry.text("session")) else { continue };
+        let place = of(agent, session);
+        if let Some(Told::SessionOpened(told)) = &entry.told {
+            opened.push((place, Opened::new(&entry, told)));
+        }
+    }
+    for (place, how) in opened {
+        if let Some(session) = sessions.get_mut(place) {
+            session.opened.get_or_insert(how);
+        }
+    }
+    for story in calls(entries) {
+        if let Some(session) = sessions.iter_mut().find(|session| session.agent == story.agent) {
+            session.calls.push(story);
+        }
+    }
+    sessions
+}
+
+impl Opened {
+    fn new(entry: &Read, told: &SessionOpened<'_>) -> Self {
+        Self {
+            at: entry.word("at"),
+            entry: entry.index,
+            front_door: one_line(&told.front_door),
+            client: told.client.as_deref().map(one_line),
+            teams: told.teams.iter().map(|team| one_line(team.as_str())).collect(),
+            on_behalf_of: told.on_behalf_of.as_ref().map(|person| one_line(person.as_str())),
+        }
+    }
+}
+
+impl Session {
+    /// As text: how it began, a line or two for each call, and what it comes to.
+    pub fn told(&self) -> String {
+        let mut text = format!("session `{}` of agent `{}`", one_line(&self.session), one_line(&self.agent));
+        if let Some(opened) = &self.opened {
+            if !opened.teams.is_empty() {
+                text.push_str(&format!(" (team {})", opened.teams.join(", ")));
+            }
+            if let Some(person) = &opened.on_behalf_of {
+                text.push_str(&format!(", acting for `{person}`"));
+            }
+            let client = opened.client.as_ref().map(|client| format!(" by \"{client}\"")).unwrap_or_default();
+            text.push_str(&format!(
+                "\nopened {} over {}{client}  [{}]",
+                opened.at, opened.front_door, opened.entry
+            ));
+        }
+        let mut day = String::new();
+        for story in &self.calls {
+            let at = story.steps.first().map(|step| step.at.as_str()).unwrap_or_default();
+            let today = at.get(..10).unwrap_or_default();
+            if today != day {
+                text.push_str(&format!("\n\n{today}, times in UTC, log entries in [ ]"));
+                day = today.to_owned();
+            }
+            text.push_str(&format!(
+                "\n\n  {:<12}  {} {}: {}  {}",
+                clock(at),
+                one_line(&story.call),
+                story.tool,
+                story.end(),
+                ranges(&story.entries())
+            ));
+            for line in arguments(story.arguments.as_object()) {
+                text.push_str(&format!("\n{MARGIN}{line}"));
+            }
+            if let Some(claim) = &story.reason_claimed {
+                text.push_str(&format!("\n{MARGIN}it claims: {}", quoted(claim)));
+            }
+        }
+        let performed = self.calls.iter().filter(|story| story.state.starts_with("done")).count();
+        let doubt = self.calls.iter().filter(|story| story.state == "in_doubt").count();
+        let rows = self.calls.iter().filter_map(|story| story.rows).fold(0_u64, u64::saturating_add);
+        text.push_str(&format!(
+            "\n\n{} calls: {performed} performed ({}), {doubt} in doubt, {} not performed",
+            self.calls.len(),
+            counted(rows),
+            self.calls.len().saturating_sub(performed).saturating_sub(doubt)
+        ));
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn sessions_of_the_same_name_are_told_apart() {
+        let rejected = |agent: &str, call: &str| {
+            json!({ "v": 1, "at": "2026-03-01T10:00:00.000Z", "kind": "call_rejected", "agent": agent, "session": "s",
+                    "call": call, "body": { "tool": "sql", "code": "R001", "message": "no" } })
+        };
+        let entries = [rejected("a", "call-1"), rejected("b", "call-2")]
+            .map(|entry| StoredEntry { index: 1, bytes: entry.to_string().into_bytes() });
+        let sessions = sessions(&entries);
+        let agents: Vec<(&str, usize)> =
+            sessions.iter().map(|session| (session.agent.as_str(), session.calls.len())).collect();
+        assert_eq!(agents, [("a", 1), ("b", 1)]);
+    }
+}

@@ -1,0 +1,110 @@
+//! How things are said.
+
+use countersign_rules::Reach;
+use serde_json::{Map, Value};
+
+use crate::text::{grouped, one_line};
+
+pub(super) fn counted(rows: u64) -> String {
+    if rows == 1 { "1 row".into() } else { format!("{rows} rows") }
+}
+
+/// How far a call reaches.
+pub(super) fn reach(reach: &Reach) -> String {
+    let mut text = format!("{}{}", reach.bound(), touched(reach));
+    let tables: Vec<String> =
+        reach.tables.iter().map(|(table, rows)| format!("{rows} of `{}`", one_line(table))).collect();
+    if !tables.is_empty() {
+        text.push_str(&format!(" ({})", tables.join(", ")));
+    }
+    if reach.cascades > 0 {
+        text.push_str(&format!(", {} of these by cascade", reach.cascades));
+    }
+    if reach.unbounded {
+        text.push_str(", and more that were not counted");
+    }
+    for trigger in &reach.triggers {
+        text.push_str(&format!(", trigger {}", quoted(trigger)));
+    }
+    if let Some(amount) = reach.amount {
+        text.push_str(&format!(", {amount}"));
+    }
+    text
+}
+
+/// Whether what is counted is what an API calls an object: rows are of tables, which are named.
+pub fn of_objects(reach: &Reach) -> bool {
+    reach.rows > 0 && reach.tables.is_empty()
+}
+
+/// So many rows or objects, in words.
+pub fn touched(reach: &Reach) -> String {
+    match (of_objects(reach), reach.rows) {
+        (true, 1) => "1 object".into(),
+        (true, rows) => format!("{} objects", grouped(rows)),
+        (false, 1) => "1 row".into(),
+        (false, rows) => format!("{} rows", grouped(rows)),
+    }
+}
+
+/// Names in backticks.
+pub(super) fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.map(|name| format!("`{}`", one_line(name))).collect::<Vec<_>>().join(", ")
+}
+
+/// Arguments, one a line; a text of several lines as a block that nothing in it can leave.
+pub(super) fn arguments(arguments: Option<&Map<String, Value>>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (name, value) in arguments.into_iter().flatten() {
+        match value.as_str() {
+            Some(text) if text.contains('\n') => {
+                lines.push(format!("  {}:", one_line(name)));
+                lines.extend(text.lines().map(|line| format!("    | {}", one_line(line))));
+            }
+            Some(_) | None => lines.push(format!("  {} = {}", one_line(name), said(value))),
+        }
+    }
+    lines
+}
+
+/// A value that somebody else wrote, as JSON on one line.
+fn said(value: &Value) -> String {
+    one_line(&value.to_string())
+}
+
+/// A text that somebody else wrote, in quotes on one line.
+pub(super) fn quoted(text: &str) -> String {
+    said(&Value::from(text))
+}
+
+/// The time of day of an instant in RFC 3339.
+pub(super) fn clock(at: &str) -> String {
+    at.get(11..23).unwrap_or(at).to_owned()
+}
+
+/// Indices as ranges: `[3, 5-7]`.
+pub(super) fn ranges(indices: &[u64]) -> String {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for index in indices {
+        match ranges.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(*index) => *last = *index,
+            Some(_) | None => ranges.push((*index, *index)),
+        }
+    }
+    let ranges: Vec<String> = ranges
+        .into_iter()
+        .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") })
+        .collect();
+    format!("[{}]", ranges.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_are_written_as_ranges() {
+        assert_eq!(ranges(&[3, 5, 6, 7, 9]), "[3, 5-7, 9]");
+        assert_eq!(ranges(&[]), "[]");
+    }
+}
