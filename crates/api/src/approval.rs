@@ -3,220 +3,27 @@
 use std::time::Duration;
 
 use axum::{Json, extract::State, response::Response};
-use countersign_audit::canonical::to_canonical_string;
 use countersign_gate::{
     Answer, Entry, Ledger as _,
     ledger::{ApprovalRecord, NotAnswered},
 };
-use countersign_rules::{
-    ApprovalId, ApprovalRequest, ApprovalState, Code, GroupName, Signature,
-    approval::{AnswerRefusal, Answered},
-};
-use countersign_store::{ApprovalFilter, EntryFilter, Erasure};
+use countersign_rules::{ApprovalId, ApprovalState, Code, GroupName, approval::AnswerRefusal};
+use countersign_store::{ApprovalFilter, Erasure};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api, Problem, ProblemBody, Query,
-    call::{AnswerBody, respond},
+    call::respond,
     page::{after, cut, page_size},
     request::{AsAgent, AsAnybody, AsOperator, AsPerson, Nameable as _, Named, Strict},
 };
 use countersign_app::{
-    answer::{ASKED_STILL_HELP, asked_still, timestamp},
+    answer::{ASKED_STILL_HELP, AnswerBody, asked_still},
     auth::{Person, Principal},
     offer::Offer,
-    story::{Deed, deeds},
+    request::{RequestBody, RequestDetail},
 };
-
-/// How many entries of a session are read to show what it did so far.
-const SESSION_ENTRIES_MAX: u32 = 400;
-
-/// One group that is asked.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AskBody {
-    /// The group.
-    group: String,
-    /// How many different people of it must approve.
-    quorum: u32,
-    /// Why they are asked.
-    because: Option<String>,
-    /// The policy that asks.
-    policy: String,
-}
-
-/// One person's answer.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct SignatureBody {
-    /// Who.
-    person: String,
-    /// Whether they approved.
-    approved: bool,
-    /// What they said.
-    comment: Option<String>,
-    /// When (RFC 3339).
-    at: Option<String>,
-    /// How: `cli`, `rest`, …
-    channel: String,
-}
-
-/// What people answered to an earlier call.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AnsweredBody {
-    /// The earlier request.
-    approval: String,
-    /// Whether it was the same call, however spelled. Otherwise it had other values, or another shape and was refused.
-    same_call: bool,
-    /// What became of it.
-    state: &'static str,
-    /// Why it was not performed, where it was approved and was not: who approves it again should know.
-    why: Option<String>,
-    /// The last answer.
-    #[serde(flatten)]
-    answer: SignatureBody,
-}
-
-/// A request, in short.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct RequestBody {
-    /// Its id.
-    approval: String,
-    /// `waiting`, `approved`, `refused`, `expired`, `superseded`, `executing`, `done`, `failed`, `in_doubt` or
-    /// `blocked`.
-    state: &'static str,
-    /// The call.
-    call: String,
-    /// The agent that proposed it.
-    agent: String,
-    /// Its session.
-    session: String,
-    /// The tool.
-    tool: String,
-    /// `read`, `write` or `destructive`.
-    effect: String,
-    /// Rows it was measured to touch.
-    rows: Option<u64>,
-    /// Who is asked.
-    of: Vec<AskBody>,
-    /// The answers so far.
-    signatures: Vec<SignatureBody>,
-    /// What people answered to calls of the same agent that are like this one, newest first; when it was asked, or, where
-    /// one request is shown, by now.
-    answered_before: Vec<AnsweredBody>,
-    /// Why it ended.
-    why: Option<String>,
-    /// When it was asked (RFC 3339).
-    asked_at: Option<String>,
-    /// When it expires (RFC 3339).
-    expires_at: Option<String>,
-}
-
-/// A few of the rows that a call would touch, masked where the tool says so.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct SampleBody {
-    /// The table.
-    table: String,
-    /// The columns.
-    columns: Vec<String>,
-    /// The rows.
-    rows: Vec<Vec<Option<String>>>,
-}
-
-/// A request with everything an approver needs to judge it.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct RequestDetail {
-    /// The request, in short.
-    #[serde(flatten)]
-    request: RequestBody,
-    /// The teams of the agent.
-    teams: Vec<String>,
-    /// The person the agent acts for.
-    on_behalf_of: Option<String>,
-    /// What the tool does, as its author describes it.
-    description: Option<String>,
-    /// The system it acts on.
-    system: Option<String>,
-    /// That system's environment.
-    environment: Option<String>,
-    /// The arguments in canonical form, untruncated: exactly these are performed.
-    arguments: String,
-    /// What an approval is bound to: tool, version and arguments.
-    digest: String,
-    /// What was measured.
-    #[schema(value_type = Option<Object>)]
-    reach: Option<Value>,
-    /// Whether it can be undone from here, when its tool is still configured.
-    reversible: Option<bool>,
-    /// Some of the rows.
-    sample: Option<SampleBody>,
-    /// What the agent says it is for. The agent's claim; no rule looks at it.
-    reason_claimed: Option<String>,
-    /// The decision that asked.
-    decision: String,
-    /// The policies under which it was asked.
-    bundle: String,
-    /// What the session did so far, oldest first.
-    session_so_far: Vec<Deed>,
-}
-
-fn short(record: &ApprovalRecord) -> RequestBody {
-    let request = &record.request;
-    RequestBody {
-        approval: request.id.to_string(),
-        state: record.state.as_str(),
-        call: request.call.id.to_string(),
-        agent: request.call.requester.agent.to_string(),
-        session: request.call.requester.session.to_string(),
-        tool: request.call.tool.to_string(),
-        effect: record.effect.to_string(),
-        rows: request.reach.as_ref().map(|reach| reach.rows),
-        of: request
-            .of
-            .iter()
-            .map(|ask| AskBody {
-                group: ask.group.to_string(),
-                quorum: ask.quorum,
-                because: ask.because.clone(),
-                policy: ask.policy.to_string(),
-            })
-            .collect(),
-        signatures: record.signatures.iter().map(signed).collect(),
-        answered_before: request.before.iter().map(answered).collect(),
-        why: record.why.clone(),
-        asked_at: timestamp(request.asked_ms),
-        expires_at: timestamp(request.expires_ms),
-    }
-}
-
-fn signed(signature: &Signature) -> SignatureBody {
-    SignatureBody {
-        person: signature.person.to_string(),
-        approved: signature.approved,
-        comment: signature.comment.clone(),
-        at: timestamp(signature.at_ms),
-        channel: signature.channel.clone(),
-    }
-}
-
-fn answered(before: &Answered) -> AnsweredBody {
-    AnsweredBody {
-        approval: before.approval.to_string(),
-        same_call: before.same,
-        state: before.state.as_str(),
-        why: before.why.clone(),
-        answer: signed(&before.answer),
-    }
-}
-
-/// What people have answered by now to calls of the same agent that are like this one.
-async fn answered_by_now(api: &Api, record: &ApprovalRecord) -> Result<Vec<AnsweredBody>, Problem> {
-    let ApprovalRequest { id, call, alike, .. } = &record.request;
-    let Some(alike) = alike else { return Ok(Vec::new()) };
-    let records = api.app.store().answered(&call.requester.agent, &call.tool, alike.shape).await?;
-    let others = records.iter().filter(|other| other.request.id != *id);
-    Ok(others.filter_map(|other| other.answered(Some(alike))).map(|one| answered(&one)).collect())
-}
 
 /// Whether a person is asked, in any of their groups.
 fn asked(record: &ApprovalRecord, person: &Person) -> bool {
@@ -243,12 +50,12 @@ pub(crate) struct ListQuery {
 }
 
 /// A list of requests.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct RequestsBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct RequestsBody {
     /// Oldest first.
-    approvals: Vec<RequestBody>,
+    pub approvals: Vec<RequestBody>,
     /// Where the next page begins, when there is more.
-    next: Option<String>,
+    pub next: Option<String>,
 }
 
 const STATES: [ApprovalState; 10] = [
@@ -302,7 +109,7 @@ pub(crate) async fn list(
     // The ledger was asked for no others; this is what holds if it should answer with some.
     records.retain(|record| visible(record, &who));
     let next = records.last().filter(|_| more).map(|record| record.request.id.to_string());
-    Ok(Json(RequestsBody { approvals: records.iter().map(short).collect(), next }))
+    Ok(Json(RequestsBody { approvals: records.iter().map(RequestBody::from).collect(), next }))
 }
 
 async fn find(api: &Api, id: &ApprovalId, who: &Principal) -> Result<ApprovalRecord, Problem> {
@@ -326,70 +133,25 @@ pub(crate) async fn show(
     Named(id): Named<ApprovalId>,
 ) -> Result<Json<RequestDetail>, Problem> {
     let record = find(&api, &id, &who).await?;
-    let person = matches!(who, Principal::Person(_));
-    let session_so_far = if person { so_far(&api, &record).await? } else { Vec::new() };
-    let answered_before = answered_by_now(&api, &record).await?;
-    let request = &record.request;
-    let spec = api.app.tool(&request.call.tool).map(|offer| offer.spec());
-    let arguments = to_canonical_string(&request.call.arguments)
-        .map_err(|why| Problem::new(Code::Internal, why.to_string()))?;
-    // The sample is other people's data: it is for the approver alone.
-    let sample = record.evidence.as_ref().filter(|_| person).map(|evidence| SampleBody {
-        table: evidence.sample.table.clone(),
-        columns: evidence.sample.columns.clone(),
-        rows: evidence.sample.rows.clone(),
-    });
-    Ok(Json(RequestDetail {
-        teams: request.call.requester.teams.iter().map(ToString::to_string).collect(),
-        on_behalf_of: request.call.requester.on_behalf_of.as_ref().map(ToString::to_string),
-        description: spec.map(|spec| spec.description.clone()),
-        system: spec.map(|spec| spec.system.name.to_string()),
-        environment: spec.map(|spec| spec.system.environment.clone()),
-        arguments,
-        digest: request.call.digest.to_string(),
-        reach: request.reach.as_ref().and_then(|reach| serde_json::to_value(reach).ok()),
-        reversible: api
-            .app
-            .tool(&request.call.tool)
-            .map(|offer| offer.tool.reversible(&request.call.arguments)),
-        sample,
-        reason_claimed: request.call.reason.clone(),
-        decision: request.decision.to_string(),
-        bundle: request.bundle.to_string(),
-        session_so_far,
-        request: RequestBody { answered_before, ..short(&record) },
-    }))
-}
-
-/// What the session of a request did so far, from the log.
-async fn so_far(api: &Api, record: &ApprovalRecord) -> Result<Vec<Deed>, Problem> {
-    let requester = &record.request.call.requester;
-    let filter = EntryFilter {
-        session: Some(requester.session.clone()),
-        agent: Some(requester.agent.clone()),
-        ..EntryFilter::default()
-    };
-    let mut entries = api.app.store().last_entries(&filter, SESSION_ENTRIES_MAX).await?;
-    entries.reverse();
-    Ok(deeds(&entries))
+    Ok(Json(api.app.detail(&record, &who).await?))
 }
 
 /// A person's approval. Who approves is what the credential says.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Approve {
+pub struct Approve {
     /// A remark for the record.
-    comment: Option<String>,
+    pub comment: Option<String>,
     /// The digest that was looked at; when given and another, nothing is approved.
-    digest: Option<String>,
+    pub digest: Option<String>,
 }
 
 /// A person's refusal. Who refuses is what the credential says.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Refuse {
+pub struct Refuse {
     /// Why; reaches the agent.
-    reason: String,
+    pub reason: String,
 }
 
 /// Approves a request. The call is decided again, and then performed by the server.
@@ -453,10 +215,10 @@ pub(crate) struct Erase {
 }
 
 /// Whether there was any evidence.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Erased {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Erased {
     /// Always `true`: there being none is an error.
-    erased: bool,
+    pub erased: bool,
 }
 
 /// Erases the rows, previews and measured values that approvers of a request were shown, for good. The log keeps their
@@ -515,7 +277,7 @@ async fn answer(
     match gate.answer(&record.request.id, id, groups, approved, comment, "rest").await {
         Ok(record) => {
             api.app.metrics().answered(approved);
-            Ok(Json(short(&record)))
+            Ok(Json(RequestBody::from(&record)))
         }
         Err(NotAnswered::NotFound) => Err(ApprovalId::unknown()),
         Err(NotAnswered::Refused(AnswerRefusal::NotOpen(ApprovalState::Superseded))) => {

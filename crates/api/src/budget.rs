@@ -2,37 +2,37 @@
 
 use axum::{Json, extract::State};
 use countersign_gate::Ledger as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Api, Problem, request::AsPerson};
 
 /// What one account of a budget holds.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AccountBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct AccountBody {
     /// The budget's name.
-    budget: String,
+    pub budget: String,
     /// Whose account: `all`, `agent:…` or `session:…`.
-    subject: String,
+    pub subject: String,
     /// The UTC day, counted from 1970-01-01; 0 for a budget that never starts again.
-    day: i64,
+    pub day: i64,
     /// What is counted; `null` for a budget that is no longer configured.
-    unit: Option<String>,
+    pub unit: Option<String>,
     /// The most that may be spent and held together.
-    limit: Option<u64>,
+    pub limit: Option<u64>,
     /// Settled.
-    spent: u64,
+    pub spent: u64,
     /// Reserved by calls under way.
-    held: u64,
+    pub held: u64,
     /// What is left.
-    left: Option<u64>,
+    pub left: Option<u64>,
 }
 
 /// A list of accounts.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct BudgetsBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct BudgetsBody {
     /// Newest day first.
-    accounts: Vec<AccountBody>,
+    pub accounts: Vec<AccountBody>,
 }
 
 /// Every account that was ever used. For people.

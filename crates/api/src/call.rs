@@ -20,73 +20,31 @@ use super::{
     request::{AsAgent, AsAnybody, AsOperator, Nameable as _, Named, Strict, WithCall},
 };
 use countersign_app::{
-    answer::{answer_json, timestamp},
+    answer::{AnswerBody, timestamp},
     auth::{Principal, Scopes},
     undo::Undo,
 };
 
 /// A proposed call. Who proposes it is what the credential says.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Proposal {
+pub struct Proposal {
     /// The tool's name.
-    tool: String,
+    pub tool: String,
     /// Its arguments, with the agent's reason as `_reason`.
     #[serde(default = "empty")]
     #[schema(value_type = Object)]
-    arguments: Value,
+    pub arguments: Value,
     /// A key that names the session; limits and history attach to it. The credential's own session if not
     /// said.
-    session: Option<String>,
+    pub session: Option<String>,
     /// How long to wait for people before the answer is `pending`, in milliseconds; at most the server's
     /// `wait_ms`. Not at all if not said.
-    wait_ms: Option<u64>,
+    pub wait_ms: Option<u64>,
 }
 
 fn empty() -> Value {
     Value::Object(serde_json::Map::new())
-}
-
-/// An answer to a call; `status` says which fields it has.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AnswerBody {
-    /// `done`, `pending`, or why there is no result: `refused`, `expired`, `superseded`,
-    /// `budget_exhausted`, `rate_limited`, `halted`, `blocked`, `in_doubt` or `failed`.
-    status: String,
-    /// The call's id.
-    call: Option<String>,
-    /// The request for approval it belongs to.
-    approval: Option<String>,
-    /// `done`: rows touched or returned.
-    rows: Option<u64>,
-    /// `done`: the result.
-    #[schema(value_type = Option<Object>)]
-    result: Option<Value>,
-    /// `pending`: where the request stands.
-    state: Option<String>,
-    /// `pending`: who is asked.
-    #[schema(value_type = Option<Vec<Object>>)]
-    of: Option<Value>,
-    /// `pending`: what was measured.
-    #[schema(value_type = Option<Object>)]
-    reach: Option<Value>,
-    /// `pending`: when the request expires (RFC 3339).
-    expires_at: Option<String>,
-    /// `pending`: what to do next.
-    next: Option<String>,
-    /// Otherwise: the stable code.
-    code: Option<String>,
-    /// Otherwise: what was refused and why.
-    message: Option<String>,
-    /// Otherwise: what would make it pass.
-    help: Option<String>,
-    /// Otherwise: the policies that decided.
-    policies: Option<Vec<String>>,
-    /// Otherwise: when trying again makes sense, in milliseconds from now.
-    retry_after_ms: Option<u64>,
-    /// `true` where this was said of an earlier call, which this one repeats: nothing was done for the repeat. Not there
-    /// otherwise.
-    repeated: Option<bool>,
 }
 
 /// Proposes a call.
@@ -137,48 +95,48 @@ pub(crate) fn respond(answer: &Answer) -> Response {
             (problem::status_of(refused.refusal.code), refused.refusal.retry_after_ms)
         }
     };
-    let mut response = (status, Json(answer_json(answer))).into_response();
+    let mut response = (status, Json(AnswerBody::from(answer))).into_response();
     problem::retry_after(response.headers_mut(), retry_after_ms);
     response
 }
 
 /// A call that was issued.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct CallBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CallBody {
     /// Its id.
-    call: String,
+    pub call: String,
     /// Whose.
-    agent: String,
+    pub agent: String,
     /// In which session.
-    session: String,
+    pub session: String,
     /// The tool.
-    tool: String,
+    pub tool: String,
     /// The system it acts on.
-    system: String,
+    pub system: String,
     /// `read`, `write` or `destructive`.
-    effect: String,
+    pub effect: String,
     /// The arguments.
     #[schema(value_type = Object)]
-    arguments: Value,
+    pub arguments: Value,
     /// What the agent says it is for. The agent's claim; no rule looks at it.
-    reason_claimed: Option<String>,
+    pub reason_claimed: Option<String>,
     /// `open`, `done`, `failed` or `in_doubt`.
-    state: &'static str,
+    pub state: String,
     /// What became of it. The result itself is for the agent alone.
     #[schema(value_type = Option<Object>)]
-    outcome: Option<Value>,
+    pub outcome: Option<Value>,
     /// The decision it stands on.
-    decision: String,
+    pub decision: String,
     /// The request it spent.
-    approval: Option<String>,
+    pub approval: Option<String>,
     /// The idempotency key that its agent gave it.
-    idempotency_key: Option<String>,
+    pub idempotency_key: Option<String>,
     /// Rows touched or returned.
-    rows: u64,
+    pub rows: u64,
     /// When it was issued (RFC 3339).
-    issued_at: Option<String>,
+    pub issued_at: Option<String>,
     /// When it was closed (RFC 3339).
-    closed_at: Option<String>,
+    pub closed_at: Option<String>,
 }
 
 impl CallBody {
@@ -196,7 +154,7 @@ impl CallBody {
             effect: record.effect.to_string(),
             arguments: record.call.arguments,
             reason_claimed: record.call.reason,
-            state: record.state.as_str(),
+            state: record.state.as_str().to_owned(),
             outcome,
             decision: record.decision.to_string(),
             approval: record.approval.map(|approval| approval.to_string()),
@@ -232,12 +190,12 @@ pub(crate) async fn show(
 }
 
 /// A list of calls.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct CallsBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CallsBody {
     /// Newest first.
-    calls: Vec<CallBody>,
+    pub calls: Vec<CallBody>,
     /// Where the next page begins, when there is more.
-    next: Option<String>,
+    pub next: Option<String>,
 }
 
 /// Which calls.
@@ -298,13 +256,13 @@ pub(crate) async fn list(
 }
 
 /// A person's finding about a call in doubt. Who finds is what the credential says.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Finding {
+pub struct Finding {
     /// Whether the call had its effect.
-    happened: bool,
+    pub happened: bool,
     /// How it was found out.
-    comment: String,
+    pub comment: String,
 }
 
 /// Settles a call in doubt. For operators.
@@ -337,9 +295,9 @@ pub(crate) async fn resolve(
 }
 
 /// What to do about rows that changed since.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum OnChange {
+pub enum OnChange {
     /// Undo nothing.
     #[default]
     Refuse,
@@ -348,23 +306,23 @@ pub(crate) enum OnChange {
 }
 
 /// How a call is to be undone. Who undoes it is what the credential says.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Undoing {
+pub struct Undoing {
     /// What to do about rows that changed since; `refuse` if not said.
     #[serde(default)]
-    on_change: OnChange,
+    pub on_change: OnChange,
     /// Columns, as `column` or `table.column`, in which rows may differ afterwards because triggers of the
     /// database write them. Each that does is told in the result.
     #[serde(default)]
-    rewritten: Vec<String>,
+    pub rewritten: Vec<String>,
     /// Why, for the record and the approver.
-    reason: Option<String>,
+    pub reason: Option<String>,
     /// A key that names the session. The credential's own session if not said.
-    session: Option<String>,
+    pub session: Option<String>,
     /// How long to wait for people before the answer is `pending`, in milliseconds; at most the server's
     /// `wait_ms`. Not at all if not said.
-    wait_ms: Option<u64>,
+    pub wait_ms: Option<u64>,
 }
 
 /// Proposes to undo a call, which is a call itself: decided, measured, approved where a policy asks, and

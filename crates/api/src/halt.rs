@@ -16,16 +16,16 @@ use super::{
 use countersign_app::answer::timestamp;
 
 /// A halt in force.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct HaltBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct HaltBody {
     /// The agent; all agents when `null`.
-    agent: Option<String>,
+    pub agent: Option<String>,
     /// Why.
-    why: String,
+    pub why: String,
     /// By whom: a person, or the budget that set it off.
-    by: String,
+    pub by: String,
     /// Since when (RFC 3339).
-    since: Option<String>,
+    pub since: Option<String>,
 }
 
 impl From<HaltRecord> for HaltBody {
@@ -50,16 +50,16 @@ pub(crate) struct HaltsBody {
 }
 
 /// Whom to halt. Who halts is what the credential says.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Halt {
+pub struct Halt {
     /// One agent. Either this or `all`.
-    agent: Option<String>,
+    pub agent: Option<String>,
     /// Every agent.
     #[serde(default)]
-    all: bool,
+    pub all: bool,
     /// Why; agents are told.
-    why: String,
+    pub why: String,
 }
 
 /// Which halt to end.
@@ -116,10 +116,10 @@ pub(crate) async fn halt(
 }
 
 /// Whether there was such a halt.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Resumed {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Resumed {
     /// Always `true`: there being none is an error.
-    resumed: bool,
+    pub resumed: bool,
 }
 
 /// Ends a halt. For operators.

@@ -9,27 +9,27 @@ use axum::{
 };
 use countersign_rules::Code;
 use countersign_store::{KeyOwner, KeyRecord};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Api, Problem, ProblemBody, request::AsOperator};
 use countersign_app::answer::timestamp;
 
 /// A key, without what could be presented.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct KeyBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct KeyBody {
     /// Its id: the part between prefix and secret.
-    key: String,
+    pub key: String,
     /// `agent NAME` or `person NAME`.
-    owner: String,
+    pub owner: String,
     /// What it reaches, as `tool:NAME`; everything its owner may when empty.
-    scopes: Vec<String>,
+    pub scopes: Vec<String>,
     /// When it was issued (RFC 3339).
-    issued_at: Option<String>,
+    pub issued_at: Option<String>,
     /// When it stops being good (RFC 3339); never when `null`.
-    expires_at: Option<String>,
+    pub expires_at: Option<String>,
     /// When it was revoked (RFC 3339).
-    revoked_at: Option<String>,
+    pub revoked_at: Option<String>,
 }
 
 impl From<&KeyRecord> for KeyBody {
@@ -49,10 +49,10 @@ impl From<&KeyRecord> for KeyBody {
 }
 
 /// A list of keys.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct KeysBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct KeysBody {
     /// Every key that was ever issued, oldest first.
-    keys: Vec<KeyBody>,
+    pub keys: Vec<KeyBody>,
 }
 
 /// Lists every key that was ever issued. For operators.
@@ -70,12 +70,12 @@ pub(crate) async fn list(
 }
 
 /// That a key is good for nothing any more.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Revoked {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Revoked {
     /// Its id.
-    key: String,
+    pub key: String,
     /// Always `true`: there being none that could be revoked is an error.
-    revoked: bool,
+    pub revoked: bool,
 }
 
 /// Revokes a key, from the next request on. For operators.

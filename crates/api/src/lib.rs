@@ -1,5 +1,7 @@
 //! REST under `/v1`: for agents without MCP, for people's programs and for the console.
 //!
+//! What comes in and goes out are types, which clients in Rust write and read as well: the command line does.
+//!
 //! Handlers read a strict request, ask the gate or the ledger, and answer. Who is asking comes from the
 //! credential; a body that names an identity has an unknown field and is refused.
 
@@ -34,8 +36,14 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use self::problem::Problem;
-pub(crate) use self::problem::ProblemBody;
+pub use self::{
+    approval::{Approve, Erased, Refuse, RequestsBody},
+    budget::{AccountBody, BudgetsBody},
+    call::{CallBody, CallsBody, Finding, OnChange, Proposal, Undoing},
+    halt::{Halt, HaltBody, Resumed},
+    key::{KeyBody, KeysBody, Revoked},
+    problem::{Problem, ProblemBody},
+};
 use countersign_app::App;
 
 /// What handlers share.

@@ -7,29 +7,29 @@ use axum::{
 };
 use countersign_gate::ledger::LedgerFault;
 use countersign_rules::{Code, Refusal};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// A refusal or fault, as problem details (RFC 9457).
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct ProblemBody {
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ProblemBody {
     /// Names the kind of problem: `urn:countersign:error:` and the code.
     #[serde(rename = "type")]
-    kind: String,
+    pub kind: String,
     /// The status word, such as `blocked` or `rate_limited`.
-    title: &'static str,
+    pub title: String,
     /// The HTTP status.
-    status: u16,
+    pub status: u16,
     /// What was refused and why.
-    detail: String,
+    pub detail: String,
     /// The stable code, such as `R004`.
-    code: &'static str,
+    pub code: String,
     /// What would make it pass, or what to do next.
-    help: Option<String>,
+    pub help: Option<String>,
     /// The policies that decided, where policies did.
-    policies: Vec<String>,
+    pub policies: Vec<String>,
     /// When trying again makes sense, in milliseconds from now.
-    retry_after_ms: Option<u64>,
+    pub retry_after_ms: Option<u64>,
 }
 
 /// A refusal on its way out.
@@ -82,10 +82,10 @@ impl IntoResponse for Problem {
         let retry = refusal.retry_after_ms;
         let body = ProblemBody {
             kind: format!("urn:countersign:error:{}", refusal.code.as_str()),
-            title: refusal.code.status(),
+            title: refusal.code.status().to_owned(),
             status: status.as_u16(),
             detail: refusal.message.clone(),
-            code: refusal.code.as_str(),
+            code: refusal.code.as_str().to_owned(),
             help: refusal.help.clone(),
             policies: refusal.policies.iter().map(ToString::to_string).collect(),
             retry_after_ms: retry,

@@ -17,8 +17,7 @@ pub(crate) struct ToolBody {
     /// What it does.
     description: String,
     /// `read`, `write`, `destructive` or `from_statement`.
-    #[schema(value_type = String)]
-    effect: Value,
+    effect: String,
     /// The system it acts on.
     system: String,
     /// That system's environment.
@@ -59,7 +58,7 @@ pub(crate) async fn list(State(api): State<Api>, AsAgent(who): AsAgent) -> Resul
             name: offered.spec.name.to_string(),
             version: offered.spec.version.to_string(),
             description: offered.spec.description.clone(),
-            effect: serde_json::to_value(offered.spec.effect).unwrap_or(Value::Null),
+            effect: offered.spec.effect.as_str().to_owned(),
             system: offered.spec.system.name.to_string(),
             environment: offered.spec.system.environment.clone(),
             categories: offered.spec.categories.iter().cloned().collect(),

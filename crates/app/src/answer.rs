@@ -1,62 +1,183 @@
-//! The one JSON form of an answer, for every front door.
+//! The one form of an answer: every front door writes it, and the command line reads it.
 
 use countersign_audit::time::format_ms;
 use countersign_gate::{Answer, Done, Pending, Refused};
-use countersign_rules::{ApprovalId, ApprovalState};
-use serde_json::{Value, json};
+use countersign_rules::{ApprovalId, ApprovalState, AskOf, CallId, GroupName, PolicyId, Reach};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
 
-/// An answer as JSON, as REST and MCP (structured content) send it.
-///
-/// `status` is `done`, `pending`, or why there is no result; see [`Answer::status`]. Fields that do not
-/// apply are `null`, so that a reader finds the same fields each time. `repeated` alone is there only where it is `true`.
-#[must_use]
-pub fn answer_json(answer: &Answer) -> Value {
-    let mut form = plain(answer);
-    if answer.is_repeated()
-        && let Some(form) = form.as_object_mut()
-    {
-        form.insert("repeated".into(), Value::Bool(true));
-    }
-    form
+/// An answer to a call; `status` says which form it has. Fields that do not apply to what happened are `null`, so that a
+/// reader finds the same fields of a form each time. `repeated` alone is there only where it is `true`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum AnswerBody {
+    /// The call was performed.
+    Done(DoneBody),
+    /// People are asked, and nothing was done yet.
+    Pending(PendingBody),
+    /// There is no result.
+    Refused(RefusedBody),
 }
 
-fn plain(answer: &Answer) -> Value {
-    match answer {
-        Answer::Done(Done { call, approval, reply, rows, repeated: _ }) => json!({
-            "status": "done",
-            "call": call,
-            "approval": approval,
-            "rows": rows,
-            "result": reply,
-        }),
-        Answer::Pending(pending) => {
-            let of: Vec<Value> = pending
-                .of
-                .iter()
-                .map(|ask| json!({ "group": ask.group, "quorum": ask.quorum, "because": ask.because }))
-                .collect();
-            json!({
-                "status": "pending",
-                "call": pending.call,
-                "approval": pending.approval,
-                "state": pending.state,
-                "of": of,
-                "reach": pending.reach,
-                "expires_at": timestamp(pending.expires_ms),
-                "next": next(pending),
-            })
+/// The call was performed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DoneBody {
+    /// Always `done`.
+    pub status: IsDone,
+    /// The call's id.
+    #[schema(value_type = String)]
+    pub call: CallId,
+    /// The request for approval that it spent.
+    #[schema(value_type = Option<String>)]
+    pub approval: Option<ApprovalId>,
+    /// Rows touched or returned.
+    pub rows: u64,
+    /// The result.
+    #[schema(value_type = Object)]
+    pub result: Value,
+    /// `true` where this was said of an earlier call, which this one repeats: nothing was done for the repeat.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub repeated: bool,
+}
+
+/// People are asked, and nothing was done yet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PendingBody {
+    /// Always `pending`.
+    pub status: IsPending,
+    /// The call's id.
+    #[schema(value_type = String)]
+    pub call: CallId,
+    /// The request for approval.
+    #[schema(value_type = String)]
+    pub approval: ApprovalId,
+    /// Where the request stands.
+    #[schema(value_type = String)]
+    pub state: ApprovalState,
+    /// Who is asked.
+    pub of: Vec<AskedBody>,
+    /// What was measured.
+    #[schema(value_type = Option<Object>)]
+    pub reach: Option<Reach>,
+    /// When the request expires (RFC 3339).
+    pub expires_at: Option<String>,
+    /// What to do next.
+    pub next: String,
+    /// `true` where this was said of an earlier call, which this one repeats.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub repeated: bool,
+}
+
+/// A group that is asked, as the agent is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AskedBody {
+    /// The group.
+    #[schema(value_type = String)]
+    pub group: GroupName,
+    /// How many different people of it must approve.
+    pub quorum: u32,
+    /// Why they are asked.
+    pub because: Option<String>,
+}
+
+/// There is no result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RefusedBody {
+    /// Why: `refused`, `expired`, `superseded`, `budget_exhausted`, `rate_limited`, `halted`, `blocked`, `in_doubt` or
+    /// `failed`, among others.
+    pub status: String,
+    /// The stable code, such as `R004`: a text, because a later server has others.
+    pub code: String,
+    /// What was refused and why.
+    pub message: String,
+    /// What would make it pass.
+    pub help: Option<String>,
+    /// The policies that decided.
+    #[schema(value_type = Vec<String>)]
+    pub policies: Vec<PolicyId>,
+    /// The call's id, where there was a call.
+    #[schema(value_type = Option<String>)]
+    pub call: Option<CallId>,
+    /// The request for approval, where people were asked.
+    #[schema(value_type = Option<String>)]
+    pub approval: Option<ApprovalId>,
+    /// When trying again makes sense, in milliseconds from now.
+    pub retry_after_ms: Option<u64>,
+    /// `true` where this was said of an earlier call, which this one repeats.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub repeated: bool,
+}
+
+/// The status of a call that was performed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum IsDone {
+    /// It was.
+    #[serde(rename = "done")]
+    Done,
+}
+
+/// The status of a call that waits for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum IsPending {
+    /// It does.
+    #[serde(rename = "pending")]
+    Pending,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_not(flag: &bool) -> bool {
+    !*flag
+}
+
+impl From<&Answer> for AnswerBody {
+    fn from(answer: &Answer) -> Self {
+        match answer {
+            Answer::Done(Done { call, approval, reply, rows, repeated }) => Self::Done(DoneBody {
+                status: IsDone::Done,
+                call: call.clone(),
+                approval: approval.clone(),
+                rows: *rows,
+                result: reply.clone(),
+                repeated: *repeated,
+            }),
+            Answer::Pending(pending) => Self::Pending(PendingBody {
+                status: IsPending::Pending,
+                call: pending.call.clone(),
+                approval: pending.approval.clone(),
+                state: pending.state,
+                of: pending.of.iter().map(AskedBody::from).collect(),
+                reach: pending.reach.clone(),
+                expires_at: timestamp(pending.expires_ms),
+                next: next(pending),
+                repeated: pending.repeated,
+            }),
+            Answer::Refused(Refused { call, approval, refusal, repeated }) => Self::Refused(RefusedBody {
+                status: refusal.code.status().to_owned(),
+                code: refusal.code.as_str().to_owned(),
+                message: refusal.message.clone(),
+                help: refusal.help.clone(),
+                policies: refusal.policies.clone(),
+                call: call.clone(),
+                approval: approval.clone(),
+                retry_after_ms: refusal.retry_after_ms,
+                repeated: *repeated,
+            }),
         }
-        Answer::Refused(Refused { call, approval, refusal, repeated: _ }) => json!({
-            "status": refusal.code.status(),
-            "code": refusal.code,
-            "message": refusal.message,
-            "help": refusal.help,
-            "policies": refusal.policies,
-            "call": call,
-            "approval": approval,
-            "retry_after_ms": refusal.retry_after_ms,
-        }),
     }
+}
+
+impl From<&AskOf> for AskedBody {
+    fn from(ask: &AskOf) -> Self {
+        Self { group: ask.group.clone(), quorum: ask.quorum, because: ask.because.clone() }
+    }
+}
+
+/// An answer as JSON, as MCP sends it in structured content.
+#[must_use]
+pub fn answer_json(answer: &Answer) -> Value {
+    // Names, numbers and values that were JSON: nothing of it can fail to be JSON again.
+    serde_json::to_value(AnswerBody::from(answer)).unwrap_or_default()
 }
 
 /// What an agent should do while people decide.
@@ -102,7 +223,8 @@ pub fn timestamp(unix_ms: i64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use countersign_rules::{ApprovalId, AskOf, CallId, Code, GroupName, PolicyId, Refusal};
+    use countersign_rules::{Code, Refusal};
+    use serde_json::json;
 
     use super::*;
 
@@ -110,51 +232,49 @@ mod tests {
         CallId::parse("call-1").unwrap()
     }
 
+    /// The answer is these bytes, the same through JSON, and read back as what it was.
+    fn is(answer: &Answer, text: &str) {
+        let body = AnswerBody::from(answer);
+        assert_eq!(serde_json::to_string(&body).unwrap(), text);
+        assert_eq!(answer_json(answer), serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(serde_json::from_str::<AnswerBody>(text).unwrap(), body);
+    }
+
     #[test]
-    fn a_result_a_wait_and_a_refusal_are_told_apart() {
-        let done = Answer::Done(Done {
-            call: call(),
-            approval: None,
-            reply: json!({ "n": 1 }),
-            rows: 3,
-            repeated: false,
-        });
-        assert_eq!(
-            answer_json(&done),
-            json!({ "status": "done", "call": "call-1", "approval": null, "rows": 3, "result": { "n": 1 } })
-        );
+    fn a_result_a_wait_and_a_refusal_are_told_apart_and_read_back() {
+        for (repeated, end) in [(false, "}"), (true, r#","repeated":true}"#)] {
+            let reply = json!({ "n": 1 });
+            let done = Answer::Done(Done { call: call(), approval: None, reply, rows: 3, repeated });
+            let text = r#"{"status":"done","call":"call-1","approval":null,"rows":3,"result":{"n":1}"#;
+            is(&done, &format!("{text}{end}"));
 
-        let approval = ApprovalId::parse("apr-1").unwrap();
-        let pending = answer_json(&Answer::Pending(Pending {
-            call: call(),
-            approval,
-            state: ApprovalState::Waiting,
-            of: vec![AskOf {
-                group: GroupName::parse("dba").unwrap(),
-                quorum: 2,
-                deadline_ms: 1,
-                because: Some("deletes".into()),
-                policy: PolicyId::parse("default:deletes").unwrap(),
-                rehearse: false,
-                shared: false,
-            }],
-            reach: None,
-            expires_ms: 1_767_225_600_000,
-            repeated: true,
-        }));
-        assert_eq!(pending["repeated"], true);
-        assert_eq!(pending["status"], "pending");
-        assert_eq!(pending["state"], "waiting");
-        assert_eq!(pending["of"], json!([{ "group": "dba", "quorum": 2, "because": "deletes" }]));
-        assert_eq!(pending["expires_at"], "2026-01-01T00:00:00.000Z");
-        assert!(pending["next"].as_str().unwrap().contains("apr-1"));
+            let approval = ApprovalId::parse("apr-1").unwrap();
+            let pending = Answer::Pending(Pending {
+                call: call(),
+                approval: approval.clone(),
+                state: ApprovalState::Waiting,
+                of: vec![AskOf {
+                    group: GroupName::parse("dba").unwrap(),
+                    quorum: 2,
+                    deadline_ms: 1,
+                    because: Some("deletes".into()),
+                    policy: PolicyId::parse("default:deletes").unwrap(),
+                    rehearse: false,
+                    shared: false,
+                }],
+                reach: None,
+                expires_ms: 1_767_225_600_000,
+                repeated,
+            });
+            let text = r#"{"status":"pending","call":"call-1","approval":"apr-1","state":"waiting","of":[{"group":"dba","quorum":2,"because":"deletes"}],"reach":null,"expires_at":"2026-01-01T00:00:00.000Z","next":"nothing was done yet: people are asked in request `apr-1`; fetch its result later, or repeat the very same call, which finds the same request; do not try another way to the same effect""#;
+            is(&pending, &format!("{text}{end}"));
 
-        let mut refusal = Refusal::new(Code::RateLimited, "too often").help("wait");
-        refusal.retry_after_ms = Some(20);
-        let refused = answer_json(&Answer::Refused(Refused::new(Some(call()), None, refusal)));
-        assert_eq!((&refused["status"], refused.get("repeated")), (&json!("rate_limited"), None));
-        assert_eq!(refused["code"], "R007");
-        assert_eq!(refused["retry_after_ms"], 20);
-        assert_eq!(refused["policies"], json!([]));
+            let mut refusal = Refusal::new(Code::RateLimited, "too often").help("wait");
+            refusal.retry_after_ms = Some(20);
+            let mut refused = Refused::new(Some(call()), Some(approval), refusal);
+            refused.repeated = repeated;
+            let text = r#"{"status":"rate_limited","code":"R007","message":"too often","help":"wait","policies":[],"call":"call-1","approval":"apr-1","retry_after_ms":20"#;
+            is(&Answer::Refused(refused), &format!("{text}{end}"));
+        }
     }
 }

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod offer;
 pub mod places;
 pub mod principal;
+pub mod request;
 pub mod story;
 pub mod stream;
 pub mod text;

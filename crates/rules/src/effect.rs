@@ -50,6 +50,17 @@ pub enum DeclaredEffect {
 }
 
 impl DeclaredEffect {
+    /// The word used in configuration and listings.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Destructive => "destructive",
+            Self::FromStatement => "from_statement",
+        }
+    }
+
     /// The least effect a call of such a tool has.
     #[must_use]
     pub const fn floor(self) -> Effect {

@@ -2,26 +2,26 @@
 
 use countersign_gate::entry::Told;
 use countersign_store::StoredEntry;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::read::{Read, by_call};
 
 /// Something the session did.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Deed {
     /// The call.
-    call: String,
+    pub call: String,
     /// When it was proposed (RFC 3339).
-    at: Option<String>,
+    pub at: Option<String>,
     /// The tool.
-    tool: Option<String>,
+    pub tool: Option<String>,
     /// What was decided: `allow`, `ask` or `deny`.
-    decision: Option<String>,
+    pub decision: Option<String>,
     /// What became of it.
-    status: Option<String>,
+    pub status: Option<String>,
     /// Rows touched or returned.
-    rows: Option<u64>,
+    pub rows: Option<u64>,
 }
 
 /// What was done in some entries, call by call.

@@ -3,15 +3,19 @@
 use std::collections::BTreeSet;
 
 use clap::Subcommand;
-use reqwest::Method;
-use serde_json::{Value, json};
+use countersign_api::{Approve, Erased, RequestsBody};
+use countersign_app::{
+    request::{RequestBody, RequestDetail},
+    text::{grouped, one_line},
+};
+use countersign_rules::ApprovalState;
+use serde::Serialize;
 
 use super::{
     Failure, Outcome, Output,
-    client::{Client, Connect, text},
-    request::{detail, earlier, shown},
+    client::{Client, Connect, cell},
+    request::{detail, earlier},
 };
-use countersign_app::text::{grouped, one_line};
 
 /// How often a watch looks.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(700);
@@ -91,31 +95,32 @@ impl Approvals {
             Self::List { state, limit, after, connect } => {
                 let after = after.map(|id| format!("&after={}", segment(&id))).unwrap_or_default();
                 let query = format!("state={}&limit={limit}{after}", segment(&state));
-                let body = connect.client()?.get(&format!("/v1/approvals?{query}")).await?;
+                let body: RequestsBody = connect.client()?.get(&format!("/v1/approvals?{query}")).await?;
                 out.value(&body);
                 out.table(
                     &["request", "state", "agent", "tool", "effect", "rows", "asked of", "expires"],
-                    requests(&body).map(|request| row(request, out)),
+                    body.approvals.iter().map(|request| row(request, out)),
                 );
-                more(&body, out);
+                more(body.next.as_deref(), out);
                 Ok(())
             }
             Self::Show { id, connect } => {
-                let body = connect.client()?.get(&format!("/v1/approvals/{}", segment(&id))).await?;
+                let path = format!("/v1/approvals/{}", segment(&id));
+                let body: RequestDetail = connect.client()?.get(&path).await?;
                 out.value(&body);
                 out.line(detail(&body));
                 Ok(())
             }
             Self::Approve { id, reason, digest, connect } => {
-                let body = json!({ "comment": reason, "digest": digest });
+                let body = Approve { comment: reason, digest };
                 answer(&connect.client()?, &id, "approve", &body, out).await
             }
             Self::Refuse { id, reason, connect } => {
-                answer(&connect.client()?, &id, "refuse", &json!({ "reason": reason }), out).await
+                answer(&connect.client()?, &id, "refuse", &countersign_api::Refuse { reason }, out).await
             }
             Self::Erase { id, reason, connect } => {
                 let path = format!("/v1/approvals/{}/evidence?reason={}", segment(&id), segment(&reason));
-                out.value(&connect.client()?.ask(Method::DELETE, &path, None).await?);
+                out.value(&connect.client()?.delete::<Erased>(&path).await?);
                 out.line(one_line(&format!("erased the evidence of `{id}`; the log says so, and verifies")));
                 Ok(())
             }
@@ -125,46 +130,71 @@ impl Approvals {
 }
 
 /// Says how to go on where a list does.
-pub(super) fn more(body: &Value, out: &Output) {
-    if let Some(next) = body.get("next").and_then(Value::as_str)
+pub(super) fn more(next: Option<&str>, out: &Output) {
+    if let Some(next) = next
         && !out.json()
     {
         out.note(one_line(&format!("there is more: go on with --after {next}")));
     }
 }
 
-async fn answer(client: &Client, id: &str, what: &str, body: &Value, out: &Output) -> Outcome {
+async fn answer(
+    client: &Client,
+    id: &str,
+    what: &str,
+    body: &(impl Serialize + Sync),
+    out: &Output,
+) -> Outcome {
     let path = format!("/v1/approvals/{}", segment(id));
-    let mut body = client.ask(Method::POST, &format!("{path}/{what}"), Some(body)).await?;
+    let mut body = Seen::Answered(client.post(&format!("{path}/{what}"), body).await?);
     // What was approved is decided again and performed at once, mostly; the approver should hear what came of it.
     let mut looks = 0_u32;
-    while matches!(text(&body, "/state").as_str(), "approved" | "executing") && looks < LOOKS_MAX {
+    while matches!(body.request().state, ApprovalState::Approved | ApprovalState::Executing)
+        && looks < LOOKS_MAX
+    {
         tokio::time::sleep(LOOK).await;
         // The answer counts, whether or not what comes of it can still be seen.
         let Ok(seen) = client.get(&path).await else { break };
-        body = seen;
+        body = Seen::Looked(Box::new(seen));
         looks = looks.saturating_add(1);
     }
     out.value(&body);
-    let state = text(&body, "/state");
-    let meant = match state.as_str() {
-        "approved" => ": it will be decided again and performed",
-        "executing" => ": it is being performed",
-        "waiting" => ": others must approve as well",
-        "done" => ": it was performed",
-        "superseded" => {
+    let RequestBody { approval, state, why, .. } = body.request();
+    let meant = match state {
+        ApprovalState::Approved => ": it will be decided again and performed",
+        ApprovalState::Executing => ": it is being performed",
+        ApprovalState::Waiting => ": others must approve as well",
+        ApprovalState::Done => ": it was performed",
+        ApprovalState::Superseded => {
             ": nothing was done, because what was approved no longer holds; a new request may ask again"
         }
-        "blocked" => ": it was decided again, and refused",
-        "failed" => ": it was tried, and failed",
-        "in_doubt" => ": nobody knows yet what became of it",
-        _ => "",
+        ApprovalState::Blocked => ": it was decided again, and refused",
+        ApprovalState::Failed => ": it was tried, and failed",
+        ApprovalState::InDoubt => ": nobody knows yet what became of it",
+        ApprovalState::Refused | ApprovalState::Expired => "",
     };
-    out.text(&format!("request `{}` is {}{meant}", shown(&body, "/approval"), one_line(&state)));
-    if let ("superseded" | "blocked", Some(why)) = (state.as_str(), body.get("why").and_then(Value::as_str)) {
+    out.text(&format!("request `{}` is {}{meant}", one_line(approval), state.as_str()));
+    if let (ApprovalState::Superseded | ApprovalState::Blocked, Some(why)) = (state, why) {
         out.text(&format!("   why: {}", one_line(why)));
     }
     Ok(())
+}
+
+/// A request after it was answered: as the answer showed it, or as it was seen afterwards.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Seen {
+    Answered(RequestBody),
+    Looked(Box<RequestDetail>),
+}
+
+impl Seen {
+    const fn request(&self) -> &RequestBody {
+        match self {
+            Self::Answered(request) => request,
+            Self::Looked(detail) => &detail.request,
+        }
+    }
 }
 
 async fn watch(connect: &Connect, out: &Output) -> Outcome {
@@ -178,7 +208,7 @@ async fn watch(connect: &Connect, out: &Output) -> Outcome {
                     out.note("the server is back");
                 }
                 for request in &requests {
-                    if seen.insert(text(request, "/approval")) {
+                    if seen.insert(request.approval.clone()) {
                         out.value(request);
                         out.line(announced(request, connect, out));
                     }
@@ -200,23 +230,22 @@ async fn watch(connect: &Connect, out: &Output) -> Outcome {
 }
 
 /// Everything that waits, however many pages it takes.
-async fn waiting(client: &Client) -> Result<Vec<Value>, Failure> {
+async fn waiting(client: &Client) -> Result<Vec<RequestBody>, Failure> {
     let mut all = Vec::new();
     let mut after = String::new();
     loop {
-        let body = client.get(&format!("/v1/approvals?limit=1000{after}")).await?;
-        all.extend(requests(&body).cloned());
-        match body.get("next").and_then(Value::as_str) {
-            Some(next) => after = format!("&after={}", segment(next)),
+        let body: RequestsBody = client.get(&format!("/v1/approvals?limit=1000{after}")).await?;
+        all.extend(body.approvals);
+        match body.next {
+            Some(next) => after = format!("&after={}", segment(&next)),
             None => return Ok(all),
         }
     }
 }
 
 /// A request in two lines: what is asked, and the command that shows the rest.
-fn announced(request: &Value, connect: &Connect, out: &Output) -> String {
-    let groups = asks(request).map(|ask| shown(ask, "/group")).collect::<Vec<_>>().join(", ");
-    let rows = match request.get("rows").and_then(Value::as_u64) {
+fn announced(request: &RequestBody, connect: &Connect, out: &Output) -> String {
+    let rows = match request.rows {
         Some(1) => ", 1 row".to_owned(),
         Some(rows) => format!(", {} rows", grouped(rows)),
         None => String::new(),
@@ -224,33 +253,31 @@ fn announced(request: &Value, connect: &Connect, out: &Output) -> String {
     let before: String = earlier(request).take(1).map(|one| format!("\n   before: {one}")).collect();
     format!(
         "{} asks for {}: {}{rows}; {} may answer, until {}{before}\n   countersign approvals show {}{}",
-        shown(request, "/agent"),
-        shown(request, "/tool"),
-        shown(request, "/effect"),
-        groups,
-        out.moment(&text(request, "/expires_at")),
-        shown(request, "/approval"),
+        one_line(&request.agent),
+        one_line(&request.tool),
+        request.effect,
+        one_line(&groups(request)),
+        out.moment(&cell(request.expires_at.as_deref())),
+        one_line(&request.approval),
         connect.flags(),
     )
 }
 
-fn requests(body: &Value) -> impl Iterator<Item = &Value> {
-    body.get("approvals").and_then(Value::as_array).into_iter().flatten()
+fn row(request: &RequestBody, out: &Output) -> Vec<String> {
+    vec![
+        request.approval.clone(),
+        request.state.as_str().to_owned(),
+        request.agent.clone(),
+        request.tool.clone(),
+        request.effect.to_string(),
+        cell(request.rows),
+        groups(request),
+        out.moment(&cell(request.expires_at.as_deref())),
+    ]
 }
 
-fn row(request: &Value, out: &Output) -> Vec<String> {
-    let groups = asks(request).map(|ask| text(ask, "/group")).collect::<Vec<_>>().join(", ");
-    let mut cells: Vec<String> = ["/approval", "/state", "/agent", "/tool", "/effect", "/rows"]
-        .into_iter()
-        .map(|pointer| text(request, pointer))
-        .collect();
-    cells.push(groups);
-    cells.push(out.moment(&text(request, "/expires_at")));
-    cells
-}
-
-fn asks(request: &Value) -> impl Iterator<Item = &Value> {
-    request.get("of").and_then(Value::as_array).into_iter().flatten()
+fn groups(request: &RequestBody) -> String {
+    request.of.iter().map(|ask| ask.group.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// One segment of a path.

@@ -1,10 +1,10 @@
 //! `countersign budgets`
 
-use serde_json::Value;
+use countersign_api::BudgetsBody;
 
 use super::{
     Outcome, Output,
-    client::{Connect, text},
+    client::{Connect, cell},
 };
 
 /// `countersign budgets`
@@ -16,15 +16,20 @@ pub(super) struct Budgets {
 
 impl Budgets {
     pub(super) async fn run(self, out: &Output) -> Outcome {
-        let body = self.connect.client()?.get("/v1/budgets").await?;
+        let body: BudgetsBody = self.connect.client()?.get("/v1/budgets").await?;
         out.value(&body);
-        let accounts = body.get("accounts").and_then(Value::as_array).into_iter().flatten();
         out.table(
             &["budget", "of", "unit", "limit", "spent", "held", "left"],
-            accounts.map(|account| {
-                ["/budget", "/subject", "/unit", "/limit", "/spent", "/held", "/left"]
-                    .map(|pointer| text(account, pointer))
-                    .to_vec()
+            body.accounts.into_iter().map(|account| {
+                vec![
+                    account.budget,
+                    account.subject,
+                    cell(account.unit),
+                    cell(account.limit),
+                    account.spent.to_string(),
+                    account.held.to_string(),
+                    cell(account.left),
+                ]
             }),
         );
         Ok(())

@@ -1,16 +1,14 @@
 //! `countersign calls`
 
 use clap::Subcommand;
-use reqwest::Method;
-use serde_json::{Value, json};
+use countersign_api::{CallBody, CallsBody, Finding};
+use countersign_app::text::visible;
 
 use super::{
     Outcome, Output,
     approvals::{more, segment},
-    client::{Connect, text},
+    client::{Connect, cell},
 };
-use countersign_app::text::visible;
-
 #[derive(Debug, Subcommand)]
 pub(super) enum Calls {
     /// List issued calls, newest first
@@ -59,31 +57,38 @@ impl Calls {
             Self::List { state, limit, after, connect } => {
                 let after = after.map(|id| format!("&after={}", segment(&id))).unwrap_or_default();
                 let state = state.map(|state| format!("&state={}", segment(&state))).unwrap_or_default();
-                let body = connect.client()?.get(&format!("/v1/calls?limit={limit}{state}{after}")).await?;
+                let path = format!("/v1/calls?limit={limit}{state}{after}");
+                let body: CallsBody = connect.client()?.get(&path).await?;
                 out.value(&body);
-                let calls = body.get("calls").and_then(Value::as_array).into_iter().flatten();
+                let next = body.next;
                 out.table(
                     &["call", "state", "agent", "tool", "effect", "rows", "issued"],
-                    calls.map(|call| {
-                        let cells = ["/call", "/state", "/agent", "/tool", "/effect", "/rows"];
-                        let mut row = cells.map(|pointer| text(call, pointer)).to_vec();
-                        row.push(out.moment(&text(call, "/issued_at")));
-                        row
+                    body.calls.into_iter().map(|call| {
+                        let issued = out.moment(&cell(call.issued_at));
+                        vec![
+                            call.call,
+                            call.state,
+                            call.agent,
+                            call.tool,
+                            call.effect,
+                            call.rows.to_string(),
+                            issued,
+                        ]
                     }),
                 );
-                more(&body, out);
+                more(next.as_deref(), out);
             }
             Self::Show { id, connect } => {
-                let body = connect.client()?.get(&format!("/v1/calls/{}", segment(&id))).await?;
+                let body: CallBody = connect.client()?.get(&format!("/v1/calls/{}", segment(&id))).await?;
                 out.value(&body);
                 out.line(visible(&serde_json::to_string_pretty(&body)?));
             }
             Self::Resolve { id, happened, did_not_happen: _, reason, connect } => {
                 let path = format!("/v1/calls/{}/resolve", segment(&id));
-                let finding = json!({ "happened": happened, "comment": reason });
-                let body = connect.client()?.ask(Method::POST, &path, Some(&finding)).await?;
+                let finding = Finding { happened, comment: reason };
+                let body: CallBody = connect.client()?.post(&path, &finding).await?;
                 out.value(&body);
-                out.line(format!("call `{}` is {}", text(&body, "/call"), text(&body, "/state")));
+                out.line(format!("call `{}` is {}", body.call, body.state));
             }
         }
         Ok(())

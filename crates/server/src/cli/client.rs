@@ -2,15 +2,20 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use anyhow::Context as _;
+use countersign_api::ProblemBody;
+use countersign_app::{
+    answer::{AnswerBody, RefusedBody},
+    connection::KEPT,
+};
 use countersign_rules::{Code, IdempotencyKey, Refusal};
-use reqwest::{Method, StatusCode, header::CONTENT_TYPE};
+use reqwest::{Method, RequestBuilder, StatusCode, header::CONTENT_TYPE};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::Value;
+use serde::{Serialize, de::DeserializeOwned};
 use url::{Host, Url};
 
-use super::{Failure, KEY_VARIABLE, load};
+use super::{Failure, KEY_VARIABLE, Output, load};
 use crate::config::{MAIN, SecretSource, read_file};
-use countersign_app::connection::KEPT;
 
 /// How long an answer may take; longer than a server waits for people.
 const TIMEOUT: Duration = Duration::from_secs(660);
@@ -41,7 +46,7 @@ pub(super) struct Client {
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
-    pub(super) body: Value,
+    bytes: Vec<u8>,
 }
 
 impl Connect {
@@ -148,89 +153,125 @@ fn guarded(server: &Url) -> Result<(), Failure> {
 }
 
 impl Client {
-    /// Asks, and takes anything but success as a refusal.
-    pub(super) async fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Value, Failure> {
-        let reply = self.reply(method, path, body).await?;
-        if reply.status.is_success() {
-            return Ok(reply.body);
-        }
-        Err(Failure::Refused(Box::new(refusal(&reply))))
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.reply(Method::GET, path).await?.told()
     }
 
-    pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.ask(Method::GET, path, None).await
+    pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.reply(Method::DELETE, path).await?.told()
+    }
+
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, Failure> {
+        self.posted(path, body, None).await?.told()
     }
 
     /// Asks, and gives back whatever is answered.
-    pub(super) async fn reply(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Reply, Failure> {
-        self.reply_under(method, path, body, None).await
+    pub(super) async fn reply(&self, method: Method, path: &str) -> Result<Reply, Failure> {
+        self.sent(self.request(method, path)?).await
     }
 
-    /// The same under an idempotency key.
-    pub(super) async fn reply_under(
+    /// Posts, perhaps under an idempotency key, and gives back whatever is answered.
+    pub(super) async fn posted(
         &self,
-        method: Method,
         path: &str,
-        body: Option<&Value>,
+        body: &(impl Serialize + Sync),
         key: Option<&IdempotencyKey>,
     ) -> Result<Reply, Failure> {
-        let base = self.server.as_str().trim_end_matches('/');
-        let url: Url = format!("{base}{path}").parse()?;
-        let mut request = self.http.request(method, url).bearer_auth(self.key.expose_secret());
-        if let Some(body) = body {
-            request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
-        }
+        let mut request = self.request(Method::POST, path)?;
+        request = request.header(CONTENT_TYPE, "application/json").body(serde_json::to_string(body)?);
         if let Some(key) = key {
             let key = key.as_str().replace('\\', "\\\\").replace('"', "\\\"");
             request = request.header("Idempotency-Key", format!("\"{key}\""));
         }
+        self.sent(request).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Failure> {
+        let base = self.server.as_str().trim_end_matches('/');
+        let url: Url = format!("{base}{path}").parse()?;
+        Ok(self.http.request(method, url).bearer_auth(self.key.expose_secret()))
+    }
+
+    async fn sent(&self, request: RequestBuilder) -> Result<Reply, Failure> {
         let answer = request.send().await.map_err(|why| {
             anyhow::Error::new(why.without_url()).context(format!("no server answers at `{}`", self.server))
         })?;
-        let status = answer.status();
-        let bytes = answer.bytes().await?;
-        // A receipt is text; everything else is JSON.
-        let body = serde_json::from_slice(&bytes)
-            .unwrap_or_else(|_no_json| Value::from(String::from_utf8_lossy(&bytes).into_owned()));
-        Ok(Reply { status, body })
+        Ok(Reply { status: answer.status(), bytes: answer.bytes().await?.into() })
     }
 }
 
-/// A problem or an answer without result, as the refusal it was.
-pub(super) fn refusal(reply: &Reply) -> Refusal {
-    let text = |key: &str| reply.body.get(key).and_then(Value::as_str);
-    let code = text("code").and_then(|code| Code::ALL.iter().find(|known| known.as_str() == code));
-    let message = text("detail").or_else(|| text("message"));
-    let message = message.map_or_else(|| format!("the server answered {}", reply.status), str::to_owned);
-    let mut refusal = Refusal::new(*code.unwrap_or(&Code::Internal), message);
-    refusal.help = text("help").map(str::to_owned);
-    refusal.retry_after_ms = reply.body.get("retry_after_ms").and_then(Value::as_u64);
-    refusal
+impl Reply {
+    /// What is told, where it is no refusal.
+    fn told<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        if self.status.is_success() { self.read() } else { Err(Failure::Refused(Box::new(self.refusal()))) }
+    }
+
+    /// The body, as the type that the server writes.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        let told = serde_json::from_slice(&self.bytes);
+        Ok(told.with_context(|| {
+            format!(
+                "the server answered {} with what this program cannot read: is it of another version?",
+                self.status
+            )
+        })?)
+    }
+
+    /// The answer to a call, which was printed where JSON is wanted; what is no answer to a call is a refusal, and so is an
+    /// answer without result where people read.
+    pub(super) fn answer(&self, out: &Output) -> Result<AnswerBody, Failure> {
+        if !self.status.is_success() && !out.json() {
+            return Err(Failure::Refused(Box::new(self.refusal())));
+        }
+        match self.read() {
+            Ok(answer) => {
+                out.value(&answer);
+                Ok(answer)
+            }
+            Err(_) if !self.status.is_success() => {
+                out.value(&self.read::<ProblemBody>()?);
+                Err(Failure::No)
+            }
+            Err(why) => Err(why),
+        }
+    }
+
+    /// A problem, or an answer without result, as the refusal it was.
+    pub(super) fn refusal(&self) -> Refusal {
+        let known = |code: &str| Code::ALL.iter().find(|known| known.as_str() == code).copied();
+        let (code, message, help, retry_after_ms) = match (self.read(), self.read()) {
+            (Ok(ProblemBody { code, detail, help, retry_after_ms, .. }), _) => {
+                (known(&code), detail, help, retry_after_ms)
+            }
+            (Err(_), Ok(RefusedBody { code, message, help, retry_after_ms, .. })) => {
+                (known(&code), message, help, retry_after_ms)
+            }
+            (Err(_), Err(_)) => (None, format!("the server answered {}", self.status), None, None),
+        };
+        let mut refusal = Refusal::new(code.unwrap_or(Code::Internal), message);
+        refusal.help = help;
+        refusal.retry_after_ms = retry_after_ms;
+        refusal
+    }
 }
 
 /// How an answer that was printed, and is no success, ends the command.
-pub(super) fn unsuccessful(reply: &Reply) -> Failure {
-    match reply.body.get("status").and_then(Value::as_str) {
-        Some("failed" | "in_doubt" | "unknown") => Failure::Unsuccessful,
-        Some(_) | None => Failure::No,
+pub(super) fn unsuccessful(answer: &AnswerBody) -> Failure {
+    match answer {
+        AnswerBody::Refused(refused)
+            if matches!(refused.status.as_str(), "failed" | "in_doubt" | "unknown") =>
+        {
+            Failure::Unsuccessful
+        }
+        AnswerBody::Done(_) | AnswerBody::Pending(_) | AnswerBody::Refused(_) => Failure::No,
     }
 }
 
-/// A text of an answer.
-pub(super) fn text(value: &Value, pointer: &str) -> String {
-    match value.pointer(pointer) {
-        None | Some(Value::Null) => String::from("-"),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    }
+/// A text of an answer, for a cell of a table.
+pub(super) fn cell(text: Option<impl ToString>) -> String {
+    text.map_or_else(|| String::from("-"), |text| text.to_string())
 }

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
+use countersign_api::{HaltBody, Resumed};
 use countersign_gate::{
     Clock as _, Entry, Ledger as _,
     ledger::{HaltRecord, HaltScope},
 };
 use countersign_rules::AgentId;
 use countersign_store::Store;
-use reqwest::Method;
-use serde_json::json;
 
 use super::{Outcome, Output, approvals::segment, client::Connect, keys, load};
 use crate::clock::SystemClock;
@@ -54,10 +53,11 @@ impl Halt {
         if self.direct {
             return self.direct(out).await;
         }
-        let body = json!({ "agent": self.agent, "all": self.all, "why": self.reason });
-        let halt = self.connect.client()?.ask(Method::POST, "/v1/halts", Some(&body)).await?;
+        let whom = whom(self.agent.as_deref());
+        let body = countersign_api::Halt { agent: self.agent, all: self.all, why: self.reason };
+        let halt: HaltBody = self.connect.client()?.post("/v1/halts", &body).await?;
         out.value(&halt);
-        out.line(format!("{} is halted from the next decision on", whom(self.agent.as_deref())));
+        out.line(format!("{whom} is halted from the next decision on"));
         Ok(())
     }
 
@@ -84,7 +84,7 @@ impl Resume {
             Some(agent) => format!("agent={}", segment(agent)),
             None => "all=true".to_owned(),
         };
-        let body = self.connect.client()?.ask(Method::DELETE, &format!("/v1/halts?{query}"), None).await?;
+        let body: Resumed = self.connect.client()?.delete(&format!("/v1/halts?{query}")).await?;
         out.value(&body);
         out.line(format!("{} goes on", whom(self.agent.as_deref())));
         Ok(())

@@ -1,16 +1,19 @@
 //! `countersign keys`: an operator's work on the ledger itself, where no credential exists yet.
 
 use clap::Subcommand;
+use countersign_api::{KeyBody, KeysBody};
+use countersign_app::auth::TOOL_SCOPE;
 use countersign_gate::Clock as _;
 use countersign_rules::{AgentId, PersonId, ToolName};
 use countersign_store::{KeyOwner, KeyRecord, NewKey, Store, StoreError};
 use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::{
     Failure, FolderOption, Outcome, Output,
     approvals::segment,
-    client::{Connect, refusal},
+    client::{Connect, cell},
     load,
 };
 use crate::{
@@ -19,7 +22,6 @@ use crate::{
     log_key,
     server::{StartError, ledger_key, open_store, store_options},
 };
-use countersign_app::{answer::timestamp, auth::TOOL_SCOPE};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Keys {
@@ -85,11 +87,7 @@ impl Keys {
                     scopes.push(format!("{TOOL_SCOPE}{name}"));
                 }
                 let (record, presented) = create(&config, owner, scopes, expires_days).await?;
-                let mut value = shown(&record);
-                if let Some(value) = value.as_object_mut() {
-                    value.insert("secret".into(), Value::from(presented.as_str()));
-                }
-                out.value(&value);
+                out.value(&Issued { key: KeyBody::from(&record), secret: &presented });
                 out.line(presented);
                 if !out.json() {
                     out.note(format!(
@@ -102,19 +100,18 @@ impl Keys {
                 let config = load(&folder.dir)?;
                 let store = super::audit::open_to_read(&config).await?;
                 let keys = store.keys().await?;
-                out.value(&json!({ "keys": keys.iter().map(shown).collect::<Vec<_>>() }));
+                let body = KeysBody { keys: keys.iter().map(KeyBody::from).collect() };
+                out.value(&body);
                 out.table(
                     &["key", "owner", "scopes", "issued", "expires", "revoked"],
-                    keys.iter().map(|record| {
-                        let value = shown(record);
-                        let cell = |pointer| super::client::text(&value, pointer);
+                    body.keys.into_iter().map(|key| {
                         vec![
-                            cell("/key"),
-                            cell("/owner"),
-                            record.scopes.join(" "),
-                            out.moment(&cell("/issued_at")),
-                            out.moment(&cell("/expires_at")),
-                            out.moment(&cell("/revoked_at")),
+                            key.key,
+                            key.owner,
+                            key.scopes.join(" "),
+                            out.moment(&cell(key.issued_at)),
+                            out.moment(&cell(key.expires_at)),
+                            out.moment(&cell(key.revoked_at)),
                         ]
                     }),
                 );
@@ -142,9 +139,9 @@ impl Keys {
                     // It keeps good keys in mind, so it must hear of it itself.
                     None => {
                         let path = format!("/v1/keys/{}", segment(&id));
-                        let reply = connect.client()?.reply(Method::DELETE, &path, None).await?;
+                        let reply = connect.client()?.reply(Method::DELETE, &path).await?;
                         if !reply.status.is_success() && reply.status != StatusCode::NOT_FOUND {
-                            return Err(Failure::Refused(Box::new(refusal(&reply))));
+                            return Err(Failure::Refused(Box::new(reply.refusal())));
                         }
                         reply.status.is_success()
                     }
@@ -240,17 +237,10 @@ pub(super) async fn open(config: &Config) -> Result<Store, Failure> {
     Ok(open_store(config, key).await?)
 }
 
-fn shown(record: &KeyRecord) -> Value {
-    let owner = match &record.owner {
-        KeyOwner::Agent(agent) => format!("agent {agent}"),
-        KeyOwner::Person(person) => format!("person {person}"),
-    };
-    json!({
-        "expires_at": record.expires_ms.and_then(timestamp),
-        "issued_at": timestamp(record.issued_ms),
-        "key": record.id,
-        "owner": owner,
-        "revoked_at": record.revoked_ms.and_then(timestamp),
-        "scopes": record.scopes,
-    })
+/// A new key, with what is to be presented.
+#[derive(Debug, Serialize)]
+struct Issued<'a> {
+    #[serde(flatten)]
+    key: KeyBody,
+    secret: &'a str,
 }

@@ -4,14 +4,18 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
+use countersign_app::{
+    answer::PendingBody,
+    text::{one_line, visible},
+};
 use countersign_rules::Refusal;
 use serde::Serialize;
 use serde_json::{Value, json};
 use textwrap::{Options, WordSeparator, WordSplitter};
 use unicode_width::UnicodeWidthStr as _;
 
+use super::Failure;
 use crate::config::Problems;
-use countersign_app::text::{one_line, visible};
 
 /// Where a command prints.
 #[derive(Debug)]
@@ -154,6 +158,13 @@ impl Output {
 
     fn styled(&self, text: &str, style: Style) -> String {
         if self.colour && style != Style::new() { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+
+    /// What is to be done about an answer that waits for people; the command ends with that.
+    pub(super) fn pending(&self, pending: &PendingBody) -> Failure {
+        let (request, next) = (one_line(pending.approval.as_str()), one_line(&pending.next));
+        self.text(&format!("pending: request `{request}`\n   {next}"));
+        Failure::Pending
     }
 
     /// When something was or will be: by the distance, with the local time beside it, for people at a terminal;

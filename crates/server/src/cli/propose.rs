@@ -2,17 +2,18 @@
 
 use std::io::Read as _;
 
+use countersign_api::Proposal;
+use countersign_app::{answer::AnswerBody, text::visible};
 use countersign_audit::from_slice_strict;
 use countersign_rules::{IdempotencyKey, call::REASON_FIELD};
-use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
+use reqwest::Method;
+use serde_json::Value;
 
 use super::{
     Failure, Outcome, Output,
     approvals::segment,
-    client::{Connect, refusal, text, unsuccessful},
+    client::{Connect, unsuccessful},
 };
-use countersign_app::text::{one_line, visible};
 
 /// Largest arguments that are read from standard input, in bytes.
 const ARGUMENTS_BYTES_MAX: u64 = 1024 * 1024;
@@ -56,31 +57,21 @@ impl Propose {
         let reply = match &self.result {
             Some(approval) => {
                 let path = format!("/v1/approvals/{}/result?wait_ms={}", segment(approval), self.wait_ms);
-                client.reply(Method::GET, &path, None).await?
+                client.reply(Method::GET, &path).await?
             }
-            None => {
-                let (body, key) = (self.body()?, self.idempotency_key.as_ref());
-                client.reply_under(Method::POST, "/v1/calls", Some(&body), key).await?
-            }
+            None => client.posted("/v1/calls", &self.body()?, self.idempotency_key.as_ref()).await?,
         };
-        out.value(&reply.body);
-        match reply.status {
-            StatusCode::OK => {
-                out.line(visible(&text(&reply.body, "/result")));
+        match reply.answer(out)? {
+            AnswerBody::Done(done) => {
+                out.line(visible(&written(&done.result)));
                 Ok(())
             }
-            StatusCode::ACCEPTED => {
-                let next = one_line(&text(&reply.body, "/next"));
-                let request = one_line(&text(&reply.body, "/approval"));
-                out.text(&format!("pending: request `{request}`\n   {next}"));
-                Err(Failure::Pending)
-            }
-            _ if out.json() => Err(unsuccessful(&reply)),
-            _ => Err(Failure::Refused(Box::new(refusal(&reply)))),
+            AnswerBody::Pending(pending) => Err(out.pending(&pending)),
+            answer @ AnswerBody::Refused(_) => Err(unsuccessful(&answer)),
         }
     }
 
-    fn body(&self) -> Result<Value, Failure> {
+    fn body(&self) -> Result<Proposal, Failure> {
         let mut arguments = if self.arguments == "-" {
             let mut bytes = Vec::new();
             std::io::stdin().lock().take(ARGUMENTS_BYTES_MAX).read_to_end(&mut bytes)?;
@@ -93,10 +84,20 @@ impl Propose {
             let object = object.ok_or_else(|| anyhow::anyhow!("the arguments are no JSON object"))?;
             object.insert(REASON_FIELD.into(), Value::from(reason.as_str()));
         }
-        let mut body = json!({ "tool": self.tool, "arguments": arguments, "wait_ms": self.wait_ms });
-        if let (Some(session), Some(body)) = (&self.session, body.as_object_mut()) {
-            body.insert("session".into(), Value::from(session.as_str()));
-        }
-        Ok(body)
+        Ok(Proposal {
+            tool: self.tool.clone().unwrap_or_default(),
+            arguments,
+            session: self.session.clone(),
+            wait_ms: Some(self.wait_ms),
+        })
+    }
+}
+
+/// A result as people read it: what is a text, as it stands.
+fn written(result: &Value) -> String {
+    match result {
+        Value::Null => String::from("-"),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     }
 }

@@ -1,16 +1,15 @@
 //! A request as its approver reads it, in a terminal 80 columns wide: what exactly would be done, how far it
 //! reaches and how that is known, whether it can be taken back, and some of the rows.
 
-use countersign_rules::Reach;
-use serde::Deserialize as _;
-use serde_json::{Value, json};
-use unicode_width::UnicodeWidthChar as _;
-
-use super::{check::counted, client::text};
 use countersign_app::{
+    request::{RequestBody, RequestDetail, SampleBody, SignatureBody},
     story::{of_objects, touched},
     text::{alike, grouped, one_line},
 };
+use countersign_rules::Reach;
+use unicode_width::UnicodeWidthChar as _;
+
+use super::check::counted;
 
 /// How wide the labels are.
 const LABEL: usize = 11;
@@ -20,133 +19,126 @@ const TEXT_WIDTH: usize = 69;
 const SAMPLE_WIDTH: usize = 66;
 /// Between two columns.
 const GAP: usize = 2;
+/// How many of a session's calls are shown, the last ones.
+const DEEDS_MAX: usize = 10;
 
 /// A request as a person reads it.
 ///
 /// Whatever is long goes on behind the labels: a terminal that broke the line itself would begin the next one with a
 /// word that the agent chose, which could pass for a label of ours.
-pub(super) fn detail(body: &Value) -> String {
-    let mut lines = labelled("request", &format!("{} ({})", shown(body, "/approval"), shown(body, "/state")));
+pub(super) fn detail(detail: &RequestDetail) -> String {
+    let request = &detail.request;
+    let mut lines =
+        labelled("request", &format!("{} ({})", one_line(&request.approval), request.state.as_str()));
     lines.extend(labelled(
         "agent",
-        &format!("{} in session {}", shown(body, "/agent"), shown(body, "/session")),
+        &format!("{} in session {}", one_line(&request.agent), one_line(&request.session)),
     ));
-    if let Some(person) = body.get("on_behalf_of").and_then(Value::as_str) {
+    if let Some(person) = &detail.on_behalf_of {
         lines.extend(labelled("for", &one_line(person)));
     }
     lines.extend(labelled(
         "tool",
         &format!(
             "{} on {} ({}): {}",
-            shown(body, "/tool"),
-            shown(body, "/system"),
-            shown(body, "/environment"),
-            shown(body, "/description")
+            one_line(&request.tool),
+            shown(detail.system.as_deref()),
+            shown(detail.environment.as_deref()),
+            shown(detail.description.as_deref())
         ),
     ));
-    lines.extend(labelled("effect", &shown(body, "/effect")));
-    lines.extend(labelled("arguments", &shown(body, "/arguments")));
-    if let Some(alike) = alike(&written(body)) {
+    lines.extend(labelled("effect", request.effect.as_str()));
+    lines.extend(labelled("arguments", &one_line(&detail.arguments)));
+    if let Some(alike) = alike(&written(detail)) {
         lines.extend(labelled("careful", &alike));
     }
-    lines.extend(labelled("digest", &shown(body, "/digest")));
-    if let Some(reach) = body.get("reach") {
-        lines.extend(reached(reach));
-    }
-    match body.get("reversible").and_then(Value::as_bool) {
+    lines.extend(labelled("digest", &one_line(&detail.digest)));
+    lines.extend(reached(detail.reach.as_ref()));
+    match detail.reversible {
         Some(true) => {
             lines.extend(labelled("undo", "the rows are kept: `countersign undo` can put them back"));
         }
         Some(false) => lines.extend(labelled("undo", "it cannot be undone from here")),
         None => {}
     }
-    if let Some(sample) = body.get("sample").filter(|sample| !sample.is_null()) {
-        // A preview's fields are no rows of a table.
-        let told = sample.get("columns").is_some_and(|columns| *columns == json!(["field", "told"]));
-        let (label, of) = if told { ("preview", "what the system answered to") } else { ("sample", "of") };
-        lines.extend(labelled(label, &format!("{of} `{}`", shown(sample, "/table"))));
-        let cells = |list: Option<&Value>| -> Vec<String> {
-            let cells = list.and_then(Value::as_array).into_iter().flatten();
-            cells.map(|cell| cell.as_str().map_or_else(|| "NULL".into(), one_line)).collect()
-        };
-        let columns = cells(sample.get("columns"));
-        let rows = sample.get("rows").and_then(Value::as_array).into_iter().flatten();
-        let rows: Vec<Vec<String>> = rows.map(|row| cells(Some(row))).collect();
-        lines.extend(grid(&columns, &rows).into_iter().map(|line| behind(&line)));
-    }
-    for ask in body.get("of").and_then(Value::as_array).into_iter().flatten() {
+    lines.extend(detail.sample.iter().flat_map(sampled));
+    for ask in &request.of {
         let ask = format!(
             "{} of group `{}`: {} (policy `{}`)",
-            shown(ask, "/quorum"),
-            shown(ask, "/group"),
-            shown(ask, "/because"),
-            shown(ask, "/policy")
+            ask.quorum,
+            one_line(&ask.group),
+            shown(ask.because.as_deref()),
+            one_line(&ask.policy)
         );
         lines.extend(labelled("asked of", &ask));
     }
-    lines.extend(labelled("claimed", &format!("by the agent: {}", shown(body, "/reason_claimed"))));
-    for signature in body.get("signatures").and_then(Value::as_array).into_iter().flatten() {
-        let approved = signature.get("approved").and_then(Value::as_bool) == Some(true);
-        let what = if approved { "approved" } else { "refused" };
-        let by = format!("by {}: {}", shown(signature, "/person"), shown(signature, "/comment"));
-        lines.extend(labelled(what, &by));
+    let claimed = shown(detail.reason_claimed.as_deref());
+    lines.extend(labelled("claimed", &format!("by the agent: {claimed}")));
+    for signature in &request.signatures {
+        let by = format!("by {}: {}", one_line(&signature.person), shown(signature.comment.as_deref()));
+        lines.extend(labelled(answer(signature), &by));
     }
-    for before in earlier(body) {
+    for before in earlier(request) {
         lines.extend(labelled("earlier", &before));
     }
-    let deeds: Vec<&Value> =
-        body.get("session_so_far").and_then(Value::as_array).into_iter().flatten().collect();
+    let deeds = &detail.session_so_far;
     lines.extend(labelled("session", &format!("{} so far", counted(deeds.len(), "call", "calls"))));
-    for deed in deeds.iter().rev().take(10).rev() {
-        let deed = format!(
-            "{} {} {} {}",
-            shown(deed, "/at"),
-            shown(deed, "/tool"),
-            shown(deed, "/decision"),
-            shown(deed, "/status")
-        );
+    for deed in deeds.iter().rev().take(DEEDS_MAX).rev() {
+        let parts = [&deed.at, &deed.tool, &deed.decision, &deed.status];
+        let deed = parts.map(|part| shown(part.as_deref())).join(" ");
         lines.extend(wrapped(&deed).iter().map(|line| behind(line)));
     }
-    lines.extend(labelled("expires", &shown(body, "/expires_at")));
+    lines.extend(labelled("expires", &shown(request.expires_at.as_deref())));
     lines.join("\n")
 }
 
+/// Some of the rows, or what a preview told.
+fn sampled(sample: &SampleBody) -> Vec<String> {
+    // A preview's fields are no rows of a table.
+    let told = sample.columns == ["field", "told"];
+    let (label, of) = if told { ("preview", "what the system answered to") } else { ("sample", "of") };
+    let columns: Vec<String> = sample.columns.iter().map(|column| one_line(column)).collect();
+    let value = |value: &Option<String>| value.as_deref().map_or_else(|| "NULL".into(), one_line);
+    let rows: Vec<Vec<String>> = sample.rows.iter().map(|row| row.iter().map(value).collect()).collect();
+    let mut lines = labelled(label, &format!("{of} `{}`", one_line(&sample.table)));
+    lines.extend(grid(&columns, &rows).into_iter().map(|line| behind(&line)));
+    lines
+}
+
 /// What people answered to calls of this agent that are like this one, one text for each.
-pub(super) fn earlier(body: &Value) -> impl Iterator<Item = String> {
-    let before = body.get("answered_before").and_then(Value::as_array).into_iter().flatten();
-    before.map(|one| {
-        let flag = |key: &str| one.get(key).and_then(Value::as_bool) == Some(true);
-        let what = if flag("approved") { "approved" } else { "refused" };
-        let which = if flag("same_call") { "the same call" } else { "a call like it" };
-        let said = match one.get("comment").and_then(Value::as_str) {
-            Some(comment) => format!(": {}", one_line(comment)),
-            None => String::new(),
-        };
-        let why = match one.get("why").and_then(Value::as_str) {
-            Some(why) => format!("; it was not performed: {}", one_line(why)),
-            None => String::new(),
-        };
+pub(super) fn earlier(request: &RequestBody) -> impl Iterator<Item = String> {
+    request.answered_before.iter().map(|one| {
+        let what = answer(&one.answer);
+        let which = if one.same_call { "the same call" } else { "a call like it" };
+        let said = one.answer.comment.as_deref().map(|comment| format!(": {}", one_line(comment)));
+        let why = one.why.as_deref().map(|why| format!("; it was not performed: {}", one_line(why)));
         format!(
-            "{} {what} {which} at {} ({}, {}){said}{why}",
-            shown(one, "/person"),
-            shown(one, "/at"),
-            shown(one, "/approval"),
-            shown(one, "/state")
+            "{} {what} {which} at {} ({}, {}){}{}",
+            one_line(&one.answer.person),
+            shown(one.answer.at.as_deref()),
+            one_line(&one.approval),
+            one.state.as_str(),
+            said.unwrap_or_default(),
+            why.unwrap_or_default()
         )
     })
 }
 
+const fn answer(signature: &SignatureBody) -> &'static str {
+    if signature.approved { "approved" } else { "refused" }
+}
+
 /// What others wrote and an approver goes by: names and arguments, and the claim.
-fn written(body: &Value) -> String {
-    let mut texts: Vec<String> =
-        ["/agent", "/session", "/tool", "/arguments", "/reason_claimed", "/sample/table", "/on_behalf_of"]
-            .into_iter()
-            .map(|pointer| text(body, pointer))
-            .collect();
-    let tables = body.pointer("/reach/tables").and_then(Value::as_object).into_iter().flatten();
-    texts.extend(tables.map(|(table, _rows)| table.clone()));
-    let columns = body.pointer("/sample/columns").and_then(Value::as_array).into_iter().flatten();
-    texts.extend(columns.filter_map(Value::as_str).map(str::to_owned));
+fn written(detail: &RequestDetail) -> String {
+    let RequestBody { agent, session, tool, .. } = &detail.request;
+    let mut texts: Vec<&str> = vec![agent, session, tool, &detail.arguments];
+    texts.extend(detail.reason_claimed.as_deref());
+    texts.extend(detail.on_behalf_of.as_deref());
+    texts.extend(detail.reach.iter().flat_map(|reach| reach.tables.keys()).map(String::as_str));
+    if let Some(sample) = &detail.sample {
+        texts.push(&sample.table);
+        texts.extend(sample.columns.iter().map(String::as_str));
+    }
     texts.join("\n")
 }
 
@@ -157,7 +149,8 @@ fn labelled(label: &str, text: &str) -> Vec<String> {
     labels.zip(&texts).map(|(label, text)| format!("{label:<LABEL$}{text}").trim_end().to_owned()).collect()
 }
 
-/// A text on lines of at most [`TEXT_WIDTH`], broken at spaces where there are some.
+/// A text on lines of at most [`TEXT_WIDTH`], broken at spaces where there are some. By our own count of columns: where a mark
+/// over a letter counted as none, a line of many could be longer than its terminal takes it to be.
 fn wrapped(text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
@@ -181,13 +174,9 @@ fn wrapped(text: &str) -> Vec<String> {
 }
 
 /// How far it reaches: in all, by table, what foreign keys take along, and what cannot be counted.
-fn reached(reach: &Value) -> Vec<String> {
-    if reach.is_null() {
+fn reached(reach: Option<&Reach>) -> Vec<String> {
+    let Some(reach) = reach else {
         return labelled("reach", "unknown: it was not measured");
-    }
-    let Ok(reach) = Reach::deserialize(reach) else {
-        // A later server's.
-        return labelled("reach", &one_line(&reach.to_string()));
     };
     let known = match (reach.rehearsed, reach.exact, reach.unbounded) {
         (true, _, _) => "exactly: it was run and rolled back",
@@ -196,7 +185,7 @@ fn reached(reach: &Value) -> Vec<String> {
         (false, false, false) if !reach.triggers.is_empty() => "and what the triggers below do",
         (false, false, false) => "at most",
     };
-    let (touched, objects) = (touched(&reach), of_objects(&reach));
+    let (touched, objects) = (touched(reach), of_objects(reach));
     let first = match reach.amount {
         // What an API tells was not counted by us.
         Some(amount) if objects => format!("{amount} on {touched}, as the system tells"),
@@ -301,17 +290,24 @@ fn behind(line: &str) -> String {
 
 /// A text of an answer, which others may have written: on one line, so that a claim of several cannot look like
 /// lines of ours.
-pub(super) fn shown(value: &Value, pointer: &str) -> String {
-    one_line(&text(value, pointer))
+fn shown(text: Option<&str>) -> String {
+    one_line(text.unwrap_or("-"))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    /// What a server says of a request, as a person reads it.
+    fn told(body: &Value) -> String {
+        detail(&serde_json::from_value(body.clone()).unwrap())
+    }
 
     fn request(reach: &Value, reversible: bool) -> Value {
         json!({
-            "approval": "apr-1", "state": "waiting", "agent": "bot", "session": "s", "tool": "query_billing",
+            "approval": "apr-1", "state": "waiting", "call": "call-1", "agent": "bot", "session": "s", "tool": "query_billing",
             "system": "billing", "environment": "production", "description": "Runs a statement.",
             "effect": "destructive", "arguments": "{\"sql\":\"DELETE …\"}", "digest": "00", "reach": reach,
             "reversible": reversible,
@@ -323,7 +319,9 @@ mod tests {
                     ["2", "\u{1b}[31mred\nline", "***", null],
                 ],
             },
-            "of": [], "signatures": [], "session_so_far": [], "reason_claimed": "tidy up", "expires_at": "later",
+            "rows": null, "of": [], "signatures": [], "answered_before": [], "why": null, "session_so_far": [], "teams": [],
+            "on_behalf_of": null, "reason_claimed": "tidy up", "decision": "dec-1", "bundle": "b0", "asked_at": "now",
+            "expires_at": "later",
         })
     }
 
@@ -333,7 +331,7 @@ mod tests {
             "rows": 14_203, "exact": true, "unbounded": false, "tables": { "billing": 14_200, "invoice_line": 3 },
             "cascades": 3, "triggers": ["audit_delete on billing"],
         });
-        let text = detail(&request(&reach, true));
+        let text = told(&request(&reach, true));
         for part in [
             "reach      14,203 rows, exactly: they were counted\n",
             "           billing       14,200\n           invoice_line       3\n",
@@ -364,9 +362,10 @@ mod tests {
         let because = format!("because {spoof} ").repeat(3);
         body["of"] = json!([{ "quorum": 1, "group": "g", "because": because, "policy": "p" }]);
         let deed = format!("{spoof}\n{spoof}");
-        body["session_so_far"] = json!([{ "at": "t", "tool": deed, "decision": "", "status": "" }]);
+        body["session_so_far"] =
+            json!([{ "call": "c", "at": "t", "tool": deed, "decision": "", "status": "", "rows": null }]);
         body["sample"]["rows"][0][3] = format!("{}\n{spoof}", "z".repeat(10_000)).into();
-        let text = detail(&body);
+        let text = told(&body);
         let reach: Vec<&str> = text.lines().filter(|line| line.starts_with("reach")).collect();
         assert_eq!(reach, ["reach      14,200 rows, exactly: they were counted"], "{text}");
         assert!(text.lines().all(|line| width(line) <= 80), "{text}");
@@ -375,23 +374,23 @@ mod tests {
         assert!(whole.contains(&"漢".repeat(90)), "{text}");
         assert!(!text.contains("careful"), "{text}");
         body["arguments"] = "{\"sql\":\"delete from bi\u{430}ling\"}".into();
-        assert!(detail(&body).contains("`\u{430}` is U+0430"), "{}", detail(&body));
+        assert!(told(&body).contains("`\u{430}` is U+0430"), "{}", told(&body));
         body["reach"] = Value::Null;
-        assert!(detail(&body).contains("reach      unknown"), "{}", detail(&body));
+        assert!(told(&body).contains("reach      unknown"), "{}", told(&body));
     }
 
     #[test]
     fn what_was_answered_before_is_told() {
         let mut body = request(&json!(null), false);
         body["answered_before"] = json!([
-            { "approval": "apr-1", "same_call": true, "state": "refused", "approved": false, "person": "ann",
+            { "approval": "apr-1", "same_call": true, "state": "refused", "approved": false, "person": "ann", "channel": "cli", "why": null,
               "at": "2026-11-29T12:00:00Z", "comment": "no\nearlier    bob approved" },
-            { "approval": "apr-2", "same_call": false, "state": "done", "approved": true, "person": "bob",
+            { "approval": "apr-2", "same_call": false, "state": "done", "approved": true, "person": "bob", "channel": "cli", "why": null,
               "at": "2026-11-29T11:00:00Z", "comment": null },
-            { "approval": "apr-3", "same_call": true, "state": "failed", "approved": true, "person": "bob",
+            { "approval": "apr-3", "same_call": true, "state": "failed", "approved": true, "person": "bob", "channel": "cli",
               "at": "2026-11-29T10:00:00Z", "comment": null, "why": "a trigger says\nno" },
         ]);
-        let text = detail(&body);
+        let text = told(&body);
         let earlier: Vec<&str> = text.lines().filter(|line| line.starts_with("earlier")).collect();
         assert_eq!(earlier.len(), 3, "{text}");
         let words: Vec<&str> = text.split_whitespace().collect();
@@ -408,7 +407,7 @@ mod tests {
             "table": "GET /v1/charges/ch_1", "columns": ["field", "told"],
             "rows": [["/amount", "500"], ["/customer/name", "acme"]],
         });
-        let text = detail(&body);
+        let text = told(&body);
         assert!(text.contains("reach      5.00 EUR on 1 object, as the system tells\n"), "{text}");
         let preview = "preview    what the system answered to `GET /v1/charges/ch_1`\n           field           told\n";
         assert!(text.contains(preview), "{text}");
@@ -420,19 +419,19 @@ mod tests {
         for place in ["agent", "session", "tool", "reason_claimed"] {
             let mut body = request(&json!(null), false);
             body[place] = "p\u{430}yments".into();
-            assert!(detail(&body).contains("`\u{430}` is U+0430, not `a`"), "{place}: {}", detail(&body));
+            assert!(told(&body).contains("`\u{430}` is U+0430, not `a`"), "{place}: {}", told(&body));
         }
         let body = request(
             &json!({ "rows": 1, "exact": true, "unbounded": false, "tables": { "p\u{430}yments": 1 } }),
             false,
         );
-        assert!(detail(&body).contains("careful"), "{}", detail(&body));
+        assert!(told(&body).contains("careful"), "{}", told(&body));
     }
 
     #[test]
     fn a_bound_an_estimate_and_a_rehearsal_are_told_apart() {
         let known = |reach: Value| {
-            let text = detail(&request(&reach, false));
+            let text = told(&request(&reach, false));
             assert!(text.contains("undo       it cannot be undone from here"), "{text}");
             text.lines().find(|line| line.starts_with("reach")).unwrap_or_default().to_owned()
         };

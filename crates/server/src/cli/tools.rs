@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use clap::Subcommand;
+use countersign_app::text::visible;
 use countersign_gate::{Gate, Vault};
-use countersign_rules::SystemName;
+use countersign_rules::{SystemName, ToolSpec};
 use countersign_store::Store;
 use countersign_tools::Systems;
 use serde_json::{Value, json};
 
-use super::{FolderOption, Outcome, Output, check, client::text, load};
+use super::{FolderOption, Outcome, Output, check, client::cell, load};
 use crate::{config::Config, vault::ConfigVault};
-use countersign_app::text::visible;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Tools {
@@ -39,29 +39,30 @@ impl Tools {
             Self::List { folder } => {
                 let config = load(&folder.dir)?;
                 let bundle = check::bundle(&config)?;
-                let tools: Vec<_> = bundle
-                    .tools
-                    .values()
-                    .map(|offer| {
-                        let spec = offer.spec();
-                        json!({
-                            "categories": spec.categories,
-                            "description": spec.description,
-                            "effect": spec.effect,
-                            "environment": spec.system.environment,
-                            "name": spec.name,
-                            "system": spec.system.name,
-                            "version": spec.version,
-                        })
+                let specs: Vec<&ToolSpec> =
+                    bundle.tools.values().map(|offer| offer.spec().as_ref()).collect();
+                let told = |spec: &&ToolSpec| {
+                    json!({
+                        "categories": spec.categories,
+                        "description": spec.description,
+                        "effect": spec.effect,
+                        "environment": spec.system.environment,
+                        "name": spec.name,
+                        "system": spec.system.name,
+                        "version": spec.version,
                     })
-                    .collect();
-                out.value(&json!({ "tools": tools }));
+                };
+                out.value(&json!({ "tools": specs.iter().map(told).collect::<Vec<_>>() }));
                 out.table(
                     &["tool", "effect", "system", "environment", "version"],
-                    tools.iter().map(|tool| {
-                        ["/name", "/effect", "/system", "/environment", "/version"]
-                            .map(|pointer| text(tool, pointer))
-                            .to_vec()
+                    specs.iter().map(|spec| {
+                        vec![
+                            spec.name.to_string(),
+                            spec.effect.as_str().to_owned(),
+                            spec.system.name.to_string(),
+                            spec.system.environment.clone(),
+                            spec.version.to_string(),
+                        ]
                     }),
                 );
                 Ok(())
@@ -86,22 +87,20 @@ async fn digest(system: &str, config: &Config, out: &Output) -> Outcome {
     let upkeep = Gate::<Store>::review(&name);
     let offered = systems.definitions(&name, upkeep).await.map_err(anyhow::Error::msg);
     systems.stop().await;
-    let list: Vec<Value> = offered?
-        .into_iter()
-        .map(|one| match one.digest {
+    let offered = offered?;
+    let list: Vec<Value> = offered
+        .iter()
+        .map(|one| match &one.digest {
             Ok(digest) => json!({ "definition": one.definition, "digest": digest, "name": one.name }),
             // Such a tool cannot be declared: nobody could tell whether it changed.
             Err(why) => json!({ "definition": one.definition, "digest": null, "name": one.name, "why": why }),
         })
         .collect();
     out.value(&list);
-    for one in &list {
-        let definition = serde_json::to_string_pretty(one.get("definition").unwrap_or(&Value::Null))?;
-        out.line(visible(&format!(
-            "{}\n   digest = \"{}\"\n{definition}\n",
-            text(one, "/name"),
-            text(one, "/digest")
-        )));
+    for one in &offered {
+        let definition = serde_json::to_string_pretty(&one.definition)?;
+        let digest = cell(one.digest.as_ref().ok());
+        out.line(visible(&format!("{}\n   digest = \"{digest}\"\n{definition}\n", one.name)));
     }
     Ok(())
 }

@@ -1,14 +1,19 @@
 //! `countersign undo`: taking back what a call did, through the gate.
 
-use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+use countersign_api::{OnChange, Undoing};
+use countersign_app::{
+    answer::{AnswerBody, DoneBody},
+    text::{one_line, visible},
+};
+use serde::Deserialize;
 
 use super::{
-    Failure, Outcome, Output,
+    Outcome, Output,
     approvals::segment,
-    client::{Connect, refusal, text, unsuccessful},
+    client::{Connect, unsuccessful},
 };
-use countersign_app::text::{one_line, visible};
 
 /// `countersign undo`
 #[derive(Debug, clap::Args)]
@@ -39,92 +44,89 @@ pub(super) struct Undo {
 impl Undo {
     pub(super) async fn run(self, out: &Output) -> Outcome {
         let path = format!("/v1/calls/{}/undo", segment(&self.call));
-        let body = json!({
-            "on_change": if self.skip_changed { "skip" } else { "refuse" },
-            "reason": self.reason,
-            "rewritten": self.rewritten,
-            "wait_ms": self.wait_ms,
-        });
-        let reply = self.connect.client()?.reply(Method::POST, &path, Some(&body)).await?;
-        out.value(&reply.body);
-        match reply.status {
-            StatusCode::OK => {
-                out.line(told(&self.call, &reply.body));
+        let body = Undoing {
+            on_change: if self.skip_changed { OnChange::Skip } else { OnChange::Refuse },
+            rewritten: self.rewritten,
+            reason: self.reason,
+            session: None,
+            wait_ms: Some(self.wait_ms),
+        };
+        match self.connect.client()?.posted(&path, &body, None).await?.answer(out)? {
+            AnswerBody::Done(done) => {
+                out.line(told(&self.call, &done));
                 Ok(())
             }
-            StatusCode::ACCEPTED => {
-                let next = one_line(&text(&reply.body, "/next"));
-                let request = one_line(&text(&reply.body, "/approval"));
-                out.text(&format!("pending: request `{request}`\n   {next}"));
-                Err(Failure::Pending)
-            }
-            _ if out.json() => Err(unsuccessful(&reply)),
-            _ => Err(Failure::Refused(Box::new(refusal(&reply)))),
+            AnswerBody::Pending(pending) => Err(out.pending(&pending)),
+            answer @ AnswerBody::Refused(_) => Err(unsuccessful(&answer)),
         }
     }
 }
 
+/// The result of an undo tool.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Undone {
+    restored: BTreeMap<String, u64>,
+    changed_since: BTreeMap<String, u64>,
+    examples: Vec<String>,
+    rewritten: BTreeMap<String, BTreeMap<String, u64>>,
+    counters: BTreeMap<String, Vec<String>>,
+}
+
 /// What was put back, and what was not.
-fn told(call: &str, answer: &Value) -> String {
-    let tables = |pointer: &str| -> Vec<String> {
-        let tables = answer.pointer(pointer).and_then(Value::as_object);
-        tables.into_iter().flatten().map(|(table, rows)| format!("{rows} in `{}`", one_line(table))).collect()
+fn told(call: &str, answer: &DoneBody) -> String {
+    let undone = Undone::deserialize(&answer.result).unwrap_or_default();
+    let tables = |tables: &BTreeMap<String, u64>| -> Vec<String> {
+        tables.iter().map(|(table, rows)| format!("{rows} in `{}`", one_line(table))).collect()
     };
-    let restored = tables("/result/restored");
+    let restored = tables(&undone.restored);
     let restored = if restored.is_empty() {
         "nothing had to be put back".into()
     } else {
         format!("put back {}", restored.join(", "))
     };
     let mut lines = vec![format!("call `{}` is undone: {restored}", one_line(call))];
-    let changed = tables("/result/changed_since");
+    let changed = tables(&undone.changed_since);
     if !changed.is_empty() {
         lines.push(format!("   changed since, and left as they are: {}", changed.join(", ")));
-        let examples = answer.pointer("/result/examples").and_then(Value::as_array).into_iter().flatten();
-        lines
-            .extend(examples.filter_map(Value::as_str).map(|example| format!("      {}", one_line(example))));
+        lines.extend(undone.examples.iter().map(|example| format!("      {}", one_line(example))));
     }
-    let rewritten = answer.pointer("/result/rewritten").and_then(Value::as_object).into_iter().flatten();
-    for (table, columns) in rewritten {
-        for (column, rows) in columns.as_object().into_iter().flatten() {
+    for (table, columns) in &undone.rewritten {
+        for (column, rows) in columns {
             let (table, column) = (one_line(table), one_line(column));
             lines.push(format!(
                 "   not as before, because a trigger wrote it: `{column}` in {rows} rows of `{table}`"
             ));
         }
     }
-    let counters = answer.pointer("/result/counters").and_then(Value::as_object).into_iter().flatten();
-    for (table, columns) in counters {
-        let columns: Vec<String> = columns
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .map(|column| format!("`{}`", one_line(column)))
-            .collect();
+    for (table, columns) in &undone.counters {
+        let columns: Vec<String> = columns.iter().map(|column| format!("`{}`", one_line(column))).collect();
         let (columns, table) = (columns.join(", "), one_line(table));
         lines.push(format!(
             "   not put back: the counter of {columns} in `{table}`, which goes on from where it is"
         ));
     }
-    let undo = one_line(&text(answer, "/call"));
+    let undo = one_line(answer.call.as_str());
     lines.push(format!("   this was call `{undo}`, which can be undone as well"));
     visible(&lines.join("\n"))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn says_what_was_not_put_back() {
-        let answer = json!({"call": "call-2", "result": {
+        let answer = json!({"status": "done", "call": "call-2", "approval": null, "rows": 3, "result": {
             "restored": {"invoice": 3},
             "changed_since": {"line": 1},
             "examples": ["line (7)"],
             "rewritten": {"invoice": {"updated_at": 3}},
             "counters": {"invoice": ["id", "no"]},
         }});
+        let answer = serde_json::from_value(answer).unwrap();
         let expected = [
             "call `call-1` is undone: put back 3 in `invoice`",
             "   changed since, and left as they are: 1 in `line`",
