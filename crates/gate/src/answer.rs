@@ -26,16 +26,6 @@ impl Answer {
         }
     }
 
-    /// Returns true if it was said of an earlier call, which this one repeats: nothing was done for the repeat.
-    #[must_use]
-    pub const fn is_repeated(&self) -> bool {
-        match self {
-            Self::Done(done) => done.repeated,
-            Self::Pending(pending) => pending.repeated,
-            Self::Refused(refused) => refused.repeated,
-        }
-    }
-
     /// The same answer, to a repeat of its call.
     #[must_use]
     pub(crate) fn again(mut self) -> Self {

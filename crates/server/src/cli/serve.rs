@@ -37,8 +37,14 @@ impl Serve {
     pub(super) async fn run(self, out: &Output) -> Outcome {
         let config = load(self.folder.dir())?;
         let telemetry = telemetry::begin(&config.telemetry).map_err(|why| Failure::Refused(Box::new(why)))?;
-        // Before anybody is told that it serves: whoever ends it then ends it in order.
+        // Before anybody is told that it serves: whoever ends it then ends it in order, and SIGHUP ends nothing.
         let mut ending = Ending::listen()?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                tracing::warn!("SIGHUP changes nothing: restart the server to put a changed folder in force");
+            }
+        });
         let started = tokio::select! {
             started = Box::pin(server::start(config)) => started,
             ended = ending.asked() => return ended,
@@ -68,12 +74,6 @@ impl Serve {
         if std::io::stderr().is_terminal() {
             out.note(welcome(&running, &self.folder).await);
         }
-        let mut hangup = signal(SignalKind::hangup())?;
-        tokio::spawn(async move {
-            while hangup.recv().await.is_some() {
-                tracing::warn!("SIGHUP changes nothing: restart the server to put a changed folder in force");
-            }
-        });
         let ended = if self.stdio { self.stdio(&running, &mut ending).await } else { ending.asked().await };
         let finished = running.stop().await;
         // Sends what is left, which blocks.
