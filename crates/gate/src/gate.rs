@@ -208,6 +208,8 @@ impl<L: Ledger> Gate<L> {
         let halt =
             HaltRecord { scope, why: why.to_owned(), by: by.to_owned(), since_ms: self.clock.now_ms() };
         let entry = Entry::halted(&halt);
+        // A crash before this is durable leaves nothing halted, and whoever asked was not told that it is; after it,
+        // the halt holds for all replicas and all starts.
         self.ledger.halt(halt, entry).await
     }
 
@@ -217,6 +219,8 @@ impl<L: Ledger> Gate<L> {
     /// [`LedgerFault`], and then the halt stays.
     pub async fn resume(&self, scope: &HaltScope, by: &str) -> Result<bool, LedgerFault> {
         let entry = Entry::resumed(self.clock.now_ms(), scope, by);
+        // A crash before this is durable leaves the halt; after it, the agents go on, whether or not whoever asked was
+        // told.
         self.ledger.resume(scope, entry).await
     }
 }

@@ -48,6 +48,8 @@ impl<L: Ledger> Gate<L> {
             let message = format!("`{person}` found that it did not happen");
             (CallOutcome::Failed { code: Code::ToolFailed, message, superseded: false }, Settlement::Released)
         };
+        // A crash before this is durable leaves the call in doubt; after it, the call is settled, whether or not the
+        // person was told.
         self.ledger.resolve(call, outcome, settlement, now_ms, entries).await
     }
 
@@ -56,6 +58,8 @@ impl<L: Ledger> Gate<L> {
     /// # Errors
     /// [`LedgerFault`].
     pub async fn sweep(&self) -> Result<Vec<CallRecord>, LedgerFault> {
+        // A crash before this is durable leaves the calls open, and the next sweep finds them; after it, they are in
+        // doubt.
         self.ledger.sweep(self.clock.now_ms()).await
     }
 
@@ -130,6 +134,7 @@ impl<L: Ledger> Gate<L> {
         let message = "its answer was lost; it was a read, and may be repeated".to_owned();
         let outcome = CallOutcome::Failed { code: Code::ToolFailed, message, superseded: false };
         let entries = vec![Entry::read_ended(now_ms, record)];
+        // A crash before this is durable leaves the read in doubt, and the worker ends it again.
         self.ledger.resolve(&record.call.id, outcome, Settlement::Reserved, now_ms, entries).await
     }
 
@@ -202,6 +207,8 @@ impl<L: Ledger> Gate<L> {
             let outcome = CallOutcome::SentAgain { by: by.id.clone(), message };
             let now_ms = self.clock.now_ms();
             let entries = vec![Entry::sent_again(now_ms, &record, &by.id)];
+            // A crash before this is durable leaves the doubt open although its effect is known to be had once: a
+            // person or the next equal call ends it. What the earlier call reserved stays held until then.
             let ended =
                 self.ledger.resolve(&record.call.id, outcome, Settlement::Released, now_ms, entries).await;
             match ended {

@@ -168,6 +168,8 @@ impl<L: Ledger> Gate<L> {
             now_ms,
             entries: vec![entry],
         };
+        // A crash before this is durable leaves an intent, if it was kept, whose call is in doubt although nothing was
+        // done.
         if let Err(fault) = self.close_call(closing, Wait::Durable).await {
             tracing::warn!(%fault, "an unconfirmed intent could not be closed");
         }

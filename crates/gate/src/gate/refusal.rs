@@ -36,6 +36,8 @@ impl<L: Ledger> Gate<L> {
             return Answer::Refused(Refused::new(None, None, refusal));
         }
         let entry = Entry::call_rejected(now_ms, requester, &id, tool, &refusal);
+        // A crash before this is durable leaves nothing done and nothing known of it; after it, a refusal that its
+        // agent was not told of.
         let refusal = match self.ledger.record(vec![entry]).await {
             Ok(()) => refusal,
             Err(fault) => unavailable(&fault),
@@ -75,6 +77,8 @@ impl<L: Ledger> Gate<L> {
             return Ok(());
         }
         let entries = sums.iter().map(|sum| Entry::refusals_counted(now_ms, sum)).collect();
+        // A crash before this is durable loses the counts of these minutes, whose calls were refused all the same.
+        // After it nothing is counted twice, because the counts are kept in memory alone.
         let recorded = self.ledger.record(entries).await;
         if recorded.is_err() {
             self.refusals.again(sums);
@@ -125,6 +129,8 @@ impl<L: Ledger> Gate<L> {
         {
             bond.refusal = Some(refusal.clone());
             let entries = entries.into_iter().map(Entry::of_a_refused_call).collect();
+            // A crash before this is durable leaves nothing done and the key free; after it, a repeat under the key is
+            // told the same refusal.
             return match self.ledger.bind(bond, call.replaces.as_ref(), entries).await {
                 Ok(None) => refused(call, granted, refusal),
                 // Boxed: an answer may be a refusal, and so comes back to here, once.
@@ -132,6 +138,8 @@ impl<L: Ledger> Gate<L> {
                 Err(fault) => refused(call, granted, unavailable(&fault)),
             };
         }
+        // A crash before this is durable leaves nothing done, and a granted request still granted: the worker takes it
+        // up again. After it, the refusal stands, and the agent is told when it asks for its request.
         match self.record_refusal(granted, entries, &refusal).await {
             Ok(()) => refused(call, granted, refusal),
             // That an equal call has happened is true whether or not it can be recorded.

@@ -253,6 +253,8 @@ impl<L: Ledger> Gate<L> {
     ) -> Answer {
         let request = &record.request;
         let Some(bond) = Bond::of(&call.stored(), None, self.clock.now_ms()) else { return answer };
+        // A crash before this is durable leaves the key free, and a repeat finds the same request by its digest; after
+        // it, the key stands for that request's call.
         match self.ledger.bind(bond.joining(request), call.replaces.as_ref(), Vec::new()).await {
             Ok(None) => answer.again(),
             Ok(Some(taken)) => self.told_at_last(call, &taken).await,

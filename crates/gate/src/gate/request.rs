@@ -74,6 +74,8 @@ impl<L: Ledger> Gate<L> {
         };
         entries.push(Entry::asked(&request));
         let replaces = call.replaces.clone();
+        // A crash before this is durable leaves nobody asked. After it people are asked, though the agent was not
+        // told: the same call again finds the request.
         match self.ledger.park(Parking { request, replaces, evidence, effect: facts.effect, entries }).await {
             // Another one was open meanwhile.
             Ok(record) if record.request.call.id != call.id && call.key.is_some() => pending(&record).again(),
@@ -200,6 +202,8 @@ impl<L: Ledger> Gate<L> {
         let comment = comment.map(|text| text.chars().take(2_000).collect());
         let signature = Signature { person, groups, approved, comment, at_ms, channel: channel.to_owned() };
         let entry = Entry::answered(&record.request, &signature);
+        // A crash before this is durable leaves the request as it was. After it the answer counts, though the person
+        // was not told, and the worker performs what is granted.
         self.ledger.answer(approval, signature, entry).await
     }
 
@@ -280,6 +284,8 @@ impl<L: Ledger> Gate<L> {
     ) -> Result<(), LedgerFault> {
         let ApprovalRecord { request, .. } = record;
         entries.push(Entry::request_ended(self.clock.now_ms(), request, state, code, why));
+        // A crash before this is durable leaves the request open, and whoever ended it, the worker or a start, ends it
+        // again; after it, the agent is told when it asks.
         self.ledger.end(&request.id, state, code, why, entries).await.map(|_ended| ())
     }
 
@@ -362,6 +368,7 @@ impl<L: Ledger> Gate<L> {
 
     /// Notes that the agent was told. Where that cannot be noted it is told again, which harms nobody.
     pub(super) async fn delivered(&self, record: &ApprovalRecord) {
+        // A crash on either side of this leaves nothing undone: the answer is told again.
         if let Err(fault) = self.ledger.deliver(&record.request.id).await {
             tracing::warn!(%fault, approval = %record.request.id, "that an answer was fetched could not be noted");
         }

@@ -67,6 +67,8 @@ impl<L: Ledger> Gate<L> {
             return Err(refusal);
         }
         let entry = Entry::session_opened(now_ms, requester, front_door, client);
+        // A crash before this is durable leaves no session, and the next call opens it; after it, a session without a
+        // call.
         let opened = self.ledger.open_session(requester, entry).await;
         // One that may have been kept is counted.
         if matches!(opened, Ok(false) | Err(LedgerFault::Unavailable(_))) {
