@@ -29,7 +29,7 @@ pub use self::{
     request::{Answered, Asked, RequestEnded},
 };
 use crate::{
-    gate::Sum,
+    gate::RefusalCount,
     ledger::{CallOutcome, CallRecord, HaltRecord, HaltScope},
     warrant::Limits,
 };
@@ -161,7 +161,7 @@ impl Entry {
 
     /// So many refusals were not recorded one by one.
     #[must_use]
-    pub fn refusals_counted(at_ms: i64, sum: &Sum) -> Self {
+    pub fn refusals_counted(at_ms: i64, sum: &RefusalCount) -> Self {
         let body = RefusalsCounted {
             codes: Cow::Borrowed(&sum.codes),
             count: sum.codes.values().fold(0_u64, |all, count| all.saturating_add(*count)),

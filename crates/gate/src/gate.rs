@@ -25,7 +25,7 @@ use countersign_rules::{
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-pub use self::{doubt::NotRecalled, refusals::Sum};
+pub use self::{doubt::NotRecalled, refusals::RefusalCount};
 use self::{refusals::Refusals, session::Sessions};
 use crate::{
     answer::{Answer, Refused},

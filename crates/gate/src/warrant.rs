@@ -65,7 +65,7 @@ impl<A> Permitted<A> {
 
 impl<A> Permitted<A> {
     /// Makes the intent, which is recorded before the system is touched.
-    fn intent(&self, Taken { rates, holds, journal }: Taken) -> Intent {
+    fn intent(&self, Reservation { rates, holds, journal }: Reservation) -> Intent {
         let warrant = Entry::warrant_issued(
             self.now_ms,
             &self.call,
@@ -98,7 +98,7 @@ impl<A> Permitted<A> {
 
 /// A call takes these while it is under way.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct Reservation {
     /// Rates, each with the key its instant is stored under.
     pub(crate) rates: Vec<(String, Rate)>,
     /// These amounts are held of budgets.
@@ -180,10 +180,10 @@ impl<A> Warrant<A> {
     /// [`Unissued`] on a limit, a halt, a spent approval or a fault; then nothing may be performed.
     pub(crate) async fn issue<L: Ledger>(
         permitted: Permitted<A>,
-        taken: Taken,
+        reservation: Reservation,
         ledger: &L,
     ) -> Result<(Self, OpenCall<A>, Issued), Box<Unissued<A>>> {
-        let intent = permitted.intent(taken);
+        let intent = permitted.intent(reservation);
         let Permitted { call, decision, limits, effect, approval, now_ms, entries, .. } = permitted;
         let journal = intent.journal.clone();
         match ledger.issue(intent).await {

@@ -130,7 +130,7 @@ pub struct Balance {
     pub held: u64,
 }
 
-/// A reservation that a call needs.
+/// A call asks for this hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HoldRequest {
     /// The account.

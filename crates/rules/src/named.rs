@@ -61,7 +61,7 @@ pub struct Misnamed {
 }
 
 /// Policies are about the tools and agents of a deployment.
-pub(crate) struct Deployment<'a> {
+pub(crate) struct Namespace<'a> {
     pub(crate) sources: &'a [PolicySource],
     pub(crate) tools: &'a [Arc<ToolSpec>],
     pub(crate) agents: &'a [AgentSpec],
@@ -70,7 +70,7 @@ pub(crate) struct Deployment<'a> {
     pub(crate) schema: &'a Value,
 }
 
-impl Deployment<'_> {
+impl Namespace<'_> {
     /// Every name of every policy that cannot mean what it says.
     pub(crate) fn check(&self, rules: &[Rule]) -> Vec<PolicyError> {
         let mut errors = Vec::new();
@@ -133,7 +133,7 @@ impl Deployment<'_> {
 
 /// One policy, as it is read.
 struct Reading<'a, 'b> {
-    whole: &'a Deployment<'a>,
+    whole: &'a Namespace<'a>,
     rule: &'a Rule,
     /// The tools that its scope lets it apply to.
     tools: &'b [&'a Arc<ToolSpec>],

@@ -91,7 +91,7 @@ impl Policies {
         let cedar = schema::cedar_schema(tools, &types, mentions.currencies());
         let schema = Schema::from_json_value(cedar.clone())
             .map_err(|e| one(format!("the tools make no schema: {}", chain(&e))))?;
-        let named = named::Deployment { sources, tools, agents, untyped: &untyped, schema: &cedar };
+        let named = named::Namespace { sources, tools, agents, untyped: &untyped, schema: &cedar };
         errors.extend(named.check(&rules));
         stop(&mut errors)?;
         let mut warnings = validate(&rules, &schema, tools.is_empty(), &mut errors);
@@ -130,7 +130,7 @@ impl Policies {
         let tools: Vec<_> = self.slices.values().map(|slice| Arc::clone(&slice.tool)).collect();
         let agents: Vec<_> = self.agents.values().cloned().collect();
         let (untyped, schema) = (&self.untyped, &self.schema);
-        let named = named::Deployment { sources, tools: &tools, agents: &agents, untyped, schema };
+        let named = named::Namespace { sources, tools: &tools, agents: &agents, untyped, schema };
         let rules: Vec<Rule> = self.rules.values().cloned().collect();
         named.misnamed(&rules, vocabulary)
     }

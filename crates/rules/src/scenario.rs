@@ -262,7 +262,7 @@ pub struct ApprovalGiven {
 #[serde(deny_unknown_fields)]
 pub struct Expected {
     /// `allow`, `ask` or `deny`.
-    pub answer: Answer,
+    pub answer: ExpectedAnswer,
     /// Exactly the policies that decide, in any order.
     #[serde(default)]
     pub policies: Option<BTreeSet<PolicyId>>,
@@ -280,7 +280,7 @@ pub struct Expected {
 /// One of the three answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub enum ExpectedAnswer {
     /// It may run.
     Allow,
     /// People must approve.
@@ -289,7 +289,7 @@ pub enum Answer {
     Deny,
 }
 
-impl Answer {
+impl ExpectedAnswer {
     /// The word, as in [`Decision::as_str`].
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -25,7 +25,7 @@ use crate::{
 
 /// A round along the path starts from this.
 #[derive(Debug, Default)]
-pub(super) struct Trial<'a> {
+pub(super) struct RoundStart<'a> {
     /// The request that people have approved, where the call comes from one.
     pub(super) granted: Option<&'a ApprovalRecord>,
     /// The call reached this far when it was performed, and was rolled back because that was further than allowed.
@@ -34,7 +34,7 @@ pub(super) struct Trial<'a> {
     proposed: bool,
 }
 
-impl<'a> Trial<'a> {
+impl<'a> RoundStart<'a> {
     /// Of a call that is proposed, or that people have approved.
     pub(super) const fn of(granted: Option<&'a ApprovalRecord>) -> Self {
         Self { granted, exceeded: None, proposed: granted.is_none() }
@@ -51,7 +51,7 @@ pub(super) struct Case<'a, L, T: Tool> {
     gate: &'a Gate<L>,
     tool: &'a T,
     seen: &'a Observed,
-    trial: &'a Trial<'a>,
+    start: &'a RoundStart<'a>,
     call: Call<T::Args>,
     policies: Arc<Policies>,
     standing: Standing,
@@ -72,24 +72,24 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         tool: &'a T,
         call: Call<T::Args>,
         seen: &'a Observed,
-        trial: &'a Trial<'a>,
+        start: &'a RoundStart<'a>,
     ) -> Result<Self, Answer> {
         let now_ms = gate.clock.now_ms();
         let policies = gate.policies();
         let standing = match gate.ledger.standing(&call.requester, call.digest, now_ms).await {
             Ok(standing) => standing,
-            Err(fault) => return Err(refused(&call, trial.granted, not_looked_up(&fault))),
+            Err(fault) => return Err(refused(&call, start.granted, not_looked_up(&fault))),
         };
         let id = match decision_id(now_ms, &*gate.entropy) {
             Ok(id) => id,
-            Err(why) => return Err(refused(&call, trial.granted, bad_id(&why))),
+            Err(why) => return Err(refused(&call, start.granted, bad_id(&why))),
         };
-        let facts = gate.facts(seen, &standing, trial.granted, now_ms);
+        let facts = gate.facts(seen, &standing, start.granted, now_ms);
         let mut entries = Vec::with_capacity(4);
-        if trial.proposed {
+        if start.proposed {
             entries.push(Entry::call_proposed(now_ms, &call));
         }
-        Ok(Self { gate, tool, seen, trial, call, policies, standing, id, facts, evidence: None, entries })
+        Ok(Self { gate, tool, seen, start, call, policies, standing, id, facts, evidence: None, entries })
     }
 
     /// Asks what the rules say about the call, unless something stops it before.
@@ -129,7 +129,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
 
     /// A person's no to an equal call, however that was spelled, holds for this one.
     async fn nobody_refused_its_equal(&self) -> Result<(), Stop> {
-        if self.trial.granted.is_some() || !self.standing.refusals {
+        if self.start.granted.is_some() || !self.standing.refusals {
             return Ok(());
         }
         self.gate.refused_before(self.tool, &self.call, self.facts.now_ms).await
@@ -137,10 +137,10 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
 
     /// Beside an equal call of which nobody knows whether it happened, nothing is performed.
     async fn no_equal_is_in_doubt(&mut self) -> Result<(), Stop> {
-        if self.trial.exceeded.is_some() || !self.is_write() {
+        if self.start.exceeded.is_some() || !self.is_write() {
             return Ok(());
         }
-        self.call.again = self.gate.doubtful(self.tool, &self.call, self.trial.granted).await?;
+        self.call.again = self.gate.doubtful(self.tool, &self.call, self.start.granted).await?;
         Ok(())
     }
 
@@ -160,9 +160,9 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
     /// the warrant is held to what people saw, in all and by table, and whatever reaches further is rolled back and
     /// decided again.
     fn take_the_reach_that_was_seen(&mut self) {
-        let approved = self.trial.granted.and_then(|record| record.request.reach.as_ref());
+        let approved = self.start.granted.and_then(|record| record.request.reach.as_ref());
         let rehearsed = approved.filter(|reach| reach.rehearsed);
-        self.facts.reach = self.trial.exceeded.as_ref().or(rehearsed).cloned();
+        self.facts.reach = self.start.exceeded.as_ref().or(rehearsed).cloned();
     }
 
     /// Measures the reach where a rule or a budget of money needs to know it. What cannot be measured is refused.
@@ -212,7 +212,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         let Decision::Ask(ask) = &decision else { return Ok(decision) };
         let Some(policy) = ask.rehearsal() else { return Ok(decision) };
         let ran =
-            self.trial.exceeded.is_some() || self.facts.reach.as_ref().is_some_and(|reach| reach.rehearsed);
+            self.start.exceeded.is_some() || self.facts.reach.as_ref().is_some_and(|reach| reach.rehearsed);
         if ran || !self.is_write() {
             return Ok(decision);
         }
@@ -238,7 +238,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
     /// Ends the case without an effect.
     pub(super) async fn stop(self, stop: Stop) -> Answer {
         let Self { gate, call, entries, policies, id, facts, .. } = self;
-        let granted = self.trial.granted;
+        let granted = self.start.granted;
         match stop {
             Stop::Answered(answer) => *answer,
             Stop::Denied(deny) => {
@@ -252,7 +252,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
     /// Asks people. Where they have approved already, this is no longer what they approved.
     pub(super) async fn ask(mut self, decision: &Decision, ask: &Ask) -> Answer {
         self.record(decision);
-        if let Some(record) = self.trial.granted {
+        if let Some(record) = self.start.granted {
             let why = "it would now reach further than was approved";
             return self.gate.superseded(record, why, self.entries).await;
         }
@@ -267,7 +267,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
     pub(super) fn permit(mut self, decision: &Decision, allow: &Allow) -> Permitted<T::Args> {
         self.record(decision);
         let history = self.policies.uses_history(&self.call.tool.name).then_some(self.standing.history);
-        let approval = self.trial.granted.map(|record| record.request.id.clone());
+        let approval = self.start.granted.map(|record| record.request.id.clone());
         let Self { call, id, facts, entries, .. } = self;
         Permitted::new(call, id, allow, &facts, approval, history, entries)
     }
@@ -278,7 +278,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
 
     /// Returns true if the agent has just proposed it: people have not approved it, and it was not performed before.
     fn is_proposed(&self) -> bool {
-        self.trial.granted.is_none() && self.trial.exceeded.is_none()
+        self.start.granted.is_none() && self.start.exceeded.is_none()
     }
 
     fn decide(&self) -> Decision {

@@ -16,7 +16,7 @@ use crate::{
     entry::Entry,
     ledger::{ApprovalRecord, CallOutcome, CallState, Closing, Issued, Ledger, LedgerFault, NotIssued, Wait},
     tool::{Performed, Tool, ToolError},
-    warrant::{OpenCall, Permitted, Taken, Unissued, Warrant},
+    warrant::{OpenCall, Permitted, Reservation, Unissued, Warrant},
 };
 
 /// Recording an outcome is tried again so often before the call is left in doubt.
@@ -61,8 +61,8 @@ impl<L: Ledger> Gate<L> {
             Effect::Read => None,
             Effect::Write | Effect::Destructive => tool.journal(&self.upkeep(tool.spec())).await,
         };
-        let taken = Taken { rates: rate_keys(call), holds, journal };
-        let unissued = match Warrant::issue(permitted, taken, &*self.ledger).await {
+        let reservation = Reservation { rates: rate_keys(call), holds, journal };
+        let unissued = match Warrant::issue(permitted, reservation, &*self.ledger).await {
             Ok((warrant, open, Issued { halted })) => {
                 if let Some(halt) = halted {
                     tracing::warn!(%halt, "a budget reached its threshold");

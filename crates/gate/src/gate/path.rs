@@ -16,9 +16,9 @@ use serde_json::Value;
 
 use super::{
     Gate,
-    case::{Case, Trial},
+    case::{Case, RoundStart},
     refusal::{bad_id, crowded, extent, refused},
-    repeat::Held,
+    repeat::KeyState,
     stop::Stop,
 };
 use crate::{
@@ -50,9 +50,9 @@ impl<L: Ledger> Gate<L> {
         };
         tracing::Span::current().record("gen_ai.tool.call.id", call.id.as_str());
         let answer = match self.held(tool, &call).await {
-            Held::Answer(answer) => answer,
-            Held::Free => self.drive(tool, call, &seen, None).await,
-            Held::Nothing { before, .. } => {
+            KeyState::Answer(answer) => answer,
+            KeyState::Free => self.drive(tool, call, &seen, None).await,
+            KeyState::Nothing { before, .. } => {
                 call.replaces = Some(before);
                 self.drive(tool, call, &seen, None).await
             }
@@ -106,12 +106,12 @@ impl<L: Ledger> Gate<L> {
         seen: &Observed,
         granted: Option<&ApprovalRecord>,
     ) -> Answer {
-        let mut trial = Trial::of(granted);
+        let mut start = RoundStart::of(granted);
         for _ in 0..DECISIONS_MAX {
-            match self.round(tool, call, seen, &trial).await {
+            match self.round(tool, call, seen, &start).await {
                 Round::Answer(answer) => return answer,
                 Round::Again(same) => call = same,
-                Round::Exceeded(same, reach) if trial.exceeded.is_none() => {
+                Round::Exceeded(same, reach) if start.exceeded.is_none() => {
                     // The first warrant is closed and its approval superseded. The new decision is about a
                     // new call with the reach that was really seen.
                     let id = match call_id(self.clock.now_ms(), &*self.entropy) {
@@ -119,17 +119,17 @@ impl<L: Ledger> Gate<L> {
                         Err(why) => return refused(&same, None, bad_id(&why)),
                     };
                     call = Call { replaces: Some(same.id), id, ..same };
-                    trial = Trial::after(reach);
+                    start = RoundStart::after(reach);
                 }
                 Round::Exceeded(same, reach) => {
                     let message = format!("the call reaches further than was allowed: {}", extent(&reach));
                     let refusal = Refusal::new(Code::ReachExceeded, message)
                         .help("what it touches grows while it is decided; narrow the call and try again");
-                    return self.refuse(&same, trial.granted, Vec::new(), refusal).await;
+                    return self.refuse(&same, start.granted, Vec::new(), refusal).await;
                 }
             }
         }
-        self.refuse(&call, trial.granted, Vec::new(), crowded()).await
+        self.refuse(&call, start.granted, Vec::new(), crowded()).await
     }
 
     /// Judges a call, and does what the rules say.
@@ -138,9 +138,9 @@ impl<L: Ledger> Gate<L> {
         tool: &T,
         call: Call<T::Args>,
         seen: &Observed,
-        trial: &Trial<'_>,
+        start: &RoundStart<'_>,
     ) -> Round<T::Args> {
-        let mut case = match Case::open(self, tool, call, seen, trial).await {
+        let mut case = match Case::open(self, tool, call, seen, start).await {
             Ok(case) => case,
             Err(answer) => return Round::Answer(answer),
         };
@@ -151,7 +151,7 @@ impl<L: Ledger> Gate<L> {
         match decision {
             Decision::Deny(deny) => Round::Answer(case.stop(Stop::Denied(deny)).await),
             Decision::Ask(ref ask) => Round::Answer(case.ask(&decision, ask).await),
-            Decision::Allow(ref allow) => self.act(tool, case.permit(&decision, allow), trial.granted).await,
+            Decision::Allow(ref allow) => self.act(tool, case.permit(&decision, allow), start.granted).await,
         }
     }
 }

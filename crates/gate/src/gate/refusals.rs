@@ -23,7 +23,7 @@ pub(super) struct Refusals {
 struct Refused {
     /// This window counts those that are recorded.
     recorded: Window,
-    beyond: Option<Sum>,
+    beyond: Option<RefusalCount>,
 }
 
 impl Refused {
@@ -31,7 +31,7 @@ impl Refused {
         Self { recorded: Window::new(since_ms), beyond: None }
     }
 
-    fn add(&mut self, sum: Sum) {
+    fn add(&mut self, sum: RefusalCount) {
         match &mut self.beyond {
             Some(beyond) => beyond.add(&sum),
             None => self.beyond = Some(sum),
@@ -41,7 +41,7 @@ impl Refused {
 
 /// Refusals of an agent that were counted and not recorded one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sum {
+pub struct RefusalCount {
     /// The calls are those of this agent.
     pub agent: AgentId,
     /// So many were refused, by the code of the refusal.
@@ -52,7 +52,7 @@ pub struct Sum {
     pub until_ms: i64,
 }
 
-impl Sum {
+impl RefusalCount {
     fn new(agent: &AgentId, now_ms: i64) -> Self {
         Self { agent: agent.clone(), codes: BTreeMap::new(), since_ms: now_ms, until_ms: now_ms }
     }
@@ -74,19 +74,19 @@ impl Refusals {
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         let refused = agents.entry(agent.clone()).or_insert_with(|| Refused::since(now_ms));
         let again_ms = refused.recorded.take(most, now_ms).err()?;
-        refused.add(Sum { codes: BTreeMap::from([(code, 1)]), ..Sum::new(agent, now_ms) });
+        refused.add(RefusalCount { codes: BTreeMap::from([(code, 1)]), ..RefusalCount::new(agent, now_ms) });
         Some(again_ms)
     }
 
     /// Takes what was counted in windows that are over, or in all.
-    pub(super) fn sums(&self, now_ms: i64, of_all: bool) -> Vec<Sum> {
+    pub(super) fn sums(&self, now_ms: i64, of_all: bool) -> Vec<RefusalCount> {
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = agents.extract_if(.., |_, refused| of_all || refused.recorded.is_over(now_ms));
         gone.filter_map(|(_agent, refused)| refused.beyond).collect()
     }
 
     /// Takes back sums that could not be recorded, and counts on from them.
-    pub(super) fn again(&self, sums: Vec<Sum>) {
+    pub(super) fn again(&self, sums: Vec<RefusalCount>) {
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         for sum in sums {
             agents.entry(sum.agent.clone()).or_insert_with(|| Refused::since(sum.since_ms)).add(sum);

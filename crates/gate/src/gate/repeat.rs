@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(320);
 
 /// An idempotency key says one of these things about a call.
-pub(super) enum Held {
+pub(super) enum KeyState {
     /// It is a repeat, and this is its answer.
     Answer(Answer),
     /// It is the first under its key, or has none.
@@ -43,13 +43,13 @@ pub(super) enum Held {
 
 impl<L: Ledger> Gate<L> {
     /// Looks whether a call repeats another one.
-    pub(super) async fn held<T: Tool>(&self, tool: &T, call: &Call<T::Args>) -> Held {
-        let Some(key) = &call.key else { return Held::Free };
+    pub(super) async fn held<T: Tool>(&self, tool: &T, call: &Call<T::Args>) -> KeyState {
+        let Some(key) = &call.key else { return KeyState::Free };
         let agent = &call.requester.agent;
         let bond = match self.ledger.bond(agent, key).await {
             Ok(Some(bond)) => bond,
             Ok(None) => return self.room_for_key(call).await,
-            Err(fault) => return Held::Answer(refused(call, None, not_looked_up(&fault))),
+            Err(fault) => return KeyState::Answer(refused(call, None, not_looked_up(&fault))),
         };
         // Where the system recognises repeats, it is not asked: it performs once what is sent twice.
         if bond.digest == call.digest
@@ -65,48 +65,48 @@ impl<L: Ledger> Gate<L> {
 
     /// Checks that the agent may have one more key. Calls that are made at the same moment may together have some
     /// more.
-    async fn room_for_key<A>(&self, call: &Call<A>) -> Held {
+    async fn room_for_key<A>(&self, call: &Call<A>) -> KeyState {
         let most = self.settings.keys_max;
         match self.ledger.bonds(&call.requester.agent, most).await {
-            Ok(count) if count < u64::from(most) => Held::Free,
+            Ok(count) if count < u64::from(most) => KeyState::Free,
             Ok(_) => {
                 let message = format!("{most} idempotency keys of this agent are kept already");
                 let refusal = Refusal::new(Code::RateLimited, message)
                     .help("nothing was done; keys are forgotten in time, and a call needs none");
                 let entries = vec![Entry::call_proposed(self.clock.now_ms(), call)];
-                Held::Answer(self.refuse(call, None, entries, refusal).await)
+                KeyState::Answer(self.refuse(call, None, entries, refusal).await)
             }
-            Err(fault) => Held::Answer(refused(call, None, not_looked_up(&fault))),
+            Err(fault) => KeyState::Answer(refused(call, None, not_looked_up(&fault))),
         }
     }
 
     /// The answer of the call that a key stands for, to one that repeats it.
-    pub(super) async fn told<A>(&self, call: &Call<A>, bond: &Bond) -> Held {
+    pub(super) async fn told<A>(&self, call: &Call<A>, bond: &Bond) -> KeyState {
         if bond.digest != call.digest {
-            return Held::Answer(self.reused(call, bond).await);
+            return KeyState::Answer(self.reused(call, bond).await);
         }
         if let Some(refusal) = &bond.refusal {
             let (call, approval) = (Some(bond.call.clone()), bond.approval.clone());
             let refusal = refusal.clone();
             let refused = Refused::new(call, approval, refusal);
-            return Held::Answer(once_more(Answer::Refused(refused)));
+            return KeyState::Answer(once_more(Answer::Refused(refused)));
         }
         let held = match &bond.approval {
             Some(approval) => match self.ledger.approval(approval).await {
                 Ok(Some(record)) => self.told_request(bond, &record, call.tool.idempotent).await,
-                Ok(None) => Ok(Held::Answer(unknown(bond, in_doubt(&bond.call)))),
+                Ok(None) => Ok(KeyState::Answer(unknown(bond, in_doubt(&bond.call)))),
                 Err(fault) => Err(fault),
             },
             None => self.told_call(bond, call.tool.idempotent).await,
         };
-        held.unwrap_or_else(|fault| Held::Answer(unknown(bond, not_looked_up(&fault))))
+        held.unwrap_or_else(|fault| KeyState::Answer(unknown(bond, not_looked_up(&fault))))
     }
 
     /// As it is told, for the caller that has found the key taken meanwhile.
     pub(super) async fn told_at_last<A>(&self, call: &Call<A>, bond: &Bond) -> Answer {
         match self.told(call, bond).await {
-            Held::Answer(answer) | Held::Nothing { told: answer, .. } => answer,
-            Held::Free => unknown(bond, in_doubt(&bond.call)),
+            KeyState::Answer(answer) | KeyState::Nothing { told: answer, .. } => answer,
+            KeyState::Free => unknown(bond, in_doubt(&bond.call)),
         }
     }
 
@@ -115,22 +115,22 @@ impl<L: Ledger> Gate<L> {
         bond: &Bond,
         record: &crate::ledger::ApprovalRecord,
         recognised: bool,
-    ) -> Result<Held, LedgerFault> {
+    ) -> Result<KeyState, LedgerFault> {
         let before = bond.call.clone();
         let now_ms = self.clock.now_ms();
         let overdue = record.request.expires_ms <= now_ms;
         if record.state == ApprovalState::Waiting && overdue {
             self.expire_one(record).await;
-            return Ok(Held::Answer(once_more(refused_request(record, expired()))));
+            return Ok(KeyState::Answer(once_more(refused_request(record, expired()))));
         }
         // Its approval would be good for nothing: people are asked under the policies that hold now.
         if record.state == ApprovalState::Waiting && !record.request.stands_under(&self.policies()) {
             let told = self.superseded(record, CHANGED, Vec::new()).await;
             self.delivered(record).await;
-            return Ok(Held::Nothing { before, told: told.again() });
+            return Ok(KeyState::Nothing { before, told: told.again() });
         }
         if let Some(told) = self.told_of_its_other(record).await? {
-            return Ok(Held::Answer(once_more(told)));
+            return Ok(KeyState::Answer(once_more(told)));
         }
         let passed = match record.state {
             ApprovalState::Blocked => record.code.is_some_and(passes),
@@ -149,39 +149,43 @@ impl<L: Ledger> Gate<L> {
             | ApprovalState::Done => false,
         };
         let told = self.tell(record).await;
-        Ok(if passed { Held::Nothing { before, told: told.again() } } else { Held::Answer(once_more(told)) })
+        Ok(if passed {
+            KeyState::Nothing { before, told: told.again() }
+        } else {
+            KeyState::Answer(once_more(told))
+        })
     }
 
     /// `recognised` says that the system performs once what is sent twice under one id: a call in doubt is sent again then.
-    async fn told_call(&self, bond: &Bond, recognised: bool) -> Result<Held, LedgerFault> {
+    async fn told_call(&self, bond: &Bond, recognised: bool) -> Result<KeyState, LedgerFault> {
         let before = bond.call.clone();
         let (mut waited, mut pause) = (Duration::ZERO, PAUSE);
         loop {
             let Some(record) = self.ledger.call(&bond.call).await? else {
-                return Ok(Held::Answer(unknown(bond, in_doubt(&bond.call))));
+                return Ok(KeyState::Answer(unknown(bond, in_doubt(&bond.call))));
             };
             if let Some(told) = self.told_of_the_other(&record).await? {
-                return Ok(Held::Answer(once_more(told)));
+                return Ok(KeyState::Answer(once_more(told)));
             }
             let nothing = came_to_nothing(&record) || (recognised && record.state == CallState::InDoubt);
             if let Some(outcome) = record.outcome {
                 let told = answer_of(&bond.call, None, outcome, record.rows);
                 return Ok(if nothing {
-                    Held::Nothing { before, told: told.again() }
+                    KeyState::Nothing { before, told: told.again() }
                 } else {
-                    Held::Answer(once_more(told))
+                    KeyState::Answer(once_more(told))
                 });
             }
             if record.state == CallState::InDoubt {
                 let told = unknown(bond, in_doubt(&bond.call));
-                return Ok(if nothing { Held::Nothing { before, told } } else { Held::Answer(told) });
+                return Ok(if nothing { KeyState::Nothing { before, told } } else { KeyState::Answer(told) });
             }
             if waited >= WAIT_MAX {
                 let message = format!("call `{}` of this idempotency key is still under way", bond.call);
                 let mut refusal = Refusal::new(Code::NotLookedUp, message)
                     .help("repeat the very same call, with the same key, to hear what came of it");
                 refusal.retry_after_ms = Some(1_000);
-                return Ok(Held::Answer(unknown(bond, refusal)));
+                return Ok(KeyState::Answer(unknown(bond, refusal)));
             }
             tokio::time::sleep(pause).await;
             waited = waited.saturating_add(pause);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 use countersign_gate::{
     Entry, Limits,
     entry::Told,
-    gate::Sum,
+    gate::RefusalCount,
     ledger::{CallOutcome, CallRecord, HaltRecord, HaltScope},
 };
 use countersign_rules::{
@@ -204,7 +204,7 @@ fn every() -> Vec<Entry> {
         Entry::call_rejected(NOW_MS, &of(requester()), &plain.id, &"t".repeat(200), &refusal()),
         Entry::refusals_counted(
             NOW_MS,
-            &Sum {
+            &RefusalCount {
                 agent: plain.requester.agent.clone(),
                 codes: BTreeMap::from([(Code::DeniedByPolicy, 3), (Code::Malformed, 2)]),
                 since_ms: NOW_MS - 60_000,
