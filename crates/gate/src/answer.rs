@@ -15,7 +15,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The status word: `done`, `pending`, `refused`, `expired`, `superseded`, `budget_exhausted`,
+    /// Returns the status word: `done`, `pending`, `refused`, `expired`, `superseded`, `budget_exhausted`,
     /// `rate_limited`, `halted`, `blocked`, `in_doubt` or `failed`.
     #[must_use]
     pub const fn status(&self) -> &'static str {
@@ -26,7 +26,7 @@ impl Answer {
         }
     }
 
-    /// The same answer, to a repeat of its call.
+    /// Returns the same answer, to a repeat of its call.
     #[must_use]
     pub(crate) fn again(mut self) -> Self {
         match &mut self {
@@ -38,27 +38,27 @@ impl Answer {
     }
 }
 
-/// A performed call.
+/// The call was performed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Done {
     /// The call has this id.
     pub call: CallId,
-    /// The approval it stands on, if it needed one.
+    /// The call stands on this approval, if it needed one.
     pub approval: Option<ApprovalId>,
-    /// The structured result.
+    /// The tool replied this.
     pub reply: Value,
-    /// Rows touched or returned.
+    /// The call touched or returned so many rows.
     pub rows: u64,
     /// This is true if it was said of an earlier call, which this one repeats: nothing was done for the repeat.
     pub repeated: bool,
 }
 
-/// A call that waits for people.
+/// The call waits for people.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pending {
     /// The call has this id.
     pub call: CallId,
-    /// The request to wait for.
+    /// This is the request to wait for.
     pub approval: ApprovalId,
     /// The request stands so: waiting, approved or executing.
     pub state: ApprovalState,
@@ -72,12 +72,12 @@ pub struct Pending {
     pub repeated: bool,
 }
 
-/// A call without result.
+/// The call has no result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refused {
     /// The call has this id, when it got as far as being one.
     pub call: Option<CallId>,
-    /// The approval request it belongs to, if any.
+    /// The call belongs to this approval request, if there is one.
     pub approval: Option<ApprovalId>,
     /// The refusal says why there is no result, by which rule, and what would make the call pass.
     pub refusal: Refusal,

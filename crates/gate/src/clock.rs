@@ -7,7 +7,7 @@ use countersign_rules::{ApprovalId, CallId, DecisionId};
 /// Contract: may jump in either direction; nothing here relies on it being monotonic. Cheap and callable
 /// from any thread.
 pub trait Clock: Send + Sync + 'static {
-    /// Unix milliseconds, UTC.
+    /// Returns the time now, in Unix milliseconds UTC.
     fn now_ms(&self) -> i64;
 }
 
@@ -16,7 +16,7 @@ pub trait Clock: Send + Sync + 'static {
 /// Contract: unpredictable in production (ids of approvals must not be guessable); from a seed in the
 /// simulation. Never blocks for long.
 pub trait Entropy: Send + Sync + 'static {
-    /// Sixteen fresh bytes.
+    /// Returns sixteen bytes that nobody can foretell.
     fn bytes(&self) -> [u8; 16];
 }
 

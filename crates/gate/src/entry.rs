@@ -49,7 +49,7 @@ pub struct Entry {
     pub kind: &'static str,
     /// The call is one of this agent.
     pub agent: Option<AgentId>,
-    /// In which session.
+    /// The entry is about this session.
     pub session: Option<SessionId>,
     /// The entry is about this call.
     pub call: Option<CallId>,
@@ -61,7 +61,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An entry of this kind, about nobody in particular.
+    /// Makes an entry of this kind, about nobody in particular.
     pub fn new<K: Kind>(at_ms: i64, body: &K) -> Self {
         let body = serde_json::to_value(body).ok().map(Arc::new);
         Self { at_ms, kind: K::WORD, agent: None, session: None, call: None, approval: None, body }
@@ -79,19 +79,19 @@ impl Entry {
         self
     }
 
-    /// The details, by kind.
+    /// Returns the details, by kind.
     #[must_use]
     pub fn body(&self) -> &Value {
         self.body.as_deref().unwrap_or(&Value::Null)
     }
 
-    /// The details as what they are. `None` of another kind.
+    /// Reads the details as what they are; `None` if the entry is of another kind.
     #[must_use]
     pub fn read<K: Kind>(&self) -> Option<K> {
         (self.kind == K::WORD).then(|| K::deserialize(self.body()).ok()).flatten()
     }
 
-    /// The bytes that stand in the log: versioned canonical JSON.
+    /// Returns the bytes that stand in the log: versioned canonical JSON.
     ///
     /// # Errors
     /// When the entry is larger than the log's format allows, or holds what canonical JSON cannot write.
@@ -112,7 +112,7 @@ impl Entry {
         }
     }
 
-    /// A session began.
+    /// Tells that a session began.
     #[must_use]
     pub fn session_opened(at_ms: i64, requester: &Requester, front_door: &str, client: Option<&str>) -> Self {
         let body = SessionOpened {
@@ -200,7 +200,7 @@ impl Entry {
         Self::new(at_ms, &body).about(&call.requester, &call.id)
     }
 
-    /// The rules decided, on these facts under these policies.
+    /// Tells that the rules decided, on these facts under these policies.
     #[must_use]
     pub fn decided<A>(
         at_ms: i64,
@@ -219,7 +219,7 @@ impl Entry {
         Self::new(at_ms, &body).about(&call.requester, &call.id)
     }
 
-    /// Something else than the policies refused: a limit, a halt, an unmeasurable reach.
+    /// Tells that something else than the policies refused: a limit, a halt, an unmeasurable reach.
     #[must_use]
     pub fn refused<A>(at_ms: i64, call: &Call<A>, refusal: &Refusal) -> Self {
         let body = Refused {
@@ -246,7 +246,7 @@ impl Entry {
         Self::of(request, request.asked_ms, &body)
     }
 
-    /// A person answered.
+    /// Tells that a person answered.
     #[must_use]
     pub fn answered(request: &ApprovalRequest, signature: &Signature) -> Self {
         let body = Answered {
@@ -260,7 +260,7 @@ impl Entry {
         Self::of(request, signature.at_ms, &body)
     }
 
-    /// A request ended without being performed. `code` is that of the refusal that ended it, if one did.
+    /// Tells that a request ended without being performed. `code` is that of the refusal that ended it, if one did.
     #[must_use]
     pub fn request_ended(
         at_ms: i64,
@@ -276,7 +276,7 @@ impl Entry {
         Self::new(at_ms, body).about(&request.call.requester, &request.call.id).under(Some(&request.id))
     }
 
-    /// The intent: after this is durable, and not before, the system may be touched.
+    /// Tells the intent: after this is durable, and not before, the system may be touched.
     #[must_use]
     pub fn warrant_issued<A>(
         at_ms: i64,
@@ -330,7 +330,7 @@ impl Entry {
         Self::new(at_ms, &InDoubt { message }).about(&call.requester, &call.id).under(approval)
     }
 
-    /// A person found out what became of a call in doubt.
+    /// Tells that a person found out what became of a call in doubt.
     #[must_use]
     pub fn doubt_resolved(
         at_ms: i64,
@@ -343,7 +343,7 @@ impl Entry {
         Self::new(at_ms, &DoubtResolved { happened, evidence }).about(&call.requester, &call.id)
     }
 
-    /// The system's own record told what became of a call in doubt: `used` when it happened, and nothing
+    /// Tells that the system's own record told what became of a call in doubt: `used` when it happened, and nothing
     /// when it did not and cannot any more.
     #[must_use]
     pub fn doubt_recalled(at_ms: i64, record: &CallRecord, used: Option<(u64, Option<Money>)>) -> Self {
@@ -410,7 +410,7 @@ impl Entry {
     }
 }
 
-/// The digest under which a result stands in the log: SHA-256 over its canonical form, in hexadecimal.
+/// Returns the digest under which a result stands in the log: SHA-256 over its canonical form, in hexadecimal.
 fn digest(reply: &Value) -> Option<String> {
     countersign_audit::canonical::canonical_digest(reply).ok().map(|hash| hash.to_string())
 }

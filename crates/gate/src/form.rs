@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::tool::{Parsed, Tool};
 
-/// Longest canonical arguments of a call, in bytes: they stand in one log entry.
+/// The canonical arguments of a call may have at most so many bytes: they stand in one log entry.
 pub const ARGUMENTS_BYTES_MAX: usize = 32 * 1024;
 
-/// A call's form.
+/// A form is what a call is by its arguments alone.
 #[derive(Debug)]
 pub struct Form<A> {
     /// The arguments without the reason, as they will be performed.

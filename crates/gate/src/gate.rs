@@ -53,7 +53,7 @@ pub struct Settings {
     pub sessions_max: u32,
 }
 
-/// The one path from a call to an effect.
+/// The gate is the one path from a call to an effect.
 pub struct Gate<L> {
     ledger: Arc<L>,
     clock: Arc<dyn Clock>,
@@ -72,7 +72,7 @@ impl<L> std::fmt::Debug for Gate<L> {
 }
 
 impl<L: Ledger> Gate<L> {
-    /// A gate over a ledger.
+    /// Makes a gate over a ledger.
     pub fn new(
         ledger: Arc<L>,
         clock: Arc<dyn Clock>,
@@ -92,12 +92,12 @@ impl<L: Ledger> Gate<L> {
         })
     }
 
-    /// The ledger behind the gate, to read from.
+    /// Returns the ledger behind the gate, to read from.
     pub fn ledger(&self) -> &Arc<L> {
         &self.ledger
     }
 
-    /// The policies in force.
+    /// Returns the policies in force.
     pub fn policies(&self) -> Arc<Policies> {
         Arc::clone(&self.policies.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -107,13 +107,14 @@ impl<L: Ledger> Gate<L> {
         *self.policies.write().unwrap_or_else(PoisonError::into_inner) = policies;
     }
 
-    /// Authority to look after the connection to a tool's system.
+    /// Makes the authority to look after the connection to a tool's system.
     #[must_use]
     pub fn upkeep(&self, spec: &ToolSpec) -> Upkeep {
         Upkeep::new(spec.system.name.clone())
     }
 
-    /// Authority to look at what a system offers before there is a tool on it, and before there is a ledger.
+    /// Makes the authority to look at what a system offers before there is a tool on it, and before there is a
+    /// ledger.
     #[must_use]
     pub fn review(system: &SystemName) -> Upkeep {
         Upkeep::new(system.clone())

@@ -139,8 +139,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// doubt. Holds of such calls stay: what may have been spent counts as spent. Returns the new ones.
     fn sweep(&self, now_ms: i64) -> impl Future<Output = Result<Vec<CallRecord>, LedgerFault>> + Send;
 
-    /// A finding about a call in doubt, a person's or by its system's record: whether it happened. Settles its
-    /// holds accordingly. The entries are appended when there was such a call.
+    /// Records a finding about a call in doubt, a person's or by its system's record: whether it happened. Settles
+    /// its holds accordingly. The entries are appended when there was such a call.
     fn resolve(
         &self,
         call: &CallId,
@@ -185,8 +185,9 @@ pub trait Ledger: Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<Vec<CallRecord>, LedgerFault>> + Send;
 
-    /// The newest request of an agent about a call of this normal form ([`Alike::normal`], the first of `forms`), or about the
-    /// very call of this digest (the second), that people refused and that would not have expired yet.
+    /// Returns the newest request of an agent about a call of this normal form ([`Alike::normal`], the first of
+    /// `forms`), or about the very call of this digest (the second), that people refused and that would not have
+    /// expired yet.
     fn refused(
         &self,
         agent: &AgentId,
@@ -220,7 +221,7 @@ pub trait Ledger: Send + Sync + 'static {
 /// A standing is what the ledger knows that matters for deciding a call.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Standing {
-    /// The halt that stops this agent, if any.
+    /// This halt stops the agent, if there is one.
     pub halted: Option<HaltRecord>,
     /// The session did so much so far, calls under way included.
     pub session: Counters,
@@ -253,7 +254,7 @@ pub struct Bond {
     pub digest: CallDigest,
     /// The call.
     pub call: CallId,
-    /// The request it waits for or has spent.
+    /// The call waits for this request, or has spent it.
     pub approval: Option<ApprovalId>,
     /// The call was refused so, where it was neither issued nor parked.
     pub refusal: Option<Refusal>,
@@ -297,15 +298,15 @@ pub struct Parking {
     pub request: ApprovalRequest,
     /// The call whose place this one takes under its idempotency key.
     pub replaces: Option<CallId>,
-    /// Evidence for the approver, kept beside the log.
+    /// Approvers are shown this evidence, which is kept beside the log.
     pub evidence: Option<Evidence>,
     /// The call has this effect.
     pub effect: Effect,
-    /// Appended when the request is new.
+    /// These entries are appended when the request is new.
     pub entries: Vec<Entry>,
 }
 
-/// A request with everything that happened to it.
+/// A request is kept with everything that happened to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ApprovalRecord {
     /// People were asked this.
@@ -314,9 +315,9 @@ pub struct ApprovalRecord {
     pub effect: Effect,
     /// It stands so now.
     pub state: ApprovalState,
-    /// The answers so far.
+    /// People have answered this so far.
     pub signatures: Vec<Signature>,
-    /// Evidence for the approver.
+    /// Approvers are shown this evidence.
     pub evidence: Option<Evidence>,
     /// It ended for this reason, in words for the agent: the refusal's comment, what superseded it.
     pub why: Option<String>,
@@ -358,22 +359,22 @@ pub struct Intent {
     pub decision: DecisionId,
     /// Rates to take, each with the key its instant is stored under.
     pub rates: Vec<(String, Rate)>,
-    /// Budgets to reserve.
+    /// These amounts are to be reserved of budgets.
     pub holds: Vec<HoldRequest>,
     /// The most rows it may touch; counted at once, corrected when closed.
     pub rows: u64,
-    /// Money it moves; counted at once, corrected when closed.
+    /// The call moves this money, which is counted at once and corrected when the call is closed.
     pub amount: Option<Money>,
     /// If set, the intent is refused with [`NotIssued::HistoryMoved`] unless [`Standing::history`] is still this: a
     /// decision that looked at counters stands only while they do.
     pub if_history: Option<u64>,
-    /// The approval it spends.
+    /// The call spends this approval.
     pub approval: Option<ApprovalId>,
     /// The call whose place this one takes under its idempotency key.
     pub replaces: Option<CallId>,
     /// It happened at this time, in Unix milliseconds UTC.
     pub now_ms: i64,
-    /// Appended with the intent.
+    /// These entries are appended with the intent.
     pub entries: Vec<Entry>,
 }
 
@@ -430,12 +431,12 @@ pub enum Wait {
     Queued,
 }
 
-/// An outcome to record.
+/// A closing is an outcome to record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Closing {
     /// The call.
     pub call: CallId,
-    /// The approval it spent.
+    /// The call spent this approval.
     pub approval: Option<ApprovalId>,
     /// The call has come to this.
     pub outcome: CallOutcome,
@@ -443,7 +444,7 @@ pub struct Closing {
     pub settlement: Settlement,
     /// It happened at this time, in Unix milliseconds UTC.
     pub now_ms: i64,
-    /// Appended with the outcome.
+    /// These entries are appended with the outcome.
     pub entries: Vec<Entry>,
 }
 
@@ -453,12 +454,12 @@ pub struct Closing {
 pub enum CallOutcome {
     /// Performed. `reply` is what the agent gets.
     Done {
-        /// The structured result.
+        /// The tool replied this.
         reply: Value,
     },
     /// Not performed, or rolled back: no effect. `superseded` says that it exceeded its approval.
     Failed {
-        /// Stable code.
+        /// The refusal has this stable code.
         code: Code,
         /// Why.
         message: String,
@@ -475,10 +476,10 @@ pub enum CallOutcome {
     SentAgain {
         /// The call that is done.
         by: CallId,
-        /// That, in words.
+        /// This says so in words.
         message: String,
     },
-    /// Not known.
+    /// Nobody knows what became of the call.
     InDoubt {
         /// This was seen, without secrets.
         message: String,
@@ -523,16 +524,16 @@ impl CallOutcome {
 pub enum CallState {
     /// The intent is recorded, the outcome is not, and the process that issued the call is alive.
     Open,
-    /// Performed.
+    /// The call was performed.
     Done,
-    /// Not performed, or rolled back.
+    /// The call was not performed, or was rolled back.
     Failed,
-    /// Not known.
+    /// Nobody knows what became of the call.
     InDoubt,
 }
 
 impl CallState {
-    /// The word used in the store and in answers.
+    /// Returns the word used in the store and in answers.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -544,7 +545,7 @@ impl CallState {
     }
 }
 
-/// An issued call.
+/// A call that was issued is kept so.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CallRecord {
     /// The call.
@@ -558,7 +559,7 @@ pub struct CallRecord {
     pub effect: Effect,
     /// The decision it stands on.
     pub decision: DecisionId,
-    /// The approval it spent.
+    /// The call spent this approval.
     pub approval: Option<ApprovalId>,
     /// It stands so now.
     pub state: CallState,
@@ -568,7 +569,7 @@ pub struct CallRecord {
     pub issued_ms: i64,
     /// The call was closed at this time, in Unix milliseconds UTC.
     pub closed_ms: Option<i64>,
-    /// Rows touched or returned.
+    /// The call touched or returned so many rows.
     pub rows: u64,
     /// This is true if the call was ever a write in doubt.
     #[serde(default)]
@@ -588,9 +589,9 @@ impl CallRecord {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HaltScope {
-    /// One agent.
+    /// One agent is halted.
     Agent(AgentId),
-    /// Every agent.
+    /// Every agent is halted.
     All,
 }
 
@@ -603,16 +604,16 @@ impl std::fmt::Display for HaltScope {
     }
 }
 
-/// A halt in force.
+/// A halt is in force until it is ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HaltRecord {
     /// These are halted: one agent, or all.
     pub scope: HaltScope,
     /// Why.
     pub why: String,
-    /// By whom: a person, or the budget that set it off.
+    /// This person halted them, or the budget that set it off.
     pub by: String,
-    /// Since when, in Unix milliseconds UTC.
+    /// They are halted since this time, in Unix milliseconds UTC.
     pub since_ms: i64,
 }
 
@@ -646,7 +647,7 @@ impl std::fmt::Display for HaltRecord {
 /// A person's answer was not recorded for one of these reasons.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum NotAnswered {
-    /// No such request.
+    /// There is no such request.
     #[error("no request of that id")]
     NotFound,
     /// The rules say no.

@@ -58,7 +58,7 @@ pub trait Tool: Send + Sync + 'static {
         std::future::ready(Err(MeasureError::NotMeasurable("such calls cannot be taken back".into())))
     }
 
-    /// Acts.
+    /// Performs the call under its warrant, and keeps within it.
     fn perform(
         &self,
         warrant: Warrant<Self::Args>,
@@ -113,11 +113,11 @@ pub struct Doubt {
 pub enum Recalled {
     /// It keeps no record of calls.
     Unknown,
-    /// It happened.
+    /// The call happened.
     Happened {
-        /// Rows touched.
+        /// The call touched so many rows.
         rows: u64,
-        /// Money moved.
+        /// The call moved this money.
         amount: Option<Money>,
     },
     /// It did not happen, and the system refuses it from now on.
@@ -131,7 +131,7 @@ pub struct Parsed<A> {
     pub args: A,
     /// The call is seen to have this effect. More than the tool declares is refused by the gate.
     pub effect: Effect,
-    /// Categories seen in the call, beside the declared ones.
+    /// The call is seen to be of these categories, beside the declared ones.
     pub categories: BTreeSet<String>,
     /// The statement does this, where the agent writes one.
     pub statement: Option<StatementFacts>,
@@ -144,7 +144,7 @@ pub struct Parsed<A> {
 pub struct Measured {
     /// The facts.
     pub reach: Reach,
-    /// A few of the rows, masked. Kept beside the log, never in it.
+    /// Approvers see these few of the rows, masked. They are kept beside the log, never in it.
     pub sample: Option<Sample>,
 }
 
@@ -153,7 +153,7 @@ pub struct Measured {
 pub struct Sample {
     /// The table they stand in.
     pub table: String,
-    /// Column names.
+    /// The rows have these columns.
     pub columns: Vec<String>,
     /// Rows of values as text, masked where a rule says so.
     pub rows: Vec<Vec<Option<String>>>,
@@ -204,11 +204,11 @@ pub enum MeasureError {
 /// A tool tells with this what became of a call that it performed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Performed {
-    /// The structured result, checked against the declared schema.
+    /// The system replied this, and it fits the declared schema.
     pub reply: Value,
-    /// Rows touched by a write, or returned by a read.
+    /// So many rows were touched by a write, or returned by a read.
     pub rows: u64,
-    /// Money moved.
+    /// The call moved this money.
     pub amount: Option<Money>,
 }
 
@@ -244,9 +244,9 @@ pub enum ToolError {
     ResultRejected {
         /// This does not fit.
         message: String,
-        /// Rows touched.
+        /// The call touched so many rows.
         rows: u64,
-        /// Money moved.
+        /// The call moved this money.
         amount: Option<Money>,
     },
 }

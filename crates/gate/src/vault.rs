@@ -64,13 +64,13 @@ impl Credential {
         Self(Arc::new(secrets))
     }
 
-    /// One secret.
+    /// Returns one secret.
     #[must_use]
     pub fn secret(&self, name: &str) -> Option<&SecretString> {
         self.0.get(name)
     }
 
-    /// Every secret with its name.
+    /// Returns every secret with its name.
     pub fn secrets(&self) -> impl Iterator<Item = (&str, &SecretString)> {
         self.0.iter().map(|(name, secret)| (name.as_str(), secret))
     }
@@ -94,7 +94,7 @@ pub trait Vault: Send + Sync + 'static {
     fn open(&self, authority: &dyn Authority) -> Result<Credential, VaultFault>;
 }
 
-/// A credential could not be opened. Carries no secret.
+/// A credential could not be opened. The fault carries no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the credential of system `{system}` cannot be opened: {why}")]
 pub struct VaultFault {

@@ -120,7 +120,7 @@ pub(crate) struct Unissued<A> {
 /// them in its own transaction: beyond any of it, everything is rolled back ([`crate::ToolError::Exceeded`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// The most rows, in all tables together.
+    /// The call may touch so many rows at most, in all tables together.
     pub rows_max: u64,
     /// The most rows in each table; in a table that is not named, none. `None`: only the sum counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,7 +197,7 @@ impl<A> Warrant<A> {
         }
     }
 
-    /// The call it authorises.
+    /// Returns the call it authorises.
     pub fn call(&self) -> &Call<A> {
         &self.call
     }
@@ -207,7 +207,7 @@ impl<A> Warrant<A> {
         &self.call.parsed
     }
 
-    /// The decision it stands on.
+    /// Returns the decision it stands on.
     pub const fn decision(&self) -> &DecisionId {
         &self.decision
     }
@@ -217,7 +217,7 @@ impl<A> Warrant<A> {
         &self.limits
     }
 
-    /// The system's record that the intent names: the call takes effect under this one, or not at all.
+    /// Returns the system's record that the intent names: the call takes effect under this one, or not at all.
     pub fn journal(&self) -> Option<&str> {
         self.journal.as_deref()
     }
@@ -246,7 +246,7 @@ impl<'a, A> Probe<'a, A> {
         Self { call }
     }
 
-    /// The call to measure.
+    /// Returns the call to measure.
     #[must_use]
     pub const fn call(&self) -> &'a Call<A> {
         self.call

@@ -50,9 +50,9 @@ pub struct ApprovalRequest {
 /// Calls of one tool that people would take for the same share these digests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alike {
-    /// Of calls that do the same, however they are spelled.
+    /// Calls that do the same, however they are spelled, have this digest in common.
     pub normal: CallDigest,
-    /// Of calls that do the same with other values.
+    /// Calls that do the same with other values have this digest in common.
     pub shape: CallDigest,
 }
 
@@ -69,7 +69,7 @@ pub struct Answered {
     /// This says why the earlier call was not performed although it was approved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// The last answer.
+    /// The last person to answer said this.
     pub answer: Signature,
 }
 
@@ -79,7 +79,7 @@ pub struct Answered {
 pub enum ApprovalState {
     /// People have not answered yet, or not all of them.
     Waiting,
-    /// Everybody asked has approved; not yet performed.
+    /// Everybody asked has approved, and the call is not performed yet.
     Approved,
     /// A person refused.
     Refused,
@@ -89,13 +89,13 @@ pub enum ApprovalState {
     Superseded,
     /// The one warrant of the request was issued, and its call is being performed.
     Executing,
-    /// Performed; the result can be fetched.
+    /// The call was performed, and its result can be fetched.
     Done,
-    /// Performed, and it failed without effect.
+    /// The call was performed, and failed without effect.
     Failed,
     /// Nobody knows whether the effect happened.
     InDoubt,
-    /// Granted, and then denied by the decision that followed (a limit, a halt, a policy).
+    /// The request was granted, and the decision that followed denied the call (a limit, a halt, a policy).
     Blocked,
 }
 
@@ -135,7 +135,7 @@ impl ApprovalState {
         }
     }
 
-    /// The word used in the store, log and answers.
+    /// Returns the word used in the store, log and answers.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -156,7 +156,7 @@ impl ApprovalState {
 /// One person's answer. The identity comes from authentication, never from a request body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
-    /// Who.
+    /// This person answered.
     pub person: PersonId,
     /// The groups the person was in when answering.
     pub groups: BTreeSet<GroupName>,
@@ -166,7 +166,7 @@ pub struct Signature {
     pub comment: Option<String>,
     /// The answer was given at this time, in Unix milliseconds UTC.
     pub at_ms: i64,
-    /// How: `cli`, `rest`, …
+    /// The answer came this way: `cli`, `rest`, …
     pub channel: String,
 }
 

@@ -70,13 +70,13 @@ impl Arguments {
         Schema::compile(schema).map(Self)
     }
 
-    /// The schema in full: a closed object, without the reserved reason.
+    /// Returns the schema in full: a closed object, without the reserved reason.
     #[must_use]
     pub const fn schema(&self) -> &Value {
         &self.0.written
     }
 
-    /// The schema as agents see it, with the reserved field for their reason.
+    /// Returns the schema as agents see it, with the reserved field for their reason.
     #[must_use]
     pub fn advertised(&self) -> Value {
         let mut schema = self.0.written.clone();
@@ -212,7 +212,7 @@ pub fn is_closed(schema: &Value) -> bool {
         && schema.get("patternProperties").is_none()
 }
 
-/// The properties that the schema of an object names, with their schemas.
+/// Returns the properties that the schema of an object names, with their schemas.
 pub fn properties(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
     let named = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
     named.map(|(name, property)| (name.as_str(), property))
@@ -238,7 +238,7 @@ impl ResultSchema {
         Schema::compile(form::any(written)?).map(Self)
     }
 
-    /// The schema in full.
+    /// Returns the schema in full.
     #[must_use]
     pub const fn schema(&self) -> &Value {
         &self.0.written
@@ -315,7 +315,7 @@ impl Schema {
         Err(violations)
     }
 
-    /// One violation, without the value: it may be long, secret or about a person.
+    /// Returns one violation, without the value: it may be long, secret or about a person.
     fn violation(&self, error: &ValidationError<'_>) -> String {
         let at = pointer(error.instance_path().as_str());
         let at = cut(&at);

@@ -30,9 +30,9 @@ pub enum BudgetScope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BudgetWindow {
-    /// Never.
+    /// The budget never starts again.
     Forever,
-    /// At each UTC midnight.
+    /// The budget starts again at each UTC midnight.
     Day,
 }
 
@@ -40,11 +40,11 @@ pub enum BudgetWindow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
-    /// Calls issued.
+    /// Each issued call counts as one.
     Calls,
-    /// Rows touched or returned.
+    /// Each row that is touched or returned counts as one.
     Rows,
-    /// Money, in minor units.
+    /// Money counts in minor units of the currency, such as cents.
     Money(Currency),
 }
 
@@ -58,7 +58,7 @@ impl fmt::Display for Unit {
     }
 }
 
-/// A limit that people configured.
+/// A budget is a limit that people configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget {
     /// Refusals and the log call the budget by this name, as configured.
@@ -75,7 +75,7 @@ pub struct Budget {
     pub tools: Option<BTreeSet<ToolName>>,
     /// Only calls of at least this effect count.
     pub effect_min: Effect,
-    /// Spent and held together at or above this halts the agent automatically.
+    /// The agent is halted automatically when what is spent and held together reaches this.
     pub halt_at: Option<u64>,
 }
 
@@ -104,7 +104,7 @@ impl Budget {
     }
 }
 
-/// The number of the UTC day, counted from 1970-01-01.
+/// Returns the number of the UTC day, counted from 1970-01-01.
 #[must_use]
 pub const fn day(now_ms: i64) -> i64 {
     now_ms.div_euclid(86_400_000)
@@ -124,7 +124,7 @@ pub struct BudgetAccount {
 /// An account holds these two amounts. INVARIANT: after every [`Balance::reserve`], `spent + held <= limit`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Balance {
-    /// Settled.
+    /// So much is spent: what calls have been settled with.
     pub spent: u64,
     /// Reserved by calls under way.
     pub held: u64,

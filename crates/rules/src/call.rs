@@ -31,7 +31,7 @@ pub struct Requester {
     pub agent: AgentId,
     /// The teams the agent belongs to, by configuration.
     pub teams: Vec<TeamName>,
-    /// The session the call came in; limits and history attach to it.
+    /// The call came in this session, to which limits and history attach.
     pub session: SessionId,
     /// The person the agent acts for, by configuration or token. Never an approver of its calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,7 +49,7 @@ impl Requester {
 /// An agent proposed this, and nothing of it was checked yet.
 #[derive(Debug, Clone)]
 pub struct RawCall {
-    /// The tool's name, as the agent wrote it.
+    /// The agent wrote this name of the tool.
     pub tool: String,
     /// The arguments, as the agent wrote them; may hold the reserved [`REASON_FIELD`].
     pub arguments: Value,
@@ -100,13 +100,13 @@ impl TraceParent {
         if trace == 0 || span == 0 { Err(BadTraceParent) } else { Ok(Self { trace, span }) }
     }
 
-    /// The trace.
+    /// Returns the trace.
     #[must_use]
     pub const fn trace(&self) -> u128 {
         self.trace
     }
 
-    /// The span.
+    /// Returns the span.
     #[must_use]
     pub const fn span(&self) -> u64 {
         self.span
@@ -132,7 +132,7 @@ impl fmt::Display for TraceParent {
     }
 }
 
-/// Longest idempotency key, in bytes.
+/// An idempotency key may have at most so many bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
 /// An agent gives a call a key to be able to repeat it: the same key for the same call is the same call.
@@ -161,7 +161,7 @@ impl IdempotencyKey {
         }
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -237,7 +237,7 @@ impl CallDigest {
         Self(hasher.iter().fold(Sha256::new(), |hasher, part| hasher.chain_update(part)).finalize().into())
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -317,12 +317,12 @@ pub struct Call<A> {
     pub reason: Option<String>,
     /// The key by which its agent can repeat it.
     pub key: Option<IdempotencyKey>,
-    /// The call of the same proposal whose place this one takes, because nothing came of that one.
+    /// This one takes the place of that call of the same proposal, because nothing came of it.
     pub replaces: Option<CallId>,
     /// The equal call of which it is not known whether it happened, and under whose id this one is sent, so that the system
     /// performs it once.
     pub again: Option<CallId>,
-    /// The place in its client's trace that it came from.
+    /// The call came from this place in its client's trace.
     pub trace: Option<TraceParent>,
     /// The tool made this of the arguments.
     pub parsed: A,
@@ -370,7 +370,7 @@ pub struct StoredCall {
     /// The equal call under whose id it is sent; see [`Call::again`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<CallId>,
-    /// The place in its client's trace that it came from.
+    /// The call came from this place in its client's trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceParent>,
 }

@@ -12,7 +12,7 @@ pub struct Category {
     pub meaning: &'static str,
 }
 
-/// Prefix of a deployment's own categories, such as `x-medical`.
+/// A deployment's own categories begin with this, such as `x-medical`.
 pub const OWN_PREFIX: &str = "x-";
 
 macro_rules! categories {

@@ -130,7 +130,7 @@ impl Policies {
 }
 
 impl Slice {
-    /// A request for policies that look at nothing but agent, system and effect.
+    /// Returns a request for policies that look at nothing but agent, system and effect.
     pub(crate) fn request_before_call(&self, agent: &AgentId, effect: Effect) -> Option<Request> {
         let effect = RestrictedExpression::new_string(effect.as_str().into());
         self.request(agent, Context::from_pairs([(String::from("effect"), effect)]).ok()?)
@@ -267,7 +267,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The policies that decided, in the order of the bundle.
+    /// Returns the policies that decided, in the order of the bundle.
     fn matched(&self, response: &Response) -> Vec<&'a Rule> {
         let ids: BTreeSet<&str> = response.diagnostics().reason().map(AsRef::as_ref).collect();
         let mut rules: Vec<&Rule> = ids.iter().filter_map(|id| self.policies.rules.get(*id)).collect();
@@ -311,7 +311,7 @@ fn merge(asking: &[&Rule]) -> Vec<AskOf> {
     groups.into_values().collect()
 }
 
-/// The approval as far as it counts now: not expired, the reach within what was shown, without the
+/// Returns the approval as far as it counts now: not expired, the reach within what was shown, without the
 /// requester's own signature.
 fn effective_approval(requester: &Requester, facts: &Facts) -> Option<ApprovalFact> {
     let approval = facts.approval.as_ref()?;

@@ -24,7 +24,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// The word used in scenarios, log and exports.
+    /// Returns the word used in scenarios, log and exports.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -34,7 +34,7 @@ impl Decision {
         }
     }
 
-    /// The policies that decided; none where nothing permitted the call.
+    /// Returns the policies that decided; none where nothing permitted the call.
     #[must_use]
     pub fn policies(&self) -> &[PolicyId] {
         match self {
@@ -121,7 +121,7 @@ pub struct AskOf {
 pub struct Deny {
     /// The forbids that decided; empty when nothing permitted it or a policy failed.
     pub policies: Vec<PolicyId>,
-    /// Why.
+    /// The call is denied for this reason.
     pub reason: DenyReason,
 }
 

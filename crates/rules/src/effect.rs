@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
-    /// Changes nothing.
+    /// The call changes nothing.
     Read,
-    /// Changes something, within what a predicate or an argument names.
+    /// The call changes something, within what a predicate or an argument names.
     Write,
-    /// Deletes, or changes without a bound.
+    /// The call deletes, or changes without a bound.
     Destructive,
 }
 
 impl Effect {
-    /// The word used in policies, configuration and log.
+    /// Returns the word used in policies, configuration and log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ pub enum DeclaredEffect {
     Write,
     /// Every call is destructive.
     Destructive,
-    /// The agent writes the statement; the statement decides.
+    /// The agent writes the statement, and the statement decides.
     FromStatement,
 }
 

@@ -13,12 +13,12 @@ use cedar_policy::{Entities, Entity, EntityId, EntityTypeName, EntityUid, Restri
 
 use crate::{policy::AgentSpec, tool::ToolSpec, unfit::NoEntity};
 
-/// An entity's name. The types are ours and always parse.
+/// Returns an entity's name. The types are ours and always parse.
 pub(crate) fn uid(kind: &str, id: &str) -> Option<EntityUid> {
     Some(EntityUid::from_type_name_and_id(EntityTypeName::from_str(kind).ok()?, EntityId::new(id)))
 }
 
-/// Every configured agent and system, with the actions and their groups.
+/// Returns every configured agent and system, with the actions and their groups.
 pub(crate) fn entities(
     tools: &[Arc<ToolSpec>],
     agents: &[AgentSpec],

@@ -20,7 +20,7 @@ use crate::{
     source::{Layer, Rule},
 };
 
-/// A decision and what every policy said to it.
+/// An explanation is a decision with what every policy said to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
     /// The decision, as [`decide()`] gives it.
@@ -65,7 +65,7 @@ pub enum FindingOutcome {
         /// The first such condition, in Cedar's notation.
         condition: String,
     },
-    /// It could not be evaluated, which denies the call.
+    /// The policy could not be evaluated, which denies the call.
     Failed,
 }
 

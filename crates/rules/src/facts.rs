@@ -21,7 +21,7 @@ use crate::{
 pub struct Facts {
     /// The stricter of what the tool declares and what the call is seen to do.
     pub effect: Effect,
-    /// Declared and observed categories.
+    /// The call is of these categories, declared and observed.
     pub categories: BTreeSet<String>,
     /// This is true if we can undo the call.
     pub reversible: bool,
@@ -35,7 +35,7 @@ pub struct Facts {
     pub session: Counters,
     /// This agent did so much in the current UTC day, calls under way included.
     pub agent_today: Counters,
-    /// Arguments that come from untrusted content, by name.
+    /// These arguments, by name, come from untrusted content.
     #[serde(default)]
     pub provenance: BTreeSet<String>,
     /// The decision is made at this time, in Unix milliseconds UTC.
@@ -48,13 +48,13 @@ pub struct Facts {
 /// A statement that the agent wrote was seen to do this.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatementFacts {
-    /// One of [`StatementFacts::VERBS`].
+    /// The statement is of this verb, one of [`StatementFacts::VERBS`].
     pub verb: String,
-    /// Tables read.
+    /// The statement reads these tables.
     pub reads: BTreeSet<String>,
-    /// Tables written.
+    /// The statement writes these tables.
     pub writes: BTreeSet<String>,
-    /// Functions called.
+    /// The statement calls these functions.
     pub functions: BTreeSet<String>,
     /// This is true if a predicate bounds what is written.
     pub bounded: bool,
@@ -113,18 +113,18 @@ impl StatementFacts {
 /// Sums over what was done so far. A call counts from the moment its warrant is issued.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Calls issued.
+    /// So many calls were issued.
     pub calls: u64,
-    /// Of these, writes and destructive ones.
+    /// So many of these were writes or destructive.
     pub writes: u64,
-    /// Of these, destructive ones.
+    /// So many of these were destructive.
     pub destructive: u64,
-    /// Rows touched by writes.
+    /// Writes touched so many rows.
     pub rows: u64,
-    /// Money moved, in minor units by currency.
+    /// Calls moved so much money, in minor units by currency.
     #[serde(default)]
     pub money: BTreeMap<Currency, u64>,
-    /// The distinct tools used.
+    /// These tools were used, each named once.
     #[serde(default)]
     pub tools: BTreeSet<ToolName>,
 }

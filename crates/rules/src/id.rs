@@ -8,19 +8,19 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Longest name or id accepted, in bytes.
+/// A name or id may have at most so many bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 
 /// A text is not a name for one of these reasons.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadName {
-    /// Nothing was written.
+    /// The text is empty.
     #[error("a name may not be empty")]
     Empty,
-    /// Longer than [`NAME_BYTES_MAX`].
+    /// The text is longer than [`NAME_BYTES_MAX`].
     #[error("a name may have at most {NAME_BYTES_MAX} bytes")]
     TooLong,
-    /// A character that names do not have.
+    /// The text has a character that names do not have.
     #[error("`{0}` may not stand in a name: use letters, digits, `_`, `-`, `.`, `@` and `:`")]
     Character(char),
 }
@@ -60,7 +60,7 @@ macro_rules! names {
                 parse(text).map(Self)
             }
 
-            /// The text of the name.
+            /// Returns the text of the name.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -95,33 +95,33 @@ macro_rules! names {
 }
 
 names! {
-    /// An agent: the authenticated principal that proposes calls.
+    /// This names an agent: the authenticated principal that proposes calls.
     AgentId,
-    /// One connection or conversation of an agent.
+    /// This names one connection or conversation of an agent.
     SessionId,
-    /// One call that an agent proposed.
+    /// This names one call that an agent proposed.
     CallId,
-    /// One decision about a call.
+    /// This names one decision about a call.
     DecisionId,
-    /// One request for a person's approval.
+    /// This names one request for a person's approval.
     ApprovalId,
-    /// A person who may answer requests.
+    /// This names a person who may answer requests.
     PersonId,
-    /// A group of people that policies name in `@ask`.
+    /// This names a group of people that policies ask (`@ask`).
     GroupName,
-    /// A team that agents belong to.
+    /// This names a team that agents belong to.
     TeamName,
-    /// A tool, as configured and as agents name it.
+    /// This names a tool, as it is configured and as agents call it.
     ToolName,
-    /// A system that agents reach only through tools.
+    /// This names a system that agents reach only through tools.
     SystemName,
-    /// A policy, as its file and `@id` name it.
+    /// This names a policy by its file and `@id`.
     PolicyId,
-    /// The digest of a tool's definition: a changed definition is another version.
+    /// This is the digest of a tool's definition: a changed definition is another version.
     ToolVersion,
-    /// The digest of the policies in force.
+    /// This is the digest of the policies in force.
     BundleDigest,
-    /// The digest of what can decide about one agent's calls of one tool.
+    /// This is the digest of what can decide about one agent's calls of one tool.
     SliceDigest,
 }
 
@@ -129,7 +129,7 @@ names! {
 const UNNAMED: &str = "unnamed-";
 
 impl SessionId {
-    /// The id of a session that its client did not name: a connection, a credential.
+    /// Returns the id of a session that its client did not name: a connection, a credential.
     ///
     /// # Errors
     /// [`BadName`] as for [`SessionId::parse`].

@@ -28,11 +28,11 @@ use crate::{
 /// The matrix says what each agent gets from each tool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Matrix {
-    /// By agent, tool and effect.
+    /// Each row is of one agent, tool and effect, in this order.
     pub rows: Vec<Row>,
 }
 
-/// One line of the matrix.
+/// A row is one line of the matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// The agent.

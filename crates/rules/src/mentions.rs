@@ -141,7 +141,7 @@ impl Mentions {
     }
 }
 
-/// The attribute path `context.a.b` as `[a, b]`, and `None` for anything else.
+/// Returns the attribute path `context.a.b` as `[a, b]`, and `None` for anything else.
 fn path(expression: &Value) -> Option<Vec<String>> {
     let node = expression.as_object()?;
     if node.len() != 1 {

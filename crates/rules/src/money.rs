@@ -30,7 +30,7 @@ impl Currency {
         LISTED.split(' ').any(|code| code.as_bytes() == self.0)
     }
 
-    /// Every code that ISO 4217 lists, in order.
+    /// Returns every code that ISO 4217 lists, in order.
     pub fn listed() -> impl Iterator<Item = Self> {
         LISTED.split(' ').filter_map(|code| code.parse().ok())
     }

@@ -615,7 +615,7 @@ fn texts(expression: &Value) -> Vec<String> {
     items.filter_map(|item| item.get("Value").and_then(Value::as_str)).map(String::from).collect()
 }
 
-/// A path from `context`, `principal`, `resource` or `action`, its root first, and `None` for anything else.
+/// Returns a path from `context`, `principal`, `resource` or `action`, its root first, and `None` for anything else.
 fn rooted(expression: &Value) -> Option<Vec<String>> {
     if let Some(root) = expression.get("Var").and_then(Value::as_str) {
         return Some(vec![root.to_string()]);

@@ -153,7 +153,7 @@ impl Policies {
         &self.untyped
     }
 
-    /// The schema that the policies were checked against, in Cedar's own notation.
+    /// Returns the schema that the policies were checked against, in Cedar's own notation.
     #[must_use]
     pub fn schema_text(&self) -> String {
         SchemaFragment::from_json_value(self.schema.clone())
@@ -211,7 +211,7 @@ impl Policies {
         &self.entities
     }
 
-    /// The entities to evaluate with: those made when the policies were loaded, with the requester's own
+    /// Returns the entities to evaluate with: those made when the policies were loaded, with the requester's own
     /// teams where they differ from the configured ones.
     pub(crate) fn entities_for(&self, requester: &Requester) -> Option<Cow<'_, Entities>> {
         let spec = self.agents.get(&requester.agent);

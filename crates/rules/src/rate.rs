@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RateScope {
-    /// All callers of a tool together.
+    /// All callers of a tool are counted together.
     Tool,
-    /// Each agent.
+    /// Each agent is counted by itself.
     Agent,
-    /// Each session.
+    /// Each session is counted by itself.
     Session,
 }
 
@@ -25,9 +25,9 @@ pub enum RateScope {
 pub struct Rate {
     /// Calls of the same tool, agent or session are counted together.
     pub scope: RateScope,
-    /// Calls per period.
+    /// So many calls pass in each period.
     pub limit: NonZeroU32,
-    /// The period, in milliseconds.
+    /// The period has so many milliseconds.
     pub period_ms: u64,
 }
 
@@ -96,7 +96,7 @@ impl fmt::Display for Rate {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("more than {rate} calls")]
 pub struct TooOften {
-    /// The rate that refuses.
+    /// This rate refuses the call.
     pub rate: Rate,
     /// The next call passes after this time, in milliseconds from now.
     pub retry_after_ms: u64,

@@ -16,13 +16,13 @@ pub struct Reach {
     pub exact: bool,
     /// This is true if there may be more rows than `rows` says: counting stopped at its limit, or cannot tell.
     pub unbounded: bool,
-    /// Rows by table, cascades included.
+    /// So many rows are touched in each table, cascades included.
     #[serde(default)]
     pub tables: BTreeMap<String, u64>,
-    /// Rows touched only because a foreign key cascades.
+    /// So many rows are touched only because a foreign key cascades.
     #[serde(default)]
     pub cascades: u64,
-    /// Triggers, rules and generated effects that run along and cannot be counted.
+    /// These triggers, rules and generated effects run along and cannot be counted.
     #[serde(default)]
     pub triggers: Vec<String>,
     /// This is true if it was found out by running the call and rolling it back: then it counts what triggers do.

@@ -8,7 +8,7 @@ use crate::id::PolicyId;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal $word:literal),* $(,)?) => {
-        /// A stable code; `docs/errors/<code>.md` explains each.
+        /// A code is stable, and `docs/errors/<code>.md` explains it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum Code {
             $($(#[$doc])* #[serde(rename = $code)] $name),*
@@ -18,7 +18,7 @@ macro_rules! codes {
             /// Every code.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
-            /// The code as written, such as `R004`.
+            /// Returns the code as written, such as `R004`.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $code),* }
@@ -46,7 +46,7 @@ codes! {
     ReachUnmeasurable = "R005" "blocked",
     /// The agent, or every agent, is halted.
     Halted = "R006" "halted",
-    /// Called too often.
+    /// The tool is called too often.
     RateLimited = "R007" "rate_limited",
     /// A budget does not have room for it.
     BudgetExhausted = "R008" "budget_exhausted",
@@ -88,7 +88,7 @@ codes! {
     ResultRejected = "F005" "failed",
     /// The credential for the system could not be opened.
     CredentialUnavailable = "F006" "failed",
-    /// A fault of ours.
+    /// Something of ours failed.
     Internal = "F007" "failed",
     /// It cannot be looked up now what became of a call, or whether it is one of before. This says nothing about
     /// whether anything was done.
@@ -98,13 +98,13 @@ codes! {
 /// A refusal says what was refused, by which rule, and what would make it pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// The stable code.
+    /// The refusal has this stable code.
     pub code: Code,
     /// This was refused, for this reason: a lower-case fragment with user input in backticks.
     pub message: String,
     /// This would make it pass, or is to be done next.
     pub help: Option<String>,
-    /// The policies that decided, where policies did.
+    /// These policies decided, where policies did.
     #[serde(default)]
     pub policies: Vec<PolicyId>,
     /// Trying again makes sense after this time, in milliseconds from now.
@@ -113,7 +113,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with a message.
+    /// Returns a refusal with a message.
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), help: None, policies: Vec::new(), retry_after_ms: None }

@@ -30,14 +30,14 @@ use crate::{
     policy::AgentSpec,
 };
 
-/// The version of the format.
+/// This is the version of the format that this program reads.
 pub const SCENARIO_VERSION: u32 = 1;
 
-/// One file of scenarios.
+/// A scenario is one file with cases.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// [`SCENARIO_VERSION`].
+    /// The file is written in this version of the format: [`SCENARIO_VERSION`].
     pub version: u32,
     /// The author says that the file is about this.
     #[serde(default)]
@@ -48,10 +48,10 @@ pub struct Scenario {
     /// The file brings these tools of its own, by name. Without any, its cases are about those of the folder.
     #[serde(default)]
     pub tool: BTreeMap<ToolName, ToolGiven>,
-    /// Policies added to those of the folder.
+    /// These policies are added to those of the folder.
     #[serde(default)]
     pub policies: Option<String>,
-    /// The calls.
+    /// Each case is a call and the answer it must get.
     pub case: Vec<Case>,
 }
 
@@ -95,7 +95,7 @@ pub struct ToolGiven {
 pub struct SystemGiven {
     /// The system has this name.
     pub name: SystemName,
-    /// `sqlite`, `postgres`, `http`, `mcp` or `exec`.
+    /// The system is of this kind: `sqlite`, `postgres`, `http`, `mcp` or `exec`.
     pub kind: String,
     /// The system is of this environment, such as `production`.
     pub environment: String,
@@ -111,18 +111,18 @@ pub struct Case {
     pub name: String,
     /// This agent calls.
     pub agent: AgentId,
-    /// The person the agent acts for.
+    /// The agent acts for this person. It is as the folder says, if not said.
     #[serde(default)]
     pub on_behalf_of: Option<PersonId>,
-    /// The tool.
+    /// The call is one of this tool.
     pub tool: ToolName,
-    /// The arguments.
+    /// The call has these arguments.
     #[serde(default)]
     pub arguments: Map<String, Value>,
     /// These facts are known. What is not said is as quiet as can be.
     #[serde(default)]
     pub facts: FactsGiven,
-    /// The answer.
+    /// The rules must answer so.
     pub expect: Expected,
 }
 
@@ -132,12 +132,12 @@ pub struct Case {
 pub struct Question {
     /// This agent calls.
     pub agent: AgentId,
-    /// The person the agent acts for.
+    /// The agent acts for this person. It is as the folder says, if not said.
     #[serde(default)]
     pub on_behalf_of: Option<PersonId>,
-    /// The tool.
+    /// The call is one of this tool.
     pub tool: ToolName,
-    /// The arguments.
+    /// The call has these arguments.
     #[serde(default)]
     pub arguments: Map<String, Value>,
     /// These facts are known. What is not said is as quiet as can be.
@@ -149,9 +149,9 @@ pub struct Question {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FactsGiven {
-    /// The effect; the least that the tool declares, if not said.
+    /// The call has this effect. It is the least that the tool declares, if not said.
     pub effect: Option<Effect>,
-    /// Observed categories, beside the declared ones.
+    /// The call is seen to be of these categories, beside the declared ones.
     pub categories: BTreeSet<String>,
     /// This is true if the call can be undone. If not said, it is as the tool declares.
     pub reversible: Option<bool>,
@@ -165,7 +165,7 @@ pub struct FactsGiven {
     pub agent_today: CountersGiven,
     /// The call is made at this time, in Unix milliseconds UTC; in 1970 if not said.
     pub now_ms: i64,
-    /// An approval.
+    /// The call has this approval.
     pub approval: Option<ApprovalGiven>,
 }
 
@@ -173,7 +173,7 @@ pub struct FactsGiven {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReachGiven {
-    /// Rows in all.
+    /// The call touches so many rows in all.
     pub rows: u64,
     /// This is true if that is the very number, and not a bound. It is, if not said.
     #[serde(default = "yes")]
@@ -181,16 +181,16 @@ pub struct ReachGiven {
     /// This is true if there may be more rows than that.
     #[serde(default)]
     pub unbounded: bool,
-    /// Rows by table.
+    /// The call touches so many rows in each table.
     #[serde(default)]
     pub tables: BTreeMap<String, u64>,
-    /// Rows by cascade.
+    /// So many of the rows are touched by cascades.
     #[serde(default)]
     pub cascades: u64,
-    /// Triggers that run along.
+    /// These triggers run along.
     #[serde(default)]
     pub triggers: Vec<String>,
-    /// Money moved.
+    /// The call moves this much money.
     #[serde(default)]
     pub amount: Option<AmountGiven>,
 }
@@ -199,7 +199,7 @@ pub struct ReachGiven {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AmountGiven {
-    /// The currency.
+    /// The amount is in this currency.
     pub currency: Currency,
     /// The amount is so many minor units, such as cents.
     pub minor: u64,
@@ -213,13 +213,13 @@ const fn yes() -> bool {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StatementGiven {
-    /// `select`, `delete`, …
+    /// The statement is of this verb: `select`, `delete`, …
     pub verb: String,
-    /// Tables read.
+    /// The statement reads these tables.
     pub reads: BTreeSet<String>,
-    /// Tables written.
+    /// The statement writes these tables.
     pub writes: BTreeSet<String>,
-    /// Functions called.
+    /// The statement calls these functions.
     pub functions: BTreeSet<String>,
     /// This is true if a predicate bounds what is written.
     pub bounded: bool,
@@ -229,17 +229,17 @@ pub struct StatementGiven {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CountersGiven {
-    /// Calls.
+    /// So many calls were made.
     pub calls: u64,
-    /// Writes and destructive ones.
+    /// So many calls were writes or destructive.
     pub writes: u64,
-    /// Destructive ones.
+    /// So many calls were destructive.
     pub destructive: u64,
-    /// Rows touched.
+    /// So many rows were touched.
     pub rows: u64,
-    /// Money moved, in minor units.
+    /// So much money was moved, in minor units by currency.
     pub money: BTreeMap<Currency, u64>,
-    /// Tools used.
+    /// These tools were used.
     pub tools: BTreeSet<ToolName>,
 }
 
@@ -249,7 +249,7 @@ pub struct CountersGiven {
 pub struct ApprovalGiven {
     /// These people approved, each with the groups they are in.
     pub signers: BTreeMap<PersonId, BTreeSet<GroupName>>,
-    /// The reach they were shown.
+    /// They were shown this reach.
     #[serde(default)]
     pub reach: Option<ReachGiven>,
     /// The approval expires at this time, in Unix milliseconds UTC; never, if not said.
@@ -261,18 +261,18 @@ pub struct ApprovalGiven {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
-    /// `allow`, `ask` or `deny`.
+    /// The answer must be this: `allow`, `ask` or `deny`.
     pub answer: ExpectedAnswer,
-    /// Exactly the policies that decide, in any order.
+    /// Exactly these policies must decide, in any order.
     #[serde(default)]
     pub policies: Option<BTreeSet<PolicyId>>,
-    /// Exactly the groups that are asked, with how many people of each.
+    /// Exactly these groups must be asked, with so many people of each.
     #[serde(default)]
     pub groups: Option<BTreeMap<GroupName, u32>>,
-    /// Part of what is said about why.
+    /// This must be part of what is said about why.
     #[serde(default)]
     pub because: Option<String>,
-    /// The most rows it may touch.
+    /// The call may touch so many rows at most.
     #[serde(default)]
     pub rows_max: Option<u64>,
 }
@@ -281,16 +281,16 @@ pub struct Expected {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExpectedAnswer {
-    /// It may run.
+    /// The call may run.
     Allow,
-    /// People must approve.
+    /// People must approve the call.
     Ask,
-    /// It must not run.
+    /// The call must not run.
     Deny,
 }
 
 impl ExpectedAnswer {
-    /// The word, as in [`Decision::as_str`].
+    /// Returns the word, as in [`Decision::as_str`].
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -309,7 +309,7 @@ pub trait Observer: core::fmt::Debug {
     /// Tells what is known beforehand of what a call moves; `None` for a tool that nobody here knows.
     fn foretell(&self, tool: &ToolName, arguments: &Value) -> Option<Result<Foretold, Refusal>>;
 
-    /// The person that an agent acts for, if it does; `None` for an agent that nobody here knows.
+    /// Returns the person that an agent acts for, if it does; `None` for an agent that nobody here knows.
     fn acts_for(&self, agent: &AgentId) -> Option<Option<PersonId>>;
 
     /// The groups that a person is in, and none for one who is nobody here; `None` where people are not known at all.
@@ -321,16 +321,16 @@ pub trait Observer: core::fmt::Debug {
 pub struct Foretold {
     /// The call touches so many rows or objects, where that is the same for each call or stands in its arguments.
     pub rows: Option<u64>,
-    /// The money that it moves.
+    /// The call moves this money, as far as that is known.
     pub amount: Amount,
 }
 
 /// One of these tells how much money a call moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Amount {
-    /// Nobody: its tool declares none.
+    /// Nobody tells: the tool declares none.
     Untold,
-    /// The call itself.
+    /// The call itself tells, by its arguments.
     Told(Money),
     /// The system of the call tells, when it is asked before; with the currency where that is known already.
     Asked(Option<Currency>),
@@ -375,14 +375,14 @@ pub struct Report {
     pub cases: usize,
     /// The answer was not as expected in these places.
     pub mismatches: Vec<Mismatch>,
-    /// Every policy that applied in some case.
+    /// These policies applied in some case.
     pub matched: BTreeSet<PolicyId>,
 }
 
 /// An answer that is not as expected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Mismatch {
-    /// The case.
+    /// The case has this name.
     pub case: String,
     /// This differs: `answer`, `policies`, `groups`, `because` or `rows_max`.
     pub field: &'static str,
@@ -404,7 +404,7 @@ pub enum BadScenario {
     /// A tool of its own has arguments that are no schema.
     #[error("tool `{tool}`: arguments: {why}")]
     Tool {
-        /// The tool.
+        /// The call is one of this tool.
         tool: ToolName,
         /// This is wrong with the schema of its arguments.
         why: BadSchema,
@@ -469,7 +469,7 @@ pub enum BadCase {
     AmountOfNothing {
         /// The amount.
         amount: Money,
-        /// The tool.
+        /// The call is one of this tool.
         tool: ToolName,
     },
     /// It says other rows than each such call touches.
@@ -489,7 +489,7 @@ pub enum BadCase {
         at: &'static str,
         /// The amount of the case.
         said: Money,
-        /// The tool.
+        /// The call is one of this tool.
         tool: ToolName,
     },
     /// It says another amount than stands in the arguments.
@@ -512,7 +512,7 @@ pub enum BadCase {
         at: &'static str,
         /// The amount of the case.
         said: Money,
-        /// The tool.
+        /// The call is one of this tool.
         tool: ToolName,
         /// The currency of the tool, where it is always the same.
         currency: Option<Currency>,
@@ -524,7 +524,7 @@ pub enum BadCase {
     AmountUnsaid {
         /// The key with the reach.
         at: &'static str,
-        /// The tool.
+        /// The call is one of this tool.
         tool: ToolName,
     },
     /// It says another effect than the call is seen to have.
@@ -647,7 +647,7 @@ impl ToolGiven {
 }
 
 impl Case {
-    /// The case without its expected answer.
+    /// Returns the case without its expected answer.
     #[must_use]
     pub fn question(&self) -> Question {
         Question {

@@ -36,7 +36,7 @@ pub(crate) enum ArgumentType {
     Text,
     Integer,
     Truth,
-    /// At most four places after the point.
+    /// The value is a number with at most four places after the point.
     Decimal,
     Set(Box<Self>),
     Record(BTreeMap<String, Attribute>),
@@ -53,7 +53,7 @@ pub(crate) struct Attribute {
 pub struct Untyped {
     /// The tool.
     pub tool: String,
-    /// The argument, as a JSON pointer into the arguments.
+    /// The argument is this, as a JSON pointer into the arguments.
     pub argument: String,
     /// Cedar has no type for the argument for this reason.
     pub reason: &'static str,
@@ -297,7 +297,7 @@ fn decimal(value: &Value) -> Option<String> {
     i64::try_from(scaled).ok().map(|_| text)
 }
 
-/// The whole schema in Cedar's JSON form. `currencies` are those that some policy asks for.
+/// Returns the whole schema in Cedar's JSON form. `currencies` are those that some policy asks for.
 pub(crate) fn cedar_schema(
     tools: &[Arc<ToolSpec>],
     arguments: &BTreeMap<String, BTreeMap<String, Attribute>>,
@@ -329,7 +329,7 @@ pub(crate) fn cedar_schema(
     json!({ "": { "commonTypes": common_types(currencies), "entityTypes": entity_types(), "actions": actions } })
 }
 
-/// The action groups of a tool.
+/// Returns the action groups of a tool.
 pub(crate) fn groups(tool: &ToolSpec) -> Vec<String> {
     let categories = tool.categories.iter().map(|word| format!("{CATEGORY}{word}"));
     core::iter::once(String::from(CALL)).chain(categories).collect()

@@ -10,7 +10,7 @@ use crate::{budget::Unit, effect::Effect, facts::Counters, id::ToolName, money::
 pub enum Settlement {
     /// It happened, and used this much.
     Used {
-        /// Rows touched or returned.
+        /// The call touched or returned so many rows.
         rows: u64,
         /// Money moved; where none is named, what was reserved counts as moved.
         amount: Option<Money>,
@@ -19,7 +19,7 @@ pub enum Settlement {
     Reserved,
     /// It did not happen: every hold is released, and the counters forget it.
     Released,
-    /// Not known: every hold stays as it is.
+    /// It is not known what the call came to, and every hold stays as it is.
     Kept,
 }
 
@@ -43,13 +43,13 @@ impl Settlement {
 /// One call counts for this much in the counters of its session and its agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count<'a> {
-    /// The tool called.
+    /// This tool is called.
     pub tool: &'a ToolName,
     /// The call has this effect.
     pub effect: Effect,
-    /// Rows that count (writes only).
+    /// So many rows count; rows of reads do not.
     pub rows: u64,
-    /// Money that counts.
+    /// So much money counts.
     pub amount: Option<Money>,
 }
 

@@ -44,16 +44,16 @@ const ANNOTATIONS: &[&str] = &["id", "ask", "quorum", "deadline", "rehearse", "d
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layer {
-    /// Compiled in; cannot be changed or left out.
+    /// The floor is compiled in, and cannot be changed or left out.
     Floor,
     /// The default pack.
     Pack,
-    /// The deployment's own.
+    /// The file is the deployment's own.
     User,
 }
 
 impl Layer {
-    /// The word used in explanations and log.
+    /// Returns the word used in explanations and log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -76,29 +76,29 @@ pub struct PolicySource {
 }
 
 impl PolicySource {
-    /// The floor.
+    /// Returns the floor.
     #[must_use]
     pub fn floor() -> Self {
         Self { name: "floor".into(), text: FLOOR.into(), layer: Layer::Floor }
     }
 
-    /// The default pack.
+    /// Returns the default pack.
     #[must_use]
     pub fn default_pack() -> Self {
         Self { name: "default".into(), text: DEFAULT_PACK.into(), layer: Layer::Pack }
     }
 
-    /// A file of the deployment's own.
+    /// Returns a file of the deployment's own.
     #[must_use]
     pub fn user(name: impl Into<String>, text: impl Into<String>) -> Self {
         Self { name: name.into(), text: text.into(), layer: Layer::User }
     }
 }
 
-/// Something wrong with a policy file.
+/// A policy file has this mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyError {
-    /// The file's name, as given.
+    /// The mistake is in the file of this name, as given.
     pub file: String,
     /// The mistake stands here, in bytes of the file's text.
     pub span: Option<Range<usize>>,
@@ -114,7 +114,7 @@ impl fmt::Display for PolicyError {
     }
 }
 
-/// Everything wrong with the policies. Never empty.
+/// These are all mistakes of the policies. There is at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyErrors(pub Vec<PolicyError>);
 
@@ -172,8 +172,8 @@ pub(crate) struct Reduced {
 }
 
 impl Rule {
-    /// The policy reduced to the conditions that `keep` accepts. It is satisfied whenever the whole
-    /// policy is.
+    /// Returns the policy reduced to the conditions that `keep` accepts. It is satisfied whenever the whole policy
+    /// is.
     pub(crate) fn reduced(&self, keep: impl Fn(&Mentions) -> bool) -> Option<Reduced> {
         let kept: Vec<&Conjunct> = self.conjuncts.iter().filter(|c| keep(&c.mentions)).collect();
         let mut mentions = Mentions::default();
@@ -182,7 +182,7 @@ impl Rule {
         Some(Reduced { policy: self.with_conditions(kept.iter().map(|c| &c.body))?, mentions, complete })
     }
 
-    /// The policy with other conditions.
+    /// Returns the policy with other conditions.
     pub(crate) fn with_conditions<'a>(&self, bodies: impl Iterator<Item = &'a Value>) -> Option<Policy> {
         let mut form = self.json.clone();
         let conditions: Vec<Value> = bodies.map(|b| json!({ "kind": "when", "body": b })).collect();
@@ -302,7 +302,7 @@ impl Reading<'_> {
     }
 }
 
-/// One of Cedar's reports as ours.
+/// Returns one of Cedar's reports as ours.
 pub(crate) fn diagnose(file: &str, diagnostic: &(impl Diagnostic + fmt::Display)) -> PolicyError {
     let span = diagnostic.labels().and_then(|mut labels| labels.next()).map(|label| {
         let start = label.offset();
@@ -386,7 +386,7 @@ fn deadline(text: &str) -> Option<u64> {
     (DEADLINE_MIN_MS..=DEADLINE_MAX_MS).contains(&ms).then_some(ms)
 }
 
-/// A policy's conditions, taken apart at `&&`; `unless` as its negation.
+/// Returns a policy's conditions, taken apart at `&&`; `unless` as its negation.
 fn conjuncts(policy: &Value) -> Vec<Conjunct> {
     let mut found = Vec::new();
     for condition in policy.get("conditions").and_then(Value::as_array).into_iter().flatten() {

@@ -15,9 +15,9 @@ use crate::{
 pub struct SystemSpec {
     /// The configuration calls the system by this name.
     pub name: SystemName,
-    /// `sqlite`, `postgres`, `http`, `mcp` or `exec`.
+    /// The system is of this kind: `sqlite`, `postgres`, `http`, `mcp` or `exec`.
     pub kind: String,
-    /// `production`, `staging`, `archive`, …; policies ask for it.
+    /// The system is of this environment, which policies ask for: `production`, `staging`, `archive`, …
     pub environment: String,
     /// The account it belongs to; crossing accounts is blocked by the floor.
     pub account: String,
@@ -26,7 +26,7 @@ pub struct SystemSpec {
 /// One narrow, typed operation on one system, as its author declared it and as it was checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolSpec {
-    /// The name agents use.
+    /// Agents call the tool by this name.
     pub name: ToolName,
     /// Digest over the whole definition, template and system included. A changed definition is another
     /// version: approvals for the old one no longer fit.
@@ -35,9 +35,9 @@ pub struct ToolSpec {
     pub system: SystemSpec,
     /// Agents and approvers are told that the tool does this.
     pub description: String,
-    /// The declared class.
+    /// The author declares that calls have this effect.
     pub effect: DeclaredEffect,
-    /// Declared categories such as `money`, `iam`, `schema`, `personal_data`, `purge`.
+    /// The author declares these categories, such as `money`, `iam`, `schema`, `personal_data`, `purge`.
     pub categories: BTreeSet<String>,
     /// This is true if we can undo what the tool does.
     pub reversible: bool,
@@ -46,9 +46,9 @@ pub struct ToolSpec {
     /// This is true if the system itself recognises a repeated call by its idempotency key, so that a call in doubt
     /// may be repeated.
     pub idempotent: bool,
-    /// JSON Schema 2020-12 of the arguments: a closed object, without the reserved reason.
+    /// Arguments must fit this JSON Schema 2020-12: a closed object, without the reserved reason.
     pub arguments: Value,
-    /// JSON Schema 2020-12 of the result, when declared; enforced.
+    /// Results must fit this JSON Schema 2020-12, when there is one.
     pub result: Option<Value>,
     /// The tool may be called this often; each rate must be met.
     pub rates: Vec<Rate>,

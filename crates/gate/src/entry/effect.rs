@@ -55,7 +55,7 @@ pub struct Outcome<'a> {
     /// The call touched or returned so many rows. There is no number where that is not known or there were none to
     /// touch.
     pub rows: Option<u64>,
-    /// The money that it moved.
+    /// The call moved this money.
     pub amount: Option<Money>,
     /// The call took this long from the decision on, in milliseconds.
     pub duration_ms: u64,
@@ -75,16 +75,16 @@ pub enum End<'a> {
         /// This of the result does not fit.
         message: Cow<'a, str>,
     },
-    /// It had no effect.
+    /// The call had no effect.
     Failed {
         /// The code of the refusal.
         code: Code,
-        /// Why.
+        /// It failed for this reason.
         message: Cow<'a, str>,
     },
     /// Another call was sent under its id, and its effect is counted there.
     SentAgain {
-        /// The other call.
+        /// The other call has this id.
         by: Cow<'a, CallId>,
         /// This is known of both.
         message: Cow<'a, str>,
@@ -97,7 +97,7 @@ pub enum End<'a> {
 }
 
 impl End<'_> {
-    /// The word under which it stands in the log.
+    /// Returns the word under which it stands in the log.
     #[must_use]
     pub const fn status(&self) -> &'static str {
         match self {
@@ -133,7 +133,7 @@ pub struct DoubtResolved<'a> {
 pub enum Finding<'a> {
     /// A person looked.
     Person {
-        /// Who.
+        /// This person looked.
         person: Cow<'a, PersonId>,
         /// The person says this of it.
         comment: Cow<'a, str>,
@@ -144,14 +144,14 @@ pub enum Finding<'a> {
         system: Cow<'a, SystemName>,
         /// The call touched so many rows, where it happened.
         rows: Option<u64>,
-        /// The money that it moved, where it did.
+        /// The call moved this money, where it did.
         amount: Option<Money>,
     },
     /// Another call was sent under the id of this one and is done: the system performed it once, and it is counted there.
     SentAgain {
         /// The system.
         system: Cow<'a, SystemName>,
-        /// The other call.
+        /// The other call has this id.
         by: Cow<'a, CallId>,
     },
     /// It was a read, and had no effect whatever became of it.

@@ -10,7 +10,7 @@ use crate::ledger::HaltScope;
 /// An agent's session began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionOpened<'a> {
-    /// The door it came in by: `mcp`, `rest`, …
+    /// The agent came in by this door: `mcp`, `rest`, …
     pub front_door: Cow<'a, str>,
     /// The client says that it is this, by name and version.
     pub client: Option<Cow<'a, str>>,
@@ -25,9 +25,9 @@ pub struct SessionOpened<'a> {
 pub struct Halted<'a> {
     /// These are halted.
     pub scope: Cow<'a, HaltScope>,
-    /// By whom: a person, or the budget that set it off.
+    /// This person halted them, or the budget that set it off.
     pub by: Cow<'a, str>,
-    /// Why.
+    /// It was done for this reason.
     pub why: Cow<'a, str>,
 }
 
@@ -36,17 +36,17 @@ pub struct Halted<'a> {
 pub struct Resumed<'a> {
     /// These go on.
     pub scope: Cow<'a, HaltScope>,
-    /// By whom.
+    /// This person did it.
     pub by: Cow<'a, str>,
 }
 
 /// The evidence that approvers were shown with a request was erased.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvidenceErased<'a> {
-    /// By whom.
+    /// This person did it.
     pub by: Cow<'a, str>,
     /// This was erased; today it is always `evidence`.
     pub erased: Vec<Cow<'a, str>>,
-    /// Why.
+    /// It was done for this reason.
     pub reason: Cow<'a, str>,
 }

@@ -32,7 +32,7 @@ pub struct Asked<'a> {
 /// A person answered a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answered<'a> {
-    /// Who.
+    /// This person answered.
     pub person: Cow<'a, PersonId>,
     /// The groups that the person was in.
     pub groups: Cow<'a, BTreeSet<GroupName>>,
@@ -40,7 +40,7 @@ pub struct Answered<'a> {
     pub approved: bool,
     /// The person said this.
     pub comment: Option<Cow<'a, str>>,
-    /// The way the answer came: `cli`, `rest`, …
+    /// The answer came this way: `cli`, `rest`, …
     pub channel: Cow<'a, str>,
     /// The digest that the answer is bound to.
     pub digest: CallDigest,
@@ -49,10 +49,10 @@ pub struct Answered<'a> {
 /// A request ended without being performed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestEnded<'a> {
-    /// How.
+    /// The request ended in this state.
     pub state: ApprovalState,
     /// The code of the refusal that ended it, if one did.
     pub code: Option<Code>,
-    /// Why.
+    /// The request ended for this reason.
     pub why: Cow<'a, str>,
 }

@@ -26,7 +26,7 @@ const RETOLD_MS: i64 = 60 * 60 * 1_000;
 const ENDED_MAX: u32 = 100;
 
 impl<L: Ledger> Gate<L> {
-    /// A person's finding about a call in doubt. Returns whether there was such a call.
+    /// Settles a call in doubt by a person's finding. Returns whether there was such a call.
     ///
     /// # Errors
     /// [`LedgerFault`], and then the call stays in doubt.

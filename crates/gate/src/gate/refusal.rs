@@ -222,7 +222,7 @@ pub(super) fn extent(reach: &Reach) -> String {
     }
 }
 
-/// The refusal of a call that reaches further than its tool lets one call reach.
+/// Returns the refusal of a call that reaches further than its tool lets one call reach.
 pub(super) fn beyond_tool(tool: &ToolSpec, reach: &Reach) -> Refusal {
     let message = format!(
         "the call reaches {}, and one call of `{}` may touch {} rows at most",
@@ -234,7 +234,7 @@ pub(super) fn beyond_tool(tool: &ToolSpec, reach: &Reach) -> Refusal {
         .help("narrow the call, or split it; only the tool's author can raise its `rows_max`")
 }
 
-/// The refusal of a call that the policies deny, without the fields of the rule that a caller could probe.
+/// Returns the refusal of a call that the policies deny, without the fields of the rule that a caller could probe.
 pub(super) fn denial<A>(call: &Call<A>, facts: &Facts, deny: &Deny) -> Refusal {
     let what = format!(
         "`{}` on system `{}` ({}, {})",

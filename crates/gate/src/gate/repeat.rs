@@ -80,7 +80,7 @@ impl<L: Ledger> Gate<L> {
         }
     }
 
-    /// The answer of the call that a key stands for, to one that repeats it.
+    /// Returns the answer of the call that a key stands for, to one that repeats it.
     pub(super) async fn told<A>(&self, call: &Call<A>, bond: &Bond) -> KeyState {
         if bond.digest != call.digest {
             return KeyState::Answer(self.reused(call, bond).await);

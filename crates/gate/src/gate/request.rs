@@ -374,7 +374,7 @@ impl<L: Ledger> Gate<L> {
         }
     }
 
-    /// The answer of a final request.
+    /// Returns the answer of a final request.
     pub(super) async fn settled(&self, record: &ApprovalRecord) -> Answer {
         let why = record.why.clone();
         let refusal = match record.state {

@@ -155,7 +155,7 @@ pub(super) fn bad(pointer: &str, message: impl Into<String>, help: &str) -> BadS
     BadSchema { pointer: cut(pointer), message: message.into(), help }
 }
 
-/// The closed schema of an object, from either form.
+/// Returns the closed schema of an object, from either form.
 pub(super) fn object(written: &Value) -> Result<Value, BadSchema> {
     let schema = schema(written, true)?;
     if schema.get("type").and_then(Value::as_str) != Some("object") {
@@ -180,7 +180,7 @@ pub(super) fn object(written: &Value) -> Result<Value, BadSchema> {
     Ok(schema)
 }
 
-/// The closed schema of any value, from either form.
+/// Returns the closed schema of any value, from either form.
 pub(super) fn any(written: &Value) -> Result<Value, BadSchema> {
     schema(written, false)
 }

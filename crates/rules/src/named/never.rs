@@ -52,7 +52,7 @@ pub(super) fn can_hold(range: &RangeInclusive<i64>, operation: &str, number: i64
     }
 }
 
-/// The same comparison with its sides exchanged.
+/// Returns the same comparison with its sides exchanged.
 pub(super) fn mirrored(operation: &str) -> &str {
     match operation {
         "<" => ">",
