@@ -99,5 +99,6 @@ async fn write(path: &Path, bytes: Vec<u8>) -> Result<(), ExportError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");
     tokio::fs::write(&name, bytes).await.map_err(failed)?;
+    // A crash before this leaves a `.part` file, which no reader looks at and the next export writes anew.
     tokio::fs::rename(&name, path).await.map_err(failed)
 }

@@ -82,6 +82,8 @@ impl Store {
             scopes: record.scopes.clone(),
         };
         let entry = Entry::new(new.now_ms, &issued);
+        // A crash before this is durable leaves no key; after it, a key that nobody knows and nobody can present: an
+        // operator sees it in the list, and revokes it.
         self.submit(IssueKey { row: KeyRow { record: record.clone(), hash }, entry: Encoded::of(&entry)? })
             .await?;
         Ok((record, presented))
@@ -115,6 +117,8 @@ impl Store {
     /// [`LedgerFault`].
     pub async fn revoke_key(&self, id: &str, by: &str, now_ms: i64) -> Result<bool, LedgerFault> {
         let entry = Entry::new(now_ms, &KeyRevoked { by: by.to_owned(), key: id.to_owned() });
+        // A crash before this is durable leaves the key good, and whoever asked was not told otherwise; after it,
+        // it is good for nothing.
         self.submit(RevokeKey { id: id.to_owned(), now_ms, entry: Encoded::of(&entry)? }).await
     }
 

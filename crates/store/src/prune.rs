@@ -41,6 +41,7 @@ impl Store {
             if !due {
                 return Ok(round);
             }
+            // A crash before this is durable leaves what is over for the next time.
             self.submit(Prune { now_ms, keys_kept_ms: self.keys_kept_ms() }).await?;
         }
         Ok(ROUNDS_MAX)

@@ -407,6 +407,8 @@ impl Store {
     /// [`LedgerFault::Unknown`]; erasing again tries again.
     pub async fn erase_evidence(&self, approval: &ApprovalId, entry: Entry) -> Result<Erasure, LedgerFault> {
         let (now_ms, entry) = (entry.at_ms, Encoded::of(&entry)?);
+        // A crash before this is durable leaves the evidence. After it the evidence is erased for readers, and its
+        // bytes may still stand in a file of the database: erasing again scrubs it.
         let erased = self.submit(EraseEvidence { approval: approval.clone(), now_ms, entry }).await?;
         if matches!(erased, Erasure::Asked { .. }) {
             return Ok(erased);

@@ -218,8 +218,11 @@ impl<B: Backend> Writer<B> {
         }
         let statements = records.write(&self.key)?;
         self.backend.write(&statements).await?;
+        // A crash here leaves the state before this batch, and callers who were told nothing.
         self.step(Step::Written);
         self.backend.commit(records.is_watched()).await?;
+        // A crash here leaves the batch, and callers who were told nothing: calls that were issued are in doubt,
+        // answers and keys count, and a repeat finds what there is.
         self.step(Step::Committed);
         Ok(records.is_watched())
     }
