@@ -148,8 +148,8 @@ fn write_number(out: &mut String, number: &Number) -> Result<(), CanonicalError>
     }
 }
 
-/// Whether a double lies where integers are exact. `2^53` itself does not: it is also what
-/// `2^53 + 1` is rounded to.
+/// Returns true if a double lies where integers are exact. `2^53` itself does not: it is also what `2^53 + 1` is
+/// rounded to.
 pub(crate) fn is_safe(double: f64) -> bool {
     double.abs() <= INTEGER_MAX as f64
 }

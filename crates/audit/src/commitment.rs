@@ -42,7 +42,7 @@ impl fmt::Debug for Salt {
     }
 }
 
-/// What the log keeps in place of the data.
+/// The log keeps a commitment in place of the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Commitment(Hash);
 
@@ -57,7 +57,7 @@ impl Commitment {
         Self(Hash::from_bytes(hasher.finalize().into()))
     }
 
-    /// Whether these are the salt and data that were committed to.
+    /// Returns true if these are the salt and data that were committed to.
     #[must_use]
     pub fn verify(&self, salt: &Salt, data: &[u8]) -> bool {
         *self == Self::new(salt, data)

@@ -33,9 +33,9 @@ pub const ENTRY_VERSION: u64 = 1;
 /// One record of the log, in the current version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// When it was recorded, in milliseconds since 1970 (UTC), in the years 0000 to 9999.
+    /// The entry was recorded at this time, in milliseconds since 1970 (UTC), in the years 0000 to 9999.
     pub at_ms: i64,
-    /// What kind of thing happened.
+    /// This kind of thing happened.
     pub kind: EntryKind,
     /// The call it belongs to.
     pub call: Option<Reference>,
@@ -45,7 +45,7 @@ pub struct Entry {
     pub session: Option<Reference>,
     /// The agent it belongs to.
     pub agent: Option<Reference>,
-    /// What happened, in the terms of its kind.
+    /// This happened, in the terms of its kind.
     pub body: Value,
 }
 
@@ -147,7 +147,7 @@ pub enum ParsedEntry {
     },
 }
 
-/// What kind of thing an entry records, for example `decided` or `call.proposed`.
+/// An entry records a thing of this kind, for example `decided` or `call.proposed`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EntryKind(String);
 
@@ -217,7 +217,7 @@ pub enum EntryError {
         "the entry has {bytes} bytes, and a log entry holds at most {ENTRY_BYTES_MAX}; record a digest of large values instead"
     )]
     TooLong {
-        /// Its length.
+        /// The entry has this length, in bytes.
         bytes: usize,
     },
     /// Not JSON, or JSON that readers may read differently.
@@ -241,7 +241,7 @@ pub enum EntryError {
     /// A field that this version of the envelope does not have.
     #[error("the entry has the unknown field `{field}`")]
     UnknownField {
-        /// Which, shortened and escaped for display.
+        /// The field has this name, shortened and escaped for display.
         field: String,
     },
     /// The time has no text, or the text no time.

@@ -423,7 +423,7 @@ pub enum NoteError {
     /// None of the signatures is by a known key.
     #[error("the note is not signed by the trusted key, only by {signers}")]
     UnknownKey {
-        /// Who is said to have signed instead, at most four.
+        /// These are said to have signed instead; at most four are named.
         signers: String,
     },
     /// A signature in the name of a known key is not by that key.

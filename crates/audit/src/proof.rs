@@ -43,12 +43,12 @@ impl NodeId {
     }
 }
 
-/// Where hashes of complete subtrees come from.
+/// Hashes of complete subtrees come from such a source.
 ///
 /// The answer is trusted: a wrong hash gives a proof that does not verify, never a
 /// wrong proof that does.
 pub trait Nodes {
-    /// Why a hash could not be had.
+    /// A hash could not be had for this reason.
     type Error;
     /// The Merkle tree hash of a complete subtree that lies within the tree.
     ///
@@ -340,7 +340,7 @@ pub enum VerifyError {
     Root,
 }
 
-/// Where RFC 6962 splits a range of leaves: after the largest power of two below its length.
+/// Returns the place where RFC 6962 splits a range of leaves: after the largest power of two below its length.
 fn split(begin: u64, end: u64) -> Option<u64> {
     let length = end.checked_sub(begin)?;
     let last = length.checked_sub(1).filter(|last| *last > 0)?;

@@ -46,7 +46,7 @@ pub(crate) fn from_slice_with_depth(bytes: &[u8], depth_max: usize) -> Result<Va
     Ok(value)
 }
 
-/// Why a JSON text is refused. `at` is the offset in bytes from the start.
+/// A JSON text is refused for one of these reasons. `at` is the offset in bytes from the start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StrictError {
     /// Not JSON by RFC 8259.
@@ -54,7 +54,7 @@ pub enum StrictError {
     Syntax {
         /// Where.
         at: usize,
-        /// What would have been right.
+        /// This would have been right.
         expected: &'static str,
     },
     /// Not UTF-8.
@@ -66,7 +66,7 @@ pub enum StrictError {
     /// An object has one key twice, also when spelled with different escapes.
     #[error("refused JSON at byte {at}: the key `{key}` stands twice in one object")]
     DuplicateKey {
-        /// Where the second one begins.
+        /// The second one begins here.
         at: usize,
         /// The key, shortened and escaped for display.
         key: String,
@@ -74,13 +74,13 @@ pub enum StrictError {
     /// A `\u` escape of half a character.
     #[error("refused JSON at byte {at}: an escaped surrogate without its other half is no character")]
     Surrogate {
-        /// Where the escape begins.
+        /// The escape begins here.
         at: usize,
     },
     /// Too many arrays and objects in each other.
     #[error("refused JSON at byte {at}: arrays and objects are nested deeper than {max} levels")]
     Depth {
-        /// Where one too many opens.
+        /// One too many opens here.
         at: usize,
         /// The limit.
         max: usize,
@@ -90,7 +90,7 @@ pub enum StrictError {
         "refused JSON at byte {at}: the number `{number}` is beyond ±(2^53 - 1), where not every reader keeps it exact; write it as a string"
     )]
     NumberRange {
-        /// Where the number begins.
+        /// The number begins here.
         at: usize,
         /// The number, shortened for display.
         number: String,
@@ -100,7 +100,7 @@ pub enum StrictError {
         "refused JSON at byte {at}: the number `{number}` would be kept as `{kept}`; write that, or a string"
     )]
     NumberPrecision {
-        /// Where the number begins.
+        /// The number begins here.
         at: usize,
         /// The number, shortened for display.
         number: String,

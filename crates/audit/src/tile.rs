@@ -63,7 +63,7 @@ impl TileId {
         self.width
     }
 
-    /// Whether a log of this size has this tile.
+    /// Returns true if a log of this size has this tile.
     #[must_use]
     pub fn belongs_to(&self, size: u64) -> bool {
         in_row(self.index, self.width, size.checked_shr(u32::from(self.level).saturating_mul(8)).unwrap_or(0))
@@ -131,7 +131,7 @@ impl BundleId {
         self.index.saturating_mul(TILE_WIDTH as u64)
     }
 
-    /// Whether a log of this size has this bundle.
+    /// Returns true if a log of this size has this bundle.
     #[must_use]
     pub fn belongs_to(&self, size: u64) -> bool {
         in_row(self.index, self.width, size)
@@ -309,7 +309,7 @@ pub enum TileError {
     /// An entry too long for a bundle.
     #[error("the entry has {bytes} bytes, and an entry bundle holds entries of at most {ENTRY_BYTES_MAX}")]
     EntryTooLong {
-        /// Its length.
+        /// It has this length, in bytes.
         bytes: usize,
     },
     /// The bundle ends within an entry.

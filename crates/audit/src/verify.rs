@@ -30,12 +30,12 @@ pub use finding::Finding;
 pub use report::{FINDINGS_MAX, Report};
 use walk::{Side, Walk};
 
-/// Where the files of a log are read from: a folder ([`crate::export`]), a server, a store.
+/// The files of a log are read from a reader: a folder ([`crate::export`]), a server, a store.
 ///
 /// `Ok(None)` means that there is no such file, which is a finding; an error means that it
 /// could not be told, which ends the verification without a verdict.
 pub trait LogReader {
-    /// Why a file could not be read.
+    /// A file could not be read for this reason.
     type Error;
     /// The bytes of an entry bundle.
     ///
@@ -49,7 +49,7 @@ pub trait LogReader {
     fn tile(&mut self, id: TileId) -> Result<Option<Vec<u8>>, Self::Error>;
 }
 
-/// What a log is verified against.
+/// A log is verified against a key, its own checkpoint and those that others keep.
 #[derive(Debug)]
 pub struct Verification<'a> {
     key: &'a VerifierKey,
@@ -178,7 +178,7 @@ fn compare_checkpoints(
     }
 }
 
-/// Where the log was rewritten, as far as earlier checkpoints tell.
+/// Finds where the log was rewritten, as far as earlier checkpoints tell.
 fn root_mismatch(others: &[(String, Checkpoint)], entries: &Side) -> Finding {
     let mut intact = 0;
     let mut broken = None;

@@ -62,7 +62,7 @@ impl<'a> Charge<'a> {
     }
 }
 
-/// What an issued call is charged: what was counted and what it holds. A ledger keeps it with the call.
+/// An issued call is charged this: what was counted and what it holds. A ledger keeps it with the call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charged {
     /// Rows that were counted.
@@ -70,7 +70,7 @@ pub struct Charged {
     /// Money that was counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     amount: Option<Money>,
-    /// What it holds still; empty once it is settled.
+    /// The call holds this still. It is empty once the call is settled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     holds: Vec<Hold>,
 }
@@ -83,12 +83,12 @@ struct Hold {
     amount: u64,
 }
 
-/// What settling a call changes, beside what it is charged.
+/// Settling a call changes this, beside what it is charged.
 #[derive(Debug)]
 pub struct Settled<'a> {
-    /// What the accounts of its holds become.
+    /// The accounts of its holds become this.
     pub balances: BTreeMap<BudgetAccount, Balance>,
-    /// How many rows it is kept to have touched from now on; as many as before where it did not happen.
+    /// The call is kept to have touched so many rows from now on; as many as before where it did not happen.
     pub rows: Option<u64>,
     counted: Count<'a>,
     settlement: Settlement,

@@ -22,7 +22,7 @@ const POSITIONS_MAX: usize = 65_536;
 #[derive(Debug, Default)]
 pub(crate) struct Differences {
     positions: Vec<Position>,
-    /// How many positions differ in all.
+    /// This many positions differ in all.
     count: u64,
 }
 
@@ -53,7 +53,7 @@ impl Differences {
         }
     }
 
-    /// How many of the log's entries are equal to what their leaf hash stands for.
+    /// Returns how many of the log's entries are equal to what their leaf hash stands for.
     pub(crate) fn equal_of(&self, size: u64) -> u64 {
         size.saturating_sub(self.count)
     }
@@ -130,7 +130,7 @@ fn by_hash(positions: &[Position], side: impl Fn(&Position) -> Option<Hash>) -> 
     map
 }
 
-/// Whether the hash at this index found no counterpart.
+/// Returns true if the hash at this index found no counterpart.
 fn is_left(map: &ByHash, hash: Option<Hash>, index: u64) -> bool {
     hash.and_then(|hash| map.get(&hash)).is_some_and(|left| left.binary_search(&index).is_ok())
 }

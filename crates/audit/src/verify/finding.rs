@@ -68,7 +68,7 @@ pub enum Finding {
     EntryMisfiled {
         /// The entry.
         index: u64,
-        /// What it is searched by.
+        /// Records are searched by this column.
         column: &'static str,
     },
     /// A bundle has too few or too many entries.
@@ -76,7 +76,7 @@ pub enum Finding {
     BundleCount {
         /// The bundle.
         bundle: BundleId,
-        /// How many there are.
+        /// There are this many.
         found: usize,
     },
     /// A bundle cannot be split into entries.
@@ -116,15 +116,15 @@ pub enum Finding {
         intact: u64,
         /// The smallest log that an earlier checkpoint shows to be rewritten.
         broken: Option<u64>,
-        /// Whether all entries could be read at all.
+        /// This is true if all entries could be read at all.
         readable: bool,
     },
     /// The log shown is shorter than one that was signed.
     #[error("the tail was cut off: `{file}` is signed for {signed} entries, and the log has {have}")]
     TailTruncated {
-        /// Where the later checkpoint is from.
+        /// The later checkpoint is from this file or witness.
         file: String,
-        /// Its size.
+        /// The checkpoint states this size.
         signed: u64,
         /// The size of the log shown.
         have: u64,
@@ -134,9 +134,9 @@ pub enum Finding {
         "the history is forked: `{file}` and `{against}` are both signed, and differ in the first {size} entries"
     )]
     Forked {
-        /// Where the one checkpoint is from.
+        /// The one checkpoint is from this file or witness.
         file: String,
-        /// Where the other is from.
+        /// The other checkpoint is from this file or witness.
         against: String,
         /// The size of the log at which they differ.
         size: u64,
@@ -146,7 +146,7 @@ pub enum Finding {
     SignatureForged {
         /// The checkpoint.
         file: String,
-        /// What was seen.
+        /// This was seen.
         reason: String,
     },
     /// The trusted key has not signed.
@@ -154,7 +154,7 @@ pub enum Finding {
     KeyUnknown {
         /// The checkpoint.
         file: String,
-        /// What was seen.
+        /// This was seen.
         reason: String,
     },
     /// The trusted key has signed, but for another log.
@@ -162,7 +162,7 @@ pub enum Finding {
     OtherLog {
         /// The checkpoint.
         file: String,
-        /// What was seen.
+        /// This was seen.
         reason: String,
     },
     /// Not a signed checkpoint.
@@ -239,7 +239,7 @@ impl Finding {
         }
     }
 
-    /// Why a checkpoint is not believed.
+    /// Makes the finding for a checkpoint that is not believed.
     #[must_use]
     pub fn of_checkpoint(source: &str, error: &CheckpointError) -> Self {
         let (file, reason) = (source.into(), explain(error));
@@ -263,7 +263,7 @@ impl Finding {
     }
 }
 
-/// Which entries a hash in a tile stands for.
+/// Words which entries a hash in a tile stands for.
 fn covered(tile: &TileId, position: usize) -> String {
     let each = 1_u64.checked_shl(u32::from(tile.level()).saturating_mul(8)).unwrap_or(u64::MAX);
     let position = u64::try_from(position).unwrap_or(u64::MAX);

@@ -12,7 +12,7 @@ use crate::{
     time,
 };
 
-/// What a verification found.
+/// A verification found this.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// The log's name, once its checkpoint was found to be signed.
@@ -21,18 +21,18 @@ pub struct Report {
     pub size: u64,
     /// The root by the signed checkpoint.
     pub root: Option<Hash>,
-    /// How many entries are shown to be, byte for byte, those that were signed.
+    /// So many entries are shown to be, byte for byte, those that were signed.
     pub entries_verified: u64,
-    /// How many of the other checkpoints are shown to be of the same history.
+    /// So many of the other checkpoints are shown to be of the same history.
     pub checkpoints_verified: u64,
-    /// How many entries have a version that this program does not know. They are verified
-    /// like all others; only what they say was not looked at.
+    /// So many entries have a version that this program does not know. They are verified like all others; only what
+    /// they say was not looked at.
     pub unknown_versions: u64,
     /// The times of the first and of the last entry, in milliseconds since 1970, as written in them.
     pub times_ms: Option<(i64, i64)>,
     /// Everything that is wrong, at most [`FINDINGS_MAX`].
     pub findings: Vec<Finding>,
-    /// How many findings there were beyond that.
+    /// There were so many findings beyond that.
     pub findings_omitted: u64,
 }
 
@@ -40,7 +40,7 @@ pub struct Report {
 pub const FINDINGS_MAX: usize = 10_000;
 
 impl Report {
-    /// Whether every entry is what was signed, and all checkpoints are of one history.
+    /// Returns true if every entry is what was signed, and all checkpoints are of one history.
     #[must_use]
     pub const fn verified(&self) -> bool {
         self.origin.is_some() && self.findings.is_empty() && self.entries_verified == self.size

@@ -151,7 +151,7 @@ pub(super) struct Side {
     /// False once something was missing; the tree then ends there.
     pub(super) complete: bool,
     pub(super) roots: BTreeMap<u64, Option<Hash>>,
-    /// What is wrong with the upper tiles if this is the right tree.
+    /// This is wrong with the upper tiles if this is the right tree.
     pub(super) upper: Vec<Finding>,
 }
 
