@@ -63,12 +63,12 @@ const ATTEMPTS: u32 = 4;
 const ROUNDS: u32 = 8;
 
 /// What is done inside the transaction.
-pub(super) trait Body: Sync {
+pub(super) trait Body: Send {
     /// What comes of it.
     type Made: Send;
 
-    /// Does it.
-    fn run(&self, client: &Object) -> impl Future<Output = Result<(Self::Made, Seen), Trouble>> + Send;
+    /// Does it. Another try may do it otherwise.
+    fn run(&mut self, client: &Object) -> impl Future<Output = Result<(Self::Made, Seen), Trouble>> + Send;
 
     /// Gives tables the names that the rules know.
     fn scope(&self) -> &Scope;
@@ -123,13 +123,13 @@ impl PostgresDatabase {
         limits: &Limits,
         mark: Option<Mark>,
     ) -> Result<Performed, ToolError> {
-        let body = Statement {
+        let mut body = Statement {
             scope,
             work: &work,
             limits: &self.target.limits,
             scrubber: self.connections.scrubber(credential),
         };
-        let (rows, count) = self.perform(credential, &body, limits, mark.as_ref()).await?;
+        let (rows, count) = self.perform(credential, &mut body, limits, mark.as_ref()).await?;
         Ok(Performed { reply: rows.changed(count), rows: count, amount: None })
     }
 
@@ -137,7 +137,7 @@ impl PostgresDatabase {
     pub(super) async fn perform<B: Body>(
         &self,
         credential: &Credential,
-        body: &B,
+        body: &mut B,
         limits: &Limits,
         mark: Option<&Mark>,
     ) -> Result<(B::Made, u64), ToolError> {
@@ -156,7 +156,7 @@ impl PostgresDatabase {
     async fn attempt<B: Body>(
         &self,
         credential: &Credential,
-        body: &B,
+        body: &mut B,
         limits: &Limits,
         mark: Option<&Mark>,
     ) -> Result<(B::Made, u64), Ended> {
@@ -256,7 +256,7 @@ impl PostgresDatabase {
         work: &Work,
         mark: Option<&Mark>,
     ) -> Result<Reach, MeasureError> {
-        let body = Statement {
+        let mut body = Statement {
             scope,
             work,
             limits: &self.target.limits,
@@ -264,7 +264,7 @@ impl PostgresDatabase {
         };
         // Nothing is allowed, so that whatever it touches is told as beyond.
         let nothing = Limits { rows_max: 0, tables: None, amount_max: None };
-        match self.run_and_roll_back(credential, &body, &nothing, mark).await? {
+        match self.run_and_roll_back(credential, &mut body, &nothing, mark).await? {
             Done::Beyond(reach) => Ok(*reach),
             Done::Within(..) => Ok(Reach { exact: true, ..Reach::default() }),
         }
@@ -274,7 +274,7 @@ impl PostgresDatabase {
     pub(super) async fn run_and_roll_back<B: Body>(
         &self,
         credential: &Credential,
-        body: &B,
+        body: &mut B,
         bounds: &Limits,
         mark: Option<&Mark>,
     ) -> Result<Done<B::Made>, MeasureError> {
@@ -298,7 +298,7 @@ impl PostgresDatabase {
     async fn change<B: Body>(
         &self,
         client: &Object,
-        body: &B,
+        body: &mut B,
         limits: &Limits,
         mark: Option<&Mark>,
         settings: &str,
@@ -421,7 +421,7 @@ struct Statement<'a> {
 impl Body for Statement<'_> {
     type Made = Rows;
 
-    async fn run(&self, client: &Object) -> Result<(Rows, Seen), Trouble> {
+    async fn run(&mut self, client: &Object) -> Result<(Rows, Seen), Trouble> {
         let work = self.work;
         let mut whole = BTreeMap::new();
         if let Sizing::Whole { tables, along } = &work.statement.sizing {

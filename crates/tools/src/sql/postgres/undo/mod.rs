@@ -20,7 +20,6 @@ pub(super) use table::Kept;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::{AtomicU8, Ordering},
     time::Duration,
 };
 
@@ -70,13 +69,13 @@ impl PostgresDatabase {
             Rehearse::Never | Rehearse::OnRequest => return Ok(measured),
             Rehearse::WhenInexact if measured.reach.triggers.is_empty() => return Ok(measured),
             Rehearse::WhenInexact | Rehearse::Always => {
-                let body = self.undo_body(mark, undoing, mask);
+                let mut body = self.undo_body(mark, undoing, mask);
                 // The plan was counted, and is held to when it is meant.
                 let any = Limits { rows_max: u64::MAX, tables: None, amount_max: None };
                 loop {
-                    let way = body.way();
-                    let rehearsed = self.run_and_roll_back(credential, &body, &any, Some(mark)).await;
-                    if rehearsed.is_ok() || body.way() == way {
+                    let way = body.way;
+                    let rehearsed = self.run_and_roll_back(credential, &mut body, &any, Some(mark)).await;
+                    if rehearsed.is_ok() || body.way == way {
                         break rehearsed;
                     }
                 }
@@ -156,13 +155,13 @@ impl PostgresDatabase {
         mask: &Mask,
     ) -> Result<(Undone, u64), ToolError> {
         let mask = mask.keeping_out(self.connections.scrubber(credential));
-        let body = self.undo_body(&mark, undoing, &mask);
-        self.perform(credential, &body, limits, Some(&mark)).await
+        let mut body = self.undo_body(&mark, undoing, &mask);
+        self.perform(credential, &mut body, limits, Some(&mark)).await
     }
 
     fn undo_body<'a>(&self, mark: &'a Mark, undoing: &'a Undoing, mask: &'a Mask) -> Undo<'a> {
         let scope = self.everything();
-        Undo { undoing, by: &mark.call, mask, scope, way: AtomicU8::new(0) }
+        Undo { undoing, by: &mark.call, mask, scope, way: Way::Update }
     }
 }
 
@@ -186,16 +185,20 @@ struct Undo<'a> {
     by: &'a CallId,
     mask: &'a Mask,
     scope: Scope,
-    /// How the rows go back, as a number: see [`Way`]. The next one is tried when one fails.
-    way: AtomicU8,
+    /// How the rows go back. The next one is tried when one fails.
+    way: Way,
 }
 
 impl Undo<'_> {
-    fn way(&self) -> Way {
-        match self.way.load(Ordering::Relaxed) {
-            0 => Way::Update,
-            1 => Way::Aside,
-            _ => Way::Replace,
+    /// Goes over to the next way where it may do better than the one that failed so: then nothing was changed, and another
+    /// try is worth it.
+    fn go_on(&mut self, trouble: Trouble) -> Trouble {
+        match (trouble, self.way.next()) {
+            (Trouble::Database(error), Some(next)) if Way::stands_in_the_way(&error) => {
+                self.way = next;
+                Trouble::Moved(told(&error))
+            }
+            (trouble, _) => trouble,
         }
     }
 }
@@ -203,7 +206,7 @@ impl Undo<'_> {
 impl Body for Undo<'_> {
     type Made = Undone;
 
-    async fn run(&self, client: &Object) -> Result<(Undone, Seen), Trouble> {
+    async fn run(&mut self, client: &Object) -> Result<(Undone, Seen), Trouble> {
         client.batch_execute(AS_KEPT).await?;
         // Two that undo the same call at once take turns.
         client
@@ -226,13 +229,8 @@ impl Body for Undo<'_> {
         if undone.restored.is_empty() {
             return Err(Trouble::Other(format!("nothing is left to undo of call `{call}`")));
         }
-        let way = self.way();
-        match plan.apply(client, call, way).await {
-            Err(Trouble::Database(error)) if way.next().is_some() && Way::stands_in_the_way(&error) => {
-                self.way.fetch_add(1, Ordering::Relaxed);
-                return Err(Trouble::Moved(told(&error)));
-            }
-            other => other?,
+        if let Err(trouble) = plan.apply(client, call, self.way).await {
+            return Err(self.go_on(trouble));
         }
         let accepted = &self.undoing.rewritten;
         let departure = plan.settled(client, call, accepted, Kept { call: self.by, after: 0 }).await?;
