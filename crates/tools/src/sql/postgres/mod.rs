@@ -10,6 +10,7 @@
 //!   unless the server says that it is going down: then it may have committed first.
 
 mod connection;
+mod count;
 mod fault;
 mod inspect;
 mod journal;

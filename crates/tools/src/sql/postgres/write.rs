@@ -37,6 +37,7 @@ use tokio_postgres::{Client, Error, error::SqlState};
 use super::{
     GRACE, PostgresDatabase,
     connection::roll_back,
+    count::{Difference, difference, settled, touched, undisturbed},
     fault::{Trouble, cut_short, failed, outdated, told, unmeasured},
     journal,
     measure::rows_of,
@@ -49,7 +50,7 @@ use crate::{
     sql::{
         cascade::{named, touched as reached},
         columns::Columns,
-        journal::{Mark, SCHEMA, UNDO_PATIENCE, elsewhere, impatient},
+        journal::{Mark, UNDO_PATIENCE, elsewhere, impatient},
         statement::{Scope, Sizing},
         tally::sum,
         value::{Room, Rows},
@@ -59,9 +60,6 @@ use crate::{
 
 /// How often a transaction is begun.
 const ATTEMPTS: u32 = 4;
-/// How often deferred triggers are run that others put off.
-const ROUNDS: u32 = 8;
-
 /// What is done inside the transaction.
 pub(super) trait Body: Send {
     /// What comes of it.
@@ -303,54 +301,23 @@ impl PostgresDatabase {
         mark: Option<&Mark>,
         settings: &str,
     ) -> Result<Done<B::Made>, Trouble> {
-        let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {settings}");
-        client.batch_execute(&begin).await?;
-        if let Some(mark) = mark
-            && let Some(found) = journal::begin(client, mark, body.undoes()).await?
-        {
-            // The next call is recorded for the one that is there now.
-            self.journal.set(None);
-            return Err(Trouble::Other(elsewhere(mark.journal.as_deref(), &found)));
-        }
+        self.begin(client, body.undoes(), mark, settings).await?;
         let before = touched(client).await?;
         let (made, seen) = body.run(client).await?;
         let after = settled(client).await?;
         undisturbed(client, body.rewrites()).await?;
         let writes = body.writes();
-        let mut moved: BTreeMap<TableRef, u64> = BTreeMap::new();
-        let mut tables: BTreeMap<String, u64> = BTreeMap::new();
-        for (table, Count { rows, root, above }) in after {
-            let more = rows.saturating_sub(before.get(&table).map_or(0, |count| count.rows));
-            // What we keep ourselves is no effect of the call; no statement of a tool can name it.
-            let ours = mark.is_some() && table.schema.as_deref() == Some(SCHEMA);
-            if more == 0 || ours {
-                continue;
-            }
-            // Rows of a partition, and of a table that inherits, are those of the table that was named, as they were
-            // measured, unless it was named itself.
-            let own = body.scope().settled(&table);
-            let named =
-                above.iter().map(|table| body.scope().settled(table)).find(|table| writes.contains(table));
-            let name = match (named, root) {
-                _ if writes.contains(&own) => own,
-                (Some(named), _) => named,
-                (None, Some(root)) => body.scope().settled(&root),
-                (None, None) => own,
-            };
-            let known = tables.entry(name.to_string()).or_insert(0);
-            *known = known.saturating_add(more);
-            moved.insert(table, more);
-        }
+        let Difference { counted: moved, named: mut tables } =
+            difference(&before, after, &writes, body.scope(), mark.is_some());
         let Seen { whole, tag, rows } = seen;
         for (table, count) in whole {
             let known = tables.entry(table).or_insert(0);
             *known = count.max(*known);
         }
-        let counted = sum(&tables);
         if let Some(mark) = mark
             && mark.images
         {
-            if tag > counted {
+            if tag > sum(&tables) {
                 let why = "it changes rows that are not in tables of this database";
                 return Err(Trouble::Other(format!(
                     "the call could not be undone, so nothing was changed: {why}"
@@ -387,6 +354,26 @@ impl PostgresDatabase {
             return Ok(Done::Beyond(Box::new(reach)));
         }
         Ok(Done::Within(made, rows_touched))
+    }
+
+    /// Begins the transaction, and in it the record of the call.
+    async fn begin(
+        &self,
+        client: &Object,
+        undoes: Option<&CallId>,
+        mark: Option<&Mark>,
+        settings: &str,
+    ) -> Result<(), Trouble> {
+        let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {settings}");
+        client.batch_execute(&begin).await?;
+        if let Some(mark) = mark
+            && let Some(found) = journal::begin(client, mark, undoes).await?
+        {
+            // The next call is recorded for the one that is there now.
+            self.journal.set(None);
+            return Err(Trouble::Other(elsewhere(mark.journal.as_deref(), &found)));
+        }
+        Ok(())
     }
 
     /// Refuses a call that could not be undone, although its rows are kept.
@@ -478,25 +465,6 @@ impl Body for Statement<'_> {
     }
 }
 
-/// Runs what would otherwise run with the commit, uncounted: deferred triggers. Returns what the server has
-/// counted when there is nothing left to run.
-///
-/// One of them may put off others again (`SET CONSTRAINTS … DEFERRED` in its function). Each that is put off is
-/// about a row that changed, and a change is counted: so once a round changes no count, none is left.
-async fn settled(client: &Object) -> Result<BTreeMap<TableRef, Count>, Trouble> {
-    let mut counted = touched(client).await?;
-    for _round in 0..ROUNDS {
-        client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
-        let now = touched(client).await?;
-        if now == counted {
-            return Ok(now);
-        }
-        counted = now;
-    }
-    let why = "its deferred triggers put off others again and again, and what they touch cannot be counted; nothing was changed";
-    Err(Trouble::Other(why.into()))
-}
-
 impl Statement<'_> {
     /// Counts the rows of tables that go as a whole, and sees to it that nobody adds any until the end.
     async fn emptied(
@@ -540,91 +508,6 @@ async fn lock(client: &Object, tables: &[TableRef]) -> Result<(), Trouble> {
         client.batch_execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", named(table))).await?;
     }
     Ok(())
-}
-
-/// What the server has counted of a table.
-#[derive(PartialEq, Eq)]
-struct Count {
-    rows: u64,
-    /// The table of which it is a partition.
-    root: Option<TableRef>,
-    /// Every table that it is a partition of or inherits from.
-    above: Vec<TableRef>,
-}
-
-/// Rows touched so far by this transaction, and by earlier ones of this connection that the server has not
-/// reported yet: only differences mean anything.
-async fn touched(client: &Object) -> Result<BTreeMap<TableRef, Count>, Trouble> {
-    let sql = "SELECT pg_catalog.current_setting('track_counts') = 'on', t.schemaname::text, t.relname::text, t.n, \
-                      rn.nspname::text, r.relname::text, up.schemas, up.names \
-                 FROM (SELECT relid, schemaname, relname, n_tup_ins + n_tup_upd + n_tup_del AS n \
-                         FROM pg_catalog.pg_stat_xact_user_tables) AS t \
-                 LEFT JOIN pg_catalog.pg_class r ON r.oid = pg_catalog.pg_partition_root(t.relid) AND r.oid <> t.relid \
-                 LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace \
-                CROSS JOIN LATERAL ( \
-                    WITH RECURSIVE up (oid, step) AS ( \
-                        SELECT i.inhparent, 1 FROM pg_catalog.pg_inherits i WHERE i.inhrelid = t.relid \
-                        UNION SELECT i.inhparent, up.step + 1 FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.oid) \
-                    SELECT pg_catalog.array_agg(n.nspname::text ORDER BY up.step, c.oid) AS schemas, \
-                           pg_catalog.array_agg(c.relname::text ORDER BY up.step, c.oid) AS names \
-                      FROM up JOIN pg_catalog.pg_class c ON c.oid = up.oid \
-                      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) AS up \
-                WHERE t.n > 0 \
-               UNION ALL SELECT pg_catalog.current_setting('track_counts') = 'on', NULL, NULL, NULL, NULL, NULL, NULL, NULL";
-    let statement = client.prepare_cached(sql).await?;
-    let mut counts = BTreeMap::new();
-    for row in client.query(&statement, &[]).await? {
-        if !row.try_get::<_, bool>(0)? {
-            let why = "the server does not count rows (`track_counts` is off), so the call cannot be held to its limit";
-            return Err(Trouble::Other(why.into()));
-        }
-        let (schema, name): (Option<String>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
-        let count: Option<i64> = row.try_get(3)?;
-        if let (Some(name), Some(count)) = (name, count) {
-            let root: Option<String> = row.try_get(5)?;
-            let in_schema: Option<String> = row.try_get(4)?;
-            let root = root.map(|name| TableRef { schema: in_schema, name });
-            let rows = u64::try_from(count).unwrap_or(0);
-            let (schemas, names): (Option<Vec<String>>, Option<Vec<String>>) =
-                (row.try_get(6)?, row.try_get(7)?);
-            let above = schemas.unwrap_or_default().into_iter().zip(names.unwrap_or_default());
-            let above = above.map(|(schema, name)| TableRef { schema: Some(schema), name }).collect();
-            counts.insert(TableRef { schema, name }, Count { rows, root, above });
-        }
-    }
-    Ok(counts)
-}
-
-/// Refuses what happened on the way and is in none of the server's counts of rows. The locks that it took last to
-/// the end of the transaction, and changing rows does not take them:
-///
-/// - a table was emptied or rewritten: the server forgets its counts then. A statement that says so itself
-///   (`rewrites`) was counted before;
-/// - something was dropped, so that its lock is on what is no longer there;
-/// - rows of a foreign table changed, and with them whatever the other server makes of it.
-async fn undisturbed(client: &Object, rewrites: bool) -> Result<(), Trouble> {
-    let sql = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), c.relkind = 'f' \
-                 FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_class c ON c.oid = l.relation \
-                 LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-                WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.granted \
-                  AND CASE WHEN c.relkind = 'f' THEN l.mode NOT IN ('AccessShareLock', 'RowShareLock') \
-                           WHEN $1 THEN false \
-                           ELSE l.mode = 'AccessExclusiveLock' \
-                                AND (c.oid IS NULL OR (c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'm'))) END \
-                  AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d \
-                                     WHERE d.datname = pg_catalog.current_database()) LIMIT 1";
-    let statement = client.prepare_cached(sql).await?;
-    let Some(row) = client.query_opt(&statement, &[&rewrites]).await? else { return Ok(()) };
-    let foreign = row.try_get::<_, Option<bool>>(1)? == Some(true);
-    Err(Trouble::Other(match row.try_get::<_, Option<String>>(0)? {
-        Some(table) if foreign => format!(
-            "rows of the foreign table `{table}` would change, and what that touches cannot be counted; nothing was changed"
-        ),
-        Some(table) => format!(
-            "a trigger or function locks table `{table}` as to empty or rewrite it, and what it touches cannot be counted; nothing was changed"
-        ),
-        None => "a trigger or function drops a table or another relation, and what goes with it cannot be counted; nothing was changed".into(),
-    }))
 }
 
 /// The triggers on every table that was touched or could have been by foreign keys.

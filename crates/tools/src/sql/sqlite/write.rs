@@ -25,7 +25,7 @@ use crate::{
     sql::{
         cascade::{named, touched},
         journal::{Mark, RESERVED},
-        statement::Sizing,
+        statement::{Sizing, Statement},
         tally::sum,
         value::Rows,
         work::Work,
@@ -207,15 +207,7 @@ fn change(
     let cascades: BTreeSet<TableRef> = statement.writes.iter().flat_map(|t| touched(t, &keys)).collect();
     let cascades: BTreeSet<String> = cascades.into_iter().map(|table| table.name).collect();
     let mut tables: BTreeSet<String> = statement.writes.iter().map(|table| table.name.clone()).collect();
-    // Rows that go with their table are not told. They are counted before.
-    let mut whole = BTreeMap::new();
-    if let Sizing::Whole { tables: gone, .. } = &statement.sizing {
-        for table in gone {
-            let sql = format!("SELECT count(*) FROM {}", named(table));
-            let rows: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
-            whole.insert(table.to_string(), u64::try_from(rows).unwrap_or(0));
-        }
-    }
+    let whole = emptied(connection, statement)?;
     let shadows = schema::shadows(connection)?;
     let access = Access {
         tables: work.tables(),
@@ -251,34 +243,10 @@ fn change(
         return Err(Trouble::Argument(format!("names that begin with `{RESERVED}` belong to the journal")));
     }
     let (mut per_table, direct) = recorder.counts();
-    // Rows of virtual tables are not told one by one. Of the one that is named SQLite says how many changed; of one
-    // that a trigger writes to, what its module writes elsewhere for it counts in its place, which is no fewer.
     let told = sum(&per_table);
     let rest = total.saturating_sub(told);
-    let mut behind: BTreeMap<&String, u64> = BTreeMap::new();
-    for (table, rows) in &per_table {
-        if let Some(owner) = shadows.get(table) {
-            let known = behind.entry(owner).or_insert(0);
-            *known = known.saturating_add(*rows);
-        }
-    }
-    per_table.retain(|table, _| !shadows.contains_key(table));
     let target = statement.writes.first().map(|target| target.name.clone());
-    let named = target.as_ref().filter(|target| shadows.values().any(|owner| owner == *target));
-    if let Some(named) = named {
-        per_table.insert(named.clone(), changed);
-    } else if let Some(first) = behind.keys().next().map(|owner| (*owner).clone()) {
-        for (owner, rows) in behind {
-            per_table.insert(owner.clone(), rows);
-        }
-        let known = per_table.entry(first).or_insert(0);
-        *known = known.saturating_add(rest);
-    } else if rest > 0
-        && let Some(target) = &target
-    {
-        let count = per_table.entry(target.clone()).or_insert(0);
-        *count = count.saturating_add(rest);
-    }
+    to_owners(&mut per_table, &shadows, target.as_ref(), changed, rest);
     if rest > 0
         && let Some(target) = target
     {
@@ -308,6 +276,56 @@ fn change(
     };
     work.fits(|| rows.changed(reach.rows)).map_err(Trouble::Result)?;
     Ok((rows, reach, recorder))
+}
+
+/// Counts the rows that go with their table: they are not told. They are counted before.
+fn emptied(connection: &Connection, statement: &Statement) -> Result<BTreeMap<String, u64>, Trouble> {
+    let mut whole = BTreeMap::new();
+    if let Sizing::Whole { tables: gone, .. } = &statement.sizing {
+        for table in gone {
+            let sql = format!("SELECT count(*) FROM {}", named(table));
+            let rows: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
+            whole.insert(table.to_string(), u64::try_from(rows).unwrap_or(0));
+        }
+    }
+    Ok(whole)
+}
+
+/// Counts the rows that modules keep for virtual tables as rows of these. `rest`: those that changed and were not told;
+/// `changed`: those of the table that the statement names.
+///
+/// Rows of virtual tables are not told one by one. Of the one that is named SQLite says how many changed; of one
+/// that a trigger writes to, what its module writes elsewhere for it counts in its place, which is no fewer.
+fn to_owners(
+    per_table: &mut BTreeMap<String, u64>,
+    shadows: &BTreeMap<String, String>,
+    target: Option<&String>,
+    changed: u64,
+    rest: u64,
+) {
+    let mut behind: BTreeMap<&String, u64> = BTreeMap::new();
+    for (table, rows) in &*per_table {
+        if let Some(owner) = shadows.get(table) {
+            let known = behind.entry(owner).or_insert(0);
+            *known = known.saturating_add(*rows);
+        }
+    }
+    per_table.retain(|table, _| !shadows.contains_key(table));
+    let named = target.filter(|target| shadows.values().any(|owner| owner == *target));
+    if let Some(named) = named {
+        per_table.insert(named.clone(), changed);
+    } else if let Some(first) = behind.keys().next().map(|owner| (*owner).clone()) {
+        for (owner, rows) in behind {
+            per_table.insert(owner.clone(), rows);
+        }
+        let known = per_table.entry(first).or_insert(0);
+        *known = known.saturating_add(rest);
+    } else if rest > 0
+        && let Some(target) = target
+    {
+        let count = per_table.entry(target.clone()).or_insert(0);
+        *count = count.saturating_add(rest);
+    }
 }
 
 /// Stops listening to changes.
