@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Whether an address is a public unicast address (IANA special-purpose registries, RFC 6890).
+/// Tells whether an address is a public unicast address (IANA special-purpose registries, RFC 6890).
 #[must_use]
 pub fn is_public(address: IpAddr) -> bool {
     match address {

@@ -116,7 +116,7 @@ pub(super) fn check_names(
     Ok(())
 }
 
-/// What distinguishes this definition from another, for its version.
+/// Tells what distinguishes this definition from another, for its version.
 pub(super) fn template(definition: &HttpDefinition, target: &HttpTarget) -> Value {
     let request = |request: &HttpRequest| {
         json!({

@@ -23,10 +23,10 @@ const EXCERPT_CHARS: usize = 300;
 /// The header by which an API recognises a repeated call (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// What the API's answer means for the effect.
-pub(super) enum Seen {
+/// How an exchange with the API ended, as far as the effect goes.
+pub(super) enum Exchange {
     /// It said yes.
-    Done(Answer),
+    Done(Content),
     /// It said no.
     Refused { message: String, retry: Option<Duration> },
     /// Nothing was sent.
@@ -35,7 +35,8 @@ pub(super) enum Seen {
     Unknown { message: String, retry: bool },
 }
 
-pub(super) enum Answer {
+/// What an answer of the API holds.
+pub(super) enum Content {
     Body(Value),
     /// It cannot be passed on.
     Unfit(String),
@@ -43,7 +44,7 @@ pub(super) enum Answer {
 
 impl HttpSystem {
     /// Sends a request that changes nothing; again, a few times, if it fails.
-    pub(super) async fn read(&self, credential: &Credential, request: &Request, filled: &Filled) -> Seen {
+    pub(super) async fn read(&self, credential: &Credential, request: &Request, filled: &Filled) -> Exchange {
         let client = &self.reading;
         let mut tries = 0;
         loop {
@@ -63,19 +64,19 @@ impl HttpSystem {
         filled: &Filled,
         key: &str,
         repeatable: bool,
-    ) -> Seen {
+    ) -> Exchange {
         let mut tries = 0;
         let mut doubt: Option<String> = None;
         loop {
             let seen = self.send(&self.writing, credential, request, filled, Some(key)).await;
-            if let (None, Seen::Unknown { message, .. }) = (&doubt, &seen) {
+            if let (None, Exchange::Unknown { message, .. }) = (&doubt, &seen) {
                 doubt = Some(message.clone());
             }
             let Some(pause) = self.again(&seen, tries, repeatable) else {
                 return match (seen, doubt) {
-                    (seen @ Seen::Done(_), _) | (seen, None) => seen,
+                    (seen @ Exchange::Done(_), _) | (seen, None) => seen,
                     // A refusal of the second attempt says nothing about the first.
-                    (_, Some(message)) => Seen::Unknown { message, retry: false },
+                    (_, Some(message)) => Exchange::Unknown { message, retry: false },
                 };
             };
             tries = tries.saturating_add(1);
@@ -83,19 +84,21 @@ impl HttpSystem {
         }
     }
 
-    /// How long to wait before sending again, if that is safe and worth it.
-    fn again(&self, seen: &Seen, tries: u32, repeatable: bool) -> Option<Duration> {
+    /// Tells how long to wait before sending again, if that is safe and worth it.
+    fn again(&self, seen: &Exchange, tries: u32, repeatable: bool) -> Option<Duration> {
         if tries >= self.target.limits.retries_max {
             return None;
         }
         let pause = PAUSE.saturating_mul(2_u32.saturating_pow(tries));
         match seen {
-            Seen::Done(_) | Seen::Refused { retry: None, .. } | Seen::Unknown { retry: false, .. } => None,
-            Seen::NotSent(_) => Some(pause),
-            Seen::Refused { retry: Some(asked), .. } => {
+            Exchange::Done(_)
+            | Exchange::Refused { retry: None, .. }
+            | Exchange::Unknown { retry: false, .. } => None,
+            Exchange::NotSent(_) => Some(pause),
+            Exchange::Refused { retry: Some(asked), .. } => {
                 repeatable.then_some(pause.max(*asked).min(PAUSE_MAX))
             }
-            Seen::Unknown { retry: true, .. } => repeatable.then_some(pause),
+            Exchange::Unknown { retry: true, .. } => repeatable.then_some(pause),
         }
     }
 
@@ -106,7 +109,7 @@ impl HttpSystem {
         request: &Request,
         filled: &Filled,
         key: Option<&str>,
-    ) -> Seen {
+    ) -> Exchange {
         let target = &self.target;
         let scrubber = self.scrubbers.of(credential);
         let mut headers = self.headers.clone();
@@ -115,7 +118,7 @@ impl HttpSystem {
         if let Some(auth) = &target.auth {
             match authorization(auth, credential) {
                 Ok((name, value)) => headers.insert(name, value),
-                Err(why) => return Seen::NotSent(why),
+                Err(why) => return Exchange::NotSent(why),
             };
         }
         if let Some(key) = key.and_then(|key| HeaderValue::from_str(key).ok()) {
@@ -133,12 +136,12 @@ impl HttpSystem {
             Err(error) => {
                 let (message, sent) = chain(&error.without_url());
                 let message = scrubber.clean(&message);
-                if sent { Seen::Unknown { message, retry: true } } else { Seen::NotSent(message) }
+                if sent { Exchange::Unknown { message, retry: true } } else { Exchange::NotSent(message) }
             }
         }
     }
 
-    async fn receive(&self, mut response: reqwest::Response, scrubber: &Scrubber) -> Seen {
+    async fn receive(&self, mut response: reqwest::Response, scrubber: &Scrubber) -> Exchange {
         let status = response.status();
         let bytes_max = self.target.limits.response_bytes_max;
         let kind =
@@ -166,8 +169,8 @@ impl HttpSystem {
         }
         drop(response);
         if status.is_success() {
-            return Seen::Done(match unfit {
-                Some(why) => Answer::Unfit(why),
+            return Exchange::Done(match unfit {
+                Some(why) => Content::Unfit(why),
                 None => body(&bytes, &kind, scrubber),
             });
         }
@@ -180,54 +183,54 @@ impl HttpSystem {
     }
 }
 
-/// What a status that is no success says about the effect.
-fn classify(status: StatusCode, message: String, asked: Option<Duration>) -> Seen {
+/// Tells what a status that is no success says about the effect.
+fn classify(status: StatusCode, message: String, asked: Option<Duration>) -> Exchange {
     match status.as_u16() {
-        429 => Seen::Refused { message, retry: Some(asked.unwrap_or(PAUSE)) },
+        429 => Exchange::Refused { message, retry: Some(asked.unwrap_or(PAUSE)) },
         // Told to send it elsewhere: not done here.
         307 | 308 => {
-            Seen::Refused { message: format!("{message} (redirects are not followed)"), retry: None }
+            Exchange::Refused { message: format!("{message} (redirects are not followed)"), retry: None }
         }
-        400..=499 | 501 | 505 => Seen::Refused { message, retry: None },
+        400..=499 | 501 | 505 => Exchange::Refused { message, retry: None },
         // 303 is how many APIs say that they have done it.
         300..=399 => {
-            Seen::Unknown { message: format!("{message} (redirects are not followed)"), retry: false }
+            Exchange::Unknown { message: format!("{message} (redirects are not followed)"), retry: false }
         }
-        _ => Seen::Unknown { message, retry: true },
+        _ => Exchange::Unknown { message, retry: true },
     }
 }
 
 /// The reply: the JSON object of the body, or whatever else it is as the member `body`.
-fn body(bytes: &[u8], kind: &str, scrubber: &Scrubber) -> Answer {
+fn body(bytes: &[u8], kind: &str, scrubber: &Scrubber) -> Content {
     if bytes.is_empty() {
-        return Answer::Body(json!({ "body": null }));
+        return Content::Body(json!({ "body": null }));
     }
     let Ok(text) = std::str::from_utf8(bytes) else {
-        return Answer::Unfit("the answer is not valid UTF-8".into());
+        return Content::Unfit("the answer is not valid UTF-8".into());
     };
     // An API that repeats what it was sent must not hand the credential to the agent. Looked for in what is read, and not
     // in what was written: a text of JSON may spell each letter in several ways.
     let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let answer = match essence.as_str() {
-        "text/plain" => Answer::Body(json!({ "body": text })),
+        "text/plain" => Content::Body(json!({ "body": text })),
         "application/json" | "" => parsed(text),
         other if other.starts_with("application/") && other.ends_with("+json") => parsed(text),
-        other => Answer::Unfit(format!(
+        other => Content::Unfit(format!(
             "the answer is of type `{}`, which is neither JSON nor plain text",
             scrubber.clean(kind.split(';').next().unwrap_or(other).trim())
         )),
     };
     match answer {
-        Answer::Body(body) => Answer::Body(scrubber.redact_all(body)),
-        Answer::Unfit(why) => Answer::Unfit(scrubber.clean(&why)),
+        Content::Body(body) => Content::Body(scrubber.redact_all(body)),
+        Content::Unfit(why) => Content::Unfit(scrubber.clean(&why)),
     }
 }
 
-fn parsed(text: &str) -> Answer {
+fn parsed(text: &str) -> Content {
     match serde_json::from_str(text) {
-        Ok(object @ Value::Object(_)) => Answer::Body(object),
-        Ok(other) => Answer::Body(json!({ "body": other })),
-        Err(error) => Answer::Unfit(format!("the answer is no JSON: {error}")),
+        Ok(object @ Value::Object(_)) => Content::Body(object),
+        Ok(other) => Content::Body(json!({ "body": other })),
+        Err(error) => Content::Unfit(format!("the answer is no JSON: {error}")),
     }
 }
 
@@ -256,7 +259,7 @@ pub(super) fn authorization(
     Ok((header, value))
 }
 
-/// What went wrong and its causes, and whether anything was sent.
+/// Tells what went wrong and its causes, and whether anything was sent.
 pub(super) fn chain(error: &reqwest::Error) -> (String, bool) {
     let sent = !(error.is_connect() || error.is_builder());
     let timeout = if error.is_timeout() { "it took too long: " } else { "" };

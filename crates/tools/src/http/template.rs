@@ -22,7 +22,7 @@ pub(super) struct Template {
 /// What a server may take for the end of one part of a path, or of its escaping, also where it was sent encoded.
 const SEPARATORS: [char; 4] = ['/', '\\', ';', '%'];
 
-/// Whether a pattern surely speaks of the whole text. Others find what they describe anywhere in it, so that `[^/]+`
+/// Tells whether a pattern surely speaks of the whole text. Others find what they describe anywhere in it, so that `[^/]+`
 /// takes `a/b` (JSON Schema 2020-12, validation, 6.3.3).
 fn holds_whole(pattern: &str) -> bool {
     let ends = pattern.strip_suffix('$').is_some_and(|rest| !rest.ends_with('\\'));

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{
     definition::{Request, check_names, compile, template},
-    send::{Answer, Seen},
+    send::{Content, Exchange},
     system::HttpSystem,
     template::Filled,
 };
@@ -54,7 +54,7 @@ const FIELDS_MAX: usize = 40;
 /// So many characters of a field.
 const FIELD_CHARS_MAX: usize = 200;
 
-/// What a preview told, field by field, for approvers to read.
+/// Tells what a preview told, field by field, for approvers to read.
 fn evidence(told: &Value, request: &Filled) -> Sample {
     let mut rows = Vec::new();
     fields(told, String::new(), &mut rows);
@@ -166,11 +166,11 @@ impl HttpTool {
             (Some(request), Some(filled)) => {
                 let seen = self.system.read(credential, request, filled).await;
                 match seen {
-                    Seen::Done(Answer::Body(body)) => Some(body),
-                    Seen::Done(Answer::Unfit(why)) | Seen::Refused { message: why, .. } => {
+                    Exchange::Done(Content::Body(body)) => Some(body),
+                    Exchange::Done(Content::Unfit(why)) | Exchange::Refused { message: why, .. } => {
                         return Err(MeasureError::NotMeasurable(format!("the preview gave no facts: {why}")));
                     }
-                    Seen::NotSent(why) | Seen::Unknown { message: why, .. } => {
+                    Exchange::NotSent(why) | Exchange::Unknown { message: why, .. } => {
                         return Err(MeasureError::System(format!("the preview failed: {why}")));
                     }
                 }
@@ -195,7 +195,7 @@ impl HttpTool {
         Ok(Facts { objects, amount, preview: answer })
     }
 
-    /// What is known of a call before anything is asked of the API.
+    /// Tells what is known of a call before anything is asked of the API.
     ///
     /// # Errors
     /// The [`Refusal`] that a call with such arguments gets.
@@ -276,31 +276,35 @@ impl Tool for HttpTool {
 }
 
 impl HttpTool {
-    fn performed_read(&self, seen: Seen) -> Result<Performed, ToolError> {
+    fn performed_read(&self, seen: Exchange) -> Result<Performed, ToolError> {
         match seen {
-            Seen::Done(Answer::Body(reply)) => {
+            Exchange::Done(Content::Body(reply)) => {
                 self.declared.fits(&reply).map_err(|message| ToolError::Failed { message })?;
                 let rows = reply.get("body").and_then(Value::as_array).map_or(1, Vec::len);
                 Ok(Performed { reply, rows: u64::try_from(rows).unwrap_or(u64::MAX), amount: None })
             }
-            Seen::Done(Answer::Unfit(message)) | Seen::Refused { message, .. } => {
+            Exchange::Done(Content::Unfit(message)) | Exchange::Refused { message, .. } => {
                 Err(ToolError::Failed { message })
             }
-            Seen::NotSent(message) | Seen::Unknown { message, .. } => Err(ToolError::Unavailable { message }),
+            Exchange::NotSent(message) | Exchange::Unknown { message, .. } => {
+                Err(ToolError::Unavailable { message })
+            }
         }
     }
 
-    fn performed_write(&self, seen: Seen, facts: &Facts) -> Result<Performed, ToolError> {
+    fn performed_write(&self, seen: Exchange, facts: &Facts) -> Result<Performed, ToolError> {
         let (rows, amount) = (facts.objects, facts.amount);
         match seen {
-            Seen::Done(Answer::Body(reply)) => {
+            Exchange::Done(Content::Body(reply)) => {
                 self.declared.accept(&reply, rows, amount)?;
                 Ok(Performed { reply, rows, amount })
             }
-            Seen::Done(Answer::Unfit(message)) => Err(ToolError::ResultRejected { message, rows, amount }),
-            Seen::Refused { message, .. } => Err(ToolError::Failed { message }),
-            Seen::NotSent(message) => Err(ToolError::Unavailable { message }),
-            Seen::Unknown { message, .. } => Err(ToolError::InDoubt { message }),
+            Exchange::Done(Content::Unfit(message)) => {
+                Err(ToolError::ResultRejected { message, rows, amount })
+            }
+            Exchange::Refused { message, .. } => Err(ToolError::Failed { message }),
+            Exchange::NotSent(message) => Err(ToolError::Unavailable { message }),
+            Exchange::Unknown { message, .. } => Err(ToolError::InDoubt { message }),
         }
     }
 }

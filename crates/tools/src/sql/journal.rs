@@ -23,7 +23,7 @@ pub(crate) const SCHEMA: &str = "countersign";
 /// How the names of the journal's tables in a SQLite file begin, in lower case. No statement of a tool may touch such a table.
 pub(crate) const RESERVED: &str = "countersign_";
 
-/// Whether a name is that of a table of the journal in a SQLite file, or might become one.
+/// Tells whether a name is that of a table of the journal in a SQLite file, or might become one.
 pub(crate) fn reserved(table: &str) -> bool {
     table.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED))
 }
@@ -35,7 +35,7 @@ pub(crate) const NO_JOURNAL: &str = "the system keeps no journal of calls";
 /// compared again.
 pub(crate) const UNDO_PATIENCE: u64 = 10;
 
-/// Why undoing was broken off.
+/// Says why undoing was broken off.
 pub(crate) fn impatient(timeout_ms: u64) -> String {
     format!(
         "undoing took longer than {timeout_ms} ms, {UNDO_PATIENCE} times `statement_timeout_ms` of the system; nothing was \
@@ -77,9 +77,9 @@ impl Mark {
 /// It is written `name@place`. The name is random, made when the database was prepared, and copied with it; the
 /// place tells copies apart, as far as they can be.
 #[derive(Debug, Default)]
-pub(crate) struct Known(Mutex<Option<Arc<str>>>);
+pub(crate) struct KnownJournal(Mutex<Option<Arc<str>>>);
 
-impl Known {
+impl KnownJournal {
     pub(crate) fn get(&self) -> Option<Arc<str>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -89,7 +89,7 @@ impl Known {
     }
 }
 
-/// Why nothing is said of a call whose record stands in the journal before it was performed: the ledger that it is performed
+/// Says why nothing is said of a call whose record stands in the journal before it was performed: the ledger that it is performed
 /// from is an older one, and the call has happened from the newer one.
 pub(crate) fn recorded(call: &CallId) -> String {
     format!(
@@ -98,7 +98,7 @@ pub(crate) fn recorded(call: &CallId) -> String {
     )
 }
 
-/// Why a call is not performed: the journal that it finds is not that of its intent.
+/// Says why a call is not performed: the journal that it finds is not that of its intent.
 pub(crate) fn elsewhere(intended: Option<&str>, found: &str) -> String {
     match intended {
         Some(intended) => format!(
@@ -113,8 +113,8 @@ pub(crate) fn elsewhere(intended: Option<&str>, found: &str) -> String {
     }
 }
 
-/// What a journal shows of a call in doubt.
-pub(crate) struct Shown<'s> {
+/// What a journal testifies of a call in doubt.
+pub(crate) struct Testimony<'s> {
     /// The journal that was asked.
     pub(crate) journal: &'s str,
     /// Its record of the call: how many rows, or that it was fenced off.
@@ -123,8 +123,8 @@ pub(crate) struct Shown<'s> {
     pub(crate) has_witness: bool,
 }
 
-impl Shown<'_> {
-    /// What is to be believed of it: what became of the call, or nothing because the journal has no record of
+impl Testimony<'_> {
+    /// Tells what is to be believed of it: what became of the call, or nothing because the journal has no record of
     /// it and never had one. Then, and only then, it may be fenced off.
     ///
     /// A record counts in any copy of the journal, for it was copied from where the call took effect. That there
@@ -194,7 +194,7 @@ pub(crate) struct Undone {
     pub(crate) counters: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// What an approver reads beside a row that the call has put in. `counters`: the columns whose numbers a counter gives.
+/// Writes what an approver reads beside a row that the call has put in. `counters`: the columns whose numbers a counter gives.
 pub(crate) fn goes_away(counters: Option<&BTreeSet<String>>) -> String {
     match counters {
         None => "goes away".into(),
@@ -229,7 +229,7 @@ impl OnChange {
 }
 
 impl Undone {
-    /// Why it is not done: rows changed since, and they are not to be skipped.
+    /// Says why it is not done: rows changed since, and they are not to be skipped.
     pub(crate) fn refusal(&self, undoing: &Undoing) -> Option<String> {
         let changed = sum(&self.changed);
         if changed == 0 || undoing.on_change == OnChange::Skip {
@@ -243,7 +243,7 @@ impl Undone {
         ))
     }
 
-    /// What undoing would touch, for the rules and the approver. The very number: the rows are known by name.
+    /// Tells what undoing would touch, for the rules and the approver. The very number: the rows are known by name.
     pub(crate) fn measured(
         &self,
         undoing: &Undoing,
@@ -267,7 +267,7 @@ impl Undone {
         Ok(Measured { reach, sample })
     }
 
-    /// What the caller is told.
+    /// Writes what the caller is told.
     pub(crate) fn reply(&self, call: &CallId) -> Value {
         json!({
             "undone": call,

@@ -46,7 +46,7 @@ impl Mask {
         Self { all: self.columns != Columns::default(), ..self.clone() }
     }
 
-    /// Whether anything is hidden at all.
+    /// Tells whether anything is hidden at all.
     pub(crate) fn is_empty(&self) -> bool {
         !self.all && self.columns == Columns::default()
     }

@@ -91,7 +91,7 @@ const fn is_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// Whether the text ends in a lone `e`: the prefix of a string with backslash escapes.
+/// Tells whether the text ends in a lone `e`: the prefix of a string with backslash escapes.
 fn is_prefix(text: &str) -> bool {
     let mut back = text.chars().rev();
     back.next();

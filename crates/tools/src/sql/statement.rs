@@ -72,7 +72,7 @@ pub(crate) struct Scope {
 
 /// Who wrote a statement. An author's is part of the reviewed configuration; an agent's is hostile input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Writer {
+pub(crate) enum WrittenBy {
     Author,
     Agent,
 }
@@ -198,15 +198,15 @@ impl Scope {
     }
 
     /// Classifies a statement and holds it to the tool.
-    pub(crate) fn admit(&self, sql: &str, writer: Writer) -> Result<Statement, Outside> {
+    pub(crate) fn admit(&self, sql: &str, writer: WrittenBy) -> Result<Statement, Outside> {
         let (text, names) = match (self.dialect, writer) {
-            (Dialect::Postgres, Writer::Author) => {
+            (Dialect::Postgres, WrittenBy::Author) => {
                 let numbered = numbered(sql).map_err(|e| {
                     Outside::new(e.to_string()).help("write `:name` for each argument, outside of any quotes")
                 })?;
                 (numbered.text, numbered.names)
             }
-            (Dialect::Postgres, Writer::Agent) | (Dialect::Sqlite, _) => (sql.to_owned(), Vec::new()),
+            (Dialect::Postgres, WrittenBy::Agent) | (Dialect::Sqlite, _) => (sql.to_owned(), Vec::new()),
         };
         let explained = explain(self.dialect, &text, self.catalog.as_deref()).map_err(|e| Outside {
             message: e.to_string(),
@@ -222,14 +222,14 @@ impl Scope {
         };
         self.allowed(&explained, writer)?;
         let parameters = match (self.dialect, writer) {
-            (_, Writer::Agent) => {
+            (_, WrittenBy::Agent) => {
                 if let Some(parameter) = statement.parameters.first() {
                     let message = format!("the placeholder `{parameter}` has no value");
                     return Err(Outside::new(message).help("write the value into the statement"));
                 }
                 Vec::new()
             }
-            (Dialect::Postgres, Writer::Author) => {
+            (Dialect::Postgres, WrittenBy::Author) => {
                 let numbers: BTreeSet<String> = (1..=names.len()).map(|n| format!("${n}")).collect();
                 if numbers != statement.parameters {
                     return Err(Outside::new("its placeholders cannot be told apart from its text")
@@ -237,7 +237,7 @@ impl Scope {
                 }
                 names
             }
-            (Dialect::Sqlite, Writer::Author) => statement
+            (Dialect::Sqlite, WrittenBy::Author) => statement
                 .parameters
                 .iter()
                 .map(|parameter| {
@@ -279,7 +279,7 @@ impl Scope {
         })
     }
 
-    fn allowed(&self, explained: &Explained, writer: Writer) -> Result<(), Outside> {
+    fn allowed(&self, explained: &Explained, writer: WrittenBy) -> Result<(), Outside> {
         if let Some(category) = explained.categories.iter().find(|c| never(**c, writer)) {
             let why =
                 explained.reasons.first().map(|reason| format!(": {}", reason.text)).unwrap_or_default();
@@ -297,7 +297,7 @@ impl Scope {
             return Err(Outside::new(format!("table `{table}` belongs to the journal of calls"))
                 .help(format!("no tool reaches names that begin with `{RESERVED}`")));
         }
-        if writer == Writer::Agent
+        if writer == WrittenBy::Agent
             && explained.categories.contains(&Category::Opaque)
             && let Some(reason) = explained.reasons.iter().find(|r| !transparent(r.code))
         {
@@ -316,9 +316,9 @@ impl Scope {
         }
         let Some(tables) = &self.tables else {
             return match writer {
-                Writer::Author => Ok(()),
+                WrittenBy::Author => Ok(()),
                 // INVARIANT: a tool whose statements agents write has tables; `SqlTool::new` sees to it.
-                Writer::Agent => Err(Outside::new("the tool declares no tables")),
+                WrittenBy::Agent => Err(Outside::new("the tool declares no tables")),
             };
         };
         // A view that the tool lists may show what it stands on: that is what it is for.
@@ -382,7 +382,7 @@ impl Scope {
 }
 
 impl Statement {
-    /// Whether it changes rows of tables, and nothing else that would have to be undone.
+    /// Tells whether it changes rows of tables, and nothing else that would have to be undone.
     pub(crate) fn changes_rows_only(&self) -> bool {
         const BEYOND_ROWS: [Category; 5] =
             [Category::Schema, Category::Iam, Category::Admin, Category::LargeObject, Category::Notify];
@@ -395,20 +395,20 @@ impl Statement {
         verb && !self.writes.is_empty() && !BEYOND_ROWS.iter().any(|c| self.categories.contains(c))
     }
 
-    /// Whether running it and rolling it back leaves nothing behind, as far as can be seen: it changes rows and
+    /// Tells whether running it and rolling it back leaves nothing behind, as far as can be seen: it changes rows and
     /// nothing else, and runs nothing that is not known but for triggers and rules. What those do is what a rehearsal
     /// is to tell; that nothing of it outlasts a rollback is up to who allows rehearsals of the system.
     pub(crate) fn can_be_rehearsed(&self) -> bool {
         self.changes_rows_only() && !self.opaque && !self.categories.contains(&Category::Lock)
     }
 
-    /// What the categories mean to the rules.
+    /// Tells what the categories mean to the rules.
     pub(crate) fn category_names(&self) -> BTreeSet<String> {
         self.categories.iter().map(|category| category.as_str().to_owned()).collect()
     }
 }
 
-/// Whether the last words of a `DROP` name tables, whose rows go with them.
+/// Tells whether the last words of a `DROP` name tables, whose rows go with them.
 fn drops_table(text: &str) -> bool {
     text.split_ascii_whitespace().nth(1).is_some_and(|word| word.eq_ignore_ascii_case("table"))
 }
@@ -426,16 +426,16 @@ fn system_table(table: &TableRef) -> bool {
         || table.name.starts_with("sqlite_")
 }
 
-/// What no tool may do, whoever wrote the statement: it would leave the transaction in which the call is
+/// Tells what no tool may do, whoever wrote the statement: it would leave the transaction in which the call is
 /// held to its warrant, or the database altogether.
-const fn never(category: Category, writer: Writer) -> bool {
+const fn never(category: Category, writer: WrittenBy) -> bool {
     match category {
         Category::Session
         | Category::Transaction
         | Category::Files
         | Category::Process
         | Category::Network => true,
-        Category::Admin | Category::LargeObject | Category::Notify => matches!(writer, Writer::Agent),
+        Category::Admin | Category::LargeObject | Category::Notify => matches!(writer, WrittenBy::Agent),
         _ => false,
     }
 }

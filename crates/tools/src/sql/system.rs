@@ -98,13 +98,13 @@ impl SqlSystem {
         Ok(())
     }
 
-    /// What it is declared to be.
+    /// Tells what it is declared to be.
     #[must_use]
     pub const fn spec(&self) -> &SystemSpec {
         &self.spec
     }
 
-    /// Whether calls are kept in the database, so that their outcome is known there and they can be undone.
+    /// Tells whether calls are kept in the database, so that their outcome is known there and they can be undone.
     #[must_use]
     pub const fn keeps_journal(&self) -> bool {
         self.journal
@@ -119,7 +119,7 @@ impl SqlSystem {
         Login::new(&*self.vault, authority)
     }
 
-    /// Which journal the database keeps now. None when it keeps none, or cannot say.
+    /// Tells which journal the database keeps now. None when it keeps none, or cannot say.
     pub(crate) async fn journal(&self, authority: &dyn Authority) -> Option<String> {
         if !self.journal {
             return None;
@@ -127,7 +127,7 @@ impl SqlSystem {
         self.database.identity(self.login(authority)).await.map(|journal| journal.to_string())
     }
 
-    /// What the journal says of a call; one that has left no trace there is fenced off.
+    /// Tells what the journal says of a call; one that has left no trace there is fenced off.
     pub(crate) async fn recall(&self, upkeep: &Upkeep, doubt: &Doubt) -> Result<Recalled, MeasureError> {
         if !self.journal {
             return Ok(Recalled::Unknown);
@@ -135,7 +135,7 @@ impl SqlSystem {
         self.database.recall(self.login(upkeep), doubt).await
     }
 
-    /// What undoing a call would touch.
+    /// Tells what undoing a call would touch.
     pub(crate) async fn undo_measure(
         &self,
         authority: &dyn Authority,

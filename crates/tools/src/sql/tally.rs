@@ -43,7 +43,7 @@ impl Tally {
         self.add(table, more);
     }
 
-    /// What it came to, where these triggers run along.
+    /// Gives the reach that it came to, where these triggers run along.
     pub(super) fn reached(self, triggers: Vec<String>) -> Reach {
         // What triggers do is not counted.
         let exact = self.reach.exact && !self.reach.unbounded && triggers.is_empty();

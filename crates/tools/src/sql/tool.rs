@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     journal::Mark,
     mask::Mask,
-    statement::{Outside, Scope, Sizing, Statement, Writer},
+    statement::{Outside, Scope, Sizing, Statement, WrittenBy},
     system::SqlSystem,
     work::Work,
 };
@@ -167,7 +167,7 @@ fn admitted(tool: &ToolDefinition, scope: &Scope, text: &str) -> Result<Statemen
         return Err(bad("effect", "is `from_statement`, and the tool has a statement of its own".into())
             .help("declare `read`, `write` or `destructive`, or leave `sql` out"));
     }
-    let statement = scope.admit(text, Writer::Author).map_err(|Outside { message, help, offset }| {
+    let statement = scope.admit(text, WrittenBy::Author).map_err(|Outside { message, help, offset }| {
         let mut error = bad("sql", message).at(offset);
         error.help = help;
         error
@@ -278,7 +278,7 @@ impl Tool for SqlTool {
                 let Some(sql) = arguments.get(STATEMENT_ARGUMENT).and_then(Value::as_str) else {
                     return Err(Refusal::new(Code::InvalidArguments, "`/sql` is missing"));
                 };
-                let statement = self.scope.admit(sql, Writer::Agent)?;
+                let statement = self.scope.admit(sql, WrittenBy::Agent)?;
                 let (facts, categories) = (statement.facts.clone(), statement.category_names());
                 (statement, Some(facts), categories)
             }

@@ -1,4 +1,4 @@
-//! One call of a statement tool.
+//! The work of one call of a statement tool.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -25,7 +25,7 @@ impl Work {
         named.map(|table| table.name.to_ascii_lowercase()).collect()
     }
 
-    /// Whether the author wrote the statement, so that it comes again.
+    /// Tells whether the author wrote the statement, so that it comes again.
     pub(crate) const fn is_fixed(&self) -> bool {
         self.fixed
     }

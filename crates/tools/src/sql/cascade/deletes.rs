@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_sql::{Action, Dialect, TableRef};
 
-use super::{ActingKey, Fit, Plan, compared, named, quoted, refers};
+use super::{ActingKey, Cascade, Fit, compared, named, quoted, refers};
 
-impl Plan<'_> {
+impl Cascade<'_> {
     /// The keys that delete rows of `child` when rows of `parent` go.
     fn cascading<'s>(
         &'s self,

@@ -69,7 +69,7 @@ pub(crate) struct Traits {
 }
 
 impl Traits {
-    /// Whether changing these columns may move rows between partitions. None: any columns.
+    /// Tells whether changing these columns may move rows between partitions. None: any columns.
     pub(crate) fn moves(&self, columns: Option<&BTreeSet<String>>) -> bool {
         let may = |by: &String| by.is_empty() || columns.is_none_or(|columns| columns.contains(by));
         self.partitioned_by.iter().any(may)
@@ -129,7 +129,7 @@ pub(crate) fn cascade_query(
     traits: &BTreeMap<TableRef, Traits>,
     limit: u64,
 ) -> Option<CascadeQuery> {
-    let mut plan = Plan {
+    let mut plan = Cascade {
         dialect,
         target,
         rows,
@@ -151,7 +151,7 @@ pub(crate) fn cascade_query(
     plan.written()
 }
 
-struct Plan<'p> {
+struct Cascade<'p> {
     dialect: Dialect,
     target: &'p TableRef,
     rows: &'p str,
@@ -171,7 +171,7 @@ struct Plan<'p> {
     unbounded: bool,
 }
 
-impl Plan<'_> {
+impl Cascade<'_> {
     fn set(&mut self, query: &str) -> String {
         let name = format!("d{}", self.sets.len());
         self.sets.push(format!("{name} AS ({query})"));

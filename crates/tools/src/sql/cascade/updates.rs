@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use countersign_sql::{Action, TableRef};
 
-use super::{ActingKey, Fit, Plan, refers};
+use super::{ActingKey, Cascade, Fit, refers};
 
 /// More waves than this are not counted.
 const WAVES_MAX: usize = 64;
@@ -27,7 +27,7 @@ pub(super) struct Wave {
 /// Which columns changed in which tables on the way.
 type Path = Vec<(TableRef, Option<BTreeSet<String>>)>;
 
-impl Plan<'_> {
+impl Cascade<'_> {
     pub(super) fn update(&mut self, columns: Option<&BTreeSet<String>>) {
         let columns = columns.map(|columns| self.with_generated(self.target, columns));
         let follows = |key: &&ActingKey| {
@@ -163,7 +163,7 @@ impl Plan<'_> {
     }
 }
 
-/// Whether one of these columns changes. None: any may.
+/// Tells whether one of these columns changes. None: any may.
 fn meets(changed: Option<&BTreeSet<String>>, columns: &[String]) -> bool {
     changed.is_none_or(|changed| columns.iter().any(|column| changed.contains(column)))
 }

@@ -69,7 +69,7 @@ impl Connections {
         Self { target, apart: true, current: Mutex::new(None), scrubbers: Scrubbers::default() }
     }
 
-    /// What keeps a credential out of what is said.
+    /// Gives what keeps a credential out of what is said.
     pub(super) fn scrubber(&self, credential: &Credential) -> Scrubber {
         self.scrubbers.of(credential)
     }
@@ -197,7 +197,7 @@ async fn keeps_no_ledger(client: &mut ClientWrapper, wait: Duration) -> Result<(
     ))
 }
 
-/// What a connection string says, in either of libpq's forms. The error of the parser may repeat parts of the text, and is
+/// Tells what a connection string says, in either of libpq's forms. The error of the parser may repeat parts of the text, and is
 /// not passed on.
 pub(crate) fn settings(url: &str) -> Option<tokio_postgres::Config> {
     // Every certificate is checked in full, so the stricter words of `libpq` mean the same here.

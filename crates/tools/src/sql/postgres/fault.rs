@@ -28,7 +28,7 @@ impl From<BadRow> for Trouble {
     }
 }
 
-/// Whether a prepared statement gives other columns than when it was prepared, because its tables have changed.
+/// Tells whether a prepared statement gives other columns than when it was prepared, because its tables have changed.
 pub(super) fn outdated(trouble: &Trouble) -> bool {
     match trouble {
         // Of this refusal PostgreSQL has one and no code of its own.
@@ -39,7 +39,7 @@ pub(super) fn outdated(trouble: &Trouble) -> bool {
     }
 }
 
-/// Why a reach is not known: counted, rehearsed, or of an undo. See PostgreSQL's appendix "Error Codes".
+/// Says why a reach is not known: counted, rehearsed, or of an undo. See PostgreSQL's appendix "Error Codes".
 pub(super) fn unmeasured(scrubber: &Scrubber, trouble: &Trouble) -> MeasureError {
     let error = match trouble {
         Trouble::Row(why) => return MeasureError::NotMeasurable(scrubber.clean(&why.to_string())),
@@ -69,7 +69,7 @@ pub(super) fn unmeasured(scrubber: &Scrubber, trouble: &Trouble) -> MeasureError
     }
 }
 
-/// What the server said, without what repeats values of rows: the detail, and what is quoted of values that are
+/// Tells what the server said, without what repeats values of rows: the detail, and what is quoted of values that are
 /// no number, date or the like (class 22).
 pub(super) fn told(error: &Error) -> String {
     match error.as_db_error() {
@@ -97,7 +97,7 @@ fn unquoted(message: &str) -> String {
 /// What is told of a statement whose time was up.
 const STOPPED: &str = "the statement took too long, and was stopped";
 
-/// Whether the statement's time was up. Where it is up between two messages, the server says so in answer to the end of the
+/// Tells whether the statement's time was up. Where it is up between two messages, the server says so in answer to the end of the
 /// first, where the client no longer listens; what is heard then is that the transaction is over.
 pub(super) fn cut_short(error: &Error) -> bool {
     error

@@ -24,7 +24,7 @@ use crate::{
     secret::Scrubber,
     sql::{
         cascade::{named, quoted},
-        journal::{Mark, NO_JOURNAL, Shown, recorded},
+        journal::{Mark, NO_JOURNAL, Testimony, recorded},
     },
 };
 
@@ -94,7 +94,7 @@ impl PostgresDatabase {
         Ok(kept)
     }
 
-    /// Which journal the database keeps now. None when it cannot say.
+    /// Tells which journal the database keeps now. None when it cannot say.
     pub(super) async fn identity(&self, credential: impl FnOnce() -> Option<Credential>) -> Option<Arc<str>> {
         if let Some(known) = self.journal.get() {
             return Some(known);
@@ -110,7 +110,7 @@ impl PostgresDatabase {
         Some(journal)
     }
 
-    /// What became of a call; one that has left no trace is fenced off.
+    /// Tells what became of a call; one that has left no trace is fenced off.
     ///
     /// Taking the id of a call waits for a transaction that has it and is not over: a server process that
     /// still runs the statement, or commits it. When that takes too long, nothing is known.
@@ -160,7 +160,7 @@ impl PostgresDatabase {
             .try_get::<_, Option<&str>>(1)?
             .map(|state| Ok::<_, Error>(recalled(state, row.try_get(2)?)))
             .transpose()?;
-        let shown = Shown { journal: row.try_get(0)?, record, has_witness: row.try_get(3)? };
+        let shown = Testimony { journal: row.try_get(0)?, record, has_witness: row.try_get(3)? };
         if let Some(known) = shown.believed(doubt).map_err(Trouble::Other)? {
             client.batch_execute("ROLLBACK").await?;
             return Ok(known);
@@ -200,7 +200,7 @@ fn recalled(state: &str, rows: Option<i64>) -> Recalled {
     }
 }
 
-/// What lets an account around what it is held to.
+/// Tells what lets an account around what it is held to.
 async fn warnings(client: &Client, account: &str) -> Result<Vec<String>, Error> {
     let sql = "SELECT pg_catalog.format('warning: account %I is a superuser and could change what is kept', $1::text) \
                  FROM pg_catalog.pg_roles WHERE rolname = $1::text AND rolsuper \
@@ -247,7 +247,7 @@ pub(super) async fn begin(
     }
 }
 
-/// Whether everything that a call changed was kept: the server's own count of changed rows, table by table,
+/// Tells whether everything that a call changed was kept: the server's own count of changed rows, table by table,
 /// against the rows kept by the triggers. The locks that the changes took keep the triggers as they are.
 pub(super) async fn complete(
     client: &Object,
@@ -306,7 +306,7 @@ pub(super) async fn seal(client: &Object, mark: &Mark, rows: u64) -> Result<(), 
     Ok(())
 }
 
-/// Whether the journal is not there, or not ours to use.
+/// Tells whether the journal is not there, or not ours to use.
 fn missing(error: &Error) -> bool {
     error.code().is_some_and(|code| {
         [

@@ -39,7 +39,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::{
     cascade::quoted,
     database::{Database, Login},
-    journal::{Known, Mark, Undoing, Undone},
+    journal::{KnownJournal, Mark, Undoing, Undone},
     mask::Mask,
     statement::Scope,
     work::Work,
@@ -58,7 +58,7 @@ pub(super) struct PostgresDatabase {
     target: PostgresTarget,
     connections: Connections,
     measuring: Semaphore,
-    journal: Known,
+    journal: KnownJournal,
 }
 
 /// Each opens the credential anew: it may have changed.
@@ -201,7 +201,7 @@ impl PostgresDatabase {
     pub(super) fn new(target: PostgresTarget) -> Self {
         let measuring = Semaphore::new(target.limits.measure_parallel.max(1));
         let connections = Connections::new(target.clone());
-        Self { connections, target, measuring, journal: Known::default() }
+        Self { connections, target, measuring, journal: KnownJournal::default() }
     }
 
     /// Reads what the database holds, in one snapshot.
@@ -232,7 +232,7 @@ impl PostgresDatabase {
         }
     }
 
-    /// Whether somebody holds an advisory lock in this very database: such locks are one database's, and every account may
+    /// Tells whether somebody holds an advisory lock in this very database: such locks are one database's, and every account may
     /// ask for one.
     async fn is_locked(&self, credential: &Credential, lock: i64) -> Result<bool, String> {
         const TAKEN: &str = "SELECT NOT pg_catalog.pg_try_advisory_xact_lock($1)";
@@ -283,12 +283,12 @@ impl PostgresDatabase {
         Ok(permit)
     }
 
-    /// What holds for a transaction that measures.
+    /// Writes the settings of a transaction that measures.
     fn sparing(&self, timeout_ms: u64) -> String {
         format!("{}; {SPARING}", self.pinned(timeout_ms))
     }
 
-    /// What holds for this transaction, whatever the connection was told before.
+    /// Writes the settings of a transaction, whatever the connection was told before.
     fn pinned(&self, timeout_ms: u64) -> String {
         // `pg_temp` last: otherwise a temporary table would stand in front of every other.
         let path: Vec<String> = self.target.search_path.iter().map(|schema| quoted(schema)).collect();

@@ -51,7 +51,7 @@ struct Tally<'i> {
     now: bool,
 }
 
-/// What the changes of one table come to, row by row; rows that ended as they began are left out. None when
+/// Tells what the changes of one table come to, row by row; rows that ended as they began are left out. None when
 /// the changes contradict each other, which those of a table with a primary key cannot.
 pub(super) fn net(images: &[Image]) -> Option<Vec<Net>> {
     let numbers =

@@ -30,7 +30,7 @@ pub(super) async fn resolve(client: &Client, table: &TableRef) -> Result<Option<
     .transpose()
 }
 
-/// What must not be seen of the rows of a table.
+/// Tells what must not be seen of the rows of a table.
 pub(super) async fn masked(client: &Client, mask: &Mask, table: &TableRef) -> Result<Mask, Error> {
     if mask.is_empty() {
         return Ok(mask.clone());
@@ -38,7 +38,7 @@ pub(super) async fn masked(client: &Client, mask: &Mask, table: &TableRef) -> Re
     Ok(mask.of(&origin(client, table).await?))
 }
 
-/// Where the rows of a table come from: those of a partition or a child are rows of the tables above as well.
+/// Tells where the rows of a table come from: those of a partition or a child are rows of the tables above as well.
 async fn origin(client: &Client, table: &TableRef) -> Result<Origin, Error> {
     let sql = "WITH RECURSIVE this AS (SELECT pg_catalog.to_regclass($1)::oid AS oid), \
                up (oid) AS (SELECT oid FROM this UNION SELECT i.inhparent FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.oid), \
@@ -126,7 +126,7 @@ pub(super) struct About {
     pub(super) hidden: BTreeSet<TableRef>,
 }
 
-/// What must be known of these tables.
+/// Tells what must be known of these tables.
 pub(super) async fn about(client: &Client, tables: &BTreeSet<TableRef>) -> Result<About, Error> {
     let sql = "SELECT n.nspname::text, c.relname::text, c.relkind = 'r', pg_catalog.row_security_active(c.oid), \
                       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a \
@@ -172,7 +172,7 @@ pub(super) async fn emptied(client: &Client, tables: &[TableRef]) -> Result<Vec<
     rows.iter().map(|row| Ok(TableRef { schema: Some(row.try_get(0)?), name: row.try_get(1)? })).collect()
 }
 
-/// Whether this server takes a row that moves between partitions for a deleted one, so that foreign keys act on
+/// Tells whether this server takes a row that moves between partitions for a deleted one, so that foreign keys act on
 /// those that refer to it. Since PostgreSQL 15 they see an update.
 pub(super) async fn deletes_to_move(client: &Client) -> Result<bool, Error> {
     let sql = "SELECT pg_catalog.current_setting('server_version_num')::int < 150000";

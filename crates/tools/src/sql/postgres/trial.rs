@@ -11,7 +11,7 @@ use tokio_postgres::{Client, error::SqlState};
 
 use super::{
     fault::{Trouble, cut_short, told},
-    undo::{AS_KEPT, Kept, Plan, Way},
+    undo::{AS_KEPT, KeptChanges, Plan, Way},
 };
 use crate::sql::{cascade::quoted, columns::Columns};
 
@@ -53,7 +53,7 @@ async fn put_back(client: &Client, call: &CallId, accepted: &Columns) -> Result<
     }
     // What the trial changes is kept behind what the call changed, and goes with it.
     let last = "SELECT coalesce(max(seq), 0) FROM countersign.image WHERE call = $1";
-    let done = Kept { call, after: client.query_one(last, &[&call.as_str()]).await?.try_get(0)? };
+    let done = KeptChanges { call, after: client.query_one(last, &[&call.as_str()]).await?.try_get(0)? };
     let (mut way, mut spared) = (Way::Update, false);
     let departure = loop {
         client.batch_execute("SAVEPOINT countersign_way").await?;
@@ -84,7 +84,7 @@ async fn put_back(client: &Client, call: &CallId, accepted: &Columns) -> Result<
     if departure.refused(accepted) { Err(Trouble::Other(departure.foretold(accepted))) } else { Ok(()) }
 }
 
-/// Whether the server broke off for the sake of others, or for the time it took: that says nothing of the rows.
+/// Tells whether the server broke off for the sake of others, or for the time it took: that says nothing of the rows.
 fn passes(error: &tokio_postgres::Error) -> bool {
     cut_short(error)
         || error.code().is_some_and(|code| {
@@ -93,7 +93,7 @@ fn passes(error: &tokio_postgres::Error) -> bool {
         })
 }
 
-/// Whether a table that the call changed has something that may keep rows from coming back as they were.
+/// Tells whether a table that the call changed has something that may keep rows from coming back as they were.
 async fn doubtful(client: &Client, call: &CallId) -> Result<bool, Trouble> {
     // A constraint that is not enforced (since PostgreSQL 18) is none. Of a check's functions only those that give
     // equal answers to equal rows are sure; what users declare so themselves need not be.
@@ -122,7 +122,7 @@ async fn doubtful(client: &Client, call: &CallId) -> Result<bool, Trouble> {
     Ok(client.query_one(sql, &[&call.as_str()]).await?.try_get(0)?)
 }
 
-/// Whether a row has other values in an index that lets no two rows have the same, or another number of its
+/// Tells whether a row has other values in an index that lets no two rows have the same, or another number of its
 /// identity: its old ones may only fit when others have made room, which takes other rights.
 async fn changed_hands(client: &Client, call: &CallId) -> Result<bool, Trouble> {
     let sql = "WITH changed AS ( \

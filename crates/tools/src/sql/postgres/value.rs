@@ -129,7 +129,7 @@ fn array(items: &[Value], element: &Type) -> Result<String, Bad> {
     Ok(out)
 }
 
-/// Whether a column of this type has a JSON form.
+/// Tells whether a column of this type has a JSON form.
 pub(super) fn has_form(ty: &Type) -> bool {
     match ty.kind() {
         Kind::Enum(_) => true,

@@ -66,7 +66,10 @@ pub(super) trait Body: Send {
     type Made: Send;
 
     /// Does it. Another try may do it otherwise.
-    fn run(&mut self, client: &Object) -> impl Future<Output = Result<(Self::Made, Seen), Trouble>> + Send;
+    fn run(
+        &mut self,
+        client: &Object,
+    ) -> impl Future<Output = Result<(Self::Made, Uncounted), Trouble>> + Send;
 
     /// Gives tables the names that the rules know.
     fn scope(&self) -> &Scope;
@@ -74,10 +77,10 @@ pub(super) trait Body: Send {
     /// The tables that it names.
     fn writes(&self) -> Vec<TableRef>;
 
-    /// Whether it may change or empty whole tables, by its own words.
+    /// Tells whether it may change or empty whole tables, by its own words.
     fn rewrites(&self) -> bool;
 
-    /// Whether it may leave something on the session that outlasts its transaction.
+    /// Tells whether it may leave something on the session that outlasts its transaction.
     fn lingers(&self) -> bool;
 
     /// The call that it undoes.
@@ -86,7 +89,7 @@ pub(super) trait Body: Send {
 
 /// What the server's counts do not tell.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct Uncounted {
     /// Rows of tables that go as a whole.
     pub(super) whole: BTreeMap<String, u64>,
     /// What the command itself said.
@@ -121,7 +124,7 @@ impl PostgresDatabase {
         limits: &Limits,
         mark: Option<Mark>,
     ) -> Result<Performed, ToolError> {
-        let mut body = Statement {
+        let mut body = Writing {
             scope,
             work: &work,
             limits: &self.target.limits,
@@ -234,7 +237,7 @@ impl PostgresDatabase {
         }
     }
 
-    /// What is said of a call whose id the journal has already: that it was given up, or `doubt`.
+    /// Tells what is said of a call whose id the journal has already: that it was given up, or `doubt`.
     async fn recorded(&self, credential: &Credential, mark: &Mark, doubt: ToolError) -> ToolError {
         let asked = Doubt { call: mark.call.clone(), journal: mark.journal.clone(), witness: None };
         match self.recall(credential, &asked).await {
@@ -254,7 +257,7 @@ impl PostgresDatabase {
         work: &Work,
         mark: Option<&Mark>,
     ) -> Result<Reach, MeasureError> {
-        let mut body = Statement {
+        let mut body = Writing {
             scope,
             work,
             limits: &self.target.limits,
@@ -309,7 +312,7 @@ impl PostgresDatabase {
         let writes = body.writes();
         let Difference { counted: moved, named: mut tables } =
             difference(&before, after, &writes, body.scope(), mark.is_some());
-        let Seen { whole, tag, rows } = seen;
+        let Uncounted { whole, tag, rows } = seen;
         for (table, count) in whole {
             let known = tables.entry(table).or_insert(0);
             *known = count.max(*known);
@@ -389,7 +392,7 @@ impl PostgresDatabase {
     }
 }
 
-/// Whether the server stopped a statement for the time it took.
+/// Tells whether the server stopped a statement for the time it took.
 fn stopped(trouble: &Trouble) -> bool {
     match trouble {
         Trouble::Database(error) => cut_short(error),
@@ -397,18 +400,18 @@ fn stopped(trouble: &Trouble) -> bool {
     }
 }
 
-/// A tool's statement.
-struct Statement<'a> {
+/// A tool's statement, as the body of a transaction.
+struct Writing<'a> {
     scope: &'a Scope,
     work: &'a Work,
     limits: &'a SqlLimits,
     scrubber: Scrubber,
 }
 
-impl Body for Statement<'_> {
+impl Body for Writing<'_> {
     type Made = Rows;
 
-    async fn run(&mut self, client: &Object) -> Result<(Rows, Seen), Trouble> {
+    async fn run(&mut self, client: &Object) -> Result<(Rows, Uncounted), Trouble> {
         let work = self.work;
         let mut whole = BTreeMap::new();
         if let Sizing::Whole { tables, along } = &work.statement.sizing {
@@ -435,7 +438,7 @@ impl Body for Statement<'_> {
         };
         work.fits(|| rows.changed(tag))
             .map_err(|why| Trouble::Other(format!("{why}; nothing was changed")))?;
-        Ok((rows, Seen { whole, tag, rows: None }))
+        Ok((rows, Uncounted { whole, tag, rows: None }))
     }
 
     fn scope(&self) -> &Scope {
@@ -465,7 +468,7 @@ impl Body for Statement<'_> {
     }
 }
 
-impl Statement<'_> {
+impl Writing<'_> {
     /// Counts the rows of tables that go as a whole, and sees to it that nobody adds any until the end.
     async fn emptied(
         &self,
@@ -526,7 +529,7 @@ async fn all_triggers(
     Ok(schema::triggers(client, &tables).await?)
 }
 
-/// Whether the server broke off a transaction that may do better another time.
+/// Tells whether the server broke off a transaction that may do better another time.
 fn passing(trouble: &Trouble) -> bool {
     match trouble {
         Trouble::Database(error) => error.code().is_some_and(|code| {
@@ -537,7 +540,7 @@ fn passing(trouble: &Trouble) -> bool {
     }
 }
 
-/// Whether an error that answers `COMMIT` says that it was rolled back.
+/// Tells whether an error that answers `COMMIT` says that it was rolled back.
 fn rolled_back(error: &Error) -> bool {
     error.as_db_error().is_some_and(|said| {
         let class = said.code().code().get(..2).unwrap_or_default();

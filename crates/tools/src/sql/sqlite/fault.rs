@@ -58,7 +58,7 @@ pub(super) fn failed(trouble: &Trouble) -> ToolError {
     if unavailable { ToolError::Unavailable { message } } else { ToolError::Failed { message } }
 }
 
-/// What went wrong, without the path of the file.
+/// Tells what went wrong, without the path of the file.
 pub(super) fn told(trouble: &Trouble) -> String {
     match trouble {
         Trouble::Sqlite(error) if interrupted(error) => "the statement took too long, and was stopped".into(),

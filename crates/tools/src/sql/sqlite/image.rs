@@ -166,7 +166,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Whether rows that were kept with the other shape are rows of this one.
+    /// Tells whether rows that were kept with the other shape are rows of this one.
     pub(super) fn fits(&self, other: &Self) -> bool {
         self.columns == other.columns && self.key == other.key && self.rowid == other.rowid
     }
@@ -186,7 +186,7 @@ impl Shape {
         self.key.iter().filter_map(|at| row.cells.get(*at)).collect()
     }
 
-    /// Whether all of these columns (in lower case) are kept.
+    /// Tells whether all of these columns (in lower case) are kept.
     pub(super) fn has(&self, columns: &[String]) -> bool {
         columns.iter().all(|column| self.columns.iter().any(|kept| kept.eq_ignore_ascii_case(column)))
     }
@@ -224,7 +224,7 @@ impl Shape {
 
 /// How a row is known within the transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Known {
+enum Locator {
     /// By its rowid, which this name stands for.
     Rowid(String),
     /// By the values of its primary key.
@@ -239,7 +239,7 @@ pub(super) struct Layout {
     pub(super) shape: Shape,
     /// Where the columns of the shape stand among all of the table's.
     at: Vec<i32>,
-    known: Known,
+    known: Locator,
     /// Columns of the shape that may not be NULL, although a row may be that was there before they said so.
     required: Vec<usize>,
 }
@@ -302,18 +302,18 @@ impl Table {
     fn layout(mut self, connection: &Connection, name: &str) -> rusqlite::Result<Layout> {
         self.key.sort_unstable();
         let key: Vec<usize> = self.key.iter().map(|(_, at)| *at).collect();
-        let (mut rowid, mut known) = (None, Known::Not);
+        let (mut rowid, mut known) = (None, Locator::Not);
         let alias = ["rowid", "_rowid_", "oid"].into_iter().find(|a| self.names.iter().all(|n| n != a));
         let collations = collations(connection, name)?;
         if self.without_rowid {
-            known = Known::Key;
+            known = Locator::Key;
         } else if let ([only], false) = (key.as_slice(), self.key_index)
             && let Some((_, column)) = self.columns.get(*only)
         {
-            known = Known::Rowid(quoted(column));
+            known = Locator::Rowid(quoted(column));
         } else if let Some(alias) = alias {
             rowid = Some(alias.to_owned());
-            known = Known::Rowid(alias.to_owned());
+            known = Locator::Rowid(alias.to_owned());
         }
         let (at, columns) = self.columns.into_iter().unzip();
         Ok(Layout { shape: Shape { columns, key, rowid, collations }, at, known, required: self.required })
@@ -346,7 +346,7 @@ struct Before {
 
 /// A row that a call changed: what it was, what it is now. At least one is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Change {
+pub(super) struct RowChange {
     pub(super) old: Option<Row>,
     pub(super) new: Option<Row>,
 }
@@ -504,7 +504,7 @@ impl Images {
     pub(super) fn each(
         &self,
         connection: &Connection,
-        mut keep: impl FnMut(&str, Change) -> Result<(), Trouble>,
+        mut keep: impl FnMut(&str, RowChange) -> Result<(), Trouble>,
     ) -> Result<(), Trouble> {
         if let Some(why) = &self.trouble {
             return Err(Trouble::Argument(why.clone()));
@@ -514,9 +514,9 @@ impl Images {
             let Some(layout) = self.layouts.get(name) else { continue };
             let shape = &layout.shape;
             let condition = match &layout.known {
-                Known::Rowid(alias) => format!("{alias} = ?1"),
-                Known::Key => shape.by_key(),
-                Known::Not => return Err(Trouble::Argument(hidden(name))),
+                Locator::Rowid(alias) => format!("{alias} = ?1"),
+                Locator::Key => shape.by_key(),
+                Locator::Not => return Err(Trouble::Argument(hidden(name))),
             };
             let sql = format!("SELECT {} FROM {} WHERE {condition}", shape.listed(), quoted(name));
             let mut statement = connection.prepare(&sql)?;
@@ -548,7 +548,7 @@ impl Images {
                         "a row of `{name}` has NULL where its table allows none any more, so that it could not be put back"
                     )));
                 }
-                keep(name, Change { old: before.row.clone(), new })?;
+                keep(name, RowChange { old: before.row.clone(), new })?;
             }
         }
         Ok(())
@@ -566,13 +566,13 @@ fn hidden(table: &str) -> String {
 }
 
 impl Layout {
-    /// How a row is known, with the values of its key where that is how.
+    /// Tells how a row is known, with the values of its key where that is how.
     fn identity(
         &self,
         rowid: i64,
         value: impl Fn(i32) -> rusqlite::Result<Cell>,
     ) -> rusqlite::Result<(Identity, Vec<Cell>)> {
-        if self.known != Known::Key {
+        if self.known != Locator::Key {
             return Ok((Identity::Rowid(rowid), Vec::new()));
         }
         let at = self.shape.key.iter().filter_map(|at| self.at.get(*at));

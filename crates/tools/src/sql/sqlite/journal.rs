@@ -15,15 +15,15 @@ use super::{
     SqliteDatabase,
     connection::Writer,
     fault::{Trouble, failed, interrupted, told},
-    image::{Change, Images},
-    undo::{Orphans, Undo},
+    image::{Images, RowChange},
+    undo::{KeptCall, Orphans},
     write::rolled_back,
 };
 use crate::sql::{
     cascade::ActingKey,
     journal::{
-        Known, Mark, NO_JOURNAL, Shown, UNDO_PATIENCE, Undoing, Undone, elsewhere, impatient, recorded,
-        reserved,
+        KnownJournal, Mark, NO_JOURNAL, Testimony, UNDO_PATIENCE, Undoing, Undone, elsewhere, impatient,
+        recorded, reserved,
     },
     mask::Mask,
     tally::sum,
@@ -120,7 +120,7 @@ impl SqliteDatabase {
         .map_err(|error| error.to_string())
     }
 
-    /// Which journal the file keeps now. None when it cannot say.
+    /// Tells which journal the file keeps now. None when it cannot say.
     pub(super) async fn identity(&self) -> Option<Arc<str>> {
         if let Some(known) = self.known.get() {
             return Some(known);
@@ -133,7 +133,7 @@ impl SqliteDatabase {
         Some(journal)
     }
 
-    /// What became of a call; one that has left no trace is fenced off.
+    /// Tells what became of a call; one that has left no trace is fenced off.
     pub(super) async fn recall(&self, doubt: &Doubt) -> Result<Recalled, MeasureError> {
         if self.journal.is_none() {
             return Ok(Recalled::Unknown);
@@ -149,7 +149,7 @@ impl SqliteDatabase {
         recalled.await.map_err(|error| MeasureError::System(error.to_string()))
     }
 
-    /// What undoing a call would touch.
+    /// Tells what undoing a call would touch.
     pub(super) async fn undo_measure(
         &self,
         undoing: &Undoing,
@@ -161,7 +161,7 @@ impl SqliteDatabase {
                 // What a call may not return it may have changed.
                 let most = connection.limit(Limit::SQLITE_LIMIT_LENGTH)?;
                 connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, i32::MAX)?;
-                let looked = Undo::read(connection, &sought).and_then(|undo| {
+                let looked = KeptCall::read(connection, &sought).and_then(|undo| {
                     let (undone, _) = undo.compared(connection, &mask)?;
                     let sample = undo.sample(&mask, &undone);
                     Ok((undone, sample))
@@ -253,7 +253,7 @@ impl SqliteDatabase {
     }
 }
 
-/// Whether the journal's tables are there, as this version writes them.
+/// Tells whether the journal's tables are there, as this version writes them.
 pub(super) fn prepared(connection: &Connection) -> rusqlite::Result<bool> {
     for (table, columns) in COLUMNS {
         let there: Option<String> = connection.query_row(
@@ -296,7 +296,7 @@ pub(super) fn intended(
     writer: &mut Writer,
     path: &Path,
     mark: &Mark,
-    known: &Known,
+    known: &KnownJournal,
 ) -> Result<(), ToolError> {
     let asked = writer.connection().and_then(|connection| identity(connection, path));
     match asked.map_err(|error| failed(&Trouble::Sqlite(error)))? {
@@ -310,7 +310,7 @@ pub(super) fn intended(
     }
 }
 
-/// What the file holds under the journal's names.
+/// Tells what the file holds under the journal's names.
 pub(super) fn tables(connection: &Connection) -> rusqlite::Result<Vec<(String, Option<String>)>> {
     let mut statement = connection.prepare_cached(
         "SELECT name, sql FROM main.sqlite_schema WHERE lower(substr(name, 1, 12)) = 'countersign_' OR lower(substr(tbl_name, 1, 12)) = 'countersign_' ORDER BY 1, 2",
@@ -421,7 +421,7 @@ impl<'c> Insert<'c> {
         Ok(Self { statement, call: mark.call.as_str().to_owned(), seq: 0 })
     }
 
-    pub(super) fn row(&mut self, table: &str, change: &Change, dangling: bool) -> Result<(), Trouble> {
+    pub(super) fn row(&mut self, table: &str, change: &RowChange, dangling: bool) -> Result<(), Trouble> {
         self.seq = self.seq.saturating_add(1);
         let (old, new) = (change.old.as_ref(), change.new.as_ref());
         let (old, new) = (old.map(super::image::Row::to_bytes), new.map(super::image::Row::to_bytes));
@@ -448,7 +448,7 @@ fn recall(connection: &Connection, doubt: &Doubt, path: &Path) -> Result<Recalle
             .exists([witness.as_str()])?,
     };
     let Some(journal) = identity(connection, path)? else { return Ok(Recalled::Unknown) };
-    match (Shown { journal: &journal, record, has_witness }).believed(doubt).map_err(Trouble::Argument)? {
+    match (Testimony { journal: &journal, record, has_witness }).believed(doubt).map_err(Trouble::Argument)? {
         Some(known) => Ok(known),
         None => {
             let sql = format!(
@@ -481,7 +481,7 @@ fn undo(
         return Err(failed(&Trouble::Sqlite(error)));
     }
     let done = record(connection, mark, Some(call))
-        .and_then(|()| Undo::read(connection, call))
+        .and_then(|()| KeptCall::read(connection, call))
         .and_then(|undo| undo.apply(connection, mark, undoing.on_change, bytes_max, mask));
     let undone = match done {
         Ok(undone) => undone,

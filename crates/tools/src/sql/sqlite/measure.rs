@@ -273,7 +273,7 @@ impl Measuring<'_> {
     }
 }
 
-/// Which columns a statement updates. SQLite's own compiler tells them.
+/// Tells which columns a statement updates, as SQLite's own compiler sees it.
 fn changed(connection: &mut Connection, statement: &Statement) -> Result<Option<BTreeSet<String>>, Trouble> {
     let columns: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     let heard = Arc::clone(&columns);

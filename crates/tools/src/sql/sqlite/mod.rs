@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     database::{Database, Login},
-    journal::{Known, Mark, Undoing, Undone},
+    journal::{KnownJournal, Mark, Undoing, Undone},
     mask::Mask,
     statement::Scope,
     work::Work,
@@ -40,7 +40,7 @@ pub(super) struct SqliteDatabase {
     limits: SqlLimits,
     path: PathBuf,
     journal: Option<JournalSettings>,
-    known: Arc<Known>,
+    known: Arc<KnownJournal>,
     measuring: Arc<Semaphore>,
 }
 

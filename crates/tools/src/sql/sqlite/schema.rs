@@ -70,7 +70,7 @@ pub(super) fn foreign_keys(connection: &Connection) -> rusqlite::Result<Vec<Acti
     Ok(complete)
 }
 
-/// How the key compares values: as the parent's columns do. SQL compares as the left side does, which is the
+/// Tells how the key compares values: as the parent's columns do. SQL compares as the left side does, which is the
 /// child here. Where the two store values differently, no comparison of ours is the key's.
 fn compare(connection: &Connection, key: &mut ActingKey) -> rusqlite::Result<()> {
     // A table or column that does not exist: the key refuses every change.
@@ -133,7 +133,7 @@ pub(super) fn traits(
     Ok(traits)
 }
 
-/// What a word of a foreign key says.
+/// Tells what a word of a foreign key says.
 pub(super) fn action(word: &str) -> Action {
     match word {
         "CASCADE" => Action::Cascade,
@@ -187,7 +187,7 @@ pub(super) fn triggers(connection: &Connection, tables: &BTreeSet<String>) -> ru
     Ok(found)
 }
 
-/// Whether a constraint of the table may delete the rows that a new one conflicts with. Read from its text: one
+/// Tells whether a constraint of the table may delete the rows that a new one conflicts with. Read from its text: one
 /// too many makes a count a bound, one too few would be a lie.
 pub(super) fn may_replace(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
     let mut statement = connection.prepare_cached(
@@ -230,13 +230,13 @@ pub(super) fn within(
     Ok(within.map(|(shadow, _)| shadow.clone()).collect())
 }
 
-/// What goes by a name: `table`, `view`, `virtual` or `shadow`.
+/// Tells what goes by a name: `table`, `view`, `virtual` or `shadow`.
 pub(super) fn kind(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
     let sql = "SELECT type FROM pragma_table_list(?1) WHERE schema = 'main'";
     connection.prepare_cached(sql)?.query_row([name], |row| row.get(0)).optional()
 }
 
-/// Where the rows of a table come from. A virtual table shows those of another one, under any name.
+/// Tells where the rows of a table come from. A virtual table shows those of another one, under any name.
 pub(super) fn origin(connection: &Connection, table: &str) -> rusqlite::Result<Origin> {
     let mut statement =
         connection.prepare_cached("SELECT name, hidden IN (2, 3) FROM pragma_table_xinfo(?1, 'main')")?;
@@ -250,7 +250,7 @@ pub(super) fn origin(connection: &Connection, table: &str) -> rusqlite::Result<O
     })
 }
 
-/// Whether a column of the table is called `true` or `false`: without quotes these are the column where it can be seen, and
+/// Tells whether a column of the table is called `true` or `false`: without quotes these are the column where it can be seen, and
 /// a number where it cannot.
 pub(super) fn has_truth_column(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
     let mut statement = connection.prepare_cached(
@@ -259,7 +259,7 @@ pub(super) fn has_truth_column(connection: &Connection, table: &str) -> rusqlite
     statement.query_row([table], |row| row.get(0))
 }
 
-/// Whether rows that go from this view go elsewhere: it is a view, and only a trigger can write it.
+/// Tells whether rows that go from this view go elsewhere: it is a view, and only a trigger can write it.
 pub(super) fn is_view(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
     Ok(kind(connection, name)?.as_deref() == Some("view"))
 }

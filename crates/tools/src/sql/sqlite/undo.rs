@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params_from_iter};
 
 use super::{
     fault::Trouble,
-    image::{Cell, Change, Row, Shape, layouts},
+    image::{Cell, Row, RowChange, Shape, layouts},
     journal::{Insert, layouts_of, prepared},
     schema, value,
 };
@@ -24,26 +24,26 @@ use crate::sql::{
 };
 
 /// A call as the journal keeps it.
-pub(super) struct Undo {
+pub(super) struct KeptCall {
     call: CallId,
     /// The call that this one undid.
     undid: Option<String>,
     shapes: BTreeMap<String, Shape>,
-    entries: Vec<Entry>,
+    entries: Vec<KeptRow>,
 }
 
 /// Rows that can go back, by their place among the entries, with the hidden rowid they have now.
 type Open = BTreeMap<usize, Option<i64>>;
 
 /// A row that the call changed.
-struct Entry {
+struct KeptRow {
     table: String,
-    change: Change,
+    change: RowChange,
     /// Whether it referred to nothing before the call already.
     dangling: bool,
 }
 
-impl Undo {
+impl KeptCall {
     /// Reads what is kept of a call.
     pub(super) fn read(connection: &Connection, call: &CallId) -> Result<Self, Trouble> {
         let refuse = |why: String| Err(Trouble::Argument(why));
@@ -96,8 +96,8 @@ impl Undo {
                 let bytes: Option<Vec<u8>> = row.get(at)?;
                 bytes.map(|b| Row::from_bytes(&b, columns).ok_or_else(|| broken(call))).transpose()
             };
-            let change = Change { old: image(1)?, new: image(2)? };
-            entries.push(Entry { table, change, dangling: row.get(3)? });
+            let change = RowChange { old: image(1)?, new: image(2)? };
+            entries.push(KeptRow { table, change, dangling: row.get(3)? });
         }
         Ok(Self { call: call.clone(), undid, shapes, entries })
     }
@@ -114,10 +114,10 @@ impl Undo {
             }
         }
         let counted = counted(connection)?;
-        let mut readers = Readers::new(connection);
+        let mut readers = RowReader::new(connection);
         for (at, entry) in self.entries.iter().enumerate() {
             let Some(shape) = self.shapes.get(&entry.table) else { continue };
-            let there = |row: &Row, readers: &mut Readers<'_>| readers.row(&entry.table, shape, row);
+            let there = |row: &Row, readers: &mut RowReader<'_>| readers.row(&entry.table, shape, row);
             let mut rowid = None;
             let unchanged = match (&entry.change.new, &entry.change.old) {
                 (Some(new), _) => there(new, &mut readers)?.is_some_and(|row| {
@@ -239,15 +239,15 @@ impl Undo {
         Ok(conflicts)
     }
 
-    /// Whether the row refers to nothing now that it is back, or others refer to it now that it is gone.
+    /// Tells whether the row refers to nothing now that it is back, or others refer to it now that it is gone.
     fn dangling(
         &self,
         statements: &mut Statements<'_>,
-        entry: &Entry,
+        entry: &KeptRow,
         keys: &[ActingKey],
     ) -> Result<bool, Trouble> {
         let Some(shape) = self.shapes.get(&entry.table) else { return Ok(false) };
-        let Change { old, new } = &entry.change;
+        let RowChange { old, new } = &entry.change;
         for (number, key) in keys.iter().enumerate() {
             if key.child.name == entry.table
                 && !entry.dangling
@@ -292,7 +292,7 @@ impl Undo {
 
     /// Reads every row back, and keeps it: undoing can be undone.
     fn kept(&self, connection: &Connection, mark: &Mark, open: &Open, bytes_max: u64) -> Result<(), Trouble> {
-        let mut readers = Readers::new(connection);
+        let mut readers = RowReader::new(connection);
         let mut insert = Insert::new(connection, mark)?;
         let mut orphans = Orphans::new(connection)?;
         let mut bytes = 0_u64;
@@ -314,7 +314,7 @@ impl Undo {
                 }
             };
             let old = entry.change.new.as_ref().map(|row| Row { rowid: *rowid, cells: row.cells.clone() });
-            let change = Change { old, new };
+            let change = RowChange { old, new };
             for row in change.old.iter().chain(&change.new) {
                 bytes = bytes.saturating_add(u64::try_from(row.size()).unwrap_or(u64::MAX));
             }
@@ -343,7 +343,7 @@ impl Undo {
         Ok(())
     }
 
-    /// What the call left in the columns of a parent.
+    /// Tells what the call left in the columns of a parent.
     fn stood(&self, open: &Open, key: &ActingKey) -> BTreeSet<Vec<Cell>> {
         let Some(shape) = self.shapes.get(&key.parent.name) else { return BTreeSet::new() };
         let entries = open.keys().filter_map(|at| self.entries.get(*at));
@@ -372,7 +372,7 @@ impl Undo {
     }
 
     /// Names a row that changed since.
-    fn example(&self, entry: &Entry, undone: &mut Undone, mask: &Mask) {
+    fn example(&self, entry: &KeptRow, undone: &mut Undone, mask: &Mask) {
         if undone.examples.len() >= EXAMPLES_MAX {
             return;
         }
@@ -474,12 +474,12 @@ impl<'c> Orphans<'c> {
         Ok(Self { statements: Statements::new(connection), keys, stood: BTreeMap::new() })
     }
 
-    /// Whether a changed row was such a one. `stood` tells the parents that were there before.
+    /// Tells whether a changed row was such a one. `stood` tells the parents that were there before.
     pub(super) fn was(
         &mut self,
         table: &str,
         shape: &Shape,
-        change: &Change,
+        change: &RowChange,
         stood: impl Fn(&ActingKey) -> BTreeSet<Vec<Cell>>,
     ) -> Result<bool, Trouble> {
         let Some(old) = &change.old else { return Ok(false) };
@@ -535,9 +535,9 @@ impl<'c> Statements<'c> {
 }
 
 /// Reads rows by their primary keys.
-struct Readers<'c>(Statements<'c>);
+struct RowReader<'c>(Statements<'c>);
 
-impl<'c> Readers<'c> {
+impl<'c> RowReader<'c> {
     const fn new(connection: &'c Connection) -> Self {
         Self(Statements::new(connection))
     }

@@ -6,7 +6,7 @@ fn scope(dialect: Dialect, tables: &[&str]) -> Scope {
 }
 
 fn refused(dialect: Dialect, sql: &str) -> String {
-    scope(dialect, &["invoice", "billing"]).admit(sql, Writer::Agent).expect_err(sql).message
+    scope(dialect, &["invoice", "billing"]).admit(sql, WrittenBy::Agent).expect_err(sql).message
 }
 
 /// Rules compare the verb with words: those that it can be are known to them, each and no other.
@@ -21,10 +21,10 @@ fn the_verbs_of_rules_are_those_of_statements() {
 fn agents_are_held_to_the_tables() {
     for dialect in [Dialect::Postgres, Dialect::Sqlite] {
         let scope = scope(dialect, &["invoice", "billing"]);
-        let read = scope.admit("select count(*) from invoice", Writer::Agent).unwrap();
+        let read = scope.admit("select count(*) from invoice", WrittenBy::Agent).unwrap();
         assert_eq!(read.effect, Effect::Read);
         let delete =
-            scope.admit("DELETE FROM billing WHERE created_at < '2026-02-01'", Writer::Agent).unwrap();
+            scope.admit("DELETE FROM billing WHERE created_at < '2026-02-01'", WrittenBy::Agent).unwrap();
         assert_eq!(delete.effect, Effect::Destructive);
         assert_eq!(delete.facts.writes, BTreeSet::from(["billing".to_owned()]));
         for sql in [
@@ -34,7 +34,7 @@ fn agents_are_held_to_the_tables() {
             "with x as (select * from customer) select * from x",
             "select * from invoice union select * from customer",
         ] {
-            let message = scope.admit(sql, Writer::Agent).expect_err(sql).message;
+            let message = scope.admit(sql, WrittenBy::Agent).expect_err(sql).message;
             assert!(message.contains("`customer`"), "{sql}: {message}");
         }
     }
@@ -90,7 +90,7 @@ fn agents_cannot_leave_the_transaction_or_the_database() {
         "select $1",
         "select * from invoice for update nowait; ",
     ] {
-        let outcome = scope(Dialect::Postgres, &["invoice"]).admit(sql, Writer::Agent);
+        let outcome = scope(Dialect::Postgres, &["invoice"]).admit(sql, WrittenBy::Agent);
         if sql.contains("for update") {
             assert_eq!(outcome.unwrap().effect, Effect::Write, "{sql}");
         } else {
@@ -119,7 +119,7 @@ fn agents_cannot_leave_the_transaction_or_the_database() {
         "analyze",
         "reindex",
     ] {
-        scope(Dialect::Sqlite, &["invoice"]).admit(sql, Writer::Agent).expect_err(sql);
+        scope(Dialect::Sqlite, &["invoice"]).admit(sql, WrittenBy::Agent).expect_err(sql);
     }
 }
 
@@ -127,10 +127,10 @@ fn agents_cannot_leave_the_transaction_or_the_database() {
 fn a_schema_counts_as_written_unless_it_is_the_only_one_searched() {
     let scope = scope(Dialect::Postgres, &["invoice", "archive.invoice"]);
     for sql in ["select 1 from public.invoice", "select 1 from invoice", "select 1 from archive.invoice"] {
-        scope.admit(sql, Writer::Agent).expect(sql);
+        scope.admit(sql, WrittenBy::Agent).expect(sql);
     }
-    scope.admit("select 1 from other.invoice", Writer::Agent).expect_err("another schema");
-    scope.admit("select 1 from \"Invoice\"", Writer::Agent).expect_err("another name");
+    scope.admit("select 1 from other.invoice", WrittenBy::Agent).expect_err("another schema");
+    scope.admit("select 1 from \"Invoice\"", WrittenBy::Agent).expect_err("another name");
 }
 
 #[test]
@@ -138,9 +138,9 @@ fn declared_functions_are_trusted_to_read_and_no_others() {
     let functions = BTreeSet::from(["total_of".to_owned()]);
     let tables = BTreeSet::from(["invoice".to_owned()]);
     let scope = Scope::new(Dialect::Postgres, &["public".to_owned()], &tables, &functions);
-    let read = scope.admit("select total_of(id) from invoice", Writer::Agent).unwrap();
+    let read = scope.admit("select total_of(id) from invoice", WrittenBy::Agent).unwrap();
     assert_eq!(read.effect, Effect::Read);
-    scope.admit("select total_of(id), other(id) from invoice", Writer::Agent).expect_err("other");
+    scope.admit("select total_of(id), other(id) from invoice", WrittenBy::Agent).expect_err("other");
 }
 
 #[test]
@@ -148,12 +148,12 @@ fn authors_name_their_arguments() {
     let tables = BTreeSet::new();
     let scope = Scope::new(Dialect::Postgres, &["public".to_owned()], &tables, &tables);
     let sql = "update invoice set note = :note where id = :id and ':x' = ':x'";
-    let statement = scope.admit(sql, Writer::Author).unwrap();
+    let statement = scope.admit(sql, WrittenBy::Author).unwrap();
     assert_eq!(statement.text, "update invoice set note = $1 where id = $2 and ':x' = ':x'");
     assert_eq!(statement.parameters, ["note", "id"]);
-    scope.admit("select $1", Writer::Author).expect_err("numbered");
+    scope.admit("select $1", WrittenBy::Author).expect_err("numbered");
     let scope = Scope::new(Dialect::Sqlite, &[], &tables, &tables);
-    let statement = scope.admit("select * from invoice where id = :id", Writer::Author).unwrap();
+    let statement = scope.admit("select * from invoice where id = :id", WrittenBy::Author).unwrap();
     assert_eq!(statement.parameters, ["id"]);
-    scope.admit("select * from invoice where id = ?1", Writer::Author).expect_err("numbered");
+    scope.admit("select * from invoice where id = ?1", WrittenBy::Author).expect_err("numbered");
 }

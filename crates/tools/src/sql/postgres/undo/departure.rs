@@ -12,7 +12,7 @@ pub(in crate::sql::postgres) struct Departure {
     /// A table of which other rows changed than should.
     pub(super) rows: Option<String>,
     /// Columns that are not what they were in rows that are back.
-    pub(super) columns: Vec<Other>,
+    pub(super) columns: Vec<OtherColumn>,
 }
 
 /// How a trigger keeps out of an undo.
@@ -20,7 +20,7 @@ const STANDS_ASIDE: &str = "a trigger stands aside with the condition \
     `WHEN (coalesce(current_setting('countersign.undoes', true), '') = '')`";
 
 /// A column that is not what it was in so many rows.
-pub(super) struct Other {
+pub(super) struct OtherColumn {
     pub(super) table: TableRef,
     pub(super) column: String,
     pub(super) generated: bool,
@@ -29,7 +29,7 @@ pub(super) struct Other {
 
 impl Departure {
     /// What a generated column shows follows from others.
-    fn not_accepted<'d>(&'d self, accepted: &Columns) -> impl Iterator<Item = &'d Other> {
+    fn not_accepted<'d>(&'d self, accepted: &Columns) -> impl Iterator<Item = &'d OtherColumn> {
         self.columns
             .iter()
             .filter(|other| !other.generated && !accepted.name(&other.table.name, &other.column))
@@ -39,7 +39,7 @@ impl Departure {
         self.rows.is_some() || self.not_accepted(accepted).next().is_some()
     }
 
-    /// Why an undo is not done.
+    /// Says why an undo is not done.
     pub(super) fn message(&self, accepted: &Columns) -> String {
         let (found, names) = match self.found(accepted) {
             Ok(found) => found,
@@ -52,7 +52,7 @@ impl Departure {
         )
     }
 
-    /// Why a call is not done that could not be undone so.
+    /// Says why a call is not done that could not be undone so.
     pub(in crate::sql::postgres) fn foretold(&self, accepted: &Columns) -> String {
         let (found, names) = match self.found(accepted) {
             Ok(found) => found,
@@ -75,7 +75,7 @@ impl Departure {
             ));
         }
         let (mut found, mut names) = (Vec::new(), Vec::new());
-        for Other { table, column, rows, .. } in self.not_accepted(accepted) {
+        for OtherColumn { table, column, rows, .. } in self.not_accepted(accepted) {
             found.push(format!("column `{column}` of table `{table}` in {rows} rows"));
             names.push(format!("{}.{column}", table.name));
         }
@@ -84,7 +84,7 @@ impl Departure {
 
     pub(super) fn told(self, scope: &Scope) -> BTreeMap<String, BTreeMap<String, u64>> {
         let mut told: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-        for Other { table, column, rows, .. } in self.columns {
+        for OtherColumn { table, column, rows, .. } in self.columns {
             told.entry(scope.settled(&table).to_string()).or_default().insert(column, rows);
         }
         told

@@ -16,7 +16,7 @@ mod statement;
 mod table;
 
 pub(super) use plan::{Plan, Way};
-pub(super) use table::Kept;
+pub(super) use table::KeptChanges;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,7 +34,7 @@ use super::{
     connection::{forget, snapshot},
     fault::{Trouble, told, unmeasured},
     schema,
-    write::{Body, Done, Seen},
+    write::{Body, Done, Uncounted},
 };
 use crate::{
     definition::Rehearse,
@@ -55,7 +55,7 @@ impl PostgresDatabase {
         Scope::new(Dialect::Postgres, &self.target.search_path, &BTreeSet::new(), &BTreeSet::new())
     }
 
-    /// What undoing a call would touch, in a transaction in which the server refuses every change.
+    /// Tells what undoing a call would touch, in a transaction in which the server refuses every change.
     pub(super) async fn undo_measure(
         &self,
         credential: &Credential,
@@ -159,9 +159,9 @@ impl PostgresDatabase {
         self.perform(credential, &mut body, limits, Some(&mark)).await
     }
 
-    fn undo_body<'a>(&self, mark: &'a Mark, undoing: &'a Undoing, mask: &'a Mask) -> Undo<'a> {
+    fn undo_body<'a>(&self, mark: &'a Mark, undoing: &'a Undoing, mask: &'a Mask) -> Reversal<'a> {
         let scope = self.everything();
-        Undo { undoing, by: &mark.call, mask, scope, way: Way::Update }
+        Reversal { undoing, by: &mark.call, mask, scope, way: Way::Update }
     }
 }
 
@@ -180,7 +180,8 @@ fn told_rewritten(mut sample: Sample, rewritten: &BTreeMap<String, BTreeMap<Stri
     sample
 }
 
-struct Undo<'a> {
+/// The undo of a call, as the body of a transaction.
+struct Reversal<'a> {
     undoing: &'a Undoing,
     by: &'a CallId,
     mask: &'a Mask,
@@ -189,7 +190,7 @@ struct Undo<'a> {
     way: Way,
 }
 
-impl Undo<'_> {
+impl Reversal<'_> {
     /// Goes over to the next way where it may do better than the one that failed so: then nothing was changed, and another
     /// try is worth it.
     fn go_on(&mut self, trouble: Trouble) -> Trouble {
@@ -203,10 +204,10 @@ impl Undo<'_> {
     }
 }
 
-impl Body for Undo<'_> {
+impl Body for Reversal<'_> {
     type Made = Undone;
 
-    async fn run(&mut self, client: &Object) -> Result<(Undone, Seen), Trouble> {
+    async fn run(&mut self, client: &Object) -> Result<(Undone, Uncounted), Trouble> {
         client.batch_execute(AS_KEPT).await?;
         // Two that undo the same call at once take turns.
         client
@@ -233,13 +234,13 @@ impl Body for Undo<'_> {
             return Err(self.go_on(trouble));
         }
         let accepted = &self.undoing.rewritten;
-        let departure = plan.settled(client, call, accepted, Kept { call: self.by, after: 0 }).await?;
+        let departure = plan.settled(client, call, accepted, KeptChanges { call: self.by, after: 0 }).await?;
         if departure.refused(accepted) {
             return Err(Trouble::Other(departure.message(accepted)));
         }
         undone.rewritten = departure.told(&self.scope);
         let rows = undone.restored.clone();
-        Ok((undone, Seen { rows: Some(rows), ..Seen::default() }))
+        Ok((undone, Uncounted { rows: Some(rows), ..Uncounted::default() }))
     }
 
     fn scope(&self) -> &Scope {

@@ -9,8 +9,8 @@ use tokio_postgres::{Client, Error};
 
 use super::{
     departure::Departure,
-    statement::{Statement, While},
-    table::{Column, Kept, Table},
+    statement::{Restoration, Selection},
+    table::{Column, KeptChanges, Table},
 };
 use crate::sql::{
     cascade::{named, quoted},
@@ -46,7 +46,7 @@ pub(in crate::sql::postgres) enum Way {
 }
 
 impl Way {
-    /// What is tried when this one fails.
+    /// Tells what is tried when this one fails.
     pub(in crate::sql::postgres) const fn next(self) -> Option<Self> {
         match self {
             Self::Update => Some(Self::Aside),
@@ -55,7 +55,7 @@ impl Way {
         }
     }
 
-    /// Whether another way may do better: a value is in the way of another, or one set aside does not fit its column.
+    /// Tells whether another way may do better: a value is in the way of another, or one set aside does not fit its column.
     pub(in crate::sql::postgres) fn stands_in_the_way(error: &Error) -> bool {
         error.code().is_some_and(|code| ["22", "23"].iter().any(|class| code.code().starts_with(class)))
     }
@@ -100,7 +100,7 @@ impl Plan {
                 )));
             }
             let mut table = Table::read(client, name).await?;
-            let nets = table.net(client, Kept { call, after: 0 }).await?;
+            let nets = table.net(client, KeptChanges { call, after: 0 }).await?;
             table.sort(client, id, nets).await?;
             tables.push(table);
         }
@@ -238,7 +238,7 @@ impl Plan {
         call: &CallId,
         way: Way,
     ) -> Result<(), Trouble> {
-        let mut statement = Statement::new(self.call.clone());
+        let mut statement = Restoration::new(self.call.clone());
         let mut wanted = Vec::new();
         let (mut removed, mut updated, mut added) = (Vec::new(), Vec::new(), Vec::new());
         for table in self.tables.iter().filter(|table| !table.nets.is_empty()) {
@@ -261,7 +261,7 @@ impl Plan {
                 added.push((table, back));
             }
         }
-        let mut aside = Statement::new(self.call.clone());
+        let mut aside = Restoration::new(self.call.clone());
         let mut set_aside = Vec::new();
         for (table, nets) in &removed {
             statement.delete(table, nets);
@@ -278,11 +278,11 @@ impl Plan {
                 Way::Update | Way::Replace => Vec::new(),
             };
             if values.is_empty() {
-                statement.update(table, nets, &columns, While::AsLeft);
+                statement.update(table, nets, &columns, Selection::AsLeft);
             } else {
                 aside.set_aside(table, nets, &values);
                 set_aside.push(nets.len());
-                statement.update(table, nets, &columns, While::Ours);
+                statement.update(table, nets, &columns, Selection::Ours);
             }
             wanted.push(nets.len());
         }
@@ -314,7 +314,7 @@ impl Plan {
         client: &Client,
         call: &CallId,
         accepted: &Columns,
-        done: Kept<'_>,
+        done: KeptChanges<'_>,
     ) -> Result<Departure, Trouble> {
         client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
         let departure = self.departure(client, done).await?;
@@ -329,7 +329,7 @@ impl Plan {
 
     /// Writes the old rows once more over what triggers made of them, but for columns that may be theirs.
     async fn settle(&self, client: &Client, call: &CallId, accepted: &Columns) -> Result<(), Trouble> {
-        let mut statement = Statement::new(call.to_string());
+        let mut statement = Restoration::new(call.to_string());
         for table in &self.tables {
             let back: Vec<&Net> = table.nets.iter().filter(|net| net.before.is_some()).collect();
             let ours = |column: &&Column| {
@@ -338,7 +338,7 @@ impl Plan {
             let columns: Vec<String> =
                 table.columns.iter().filter(ours).map(|column| column.name.clone()).collect();
             if !back.is_empty() && !columns.is_empty() {
-                statement.update(table, &back, &columns, While::Other);
+                statement.update(table, &back, &columns, Selection::Other);
             }
         }
         if !statement.parts.is_empty() {
@@ -347,8 +347,8 @@ impl Plan {
         Ok(())
     }
 
-    /// How what was done is not the exact reverse of this plan.
-    async fn departure(&self, client: &Client, by: Kept<'_>) -> Result<Departure, Trouble> {
+    /// Tells how what was done is not the exact reverse of this plan.
+    async fn departure(&self, client: &Client, by: KeptChanges<'_>) -> Result<Departure, Trouble> {
         let mut departure = Departure::default();
         let sql = "SELECT DISTINCT n.nspname::text, c.relname::text FROM countersign.image i \
                      JOIN pg_catalog.pg_class c ON c.oid = coalesce(pg_catalog.pg_partition_root(i.relation), i.relation) \

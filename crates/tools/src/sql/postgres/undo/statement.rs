@@ -12,7 +12,7 @@ use crate::sql::{
 
 /// Which rows an update changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum While {
+pub(super) enum Selection {
     /// Those that are what the call left.
     AsLeft,
     /// Those that this very transaction has set aside, and so nobody else can change.
@@ -21,14 +21,14 @@ pub(super) enum While {
     Other,
 }
 
-/// One statement that changes several tables, part by part.
-pub(super) struct Statement {
+/// One statement that puts back the rows of several tables, part by part.
+pub(super) struct Restoration {
     call: String,
     pub(super) parts: Vec<String>,
     lists: Vec<Vec<i64>>,
 }
 
-impl Statement {
+impl Restoration {
     pub(super) const fn new(call: String) -> Self {
         Self { call, parts: Vec::new(), lists: Vec::new() }
     }
@@ -39,7 +39,7 @@ impl Statement {
         format!("${}::int8[]", self.lists.len().saturating_add(1))
     }
 
-    /// That the row is still what the call left.
+    /// Says that the row is still what the call left.
     fn untouched(table: &Table) -> String {
         format!("{} AND {}", table.same_key("(q.now)"), table.is("(q.now)", "q.is_now"))
     }
@@ -68,12 +68,12 @@ impl Statement {
         ));
     }
 
-    pub(super) fn update(&mut self, table: &Table, nets: &[&Net], columns: &[String], only: While) {
+    pub(super) fn update(&mut self, table: &Table, nets: &[&Net], columns: &[String], only: Selection) {
         let set: Vec<String> =
             columns.iter().map(|column| format!("{c} = (q.was).{c}", c = quoted(column))).collect();
         let (from, row) = (table.from.clone(), named(&table.name));
         let old = self.list(before(nets));
-        let source = if only != While::Other {
+        let source = if only != Selection::Other {
             let new = self.list(after(nets));
             format!(
                 "SELECT b.old::{row} AS was, a.new AS is_now, a.new::{row} AS now FROM unnest({old}, {new}) AS p (b, a) \
@@ -87,9 +87,9 @@ impl Statement {
             )
         };
         let condition = match only {
-            While::AsLeft => Self::untouched(table),
-            While::Ours => table.same_key("(q.now)"),
-            While::Other => {
+            Selection::AsLeft => Self::untouched(table),
+            Selection::Ours => table.same_key("(q.now)"),
+            Selection::Other => {
                 format!("{} AND {}", table.same_key("(q.was)"), table.differs("(q.was)", "q.is_was"))
             }
         };

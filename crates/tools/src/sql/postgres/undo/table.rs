@@ -6,7 +6,7 @@ use countersign_rules::CallId;
 use countersign_sql::TableRef;
 use tokio_postgres::Client;
 
-use super::departure::Other;
+use super::departure::OtherColumn;
 use crate::sql::{
     cascade::{named, quoted},
     mask::Mask,
@@ -48,7 +48,7 @@ pub(super) struct Column {
 
 /// The changes that were kept of a call, from one of its images on.
 #[derive(Clone, Copy)]
-pub(in crate::sql::postgres) struct Kept<'k> {
+pub(in crate::sql::postgres) struct KeptChanges<'k> {
     pub(in crate::sql::postgres) call: &'k CallId,
     /// The number of the last image that is not among them.
     pub(in crate::sql::postgres) after: i64,
@@ -121,13 +121,13 @@ impl Table {
         format!("ROW({})::record", parts.join(", "))
     }
 
-    /// That the row of the table is one that was kept, of which this is the text.
+    /// Says that the row of the table is one that was kept, of which this is the text.
     pub(super) fn is(&self, row: &str, text: &str) -> String {
         let (there, kept) = (self.content(ROW), self.content(row));
         format!("({} OR {there} OPERATOR(pg_catalog.*=) {kept})", self.reads("=", row, text))
     }
 
-    /// That the row of the table reads otherwise than one that was kept, of which this is the text.
+    /// Says that the row of the table reads otherwise than one that was kept, of which this is the text.
     pub(super) fn differs(&self, row: &str, text: &str) -> String {
         self.reads("<>", row, text)
     }
@@ -143,7 +143,7 @@ impl Table {
         self.key.iter().map(|column| format!("{row}.{}", quoted(&column.name))).collect()
     }
 
-    /// That the row of the table has the key of another.
+    /// Says that the row of the table has the key of another.
     pub(super) fn same_key(&self, row: &str) -> String {
         let parts: Vec<String> = self
             .key
@@ -155,8 +155,8 @@ impl Table {
         parts.join(" AND ")
     }
 
-    /// What was kept of this table comes to.
-    pub(super) async fn net(&self, client: &Client, kept: Kept<'_>) -> Result<Vec<Net>, Trouble> {
+    /// Brings what was kept of this table down to its net effect.
+    pub(super) async fn net(&self, client: &Client, kept: KeptChanges<'_>) -> Result<Vec<Net>, Trouble> {
         // Which keys are the same the database says: `1.0` and `1.00` are, and so may be `a` and `A`.
         let sql = format!(
             "SELECT q.seq, q.is_new, q.digest, ROW({key})::text, \
@@ -295,7 +295,11 @@ impl Table {
     }
 
     /// The columns that are not what they were in rows that are back.
-    pub(super) async fn other_columns(&self, client: &Client, call: &str) -> Result<Vec<Other>, Trouble> {
+    pub(super) async fn other_columns(
+        &self,
+        client: &Client,
+        call: &str,
+    ) -> Result<Vec<OtherColumn>, Trouble> {
         let nets: Vec<&Net> = self.nets.iter().collect();
         let counts: Vec<String> = self
             .kept()
@@ -320,7 +324,7 @@ impl Table {
             let rows = u64::try_from(row.try_get::<_, i64>(at)?).unwrap_or(0);
             if rows > 0 {
                 let (table, column, generated) = (self.name.clone(), column.name.clone(), column.generated);
-                others.push(Other { table, column, generated, rows });
+                others.push(OtherColumn { table, column, generated, rows });
             }
         }
         Ok(others)

@@ -7,7 +7,7 @@ use super::*;
 
 const SHOP: &str = "create table t (id integer primary key, n); insert into t values (1, 1), (2, 2);";
 
-/// Why a recall says nothing.
+/// Says why a recall says nothing.
 fn disbelief(asked: Result<Recalled, MeasureError>) -> String {
     match asked {
         Err(MeasureError::System(why)) => why,

@@ -132,7 +132,7 @@ impl World {
         Mark { call, tool: "change".into(), digest: "d".into(), journal, images: true }
     }
 
-    /// What is known of a call in doubt.
+    /// Tells what is known of a call in doubt.
     async fn doubt(&self, call: &CallId) -> Doubt {
         let journal = self.database.identity().await.map(|journal| journal.to_string());
         Doubt { call: call.clone(), journal, witness: None }
@@ -159,7 +159,7 @@ impl World {
         Ok((by, undone))
     }
 
-    /// Why a call fails, or is not undone.
+    /// Says why a call fails, or is not undone.
     async fn failure(
         &self,
         outcome: impl Future<Output = Result<impl std::fmt::Debug, ToolError>>,
