@@ -9,6 +9,7 @@
 //! - An error as the answer to `COMMIT` means rolled back (a deferred constraint, a serialization failure),
 //!   unless the server says that it is going down: then it may have committed first.
 
+mod body;
 mod connection;
 mod count;
 mod fault;

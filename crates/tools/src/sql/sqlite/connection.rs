@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use countersign_gate::ToolError;
 use rusqlite::{
     Connection, OpenFlags,
     config::DbConfig,
@@ -295,4 +296,16 @@ pub(super) fn limit_time(connection: &mut Connection, timeout: Duration) -> rusq
 pub(super) fn unlimited(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.progress_handler(0, None::<fn() -> bool>)?;
     connection.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)
+}
+
+/// Rolls back, and says so unless even that fails.
+pub(super) fn rolled_back(connection: &Connection, error: ToolError) -> ToolError {
+    // SQLite rolls some failures back itself. Where ours fails too, the caller closes the connection, and an
+    // unfinished transaction never becomes part of the database: nothing has changed either way.
+    if !connection.is_autocommit()
+        && let Err(why) = connection.execute_batch("ROLLBACK")
+    {
+        tracing::warn!(%why, "a rollback failed; the connection is closed instead");
+    }
+    error
 }

@@ -4,24 +4,161 @@
 //! it left are taken out first, and those that were there before are put in afterwards: no order of tables and
 //! no exchange of unique values is in the way. A row that is no longer what the call left has changed since.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use countersign_gate::Sample;
-use countersign_rules::CallId;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params_from_iter};
+use countersign_gate::{Limits, MeasureError, Measured, Sample, ToolError};
+use countersign_rules::{CallId, Reach};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, limits::Limit, params_from_iter};
+use tokio::task::spawn_blocking;
 
 use super::{
-    fault::Trouble,
+    SqliteDatabase,
+    connection::{limit_time, raw, rolled_back, unlimited},
+    fault::{Trouble, failed, interrupted, told},
     image::{Cell, Row, RowChange, Shape, layouts},
-    journal::{Insert, layouts_of, prepared},
-    schema, value,
+    journal::{Insert, complete, intended, layouts_of, prepared, record},
+    orphans::{Orphans, same},
+    schema,
+    statements::Statements,
+    value,
 };
-use crate::sql::{
-    cascade::{ActingKey, named, quoted},
-    journal::{COMES_BACK, EXAMPLES_MAX, GOES_BACK, Mark, OnChange, Undone, goes_away},
-    mask::Mask,
-    tally::SAMPLE_ROWS,
+use crate::{
+    definition::SqlLimits,
+    sql::{
+        cascade::{ActingKey, named, quoted},
+        journal::{
+            COMES_BACK, EXAMPLES_MAX, GOES_BACK, Mark, NO_JOURNAL, OnChange, UNDO_PATIENCE, Undoing, Undone,
+            goes_away, impatient,
+        },
+        mask::Mask,
+        tally::{SAMPLE_ROWS, sum},
+    },
 };
+
+impl SqliteDatabase {
+    /// Tells what undoing a call would touch.
+    pub(super) async fn undo_measure(
+        &self,
+        undoing: &Undoing,
+        mask: &Mask,
+    ) -> Result<Measured, MeasureError> {
+        let (sought, mask) = (undoing.call.clone(), mask.clone());
+        let (undone, sample) = self
+            .measuring(move |connection, _limits| {
+                // What a call may not return it may have changed.
+                let most = connection.limit(Limit::SQLITE_LIMIT_LENGTH)?;
+                connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, i32::MAX)?;
+                let looked = KeptCall::read(connection, &sought).and_then(|undo| {
+                    let (undone, _) = undo.compared(connection, &mask)?;
+                    let sample = undo.sample(&mask, &undone);
+                    Ok((undone, sample))
+                });
+                connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, most)?;
+                looked
+            })
+            .await?;
+        // Triggers are switched off while rows go back.
+        undone.measured(undoing, Vec::new(), sample)
+    }
+
+    /// Undoes a call within the warrant, or not at all. Returns the rows touched as well.
+    pub(super) async fn undo(
+        &self,
+        mark: Mark,
+        undoing: &Undoing,
+        bounds: &Limits,
+        mask: &Mask,
+    ) -> Result<(Undone, u64), ToolError> {
+        let Some(bytes_max) = self.journal.as_ref().map(|settings| settings.bytes_max) else {
+            return Err(ToolError::Failed { message: NO_JOURNAL.into() });
+        };
+        let Some(mut writer) = self.connections.writer().await else {
+            return Err(ToolError::Unavailable { message: "the database is busy with another write".into() });
+        };
+        let (undoing, bounds, limits, mask) = (undoing.clone(), bounds.clone(), self.limits, mask.clone());
+        let (path, known) = (self.path.clone(), Arc::clone(&self.known));
+        let task = spawn_blocking(move || {
+            if let Err(error) = intended(&mut writer, &path, &mark, &known) {
+                writer.discard();
+                return Err(error);
+            }
+            let outcome = match writer.connection() {
+                Ok(connection) => undo(connection, &mark, &undoing, &bounds, bytes_max, &limits, &mask),
+                Err(error) => Err(failed(&Trouble::Sqlite(error))),
+            };
+            // Triggers and foreign keys are switched off on it.
+            writer.discard();
+            outcome
+        });
+        // A panic may have come after the commit.
+        task.await.unwrap_or_else(|_| Err(ToolError::InDoubt { message: "undoing failed on the way".into() }))
+    }
+}
+
+/// The whole undoing, one transaction.
+fn undo(
+    connection: &mut Connection,
+    mark: &Mark,
+    undoing: &Undoing,
+    bounds: &Limits,
+    bytes_max: u64,
+    limits: &SqlLimits,
+    mask: &Mask,
+) -> Result<(Undone, u64), ToolError> {
+    let call = &undoing.call;
+    // Rows go back as they were, not as triggers would have it now; and a foreign key must not take along
+    // what refers to a row that is taken out and put back. What refers to nothing afterwards is looked for.
+    let timeout_ms = limits.statement_timeout_ms.saturating_mul(UNDO_PATIENCE);
+    let prepared = raw(connection).and_then(|()| limit_time(connection, Duration::from_millis(timeout_ms)));
+    if let Err(error) = prepared.and_then(|()| connection.execute_batch("BEGIN IMMEDIATE")) {
+        return Err(failed(&Trouble::Sqlite(error)));
+    }
+    let done = record(connection, mark, Some(call))
+        .and_then(|()| KeptCall::read(connection, call))
+        .and_then(|undo| undo.apply(connection, mark, undoing.on_change, bytes_max, mask));
+    let undone = match done {
+        Ok(undone) => undone,
+        Err(Trouble::Sqlite(error)) if interrupted(&error) => {
+            let message = impatient(timeout_ms);
+            return Err(rolled_back(connection, ToolError::Failed { message }));
+        }
+        Err(trouble) => return Err(rolled_back(connection, failed(&trouble))),
+    };
+    if let Some(message) = undone.refusal(undoing) {
+        return Err(rolled_back(connection, ToolError::Failed { message }));
+    }
+    let rows = sum(&undone.restored);
+    let reach = Reach { rows, exact: true, tables: undone.restored.clone(), ..Reach::default() };
+    // INVARIANT: nothing is committed that touched more than the warrant allows, in all or in one table.
+    if bounds.exceeded_by(&reach) {
+        return Err(rolled_back(connection, ToolError::Exceeded { reach: Box::new(reach) }));
+    }
+    if rows == 0 {
+        let message = format!("nothing is left to undo of call `{call}`");
+        return Err(rolled_back(connection, ToolError::Failed { message }));
+    }
+    if let Err(trouble) = complete(connection, mark, rows) {
+        return Err(rolled_back(connection, failed(&trouble)));
+    }
+    if let Err(error) = unlimited(connection) {
+        return Err(rolled_back(connection, failed(&Trouble::Sqlite(error))));
+    }
+    match connection.execute_batch("COMMIT") {
+        Ok(()) => Ok((undone, rows)),
+        Err(error) if !connection.is_autocommit() => {
+            Err(rolled_back(connection, failed(&Trouble::Sqlite(error))))
+        }
+        // See `write`: pages may have reached the log before the disk failed. The journal will tell.
+        Err(error) => {
+            let message = format!("the commit failed on the way: {}", told(&Trouble::Sqlite(error)));
+            Err(ToolError::InDoubt { message })
+        }
+    }
+}
 
 /// A call as the journal keeps it.
 pub(super) struct KeptCall {
@@ -419,10 +556,6 @@ fn without_parent(key: &ActingKey, condition: &str) -> String {
     )
 }
 
-fn same(shape: &Shape, columns: &[String], a: &Row, b: &Row) -> bool {
-    shape.values(columns, a).is_some_and(|a| shape.values(columns, b) == Some(a))
-}
-
 /// Puts a row in. False where another row has a unique value of it.
 fn insert(
     statements: &mut Statements<'_>,
@@ -458,81 +591,6 @@ const UNIQUE: [i32; 3] = [
     rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY,
     rusqlite::ffi::SQLITE_CONSTRAINT_ROWID,
 ];
-
-/// Tells which rows referred to nothing before they changed. Where other programs write without foreign keys,
-/// as SQLite does unless told otherwise, there are such rows, and they come back as they were.
-pub(super) struct Orphans<'c> {
-    statements: Statements<'c>,
-    keys: Vec<ActingKey>,
-    /// By the key's place: the parents that were there before, as far as they changed. Made when first needed.
-    stood: BTreeMap<usize, BTreeSet<Vec<Cell>>>,
-}
-
-impl<'c> Orphans<'c> {
-    pub(super) fn new(connection: &'c Connection) -> Result<Self, Trouble> {
-        let keys = schema::foreign_keys(connection)?;
-        Ok(Self { statements: Statements::new(connection), keys, stood: BTreeMap::new() })
-    }
-
-    /// Tells whether a changed row was such a one. `stood` tells the parents that were there before.
-    pub(super) fn was(
-        &mut self,
-        table: &str,
-        shape: &Shape,
-        change: &RowChange,
-        stood: impl Fn(&ActingKey) -> BTreeSet<Vec<Cell>>,
-    ) -> Result<bool, Trouble> {
-        let Some(old) = &change.old else { return Ok(false) };
-        for (number, key) in self.keys.iter().enumerate().filter(|(_, key)| key.child.name == table) {
-            let Some(values) = shape.values(&key.child_columns, old) else { continue };
-            let kept = change.new.as_ref().is_some_and(|new| same(shape, &key.child_columns, old, new));
-            if kept || values.contains(&&Cell::Null) {
-                continue;
-            }
-            let found = self.statements.get(table, &number.to_string(), || {
-                let on = key.parent_columns.iter().enumerate();
-                let on = on.map(|(n, p)| format!("{} = ?{}", quoted(p), n.saturating_add(1)));
-                let on = on.collect::<Vec<_>>().join(" AND ");
-                format!("SELECT 1 FROM {} WHERE {on}", named(&key.parent))
-            });
-            // A parent that is no table, or has no such columns, is none.
-            let Ok(found) = found else { return Ok(true) };
-            if found.exists(params_from_iter(values))? {
-                continue;
-            }
-            let stood = self.stood.entry(number).or_insert_with(|| stood(key));
-            if !shape.compared(&key.child_columns, old).is_some_and(|values| stood.contains(&values)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-}
-
-/// Statements on each table, prepared once.
-struct Statements<'c> {
-    connection: &'c Connection,
-    prepared: BTreeMap<(String, String), rusqlite::Statement<'c>>,
-}
-
-impl<'c> Statements<'c> {
-    const fn new(connection: &'c Connection) -> Self {
-        Self { connection, prepared: BTreeMap::new() }
-    }
-
-    fn get(
-        &mut self,
-        table: &str,
-        what: &str,
-        sql: impl FnOnce() -> String,
-    ) -> rusqlite::Result<&mut rusqlite::Statement<'c>> {
-        use std::collections::btree_map::Entry::{Occupied, Vacant};
-        match self.prepared.entry((table.to_owned(), what.to_owned())) {
-            Occupied(known) => Ok(known.into_mut()),
-            Vacant(place) => Ok(place.insert(self.connection.prepare(&sql())?)),
-        }
-    }
-}
 
 /// Reads rows by their primary keys.
 struct RowReader<'c>(Statements<'c>);

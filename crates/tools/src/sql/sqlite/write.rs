@@ -13,7 +13,7 @@ use rusqlite::Connection;
 
 use super::{
     SqliteDatabase,
-    connection::{Access, limit, unlimited},
+    connection::{Access, limit, rolled_back, unlimited},
     fault::{Trouble, failed, interrupted, told},
     image::Recorder,
     journal,
@@ -181,18 +181,6 @@ fn recorded(
         }
     }
     change(connection, work, limits, recorder)
-}
-
-/// Rolls back, and says so unless even that fails.
-pub(super) fn rolled_back(connection: &Connection, error: ToolError) -> ToolError {
-    // SQLite rolls some failures back itself. Where ours fails too, the caller closes the connection, and an
-    // unfinished transaction never becomes part of the database: nothing has changed either way.
-    if !connection.is_autocommit()
-        && let Err(why) = connection.execute_batch("ROLLBACK")
-    {
-        tracing::warn!(%why, "a rollback failed; the connection is closed instead");
-    }
-    error
 }
 
 /// Runs the statement and counts what it touched, triggers and cascades included.

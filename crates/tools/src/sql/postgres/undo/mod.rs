@@ -31,10 +31,10 @@ use tokio_postgres::Client;
 
 use super::{
     GRACE, PostgresDatabase,
+    body::{Body, Done, Uncounted},
     connection::{forget, snapshot},
     fault::{Trouble, told, unmeasured},
     schema,
-    write::{Body, Done, Uncounted},
 };
 use crate::{
     definition::Rehearse,
