@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{Failure, Outcome, Output, keys, load};
 use crate::{
-    config::{MAIN, REFERENCE},
+    config::{MAIN, REFERENCE, SchemaOf, schema},
     log_key,
 };
 
@@ -34,6 +34,16 @@ pub(super) struct Init {
     /// Write only the reference of all keys, to standard output
     #[arg(long)]
     reference: bool,
+    /// Write only the JSON Schema of `countersign.toml`, or of tool files, to standard output, for editors
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "main",
+        conflicts_with = "reference"
+    )]
+    schema: Option<SchemaOf>,
 }
 
 const FILES: &[(&str, &str)] = &[
@@ -48,6 +58,11 @@ impl Init {
     pub(super) fn run(self, out: &Output) -> Outcome {
         if self.reference {
             out.raw(REFERENCE.as_bytes());
+            return Ok(());
+        }
+        if let Some(file) = self.schema {
+            let text = serde_json::to_string_pretty(&schema(file))?;
+            out.raw(format!("{text}\n").as_bytes());
             return Ok(());
         }
         let (agent, person) = (AgentId::parse(&self.agent)?, PersonId::parse(&self.person)?);

@@ -7,15 +7,19 @@ use countersign_rules::{
     budget::{Budget, BudgetScope, BudgetWindow, Unit},
     money::Currency,
 };
+use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
 use super::{
     Place, Reading,
-    section::{Complaint, integer, list, parsed, text, word},
+    section::{Complaint, Form as _, Shaped, integer, list, parsed, text, word, written},
 };
 
 /// Amounts up to what canonical JSON keeps exact.
 pub(super) const AMOUNT_MAX: u64 = countersign_audit::canonical::INTEGER_MAX.unsigned_abs();
+
+/// What a budget can count.
+const UNITS: &[&str] = &["calls", "rows", "money"];
 
 pub(super) fn budgets(reading: &mut Reading<'_>) -> Vec<(Budget, Place)> {
     let source = reading.source.clone();
@@ -34,7 +38,11 @@ pub(super) fn budgets(reading: &mut Reading<'_>) -> Vec<(Budget, Place)> {
         );
         let window = section
             .defaulted("window", word(&[("forever", BudgetWindow::Forever), ("day", BudgetWindow::Day)]));
-        let unit = section.required("unit", "say what is counted: `calls`, `rows` or `money`", text);
+        let unit = section.required(
+            "unit",
+            "say what is counted: `calls`, `rows` or `money`",
+            written(json!({ "type": "string", "enum": UNITS }), text),
+        );
         let currency = section.optional("currency", parsed(str::parse::<Currency>));
         let limit = section.required(
             "limit",
@@ -67,7 +75,7 @@ pub(super) fn budgets(reading: &mut Reading<'_>) -> Vec<(Budget, Place)> {
             }
             (other, _) => {
                 let complaint = Complaint::new(format!("`{other}` is no unit of a budget"));
-                section.report(None, complaint.help("write one of `calls`, `rows`, `money`"));
+                section.report(None, complaint.help(format!("write one of `{}`", UNITS.join("`, `"))));
                 return None;
             }
         };
@@ -108,8 +116,17 @@ enum Threshold {
     Percent(u8),
 }
 
+impl Shaped for Threshold {
+    fn shape() -> Json {
+        let amount = integer(0..=AMOUNT_MAX).shape();
+        json!({ "anyOf": [amount, { "type": "string", "pattern": "^[0-9]+ *%$" }] })
+    }
+}
+
 fn threshold(value: &DeValue<'_>) -> Result<Threshold, Complaint> {
-    let Some(written) = value.as_str() else { return integer(0..=AMOUNT_MAX)(value).map(Threshold::Amount) };
+    let Some(written) = value.as_str() else {
+        return integer(0..=AMOUNT_MAX).read(value).map(Threshold::Amount);
+    };
     written
         .strip_suffix('%')
         .and_then(|percent| percent.trim().parse().ok())

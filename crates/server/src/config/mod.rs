@@ -13,6 +13,7 @@
 mod budget;
 mod principal;
 mod problem;
+mod schema;
 mod secret;
 mod section;
 mod settings;
@@ -38,6 +39,7 @@ use toml::{
 };
 
 pub use problem::{Problem, Problems};
+pub use schema::{SchemaOf, schema};
 pub use secret::{SecretFault, SecretSource, read_file};
 pub use settings::{LimitsConfig, LogConfig, ServerConfig, StoreConfig, StorePlace, TelemetryConfig};
 pub use system::SystemConfig;
@@ -152,7 +154,7 @@ impl<'c> Reading<'c> {
         let table = if errors.is_empty() { table } else { Spanned::new(0..0, DeTable::new()) };
         let span = table.span();
         let value = Spanned::new(span, DeValue::Table(table.into_inner()));
-        let root = Section::new(source.name.clone(), Some(value), None, (source, found));
+        let root = Section::new(source.name.clone(), "", Some(value), None, (source, found));
         Self { folder, source, found, root }
     }
 
@@ -165,11 +167,14 @@ impl<'c> Reading<'c> {
     ) -> BTreeMap<K, T> {
         let mut read_so_far = BTreeMap::new();
         let Some(value) = self.root.take(family) else { return read_so_far };
-        let mut members = Section::new(format!("[{family}]"), Some(value), None, (self.source, self.found));
+        let mut members =
+            Section::new(format!("[{family}]"), family, Some(value), None, (self.source, self.found));
         for (name, value) in members.names() {
             let title = format!("[{family}.{}]", name.get_ref());
             let defaults = reference(family, Some("example"));
-            let mut section = Section::new(title.clone(), Some(value), defaults, (self.source, self.found));
+            let place = (self.source, self.found);
+            let mut section =
+                Section::new(title.clone(), format!("{family}.*"), Some(value), defaults, place);
             let member = read(&mut section);
             section.finish();
             match parse(name.get_ref()) {
@@ -202,8 +207,8 @@ impl<'c> Reading<'c> {
         let mut read_so_far = Vec::new();
         for item in items {
             let defaults = reference(family, None);
-            let mut section =
-                Section::new(format!("[[{family}]]"), Some(item), defaults, (self.source, self.found));
+            let (title, path) = (format!("[[{family}]]"), format!("{family}[]"));
+            let mut section = Section::new(title, path, Some(item), defaults, (self.source, self.found));
             let member = read(&mut section);
             section.finish();
             read_so_far.extend(member);
@@ -220,6 +225,11 @@ impl Config {
     pub fn load(folder: &Path) -> Result<Self, Problems> {
         let found = Found::default();
         let config = read(folder, &found);
+        // INVARIANT: what is read stands in the schema. Each test that reads a configuration asks it.
+        debug_assert!(
+            schema::knows(&found),
+            "the schema lacks a key: `config/tour.toml` shows no table that has it"
+        );
         let fail =
             |found: Found| Problems { folder: folder.display().to_string(), problems: found.into_inner() };
         match config {
@@ -310,9 +320,23 @@ impl Config {
     }
 }
 
-fn read(folder: &Path, found: &Found) -> Option<Config> {
-    let main = file(folder, Path::new(MAIN), found)?;
-    let mut reading = Reading::new(folder, &main, found);
+/// What the main file says, section by section; `None` for a section with a mistake.
+struct Sections {
+    server: Option<ServerConfig>,
+    store: Option<StoreConfig>,
+    log: Option<LogConfig>,
+    limits: Option<LimitsConfig>,
+    #[expect(clippy::option_option, reason = "absent, unreadable and read are three things")]
+    oauth: Option<Option<OauthConfig>>,
+    telemetry: Option<TelemetryConfig>,
+    systems: BTreeMap<SystemName, SystemConfig>,
+    agents: BTreeMap<AgentId, AgentConfig>,
+    people: BTreeMap<PersonId, PersonConfig>,
+    budgets: Vec<(Budget, Place)>,
+    tools: BTreeMap<ToolName, ToolConfig>,
+}
+
+fn sections(mut reading: Reading<'_>, folder: &Path) -> Sections {
     let server = settings::server(reading.root.top("server"));
     let store = settings::store(reading.root.top("store"), folder);
     let log = settings::log(reading.root.top("log"), folder);
@@ -328,8 +352,26 @@ fn read(folder: &Path, found: &Found) -> Option<Config> {
     let agents = principal::agents(&mut reading);
     let people = principal::people(&mut reading);
     let budgets = budget::budgets(&mut reading);
-    let mut tools = tool::tools(&mut reading);
+    let tools = tool::tools(&mut reading);
     reading.root.finish();
+    Sections { server, store, log, limits, oauth, telemetry, systems, agents, people, budgets, tools }
+}
+
+fn read(folder: &Path, found: &Found) -> Option<Config> {
+    let main = file(folder, Path::new(MAIN), found)?;
+    let Sections {
+        server,
+        store,
+        log,
+        limits,
+        oauth,
+        telemetry,
+        systems,
+        agents,
+        people,
+        budgets,
+        mut tools,
+    } = sections(Reading::new(folder, &main, found), folder);
     for name in agents.keys().filter(|agent| people.keys().any(|person| person.as_str() == agent.as_str())) {
         let message = format!("`{name}` is the name of an agent and of a person");
         let help = "give them different names: nobody approves what they proposed".to_owned();

@@ -1,8 +1,14 @@
 //! What is wrong with a configuration, with the place where it is written.
 
-use std::{cell::RefCell, ops::Range, sync::Arc};
+use std::{
+    cell::{Ref, RefCell},
+    ops::Range,
+    sync::Arc,
+};
 
 use miette::{Diagnostic, NamedSource, SourceSpan};
+
+use super::schema::{Asked, Forms, Mark};
 
 /// One mistake.
 #[derive(Debug, Clone, thiserror::Error, Diagnostic)]
@@ -87,20 +93,32 @@ impl Source {
     }
 }
 
-/// Where the readers of one configuration put what they find.
+/// Where the readers of one configuration put what they find, and note what they asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Found(RefCell<Vec<Problem>>);
+pub(crate) struct Found {
+    problems: RefCell<Vec<Problem>>,
+    forms: RefCell<Forms>,
+}
 
 impl Found {
     pub(crate) fn push(&self, problem: Problem) {
-        self.0.borrow_mut().push(problem);
+        self.problems.borrow_mut().push(problem);
     }
 
     pub(crate) fn into_inner(self) -> Vec<Problem> {
-        self.0.into_inner()
+        self.problems.into_inner()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
+        self.problems.borrow().is_empty()
+    }
+
+    /// Notes the keys that a table was asked for.
+    pub(super) fn note(&self, path: &str, variant: &[Mark], asked: &[(&'static str, Asked)]) {
+        self.forms.borrow_mut().note(path, variant, asked);
+    }
+
+    pub(super) fn forms(&self) -> Ref<'_, Forms> {
+        self.forms.borrow()
     }
 }

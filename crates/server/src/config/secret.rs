@@ -8,7 +8,7 @@ use std::{
 use secrecy::SecretString;
 use toml::de::DeValue;
 
-use super::section::{Complaint, kind};
+use super::section::{Complaint, Shaped, kind};
 
 /// Longest secret, in bytes.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
@@ -99,6 +99,20 @@ impl SecretSource {
             Self::Env(name) => serde_json::json!({ "env": name }),
             Self::File(path) => serde_json::json!({ "file": path.to_string_lossy() }),
         }
+    }
+}
+
+impl Shaped for SecretSource {
+    fn shape() -> serde_json::Value {
+        let place = |key: &str| {
+            serde_json::json!({
+                "type": "object",
+                "additionalProperties": false,
+                "properties": { key: { "type": "string" } },
+                "required": [key],
+            })
+        };
+        serde_json::json!({ "oneOf": [place("env"), place("file")] })
     }
 }
 

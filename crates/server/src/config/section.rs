@@ -4,12 +4,16 @@
 use std::{collections::BTreeMap, fmt, ops::Range, sync::LazyLock};
 
 use countersign_audit::canonical::INTEGER_MAX;
+use serde_json::{Value as Json, json};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
-use super::problem::{Found, Source};
+use super::{
+    problem::{Found, Source},
+    schema::{self, Asked, Mark},
+};
 
 /// What is wrong with one value.
 #[derive(Debug)]
@@ -51,7 +55,10 @@ pub(crate) struct Section<'i, 'c> {
     span: Range<usize>,
     values: DeTable<'i>,
     defaults: Option<&'static DeTable<'static>>,
-    asked: Vec<&'static str>,
+    /// Where such tables stand in any configuration, such as `system.*`.
+    path: String,
+    variant: Vec<Mark>,
+    asked: Vec<(&'static str, Asked)>,
     source: &'c Source,
     found: &'c Found,
 }
@@ -59,6 +66,7 @@ pub(crate) struct Section<'i, 'c> {
 impl<'i, 'c> Section<'i, 'c> {
     pub(crate) fn new(
         title: impl Into<String>,
+        path: impl Into<String>,
         value: Option<Value<'i>>,
         defaults: Option<&'static DeTable<'static>>,
         (source, found): (&'c Source, &'c Found),
@@ -83,7 +91,8 @@ impl<'i, 'c> Section<'i, 'c> {
                 }
             }
         };
-        Self { title, span, values, defaults, asked: Vec::new(), source, found }
+        let (path, variant, asked) = (path.into(), Vec::new(), Vec::new());
+        Self { title, span, values, defaults, path, variant, asked, source, found }
     }
 
     pub(crate) fn report(&self, span: Option<Range<usize>>, complaint: Complaint) {
@@ -91,9 +100,14 @@ impl<'i, 'c> Section<'i, 'c> {
         self.found.push(self.source.problem(span, complaint.message, complaint.help));
     }
 
+    /// Says what tells this table from others that have other keys.
+    pub(crate) fn variant(&mut self, mark: Mark) {
+        self.variant.push(mark);
+    }
+
     /// Takes a value out as it stands, without its default.
     pub(crate) fn take(&mut self, key: &'static str) -> Option<Value<'i>> {
-        self.asked.push(key);
+        self.asked.push((key, Asked::default()));
         self.values.remove(key)
     }
 
@@ -103,13 +117,14 @@ impl<'i, 'c> Section<'i, 'c> {
     }
 
     /// A value that may be absent and has no default.
-    pub(crate) fn optional<T>(
-        &mut self,
-        key: &'static str,
-        parse: impl FnOnce(&DeValue<'_>) -> Result<T, Complaint>,
-    ) -> Option<T> {
-        let value = self.take(key)?;
-        match parse(value.get_ref()) {
+    pub(crate) fn optional<T>(&mut self, key: &'static str, form: impl Form<T>) -> Option<T> {
+        self.asked.push((key, Asked { shape: Some(form.shape()), ..Asked::default() }));
+        self.value(key, form)
+    }
+
+    fn value<T>(&mut self, key: &'static str, form: impl Form<T>) -> Option<T> {
+        let value = self.values.remove(key)?;
+        match form.read(value.get_ref()) {
             Ok(parsed) => Some(parsed),
             Err(mut complaint) => {
                 complaint.message = format!("`{key}` in `{}`: {}", self.title, complaint.message);
@@ -120,17 +135,14 @@ impl<'i, 'c> Section<'i, 'c> {
     }
 
     /// A value that has a default in the reference file.
-    pub(crate) fn defaulted<T>(
-        &mut self,
-        key: &'static str,
-        parse: impl FnOnce(&DeValue<'_>) -> Result<T, Complaint>,
-    ) -> Option<T> {
-        if self.says(key) {
-            return self.optional(key, parse);
-        }
-        self.asked.push(key);
+    pub(crate) fn defaulted<T>(&mut self, key: &'static str, form: impl Form<T>) -> Option<T> {
         let default = self.defaults.and_then(|table| table.get(key)).map(Spanned::get_ref);
-        let parsed = default.and_then(|value| parse(value).ok());
+        let told = default.and_then(|value| json(value).ok());
+        self.asked.push((key, Asked { shape: Some(form.shape()), default: told, ..Asked::default() }));
+        if self.says(key) {
+            return self.value(key, form);
+        }
+        let parsed = default.and_then(|value| form.read(value).ok());
         if parsed.is_none() {
             // A test reads every default, so this is not met.
             self.report(None, Complaint::new(format!("`{key}` of `{}` has no default", self.title)));
@@ -139,19 +151,14 @@ impl<'i, 'c> Section<'i, 'c> {
     }
 
     /// A value that must be there.
-    pub(crate) fn required<T>(
-        &mut self,
-        key: &'static str,
-        help: &str,
-        parse: impl FnOnce(&DeValue<'_>) -> Result<T, Complaint>,
-    ) -> Option<T> {
+    pub(crate) fn required<T>(&mut self, key: &'static str, help: &str, form: impl Form<T>) -> Option<T> {
+        self.asked.push((key, Asked { shape: Some(form.shape()), required: true, default: None }));
         if !self.says(key) {
-            self.asked.push(key);
             let message = format!("`{}` has no `{key}`", self.title);
             self.report(None, Complaint::new(message).help(help));
             return None;
         }
-        self.optional(key, parse)
+        self.value(key, form)
     }
 
     /// Takes the defaults from another table of the reference file.
@@ -184,14 +191,16 @@ impl<'i, 'c> Section<'i, 'c> {
     pub(crate) fn section(&mut self, key: &'static str) -> Option<Self> {
         let value = self.take(key)?;
         let title = format!("{} {key}", self.title);
-        Some(Self::new(title, Some(value), None, (self.source, self.found)))
+        let path = schema::below(&schema::within(&self.path, &self.variant), key);
+        Some(Self::new(title, path, Some(value), None, (self.source, self.found)))
     }
 
     /// A table at the top of a file, there or not, with the defaults of its namesake in the reference file.
     pub(crate) fn top(&mut self, key: &'static str) -> Self {
-        let value = self.take(key);
+        self.asked.push((key, Asked { required: true, ..Asked::default() }));
+        let value = self.values.remove(key);
         let defaults = reference(key, None);
-        Self::new(format!("[{key}]"), value, defaults, (self.source, self.found))
+        Self::new(format!("[{key}]"), key, value, defaults, (self.source, self.found))
     }
 
     /// Every key with its value, for tables whose keys are names.
@@ -208,15 +217,15 @@ impl<'i, 'c> Section<'i, 'c> {
 
     /// Ends the reading: what nobody asked for does not exist.
     pub(crate) fn finish(self) {
+        self.found.note(&self.path, &self.variant, &self.asked);
         for key in self.values.keys() {
             let written = key.get_ref().as_ref();
-            let near = self
-                .asked
+            let mut asked: Vec<&str> = self.asked.iter().map(|(known, _)| *known).collect();
+            let near = asked
                 .iter()
                 .map(|known| (strsim::levenshtein(written, known), *known))
                 .min()
                 .filter(|(distance, known)| *distance <= 2.max(known.len().div_euclid(3)));
-            let mut asked = self.asked.clone();
             asked.sort_unstable();
             asked.dedup();
             let help = match near {
@@ -252,30 +261,103 @@ fn not(value: &DeValue<'_>, wanted: &str) -> Complaint {
     Complaint::new(format!("must be {wanted}, not {}", kind(value)))
 }
 
+/// A form of values: how it is read, and what an editor is told of it.
+pub(crate) trait Form<T> {
+    /// The form as a JSON Schema. What it does not fit is refused by [`Form::read`]; the reverse need not hold.
+    fn shape(&self) -> Json;
+
+    fn read(self, value: &DeValue<'_>) -> Result<T, Complaint>;
+}
+
+/// What is read into one type has one form.
+pub(crate) trait Shaped {
+    fn shape() -> Json;
+}
+
+impl<T: Shaped, F: FnOnce(&DeValue<'_>) -> Result<T, Complaint>> Form<T> for F {
+    fn shape(&self) -> Json {
+        T::shape()
+    }
+
+    fn read(self, value: &DeValue<'_>) -> Result<T, Complaint> {
+        self(value)
+    }
+}
+
+/// A way to read values whose type does not say their form.
+pub(crate) struct Written<F> {
+    shape: Json,
+    read: F,
+}
+
+impl<T, F: FnOnce(&DeValue<'_>) -> Result<T, Complaint>> Form<T> for Written<F> {
+    fn shape(&self) -> Json {
+        self.shape.clone()
+    }
+
+    fn read(self, value: &DeValue<'_>) -> Result<T, Complaint> {
+        (self.read)(value)
+    }
+}
+
+/// What is written in a form and read by a function.
+pub(crate) const fn written<T, F: FnOnce(&DeValue<'_>) -> Result<T, Complaint>>(
+    shape: Json,
+    read: F,
+) -> Written<F> {
+    Written { shape, read }
+}
+
+impl Shaped for String {
+    fn shape() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+impl Shaped for std::path::PathBuf {
+    fn shape() -> Json {
+        String::shape()
+    }
+}
+
+impl Shaped for bool {
+    fn shape() -> Json {
+        json!({ "type": "boolean" })
+    }
+}
+
+impl Shaped for Json {
+    fn shape() -> Json {
+        json!({})
+    }
+}
+
+impl<T: Shaped> Shaped for BTreeMap<String, T> {
+    fn shape() -> Json {
+        json!({ "type": "object", "additionalProperties": T::shape() })
+    }
+}
+
 /// A text.
 pub(crate) fn text(value: &DeValue<'_>) -> Result<String, Complaint> {
     value.as_str().map(str::to_owned).ok_or_else(|| not(value, "a text"))
 }
 
 /// A text that parses.
-pub(crate) fn parsed<T, E: Into<Complaint>>(
-    parse: impl FnOnce(&str) -> Result<T, E>,
-) -> impl FnOnce(&DeValue<'_>) -> Result<T, Complaint> {
-    move |value| parse(&text(value)?).map_err(Into::into)
+pub(crate) fn parsed<T, E: Into<Complaint>>(parse: impl FnOnce(&str) -> Result<T, E>) -> impl Form<T> {
+    written(String::shape(), move |value: &DeValue<'_>| parse(&text(value)?).map_err(Into::into))
 }
 
 /// One of some words.
-pub(crate) fn word<T: Copy>(
-    words: &[(&'static str, T)],
-) -> impl FnOnce(&DeValue<'_>) -> Result<T, Complaint> {
-    move |value| {
+pub(crate) fn word<T: Copy>(words: &[(&'static str, T)]) -> impl Form<T> {
+    let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    written(json!({ "type": "string", "enum": known }), move |value: &DeValue<'_>| {
         let written = text(value)?;
         words.iter().find(|(word, _)| *word == written).map(|(_, meaning)| *meaning).ok_or_else(|| {
-            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             Complaint::new(format!("`{written}` is not known"))
                 .help(format!("write one of `{}`", known.join("`, `")))
         })
-    }
+    })
 }
 
 /// `true` or `false`.
@@ -284,10 +366,9 @@ pub(crate) fn flag(value: &DeValue<'_>) -> Result<bool, Complaint> {
 }
 
 /// A whole number within bounds.
-pub(crate) fn integer(
-    range: std::ops::RangeInclusive<u64>,
-) -> impl FnOnce(&DeValue<'_>) -> Result<u64, Complaint> {
-    move |value| {
+pub(crate) fn integer(range: std::ops::RangeInclusive<u64>) -> impl Form<u64> {
+    let shape = json!({ "type": "integer", "minimum": range.start(), "maximum": range.end() });
+    written(shape, move |value: &DeValue<'_>| {
         let written = value.as_integer().ok_or_else(|| not(value, "a whole number"))?;
         u64::from_str_radix(written.as_str(), written.radix())
             .ok()
@@ -299,17 +380,16 @@ pub(crate) fn integer(
                     range.end()
                 ))
             })
-    }
+    })
 }
 
 /// A list whose items parse.
-pub(crate) fn list<T>(
-    mut item: impl FnMut(&str) -> Result<T, Complaint>,
-) -> impl FnOnce(&DeValue<'_>) -> Result<Vec<T>, Complaint> {
-    move |value| {
+pub(crate) fn list<T>(mut item: impl FnMut(&str) -> Result<T, Complaint>) -> impl Form<Vec<T>> {
+    let shape = json!({ "type": "array", "items": String::shape() });
+    written(shape, move |value: &DeValue<'_>| {
         let items = value.as_array().ok_or_else(|| not(value, "a list of texts"))?;
         items.iter().map(|one| item(&text(one.get_ref())?)).collect()
-    }
+    })
 }
 
 /// A table of the reference file: a section, or one member of a family of them.
@@ -335,8 +415,7 @@ pub(crate) fn reference(section: &str, member: Option<&str>) -> Option<&'static 
 }
 
 /// Any value, as JSON.
-pub(crate) fn json(value: &DeValue<'_>) -> Result<serde_json::Value, Complaint> {
-    use serde_json::Value as Json;
+pub(crate) fn json(value: &DeValue<'_>) -> Result<Json, Complaint> {
     Ok(match value {
         DeValue::String(text) => Json::from(text.as_ref()),
         DeValue::Boolean(flag) => Json::from(*flag),

@@ -13,6 +13,7 @@ use url::Url;
 
 use super::{
     SecretSource,
+    schema::Mark,
     secret::secret,
     section::{Complaint, Section, integer, list, parsed, text, word},
     system::ca,
@@ -199,7 +200,15 @@ pub(super) fn store(mut section: Section<'_, '_>, folder: &Path) -> Option<Store
     // Read whatever the kind, so that switching it needs no other change.
     let connections = section.defaulted("connections_max", integer(2..=1_000));
     let ca = section.optional("ca", ca(folder));
-    let place = match kind? {
+    let kind = kind?;
+    section.variant(Mark::Is(
+        "kind",
+        match kind {
+            Kind::Sqlite => "sqlite",
+            Kind::Postgres => "postgres",
+        },
+    ));
+    let place = match kind {
         Kind::Sqlite => section.defaulted("path", text).map(|path| StorePlace::Sqlite(folder.join(path))),
         Kind::Postgres => {
             let url = section.required(

@@ -11,12 +11,16 @@ use countersign_tools::definition::{
     HttpAuth, HttpLimits, HttpTarget, JournalSettings, McpLimits, McpTarget, McpTransport, PostgresTarget,
     Rehearse, SqlLimits, SqliteTarget, SystemDefinition, Target,
 };
+use serde_json::json;
 use toml::de::DeValue;
 
 use super::{
     Place, Reading, SecretSource,
+    schema::Mark,
     secret::secret,
-    section::{Complaint, Section, flag, integer, kind, list, parsed, reference, text, word},
+    section::{
+        Complaint, Section, Shaped as _, flag, integer, kind, list, parsed, reference, text, word, written,
+    },
     settings::http_url,
 };
 
@@ -42,8 +46,23 @@ enum Kind {
     Mcp,
 }
 
-const KINDS: &[(&str, Kind)] =
-    &[("sqlite", Kind::Sqlite), ("postgres", Kind::Postgres), ("http", Kind::Http), ("mcp", Kind::Mcp)];
+impl Kind {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+            Self::Http => "http",
+            Self::Mcp => "mcp",
+        }
+    }
+}
+
+const KINDS: &[(&str, Kind)] = &[
+    (Kind::Sqlite.word(), Kind::Sqlite),
+    (Kind::Postgres.word(), Kind::Postgres),
+    (Kind::Http.word(), Kind::Http),
+    (Kind::Mcp.word(), Kind::Mcp),
+];
 
 /// When changes are rehearsed, of a system or of one of its tools.
 pub(super) const REHEARSE: &[(&str, Rehearse)] = &[
@@ -77,6 +96,7 @@ pub(super) fn systems(reading: &mut Reading<'_>) -> BTreeMap<SystemName, SystemC
         );
         let mut secrets = BTreeMap::new();
         let kind = kind?;
+        section.variant(Mark::Is("kind", kind.word()));
         let catalog = match kind {
             Kind::Sqlite | Kind::Postgres => section.optional("catalog", text).map(|file| folder.join(file)),
             Kind::Http | Kind::Mcp => None,
@@ -163,8 +183,7 @@ fn postgres(
 /// `[system.NAME.journal]`: there, or not. `None` when there was a mistake.
 fn journal(section: &mut Section<'_, '_>, kind: Kind) -> Option<Option<JournalSettings>> {
     let Some(mut journal) = section.section("journal") else { return Some(None) };
-    let word = KINDS.iter().find(|(_, known)| *known == kind).map(|(word, _)| *word);
-    let defaults = reference("system", word).and_then(|system| system.get("journal"));
+    let defaults = reference("system", Some(kind.word())).and_then(|system| system.get("journal"));
     journal.set_defaults(defaults.and_then(|journal| journal.get_ref().as_table()));
     let retention_ms = journal.defaulted("retention_ms", integer(60_000..=RETENTION_MS_MAX));
     let bytes_max = journal.defaulted("bytes_max", integer(1_024..=64 * 1024 * 1024 * 1024));
@@ -290,8 +309,12 @@ fn mcp(
     let result_bytes_max = size(section, "result_bytes_max", BYTES);
     let allow_private = section.defaulted("allow_private", flag);
     let transport = match (section.says("command"), section.says("url")) {
-        (true, false) => child(section, folder, secrets),
+        (true, false) => {
+            section.variant(Mark::Has("command"));
+            child(section, folder, secrets)
+        }
         (false, true) => {
+            section.variant(Mark::Has("url"));
             let url = section.optional("url", parsed(http_url));
             let bearer = section.optional("bearer", secret(folder));
             let ca = section.optional("ca", ca(folder));
@@ -332,10 +355,12 @@ fn child(
     let command = section.optional("command", text);
     let args = section.optional("args", list(|arg| Ok(arg.to_owned()))).unwrap_or_default();
     let cwd = section.optional("cwd", text).map(|path| folder.join(path));
-    let written = section.says("env");
+    let said = section.says("env");
     let mut env = BTreeMap::new();
     let mut secret_env = BTreeMap::new();
-    let variables = section.optional("env", |value| {
+    let variable = json!({ "anyOf": [String::shape(), SecretSource::shape()] });
+    let shape = json!({ "type": "object", "additionalProperties": variable });
+    let read = |value: &DeValue<'_>| {
         let table = value
             .as_table()
             .ok_or_else(|| Complaint::new(format!("must be a table of variables, not {}", kind(value))))?;
@@ -350,9 +375,10 @@ fn child(
             }
         }
         Ok(())
-    });
+    };
+    let variables = section.optional("env", written(shape, read));
     // A variable that could not be read was reported; nothing is started with half an environment.
-    if written && variables.is_none() {
+    if said && variables.is_none() {
         return None;
     }
     let command = command?;

@@ -11,13 +11,14 @@ use countersign_tools::definition::{
     AmountDefinition, AmountSource, AnyDefinition, CurrencySource, HttpDefinition, HttpRequest,
     McpDefinition, SqlDefinition, SqlText, ToolDefinition,
 };
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
 use super::{
     Place, Reading,
     budget::AMOUNT_MAX,
-    section::{Complaint, Section, flag, integer, json, kind, list, parsed, text, word},
+    schema::Mark,
+    section::{Complaint, Section, Shaped, flag, integer, json, kind, list, parsed, text, word, written},
     system::{REHEARSE, texts},
 };
 
@@ -36,9 +37,12 @@ const EFFECTS: &[(&str, DeclaredEffect)] = &[
     ("from_statement", DeclaredEffect::FromStatement),
 ];
 
+/// The tables that define tools.
+pub(super) const FAMILY: &str = "tool";
+
 pub(super) fn tools(reading: &mut Reading<'_>) -> BTreeMap<ToolName, ToolConfig> {
     let source = reading.source.clone();
-    let mut tools = reading.named("tool", tool_name, |section| {
+    let mut tools = reading.named(FAMILY, tool_name, |section| {
         let place = Place { source: source.clone(), keys: section.places() };
         Some(ToolConfig { definition: tool(section)?, place })
     });
@@ -96,7 +100,9 @@ fn declared(section: &mut Section<'_, '_>) -> Option<ToolDefinition> {
     let idempotent = section.defaulted("idempotent", flag);
     let arguments = section.optional("arguments", json);
     let result = section.optional("result", json);
-    let rates = if section.says("rate") { section.optional("rate", rates) } else { Some(Vec::new()) };
+    let rated = section.says("rate");
+    let rates = section.optional("rate", rates);
+    let rates = if rated { rates } else { Some(Vec::new()) };
     let rows_max = section.defaulted("rows_max", integer(1..=AMOUNT_MAX));
     Some(ToolDefinition {
         // The name is put in by the caller: it is the key of the table.
@@ -112,6 +118,14 @@ fn declared(section: &mut Section<'_, '_>) -> Option<ToolDefinition> {
         rates: rates?,
         rows_max: rows_max?,
     })
+}
+
+impl Shaped for Vec<Rate> {
+    fn shape() -> Json {
+        let rate = String::shape();
+        let each = json!({ "tool": rate, "agent": rate, "session": rate });
+        json!({ "anyOf": [rate, { "type": "object", "additionalProperties": false, "properties": each }] })
+    }
 }
 
 /// `"100/min"`, or a table of rates by what is counted together.
@@ -143,6 +157,7 @@ fn sql(
     declared: Option<ToolDefinition>,
     fixed: bool,
 ) -> Option<AnyDefinition> {
+    section.variant(if fixed { Mark::Has("sql") } else { Mark::Is("effect", "from_statement") });
     let sql = section.optional("sql", text);
     let set =
         |words: Option<Vec<String>>| -> BTreeSet<String> { words.unwrap_or_default().into_iter().collect() };
@@ -192,6 +207,7 @@ fn none_if_unsaid(declared: &mut ToolDefinition) {
 }
 
 fn http(section: &mut Section<'_, '_>, declared: Option<ToolDefinition>) -> Option<AnyDefinition> {
+    section.variant(Mark::Has("request"));
     let request = section.section("request").map(request);
     let preview = section.section("preview").map(request_of_preview);
     let amount = section.section("amount").map(amount);
@@ -226,23 +242,17 @@ fn request_of_preview(section: Section<'_, '_>) -> Option<HttpRequest> {
 }
 
 fn request_with(mut section: Section<'_, '_>, method_default: Option<&str>) -> Option<HttpRequest> {
+    let said = section.says("method");
     let method = match method_default {
-        Some(default) if !section.says("method") => Some(default.to_owned()),
-        Some(_) | None => {
-            section.required("method", "write one of `GET`, `POST`, `PUT`, `PATCH`, `DELETE`", text)
+        None => section.required("method", "write one of `GET`, `POST`, `PUT`, `PATCH`, `DELETE`", text),
+        Some(default) => {
+            let method = section.optional("method", text);
+            if said { method } else { Some(default.to_owned()) }
         }
     };
     let path =
         section.required("path", "say the path below the system's `base_url`, starting with `/`", text);
-    let query = section.optional("query", |value| {
-        let table = value
-            .as_table()
-            .ok_or_else(|| Complaint::new(format!("must be a table of parameters, not {}", kind(value))))?;
-        table
-            .iter()
-            .map(|(name, value)| Ok((name.get_ref().to_string(), json(value.get_ref())?)))
-            .collect::<Result<BTreeMap<_, _>, Complaint>>()
-    });
+    let query = section.optional("query", parameters);
     let headers = section.optional("headers", texts);
     let body = section.optional("body", json);
     section.finish();
@@ -255,7 +265,15 @@ fn request_with(mut section: Section<'_, '_>, method_default: Option<&str>) -> O
     })
 }
 
+fn parameters(value: &DeValue<'_>) -> Result<BTreeMap<String, Json>, Complaint> {
+    let table = value
+        .as_table()
+        .ok_or_else(|| Complaint::new(format!("must be a table of parameters, not {}", kind(value))))?;
+    table.iter().map(|(name, value)| Ok((name.get_ref().to_string(), json(value.get_ref())?))).collect()
+}
+
 fn mcp(section: &mut Section<'_, '_>, declared: Option<ToolDefinition>) -> Option<AnyDefinition> {
+    section.variant(Mark::Has("upstream"));
     let upstream_tool = section.optional("upstream", text);
     let digest = section.required(
         "digest",
@@ -290,25 +308,25 @@ fn amount(mut section: Section<'_, '_>) -> Option<AmountDefinition> {
     let minor = section.required(
         "minor",
         "say where the amount in minor units comes from: `\"$argument\"` or `{ preview = \"/pointer\" }`",
-        |value| match origin(value)? {
+        written(Origin::shape(), |value: &DeValue<'_>| match origin(value)? {
             Origin::Argument(name) => Ok(AmountSource::Argument(name)),
             Origin::Preview(pointer) => Ok(AmountSource::Preview(pointer)),
             Origin::Fixed(_) => {
                 Err(Complaint::new("an amount that is always the same is no amount of the call")
                     .help("write `\"$argument\"` or `{ preview = \"/pointer\" }`"))
             }
-        },
+        }),
     );
     let currency = section.required(
         "currency",
         "say which: `\"EUR\"`, `\"$argument\"` or `{ preview = \"/pointer\" }`",
-        |value| {
+        written(Origin::shape(), |value: &DeValue<'_>| {
             Ok(match origin(value)? {
                 Origin::Argument(name) => CurrencySource::Argument(name),
                 Origin::Preview(pointer) => CurrencySource::Preview(pointer),
                 Origin::Fixed(code) => CurrencySource::Fixed(code.parse::<Currency>()?),
             })
-        },
+        }),
     );
     let scale = section.optional("scale", integer(1..=4)).and_then(|scale| u32::try_from(scale).ok());
     section.finish();
@@ -319,6 +337,16 @@ enum Origin {
     Argument(String),
     Preview(String),
     Fixed(String),
+}
+
+impl Shaped for Origin {
+    fn shape() -> Json {
+        let preview = json!({ "preview": String::shape() });
+        let told = json!({
+            "type": "object", "additionalProperties": false, "properties": preview, "required": ["preview"],
+        });
+        json!({ "anyOf": [String::shape(), told] })
+    }
 }
 
 fn origin(value: &DeValue<'_>) -> Result<Origin, Complaint> {

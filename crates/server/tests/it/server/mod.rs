@@ -17,5 +17,6 @@ mod postgres_tls;
 mod refusals;
 mod repeat;
 mod rig;
+mod schema;
 mod terminal;
 mod tls;
