@@ -436,8 +436,6 @@ pub enum Wait {
 pub struct Closing {
     /// The call.
     pub call: CallId,
-    /// The call spent this approval.
-    pub approval: Option<ApprovalId>,
     /// The call has come to this.
     pub outcome: CallOutcome,
     /// The call has really used this.

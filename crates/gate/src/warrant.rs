@@ -280,7 +280,6 @@ impl<A> OpenCall<A> {
         entries: Vec<Entry>,
         now_ms: i64,
     ) -> Closing {
-        let (call, approval) = (self.call.id.clone(), self.approval.clone());
-        Closing { call, approval, outcome, settlement, now_ms, entries }
+        Closing { call: self.call.id.clone(), outcome, settlement, now_ms, entries }
     }
 }

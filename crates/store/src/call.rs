@@ -184,9 +184,6 @@ impl Operation for Close {
     type Output = ();
 
     fn needs(&self, records: &Records, needs: &mut Needs) {
-        if let Some(approval) = &self.closing.approval {
-            needs.name(records, &Key::Approval(approval.clone()));
-        }
         settlement_needs(&self.closing.call, records, needs);
     }
 

@@ -162,7 +162,6 @@ impl<L: Ledger> Gate<L> {
         let entry = Entry::outcome(now_ms, who, approval.as_ref(), &outcome, None, 0);
         let closing = Closing {
             call: call.id.clone(),
-            approval,
             outcome,
             settlement: Settlement::Released,
             now_ms,

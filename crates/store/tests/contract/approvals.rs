@@ -57,8 +57,7 @@ contract! {
         assert_eq!(ledger.issue(second).await.unwrap_err(), NotIssued::ApprovalSpent(ApprovalState::Executing));
         assert!(!ledger.end(&approval_id("a1"), ApprovalState::Expired, None, "late", Vec::new()).await.unwrap());
 
-        let mut outcome = done("c1", 3);
-        outcome.approval = Some(approval_id("a1"));
+        let outcome = done("c1", 3);
         Ledger::close(&*ledger, outcome, Wait::Durable).await.unwrap();
         let record = ledger.approval(&approval_id("a1")).await.unwrap().unwrap();
         assert_eq!((record.state, record.delivered), (ApprovalState::Done, false));
@@ -263,8 +262,7 @@ contract! {
         ledger.answer(&approval_id("a1"), signature("lea", true), note("answered", &call_id("c1"))).await.unwrap();
         ledger.issue(with_approval("c1", "a1")).await.unwrap();
         let exceeded = CallOutcome::Failed { code: Code::ReachExceeded, message: "more rows".into(), superseded: true };
-        let mut outcome = closing("c1", exceeded, Settlement::Released);
-        outcome.approval = Some(approval_id("a1"));
+        let outcome = closing("c1", exceeded, Settlement::Released);
         Ledger::close(&*ledger, outcome, Wait::Durable).await.unwrap();
         let record = ledger.approval(&approval_id("a1")).await.unwrap().unwrap();
         assert_eq!((record.state, record.why.as_deref()), (ApprovalState::Superseded, Some("more rows")));

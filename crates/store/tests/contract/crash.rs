@@ -57,8 +57,7 @@ async fn work(ledger: &Store, operation: usize) {
             drop(ledger.issue(intent).await.unwrap());
         }
         5 => {
-            let mut outcome = done("c1", 2);
-            outcome.approval = Some(approval_id("a1"));
+            let outcome = done("c1", 2);
             Ledger::close(ledger, outcome, Wait::Durable).await.unwrap();
         }
         6 => {

@@ -122,7 +122,7 @@ pub(crate) fn done(id: &str, rows: u64) -> Closing {
 pub(crate) fn closing(id: &str, outcome: CallOutcome, settlement: Settlement) -> Closing {
     let call = call_id(id);
     let entries = vec![note("outcome", &call)];
-    Closing { call, approval: None, outcome, settlement, now_ms: NOW + 5, entries }
+    Closing { call, outcome, settlement, now_ms: NOW + 5, entries }
 }
 
 pub(crate) fn parking(id: &str, call: StoredCall) -> Parking {

@@ -69,7 +69,6 @@ enum Event {
         call: u8,
         how: u8,
         settlement: Settlement,
-        approval: bool,
         wait: Wait,
     },
     Resolve {
@@ -129,10 +128,10 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..6_u8, end, any::<bool>()).prop_map(|(request, state, code)| Event::End { request, state, code }),
         1 => (0..6_u8).prop_map(|request| Event::Deliver { request }),
         8 => issue().prop_map(Event::Issue),
-        6 => (0..12_u8, 0..4_u8, settlement(), any::<bool>(), any::<bool>()).prop_map(
-            |(call, how, settlement, approval, durable)| {
+        6 => (0..12_u8, 0..4_u8, settlement(), any::<bool>()).prop_map(
+            |(call, how, settlement, durable)| {
                 let wait = if durable { Wait::Durable } else { Wait::Queued };
-                Event::Close { call, how, settlement, approval, wait }
+                Event::Close { call, how, settlement, wait }
             }
         ),
         2 => (0..12_u8, 0..3_u8, settlement())
@@ -265,7 +264,7 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
         }
         Event::Deliver { request } => format!("{:?}", ledger.deliver(&a_request(*request)).await),
         Event::Issue(issue) => happen_to_issue(ledger, issue, number).await,
-        Event::Close { call, how, settlement, approval, wait } => {
+        Event::Close { call, how, settlement, wait } => {
             let outcome = match how {
                 0 => CallOutcome::Done { reply: json!({ "n": number }) },
                 1 => failed(),
@@ -274,8 +273,6 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
             };
             let mut closing = closing(&format!("c{call}"), outcome, *settlement);
             closing.now_ms += i64::try_from(number).unwrap();
-            let record = ledger.call(&a_call(*call)).await.unwrap();
-            closing.approval = record.and_then(|record| record.approval).filter(|_| *approval);
             let closed = ledger.close(closing, *wait).await;
             // One that was queued is written before what follows it.
             ledger.record(Vec::new()).await.unwrap();
