@@ -6,13 +6,14 @@ use countersign_gate::{
     simulation::SimLedger,
 };
 use countersign_rules::{
-    CallDigest, Code, Effect, IdempotencyKey, Money, Refusal,
+    ApprovalId, CallDigest, CallId, Code, Effect, IdempotencyKey, Money, Refusal, Requester, StoredCall,
     approval::{Alike, ApprovalState},
     budget::Unit,
     rate::{Rate, RateScope},
     settlement::Settlement,
 };
 use countersign_store::Store;
+use futures::future::join_all;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -80,6 +81,8 @@ enum Event {
     Resume(u8),
     Sweep,
     Restart,
+    /// All at once, in this order: the writer takes what waits together in one batch.
+    Together(Vec<Event>),
 }
 
 /// A call that is issued.
@@ -94,7 +97,7 @@ struct Issue {
     rows: u64,
     money: Option<u64>,
     limits: bool,
-    /// By which request, and whether the call is the one that it was granted for.
+    /// By one of the requests that are granted, as the very call that it was granted for; or by any, as this one.
     approval: Option<(u8, bool)>,
     /// What the decision has seen of the history: nothing, what it is, or what it was before.
     history: Option<bool>,
@@ -105,14 +108,15 @@ fn who() -> impl Strategy<Value = (u8, u8)> {
     (0..2_u8, 0..3_u8)
 }
 
-fn event() -> impl Strategy<Value = Event> {
+/// What asks a ledger for one thing and reads nothing before.
+fn plain() -> impl Strategy<Value = Event> {
     let maybe = |most: u8| prop::option::weighted(0.4, 0..most);
     let end =
         prop::sample::select(&[ApprovalState::Blocked, ApprovalState::Expired, ApprovalState::Superseded]);
     prop_oneof![
         1 => who().prop_map(|(a, s)| Event::OpenSession(a, s)),
         1 => any::<bool>().prop_map(Event::Record),
-        4 => ((who(), 0..3_u8, maybe(4), maybe(12)), (0..3_u8, any::<bool>(), maybe(4), -1..3_i64)).prop_map(
+        5 => ((who(), 0..3_u8, maybe(4), maybe(12)), (0..3_u8, any::<bool>(), maybe(4), -1..3_i64)).prop_map(
             |((who, what, key, replaces), (effect, evidence, alike, days))| {
                 Event::Park { who, what, key, replaces, effect, evidence, alike, days }
             }
@@ -122,23 +126,28 @@ fn event() -> impl Strategy<Value = Event> {
                 Event::Bind { who, what, key, replaces, refused, request }
             }
         ),
-        4 => (0..6_u8, 0..3_u8, prop::bool::weighted(0.8), any::<bool>()).prop_map(
+        6 => (0..6_u8, 0..3_u8, prop::bool::weighted(0.8), any::<bool>()).prop_map(
             |(request, person, approved, comment)| Event::Answer { request, person, approved, comment }
         ),
         1 => (0..6_u8, end, any::<bool>()).prop_map(|(request, state, code)| Event::End { request, state, code }),
         1 => (0..6_u8).prop_map(|request| Event::Deliver { request }),
+        1 => (0..3_u8).prop_map(Event::Halt),
+        6 => (0..3_u8).prop_map(Event::Resume),
+        1 => Just(Event::Sweep),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => plain(),
+        3 => prop::collection::vec(plain(), 2..7).prop_map(Event::Together),
         8 => issue().prop_map(Event::Issue),
-        6 => (0..12_u8, 0..4_u8, settlement(), any::<bool>()).prop_map(
-            |(call, how, settlement, durable)| {
-                let wait = if durable { Wait::Durable } else { Wait::Queued };
-                Event::Close { call, how, settlement, wait }
-            }
-        ),
+        4 => (0..12_u8, 0..4_u8, settlement(), any::<bool>()).prop_map(|(call, how, settlement, durable)| {
+            let wait = if durable { Wait::Durable } else { Wait::Queued };
+            Event::Close { call, how, settlement, wait }
+        }),
         2 => (0..12_u8, 0..3_u8, settlement())
             .prop_map(|(call, how, settlement)| Event::Resolve { call, how, settlement }),
-        1 => (0..3_u8).prop_map(Event::Halt),
-        2 => (0..3_u8).prop_map(Event::Resume),
-        1 => Just(Event::Sweep),
         1 => Just(Event::Restart),
     ]
 }
@@ -149,7 +158,7 @@ fn issue() -> impl Strategy<Value = Issue> {
     let approval = prop::option::weighted(0.4, (0..6_u8, prop::bool::weighted(0.8)));
     let history = prop::option::weighted(0.2, any::<bool>());
     (
-        (who(), 0..3_u8, maybe(4), maybe(12), 0..3_u8, any::<bool>()),
+        (who(), 0..3_u8, prop::option::weighted(0.2, 0..4_u8), maybe(12), 0..3_u8, any::<bool>()),
         (0..9_u64, money, prop::bool::weighted(0.9), approval, history, 0..2_i64),
     )
         .prop_map(
@@ -208,16 +217,22 @@ fn form(n: u8) -> CallDigest {
 /// One that its client has named, and two that nobody has.
 const SESSIONS: [&str; 3] = ["s0", "unnamed-1", "unnamed-2"];
 
-fn somebody((agent, session): (u8, u8)) -> countersign_rules::Requester {
+fn somebody((agent, session): (u8, u8)) -> Requester {
     requester(&format!("agent{agent}"), SESSIONS[usize::from(session)])
 }
 
-fn a_call(n: u8) -> countersign_rules::CallId {
+fn a_call(n: u8) -> CallId {
     call_id(&format!("c{n}"))
 }
 
-fn a_request(n: u8) -> countersign_rules::ApprovalId {
+fn a_request(n: u8) -> ApprovalId {
     approval_id(&format!("a{n}"))
+}
+
+/// One of the calls in a state, or, where there is none, any.
+async fn a_call_that_is(ledger: &impl Ledger, state: CallState, n: u8) -> CallId {
+    let calls = ledger.calls(Some(state), 1_000).await.unwrap();
+    calls.get(usize::from(n) % calls.len().max(1)).map_or_else(|| a_call(n), |call| call.call.id.clone())
 }
 
 /// Lets one thing happen. Answers what the ledger said.
@@ -271,7 +286,12 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
                 2 => CallOutcome::InDoubt { message: "lost".into() },
                 _ => CallOutcome::DoneWithoutResult { message: "odd".into() },
             };
-            let mut closing = closing(&format!("c{call}"), outcome, *settlement);
+            // Sometimes one that is closed already, or was swept.
+            let id = match call {
+                0..9 => a_call_that_is(ledger, CallState::Open, *call).await,
+                _ => a_call(*call),
+            };
+            let mut closing = closing(id.as_str(), outcome, *settlement);
             closing.now_ms += i64::try_from(number).unwrap();
             let closed = ledger.close(closing, *wait).await;
             // One that was queued is written before what follows it.
@@ -284,7 +304,7 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
                 1 => failed(),
                 _ => CallOutcome::SentAgain { by: call_id("c99"), message: "sent again".into() },
             };
-            let id = a_call(*call);
+            let id = a_call_that_is(ledger, CallState::InDoubt, *call).await;
             let entries = vec![note("doubt_resolved", &id)];
             format!("{:?}", ledger.resolve(&id, outcome, *settlement, NOW, entries).await)
         }
@@ -295,7 +315,7 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
         Event::Resume(n) => {
             format!("{:?}", ledger.resume(&scope(*n), Entry::resumed(NOW, &scope(*n), "lea")).await)
         }
-        Event::Sweep | Event::Restart => {
+        Event::Sweep | Event::Restart | Event::Together(_) => {
             let mut swept: Vec<_> = ledger.sweep(NOW).await.unwrap().into_iter().map(|c| c.call.id).collect();
             swept.sort();
             format!("{swept:?}")
@@ -305,18 +325,19 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
 
 /// Looks for room and issues a call. Answers what the ledger said to both.
 async fn happen_to_issue(ledger: &impl Ledger, issue: &Issue, number: usize) -> String {
-    let id = format!("c{}", number % 12);
+    let id = format!("c{}", number % 30);
     // Ids of calls are new, by the contract.
     if ledger.call(&call_id(&id)).await.unwrap().is_some() {
         return String::new();
     }
     let mut call = stored(&id, &somebody(issue.who), &issue.what.to_string());
-    if let Some((n, true)) = issue.approval
-        && let Some(record) = ledger.approval(&a_request(n)).await.unwrap()
-    {
-        call.requester = record.request.call.requester;
-        call.arguments = record.request.call.arguments;
-        call.digest = record.request.call.digest;
+    let mut approval = issue.approval.map(|(n, _own)| a_request(n));
+    if let Some((n, true)) = issue.approval {
+        let granted = ledger.approvals(&[ApprovalState::Approved], 1_000).await.unwrap();
+        if let Some(record) = granted.get(usize::from(n) % granted.len().max(1)) {
+            call = StoredCall { id: call.id, ..record.request.call.clone() };
+            approval = Some(record.request.id.clone());
+        }
     }
     call.key = issue.key.map(idempotency_key);
     let mut intent = intent_of(call);
@@ -327,7 +348,7 @@ async fn happen_to_issue(ledger: &impl Ledger, issue: &Issue, number: usize) -> 
     intent.rows = issue.rows;
     intent.amount = issue.money.map(euros);
     intent.replaces = issue.replaces.map(a_call);
-    intent.approval = issue.approval.map(|(n, _own)| a_request(n));
+    intent.approval = approval;
     if issue.limits {
         let mut all = hold("rows", Unit::Rows, issue.rows, 40);
         all.account.subject = "all".into();
@@ -341,7 +362,7 @@ async fn happen_to_issue(ledger: &impl Ledger, issue: &Issue, number: usize) -> 
             spend.halt_at = Some(100);
             intent.holds.push(spend);
         }
-        intent.rates = vec![(format!("r:{}", who.agent), Rate::parse("8/day", RateScope::Agent).unwrap())];
+        intent.rates = vec![(format!("r:{}", who.agent), Rate::parse("12/day", RateScope::Agent).unwrap())];
     }
     if let Some(still) = issue.history {
         let seen = ledger.standing(&who, intent.call.digest, intent.now_ms).await.unwrap().history;
@@ -383,7 +404,7 @@ async fn seen(ledger: &impl Ledger) -> Vec<String> {
             let digest = stored("x", &somebody((0, 0)), &what.to_string()).digest;
             let at = NOW + day * DAY;
             all.push(format!("{:?}", ledger.refused(&agent, (form(what), digest), at).await.unwrap()));
-            all.push(format!("{:?}", ledger.doubted(&agent, digest, NOW + 5 + 40 * day).await.unwrap()));
+            all.push(format!("{:?}", ledger.doubted(&agent, digest, NOW + 5 + 35 * day).await.unwrap()));
         }
     }
     let states = [CallState::Open, CallState::Done, CallState::Failed, CallState::InDoubt].map(Some);
@@ -408,8 +429,18 @@ async fn check(place: &Place, events: &[Event]) {
             Store::close(&ledger).await;
             ledger = place.open().await;
         }
-        let expected = happen(&simulated, event, number).await;
-        assert_eq!(happen(&*ledger, event, number).await, expected, "event {number}: {event:?}");
+        let together = match event {
+            Event::Together(events) => events.as_slice(),
+            one => std::slice::from_ref(one),
+        };
+        // Numbers that name every id in turn.
+        let numbered = || together.iter().zip(number * 7..);
+        let mut expected = Vec::new();
+        for (event, number) in numbered() {
+            expected.push(happen(&simulated, event, number).await);
+        }
+        let said = join_all(numbered().map(|(event, number)| happen(&*ledger, event, number))).await;
+        assert_eq!(said, expected, "event {number}: {event:?}");
     }
     let (kept, expected) = (seen(&*ledger).await, seen(&simulated).await);
     for (kept, expected) in kept.iter().zip(&expected) {
@@ -445,7 +476,7 @@ fn run(place: impl Future<Output = Place>, events: &[Event]) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn sqlite_answers_as_the_model(events in prop::collection::vec(event(), 1..80)) {
+    fn sqlite_answers_as_the_model(events in prop::collection::vec(event(), 1..100)) {
         run(async { Place::sqlite() }, &events);
     }
 }
