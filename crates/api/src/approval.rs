@@ -58,19 +58,6 @@ pub struct RequestsBody {
     pub next: Option<String>,
 }
 
-const STATES: [ApprovalState; 10] = [
-    ApprovalState::Waiting,
-    ApprovalState::Approved,
-    ApprovalState::Refused,
-    ApprovalState::Expired,
-    ApprovalState::Superseded,
-    ApprovalState::Executing,
-    ApprovalState::Done,
-    ApprovalState::Failed,
-    ApprovalState::InDoubt,
-    ApprovalState::Blocked,
-];
-
 /// Requests, oldest first. People see those that ask their groups; agents see their own.
 #[utoipa::path(
     get, path = "/v1/approvals", tag = "approvals", operation_id = "list_approvals",
@@ -88,7 +75,7 @@ pub(crate) async fn list(
             None => vec![ApprovalState::Waiting],
             Some("all") => Vec::new(),
             Some(word) => {
-                let known = STATES.into_iter().find(|state| state.as_str() == word);
+                let known = ApprovalState::ALL.into_iter().find(|state| state.as_str() == word);
                 vec![known.ok_or_else(|| {
                     Problem::new(Code::Malformed, format!("`{word}` is no state of a request"))
                 })?]
