@@ -82,7 +82,7 @@ enum Event {
     Sweep,
     Restart,
     /// All at once, in this order: the writer takes what waits together in one batch.
-    Together(Vec<Event>),
+    Together(Vec<Self>),
 }
 
 /// A call that is issued.
@@ -429,10 +429,7 @@ async fn check(place: &Place, events: &[Event]) {
             Store::close(&ledger).await;
             ledger = place.open().await;
         }
-        let together = match event {
-            Event::Together(events) => events.as_slice(),
-            one => std::slice::from_ref(one),
-        };
+        let together = if let Event::Together(events) = event { events } else { std::slice::from_ref(event) };
         // Numbers that name every id in turn.
         let numbered = || together.iter().zip(number * 7..);
         let mut expected = Vec::new();
