@@ -124,45 +124,34 @@ impl Cascade<'_> {
     /// Counts tables that lead to each other: one recursive set of the rows of all of them, each with the number
     /// of its table. `UNION` ends it on a ring of rows; the rows hold their primary key, so equal means the same.
     fn ring(&mut self, group: &[TableRef]) {
-        let columns: Vec<BTreeSet<String>> = group
-            .iter()
-            .map(|table| {
-                self.columns(table).into_iter().chain(self.identity(table).into_iter().flatten()).collect()
-            })
-            .collect();
-        // The values of one table stand in columns of their own, which are null, of their type, for the others.
-        let listed = |own: usize| -> String {
-            let mut out = vec![own.to_string()];
-            for (at, (table, columns)) in group.iter().zip(&columns).enumerate() {
-                for column in columns {
-                    let column = quoted(column);
-                    out.push(if at == own {
-                        format!("c.{column}")
-                    } else {
-                        format!("(SELECT n.{column} FROM {} AS n WHERE 1 = 0)", named(table))
-                    });
-                }
-            }
-            out.join(", ")
-        };
-        let name = |at: usize, column: &String| {
-            let place = columns.get(at).and_then(|c| c.iter().position(|known| known == column)).unwrap_or(0);
-            format!("c{at}_{place}")
-        };
-        let heads: Vec<String> = std::iter::once("t".to_owned())
-            .chain(
-                columns
-                    .iter()
-                    .enumerate()
-                    .flat_map(|(at, c)| c.iter().map(move |column| (at, column)))
-                    .map(|(at, c)| name(at, c)),
-            )
-            .collect();
+        let columns = group.iter().map(|table| {
+            self.columns(table).into_iter().chain(self.identity(table).into_iter().flatten()).collect()
+        });
+        let ring = Ring { group, columns: columns.collect() };
         let base: Vec<String> =
-            group.iter().enumerate().map(|(at, t)| self.entering(t, group, &listed(at))).collect();
+            group.iter().enumerate().map(|(at, t)| self.entering(t, group, &ring.listed(at))).collect();
+        let number = self.sets.len();
+        let heads = ring.heads();
+        let recursion = self.recursion(number, &heads, &self.steps(&ring), group.len());
+        self.sets.push(format!(
+            "s{number} ({}) AS ({} UNION {recursion})",
+            heads.join(", "),
+            base.join(" UNION ")
+        ));
+        for (at, (table, columns)) in group.iter().zip(&ring.columns).enumerate() {
+            let shown: Vec<String> =
+                columns.iter().map(|c| format!("s.{} AS {}", ring.name(at, c), quoted(c))).collect();
+            let shown = if shown.is_empty() { "1".into() } else { shown.join(", ") };
+            let set = self.set(&format!("SELECT {shown} FROM s{number} AS s WHERE s.t = {at}"));
+            self.deleted.insert(table.clone(), set);
+        }
+    }
+
+    /// Lists by which keys rows of a ring lead to others of it.
+    fn steps(&self, ring: &Ring<'_>) -> Vec<Step> {
         let mut steps = Vec::new();
-        for (at, child) in group.iter().enumerate() {
-            for (of, parent) in group.iter().enumerate() {
+        for (at, child) in ring.group.iter().enumerate() {
+            for (of, parent) in ring.group.iter().enumerate() {
                 for key in self.cascading(parent, child) {
                     let pairs = key.child_columns.iter().zip(&key.parent_columns).enumerate();
                     let on: Vec<String> = match key.fit {
@@ -170,23 +159,27 @@ impl Cascade<'_> {
                             key.child_columns.iter().map(|c| format!("c.{} IS NOT NULL", quoted(c))).collect()
                         }
                         Fit::Exact | Fit::Loose => pairs
-                            .map(|(n, (c, p))| format!("{} = p.{}", compared(key, n, c), name(of, p)))
+                            .map(|(n, (c, p))| format!("{} = p.{}", compared(key, n, c), ring.name(of, p)))
                             .collect(),
                     };
-                    steps.push((
-                        listed(at),
-                        self.from(child),
-                        format!("p.t = {of} AND {}", on.join(" AND ")),
-                    ));
+                    steps.push(Step {
+                        listed: ring.listed(at),
+                        from: self.from(child),
+                        on: format!("p.t = {of} AND {}", on.join(" AND ")),
+                    });
                 }
             }
         }
-        let number = self.sets.len();
-        let recursion = match self.dialect {
+        steps
+    }
+
+    /// Writes the part of a recursive set that comes back to it.
+    fn recursion(&self, number: usize, heads: &[String], steps: &[Step], tables: usize) -> String {
+        match self.dialect {
             Dialect::Postgres => {
                 let steps: Vec<String> = steps
                     .iter()
-                    .map(|(listed, from, on)| format!("SELECT {listed} FROM {from} AS c WHERE {on}"))
+                    .map(|Step { listed, from, on }| format!("SELECT {listed} FROM {from} AS c WHERE {on}"))
                     .collect();
                 let columns: Vec<String> = heads.iter().map(|head| format!("x.{head}")).collect();
                 format!(
@@ -199,26 +192,14 @@ impl Cascade<'_> {
             Dialect::Sqlite => {
                 let steps: Vec<String> = steps
                     .iter()
-                    .map(|(listed, from, on)| {
+                    .map(|Step { listed, from, on }| {
                         format!("SELECT {listed} FROM s{number} AS p JOIN {from} AS c ON {on}")
                     })
                     .collect();
                 // Where the whole ends, one table at least is beyond the limit.
-                let most = self.stop.saturating_mul(u64::try_from(group.len()).unwrap_or(u64::MAX));
+                let most = self.stop.saturating_mul(u64::try_from(tables).unwrap_or(u64::MAX));
                 format!("{} LIMIT {}", steps.join(" UNION "), most.min(i64::MAX.unsigned_abs()))
             }
-        };
-        self.sets.push(format!(
-            "s{number} ({}) AS ({} UNION {recursion})",
-            heads.join(", "),
-            base.join(" UNION ")
-        ));
-        for (at, (table, columns)) in group.iter().zip(&columns).enumerate() {
-            let shown: Vec<String> =
-                columns.iter().map(|c| format!("s.{} AS {}", name(at, c), quoted(c))).collect();
-            let shown = if shown.is_empty() { "1".into() } else { shown.join(", ") };
-            let set = self.set(&format!("SELECT {shown} FROM s{number} AS s WHERE s.t = {at}"));
-            self.deleted.insert(table.clone(), set);
         }
     }
 
@@ -226,5 +207,60 @@ impl Cascade<'_> {
     fn identity(&self, table: &TableRef) -> Option<Vec<String>> {
         let known = self.keys.iter().find(|k| k.parent == *table && !k.parent_identity.is_empty());
         known.map(|key| key.parent_identity.clone())
+    }
+}
+
+/// Tables that lead to each other, and the columns of each that one set of all of their rows holds.
+struct Ring<'r> {
+    group: &'r [TableRef],
+    columns: Vec<BTreeSet<String>>,
+}
+
+/// One key by which rows of a ring lead to others.
+struct Step {
+    /// The columns of the set, of the row that goes.
+    listed: String,
+    /// The table that it is in.
+    from: String,
+    /// The condition under which it goes, because of a row of the set.
+    on: String,
+}
+
+impl Ring<'_> {
+    /// Lists the columns of the set for a row of one table. The values of one table stand in columns of their own,
+    /// which are null, of their type, for the others.
+    fn listed(&self, own: usize) -> String {
+        let mut out = vec![own.to_string()];
+        for (at, (table, columns)) in self.group.iter().zip(&self.columns).enumerate() {
+            for column in columns {
+                let column = quoted(column);
+                out.push(if at == own {
+                    format!("c.{column}")
+                } else {
+                    format!("(SELECT n.{column} FROM {} AS n WHERE 1 = 0)", named(table))
+                });
+            }
+        }
+        out.join(", ")
+    }
+
+    /// Names a column of one table within the set.
+    fn name(&self, at: usize, column: &String) -> String {
+        let place =
+            self.columns.get(at).and_then(|c| c.iter().position(|known| known == column)).unwrap_or(0);
+        format!("c{at}_{place}")
+    }
+
+    /// Names all columns of the set.
+    fn heads(&self) -> Vec<String> {
+        std::iter::once("t".to_owned())
+            .chain(
+                self.columns
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(at, c)| c.iter().map(move |column| (at, column)))
+                    .map(|(at, c)| self.name(at, c)),
+            )
+            .collect()
     }
 }
