@@ -133,7 +133,63 @@ pub(super) fn template(definition: &HttpDefinition, target: &HttpTarget) -> Valu
         "headers": target.headers,
         "request": request(&definition.request),
         "preview": definition.preview.as_ref().map(request),
-        "amount": definition.amount.as_ref().map(|amount| format!("{amount:?}")),
+        "amount": definition.amount.as_ref().map(amount),
         "objects": definition.objects,
     })
+}
+
+/// Writes where an amount comes from, in the very words that versions were made of so far: another word is another version,
+/// whatever the types are called by now.
+fn amount(AmountDefinition { minor, scale, currency }: &AmountDefinition) -> String {
+    let minor = match minor {
+        AmountSource::Argument(name) => format!("Argument({name:?})"),
+        AmountSource::Preview(pointer) => format!("Preview({pointer:?})"),
+    };
+    let scale = scale.map_or_else(|| "None".to_owned(), |places| format!("Some({places})"));
+    let currency = match currency {
+        CurrencySource::Fixed(currency) => format!("Fixed({currency})"),
+        CurrencySource::Argument(name) => format!("Argument({name:?})"),
+        CurrencySource::Preview(pointer) => format!("Preview({pointer:?})"),
+    };
+    format!("AmountDefinition {{ minor: {minor}, scale: {scale}, currency: {currency} }}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// These words are part of the versions that approvals and logs name.
+    #[test]
+    fn an_amount_is_written_as_versions_were_made_of_it() {
+        let eur = CurrencySource::Fixed("EUR".parse().unwrap());
+        let cases = [
+            (
+                AmountDefinition {
+                    minor: AmountSource::Argument("cents".into()),
+                    scale: None,
+                    currency: eur,
+                },
+                r#"AmountDefinition { minor: Argument("cents"), scale: None, currency: Fixed(EUR) }"#,
+            ),
+            (
+                AmountDefinition {
+                    minor: AmountSource::Preview("/amount".into()),
+                    scale: Some(2),
+                    currency: CurrencySource::Preview("/currency".into()),
+                },
+                r#"AmountDefinition { minor: Preview("/amount"), scale: Some(2), currency: Preview("/currency") }"#,
+            ),
+            (
+                AmountDefinition {
+                    minor: AmountSource::Argument("a\"b\u{e9}".into()),
+                    scale: Some(4),
+                    currency: CurrencySource::Argument("currency".into()),
+                },
+                r#"AmountDefinition { minor: Argument("a\"bé"), scale: Some(4), currency: Argument("currency") }"#,
+            ),
+        ];
+        for (definition, words) in cases {
+            assert_eq!(amount(&definition), words);
+        }
+    }
 }
