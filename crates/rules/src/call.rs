@@ -409,6 +409,7 @@ impl StoredCall {
 
 #[cfg(test)]
 mod tests {
+    use countersign_audit::canonical::INTEGER_MAX;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -474,12 +475,11 @@ mod tests {
     /// `text` ends in what a writer may treat of its own: keys that UTF-16 and UTF-8 order differently, and controls.
     fn any_exact() -> impl Strategy<Value = Value> {
         let text = "[ -~]{0,8}[\u{0}-\u{1f}\\\\\"/\u{7f}\u{80}\u{e9}\u{20ac}\u{d7ff}\u{e000}\u{fb33}\u{ffff}\u{10000}\u{1f600}]{0,4}";
-        let most = countersign_audit::canonical::INTEGER_MAX;
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),
-            (-most..=most).prop_map(Value::from),
-            prop_oneof![Just(most), Just(-most), Just(0)].prop_map(Value::from),
+            (-INTEGER_MAX..=INTEGER_MAX).prop_map(Value::from),
+            prop_oneof![Just(INTEGER_MAX), Just(-INTEGER_MAX), Just(0)].prop_map(Value::from),
             any::<f64>()
                 .prop_filter("doubles that are exact", |x| x.abs() <= 9_007_199_254_740_991.0)
                 .prop_map(Value::from),
