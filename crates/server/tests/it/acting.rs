@@ -16,11 +16,11 @@ use axum::{
     routing::{get, post},
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::{
     binary::{command, ran, run_in},
+    deployment::{Deployment, http},
     place::Place,
     served::Served,
 };
@@ -199,61 +199,43 @@ async fn act(State(system): State<System>, Json(body): Json<Value>) -> Json<Valu
 
 /// The folder, with the keys of everybody.
 pub(crate) struct Folder {
-    folder: TempDir,
+    deployment: Deployment,
     pub(crate) system: System,
     pub(crate) ada: String,
     pub(crate) carol: String,
     pub(crate) dora: String,
     http: reqwest::Client,
-    _place: Place,
 }
 
 impl Folder {
     pub(crate) fn new(place: Place) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let (system, base) = System::serve();
-        let text = CONFIG.replace("BASE", &base);
-        fs::write(folder.path().join("countersign.toml"), format!("{text}{}", place.section(folder.path())))
-            .unwrap();
-        fs::create_dir(folder.path().join("policies")).unwrap();
-        fs::write(folder.path().join("policies/acting.cedar"), POLICIES).unwrap();
-        assert_eq!(run_in(folder.path(), &["keys", "log", "--create"]).code, 0);
-        let key = |flag, name| {
-            let made = run_in(folder.path(), &["keys", "create", flag, name]);
-            assert_eq!(made.code, 0, "{}", made.err);
-            made.out.trim().to_owned()
-        };
+        let deployment = Deployment::new(place, &CONFIG.replace("BASE", &base), POLICIES);
+        let key = |flag, name| deployment.key(&[flag, name]);
         let (ada, carol, dora) = (key("--agent", "ada"), key("--person", "carol"), key("--person", "dora"));
-        #[expect(clippy::disallowed_methods, reason = "the test is a foreign client")]
-        // As the command line's client: beside a crowd a quiet connection may be sent away just when it is used again.
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .pool_idle_timeout(Duration::from_millis(50))
-            .build()
-            .unwrap();
-        Self { folder, system, ada, carol, dora, http, _place: place }
+        Self { deployment, system, ada, carol, dora, http: http() }
     }
 
     /// Lets a server that stops wait so long for calls under way.
     pub(crate) fn shut_down_within(&self, ms: u32) {
-        let main = self.folder.path().join("countersign.toml");
+        let main = self.deployment.at("countersign.toml");
         let text = fs::read_to_string(&main).unwrap();
         assert!(text.contains("[server]\n"), "{text}");
         fs::write(main, text.replace("[server]\n", &format!("[server]\nshutdown_ms = {ms}\n"))).unwrap();
     }
 
     pub(crate) fn serve(&self) -> Served {
-        Served::start(self.folder.path(), &[])
+        self.deployment.serve()
     }
 
     /// On a disk that can fill up.
     pub(crate) fn serve_on_a_disk_with_limits(&self) -> Served {
-        Served::start_on_a_disk_with_limits(self.folder.path())
+        Served::start_on_a_disk_with_limits(self.deployment.path())
     }
 
     /// As a process that may open so many files.
     pub(crate) fn serve_with_few_files(&self, files: u32) -> Served {
-        Served::start_with_few_files(self.folder.path(), files)
+        Served::start_with_few_files(self.deployment.path(), files)
     }
 
     /// The status code of a request by carol.
@@ -350,20 +332,20 @@ impl Folder {
 
     /// Exports the log and has it checked by the program that trusts nothing but the key. Answers its size.
     pub(crate) fn verify(&self) -> u64 {
-        let key = run_in(self.folder.path(), &["keys", "log"]).out;
-        let exported = run_in(self.folder.path(), &["audit", "export", "exported"]);
+        let key = run_in(self.deployment.path(), &["keys", "log"]).out;
+        let exported = run_in(self.deployment.path(), &["audit", "export", "exported"]);
         assert_eq!(exported.code, 0, "{}", exported.err);
         #[expect(clippy::disallowed_methods, reason = "the verifier is a program of its own")]
         let mut verifier = Command::new(verifier());
         let verified = verifier
-            .arg(self.folder.path().join("exported"))
+            .arg(self.deployment.at("exported"))
             .args(["--key", key.trim(), "--json"])
             .stdin(Stdio::null())
             .output()
             .unwrap();
         let verified = ran(&verified);
         assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
-        fs::remove_dir_all(self.folder.path().join("exported")).unwrap();
+        fs::remove_dir_all(self.deployment.at("exported")).unwrap();
         verified.value()["size"].as_u64().unwrap()
     }
 }

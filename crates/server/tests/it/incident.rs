@@ -4,7 +4,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the test looks at the databases from outside")]
 
-use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _};
+use std::collections::BTreeSet;
 
 use rmcp::{
     ClientLifecycleMode, ClientServiceExt as _, RoleClient,
@@ -13,11 +13,11 @@ use rmcp::{
     transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::{
     binary::run_in,
-    place::{Database, execute},
+    deployment::{Deployment, http},
+    place::{Database, Place, execute},
     served::Served,
 };
 
@@ -227,7 +227,7 @@ enum Shop {
 }
 
 struct World {
-    folder: TempDir,
+    deployment: Deployment,
     shop: Shop,
     /// Looks at a server's tables.
     client: Option<tokio_postgres::Client>,
@@ -239,28 +239,27 @@ struct World {
 
 impl World {
     fn new(postgres: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
         let (shop, system) = if postgres {
             let database = Database::create();
-            fs::write(path.join("shop.url"), &database.url).unwrap();
-            fs::set_permissions(path.join("shop.url"), fs::Permissions::from_mode(0o600)).unwrap();
             execute(&database.url, POSTGRES.to_owned()).unwrap();
             (Shop::Server(database), "kind = \"postgres\"\nurl = { file = \"shop.url\" }")
         } else {
-            rusqlite::Connection::open(path.join("shop.db")).unwrap().execute_batch(SQLITE).unwrap();
             (Shop::File, "kind = \"sqlite\"\npath = \"shop.db\"")
         };
-        let config = CONFIG.replace("SYSTEM", system);
-        let config = if postgres { config } else { config.replace("functions = [\"purge\"]\n", "") };
-        fs::write(path.join("countersign.toml"), config).unwrap();
-        fs::create_dir(path.join("policies")).unwrap();
-        fs::write(path.join("policies/shop.cedar"), POLICIES).unwrap();
-        assert_eq!(run_in(path, &["keys", "log", "--create"]).code, 0);
-        let key = |flag, name| run_in(path, &["keys", "create", flag, name]).out.trim().to_owned();
+        let main = CONFIG.replace("SYSTEM", system);
+        let main = if postgres { main } else { main.replace("functions = [\"purge\"]\n", "") };
+        let deployment = Deployment::new(Place::sqlite(), &main, POLICIES);
+        match &shop {
+            Shop::Server(database) => deployment.write_secret("shop.url", &database.url),
+            Shop::File => {
+                let shop = rusqlite::Connection::open(deployment.at("shop.db")).unwrap();
+                shop.execute_batch(SQLITE).unwrap();
+            }
+        }
+        let key = |flag, name| deployment.key(&[flag, name]);
         let (ada, carol) = (key("--agent", "ada"), key("--person", "carol"));
-        let served = Served::start(path, &[]);
-        Self { folder, shop, client: None, served, http: reqwest::Client::new(), ada, carol }
+        let served = deployment.serve();
+        Self { deployment, shop, client: None, served, http: http(), ada, carol }
     }
 
     async fn mcp(&self) -> Door {
@@ -332,7 +331,7 @@ impl World {
         for table in ["billing", "line"] {
             match &self.shop {
                 Shop::File => {
-                    let file = rusqlite::Connection::open(self.folder.path().join("shop.db")).unwrap();
+                    let file = rusqlite::Connection::open(self.deployment.path().join("shop.db")).unwrap();
                     let Ok(mut all) = file.prepare(&format!("select * from {table}")) else { continue };
                     let columns = all.column_count();
                     let mut cursor = all.query([]).unwrap();
@@ -391,7 +390,7 @@ async fn no_way_around(postgres: bool) {
         assert_eq!(before.difference(&after).count(), 2);
         before = after;
     }
-    assert_eq!(run_in(world.folder.path(), &["audit", "verify"]).code, 0);
+    assert_eq!(run_in(world.deployment.path(), &["audit", "verify"]).code, 0);
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ mod crowd;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod deployment;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod fleet;

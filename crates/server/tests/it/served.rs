@@ -101,6 +101,8 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        self.kill();
+        // What it wrote is not waited for: a program that it started may have it open a little longer.
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }

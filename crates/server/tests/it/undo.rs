@@ -3,15 +3,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "the test looks at the databases from outside")]
 
-use std::{fs, os::unix::fs::PermissionsExt as _, sync::mpsc, time::Instant};
+use std::{fs, sync::mpsc, time::Instant};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::{
     acting::PATIENCE,
     binary::{Ran, command, ran, run_in},
-    place::{Database, execute},
+    deployment::Deployment,
+    place::{Database, Place, execute},
     served::Served,
 };
 
@@ -84,7 +84,7 @@ enum Target {
 
 /// A folder with a prepared database and the keys of everybody.
 struct Shop {
-    folder: TempDir,
+    deployment: Deployment,
     target: Target,
     ada: String,
     eve: String,
@@ -95,30 +95,20 @@ struct Shop {
 
 impl Shop {
     fn new(postgres: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
         let (target, system) = if postgres {
-            let database = Database::create();
-            let url = path.join("shop.url");
-            fs::write(&url, account(&database)).unwrap();
-            fs::set_permissions(&url, fs::Permissions::from_mode(0o600)).unwrap();
-            (Target::Server(database), "kind = \"postgres\"\nurl = { file = \"shop.url\" }")
+            (Target::Server(Database::create()), "kind = \"postgres\"\nurl = { file = \"shop.url\" }")
         } else {
             (Target::File, "kind = \"sqlite\"\npath = \"shop.db\"")
         };
-        fs::write(path.join("countersign.toml"), CONFIG.replace("SYSTEM", system)).unwrap();
-        fs::create_dir(path.join("policies")).unwrap();
-        fs::write(path.join("policies/shop.cedar"), POLICIES).unwrap();
-        assert_eq!(run_in(path, &["keys", "log", "--create"]).code, 0);
-        let key = |flag, name| {
-            let made = run_in(path, &["keys", "create", flag, name]);
-            assert_eq!(made.code, 0, "{}", made.err);
-            made.out.trim().to_owned()
-        };
+        let deployment = Deployment::new(Place::sqlite(), &CONFIG.replace("SYSTEM", system), POLICIES);
+        if let Target::Server(database) = &target {
+            deployment.write_secret("shop.url", &account(database));
+        }
+        let key = |flag, name| deployment.key(&[flag, name]);
         let (ada, eve) = (key("--agent", "ada"), key("--agent", "eve"));
         let (carol, dora, erin) =
             (key("--person", "carol"), key("--person", "dora"), key("--person", "erin"));
-        let shop = Self { folder, target, ada, eve, carol, dora, erin };
+        let shop = Self { deployment, target, ada, eve, carol, dora, erin };
         shop.execute(SCHEMA);
         if let Target::Server(database) = &shop.target {
             let account = role(database);
@@ -130,7 +120,7 @@ impl Shop {
     /// Runs what its administrator would.
     fn prepare(&self, more: &[&str]) -> Ran {
         let mut command = command(&["system", "prepare", "shop"]);
-        command.args(more).current_dir(self.folder.path());
+        command.args(more).current_dir(self.deployment.path());
         if let (Target::Server(database), false) = (&self.target, more.contains(&"--print")) {
             command.args(["--admin-url-env", "SHOP_ADMIN_URL"]).env("SHOP_ADMIN_URL", &database.url);
         }
@@ -138,7 +128,7 @@ impl Shop {
     }
 
     fn serve(&self) -> Served {
-        Served::start(self.folder.path(), &[])
+        Served::start(self.deployment.path(), &[])
     }
 
     fn execute(&self, statements: &str) {
@@ -149,7 +139,7 @@ impl Shop {
     }
 
     fn file(&self) -> rusqlite::Connection {
-        let file = rusqlite::Connection::open(self.folder.path().join("shop.db")).unwrap();
+        let file = rusqlite::Connection::open(self.deployment.path().join("shop.db")).unwrap();
         file.busy_timeout(PATIENCE).unwrap();
         file
     }
@@ -319,7 +309,7 @@ fn what_was_approved_is_undone_and_approved_by_another(postgres: bool) {
     assert_eq!(undone["result"]["restored"], json!({ "item": 1, "part": 2 }), "{undone}");
     assert_eq!(shop.content(), before);
 
-    let story = run_in(shop.folder.path(), &["audit", "show", &call]);
+    let story = run_in(shop.deployment.path(), &["audit", "show", &call]);
     let by = format!("UNDONE by call `{}` of agent `countersign-undo`, for `carol`", text(&undone, "call"));
     assert!(story.out.contains(&by), "{}", story.out);
 
@@ -328,7 +318,7 @@ fn what_was_approved_is_undone_and_approved_by_another(postgres: bool) {
     assert_eq!((&again["status"], &again["call"]), (&undone["status"], &undone["call"]), "{again}");
     assert_eq!(shop.content(), before);
 
-    let again = fs::read_to_string(shop.folder.path().join("countersign.toml")).unwrap();
+    let again = fs::read_to_string(shop.deployment.path().join("countersign.toml")).unwrap();
     assert!(!again.contains(&shop.carol));
 }
 
@@ -382,7 +372,7 @@ fn a_call_of_a_killed_server_is_settled_by_the_systems_record_and_never_repeated
         let call = text(&shop.until(&server, "open"), "call");
         if happened {
             // Nothing can be recorded any more; then it takes effect, and the server dies with its answer.
-            let ledger = rusqlite::Connection::open(shop.folder.path().join("countersign.db")).unwrap();
+            let ledger = rusqlite::Connection::open(shop.deployment.path().join("countersign.db")).unwrap();
             ledger.busy_timeout(PATIENCE).unwrap();
             ledger.execute_batch("begin immediate").unwrap();
             drop(release);
@@ -403,7 +393,7 @@ fn a_call_of_a_killed_server_is_settled_by_the_systems_record_and_never_repeated
         let settled = shop.until(&server, if happened { "done" } else { "failed" });
         assert_eq!(text(&settled, "call"), call);
         assert_eq!(shop.content().contains(name), happened, "{}", shop.content());
-        let story = run_in(shop.folder.path(), &["audit", "show", &call]).out;
+        let story = run_in(shop.deployment.path(), &["audit", "show", &call]).out;
         let found = if happened { "it happened, 2 rows" } else { "it did not happen" };
         assert!(story.contains(&format!("the record of system `shop` itself shows that {found}")), "{story}");
         let status = must(&server, &shop.carol, &["calls", "list", "--state", "in_doubt"]);
@@ -418,7 +408,7 @@ fn a_call_of_a_killed_server_is_settled_by_the_systems_record_and_never_repeated
     let undone = must(&server, &shop.dora, &["undo", &call, "--wait-ms", "20000"]);
     assert_eq!(undone["result"]["restored"], json!({ "item": 2 }), "{undone}");
     assert!(shop.content().starts_with("1bike 2boat;"), "{}", shop.content());
-    assert!(run_in(shop.folder.path(), &["audit", "verify"]).code == 0);
+    assert!(run_in(shop.deployment.path(), &["audit", "verify"]).code == 0);
 }
 
 fn nothing_is_written_where_the_journal_is_missing(postgres: bool) {
@@ -449,11 +439,11 @@ on_either_database!(
 #[test]
 fn what_cannot_be_undone_is_not_called_reversible_and_the_name_people_undo_as_is_taken() {
     let shop = Shop::new(false);
-    let file = shop.folder.path().join("countersign.toml");
+    let file = shop.deployment.path().join("countersign.toml");
     let good = fs::read_to_string(&file).unwrap();
     let wrong = |text: &str, part: &str| {
         fs::write(&file, text).unwrap();
-        let checked = run_in(shop.folder.path(), &["check"]);
+        let checked = run_in(shop.deployment.path(), &["check"]);
         assert!(checked.code == 1 && checked.err.contains(part), "lacks `{part}`: {}", checked.err);
     };
     wrong(&good.replace("[system.shop.journal]", ""), "keeps no journal to undo it with");

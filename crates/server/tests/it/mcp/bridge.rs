@@ -41,7 +41,7 @@ async fn clients_that_start_a_program_share_a_running_server(place: Place) {
         assert!(held.structured_content.unwrap().get("approval").is_none(), "the result, and no `pending`");
 
         // The server goes and comes; the program stays.
-        world.kill_and_restart().await;
+        world.kill_and_restart();
         let again = || async {
             let answer = ada.call_tool(world::params("allowed", later)).await;
             answer.is_ok_and(|answer| answer.is_error == Some(false)).then_some(())
@@ -81,7 +81,7 @@ async fn what_a_client_takes_back_or_listens_to_passes_the_bridge(place: Place) 
     let bob = world.bridged(Agent::Bob, &ProtocolVersion::V_2026_07_28).await;
     let mut listening = bob.listen(filter).await.unwrap();
     world.revoke(Agent::Bob).await;
-    let ended = tokio::time::timeout(crate::mcp::program::PATIENCE, listening.next()).await.unwrap();
+    let ended = tokio::time::timeout(crate::deployment::PATIENCE, listening.next()).await.unwrap();
     assert!(!matches!(ended, Ok(Some(_))), "{ended:?}");
 }
 

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, fs, path::PathBuf, process::Stdio, sync::Arc, t
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::mcp::program::{Program, http};
+use crate::{
+    deployment::{Deployment, http},
+    place::Place,
+    served::Served,
+};
 
 #[tokio::test]
 async fn revision_2025_06_18() {
@@ -25,7 +29,7 @@ async fn revision_2026_07_28() {
 /// SEP-2663, which is no part of a revision and is run scenario by scenario.
 #[tokio::test]
 async fn extension_tasks() {
-    let suite = Suite::start().await;
+    let suite = Suite::start();
     // Here tasks are what people are asked about, and these are approved before long.
     let _approver =
         suite.approver(2, |tool| matches!(tool, "slow_compute" | "failing_job" | "confirm_delete"));
@@ -51,7 +55,7 @@ async fn extension_tasks() {
 }
 
 async fn revision(revision: &str) {
-    let suite = Suite::start().await;
+    let suite = Suite::start();
     // One tool is approved, so that its progress is the progress of waiting; the others wait. Long enough for a
     // wait to report progress, and shorter than it lasts.
     let _approver = suite.approver(4, |tool| tool == "test_tool_with_progress");
@@ -65,34 +69,32 @@ async fn revision(revision: &str) {
 
 /// A server with the suite's tools behind it.
 struct Suite {
-    program: Program,
+    deployment: Deployment,
     url: String,
     agent: String,
     approver: Arc<str>,
-    _server: tokio::process::Child,
+    _server: Served,
 }
 
 impl Suite {
-    async fn start() -> Self {
-        let program = Program::new("test.example/conformance").await;
+    fn start() -> Self {
         let read = |name: &str| fs::read_to_string(home().join("folder").join(name)).unwrap();
         let upstream = home().join("upstream.mjs");
-        let config = read("countersign.toml")
+        let main = read("countersign.toml")
             .replace("@NODE@", &given("COUNTERSIGN_TEST_NODE"))
             .replace("@UPSTREAM@", upstream.to_str().unwrap());
-        program.write("countersign.toml", &config);
-        program.write("policies/suite.cedar", &read("policies/suite.cedar"));
-        let digests = program.run(&["tools", "digest", "upstream", "--json"]).await;
+        let deployment = Deployment::new(Place::sqlite(), &main, &read("policies/suite.cedar"));
+        let digests = deployment.run(&["tools", "digest", "upstream", "--json"]);
         let digests: Vec<Value> = serde_json::from_str(&digests).unwrap();
         let tools = digests.iter().fold(read("tools/suite.toml"), |tools, tool| {
             let text = |key: &str| tool[key].as_str().unwrap();
             tools.replace(&format!("@{}@", text("name")), text("digest"))
         });
-        program.write("tools/suite.toml", &tools);
-        let agent = program.key(&["--agent", "suite"]).await;
-        let approver = program.key(&["--person", "approver"]).await.into();
-        let (server, url) = program.serve().await;
-        Self { program, url, agent, approver, _server: server }
+        deployment.write("tools/suite.toml", &tools);
+        let agent = deployment.key(&["--agent", "suite"]);
+        let approver = deployment.key(&["--person", "approver"]).into();
+        let server = deployment.serve();
+        Self { deployment, url: server.url.clone(), agent, approver, _server: server }
     }
 
     /// A person who approves some tools once they have looked at a request so many times.
@@ -128,7 +130,7 @@ impl Suite {
 
     /// Runs the suite; its output when it is not content.
     async fn run(&self, arguments: &[&str]) -> Result<(), String> {
-        let results = self.program.at("results");
+        let results = self.deployment.at("results");
         #[expect(clippy::disallowed_methods, reason = "the suite is a program of its own")]
         let mut suite = Command::new(given("COUNTERSIGN_TEST_NODE"));
         let done = suite

@@ -82,7 +82,7 @@ sql = "insert into effect (kind, n) values (coalesce(:note, 'noted'), :n)"
         assert_eq!((done.is_error, world.effects("noted", n)), (Some(false), 1), "{revision}: {done:?}");
         client.cancel().await.unwrap();
     }
-    world.serve().await;
+    world.serve();
     for revision in world::REVISIONS {
         for client in [world.client(Agent::Ada, revision).await, world.bridged(Agent::Ada, revision).await] {
             n += 1;
@@ -196,7 +196,7 @@ async fn a_killed_server_goes_on_where_it_was(place: Place) {
     assert_eq!(client.call_tool(params("allowed", 1)).await.unwrap().is_error, Some(false));
     let waiting = pending(&client.call_tool(params("asked", 2)).await.unwrap());
 
-    world.kill_and_restart().await;
+    world.kill_and_restart();
 
     // The same client with the same session id, on what is another process to it.
     assert_eq!(pending(&client.call_tool(params("asked", 2)).await.unwrap()), waiting);

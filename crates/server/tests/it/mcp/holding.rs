@@ -37,7 +37,7 @@ async fn answered(world: &World, revision: &ProtocolVersion, body: &Value) -> Va
     headers.push(("mcp-name", text(&body["params"]["name"]).to_owned()));
     let body = by_hand(revision, body).to_string().into_bytes();
     let answer =
-        tokio::time::timeout(crate::mcp::program::PATIENCE, world.raw(http::Method::POST, &headers, body));
+        tokio::time::timeout(crate::deployment::PATIENCE, world.raw(http::Method::POST, &headers, body));
     let answer = answer.await.expect("a client that hears nothing is not held").json();
     assert_eq!(answer["result"]["isError"], false, "{revision}: {answer}");
     answer["result"]["structuredContent"].clone()
@@ -156,12 +156,10 @@ async fn what_is_open_and_quiet_ends_with_its_key(place: Place) {
         events.bytes().await.unwrap();
         Instant::now()
     };
-    let (revoked, ended) = tokio::time::timeout(
-        crate::mcp::program::PATIENCE,
-        Box::pin(async { tokio::join!(revoking, ended) }),
-    )
-    .await
-    .unwrap();
+    let (revoked, ended) =
+        tokio::time::timeout(crate::deployment::PATIENCE, Box::pin(async { tokio::join!(revoking, ended) }))
+            .await
+            .unwrap();
     let after = ended.saturating_duration_since(revoked);
     assert!(after < Duration::from_secs(5), "it took {after:?}");
     let open = tokio::time::timeout(Duration::from_millis(50), of_another.next()).await;

@@ -7,7 +7,6 @@ mod conformance;
 mod effects;
 mod holding;
 mod hostile;
-mod program;
 mod refusals;
 mod repeat;
 mod sessions;

@@ -44,7 +44,7 @@ async fn a_key_makes_a_call_repeatable_over_every_revision_and_after_a_kill() {
     world.approve(&asked).await;
     world.until_effects("asked", 1, 1).await;
     client.cancel().await.unwrap();
-    world.kill_and_restart().await;
+    world.kill_and_restart();
     // Over REST it is the same key: it belongs to the agent.
     for revision in world::REVISIONS {
         let client = world.client(Agent::Ada, revision).await;

@@ -26,7 +26,7 @@ async fn agents_cannot_enter_each_other_s_sessions_or_requests(place: Place) {
         assert_eq!((status, &answer["error"]["code"]), (StatusCode::NOT_FOUND, &json!(-32001)));
     }
     // Another process with the same folder opens it as well.
-    world.kill_and_restart().await;
+    world.kill_and_restart();
     assert_eq!(world.post(Agent::Ada, &with(&id), &list).await.0, StatusCode::OK);
     assert_eq!(world.post(Agent::Bob, &with(&id), &list).await.0, StatusCode::NOT_FOUND);
 

@@ -48,7 +48,7 @@ async fn a_task_is_the_request_in_every_session_of_its_agent_and_after_a_kill(pl
     assert_eq!(state.task.status(), TaskStatus::Working);
     client.cancel().await.unwrap();
 
-    world.kill_and_restart().await;
+    world.kill_and_restart();
     world.approve(&id).await;
     world.until_effects("asked", 1, 1).await;
     let client = world.client_with_tasks(Agent::Ada).await;

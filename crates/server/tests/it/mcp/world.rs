@@ -24,12 +24,13 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
-    process::{Child, Command},
+    process::Command,
 };
 
 use crate::{
-    mcp::program::{PATIENCE, Program, http},
+    deployment::{Deployment, PATIENCE, http},
     place::Place,
+    served::Served,
 };
 
 /// The revisions that are served.
@@ -121,13 +122,12 @@ const POLICIES: &str = r#"
 
 /// The folder, and the server over it while it runs.
 pub(crate) struct World {
-    program: Program,
+    deployment: Deployment,
     port: u16,
     keys: Vec<(Agent, String)>,
     carol: String,
-    server: Option<Child>,
+    server: Option<Served>,
     http: reqwest::Client,
-    _place: Place,
 }
 
 /// An answer to a request made by hand.
@@ -155,8 +155,8 @@ impl World {
 
     /// The server with settings of its own.
     pub(crate) async fn with(server: &str) -> Self {
-        let mut world = Self::prepare_with(Place::sqlite(), server).await;
-        world.serve().await;
+        let mut world = Self::prepare_with(Place::sqlite(), server);
+        world.serve();
         world
     }
 
@@ -167,40 +167,38 @@ impl World {
 
     /// The folder alone, with its ledger in a place.
     pub(crate) async fn prepare_on(place: Place) -> Self {
-        Self::prepare_with(place, "wait_ms = 200").await
+        Self::prepare_with(place, "wait_ms = 200")
     }
 
     /// The server with its ledger in a place, and settings of its own.
     pub(crate) async fn on_with(place: Place, server: &str) -> Self {
-        let mut world = Self::prepare_with(place, server).await;
-        world.serve().await;
+        let mut world = Self::prepare_with(place, server);
+        world.serve();
         world
     }
 
-    async fn prepare_with(place: Place, server: &str) -> Self {
-        let program = Program::new("test.example/mcp").await;
+    fn prepare_with(place: Place, server: &str) -> Self {
         // Taken again at once by the server; a fixed port is what lets clients find it after a restart.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let config = CONFIG.replace("PORT", &port.to_string()).replace("SERVER", server);
-        program.write("countersign.toml", &format!("{config}{}", place.section(&program.at(""))));
-        program.write("policies/test.cedar", POLICIES);
+        let main = CONFIG.replace("PORT", &port.to_string()).replace("SERVER", server);
+        let deployment = Deployment::new(place, &main, POLICIES);
         let table = "create table effect (kind text not null, n integer not null)";
-        open(program.at("effects.db")).execute_batch(table).unwrap();
+        open(deployment.at("effects.db")).execute_batch(table).unwrap();
         let mut keys = Vec::new();
         for agent in Agent::ALL {
             let mut arguments = vec!["--agent", agent.id()];
             if agent == Agent::Narrow {
                 arguments.extend(["--tool", "effects"]);
             }
-            keys.push((agent, program.key(&arguments).await));
+            keys.push((agent, deployment.key(&arguments)));
         }
-        let carol = program.key(&["--person", "carol"]).await;
-        Self { program, port, keys, carol, server: None, http: http(), _place: place }
+        let carol = deployment.key(&["--person", "carol"]);
+        Self { deployment, port, keys, carol, server: None, http: http() }
     }
 
     /// Adds a file to the folder.
     pub(crate) fn write(&self, file: &str, text: &str) {
-        self.program.write(file, text);
+        self.deployment.write(file, text);
     }
 
     /// Proposes a call over REST.
@@ -218,22 +216,21 @@ impl World {
     /// The same with its ledger in a place.
     pub(crate) async fn on(place: Place) -> Self {
         let mut world = Self::prepare_on(place).await;
-        world.serve().await;
+        world.serve();
         world
     }
 
     /// Starts the server and waits until it listens.
-    pub(crate) async fn serve(&mut self) {
-        let (server, url) = self.program.serve().await;
-        assert_eq!(url, self.origin());
+    pub(crate) fn serve(&mut self) {
+        let server = self.deployment.serve();
+        assert_eq!(server.url, self.origin());
         self.server = Some(server);
     }
 
     /// Kills the server as a power cut would, and starts another one.
-    pub(crate) async fn kill_and_restart(&mut self) {
-        let mut server = self.server.take().unwrap();
-        server.kill().await.unwrap();
-        self.serve().await;
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.server.take().unwrap().kill();
+        self.serve();
     }
 
     pub(crate) fn origin(&self) -> String {
@@ -247,7 +244,7 @@ impl World {
     /// How often a tool had its effect.
     pub(crate) fn effects(&self, kind: &str, n: i64) -> i64 {
         let query = "select count(*) from effect where kind = ?1 and n = ?2";
-        open(self.program.at("effects.db")).query_row(query, (kind, n), |row| row.get(0)).unwrap()
+        open(self.deployment.at("effects.db")).query_row(query, (kind, n), |row| row.get(0)).unwrap()
     }
 
     /// Waits until a tool had its effect so often and the ledger knows what came of every call, and finds that it did
@@ -387,12 +384,12 @@ impl World {
     ) -> RunningService<RoleClient, Client> {
         let client = Client::of(revision);
         let lifecycle = client.lifecycle();
-        let (process, _) = TokioChildProcess::builder(program).stderr(self.program.log()).spawn().unwrap();
+        let (process, _) = TokioChildProcess::builder(program).stderr(self.deployment.log()).spawn().unwrap();
         client.serve_with_lifecycle(process, lifecycle).await.unwrap()
     }
 
     fn bridge(&self, key: &str) -> Command {
-        let mut command = self.program.command(&["connect"]);
+        let mut command = self.deployment.command(&["connect"]);
         command.env("COUNTERSIGN_KEY", key);
         command
     }
@@ -418,7 +415,7 @@ impl World {
     }
 
     fn stdio(&self, key: &str) -> Command {
-        let mut command = self.program.command(&["serve", "--stdio"]);
+        let mut command = self.deployment.command(&["serve", "--stdio"]);
         command.env("COUNTERSIGN_KEY", key);
         command
     }
@@ -426,7 +423,7 @@ impl World {
     /// What a process on standard streams writes for these lines, once it has written so many of its own.
     pub(crate) async fn stdio_lines(&self, agent: Agent, lines: &[String], answers: usize) -> String {
         let mut command = self.stdio(self.key(agent));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(self.program.log());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(self.deployment.log());
         let mut process = command.spawn().unwrap();
         let mut input = process.stdin.take().unwrap();
         for line in lines {

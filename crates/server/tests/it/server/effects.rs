@@ -138,8 +138,8 @@ async fn a_parked_call_survives_a_restart(place: Place) {
 /// log are told the same, and a retry asks anew. A change of another tool does not.
 async fn an_approval_does_not_outlive_a_change_of_policies(place: Place) {
     let mut rig = Rig::on(place).await;
-    let policy = rig.folder.path().join("policies/more.cedar");
-    let tool = rig.folder.path().join("tools/shop.toml");
+    let policy = rig.deployment.at("policies/more.cedar");
+    let tool = rig.deployment.at("tools/shop.toml");
     let tools = std::fs::read_to_string(&tool).unwrap();
     let unrelated = rig.ask("add_item", json!({ "name": "apricot" })).await;
     rig.stop().await;
@@ -262,12 +262,12 @@ async fn a_wait_ends_with_its_key(place: Place) {
 /// `alice` signs one of two, her key is revoked, and `bob` signs as well: that is one.
 async fn a_signature_counts_while_its_signer_does(place: Place) {
     let mut rig = Rig::on(place).await;
-    let path = rig.folder.path().join("policies/shop.cedar");
+    let path = rig.deployment.at("policies/test.cedar");
     let two = std::fs::read_to_string(&path)
         .unwrap()
         .replace("@ask(\"approvers\")", "@ask(\"approvers\") @quorum(\"2\")");
     std::fs::write(&path, two).unwrap();
-    let main = rig.folder.path().join("countersign.toml");
+    let main = rig.deployment.at("countersign.toml");
     let more = std::fs::read_to_string(&main)
         .unwrap()
         .replace("groups = [\"auditors\"]", "groups = [\"auditors\", \"approvers\"]\noperator = true");

@@ -67,7 +67,7 @@ async fn a_keyed_call_has_one_effect_and_one_answer(place: Place) {
 
     // Under policies that forbid it now, likewise.
     rig.stop().await;
-    let policies = rig.folder.path().join("policies/later.cedar");
+    let policies = rig.deployment.at("policies/later.cedar");
     std::fs::write(policies, r#"@id("later") forbid (principal, action == Action::"add_note", resource);"#)
         .unwrap();
     rig.start().await;

@@ -1,4 +1,4 @@
-//! A server in this process, on a folder, a database and a port of its own.
+//! A server in this process, on a deployment, a database and a port of its own.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -13,9 +13,11 @@ use countersign_rules::{AgentId, PersonId};
 use countersign_store::{KeyOwner, NewKey};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use crate::place::Place;
+use crate::{
+    deployment::{Deployment, http},
+    place::Place,
+};
 
 pub(crate) const MAIN: &str = r#"
 [server]
@@ -87,11 +89,10 @@ forbid (principal, action == Action::"rename_item", resource);
 
 /// A server with its folder, and the keys of everybody.
 pub(crate) struct Rig {
-    pub(crate) folder: TempDir,
+    pub(crate) deployment: Deployment,
     running: Option<Running>,
     keys: BTreeMap<String, String>,
     http: reqwest::Client,
-    _place: Place,
 }
 
 impl Rig {
@@ -120,28 +121,19 @@ impl Rig {
     }
 
     async fn made_with(place: Place, main: &str, policies: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        for sub in ["tools", "policies"] {
-            std::fs::create_dir(path.join(sub)).unwrap();
-        }
-        let main = format!("{main}{}", place.section(path));
-        std::fs::write(path.join("countersign.toml"), main).unwrap();
-        std::fs::write(path.join("tools/shop.toml"), TOOLS).unwrap();
-        std::fs::write(path.join("policies/shop.cedar"), POLICIES).unwrap();
-        std::fs::write(path.join("policies/more.cedar"), policies).unwrap();
-        log_key::create(&path.join("log.key"), "test.example/log").unwrap();
-        database(path)
+        let deployment = Deployment::new(place, main, POLICIES);
+        deployment.write("tools/shop.toml", TOOLS);
+        deployment.write("policies/more.cedar", policies);
+        database(deployment.path())
             .execute_batch(
                 "create table item (id integer primary key, name text not null);
                  create table note (id integer primary key, text text not null);
                  insert into item (name) values ('apple'), ('pear'), ('plum');",
             )
             .unwrap();
-        let config = Config::load(path).unwrap();
-        let keys = keys(&config).await;
-        let running = server::start(config).await.unwrap();
-        Self { folder, running: Some(running), keys, http: reqwest::Client::new(), _place: place }
+        let keys = keys(&deployment.config()).await;
+        let running = deployment.start().await;
+        Self { deployment, running: Some(running), keys, http: http() }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -204,7 +196,7 @@ impl Rig {
 
     /// One number of the shop's database.
     pub(crate) fn count(&self, sql: &str) -> i64 {
-        database(self.folder.path()).query_row(sql, [], |row| row.get(0)).unwrap()
+        database(self.deployment.path()).query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
     pub(crate) async fn stop(&mut self) {
@@ -212,8 +204,7 @@ impl Rig {
     }
 
     pub(crate) async fn start(&mut self) {
-        let config = Config::load(self.folder.path()).unwrap();
-        self.running = Some(server::start(config).await.unwrap());
+        self.running = Some(self.deployment.start().await);
     }
 
     pub(crate) fn running(&self) -> &Running {
