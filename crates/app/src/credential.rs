@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
+use countersign_gate::Clock;
+use countersign_store::Store;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-use crate::app::App;
 
 /// How often all keys are looked at while something is open.
 const LOOK: Duration = Duration::from_secs(2);
@@ -93,19 +93,24 @@ impl Drop for Use {
 
 /// Looks at all keys now and then, until the server stops. Where they cannot be read, nothing ends: nor can anything be
 /// recorded then.
-pub async fn watch(app: Arc<App>, stopping: CancellationToken) {
+pub async fn watch(
+    credentials: Credentials,
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    stopping: CancellationToken,
+) {
     loop {
         tokio::select! {
             () = stopping.cancelled() => return,
             () = tokio::time::sleep(LOOK) => {}
         }
-        if app.credentials().is_empty() {
+        if credentials.is_empty() {
             continue;
         }
-        match app.store().keys().await {
+        match store.keys().await {
             Ok(keys) => {
-                let now_ms = app.clock().now_ms();
-                keys.iter().filter(|key| !key.is_good(now_ms)).for_each(|key| app.credentials().end(&key.id));
+                let now_ms = clock.now_ms();
+                keys.iter().filter(|key| !key.is_good(now_ms)).for_each(|key| credentials.end(&key.id));
             }
             Err(fault) => tracing::warn!(%fault, "whether keys are still good cannot be read"),
         }

@@ -109,7 +109,7 @@ impl Door {
         let answer = match self.app.fetch(&self.who, &approval).await {
             Answer::Pending(pending) => {
                 let limit = waiting::await_limit(&self.settings, context, arrived, asked);
-                waiting::wait(self, pending, limit, context).await
+                waiting::wait((&self.app, &self.who), &self.settings, pending, limit, context).await
             }
             answer @ (Answer::Done(_) | Answer::Refused(_)) => answer,
         };
@@ -150,7 +150,7 @@ impl Door {
             };
         }
         let limit = waiting::hold_limit(&self.settings, context, arrived);
-        let answer = waiting::wait(self, pending, limit, context).await;
+        let answer = waiting::wait((&self.app, &self.who), &self.settings, pending, limit, context).await;
         if let Answer::Pending(pending) = &answer
             && modern
             && (rounds > 0 || goes_through_rounds(context))

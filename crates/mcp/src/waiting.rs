@@ -22,6 +22,7 @@
 
 use std::time::Duration;
 
+use countersign_app::{App, auth::Identity};
 use countersign_gate::{Answer, Pending};
 use countersign_rules::ApprovalId;
 use rmcp::{
@@ -33,7 +34,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Settings, door::Door, outcome, seal::Seal};
+use super::{Settings, outcome, seal::Seal};
 
 /// How many rounds a client is sent through before it is told to come back by itself.
 pub(super) const ROUNDS_MAX: u8 = 3;
@@ -133,7 +134,8 @@ fn hears_progress(context: &RequestContext<RoleServer>) -> bool {
 /// Waits for a request until it is final, `limit` is over, the client has gone, or the server stops. Stopping
 /// to wait stops nothing else.
 pub(super) async fn wait(
-    door: &Door,
+    (app, who): (&App, &Identity),
+    settings: &Settings,
     pending: Pending,
     limit: Duration,
     context: &RequestContext<RoleServer>,
@@ -142,17 +144,17 @@ pub(super) async fn wait(
         return Answer::Pending(pending);
     }
     let (seen, mut changes) = watch::channel(pending.clone());
-    let waiting = door.app.wait(&door.who, pending, limit, move |pending: &Pending| {
+    let waiting = app.wait(who, pending, limit, move |pending: &Pending| {
         seen.send_replace(pending.clone());
     });
     tokio::pin!(waiting);
     let mut progress = Progress { token: context.meta.get_progress_token(), sent: 0.0 };
-    let mut beat = tokio::time::interval(door.settings.beat.max(BEAT_MIN));
+    let mut beat = tokio::time::interval(settings.beat.max(BEAT_MIN));
     loop {
         tokio::select! {
             answer = &mut waiting => return answer,
             () = context.ct.cancelled() => return Answer::Pending(changes.borrow().clone()),
-            () = door.settings.stopping.cancelled() => return Answer::Pending(changes.borrow().clone()),
+            () = settings.stopping.cancelled() => return Answer::Pending(changes.borrow().clone()),
             _ = beat.tick(), if progress.token.is_some() => {}
             Ok(()) = changes.changed(), if progress.token.is_some() => {}
         }

@@ -5,10 +5,7 @@
 use countersign_tools::definition::Target;
 use rlimit::Resource;
 
-use crate::{
-    config::{Config, StorePlace},
-    server::StartError,
-};
+use crate::config::{Config, StorePlace};
 use countersign_app::connection::FOR_PEOPLE;
 
 /// Descriptors of the process itself, its log and its listener, and some to spare.
@@ -21,6 +18,16 @@ const EACH: u64 = 2;
 const LIMIT_MIN: u64 = 256;
 /// Fewer connections are no server.
 const CONNECTIONS_MIN: u64 = 8;
+
+/// The process may open too few files for any server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the process may open {limit} files and needs {needed}: raise the limit (`ulimit -n {needed}`)")]
+pub struct TooFewDescriptors {
+    /// How many it may open.
+    pub limit: u64,
+    /// How many it needs.
+    pub needed: u64,
+}
 
 /// What fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +44,8 @@ struct Fit {
 /// says where these are fewer than the configuration has.
 ///
 /// # Errors
-/// [`StartError::Descriptors`] when there are too few for any server.
-pub(crate) fn connections(config: &Config) -> Result<usize, StartError> {
+/// [`TooFewDescriptors`] when there are too few for any server.
+pub(crate) fn connections(config: &Config) -> Result<usize, TooFewDescriptors> {
     let wanted = config.server.connections_max;
     let Fit { connections_max, limit, needed } = compare(raised(), fixed(config), wanted)?;
     if connections_max < wanted {
@@ -80,13 +87,13 @@ fn fixed(config: &Config) -> u64 {
     systems.fold(OWN.saturating_add(ledger), u64::saturating_add).saturating_add(count(FOR_PEOPLE))
 }
 
-fn compare(limit: u64, fixed: u64, connections_max: usize) -> Result<Fit, StartError> {
+fn compare(limit: u64, fixed: u64, connections_max: usize) -> Result<Fit, TooFewDescriptors> {
     let wanted = u64::try_from(connections_max).unwrap_or(u64::MAX);
     let needed = fixed.saturating_add(wanted.saturating_mul(EACH));
     let fitting = limit.saturating_sub(fixed).checked_div(EACH).unwrap_or(0);
     let most = usize::try_from(fitting.min(wanted)).unwrap_or(usize::MAX);
     if fitting < CONNECTIONS_MIN.min(wanted) {
-        return Err(StartError::Descriptors { limit, needed });
+        return Err(TooFewDescriptors { limit, needed });
     }
     Ok(Fit { connections_max: most, limit, needed })
 }
@@ -102,10 +109,7 @@ mod tests {
         assert_eq!(most(2_248, 1_024).unwrap(), 1_024, "exactly");
         assert_eq!(most(1_024, 1_024).unwrap(), 412);
         assert_eq!(most(216, 1_024).unwrap(), 8);
-        assert!(matches!(
-            compare(215, 200, 1_024),
-            Err(StartError::Descriptors { limit: 215, needed: 2_248 })
-        ));
+        assert!(matches!(compare(215, 200, 1_024), Err(TooFewDescriptors { limit: 215, needed: 2_248 })));
         assert_eq!(most(202, 1).unwrap(), 1);
         assert!(most(64, 1).is_err());
     }

@@ -8,7 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod demo;
-mod descriptors;
+pub mod descriptors;
 mod entry;
 mod listener;
 pub mod log_key;

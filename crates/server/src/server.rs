@@ -75,13 +75,8 @@ pub enum StartError {
     #[error("the client for the issuer's keys cannot be made: {0}")]
     Client(String),
     /// There are too few file descriptors for any connection.
-    #[error("the process may open {limit} files and needs {needed}: raise the limit (`ulimit -n {needed}`)")]
-    Descriptors {
-        /// How many it may open.
-        limit: u64,
-        /// How many it needs.
-        needed: u64,
-    },
+    #[error(transparent)]
+    Descriptors(#[from] descriptors::TooFewDescriptors),
     /// The address cannot be listened on.
     #[error("cannot listen on `{address}`")]
     Listen {
@@ -322,7 +317,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let app = App::new(gate, bundle.tools, auth, shared(config), clock);
     let api = Api::new(Arc::clone(&app), stopping.clone(), metadata.as_deref());
     let router = router(Arc::clone(&app), api, guard, mcp.clone());
-    tokio::spawn(credential::watch(Arc::clone(&app), stopping.clone()));
+    let (used, keys) = (app.credentials().clone(), Arc::clone(app.store()));
+    tokio::spawn(credential::watch(used, keys, Arc::clone(app.clock()), stopping.clone()));
     let working = tokio::spawn(Worker::new(Arc::clone(&app), systems.clone()).run(stopping.clone()));
     let listening = tokio::spawn(listener::serve(listener, router, limits, stopping.clone()));
     tracing::info!(%address, "listening");

@@ -3,19 +3,18 @@
 
 use std::sync::Arc;
 
-use countersign_gate::{Gate, Vault};
+use countersign_gate::Gate;
 use countersign_rules::schema::Untyped;
 use countersign_store::{Found, Store};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Failure, Folder, Outcome, Output, load, policy};
+use super::{Failure, Folder, Outcome, Output, bundle, counted, load, policy};
 use crate::{
     bundle::Bundle,
     clock::SystemClock,
     config::{Config, Place},
     log_key, server,
-    vault::ConfigVault,
 };
 use countersign_app::{auth, text::visible};
 
@@ -179,15 +178,4 @@ fn tell(live: &[Looked<'_>], out: &Output) {
 /// An argument that policies cannot look at.
 fn untyped(left_out: &Untyped) -> String {
     format!("`{}` of tool `{}`: {}", left_out.argument, left_out.tool, left_out.reason)
-}
-
-/// So many of something, in words.
-pub(super) fn counted(number: usize, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
-}
-
-/// The tools and policies of a configuration, checked offline.
-pub(super) fn bundle(config: &Config) -> Result<Bundle, Failure> {
-    let vault: Arc<dyn Vault> = Arc::new(ConfigVault::new(config));
-    Bundle::new(config, &vault).map_err(|problems| Failure::Config(Box::new(problems)))
 }

@@ -8,7 +8,7 @@ use countersign_store::Store;
 use countersign_tools::{AnyTool, definition::Target};
 use serde_json::json;
 
-use super::{FolderOption, Outcome, Output, check, load};
+use super::{FolderOption, Outcome, Output, bundle, load};
 use crate::{
     bundle::Bundle,
     config::{Config, SecretSource},
@@ -125,6 +125,6 @@ impl Prune {
 fn read(folder: &FolderOption, system: &str) -> Result<(Config, Bundle, SystemName), super::Failure> {
     let config = load(&folder.dir)?;
     let name = SystemName::parse(system)?;
-    let bundle = check::bundle(&config)?;
+    let bundle = bundle(&config)?;
     Ok((config, bundle, name))
 }

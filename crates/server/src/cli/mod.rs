@@ -27,12 +27,17 @@ mod system;
 mod tools;
 mod undo;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use countersign_gate::Vault;
 use countersign_rules::Refusal;
 
-use crate::config::{Config, Problems};
+use crate::{
+    bundle::Bundle,
+    config::{Config, Problems},
+    vault::ConfigVault,
+};
 use output::Output;
 
 /// The environment variable with the key to present.
@@ -230,4 +235,15 @@ fn wait(work: impl Future<Output = Outcome>) -> Outcome {
 /// Runs to the end what waits for others.
 pub(crate) fn wait_for<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+/// So many of something, in words.
+fn counted(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// The tools and policies of a configuration, checked offline.
+fn bundle(config: &Config) -> Result<Bundle, Failure> {
+    let vault: Arc<dyn Vault> = Arc::new(ConfigVault::new(config));
+    Bundle::new(config, &vault).map_err(|problems| Failure::Config(Box::new(problems)))
 }

@@ -17,11 +17,7 @@ use countersign_rules::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{
-    Failure, FolderOption, Outcome, Output,
-    check::{self, counted},
-    load,
-};
+use super::{Failure, FolderOption, Outcome, Output, bundle, counted, load};
 use crate::{
     bundle::{Bundle, agents},
     config::Config,
@@ -97,21 +93,21 @@ impl Policy {
         match self {
             Self::Test { folder } => {
                 let config = load(&folder.dir)?;
-                let judged = judge(&config, &check::bundle(&config)?)?;
+                let judged = judge(&config, &bundle(&config)?)?;
                 out.value(&judged);
                 print(&judged, out);
                 if judged.mismatches() == 0 { Ok(()) } else { Err(Failure::No) }
             }
             Self::Explain { call, folder } => explain_call(&call, &load(&folder.dir)?, out),
             Self::Schema { folder } => {
-                let schema = check::bundle(&load(&folder.dir)?)?.policies.schema_text();
+                let schema = bundle(&load(&folder.dir)?)?.policies.schema_text();
                 out.value(&serde_json::json!({ "schema": schema }));
                 out.line(schema.trim_end());
                 Ok(())
             }
             Self::Matrix { expect, write, folder } => {
                 let config = load(&folder.dir)?;
-                let bundle = check::bundle(&config)?;
+                let bundle = bundle(&config)?;
                 let table = matrix(&bundle.policies);
                 out.value(&table);
                 if out.terminal() {
@@ -227,7 +223,7 @@ pub(super) fn print(judged: &Judged, out: &Output) {
 }
 
 fn explain_call(path: &std::path::Path, config: &Config, out: &Output) -> Outcome {
-    let bundle = check::bundle(config)?;
+    let bundle = bundle(config)?;
     let (tools, agents) = deployment(config, &bundle);
     let question: Question = serde_json::from_value(from_slice_strict(&std::fs::read(path)?)?)?;
     let (call, facts) =

@@ -9,7 +9,7 @@ use countersign_app::{
 use countersign_rules::Reach;
 use unicode_width::UnicodeWidthChar as _;
 
-use super::check::counted;
+use super::counted;
 
 /// How wide the labels are.
 const LABEL: usize = 11;

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Failure, Folder, KEY_VARIABLE, Outcome, Output, check::counted, load};
+use super::{Failure, Folder, KEY_VARIABLE, Outcome, Output, counted, load};
 use crate::{clock::SystemClock, config::SecretSource, server, telemetry};
 use countersign_mcp as mcp;
 

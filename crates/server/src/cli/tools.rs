@@ -10,7 +10,7 @@ use countersign_store::Store;
 use countersign_tools::Systems;
 use serde_json::{Value, json};
 
-use super::{FolderOption, Outcome, Output, check, client::cell, load};
+use super::{FolderOption, Outcome, Output, bundle, client::cell, load};
 use crate::{config::Config, vault::ConfigVault};
 
 #[derive(Debug, Subcommand)]
@@ -38,7 +38,7 @@ impl Tools {
         match self {
             Self::List { folder } => {
                 let config = load(&folder.dir)?;
-                let bundle = check::bundle(&config)?;
+                let bundle = bundle(&config)?;
                 let specs: Vec<&ToolSpec> =
                     bundle.tools.values().map(|offer| offer.spec().as_ref()).collect();
                 let told = |spec: &&ToolSpec| {

@@ -11,6 +11,7 @@
 //! fit the tools is checked by [`crate::bundle`], with the same kind of report.
 
 mod budget;
+mod endpoint;
 mod principal;
 mod problem;
 mod schema;

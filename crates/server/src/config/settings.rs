@@ -13,10 +13,10 @@ use url::Url;
 
 use super::{
     SecretSource,
+    endpoint::{ca, guarded_url, host, http_url, origin, origin_url},
     schema::Mark,
     secret::secret,
     section::{Complaint, Section, integer, list, parsed, text, word},
-    system::ca,
 };
 
 /// The longest time that any setting may say: 30 days.
@@ -319,61 +319,4 @@ pub(super) fn telemetry(mut section: Section<'_, '_>) -> Option<TelemetryConfig>
     let service_name = section.defaulted("service_name", text);
     section.finish();
     Some(TelemetryConfig { level: level?, otlp_endpoint, service_name: service_name? })
-}
-
-/// An absolute `http` or `https` URL.
-pub(super) fn http_url(text: &str) -> Result<Url, Complaint> {
-    let bad = |why: String| {
-        Complaint::new(format!("`{text}` is no URL that can be used here: {why}"))
-            .help("write it in full, such as `https://api.example.com`")
-    };
-    let url = Url::parse(text).map_err(|why| bad(why.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(bad(format!("the scheme is `{}`", url.scheme())));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(bad("it holds credentials".into()));
-    }
-    Ok(url)
-}
-
-/// A URL whose answer is trusted: encrypted, or on this machine.
-fn guarded_url(text: &str) -> Result<Url, Complaint> {
-    let url = http_url(text)?;
-    let loopback = match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    if url.scheme() == "https" || loopback {
-        return Ok(url);
-    }
-    Err(Complaint::new(format!("`{text}` is not encrypted, and whoever answers it could sign any token"))
-        .help("use `https`"))
-}
-
-fn origin_url(text: &str) -> Result<Url, Complaint> {
-    let url = http_url(text)?;
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(Complaint::new(format!("`{text}` has a query or a fragment")));
-    }
-    Ok(url)
-}
-
-fn origin(text: &str) -> Result<String, Complaint> {
-    let url = http_url(text)?;
-    let origin = url.origin().ascii_serialization();
-    if origin == text {
-        return Ok(origin);
-    }
-    Err(Complaint::new(format!("`{text}` is no origin")).help(format!("write `{origin}`")))
-}
-
-fn host(text: &str) -> Result<String, Complaint> {
-    match url::Host::parse(text) {
-        Ok(host) if !text.is_empty() => Ok(host.to_string()),
-        Ok(_) | Err(_) => Err(Complaint::new(format!("`{text}` is no host name"))
-            .help("write the name alone, without scheme and port")),
-    }
 }

@@ -16,12 +16,12 @@ use toml::de::DeValue;
 
 use super::{
     Place, Reading, SecretSource,
+    endpoint::{ca, http_url},
     schema::Mark,
     secret::secret,
     section::{
         Complaint, Section, Shaped as _, flag, integer, kind, list, parsed, reference, text, word, written,
     },
-    settings::http_url,
 };
 
 /// A system with where its secrets are kept.
@@ -393,18 +393,6 @@ fn size(
     range: std::ops::RangeInclusive<u64>,
 ) -> Option<usize> {
     usize::try_from(section.defaulted(key, integer(range))?).ok()
-}
-
-/// A PEM file with certificates to trust.
-pub(super) fn ca(folder: &Path) -> impl FnOnce(&DeValue<'_>) -> Result<PathBuf, Complaint> {
-    let folder = folder.to_owned();
-    move |value| {
-        let path = folder.join(text(value)?);
-        countersign_tools::tls::authorities(&path).map(|_certificates| path).map_err(|why| {
-            Complaint::new(format!("the certificates cannot be read: {why}"))
-                .help("name a PEM file with the certificates of the authorities to trust")
-        })
-    }
 }
 
 /// A table of texts.
