@@ -12,6 +12,7 @@
 
 mod budget;
 mod endpoint;
+mod form;
 mod principal;
 mod problem;
 mod schema;

@@ -8,7 +8,7 @@ use std::{
 
 use miette::{Diagnostic, NamedSource, SourceSpan};
 
-use super::schema::{Asked, Forms, Mark};
+use super::form::{Asked, Forms, Mark};
 
 /// One mistake.
 #[derive(Debug, Clone, thiserror::Error, Diagnostic)]

@@ -11,8 +11,8 @@ use toml::{
 };
 
 use super::{
+    form::{self, Asked, Mark},
     problem::{Found, Source},
-    schema::{self, Asked, Mark},
 };
 
 /// What is wrong with one value.
@@ -191,7 +191,7 @@ impl<'i, 'c> Section<'i, 'c> {
     pub(crate) fn section(&mut self, key: &'static str) -> Option<Self> {
         let value = self.take(key)?;
         let title = format!("{} {key}", self.title);
-        let path = schema::below(&schema::within(&self.path, &self.variant), key);
+        let path = form::below(&form::within(&self.path, &self.variant), key);
         Some(Self::new(title, path, Some(value), None, (self.source, self.found)))
     }
 

@@ -14,7 +14,7 @@ use url::Url;
 use super::{
     SecretSource,
     endpoint::{ca, guarded_url, host, http_url, origin, origin_url},
-    schema::Mark,
+    form::Mark,
     secret::secret,
     section::{Complaint, Section, integer, list, parsed, text, word},
 };

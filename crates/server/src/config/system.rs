@@ -17,7 +17,7 @@ use toml::de::DeValue;
 use super::{
     Place, Reading, SecretSource,
     endpoint::{ca, http_url},
-    schema::Mark,
+    form::Mark,
     secret::secret,
     section::{
         Complaint, Section, Shaped as _, flag, integer, kind, list, parsed, reference, text, word, written,

@@ -17,7 +17,7 @@ use toml::de::DeValue;
 use super::{
     Place, Reading,
     budget::AMOUNT_MAX,
-    schema::Mark,
+    form::Mark,
     section::{Complaint, Section, Shaped, flag, integer, json, kind, list, parsed, text, word, written},
     system::{REHEARSE, texts},
 };
