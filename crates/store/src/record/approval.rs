@@ -68,7 +68,7 @@ impl Record for ApprovalRow {
         let normal = request.alike.map_or(request.call.digest, |alike| alike.normal);
         Ok(Query::one(
             "INSERT INTO approval (id, place, agent, session, digest, state, effect, delivered, request, answers, tool, \
-             until_ms, normal, shape) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+             until_ms, normal, shape, code) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
             vec![
                 id.as_str().into(),
                 self.order.into(),
@@ -84,6 +84,8 @@ impl Record for ApprovalRow {
                 request.expires_ms.into(),
                 normal.to_string().into(),
                 request.alike.map(|alike| alike.shape.to_string()).as_deref().into(),
+                // One that was ended in the batch that opens it has one already.
+                self.record.code.map(Code::as_str).into(),
             ],
         ))
     }

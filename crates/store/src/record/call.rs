@@ -131,7 +131,7 @@ fn doubt(agent: &AgentId, digest: CallDigest) -> String {
 
 /// What a write in doubt is found by from now on, also once the doubt is settled.
 fn doubted(record: &CallRecord) -> Option<String> {
-    record.is_doubtful().then(|| doubt(&record.call.requester.agent, record.call.digest))
+    record.doubted.then(|| doubt(&record.call.requester.agent, record.call.digest))
 }
 
 /// The newest call of an agent with this digest that is in doubt, or else was and has happened, and was closed after `since_ms`.

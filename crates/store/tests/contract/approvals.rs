@@ -256,6 +256,21 @@ contract! {
         assert_eq!(ledger.call(&call_id("c1")).await.unwrap().unwrap().state, CallState::Failed);
     }
 
+    async fn a_request_that_is_ended_in_the_batch_that_opens_it_keeps_the_code(place) {
+        let ledger = place.open().await;
+        let call = stored("c1", &requester("bot", "s1"), "x");
+        let (id, end) = (approval_id("a1"), note("request_ended", &call.id));
+        // The writer takes the first, and what waits meanwhile together.
+        let (recorded, parked, ended) = futures::join!(
+            ledger.record(vec![note("configured", &call.id)]),
+            ledger.park(parking("a1", call)),
+            ledger.end(&id, ApprovalState::Blocked, Some(Code::Halted), "late", vec![end]),
+        );
+        assert_eq!((recorded, parked.is_ok(), ended), (Ok(()), true, Ok(true)));
+        let record = ledger.approval(&approval_id("a1")).await.unwrap().unwrap();
+        assert_eq!((record.state, record.code), (ApprovalState::Blocked, Some(Code::Halted)));
+    }
+
     async fn what_exceeded_its_approval_supersedes_it(place) {
         let ledger = place.open().await;
         ledger.park(parking("a1", stored("c1", &requester("bot", "s1"), "x"))).await.unwrap();
