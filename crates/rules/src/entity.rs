@@ -11,7 +11,7 @@ use core::str::FromStr as _;
 
 use cedar_policy::{Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression, Schema};
 
-use crate::{policy::AgentSpec, tool::ToolSpec, unfit::NoEntity};
+use crate::{agent::AgentSpec, tool::ToolSpec, unfit::NoEntity};
 
 /// Returns an entity's name. The types are ours and always parse.
 pub(crate) fn uid(kind: &str, id: &str) -> Option<EntityUid> {

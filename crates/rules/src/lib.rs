@@ -14,6 +14,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod agent;
 pub mod approval;
 pub mod arguments;
 pub mod budget;
@@ -48,6 +49,7 @@ pub mod tool;
 mod unfit;
 mod warning;
 
+pub use agent::AgentSpec;
 pub use approval::{ApprovalRequest, ApprovalState, Signature};
 pub use arguments::{Arguments, BadSchema, ResultSchema, split_reason};
 pub use call::{Call, CallDigest, IdempotencyKey, RawCall, Requester, RetryKey, StoredCall, TraceParent};
@@ -64,7 +66,7 @@ pub use matrix::{Matrix, matrix};
 pub use money::{Currency, Money};
 pub use named::{Misnamed, Vocabulary};
 pub use observed::Observed;
-pub use policy::{AgentSpec, Policies};
+pub use policy::Policies;
 pub use reach::Reach;
 pub use refusal::{Code, Refusal};
 pub use scenario::{

@@ -18,9 +18,10 @@ use cedar_policy::{Authorizer, Context, PolicySet, RestrictedExpression};
 use serde::Serialize;
 
 use crate::{
+    agent::AgentSpec,
     effect::{DeclaredEffect, Effect},
     id::{AgentId, PolicyId, ToolName},
-    policy::{AgentSpec, Policies},
+    policy::Policies,
     slice::Slice,
     source::Rule,
 };

@@ -20,13 +20,13 @@ use cedar_policy::{ActionConstraint, ResourceConstraint};
 use serde_json::{Map, Value};
 
 use crate::{
+    agent::AgentSpec,
     arguments::{is_closed, properties},
     category,
     effect::Effect,
     facts::StatementFacts,
     id::SystemName,
     money::Currency,
-    policy::AgentSpec,
     schema::{CALL, CATEGORY, Untyped},
     slice::Scope,
     source::{Layer, PolicyError, PolicySource, Rule},

@@ -5,6 +5,8 @@
 //! nor fail for it and is left out of the tool's slice. Everything that does not depend on the call is
 //! made here once.
 
+mod digest;
+
 use alloc::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
@@ -22,33 +24,23 @@ use countersign_audit::CanonicalError;
 use serde_json::{Value, json};
 
 use crate::{
+    agent::AgentSpec,
     call::{Requester, sha256_of},
     entity,
-    id::{AgentId, BadName, BundleDigest, GroupName, TeamName, ToolName},
+    id::{AgentId, BadName, BundleDigest, GroupName, ToolName},
     mentions::Mentions,
     named::{self, Misnamed, Vocabulary},
     schema::{self, CALL, CATEGORY, Untyped},
     slice::{Slice, slice},
     source::{self, Layer, PolicyError, PolicyErrors, PolicySource, Rule},
     tool::ToolSpec,
-    warning,
+    warning::{self, HeldBySession},
 };
 
 /// At most this many errors are reported at once.
 const ERRORS_MAX: usize = 50;
 /// Version of what the bundle digest covers and of how decisions are made from it.
-pub(crate) const BUNDLE_VERSION: u32 = 2;
-
-/// An agent as configured.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AgentSpec {
-    /// Credentials and policies name the agent by this id.
-    pub id: AgentId,
-    /// The teams it belongs to.
-    pub teams: BTreeSet<TeamName>,
-    /// The accounts it may act in. None means none: the floor blocks every call.
-    pub accounts: BTreeSet<String>,
-}
+const BUNDLE_VERSION: u32 = 2;
 
 /// The policies in force.
 #[derive(Debug)]
@@ -108,8 +100,10 @@ impl Policies {
             })?;
             slices.insert(tool.name.clone(), slice);
         }
-        let mut policies = Self {
-            rules: rules.into_iter().map(|r| (r.id.to_string(), r)).collect(),
+        let rules: BTreeMap<String, Rule> = rules.into_iter().map(|r| (r.id.to_string(), r)).collect();
+        warnings.extend(warning::blind(&rules, &slices, agents, &entities));
+        Ok(Self {
+            rules,
             slices,
             agents: agents.iter().map(|a| (a.id.clone(), a.clone())).collect(),
             entities,
@@ -117,10 +111,7 @@ impl Policies {
             digest,
             warnings,
             untyped,
-        };
-        let blind = policies.blind();
-        policies.warnings.extend(blind);
-        Ok(policies)
+        })
     }
 
     /// Texts in the policies that are compared with what the deployment calls its people, groups, tables, environments and
@@ -188,6 +179,13 @@ impl Policies {
             })
         });
         lacking.collect()
+    }
+
+    /// Policies about what a session did before: an agent begins a session when it likes, so that they bound nothing by
+    /// themselves.
+    #[must_use]
+    pub fn held_by_session(&self) -> Vec<HeldBySession> {
+        warning::held_by_session(&self.rules, &self.slices)
     }
 
     /// Returns how many policies are in force, and how many of them can apply to a tool.

@@ -19,6 +19,7 @@ use crate::{
     Arguments, BadSchema, Call, CallDigest, Counters, Currency, Decision, DeclaredEffect, Effect, Facts,
     Money, Observed, Policies, PolicyErrors, PolicySource, Reach, Refusal, Requester, StatementFacts,
     SystemSpec, ToolSpec,
+    agent::AgentSpec,
     arguments::without_nulls,
     decide::decide,
     explain::{FindingOutcome, explain},
@@ -27,7 +28,6 @@ use crate::{
         AgentId, ApprovalId, BadName, CallId, GroupName, PersonId, PolicyId, SessionId, SystemName, TeamName,
         ToolName, ToolVersion,
     },
-    policy::AgentSpec,
 };
 
 /// This is the version of the format that this program reads.

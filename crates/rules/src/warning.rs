@@ -1,14 +1,20 @@
 //! What is allowed in policies and tools and probably not meant.
 
-use alloc::{collections::BTreeSet, format, sync::Arc, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    sync::Arc,
+    vec::Vec,
+};
 
-use cedar_policy::{ActionConstraint, Authorizer, EntityUid, PolicySet};
+use cedar_policy::{ActionConstraint, Authorizer, Entities, EntityUid, PolicySet};
 
 use crate::{
+    agent::AgentSpec,
     category,
     effect::Effect,
     id::ToolName,
-    policy::Policies,
     schema::CATEGORY,
     slice::Slice,
     source::{PolicyError, Rule},
@@ -56,76 +62,80 @@ pub struct HeldBySession {
     pub tools: BTreeSet<ToolName>,
 }
 
-impl Policies {
-    /// Policies about what a session did before: an agent begins a session when it likes, so that they bound nothing by
-    /// themselves.
-    #[must_use]
-    pub fn held_by_session(&self) -> Vec<HeldBySession> {
-        let mut held = Vec::new();
-        for rule in self.rules.values().filter(|rule| rule.mentions.sees("session")) {
-            let of = |slice: &&Slice| {
-                slice.all.set.policies().any(|policy| policy.id().as_ref() as &str == rule.id.as_str())
-                    && !slice.all.mentions.sees("agent_today")
-            };
-            let tools: BTreeSet<ToolName> =
-                self.slices.values().filter(of).map(|slice| slice.tool.name.clone()).collect();
-            if tools.is_empty() {
-                continue;
-            }
-            let message = format!(
-                "policy `{}` counts what a session did, and an agent begins another session when it likes",
-                rule.id
-            );
-            let help = "look at `context.agent_today`, or bound the agent by a budget or rate per agent";
-            let error = PolicyError {
+/// Policies about what a session did before: an agent begins a session when it likes, so that they bound nothing by
+/// themselves.
+pub(crate) fn held_by_session(
+    rules: &BTreeMap<String, Rule>,
+    slices: &BTreeMap<ToolName, Slice>,
+) -> Vec<HeldBySession> {
+    let mut held = Vec::new();
+    for rule in rules.values().filter(|rule| rule.mentions.sees("session")) {
+        let of = |slice: &&Slice| {
+            slice.all.set.policies().any(|policy| policy.id().as_ref() as &str == rule.id.as_str())
+                && !slice.all.mentions.sees("agent_today")
+        };
+        let tools: BTreeSet<ToolName> =
+            slices.values().filter(of).map(|slice| slice.tool.name.clone()).collect();
+        if tools.is_empty() {
+            continue;
+        }
+        let message = format!(
+            "policy `{}` counts what a session did, and an agent begins another session when it likes",
+            rule.id
+        );
+        let help = "look at `context.agent_today`, or bound the agent by a budget or rate per agent";
+        let error = PolicyError {
+            file: rule.file.clone(),
+            span: rule.span.clone(),
+            message,
+            help: Some(help.into()),
+        };
+        held.push(HeldBySession { error, tools });
+    }
+    held
+}
+
+/// Rules about the reach on tools whose reach cannot be measured: such calls are refused.
+pub(crate) fn blind(
+    rules: &BTreeMap<String, Rule>,
+    slices: &BTreeMap<ToolName, Slice>,
+    agents: &[AgentSpec],
+    entities: &Entities,
+) -> Vec<PolicyError> {
+    let mut warnings = Vec::new();
+    for slice in slices.values().filter(|s| !s.tool.measurable) {
+        let stricter = |rule: &&Rule| rule.mentions.sees("reach") && (rule.forbids || rule.ask.is_some());
+        let of = slice.all.set.policies().filter_map(|p| rules.get(p.id().as_ref() as &str));
+        for rule in of.filter(stricter).filter(|rule| can_hold(slice, rule, agents, entities)) {
+            warnings.push(PolicyError {
                 file: rule.file.clone(),
                 span: rule.span.clone(),
-                message,
-                help: Some(help.into()),
-            };
-            held.push(HeldBySession { error, tools });
+                message: format!(
+                    "calls of tool `{}` are refused where policy `{}` looks at their reach, which cannot be measured",
+                    slice.tool.name, rule.id
+                ),
+                help: Some("make the tool measurable, or except its system in the policy".into()),
+            });
         }
-        held
     }
+    warnings
+}
 
-    /// Rules about the reach on tools whose reach cannot be measured: such calls are refused.
-    pub(crate) fn blind(&self) -> Vec<PolicyError> {
-        let mut warnings = Vec::new();
-        for slice in self.slices.values().filter(|s| !s.tool.measurable) {
-            let stricter = |rule: &&Rule| rule.mentions.sees("reach") && (rule.forbids || rule.ask.is_some());
-            let rules = slice.all.set.policies().filter_map(|p| self.rules.get(p.id().as_ref() as &str));
-            for rule in rules.filter(stricter).filter(|rule| self.can_hold(slice, rule)) {
-                warnings.push(PolicyError {
-                    file: rule.file.clone(),
-                    span: rule.span.clone(),
-                    message: format!(
-                        "calls of tool `{}` are refused where policy `{}` looks at their reach, which cannot be measured",
-                        slice.tool.name, rule.id
-                    ),
-                    help: Some("make the tool measurable, or except its system in the policy".into()),
-                });
-            }
-        }
-        warnings
-    }
-
-    /// Returns true if a rule's conditions on agent, system and effect hold for some agent and some writing call.
-    fn can_hold(&self, slice: &Slice, rule: &Rule) -> bool {
-        let Some(reduced) = rule.reduced(|m| m.only(&["effect"])) else { return true };
-        let Ok(set) = PolicySet::from_policies([reduced.policy]) else { return true };
-        let declared = slice.tool.effect;
-        [Effect::Write, Effect::Destructive]
-            .into_iter()
-            .filter(|effect| (declared.floor()..=declared.ceiling()).contains(effect))
-            .any(|effect| {
-                self.agents.keys().any(|agent| {
-                    let request = slice.request_before_call(agent, effect);
-                    request.is_none_or(|request| {
-                        let response =
-                            Authorizer::new().is_authorized(&request, &set, self.configured_entities());
-                        response.diagnostics().reason().next().is_some()
-                    })
+/// Returns true if a rule's conditions on agent, system and effect hold for some agent and some writing call.
+fn can_hold(slice: &Slice, rule: &Rule, agents: &[AgentSpec], entities: &Entities) -> bool {
+    let Some(reduced) = rule.reduced(|m| m.only(&["effect"])) else { return true };
+    let Ok(set) = PolicySet::from_policies([reduced.policy]) else { return true };
+    let declared = slice.tool.effect;
+    [Effect::Write, Effect::Destructive]
+        .into_iter()
+        .filter(|effect| (declared.floor()..=declared.ceiling()).contains(effect))
+        .any(|effect| {
+            agents.iter().any(|agent| {
+                let request = slice.request_before_call(&agent.id, effect);
+                request.is_none_or(|request| {
+                    let response = Authorizer::new().is_authorized(&request, &set, entities);
+                    response.diagnostics().reason().next().is_some()
                 })
             })
-    }
+        })
 }
