@@ -29,9 +29,10 @@ pub use self::{
     request::{Answered, Asked, RequestEnded},
 };
 use crate::{
-    gate::RefusalCount,
-    ledger::{CallOutcome, CallRecord, HaltRecord, HaltScope},
-    warrant::Limits,
+    halt::{HaltRecord, HaltScope},
+    limits::Limits,
+    outcome::{CallOutcome, CallRecord},
+    refusals::RefusalCount,
 };
 
 /// Larger arguments of refused calls are kept as their digest: whoever is refused must not fill the log.

@@ -25,8 +25,9 @@ use countersign_rules::{
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-pub use self::{doubt::NotRecalled, refusals::RefusalCount};
+pub use self::doubt::NotRecalled;
 use self::{refusals::Refusals, session::Sessions};
+pub use crate::refusals::RefusalCount;
 use crate::{
     answer::{Answer, Refused},
     clock::{Clock, Entropy},

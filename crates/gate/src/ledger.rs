@@ -1,23 +1,25 @@
 //! The port to the store: calls, holds, approvals, counters, halts and the log, kept together so that
 //! each step of the path is one transaction.
 
-use std::{collections::BTreeMap, future::Future};
+use std::future::Future;
 
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalRequest, ApprovalState, CallDigest, CallId, Code, Counters, DecisionId,
     Effect, IdempotencyKey, Money, Refusal, Requester, SessionId, Signature, StoredCall, SystemName,
     ToolName,
-    approval::{Alike, AnswerRefusal, Answered},
+    approval::AnswerRefusal,
     budget::{Balance, BudgetAccount, Exhausted, HoldRequest},
-    charge::Charge,
     rate::{Rate, TooOften},
     settlement::Settlement,
 };
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::{entry::Entry, tool::Evidence};
+pub use crate::{
+    approval::ApprovalRecord,
+    halt::{HaltRecord, HaltScope},
+    outcome::{CallOutcome, CallRecord, CallState},
+};
+use crate::{entry::Entry, evidence::Evidence};
 
 /// The store behind the gate.
 ///
@@ -185,9 +187,9 @@ pub trait Ledger: Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<Vec<CallRecord>, LedgerFault>> + Send;
 
-    /// Returns the newest request of an agent about a call of this normal form ([`Alike::normal`], the first of
-    /// `forms`), or about the very call of this digest (the second), that people refused and that would not have
-    /// expired yet.
+    /// Returns the newest request of an agent about a call of this normal form
+    /// ([`Alike::normal`](countersign_rules::approval::Alike::normal), the first of `forms`), or about the very call of this
+    /// digest (the second), that people refused and that would not have expired yet.
     fn refused(
         &self,
         agent: &AgentId,
@@ -195,8 +197,9 @@ pub trait Ledger: Send + Sync + 'static {
         now_ms: i64,
     ) -> impl Future<Output = Result<Option<ApprovalRecord>, LedgerFault>> + Send;
 
-    /// Requests of an agent that people answered, newest first: about calls of this shape ([`Alike::shape`]), and those
-    /// about other calls of this tool that they refused. At most [`ANSWERED_MAX`] of each.
+    /// Requests of an agent that people answered, newest first: about calls of this shape
+    /// ([`Alike::shape`](countersign_rules::approval::Alike::shape)), and those about other calls of this tool that they refused.
+    /// At most [`ANSWERED_MAX`] of each.
     fn answered(
         &self,
         agent: &AgentId,
@@ -306,44 +309,6 @@ pub struct Parking {
     pub entries: Vec<Entry>,
 }
 
-/// A request is kept with everything that happened to it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ApprovalRecord {
-    /// People were asked this.
-    pub request: ApprovalRequest,
-    /// The call has this effect.
-    pub effect: Effect,
-    /// It stands so now.
-    pub state: ApprovalState,
-    /// People have answered this so far.
-    pub signatures: Vec<Signature>,
-    /// Approvers are shown this evidence.
-    pub evidence: Option<Evidence>,
-    /// It ended for this reason, in words for the agent: the refusal's comment, what superseded it.
-    pub why: Option<String>,
-    /// The code of the refusal that ended it after it was granted: what the agent is told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<Code>,
-    /// This is true if the agent has fetched the final answer.
-    pub delivered: bool,
-}
-
-impl ApprovalRecord {
-    /// The last answer as those see it who are asked about another call; `None` where nobody has answered.
-    #[must_use]
-    pub fn answered(&self, alike: Option<&Alike>) -> Option<Answered> {
-        let same = self.request.alike.zip(alike).is_some_and(|(own, other)| own.normal == other.normal);
-        Some(Answered {
-            approval: self.request.id.clone(),
-            same,
-            state: self.state,
-            // A refusal's reason is the comment of the answer.
-            why: self.why.clone().filter(|_| self.state != ApprovalState::Refused),
-            answer: self.signatures.last()?.clone(),
-        })
-    }
-}
-
 /// An intent says what must be durable before the system is touched.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Intent {
@@ -444,202 +409,6 @@ pub struct Closing {
     pub now_ms: i64,
     /// These entries are appended with the outcome.
     pub entries: Vec<Entry>,
-}
-
-/// An outcome says what became of a call.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "status", rename_all = "snake_case")]
-pub enum CallOutcome {
-    /// Performed. `reply` is what the agent gets.
-    Done {
-        /// The tool replied this.
-        reply: Value,
-    },
-    /// Not performed, or rolled back: no effect. `superseded` says that it exceeded its approval.
-    Failed {
-        /// The refusal has this stable code.
-        code: Code,
-        /// Why.
-        message: String,
-        /// This is true if the approval that the call spent is superseded by that.
-        superseded: bool,
-    },
-    /// Performed, and its result was rejected.
-    DoneWithoutResult {
-        /// This does not fit.
-        message: String,
-    },
-    /// It was in doubt until an equal call was sent under its id and done: the system performed both once, and what came of it
-    /// is told, counted and charged there. A request that it spent is superseded.
-    SentAgain {
-        /// The call that is done.
-        by: CallId,
-        /// This says so in words.
-        message: String,
-    },
-    /// Nobody knows what became of the call.
-    InDoubt {
-        /// This was seen, without secrets.
-        message: String,
-    },
-}
-
-impl CallOutcome {
-    /// The state a call with this outcome is in.
-    #[must_use]
-    pub const fn state(&self) -> CallState {
-        match self {
-            Self::Done { .. } | Self::DoneWithoutResult { .. } => CallState::Done,
-            Self::Failed { .. } | Self::SentAgain { .. } => CallState::Failed,
-            Self::InDoubt { .. } => CallState::InDoubt,
-        }
-    }
-
-    /// Words why nothing is done under this outcome's own call, where that is so.
-    #[must_use]
-    pub fn why_not(&self) -> Option<&str> {
-        match self {
-            Self::Failed { message, .. } | Self::SentAgain { message, .. } => Some(message),
-            Self::Done { .. } | Self::DoneWithoutResult { .. } | Self::InDoubt { .. } => None,
-        }
-    }
-
-    /// The state an approval is in once the call that spent it has this outcome.
-    #[must_use]
-    pub const fn approval_state(&self) -> ApprovalState {
-        match self {
-            Self::Done { .. } | Self::DoneWithoutResult { .. } => ApprovalState::Done,
-            Self::Failed { superseded: true, .. } | Self::SentAgain { .. } => ApprovalState::Superseded,
-            Self::Failed { superseded: false, .. } => ApprovalState::Failed,
-            Self::InDoubt { .. } => ApprovalState::InDoubt,
-        }
-    }
-}
-
-/// A state says where an issued call stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CallState {
-    /// The intent is recorded, the outcome is not, and the process that issued the call is alive.
-    Open,
-    /// The call was performed.
-    Done,
-    /// The call was not performed, or was rolled back.
-    Failed,
-    /// Nobody knows what became of the call.
-    InDoubt,
-}
-
-impl CallState {
-    /// Returns the word used in the store and in answers.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::InDoubt => "in_doubt",
-        }
-    }
-}
-
-/// A call that was issued is kept so.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CallRecord {
-    /// The call.
-    pub call: StoredCall,
-    /// The system it acts on.
-    pub system: SystemName,
-    /// The record of calls that the system kept then, where it kept one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub journal: Option<String>,
-    /// The call has this effect.
-    pub effect: Effect,
-    /// The decision it stands on.
-    pub decision: DecisionId,
-    /// The call spent this approval.
-    pub approval: Option<ApprovalId>,
-    /// It stands so now.
-    pub state: CallState,
-    /// The call has come to this.
-    pub outcome: Option<CallOutcome>,
-    /// The call was issued at this time, in Unix milliseconds UTC.
-    pub issued_ms: i64,
-    /// The call was closed at this time, in Unix milliseconds UTC.
-    pub closed_ms: Option<i64>,
-    /// The call touched or returned so many rows.
-    pub rows: u64,
-    /// This is true if the call was ever a write in doubt.
-    #[serde(default)]
-    pub doubted: bool,
-}
-
-impl CallRecord {
-    /// Returns true if it is a write that may or may not have happened: its equals wait for it, and it is found by that from
-    /// then on.
-    #[must_use]
-    pub fn is_doubtful(&self) -> bool {
-        self.state == CallState::InDoubt && self.effect >= Effect::Write
-    }
-}
-
-/// A scope says who is halted.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HaltScope {
-    /// One agent is halted.
-    Agent(AgentId),
-    /// Every agent is halted.
-    All,
-}
-
-impl std::fmt::Display for HaltScope {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Agent(agent) => write!(f, "agent `{agent}`"),
-            Self::All => f.write_str("every agent"),
-        }
-    }
-}
-
-/// A halt is in force until it is ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HaltRecord {
-    /// These are halted: one agent, or all.
-    pub scope: HaltScope,
-    /// Why.
-    pub why: String,
-    /// This person halted them, or the budget that set it off.
-    pub by: String,
-    /// They are halted since this time, in Unix milliseconds UTC.
-    pub since_ms: i64,
-}
-
-impl HaltRecord {
-    /// The halts that a charge of this agent's sets off, one for each scope.
-    #[must_use]
-    pub fn set_off(charge: &Charge<'_>, agent: &AgentId, now_ms: i64) -> Vec<Self> {
-        let mut halts: BTreeMap<HaltScope, Self> = BTreeMap::new();
-        for (hold, after) in &charge.crossed {
-            let scope = match hold.account.subject.as_str() {
-                "all" => HaltScope::All,
-                _one => HaltScope::Agent(agent.clone()),
-            };
-            halts.entry(scope.clone()).or_insert_with(|| Self {
-                scope,
-                why: format!("{} of {} {} are used", after.used(), hold.limit, hold.unit),
-                by: format!("budget `{}`", hold.account.budget),
-                since_ms: now_ms,
-            });
-        }
-        halts.into_values().collect()
-    }
-}
-
-impl std::fmt::Display for HaltRecord {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} is halted by {}: {}", self.scope, self.by, self.why)
-    }
 }
 
 /// A person's answer was not recorded for one of these reasons.

@@ -12,12 +12,18 @@
 #![deny(missing_docs)]
 
 pub mod answer;
+mod approval;
 pub mod clock;
 pub mod entry;
+mod evidence;
 pub mod form;
 pub mod gate;
+mod halt;
 pub mod ledger;
 pub mod likeness;
+mod limits;
+mod outcome;
+mod refusals;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod tool;

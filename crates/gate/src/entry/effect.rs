@@ -8,7 +8,7 @@ use countersign_rules::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::warrant::Limits;
+use crate::limits::Limits;
 
 /// The intent to perform a call: once this is durable, and not before, the system may be touched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

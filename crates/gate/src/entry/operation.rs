@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use countersign_rules::{PersonId, TeamName};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::HaltScope;
+use crate::halt::HaltScope;
 
 /// An agent's session began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use countersign_rules::{
     DenyReason, Facts, Reach, Refusal, Requester, ToolSpec,
 };
 
-use super::{Gate, repeat::lasts};
+use super::Gate;
 use crate::{
     answer::{Answer, Done, Pending, Refused},
     clock::{BadId, call_id},
@@ -204,6 +204,42 @@ impl<L: Ledger> Gate<L> {
             NotIssued::Fault(fault) => return refused(call, granted, unavailable(&fault)),
         };
         self.refuse(call, granted, entries, refusal).await
+    }
+}
+
+/// Returns true if a refusal holds for its key: one that passes by itself leaves the key free for the next try.
+pub(super) const fn lasts(code: Code) -> bool {
+    match code {
+        Code::InvalidArguments
+        | Code::StatementRefused
+        | Code::DeniedByPolicy
+        | Code::ReachUnmeasurable
+        | Code::ApprovalRefused
+        | Code::ApprovalExpired
+        | Code::ApprovalSuperseded
+        | Code::ReachExceeded
+        | Code::ToolFailed => true,
+        Code::UnknownTool
+        | Code::Halted
+        | Code::RateLimited
+        | Code::BudgetExhausted
+        | Code::ApprovalPending
+        | Code::ToolSwitchedOff
+        | Code::Unauthenticated
+        | Code::OutOfScope
+        | Code::ShuttingDown
+        | Code::NotFound
+        | Code::AnswerRefused
+        | Code::Malformed
+        | Code::KeyReused
+        | Code::LedgerUnavailable
+        | Code::SystemUnavailable
+        | Code::InDoubt
+        // Said of an equal call, as is the one before: this one may be performed once that is settled, or past.
+        | Code::ResultRejected
+        | Code::CredentialUnavailable
+        | Code::Internal
+        | Code::NotLookedUp => false,
     }
 }
 

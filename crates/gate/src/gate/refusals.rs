@@ -11,6 +11,7 @@ use std::{
 use countersign_rules::{AgentId, Code};
 
 use super::window::Window;
+use crate::refusals::RefusalCount;
 
 /// The refusals of each agent of late.
 #[derive(Debug, Default)]
@@ -36,34 +37,6 @@ impl Refused {
             Some(beyond) => beyond.add(&sum),
             None => self.beyond = Some(sum),
         }
-    }
-}
-
-/// Refusals of an agent that were counted and not recorded one by one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusalCount {
-    /// The calls are those of this agent.
-    pub agent: AgentId,
-    /// So many were refused, by the code of the refusal.
-    pub codes: BTreeMap<Code, u64>,
-    /// The first one was refused at this time, in Unix milliseconds UTC.
-    pub since_ms: i64,
-    /// The last one was refused at this time, in Unix milliseconds UTC.
-    pub until_ms: i64,
-}
-
-impl RefusalCount {
-    fn new(agent: &AgentId, now_ms: i64) -> Self {
-        Self { agent: agent.clone(), codes: BTreeMap::new(), since_ms: now_ms, until_ms: now_ms }
-    }
-
-    fn add(&mut self, other: &Self) {
-        for (code, count) in &other.codes {
-            let codes = self.codes.entry(*code).or_default();
-            *codes = codes.saturating_add(*count);
-        }
-        self.since_ms = self.since_ms.min(other.since_ms);
-        self.until_ms = self.until_ms.max(other.until_ms);
     }
 }
 

@@ -9,7 +9,7 @@ use countersign_rules::{ApprovalState, Call, CallId, Code, Refusal};
 
 use super::{
     Gate,
-    refusal::{answer_of, expired, in_doubt, not_looked_up, refused, refused_request},
+    refusal::{answer_of, expired, in_doubt, lasts, not_looked_up, refused, refused_request},
     request::CHANGED,
 };
 use crate::{
@@ -264,42 +264,6 @@ impl<L: Ledger> Gate<L> {
             Ok(Some(taken)) => self.told_at_last(call, &taken).await,
             Err(fault) => refused(call, None, not_looked_up(&fault)),
         }
-    }
-}
-
-/// Returns true if a refusal holds for its key: one that passes by itself leaves the key free for the next try.
-pub(super) const fn lasts(code: Code) -> bool {
-    match code {
-        Code::InvalidArguments
-        | Code::StatementRefused
-        | Code::DeniedByPolicy
-        | Code::ReachUnmeasurable
-        | Code::ApprovalRefused
-        | Code::ApprovalExpired
-        | Code::ApprovalSuperseded
-        | Code::ReachExceeded
-        | Code::ToolFailed => true,
-        Code::UnknownTool
-        | Code::Halted
-        | Code::RateLimited
-        | Code::BudgetExhausted
-        | Code::ApprovalPending
-        | Code::ToolSwitchedOff
-        | Code::Unauthenticated
-        | Code::OutOfScope
-        | Code::ShuttingDown
-        | Code::NotFound
-        | Code::AnswerRefused
-        | Code::Malformed
-        | Code::KeyReused
-        | Code::LedgerUnavailable
-        | Code::SystemUnavailable
-        | Code::InDoubt
-        // Said of an equal call, as is the one before: this one may be performed once that is settled, or past.
-        | Code::ResultRejected
-        | Code::CredentialUnavailable
-        | Code::Internal
-        | Code::NotLookedUp => false,
     }
 }
 

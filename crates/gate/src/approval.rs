@@ -1,0 +1,47 @@
+//! Requests to people as they are kept: what was asked, what was answered, and where it stands.
+
+use countersign_rules::{
+    ApprovalRequest, ApprovalState, Code, Effect, Signature,
+    approval::{Alike, Answered},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::evidence::Evidence;
+
+/// A request is kept with everything that happened to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApprovalRecord {
+    /// People were asked this.
+    pub request: ApprovalRequest,
+    /// The call has this effect.
+    pub effect: Effect,
+    /// It stands so now.
+    pub state: ApprovalState,
+    /// People have answered this so far.
+    pub signatures: Vec<Signature>,
+    /// Approvers are shown this evidence.
+    pub evidence: Option<Evidence>,
+    /// It ended for this reason, in words for the agent: the refusal's comment, what superseded it.
+    pub why: Option<String>,
+    /// The code of the refusal that ended it after it was granted: what the agent is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
+    /// This is true if the agent has fetched the final answer.
+    pub delivered: bool,
+}
+
+impl ApprovalRecord {
+    /// The last answer as those see it who are asked about another call; `None` where nobody has answered.
+    #[must_use]
+    pub fn answered(&self, alike: Option<&Alike>) -> Option<Answered> {
+        let same = self.request.alike.zip(alike).is_some_and(|(own, other)| own.normal == other.normal);
+        Some(Answered {
+            approval: self.request.id.clone(),
+            same,
+            state: self.state,
+            // A refusal's reason is the comment of the answer.
+            why: self.why.clone().filter(|_| self.state != ApprovalState::Refused),
+            answer: self.signatures.last()?.clone(),
+        })
+    }
+}
