@@ -8,6 +8,9 @@ const OVERRUN: usize = 8;
 
 /// Reads a body; `None` when it is too large. Of such a one some more is read and thrown away, because a
 /// client that still sends when the connection closes may never see the answer.
+///
+/// # Errors
+/// What the connection said when no more could be read of it.
 pub async fn read(body: Body, limit: usize) -> Result<Option<Vec<u8>>, axum::Error> {
     let mut chunks = body.into_data_stream();
     let (mut bytes, mut thrown_away) = (Vec::new(), 0_usize);

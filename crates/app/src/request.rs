@@ -215,8 +215,9 @@ impl App {
     /// [`Code::NotLookedUp`] when the ledger cannot be read; [`Code::Internal`] for arguments that have no canonical form.
     pub async fn detail(&self, record: &ApprovalRecord, who: &Principal) -> Result<RequestDetail, Refusal> {
         let person = matches!(who, Principal::Person(_));
-        let session_so_far = if person { self.so_far(record).await.map_err(unread)? } else { Vec::new() };
-        let answered_before = self.answered_by_now(record).await.map_err(unread)?;
+        let session_so_far =
+            if person { self.so_far(record).await.map_err(|fault| unread(&fault))? } else { Vec::new() };
+        let answered_before = self.answered_by_now(record).await.map_err(|fault| unread(&fault))?;
         let request = &record.request;
         let offer = self.tool(&request.call.tool);
         let spec = offer.map(|offer| offer.spec());
@@ -272,6 +273,6 @@ impl App {
     }
 }
 
-fn unread(fault: LedgerFault) -> Refusal {
+fn unread(fault: &LedgerFault) -> Refusal {
     Refusal::new(Code::NotLookedUp, fault.to_string()).help("try again when the ledger is back")
 }
