@@ -146,7 +146,7 @@ async fn answer(
     out: &Output,
 ) -> Outcome {
     let path = format!("/v1/approvals/{}", segment(id));
-    let mut body = Seen::Answered(client.post(&format!("{path}/{what}"), body).await?);
+    let mut body = Seen::Answered(Box::new(client.post(&format!("{path}/{what}"), body).await?));
     // What was approved is decided again and performed at once, mostly; the approver should hear what came of it.
     let mut looks = 0_u32;
     while matches!(body.request().state, ApprovalState::Approved | ApprovalState::Executing)
@@ -184,7 +184,7 @@ async fn answer(
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Seen {
-    Answered(RequestBody),
+    Answered(Box<RequestBody>),
     Looked(Box<RequestDetail>),
 }
 

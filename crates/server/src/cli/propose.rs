@@ -98,6 +98,6 @@ fn written(result: &Value) -> String {
     match result {
         Value::Null => String::from("-"),
         Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => result.to_string(),
     }
 }
