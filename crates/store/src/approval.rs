@@ -24,10 +24,10 @@ pub(crate) struct Park {
 }
 
 impl Park {
-    /// Takes a call to be parked.
+    /// Takes a call that is to be parked, and encodes its entries.
     ///
     /// # Errors
-    /// When an entry cannot be recorded.
+    /// Fails when an entry cannot be recorded.
     pub(crate) fn new(mut parking: Parking) -> Result<Self, LedgerFault> {
         let entries = Encoded::all(&std::mem::take(&mut parking.entries))?;
         Ok(Self { parking, entries })
@@ -94,7 +94,7 @@ impl Operation for Park {
     }
 }
 
-/// Adds one person's answer.
+/// Adds one person's answer, and returns the request as the answer leaves it.
 pub(crate) struct Answer {
     pub(crate) approval: ApprovalId,
     pub(crate) signature: Signature,
@@ -129,7 +129,7 @@ impl Operation for Answer {
     }
 }
 
-/// Ends a request that is waiting or granted. Answers whether it was.
+/// Ends a request that is waiting or granted. Returns true if it was one of these; otherwise nothing changes.
 pub(crate) struct End {
     pub(crate) approval: ApprovalId,
     pub(crate) state: ApprovalState,
@@ -160,7 +160,7 @@ impl Operation for End {
     }
 }
 
-/// Marks a final request as fetched.
+/// Marks a final request as fetched. Any other request stays as it is.
 pub(crate) struct Deliver(pub(crate) ApprovalId);
 
 impl Operation for Deliver {
@@ -182,16 +182,17 @@ impl Operation for Deliver {
     }
 }
 
-/// What came of erasing evidence.
+/// Erasing evidence came to this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Erasure {
-    /// It is erased.
+    /// The evidence is erased.
     Erased,
-    /// There was none.
+    /// There was no evidence.
     Nothing,
-    /// People are asked until then (Unix milliseconds UTC), and would answer without having seen it. Nothing was changed.
+    /// People are asked until `until_ms`, and would answer without having seen the evidence. Nothing was
+    /// changed.
     Asked {
-        /// When the request expires.
+        /// The request expires at this time, in Unix milliseconds UTC.
         until_ms: i64,
     },
 }
@@ -199,7 +200,7 @@ pub enum Erasure {
 /// Erases the evidence kept with a request that nobody is asked about any more.
 pub(crate) struct EraseEvidence {
     pub(crate) approval: ApprovalId,
-    /// When, in Unix milliseconds UTC.
+    /// It is erased at this time, in Unix milliseconds UTC.
     pub(crate) now_ms: i64,
     pub(crate) entry: Arc<Encoded>,
 }

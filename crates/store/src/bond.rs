@@ -1,4 +1,4 @@
-//! What agents' idempotency keys stand for.
+//! Idempotency keys of agents, and the calls that they stand for.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use crate::{
     tail::Encoded,
 };
 
-/// What the key of a bond stands for already, where that is another call.
+/// Returns what the key of a bond stands for already, where that is another call than this one and than the one
+/// that this one replaces.
 pub(crate) fn taken(
     records: &Records,
     bond: &Bond,
@@ -22,7 +23,8 @@ pub(crate) fn taken(
     Ok(before.filter(|_| !bond.follows(before, replaces)).cloned().map(Box::new))
 }
 
-/// Lets a key stand for a call that is not issued. Answers what it stands for where that is another one.
+/// Lets a key stand for a call that is not issued. Returns what the key stands for where that is another call;
+/// then nothing changes.
 pub(crate) struct Bind {
     pub(crate) bond: Bond,
     pub(crate) replaces: Option<CallId>,

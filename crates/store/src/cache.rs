@@ -1,5 +1,5 @@
-//! What every decision looks at, kept in memory by the one process that writes: halts, counters, good keys,
-//! and which calls people were asked about.
+//! Everything that each decision looks at, kept in memory by the one process that writes: halts, counters, good
+//! keys, and which calls people were asked about.
 //!
 //! Only for a ledger that no other process writes to. The writer tells what a batch has left after its commit
 //! and before it answers anybody, so whoever was told of a change finds it here: a halt stops the next
@@ -17,37 +17,41 @@ use crate::record::{
     session::{CounterKey, History},
 };
 
-/// The most records that are kept; beyond, all are forgotten.
+/// At most so many halts, counters, histories and keys are kept; beyond, all of them are forgotten.
 const KEPT_MAX: usize = 20_000;
 
-/// The most digests of requests that are kept; with more, requests are looked for in the database each time.
+/// At most so many digests of requests are kept, and so many agents; with more, requests are looked for in the
+/// database each time.
 pub(crate) const DIGESTS_MAX: u32 = 20_000;
 
-/// Everything that is kept in memory, and a number that moves whenever something of it is forgotten.
+/// This is everything that is kept in memory, with a number that moves whenever something of it is forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
-    /// Moves whenever something is forgotten: what was read before may be what is forgotten.
+    /// This moves whenever something is forgotten: what was read before may be what is forgotten.
     version: u64,
-    /// Told to be in force, or not.
+    /// Each is known to be in force, or known not to be.
     halts: BTreeMap<HaltScope, Option<HaltRecord>>,
     counters: BTreeMap<CounterKey, Counters>,
     histories: BTreeMap<AgentId, u64>,
     keys: BTreeMap<String, KeyRow>,
-    /// `None` before they were read.
+    /// This is `None` before they were read.
     asked: Option<Asked>,
 }
 
-/// Whom and what people were ever asked about.
+/// This says which calls people were ever asked about, and which agents they ever refused something.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
-    /// The digests of all calls that people were ever asked about, and perhaps of some that are gone.
+    /// These are the digests of all calls that people were ever asked about, and perhaps of some that are gone.
+    /// They are not all there when there are more than [`DIGESTS_MAX`].
     pub(crate) digests: BTreeSet<CallDigest>,
-    /// The agents that they ever refused something.
+    /// People ever refused these agents something. They are not all there when there are more than
+    /// [`DIGESTS_MAX`].
     pub(crate) refused: BTreeSet<AgentId>,
 }
 
 impl Cache {
-    /// Everything that decides a call but its request; `None` when a part of it is not known.
+    /// Returns everything that decides a call but its request and refusals; `None` when a part of it is not
+    /// known.
     pub(crate) fn standing(&self, requester: &Requester, now_ms: i64) -> Option<Standing> {
         let mut halted = None;
         for scope in scopes(&requester.agent) {
@@ -75,19 +79,19 @@ impl Cache {
         self.histories.insert(agent.clone(), version.unwrap_or_default().0);
     }
 
-    /// Whether people were ever asked about calls of this digest; `None` when that is not known.
+    /// Tells whether people were ever asked about calls of this digest; `None` when that is not known.
     pub(crate) fn asked(&self, digest: CallDigest) -> Option<bool> {
         let asked = self.asked.as_ref()?;
         complete(asked.digests.len()).then(|| asked.digests.contains(&digest))
     }
 
-    /// Whether people ever refused this agent something; `None` when that is not known.
+    /// Tells whether people ever refused this agent something; `None` when that is not known.
     pub(crate) fn refused(&self, agent: &AgentId) -> Option<bool> {
         let asked = self.asked.as_ref()?;
         complete(asked.refused.len()).then(|| asked.refused.contains(agent))
     }
 
-    /// Whether [`Cache::learn_asked`] is waited for.
+    /// Tells whether [`Cache::learn_asked`] is waited for.
     pub(crate) const fn wants_asked(&self) -> bool {
         self.asked.is_none()
     }
@@ -99,7 +103,7 @@ impl Cache {
         }
     }
 
-    /// People are asked about a call.
+    /// Takes note that people are asked about a call of this digest.
     pub(crate) fn ask(&mut self, digest: CallDigest) {
         match &mut self.asked {
             Some(asked) => drop(asked.digests.insert(digest)),
@@ -107,7 +111,7 @@ impl Cache {
         }
     }
 
-    /// People have refused an agent something.
+    /// Takes note that people have refused an agent something.
     pub(crate) fn refuse(&mut self, agent: &AgentId) {
         match &mut self.asked {
             Some(asked) => drop(asked.refused.insert(agent.clone())),
@@ -115,7 +119,8 @@ impl Cache {
         }
     }
 
-    /// To be given to [`Cache::learn_key`] or [`Cache::learn_asked`] with what was read afterwards.
+    /// Returns the number that is to be given to [`Cache::learn_key`] or [`Cache::learn_asked`] with what is
+    /// read afterwards.
     pub(crate) const fn version(&self) -> u64 {
         self.version
     }
@@ -132,7 +137,7 @@ impl Cache {
         }
     }
 
-    /// A key was issued or revoked.
+    /// Forgets a key that was issued or revoked.
     pub(crate) fn forget_key(&mut self, id: &str) {
         self.version = self.version.wrapping_add(1);
         self.keys.remove(id);
@@ -143,15 +148,16 @@ impl Cache {
         *self = Self { version: self.version.wrapping_add(1), ..Self::default() };
     }
 
-    /// Records were deleted, by this process: forgets everything but the digests that were asked of. That
-    /// one is gone does no harm.
+    /// Forgets everything but what people were asked about and refused, because this process deleted records.
+    /// If some of what stays is about a record that is gone, that does no harm.
     pub(crate) fn forget_deleted(&mut self) {
         let asked = self.asked.take();
         self.forget();
         self.asked = asked;
     }
 
-    /// Forgets everything when it has grown too large.
+    /// Forgets everything but what people were asked about and refused, when there are more than [`KEPT_MAX`]
+    /// other records.
     pub(crate) fn bound(&mut self) {
         let sizes = [self.halts.len(), self.counters.len(), self.histories.len(), self.keys.len()];
         if sizes.iter().sum::<usize>() > KEPT_MAX {

@@ -39,10 +39,10 @@ pub(crate) struct Issue {
 }
 
 impl Issue {
-    /// Takes an intent.
+    /// Takes an intent, encodes its entries, and names the records that it needs.
     ///
     /// # Errors
-    /// When an entry cannot be recorded.
+    /// Fails when an entry cannot be recorded.
     pub(crate) fn new(mut intent: Intent) -> Result<Self, LedgerFault> {
         let entries = Encoded::all(&std::mem::take(&mut intent.entries))?;
         let Intent { call, rates, holds, approval, now_ms, .. } = &intent;
@@ -126,7 +126,7 @@ impl Issue {
         Ok((Issued { halted }, changes))
     }
 
-    /// The approval once this call has spent it.
+    /// Returns the approval as it is once this call has spent it.
     fn spend(&self, approval: &ApprovalRow) -> Result<ApprovalRow, NotIssued> {
         let ApprovalRecord { request, state, .. } = &approval.record;
         let state = request.spend(*state, &self.intent.call).map_err(NotIssued::ApprovalSpent)?;
@@ -170,10 +170,10 @@ pub(crate) struct Close {
 }
 
 impl Close {
-    /// Takes an outcome.
+    /// Takes an outcome, and encodes its entries.
     ///
     /// # Errors
-    /// When an entry cannot be recorded.
+    /// Fails when an entry cannot be recorded.
     pub(crate) fn new(mut closing: Closing) -> Result<Self, LedgerFault> {
         let entries = Encoded::all(&std::mem::take(&mut closing.entries))?;
         Ok(Self { closing, entries })
@@ -205,12 +205,13 @@ impl Operation for Close {
     }
 }
 
-/// Records a person's finding about a call in doubt. Answers whether it was in doubt.
+/// Records a person's finding about a call in doubt. Returns true if it was in doubt; otherwise nothing
+/// changes.
 pub(crate) struct Resolve {
     pub(crate) call: CallId,
     pub(crate) outcome: CallOutcome,
     pub(crate) settlement: Settlement,
-    /// When, in Unix milliseconds UTC.
+    /// It was found at this time, in Unix milliseconds UTC.
     pub(crate) now_ms: i64,
     pub(crate) entries: Vec<Arc<Encoded>>,
 }
@@ -239,7 +240,7 @@ impl Operation for Resolve {
     }
 }
 
-/// Finds calls whose process is gone, and records them as in doubt.
+/// Finds open calls whose process is gone, records them as in doubt, and returns them.
 pub(crate) struct Sweep {
     pub(crate) now_ms: i64,
 }
@@ -325,7 +326,7 @@ impl CallRow {
         Ok(())
     }
 
-    /// The approval that the call has spent and that no other call may have.
+    /// Returns the approval that the call has spent and that no other call may have, if it has one.
     fn approval(&self, records: &Records) -> Result<Option<(ApprovalId, ApprovalRow)>, LedgerFault> {
         let Some(id) = &self.record.approval else { return Ok(None) };
         Ok(records.approvals.find(id)?.map(|row| (id.clone(), row.clone())))

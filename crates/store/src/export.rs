@@ -12,7 +12,7 @@ use countersign_gate::ledger::LedgerFault;
 
 use crate::{log::LogHead, store::Store};
 
-/// Why the log was not exported.
+/// The log was not exported, for one of these reasons.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The ledger failed.
@@ -21,9 +21,9 @@ pub enum ExportError {
     /// A file could not be written.
     #[error("`{}` cannot be written", .path.display())]
     File {
-        /// Which.
+        /// This file could not be written.
         path: PathBuf,
-        /// Why.
+        /// The system gave this reason.
         source: std::io::Error,
     },
     /// The entries are not those that the head was signed for.
@@ -32,11 +32,11 @@ pub enum ExportError {
 }
 
 impl Store {
-    /// Writes the log into a folder, which is made if there is none, one bundle of entries at a time.
-    /// The checkpoint comes last, so a folder with one is complete. Answers what was exported.
+    /// Writes the log into a folder, which is made if there is none, one bundle of entries at a time. The
+    /// checkpoint comes last, so a folder with one is complete. Returns the state of the log that was exported.
     ///
     /// # Errors
-    /// [`ExportError`]; then the folder is not complete, and has no new checkpoint.
+    /// Fails with an [`ExportError`]; then the folder is not complete, and has no new checkpoint.
     pub async fn export(&self, folder: &Path) -> Result<LogHead, ExportError> {
         let head = self.log_head().await?;
         let mut tree = TileBuilder::new();
@@ -69,7 +69,7 @@ impl Store {
         Ok(head)
     }
 
-    /// Writes one bundle. Answers the tiles that it completes.
+    /// Writes one bundle, and returns the tiles that it completes.
     async fn export_bundle(
         &self,
         folder: &Path,

@@ -12,7 +12,7 @@ use crate::{
     tail::Encoded,
 };
 
-/// Halts an agent, or all. Answers the halt in force: one that is there already stays as it is.
+/// Halts an agent, or all. Returns the halt in force: one that is there already stays as it is.
 pub(crate) struct Halt {
     pub(crate) record: HaltRecord,
     pub(crate) entry: Arc<Encoded>,
@@ -35,7 +35,7 @@ impl Operation for Halt {
     }
 }
 
-/// Ends a halt. Answers whether there was one.
+/// Ends a halt. Returns true if there was one.
 pub(crate) struct Resume {
     pub(crate) scope: HaltScope,
     pub(crate) entry: Arc<Encoded>,
@@ -58,7 +58,7 @@ impl Operation for Resume {
     }
 }
 
-/// The halt that stops an agent, if any.
+/// Returns the halt that stops an agent, if there is one. A halt of all comes before one of the agent.
 pub(crate) fn in_force<'a>(
     records: &'a Records,
     agent: &AgentId,

@@ -1,10 +1,10 @@
-//! What is known of a log beside its ledger, so that one that went back, was lost or was exchanged is noticed
-//! before anything more is signed.
+//! Keeps what is known of a log beside its ledger, so that one that went back, was lost or was exchanged is
+//! noticed before anything more is signed.
 //!
-//! The newest checkpoint is kept in a file outside of the ledger. It is written after what it states is durable,
-//! so it is never ahead of a ledger that is whole; when a ledger is opened it must contain the tree that the file
-//! states. What this cannot notice is that ledger and file were put back together: for that, others keep
-//! checkpoints (`witnesses`).
+//! The newest checkpoint is kept in a file outside of the ledger. It is written after what it states is
+//! durable, so it is never ahead of a ledger that is whole; when a ledger is opened it must contain the tree
+//! that the file states. What this cannot notice is that ledger and file were put back together: for that,
+//! others keep checkpoints (`witnesses`).
 
 use std::{
     fs::{self, File},
@@ -22,13 +22,13 @@ use crate::{
     row::{Query, Row},
 };
 
-/// The least time between two writes of the file.
+/// Between two writes of the file there is at least this time.
 const PACE: Duration = Duration::from_secs(1);
 
-/// How many leaves are read at once to follow what others appended.
+/// So many leaves are read at once, at most, to follow what others appended.
 const LEAVES: u64 = 10_000;
 
-/// The tree that this process last knew to be committed, with how often the ledger was changed by then.
+/// This process last knew this tree to be committed, and the ledger to be changed so often by then.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) tree: Frontier,
@@ -36,10 +36,11 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Which leaves lie between what was seen and a head that is read now.
+    /// Returns the statement that reads the leaves between what was seen and a head that is read now, or at
+    /// most the first [`LEAVES`] of them. It is `None` when there are none.
     ///
     /// # Errors
-    /// When that one is older, or of another history.
+    /// Fails when that head is older, or of another history.
     pub(crate) fn missing(&self, tree: &Frontier, changed: u64) -> Result<Option<Query>, Failure> {
         if changed < self.changed || tree.size() < self.tree.size() {
             return Err(went_back());
@@ -69,7 +70,7 @@ impl Seen {
     }
 }
 
-/// The ledger is not what this process left.
+/// Makes the failure of a ledger that is not what this process left.
 pub(crate) fn went_back() -> Failure {
     Failure::Damaged(
         "it went back: its log is not the one that this server signed; put the right one in its place, or see \
@@ -94,7 +95,8 @@ struct Waiting {
 }
 
 impl Keeper {
-    /// Begins to keep. That the file can be written is found out now, where there is a checkpoint to `begin` with.
+    /// Begins to keep. Where there is a checkpoint to `begin` with, it is written now, so that a file that
+    /// cannot be written is found out: it is a [`StoreError::Kept`].
     pub(crate) fn start(path: &Path, begin: Option<&str>) -> Result<Self, StoreError> {
         if let Some(checkpoint) = begin {
             write(path, checkpoint)
@@ -109,7 +111,7 @@ impl Keeper {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// There is a newer one, and it is durable.
+    /// Tells that there is a newer checkpoint, and that it is durable.
     pub(crate) fn tell(&self, checkpoint: String) {
         let (waiting, changed) = &*self.shared;
         guard(waiting).newest = Some(checkpoint);

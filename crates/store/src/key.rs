@@ -18,21 +18,21 @@ use crate::{
     tail::Encoded,
 };
 
-/// What every key begins with, so that scanners for leaked secrets find it.
+/// Every key begins with this, so that scanners for leaked secrets find it.
 pub const KEY_PREFIX: &str = "csk_";
 
-/// The entry of a key that was issued.
+/// This entry says that a key was issued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyIssued {
-    /// By whom: a person, or the command line.
+    /// The key was issued by this person, or by the command line.
     pub by: String,
     /// The key's public id.
     pub key: String,
-    /// Whose it is.
+    /// The key belongs to this agent or person.
     pub owner: KeyOwner,
-    /// What it may be used for; see [`KeyRecord::scopes`].
+    /// The key may be used for this; see [`KeyRecord::scopes`].
     pub scopes: Vec<String>,
-    /// When it stops being good, in Unix milliseconds UTC; never when `None`.
+    /// The key stops being good at this time, in Unix milliseconds UTC; never when `None`.
     pub expires_ms: Option<i64>,
 }
 
@@ -40,10 +40,10 @@ impl Kind for KeyIssued {
     const WORD: &'static str = "key_issued";
 }
 
-/// The entry of a key that was revoked.
+/// This entry says that a key was revoked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRevoked {
-    /// By whom: a person, or the command line.
+    /// The key was revoked by this person, or by the command line.
     pub by: String,
     /// The key's public id.
     pub key: String,
@@ -54,10 +54,10 @@ impl Kind for KeyRevoked {
 }
 
 impl Store {
-    /// Issues a key made of 32 random bytes and answers it. It is shown this once: the store keeps a hash.
+    /// Issues a key made of 32 random bytes, and returns it. It is shown this once: the store keeps a hash.
     ///
     /// # Errors
-    /// [`LedgerFault`]; then there is no such key, unless it is [`LedgerFault::Unknown`].
+    /// Fails with a [`LedgerFault`]; then there is no such key, unless it is [`LedgerFault::Unknown`].
     pub async fn issue_key(&self, new: NewKey, random: [u8; 32]) -> Result<(KeyRecord, String), LedgerFault> {
         let id: String = sha256(&[b"countersign key id".as_slice(), &random].concat())
             .to_string()
@@ -82,17 +82,18 @@ impl Store {
             scopes: record.scopes.clone(),
         };
         let entry = Entry::new(new.now_ms, &issued);
-        // A crash before this is durable leaves no key; after it, a key that nobody knows and nobody can present: an
-        // operator sees it in the list, and revokes it.
+        // A crash before this is durable leaves no key; after it, a key that nobody knows and nobody can
+        // present: an operator sees it in the list, and revokes it.
         self.submit(IssueKey { row: KeyRow { record: record.clone(), hash }, entry: Encoded::of(&entry)? })
             .await?;
         Ok((record, presented))
     }
 
-    /// The key that is presented, when it is one, and is good at `now_ms`: neither expired nor revoked.
+    /// Returns the record of the key that is presented, when it is one, and is good at `now_ms` (Unix
+    /// milliseconds UTC): neither expired nor revoked.
     ///
     /// # Errors
-    /// [`LedgerFault`].
+    /// Fails with a [`LedgerFault`] when the ledger cannot be read.
     pub async fn find_key(&self, presented: &str, now_ms: i64) -> Result<Option<KeyRecord>, LedgerFault> {
         let id =
             presented.strip_prefix(KEY_PREFIX).and_then(|rest| rest.split_once('_')).map(|(id, _secret)| id);
@@ -103,29 +104,30 @@ impl Store {
         Ok((same && record.is_good(now_ms)).then_some(record))
     }
 
-    /// Whether the key of this id is good now; `None` when there is none.
+    /// Tells whether the key of this id is good at `now_ms` (Unix milliseconds UTC); `None` when there is no
+    /// such key.
     ///
     /// # Errors
-    /// [`LedgerFault`].
+    /// Fails with a [`LedgerFault`] when the ledger cannot be read.
     pub async fn key_is_good(&self, id: &str, now_ms: i64) -> Result<Option<bool>, LedgerFault> {
         Ok(self.key(id).await?.map(|row| row.record.is_good(now_ms)))
     }
 
-    /// Revokes a key. Answers whether there was one that was not revoked yet.
+    /// Revokes a key. Returns true if there was one that was not revoked yet.
     ///
     /// # Errors
-    /// [`LedgerFault`].
+    /// Fails with a [`LedgerFault`]; then the key is as it was, unless it is [`LedgerFault::Unknown`].
     pub async fn revoke_key(&self, id: &str, by: &str, now_ms: i64) -> Result<bool, LedgerFault> {
         let entry = Entry::new(now_ms, &KeyRevoked { by: by.to_owned(), key: id.to_owned() });
-        // A crash before this is durable leaves the key good, and whoever asked was not told otherwise; after it,
-        // it is good for nothing.
+        // A crash before this is durable leaves the key good, and whoever asked was not told otherwise; after
+        // it, it is good for nothing.
         self.submit(RevokeKey { id: id.to_owned(), now_ms, entry: Encoded::of(&entry)? }).await
     }
 
-    /// Every key that was ever issued, oldest first.
+    /// Returns every key that was ever issued, oldest first.
     ///
     /// # Errors
-    /// [`LedgerFault`].
+    /// Fails with a [`LedgerFault`] when the ledger cannot be read.
     pub async fn keys(&self) -> Result<Vec<KeyRecord>, LedgerFault> {
         let rows = self.scan(key::select_all()).await?;
         rows.iter().map(|row| Ok(KeyRow::read(row)?.record)).collect()

@@ -5,12 +5,14 @@
 //! caller ─▶ queue ─▶ writer: lock the head ─▶ read records ─▶ apply operations ─▶ write, sign, commit ─▶ answers
 //! ```
 //!
-//! An [`Operation`](queue) is a pure step over [`records`] in memory; it is written once, in the file of its noun. How a
-//! [`record`] of that noun stands in its table is said in the file of the same name below `record/`. A database reads
-//! records by key, writes them back and locks: [`sqlite`] for one process, [`postgres`] for several.
+//! An [`Operation`](queue) is a pure step over [`records`] in memory; it is written once, in the file of its
+//! noun. How a [`record`] of that noun stands in its table is said in the file of the same name below
+//! `record/`. A database reads records by key, writes them back and locks: [`sqlite`] for one process,
+//! [`postgres`] for several.
 //!
-//! Modules know one another in one direction: `row` and `error`, then `record/`, [`records`], [`queue`], the operations and
-//! the [`writer`], the databases, the [`store`], and what is asked of it ([`ledger`], [`log`], [`list`], [`look`], …).
+//! Modules know one another in one direction: `row` and `error`, then `record/`, [`records`], [`queue`], the
+//! operations and the [`writer`], the databases, the [`store`], and what is asked of it ([`ledger`], [`log`],
+//! [`list`], [`look`], …).
 //!
 //! What is absent on purpose: a clock and randomness (both are arguments), retries (the caller's business),
 //! and any way to change or delete an entry.

@@ -1,7 +1,7 @@
 //! Listing requests and calls: filtered and paged by the database, so that a list costs what it shows.
 //!
-//! A page begins after the last record of the one before (keyset paging): nothing is shown twice or left out because
-//! something was added meanwhile, and the hundredth page costs no more than the first.
+//! A page begins after the last record of the one before (keyset paging): nothing is shown twice or left out
+//! because something was added meanwhile, and the hundredth page costs no more than the first.
 
 use std::collections::BTreeSet;
 
@@ -18,37 +18,41 @@ use crate::{
     store::Store,
 };
 
-/// Which requests are listed.
+/// This says which requests are listed. Every condition must hold.
 #[derive(Debug, Clone, Default)]
 pub struct ApprovalFilter {
-    /// In any of these states; in every one when empty.
+    /// The requests are in any of these states; in every one when this is empty.
     pub states: Vec<ApprovalState>,
-    /// Of this agent.
+    /// The requests are of this agent; of any when `None`.
     pub agent: Option<AgentId>,
-    /// Asking any of these groups; of none when the set is empty.
+    /// The requests ask any of these groups; none are listed when the set is empty, and groups do not matter
+    /// when `None`.
     pub groups: Option<BTreeSet<GroupName>>,
-    /// After this request.
+    /// The list begins after this request. It is empty when there is no such request.
     pub after: Option<ApprovalId>,
 }
 
-/// Which calls are listed.
+/// This says which calls are listed. Every condition must hold.
 #[derive(Debug, Clone, Default)]
 pub struct CallFilter {
-    /// In this state.
+    /// The calls are in this state; in any when `None`.
     pub state: Option<CallState>,
-    /// Of this agent.
+    /// The calls are of this agent; of any when `None`.
     pub agent: Option<AgentId>,
-    /// Of any of these tools, where an agent is named.
+    /// The calls are of any of these tools; none are listed when the set is empty. This counts only where an
+    /// agent is named.
     pub tools: Option<BTreeSet<ToolName>>,
-    /// After this call, in the order of the list.
+    /// The list begins after this call, in its own order. It is empty when there is no such call, or when it is
+    /// none of the agent that is named.
     pub after: Option<CallId>,
 }
 
 impl Store {
-    /// Requests that fit, oldest first, without their evidence. For the next ones, ask after the last.
+    /// Returns requests that fit, oldest first, without their evidence; at most `limit`. For the next ones, ask
+    /// after the last.
     ///
     /// # Errors
-    /// [`LedgerFault`].
+    /// Fails with a [`LedgerFault`] when the ledger cannot be read.
     pub async fn list_approvals(
         &self,
         filter: &ApprovalFilter,
@@ -58,19 +62,19 @@ impl Store {
         rows.iter().map(|row| Ok(ApprovalRow::read(row)?.record)).collect()
     }
 
-    /// Calls that fit, newest first. For the next ones, ask after the last.
+    /// Returns calls that fit, newest first; at most `limit`. For the next ones, ask after the last.
     ///
     /// # Errors
-    /// [`LedgerFault`].
+    /// Fails with a [`LedgerFault`] when the ledger cannot be read.
     pub async fn list_calls(&self, filter: &CallFilter, limit: u32) -> Result<Vec<CallRecord>, LedgerFault> {
         let rows = self.scan(page_of_calls(filter, limit)).await?;
         rows.iter().map(|row| Ok(CallRow::read(row)?.record)).collect()
     }
 
-    /// How many requests wait for people, and how many calls are in doubt.
+    /// Returns how many requests wait for people, and how many calls are in doubt.
     ///
     /// # Errors
-    /// [`LedgerFault`].
+    /// Fails with a [`LedgerFault`] when the ledger cannot be read.
     pub async fn unsettled(&self) -> Result<(u64, u64), LedgerFault> {
         let count = |sql| async move {
             let rows = self.scan(Query::new(sql, Vec::new())).await?;
@@ -99,7 +103,7 @@ macro_rules! select_requests {
     };
 }
 
-/// A page of a list.
+/// Returns the statement that reads a page of the list of requests.
 fn page_of_requests(filter: &ApprovalFilter, limit: u32) -> Query {
     let groups = filter.groups.as_ref().map(|groups| {
         let names: String = groups.iter().map(|group| format!(",{group},")).collect();
@@ -133,7 +137,7 @@ macro_rules! select_page {
     };
 }
 
-/// A page of the list of an agent's calls.
+/// Returns the statement that reads a page of the list of an agent's calls.
 fn page_of_own_calls(agent: &AgentId, filter: &CallFilter, limit: u32) -> Query {
     // Tools stand between commas, which no name has: what is left after taking one out is shorter.
     let tools = filter.tools.as_ref().map(|tools| {
@@ -159,7 +163,7 @@ fn page_of_own_calls(agent: &AgentId, filter: &CallFilter, limit: u32) -> Query 
     )
 }
 
-/// A page of a list.
+/// Returns the statement that reads a page of the list of calls.
 fn page_of_calls(filter: &CallFilter, limit: u32) -> Query {
     if let Some(agent) = &filter.agent {
         return page_of_own_calls(agent, filter, limit);

@@ -15,51 +15,51 @@ use crate::{
     tail::{LogTail, SELECT_HEAD},
 };
 
-/// The state of the log, signed.
+/// This is the state of the log, signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogHead {
-    /// How many entries it has.
+    /// The log has so many entries.
     pub size: u64,
-    /// The root of the tree over them.
+    /// The tree over the entries has this root.
     pub root: Hash,
-    /// The signed checkpoint that says so, as a note.
+    /// This signed checkpoint says so, as a note.
     pub checkpoint: String,
 }
 
-/// An entry with its place.
+/// This is an entry with its place in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEntry {
-    /// Its index in the log, from 0.
+    /// The entry has this index in the log, counted from 0.
     pub index: u64,
-    /// Its bytes: canonical JSON.
+    /// The entry has these bytes: canonical JSON.
     pub bytes: Vec<u8>,
 }
 
-/// Which entries are wanted. What is `None` is not asked for.
+/// This says which entries are wanted. A condition that is `None` is not asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EntryFilter {
-    /// Of this call.
+    /// The entries are of this call.
     pub call: Option<CallId>,
-    /// Of this session.
+    /// The entries are of this session.
     pub session: Option<SessionId>,
-    /// Of this agent.
+    /// The entries are of this agent.
     pub agent: Option<AgentId>,
-    /// Of this request.
+    /// The entries are of this request.
     pub approval: Option<ApprovalId>,
-    /// Of this kind.
+    /// The entries are of this kind, by its word.
     pub kind: Option<String>,
-    /// Recorded at this time or later, in Unix milliseconds UTC.
+    /// The entries were recorded at this time or later, in Unix milliseconds UTC.
     pub since_ms: Option<i64>,
-    /// Recorded before this time, in Unix milliseconds UTC.
+    /// The entries were recorded before this time, in Unix milliseconds UTC.
     pub until_ms: Option<i64>,
-    /// With this index or a later one.
+    /// The entries have this index or a later one.
     pub from: u64,
 }
 
-/// The kinds of entries that every call has. They are in no index by kind; see the schema.
+/// Every call has entries of these kinds. They are in no index by kind; see the schema.
 const COMMON: [&str; 4] = ["call_proposed", "decided", "warrant_issued", "outcome"];
 
-/// The condition for any other kind, as the index has it.
+/// Makes the statement for any other kind, with the condition as the index has it.
 macro_rules! by_rare_kind {
     ($order:literal) => {
         by_column!(
@@ -70,7 +70,7 @@ macro_rules! by_rare_kind {
     };
 }
 
-/// The query for a filter: parameters in order of appearance, as SQLite numbers them.
+/// Makes the statement for a filter, whose parameters are in order of appearance, as SQLite numbers them.
 macro_rules! by_column {
     ($subject:literal, $order:literal) => {
         concat!(
@@ -86,10 +86,10 @@ macro_rules! by_column {
     };
 }
 
-/// The most entries that one answer holds.
+/// One answer holds at most so many entries.
 pub const ENTRIES_MAX: u32 = 10_000;
 
-/// The hashes of complete tiles that a proof needs, already read.
+/// These hashes of complete tiles are already read, for a proof that needs them.
 #[derive(Debug, Clone, Default)]
 pub struct LogNodes(BTreeMap<NodeId, Hash>);
 
@@ -102,10 +102,10 @@ impl proof::Nodes for LogNodes {
 }
 
 impl Store {
-    /// The newest state of the log.
+    /// Returns the newest state of the log.
     ///
     /// # Errors
-    /// [`LedgerFault`].
+    /// Fails with a [`LedgerFault`] when the head cannot be read, or is not what the log's key has signed.
     pub async fn log_head(&self) -> Result<LogHead, LedgerFault> {
         let rows = self.select(Query::new(SELECT_HEAD, Vec::new())).await?;
         let row = rows.first().ok_or_else(|| Damage("the log has no head".into()))?;
@@ -114,10 +114,10 @@ impl Store {
         Ok(LogHead { size: tree.size(), root: tree.root(), checkpoint: checkpoint.to_owned() })
     }
 
-    /// Entries from an index on, oldest first; at most [`ENTRIES_MAX`].
+    /// Returns entries from an index on, oldest first; at most `limit`, and at most [`ENTRIES_MAX`].
     ///
     /// # Errors
-    /// [`LedgerFault`].
+    /// Fails with a [`LedgerFault`] when the ledger cannot be read.
     pub async fn entries(&self, from: u64, limit: u32) -> Result<Vec<StoredEntry>, LedgerFault> {
         let rows = self.scan(Query::new(
             "SELECT idx, bytes FROM entry WHERE idx >= $1 ORDER BY idx LIMIT $2",
@@ -126,11 +126,11 @@ impl Store {
         stored_entries(&rows.await?)
     }
 
-    /// Entries that fit a filter, oldest first; at most [`ENTRIES_MAX`]. For the next ones, ask from the
-    /// index after the last.
+    /// Returns entries that fit a filter, oldest first; at most `limit`, and at most [`ENTRIES_MAX`]. For the
+    /// next ones, ask from the index after the last.
     ///
     /// # Errors
-    /// [`LedgerFault`].
+    /// Fails with a [`LedgerFault`] when the ledger cannot be read.
     pub async fn find_entries(
         &self,
         filter: &EntryFilter,
@@ -139,10 +139,10 @@ impl Store {
         self.filtered(filter, limit, false).await
     }
 
-    /// Entries that fit a filter, newest first; at most [`ENTRIES_MAX`].
+    /// Returns entries that fit a filter, newest first; at most `limit`, and at most [`ENTRIES_MAX`].
     ///
     /// # Errors
-    /// [`LedgerFault`].
+    /// Fails with a [`LedgerFault`] when the ledger cannot be read.
     pub async fn last_entries(
         &self,
         filter: &EntryFilter,
@@ -199,11 +199,12 @@ impl Store {
         stored_entries(&self.scan(Query::new(sql, params)).await?)
     }
 
-    /// Signed checkpoints of a size or a larger one, smallest first, and the newest one last. One is kept
-    /// for every 256 entries or so.
+    /// Returns signed checkpoints of the size `from` or a larger one, each with its size, smallest first; at
+    /// most `limit`. The newest one comes last, where `limit` leaves room for it. One is kept for every 256
+    /// entries or so.
     ///
     /// # Errors
-    /// [`LedgerFault`].
+    /// Fails with a [`LedgerFault`] when the ledger cannot be read.
     pub async fn checkpoints(&self, from: u64, limit: u32) -> Result<Vec<(u64, String)>, LedgerFault> {
         let rows = self
             .scan(Query::new(
@@ -224,10 +225,11 @@ impl Store {
         Ok(found)
     }
 
-    /// Consecutive hashes of one tile level: leaf hashes at level 0, roots of complete tiles above.
+    /// Returns at most `count` consecutive hashes of one tile level, from the index `start` on: leaf hashes at
+    /// level 0, roots of complete tiles above. There are fewer where the log ends.
     ///
     /// # Errors
-    /// [`LedgerFault`].
+    /// Fails with a [`LedgerFault`] when the ledger cannot be read, or what is stored is no hash.
     pub async fn tile_hashes(&self, level: u8, start: u64, count: u16) -> Result<Vec<Hash>, LedgerFault> {
         let end = start.saturating_add(u64::from(count));
         let query = if level == 0 {
@@ -263,11 +265,12 @@ impl Store {
         Ok(nodes)
     }
 
-    /// A receipt: proof that an entry is in the log, for somebody who has nothing but the log's key.
-    /// `None` when there is no such entry.
+    /// Returns a receipt: proof that an entry is in the log, for somebody who has nothing but the log's key. It
+    /// is `None` when there is no entry of this index.
     ///
     /// # Errors
-    /// [`LedgerFault`].
+    /// Fails with a [`LedgerFault`] when the ledger cannot be read, or the entry or a hash of its proof is
+    /// missing.
     pub async fn receipt(&self, index: u64) -> Result<Option<Receipt>, LedgerFault> {
         let head = self.log_head().await?;
         let Ok(ids) = inclusion_nodes(index, head.size) else { return Ok(None) };
@@ -284,11 +287,11 @@ impl Store {
         Ok(Some(Receipt { index, path, checkpoint, entry: Some(entry.bytes) }))
     }
 
-    /// Proof that the log of `old` entries is a prefix of the log of `new`. `None` when the sizes are
-    /// reversed or the log is smaller.
+    /// Returns proof that the log of `old` entries is a prefix of the log of `new`. It is `None` when `old` is
+    /// larger than `new`, or `new` larger than the log.
     ///
     /// # Errors
-    /// [`LedgerFault`].
+    /// Fails with a [`LedgerFault`] when the ledger cannot be read, or a hash of the proof is missing.
     pub async fn consistency(&self, old: u64, new: u64) -> Result<Option<Vec<Hash>>, LedgerFault> {
         let head = self.log_head().await?;
         let Ok(ids) = consistency_nodes(old, new) else { return Ok(None) };

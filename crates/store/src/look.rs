@@ -1,4 +1,4 @@
-//! What there is of a ledger, compared with what is known of it.
+//! A ledger that is looked at: what there is of it, compared with what is known of it.
 
 use std::path::Path;
 
@@ -11,28 +11,29 @@ use crate::{
     store::Store,
 };
 
-/// What there is of a ledger that was looked at.
+/// Looking at a ledger found this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
-    /// Nothing: it begins when a server starts.
+    /// There is nothing: a ledger begins when a server starts.
     Nothing,
-    /// One of an older schema, which a start brings up to date. What is in it was not compared.
+    /// There is a ledger of an older schema, which a start brings up to date. Its log was not compared.
     Older {
-        /// The number of its schema.
+        /// The ledger has the schema of this number.
         schema: i64,
     },
-    /// One that a start takes as it is.
+    /// There is a ledger that a start takes as it is.
     Ledger {
-        /// How many entries its log has.
+        /// The ledger's log has so many entries.
         entries: u64,
     },
 }
 
 impl Store {
-    /// Looks at the ledger in a file as [`Store::open_sqlite`] does, and changes nothing. Another process may have it open.
+    /// Looks at the ledger in a file as [`Store::open_sqlite`] does, and changes nothing. Another process may
+    /// have it open.
     ///
     /// # Errors
-    /// The [`StoreError`] of a start with that key; [`StoreError::InUse`] is not looked for.
+    /// Fails with the [`StoreError`] of a start with that key; [`StoreError::InUse`] is not looked for.
     pub async fn look_sqlite(path: &Path, key: &VerifierKey, options: &Options) -> Result<Found, StoreError> {
         let known = options.expected(key)?;
         Self::look(Self::open_sqlite_read_only(path, options), key, &known, options).await
@@ -41,7 +42,7 @@ impl Store {
     /// Looks at the ledger in a PostgreSQL database as [`Store::open_postgres`] does, and changes nothing.
     ///
     /// # Errors
-    /// The [`StoreError`] of a start with that key.
+    /// Fails with the [`StoreError`] of a start with that key.
     pub async fn look_postgres(url: &str, key: &VerifierKey, options: &Options) -> Result<Found, StoreError> {
         let known = options.expected(key)?;
         Self::look(Self::open_postgres_read_only(url, options).await, key, &known, options).await
@@ -68,10 +69,12 @@ impl Store {
         Ok(Found::Ledger { entries: store.log_head().await?.size })
     }
 
-    /// Whether the ledger's log contains the tree of each checkpoint, and its entries are all there.
+    /// Checks that the ledger's log contains the tree of each checkpoint. It does not check that all entries
+    /// are there.
     ///
     /// # Errors
-    /// [`StoreError::WentBack`] when it does not.
+    /// Fails with [`StoreError::WentBack`] for the first that it does not contain, and with another
+    /// [`StoreError`] when the ledger cannot be read.
     pub async fn contains(&self, known: &[Kept]) -> Result<(), StoreError> {
         let head = self.log_head().await?;
         for Kept { path, checkpoint, .. } in known {
@@ -94,7 +97,7 @@ impl Store {
         Ok(())
     }
 
-    /// Whether as many entries are stored as the log's head says.
+    /// Checks that as many entries are stored as the log's head says, and up to the same index.
     pub(crate) async fn is_whole(&self) -> Result<(), StoreError> {
         const ENTRIES: &str = "SELECT h.size, (SELECT count(*) FROM entry), \
              (SELECT coalesce(max(idx) + 1, 0) FROM entry) FROM log_head h WHERE h.id = 0";

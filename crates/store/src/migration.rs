@@ -1,30 +1,30 @@
-//! The schema, as numbered steps. Each is applied once, in one transaction with its number.
+//! The schema is made in numbered steps. Each is applied once, in one transaction with its number.
 //!
-//! One text for both databases: `BIGINT` and `BYTEA` become SQLite's `INTEGER` and `BLOB`, and ` STRICT`
-//! is dropped for PostgreSQL, which needs no telling. `EACH_ASKED` is each group that a request asks, with the
-//! request's place, as each of them reads it out of JSON; `DIGEST_AND_AGENT` is what a call is found by when it is in doubt;
-//! `ASKED_TOOL` and `ASKED_UNTIL` are which tool a request is about, and when it expires; `AGENT_OF_CALL` and `TOOL_OF_CALL`
-//! are whose a call is and of what.
+//! One text for both databases: `BIGINT` and `BYTEA` become SQLite's `INTEGER` and `BLOB`, and ` STRICT` is
+//! dropped for PostgreSQL, which needs no telling. `EACH_ASKED` is each group that a request asks, with the
+//! request's place, as each of them reads it out of JSON; `DIGEST_AND_AGENT` is what a call is found by when it
+//! is in doubt; `ASKED_TOOL` and `ASKED_UNTIL` are which tool a request is about, and when it expires;
+//! `AGENT_OF_CALL` and `TOOL_OF_CALL` are whose a call is and of what.
 
-/// Every step, in order; the first is number 1.
+/// These are all steps, in order; the first is number 1.
 pub(crate) const STEPS: &[&str] = &[FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED, ALIKE, CALLS];
 
-/// The number of the newest schema this program knows.
+/// Returns the number of the newest schema that this program knows.
 pub(crate) fn newest() -> i64 {
     i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
 }
 
-/// The tables that there are after so many steps.
+/// Returns the names of the tables that there are after the first `version` steps.
 pub(crate) fn tables(version: i64) -> impl Iterator<Item = &'static str> {
     let steps = usize::try_from(version).unwrap_or_default();
     let made = STEPS.iter().take(steps).flat_map(|step| step.split("CREATE TABLE ").skip(1));
     made.filter_map(|rest| rest.split_once(' ')).map(|(name, _columns)| name)
 }
 
-/// Where the number of the last step is kept.
+/// This table keeps the numbers of the steps that were applied.
 pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS migration (version BIGINT PRIMARY KEY) STRICT";
 
-/// A step in SQLite's dialect.
+/// Writes a step in SQLite's dialect.
 pub(crate) fn for_sqlite(step: &str) -> String {
     step.replace("BIGINT", "INTEGER").replace("BYTEA", "BLOB").replace(
         "EACH_ASKED",
@@ -37,7 +37,7 @@ pub(crate) fn for_sqlite(step: &str) -> String {
     .replace("TOOL_OF_CALL", "json_extract(body, '$.tool')")
 }
 
-/// A step in PostgreSQL's dialect.
+/// Writes a step in PostgreSQL's dialect.
 pub(crate) fn for_postgres(step: &str) -> String {
     step.replace(" STRICT", "").replace(
         "EACH_ASKED",
@@ -183,7 +183,7 @@ UPDATE approval SET code = 'F002' WHERE state = 'blocked' AND answers LIKE '%"wh
 UPDATE approval SET answers = replace(answers, '"why":"' || code || ' ', '"why":"') WHERE code IS NOT NULL;
 "#;
 
-/// Whom a request asks stands beside it, for the lists of people.
+/// The groups that a request asks stand beside it, for the lists of people.
 const ASKED: &str = "
 CREATE TABLE approval_group (
     place BIGINT NOT NULL,
@@ -193,14 +193,14 @@ CREATE TABLE approval_group (
 INSERT INTO approval_group (name, place) SELECT DISTINCT EACH_ASKED;
 ";
 
-/// What pruning has seen of a session, and on which day: one that stays so is over.
+/// Pruning notes what it has seen of a session, and on which day: one that stays so is over.
 const MARKS: &str = "
 ALTER TABLE counter ADD COLUMN mark TEXT;
 ALTER TABLE counter ADD COLUMN mark_day BIGINT;
 ALTER TABLE session ADD COLUMN mark_day BIGINT;
 ";
 
-/// Which record of its calls a system kept when a call was issued.
+/// A call says which record of its calls its system kept when it was issued.
 const JOURNAL: &str = "ALTER TABLE call ADD COLUMN journal TEXT;";
 
 /// The kinds that every call has are found by call, or by reading on; an index over them would cost each call
@@ -212,8 +212,8 @@ CREATE INDEX entry_rare ON entry (kind)
     WHERE kind <> 'call_proposed' AND kind <> 'decided' AND kind <> 'warrant_issued' AND kind <> 'outcome';
 ";
 
-/// How many days the ledger has seen go by: a clock that jumps is one day. `seen` is the newest of them. Marks were days of the
-/// calendar until now.
+/// The ledger counts how many days it has seen go by: a clock that jumps is one day. `seen` is the newest of
+/// them. Marks were days of the calendar until now.
 const AGE: &str = "
 CREATE TABLE age (
     id BIGINT PRIMARY KEY CHECK (id = 0),
@@ -227,16 +227,16 @@ UPDATE counter SET mark = NULL, mark_day = NULL;
 UPDATE session SET mark_day = NULL;
 ";
 
-/// Writes that are or were in doubt are found by what they would do and for whom: their equals wait for them. The others, which
-/// are nearly all, cost nothing.
+/// Writes that are or were in doubt are found by what they would do and for whom: their equals wait for them.
+/// The others, which are nearly all, cost nothing.
 const DOUBTED: &str = "
 ALTER TABLE call ADD COLUMN doubted TEXT;
 UPDATE call SET doubted = DIGEST_AND_AGENT WHERE state = 'in_doubt' AND effect <> 'read';
 CREATE INDEX call_doubted ON call (doubted, issued_ms, id) WHERE doubted IS NOT NULL;
 ";
 
-/// What people refused is found by what the call does and for whom, and what they answered to calls like it. Of older requests
-/// only the very call is known.
+/// What people refused is found by what the call does and for whom, and what they answered to calls like it. Of
+/// older requests only the very call is known.
 const ALIKE: &str = "
 ALTER TABLE approval ADD COLUMN tool TEXT;
 ALTER TABLE approval ADD COLUMN until_ms BIGINT;
@@ -247,7 +247,8 @@ CREATE INDEX approval_refused ON approval (agent, normal, place) WHERE state = '
 CREATE INDEX approval_shape ON approval (agent, shape, place) WHERE shape IS NOT NULL;
 ";
 
-/// Whose calls they are and of which tool, for the lists of agents; and what agents' idempotency keys stand for.
+/// A call says whose it is and of which tool, for the lists of agents; and bonds say what agents' idempotency
+/// keys stand for.
 const CALLS: &str = "
 ALTER TABLE call ADD COLUMN agent TEXT;
 ALTER TABLE call ADD COLUMN tool TEXT;

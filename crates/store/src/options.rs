@@ -1,4 +1,4 @@
-//! How a ledger is opened, and what must hold of it.
+//! Options by which a ledger is opened, and what must hold of it.
 
 use std::{fs, io::ErrorKind, path::PathBuf, time::Duration};
 
@@ -6,32 +6,33 @@ use countersign_audit::{Checkpoint, VerifierKey};
 
 use crate::{error::StoreError, writer::StepHook};
 
-/// How a ledger is opened. The defaults are right for a server.
+/// These options say how a ledger is opened. The defaults are right for a server.
 #[derive(Clone)]
 pub struct Options {
-    /// How many operations may wait to be written, at least 1; more wait to be queued.
+    /// So many operations may wait to be written, and at least 1; more wait to be queued.
     pub queue: usize,
-    /// How long an operation waits to be queued before it is refused as unavailable.
+    /// An operation waits so long to be queued before it is refused as unavailable. A connection to PostgreSQL
+    /// is waited for as long.
     pub queue_timeout: Duration,
-    /// How long one statement may take on PostgreSQL.
+    /// One statement may take so long on PostgreSQL.
     pub statement_timeout: Duration,
-    /// How long to wait for a lock that another program holds.
+    /// A lock that another program holds is waited for so long.
     pub lock_timeout: Duration,
-    /// How many connections are kept for reading, at least 1.
+    /// So many connections are kept for reading, and at least 1.
     pub readers: usize,
-    /// The most pages of 4 KiB that an SQLite file may grow to.
+    /// An SQLite file may grow to at most so many pages of 4 KiB; the limit is SQLite's own when `None`.
     pub sqlite_pages_max: Option<u32>,
-    /// Certificates (PEM) that PostgreSQL's is checked against, in place of the platform's.
+    /// PostgreSQL's certificate is checked against those in this file (PEM), in place of the platform's.
     pub postgres_ca: Option<PathBuf>,
-    /// The file outside of the ledger in which the newest checkpoint of its log is kept.
+    /// The newest checkpoint of the log is kept in this file, outside of the ledger; nowhere when `None`.
     pub checkpoint: Option<PathBuf>,
-    /// Files with signed checkpoints of the log that others keep; the log must contain what they state.
+    /// Others keep signed checkpoints of the log in these files; the log must contain what they state.
     pub witnesses: Vec<PathBuf>,
-    /// How long idempotency keys are kept at least.
+    /// Idempotency keys are kept at least so long.
     pub keys_kept: Duration,
-    /// What is taken for granted.
+    /// Opening the ledger takes this for granted.
     pub opening: Opening,
-    /// For tests: called between the durable steps of the writer.
+    /// This is called between the durable steps of the writer. It is for tests.
     #[doc(hidden)]
     pub hook: Option<StepHook>,
 }
@@ -71,38 +72,39 @@ impl std::fmt::Debug for Options {
     }
 }
 
-/// What opening a ledger may take for granted.
+/// Opening a ledger may take this for granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Opening {
-    /// It must contain what is known of it. Where nothing is known, it may begin.
+    /// The ledger must contain what is known of it. Where nothing is known, it may begin.
     #[default]
     Known,
-    /// It is taken as it is, or begun anew, whatever is known. Whoever says so records why.
+    /// The ledger is taken as it is, or begun anew, whatever is known. Whoever says so records why.
     DangerouslyAccepted,
 }
 
-/// A checkpoint of the log that is kept outside of its ledger.
+/// This is a checkpoint of the log that is kept outside of its ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// The file.
+    /// It is kept in this file.
     pub path: PathBuf,
-    /// What it states.
+    /// The file states this checkpoint.
     pub checkpoint: Checkpoint,
-    /// The signed note.
+    /// The file holds this signed note.
     pub note: String,
 }
 
 impl Options {
-    /// How long idempotency keys are kept at least, in milliseconds.
+    /// Returns how long idempotency keys are kept at least, in milliseconds.
     pub(crate) fn keys_kept_ms(&self) -> i64 {
         i64::try_from(self.keys_kept.as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// The checkpoints of the log of `key` that are kept outside of its ledger, as far as they are there; a witness's
-    /// must be.
+    /// Reads the checkpoints of the log of `key` that are kept outside of its ledger, as far as they are there;
+    /// a witness's must be.
     ///
     /// # Errors
-    /// [`StoreError::Kept`] when a file cannot be read, or states something else than a checkpoint of this log.
+    /// Fails with [`StoreError::Kept`] when a file cannot be read, or states something else than a checkpoint
+    /// of this log.
     pub fn kept(&self, key: &VerifierKey) -> Result<Vec<Kept>, StoreError> {
         let own = self.checkpoint.iter().filter_map(|path| match fs::read(path) {
             Err(why) if why.kind() == ErrorKind::NotFound => None,
@@ -119,7 +121,8 @@ impl Options {
             .collect()
     }
 
-    /// What must hold of the ledger with the log of `key`.
+    /// Returns what must hold of the ledger with the log of `key`: the checkpoints that are kept, or none of
+    /// them where the ledger is taken as it is.
     pub(crate) fn expected(&self, key: &VerifierKey) -> Result<Vec<Kept>, StoreError> {
         match self.opening {
             Opening::Known => self.kept(key),
@@ -127,7 +130,8 @@ impl Options {
         }
     }
 
-    /// Whether a log may begin here, given what is known of it.
+    /// Checks that a log may begin here, given what is known of it. It fails with [`StoreError::Lost`] where a
+    /// checkpoint states that there were entries.
     pub(crate) fn begins(&self, known: &[Kept]) -> Result<(), StoreError> {
         match (self.opening, known.iter().find(|kept| kept.checkpoint.size() > 0)) {
             (Opening::DangerouslyAccepted, _) | (Opening::Known, None) => Ok(()),

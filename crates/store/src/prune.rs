@@ -1,13 +1,14 @@
 //! What is long over is forgotten: passed rates, days gone by, sessions that are not used any more.
 //!
-//! Days are those that the ledger has seen go by, one after the other, and not what one reading of the clock says: a server
-//! that starts with a clock that is weeks ahead sees one day, and what rules look at is there when the clock is right again.
+//! Days are those that the ledger has seen go by, one after the other, and not what one reading of the clock
+//! says: a server that starts with a clock that is weeks ahead sees one day, and what rules look at is there
+//! when the clock is right again.
 //!
-//! Nothing here weakens a limit. A rate's instant that passed days ago means nothing. Counters of a day are looked at on
-//! that day. A session that was idle for [`IDLE_DAYS`] begins anew, which its agent could have had at any time by
-//! naming another one. An idempotency key that is older than the configuration says, and has seen three days go by, is
-//! forgotten; what its call became is not. What a budget has spent or holds is never forgotten, nor is anything of the log, of
-//! calls or of requests.
+//! Nothing here weakens a limit. A rate's instant that passed days ago means nothing. Counters of a day are
+//! looked at on that day. A session that was idle for [`IDLE_DAYS`] begins anew, which its agent could have had
+//! at any time by naming another one. An idempotency key that is older than the configuration says, and has
+//! seen three days go by, is forgotten; what its call became is not. What a budget has spent or holds is never
+//! forgotten, nor is anything of the log, of calls or of requests.
 
 use countersign_gate::ledger::LedgerFault;
 use countersign_rules::budget::day;
@@ -19,18 +20,19 @@ use crate::{
     store::Store,
 };
 
-/// How many days counters of a day, and sessions that are not used, are kept; the statements say it, too.
+/// Counters of a day, and sessions that are not used, are kept for so many days; the statements say it, too.
 const IDLE_DAYS: i64 = 30;
 
-/// How often pruning begins again at one call, so that it ends.
+/// Pruning begins again at most so often at one call, so that it ends.
 const ROUNDS_MAX: u32 = 50;
 
 impl Store {
-    /// Forgets what is long over, a thousand records of a kind in each transaction. To be called now and then
-    /// by any process. Writes nothing when there is nothing to forget. Answers in how many transactions.
+    /// Forgets what is long over at `now_ms` (Unix milliseconds UTC), a thousand records of a kind in each
+    /// transaction. It is to be called now and then by any process. It writes nothing when there is nothing to
+    /// forget. Returns in how many transactions it was done.
     ///
     /// # Errors
-    /// [`LedgerFault`]; what was forgotten until then is.
+    /// Fails with a [`LedgerFault`]; what was forgotten until then stays so.
     pub async fn prune(&self, now_ms: i64) -> Result<u32, LedgerFault> {
         for round in 0..ROUNDS_MAX {
             let mut due = false;
@@ -64,7 +66,7 @@ impl Operation for Prune {
     }
 }
 
-/// One kind of record: whether there is something to change, and the change.
+/// This is for one kind of record: a statement that finds whether there is something to change, and the change.
 struct Step {
     look: Query,
     change: Query,
@@ -96,7 +98,8 @@ macro_rules! step {
     };
 }
 
-/// In this order: a day is seen before anything is judged by it, and a session as it is now before it is taken for idle.
+/// Returns the steps in this order: a day is seen before anything is judged by it, and a session as it is now
+/// before it is taken for idle.
 fn steps(now_ms: i64, keys_kept_ms: i64) -> [Step; 10] {
     let today = || vec![Value::from(day(now_ms))];
     let passed = || vec![Value::from(now_ms.saturating_mul(1_000))];

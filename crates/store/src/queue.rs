@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::records::{Changes, Needs, Records};
 
-/// One step of the ledger, as what it reads and what it changes.
+/// An operation is one step of the ledger, given as what it reads and what it changes.
 ///
 /// Contract: `needs` names every record that `apply` looks at, and may name more once others are known.
 /// `apply` is a function of the records alone; a refusal comes with no changes. It may run more than once.
@@ -21,23 +21,23 @@ pub(crate) trait Operation: Send + Sync + 'static {
     fn apply(&self, records: &Records) -> Result<(Self::Output, Changes), LedgerFault>;
 }
 
-/// An operation in the queue, with who waits for it.
+/// This is an operation in the queue, with who waits for it.
 pub(crate) trait Message: Send {
     fn needs(&self, records: &Records, needs: &mut Needs);
     fn apply(&mut self, records: &mut Records);
-    /// Answers who waits; with the fault when the batch failed. Gives the message back when nobody does
-    /// and it should be tried again.
+    /// Answers who waits; with the fault when the batch failed. Gives the message back when nobody waits and it
+    /// should be tried again.
     fn answer(self: Box<Self>, fault: Option<&LedgerFault>) -> Option<Box<dyn Message>>;
 }
 
-/// An operation whose caller waits for the answer.
+/// This is an operation whose caller waits for the answer.
 struct Waiting<O: Operation> {
     operation: O,
     result: Option<Result<O::Output, LedgerFault>>,
     caller: oneshot::Sender<Result<O::Output, LedgerFault>>,
 }
 
-/// An operation for whose answer nobody waits.
+/// This is an operation for whose answer nobody waits.
 struct Detached<O: Operation> {
     operation: O,
     fault: Option<LedgerFault>,
@@ -90,23 +90,25 @@ fn apply<O: Operation>(operation: &O, records: &mut Records) -> Result<O::Output
     Ok(output)
 }
 
-/// What a writer is given to do, and whom it tells when it has ended.
+/// A writer is given these operations to do, and tells here that it has ended.
 pub(crate) struct Inbox {
     pub(crate) queue: mpsc::Receiver<Box<dyn Message>>,
     pub(crate) done: oneshot::Sender<()>,
 }
 
-/// Where operations are handed to the writer. It ends when this is closed or dropped, and everything in it is written.
+/// Operations are handed to the writer here. It ends when this is closed or dropped, and everything in it is
+/// written.
 pub(crate) struct Queue {
-    /// `None` when the ledger was opened to read, or is closed.
+    /// This is `None` when the ledger was opened to read, or is closed.
     sender: Mutex<Option<mpsc::Sender<Box<dyn Message>>>>,
     timeout: Duration,
-    /// Yields when the writer has ended.
+    /// This yields when the writer has ended.
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 impl Queue {
-    /// A queue in which `places` operations may wait, and others wait for a place until the timeout; and its other end.
+    /// Makes a queue in which `places` operations may wait, at least 1, while others wait for a place until the
+    /// timeout; and its other end.
     pub(crate) fn open(places: usize, timeout: Duration) -> (Self, Inbox) {
         let (sender, queue) = mpsc::channel(places.max(1));
         let (done, ended) = oneshot::channel();
@@ -114,12 +116,12 @@ impl Queue {
         (Self { sender, timeout, ended }, Inbox { queue, done })
     }
 
-    /// One that takes nothing.
+    /// Makes a queue that takes nothing.
     pub(crate) const fn closed() -> Self {
         Self { sender: Mutex::new(None), timeout: Duration::ZERO, ended: Mutex::new(None) }
     }
 
-    /// Hands an operation over and waits until it is durable.
+    /// Hands an operation over and waits until it is durable. Returns what it answers.
     pub(crate) async fn submit<O: Operation>(&self, operation: O) -> Result<O::Output, LedgerFault> {
         let (caller, answer) = oneshot::channel();
         self.enqueue(Box::new(Waiting { operation, result: None, caller })).await?;
@@ -127,7 +129,7 @@ impl Queue {
         answer.await.unwrap_or_else(|_gone| Err(LedgerFault::Unknown("the writer has ended".into())))
     }
 
-    /// Hands an operation over for whose answer nobody waits.
+    /// Hands an operation over for whose answer nobody waits, and returns once it is queued.
     pub(crate) async fn leave(&self, operation: impl Operation) -> Result<(), LedgerFault> {
         self.enqueue(Box::new(Detached { operation, fault: None })).await
     }

@@ -1,6 +1,7 @@
-//! What a kind of record is: how one stands in its table, and those of one kind in memory.
+//! Kinds of records: how a record stands in its table, and those of one kind in memory.
 //!
-//! A new kind is a file below this one, a line in the list of [`crate::records`], and a step in [`crate::migration`].
+//! A new kind is a file below this one, a line in the list of [`crate::records`], and a step in
+//! [`crate::migration`].
 
 pub(crate) mod approval;
 pub(crate) mod bond;
@@ -20,45 +21,46 @@ use countersign_gate::ledger::LedgerFault;
 
 use crate::row::{Damage, Query, Row};
 
-/// A record, found by its key and changed as a whole.
+/// A record is found by its key and changed as a whole.
 pub(crate) trait Record: Debug + Sized {
     type Key: Debug + Clone + Ord;
 
-    /// Whether people and agents wait for changes of such records.
+    /// This is true if people and agents wait for changes of such records.
     const WATCHED: bool = false;
 
-    /// The statement that reads the record of a key.
+    /// Returns the statement that reads the record of a key.
     fn select(key: &Self::Key) -> Query;
-    /// Reads what that statement answers.
+    /// Reads what the statement of [`Record::select`] answers.
     fn read(row: &Row) -> Result<Self, Damage>;
     fn insert(&self, key: &Self::Key) -> Result<Query, LedgerFault>;
     fn update(&self, key: &Self::Key) -> Result<Query, LedgerFault>;
 
-    /// What is inserted beside a new record, in other tables.
+    /// Returns what is inserted beside a new record, in other tables.
     fn beside(&self) -> Vec<Query> {
         Vec::new()
     }
 
-    /// Whether it is kept in memory from batch to batch, or that there is none. What is not kept is read anew by each.
+    /// Tells whether a record is kept in memory from batch to batch, or, of `None`, that there is none. What is
+    /// not kept is read anew by each batch that needs it.
     fn is_kept(_record: Option<&Self>) -> bool {
         true
     }
 }
 
-/// A record that can be removed again.
+/// Such a record can be removed again.
 pub(crate) trait Removable: Record {
     fn delete(key: &Self::Key) -> Query;
 }
 
-/// What becomes of one record.
+/// One record is changed so.
 #[derive(Debug)]
 enum Change<R> {
     Put(R),
-    /// By this statement, where it is stored.
+    /// This statement removes the record, where it is stored.
     Remove(Query),
 }
 
-/// What an operation wants changed in the records of one kind, in this order.
+/// An operation wants these changes in the records of one kind, in this order.
 #[derive(Debug)]
 pub(crate) struct Changed<R: Record>(Vec<(R::Key, Change<R>)>);
 
@@ -69,12 +71,12 @@ impl<R: Record> Default for Changed<R> {
 }
 
 impl<R: Record> Changed<R> {
-    /// There is this record from now on.
+    /// Adds that there is this record from now on.
     pub(crate) fn put(&mut self, key: R::Key, record: R) {
         self.0.push((key, Change::Put(record)));
     }
 
-    /// There is none from now on.
+    /// Adds that there is no record of this key from now on.
     pub(crate) fn remove(&mut self, key: R::Key)
     where
         R: Removable,
@@ -87,7 +89,7 @@ impl<R: Record> Changed<R> {
         self.0.is_empty()
     }
 
-    /// The records that there are from now on.
+    /// Returns the records that there are from now on, with their keys.
     pub(crate) fn puts(&self) -> impl Iterator<Item = (&R::Key, &R)> {
         self.0.iter().filter_map(|(key, change)| match change {
             Change::Put(record) => Some((key, record)),
@@ -96,25 +98,25 @@ impl<R: Record> Changed<R> {
     }
 }
 
-/// One record in memory.
+/// One record in memory is in one of these states.
 #[derive(Debug, Clone)]
 enum Slot<R> {
     Absent,
     Stored(R),
-    /// To be inserted.
+    /// The record is to be inserted.
     Fresh(R),
-    /// To be updated.
+    /// The record is to be updated.
     Changed(R),
-    /// To be deleted, by this statement.
+    /// The record is to be deleted by this statement.
     Removed(Query),
     Damaged(Damage),
 }
 
-/// Records of one kind in memory, by key.
+/// These are the records of one kind in memory, by key.
 #[derive(Debug)]
 pub(crate) struct Table<R: Record> {
     slots: BTreeMap<R::Key, Slot<R>>,
-    /// Those that the batch has read or changed.
+    /// The batch has read or changed these.
     touched: BTreeSet<R::Key>,
 }
 
@@ -143,7 +145,8 @@ impl<R: Record> Table<R> {
         self.slots.insert(key, slot);
     }
 
-    /// The record as the batch so far leaves it.
+    /// Returns the record as the batch so far leaves it. It is a fault when the record was not read, or is
+    /// damaged.
     pub(crate) fn find(&self, key: &R::Key) -> Result<Option<&R>, LedgerFault> {
         match self.slots.get(key) {
             Some(Slot::Stored(record) | Slot::Fresh(record) | Slot::Changed(record)) => Ok(Some(record)),
@@ -154,8 +157,8 @@ impl<R: Record> Table<R> {
         }
     }
 
-    /// Whether the record is known to be there. For what is to be inserted under a new id and is not looked
-    /// for: where the id is taken all the same, the database refuses it.
+    /// Tells whether the record is known to be there. This is for what is to be inserted under a new id and is
+    /// not looked for: where the id is taken all the same, the database refuses it.
     pub(crate) fn has(&self, key: &R::Key) -> bool {
         matches!(self.slots.get(key), Some(Slot::Stored(_) | Slot::Fresh(_) | Slot::Changed(_)))
     }
@@ -179,7 +182,7 @@ impl<R: Record> Table<R> {
         }
     }
 
-    /// The records that are new in this batch.
+    /// Returns the records that are new in this batch.
     pub(crate) fn fresh(&self) -> impl Iterator<Item = &R> {
         self.touched.iter().filter_map(|key| match self.slots.get(key) {
             Some(Slot::Fresh(record)) => Some(record),
@@ -188,7 +191,8 @@ impl<R: Record> Table<R> {
         })
     }
 
-    /// What the batch has read or changed, as it leaves it. What is damaged may be mended, and is not said.
+    /// Returns what the batch has read or changed, as it leaves it; `None` stands for no record. What is
+    /// damaged may be mended, and is not said.
     pub(crate) fn left(&self) -> impl Iterator<Item = (&R::Key, Option<&R>)> {
         self.touched.iter().filter_map(|key| match self.slots.get(key) {
             Some(Slot::Stored(record) | Slot::Fresh(record) | Slot::Changed(record)) => {
@@ -199,7 +203,7 @@ impl<R: Record> Table<R> {
         })
     }
 
-    /// The statements that write this table, with what stands beside it.
+    /// Adds the statements that write this table to `out`, with what stands beside it.
     pub(crate) fn write(&self, out: &mut Vec<Query>) -> Result<(), LedgerFault> {
         let mut deletes = Vec::new();
         for key in &self.touched {

@@ -34,25 +34,25 @@ use crate::{
 /// Makes, from one list of the kinds of records, what speaks of them all.
 macro_rules! kinds {
     ($($table:ident: $Name:ident($Record:ty),)*) => {
-        /// The name of a record that an operation needs.
+        /// An operation names a record that it needs so.
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
         pub(crate) enum Key {
             $($Name(<$Record as Record>::Key),)*
-            /// The newest request of a requester for a digest.
+            /// This is the newest request of a requester for a digest.
             Newest(RetryKey),
-            /// The open calls whose process is gone.
+            /// These are the open calls whose process is gone.
             Orphans,
         }
 
-        /// What an operation wants changed.
+        /// An operation wants these changes.
         #[derive(Debug, Default)]
         pub(crate) struct Changes {
             $(pub(crate) $table: Changed<$Record>,)*
-            /// Statements beside the records: erasing, pruning.
+            /// These statements stand beside the records: erasing, pruning.
             pub(crate) statements: Vec<Query>,
-            /// Appended to the log, in this order.
+            /// These entries are appended to the log, in this order.
             pub(crate) entries: Vec<Arc<Encoded>>,
-            /// Whether the head of the log is written even where nothing else is.
+            /// This is true if the head of the log is to be written even where nothing else is.
             pub(crate) touch: bool,
         }
 
@@ -62,30 +62,31 @@ macro_rules! kinds {
                 statements.is_empty() && entries.is_empty() && !touch $(&& $table.is_empty())*
             }
 
-            /// Whether others wait for such a change.
+            /// Tells whether others wait for such a change.
             fn is_watched(&self) -> bool {
                 !self.statements.is_empty() $(|| (<$Record>::WATCHED && !self.$table.is_empty()))*
             }
         }
 
-        /// The loaded records, with the end of the log.
+        /// These are the loaded records, with the end of the log.
         #[derive(Debug, Default)]
         pub(crate) struct Records {
             $(pub(crate) $table: Table<$Record>,)*
-            /// By what makes two requests the same: the newest, with its place in the order of requests.
+            /// Each is found by what makes two requests the same: the newest, with its place in the order of
+            /// requests.
             newest: BTreeMap<RetryKey, Result<Option<(u64, ApprovalId)>, Damage>>,
             orphans: Option<Result<Vec<CallId>, Damage>>,
             statements: Vec<Query>,
             log: LogTail,
-            /// The head that this process committed last. As long as it stands, the records are what is stored.
+            /// This process committed this head last. As long as it stands, the records are what is stored.
             committed: Option<Committed>,
-            /// The process that writes.
+            /// The process that writes has this id.
             pub(crate) process: i64,
             watched: bool,
         }
 
         impl Records {
-            /// Whether a record was read, or found absent.
+            /// Tells whether a record was read, or found absent.
             fn knows(&self, key: &Key) -> bool {
                 match key {
                     $(Key::$Name(key) => self.$table.knows(key),)*
@@ -94,8 +95,8 @@ macro_rules! kinds {
                 }
             }
 
-            /// The statement that reads a record. `orphans` reads the open calls whose process is gone, which is
-            /// the one thing that each database tells in its own way.
+            /// Returns the statement that reads a record. `orphans` reads the open calls whose process is gone,
+            /// which is the one thing that each database tells in its own way.
             pub(crate) fn select(key: &Key, orphans: &Query) -> Query {
                 match key {
                     $(Key::$Name(key) => <$Record>::select(key),)*
@@ -121,13 +122,13 @@ macro_rules! kinds {
                 self.statements.extend(changes.statements);
             }
 
-            /// The statements that write the records, kind by kind.
+            /// Adds the statements that write the records to `out`, kind by kind.
             fn write_tables(&self, out: &mut Vec<Query>) -> Result<(), LedgerFault> {
                 $(self.$table.write(out)?;)*
                 Ok(())
             }
 
-            /// Takes what the batch has left for what is stored. Answers how many records are kept.
+            /// Takes what the batch has left for what is stored. Returns how many records are kept.
             fn settle_tables(&mut self) -> usize {
                 $(self.$table.settle();)*
                 [$(self.$table.len()),*].iter().sum()
@@ -150,7 +151,7 @@ kinds! {
     credentials: Credential(KeyRow),
 }
 
-/// The records that the operations of a batch need and that are not read yet.
+/// The operations of a batch need these records, which are not read yet.
 #[derive(Debug, Default)]
 pub(crate) struct Needs(BTreeSet<Key>);
 
@@ -162,7 +163,7 @@ impl Needs {
         }
     }
 
-    /// Names several.
+    /// Names several records as [`Needs::name`] does one.
     pub(crate) fn name_all<'a>(&mut self, records: &Records, keys: impl IntoIterator<Item = &'a Key>) {
         for key in keys {
             self.name(records, key);
@@ -174,7 +175,7 @@ impl Needs {
     }
 }
 
-/// The most records that are kept from batch to batch; beyond, all are forgotten and read again.
+/// At most so many records are kept from batch to batch; beyond, all are forgotten and read again.
 const KEPT_MAX: usize = 20_000;
 
 impl Changes {
@@ -183,7 +184,7 @@ impl Changes {
     }
 }
 
-/// A head of the log by what moves at every change.
+/// This is a head of the log, by what moves at every change.
 #[derive(Debug, PartialEq, Eq)]
 struct Committed {
     checkpoint: String,
@@ -191,9 +192,9 @@ struct Committed {
 }
 
 impl Records {
-    /// Begins a batch with the end of the log as it stands under the lock. Answers whether the records of
-    /// the batches before are still what is stored; when somebody else has written since, or `disturbed`
-    /// says so, they are forgotten.
+    /// Begins a batch with the end of the log as it stands under the lock. Returns true if the records of the
+    /// batches before are still what is stored; when somebody else has written since, or `disturbed` says so,
+    /// they are forgotten.
     pub(crate) fn begin(
         &mut self,
         head: &Row,
@@ -214,8 +215,8 @@ impl Records {
         Ok(still)
     }
 
-    /// Ends a batch that is committed, or has changed nothing. What it has read and left of the records that
-    /// decisions look at is told to `cache`.
+    /// Ends a batch that is committed, or has changed nothing. It tells `cache` what the batch has read and
+    /// left of the records that decisions look at.
     pub(crate) fn settle(&mut self, cache: &mut Cache) {
         self.tell(cache);
         let kept = self.settle_tables();
@@ -233,7 +234,7 @@ impl Records {
         }
     }
 
-    /// Tells what decisions look at.
+    /// Tells `cache` what decisions look at.
     fn tell(&self, cache: &mut Cache) {
         self.halts.left().for_each(|(scope, halt)| cache.halt(scope, halt));
         self.counters.left().for_each(|(key, counters)| cache.count(key, counters));
@@ -249,17 +250,17 @@ impl Records {
         }
     }
 
-    /// The end of the log.
+    /// Returns the end of the log.
     pub(crate) const fn log_tail(&self) -> &LogTail {
         &self.log
     }
 
-    /// The place that the next new request takes in the order of requests.
+    /// Returns the place that the next new request takes in the order of requests.
     pub(crate) const fn next_order(&self) -> u64 {
         self.log.changed().saturating_add(1)
     }
 
-    /// The newest request of a requester for a digest.
+    /// Returns the newest request of a requester for a digest. It is a fault when that was not read.
     pub(crate) fn newest(&self, key: &RetryKey) -> Result<Option<&ApprovalRow>, LedgerFault> {
         match self.newest.get(key) {
             Some(Ok(Some((_order, id)))) => self.approvals.find(id),
@@ -269,7 +270,7 @@ impl Records {
         }
     }
 
-    /// The open calls whose process is gone; none before they were looked for.
+    /// Returns the open calls whose process is gone; none before they were looked for.
     pub(crate) fn orphans(&self) -> Result<&[CallId], LedgerFault> {
         match &self.orphans {
             Some(Ok(calls)) => Ok(calls),
@@ -293,7 +294,7 @@ impl Records {
     /// Makes an operation's changes part of the batch.
     ///
     /// # Errors
-    /// When an entry cannot be written to the log; then nothing has changed.
+    /// Fails when an entry cannot be written to the log; then nothing has changed.
     pub(crate) fn change(&mut self, mut changes: Changes) -> Result<(), LedgerFault> {
         if changes.is_empty() {
             return Ok(());
@@ -312,17 +313,17 @@ impl Records {
         Ok(())
     }
 
-    /// Whether the batch changes anything.
+    /// Tells whether the batch changes anything.
     pub(crate) const fn is_changed(&self) -> bool {
         self.log.is_changed()
     }
 
-    /// Whether the batch changes what people and agents wait for.
+    /// Tells whether the batch changes what people and agents wait for.
     pub(crate) const fn is_watched(&self) -> bool {
         self.watched
     }
 
-    /// The statements that write the batch, the signed head of the log among them.
+    /// Returns the statements that write the batch, the signed head of the log among them.
     pub(crate) fn write(&mut self, key: &SigningKey) -> Result<Vec<Query>, LedgerFault> {
         let mut out = Vec::new();
         self.log.write(key, &mut out)?;

@@ -5,29 +5,29 @@ use std::sync::Arc;
 use countersign_gate::ledger::LedgerFault;
 use serde::{Serialize, de::DeserializeOwned};
 
-/// A statement with its parameters. The text uses `$1`, `$2`, … and stands in both databases' dialect.
+/// This is a statement with its parameters. The text uses `$1`, `$2`, … and stands in both databases' dialect.
 #[derive(Debug, Clone)]
 pub(crate) struct Query {
     pub(crate) sql: &'static str,
     pub(crate) params: Vec<Value>,
-    /// How many rows it must change; anything else means that the record is not what was read.
+    /// It must change so many rows; anything else means that the record is not what was read.
     pub(crate) rows: Option<u64>,
 }
 
 impl Query {
-    /// A statement that reads, or changes however many rows there are.
+    /// Makes a statement that reads, or changes however many rows there are.
     pub(crate) const fn new(sql: &'static str, params: Vec<Value>) -> Self {
         Self { sql, params, rows: None }
     }
 
-    /// A statement that changes exactly one row.
+    /// Makes a statement that must change exactly one row.
     pub(crate) const fn one(sql: &'static str, params: Vec<Value>) -> Self {
         Self { sql, params, rows: Some(1) }
     }
 }
 
-/// One value of a row. Numbers without sign are kept by their bits. Texts and bytes are shared: an entry is
-/// encoded by whoever hands it over, and written by the one writer, who should not have to copy it.
+/// This is one value of a row. Numbers without sign are kept by their bits. Texts and bytes are shared: an
+/// entry is encoded by whoever hands it over, and written by the one writer, who should not have to copy it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Value {
     Null,
@@ -72,14 +72,14 @@ impl<T: Into<Self>> From<Option<T>> for Value {
     }
 }
 
-/// A value as JSON text.
+/// Writes a value as JSON text. It fails when the value cannot be written so.
 pub(crate) fn json(value: &impl Serialize) -> Result<Value, LedgerFault> {
     serde_json::to_string(value)
         .map(Value::from)
         .map_err(|why| LedgerFault::Unavailable(format!("a record cannot be written as JSON: {why}")))
 }
 
-/// A row that was read.
+/// This row was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row(pub(crate) Vec<Value>);
 
@@ -138,7 +138,7 @@ impl Row {
         }
     }
 
-    /// Reads JSON text.
+    /// Reads JSON text. It is damage when the text is absent or does not fit.
     pub(crate) fn json<T: DeserializeOwned>(&self, column: usize) -> Result<T, Damage> {
         // The parser's words may quote what it read, so they are not passed on.
         serde_json::from_str(self.text(column)?).map_err(|why| {
@@ -154,7 +154,7 @@ impl Row {
         }
     }
 
-    /// Reads a name or a word.
+    /// Reads a name or a word. It is damage when it is absent or does not fit.
     pub(crate) fn parse<T: TryFrom<String>>(&self, column: usize) -> Result<T, Damage> {
         T::try_from(self.text(column)?.to_owned())
             .map_err(|_bad| Damage(format!("column {column} of a row is no name")))

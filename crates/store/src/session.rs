@@ -12,7 +12,7 @@ use crate::{
     tail::Encoded,
 };
 
-/// Opens a session, once. Answers whether it is new.
+/// Opens a session, once. Returns true if it is new.
 pub(crate) struct OpenSession {
     pub(crate) requester: Requester,
     pub(crate) entry: Arc<Encoded>,
@@ -37,7 +37,8 @@ impl Operation for OpenSession {
     }
 }
 
-/// Writes the head of the log as it is: what could not be written now could not be recorded either.
+/// Writes the head of the log, with one more change and nothing else: what could not be written now could not
+/// be recorded either.
 pub(crate) struct Touch;
 
 impl Operation for Touch {
@@ -65,7 +66,7 @@ impl Operation for Record {
     }
 }
 
-/// The counters that a call of this requester at this time belongs to.
+/// Returns the counters that a call of this requester at this time (Unix milliseconds UTC) belongs to.
 pub(crate) fn keys(requester: &Requester, at_ms: i64) -> [Key; 3] {
     [
         Key::Counter(CounterKey::session(requester)),
@@ -99,7 +100,7 @@ pub(crate) fn count(
     Ok(())
 }
 
-/// The version of all counters of an agent: it moves whenever one of them does.
+/// Returns the version of all counters of an agent: it moves whenever one of them does.
 pub(crate) fn history(records: &Records, agent: &AgentId) -> Result<u64, LedgerFault> {
     Ok(records.histories.find(agent)?.copied().unwrap_or_default().0)
 }

@@ -1,11 +1,12 @@
 //! The ledger in one file, for one process.
 //!
-//! The process locks the file itself as long as it writes, whatever name it was opened by, so every call that is
-//! open when it starts belongs to a process that is gone. It also locks `….lock` beside it, which stays when the
-//! file is exchanged. Write-ahead log, synced at each commit.
+//! The process locks the file itself as long as it writes, whatever name it was opened by, so every call that
+//! is open when it starts belongs to a process that is gone. It also locks `….lock` beside it, which stays when
+//! the file is exchanged. Write-ahead log, synced at each commit.
 //!
-//! The lock on the file is `flock`'s, which SQLite's own locks (`fcntl`'s) know nothing of. Closing a handle of a file
-//! releases all of the process's `fcntl` locks on it; so the handle stays open as long as any connection may.
+//! The lock on the file is `flock`'s, which SQLite's own locks (`fcntl`'s) know nothing of. Closing a handle of
+//! a file releases all of the process's `fcntl` locks on it; so the handle stays open as long as any connection
+//! may.
 
 use std::{
     borrow::Cow,
@@ -33,31 +34,31 @@ use crate::{
     writer::{Backend, Begun},
 };
 
-/// Statements kept prepared by each connection.
+/// Each connection keeps so many statements prepared.
 const STATEMENTS: usize = 64;
 
-/// How large the write-ahead log grows before it is moved into the file, in pages of 4 KiB.
+/// The write-ahead log grows to so many pages of 4 KiB before it is moved into the file.
 const CHECKPOINT_PAGES: u32 = 4_000;
 
-/// How much of the file the writer keeps in memory, in KiB: the inner pages of every index.
+/// The writer keeps so much of the file in memory, in KiB: the inner pages of every index.
 const CACHE_KIB: u32 = 8_192;
 
-/// The file, opened to write.
+/// This is the file, opened to write.
 pub(crate) struct Writer {
     path: PathBuf,
     connection: Option<Connection>,
-    /// SQLite's own count of what other connections have written, as this connection saw it last.
+    /// SQLite counts what other connections have written: this is the count as this connection saw it last.
     version: Option<i64>,
     process: i64,
     lock_timeout: Duration,
     pages_max: Option<u32>,
-    /// The write-ahead log that the connection has open.
+    /// The connection has this write-ahead log open.
     wal: Option<Identity>,
-    /// `None` beside a process that has it.
+    /// This is `None` beside a process that has the locks.
     locks: Option<Locks>,
 }
 
-/// Released by the operating system when the process ends, however it ends.
+/// The operating system releases these when the process ends, however it ends.
 struct Locks {
     database: Arc<File>,
     identity: Identity,
@@ -73,7 +74,7 @@ impl Drop for Locks {
     }
 }
 
-/// Which file it is, whatever its name.
+/// This says which file it is, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity(u64, u64);
 
@@ -88,18 +89,18 @@ impl Identity {
     }
 }
 
-/// The file, opened to read.
+/// This is the file, opened to read.
 pub(crate) struct Reader {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
     lock_timeout: Duration,
     readers: usize,
-    /// Dropped after the connections; see the module.
+    /// This is dropped after the connections; see the module.
     _locked: Option<Arc<File>>,
 }
 
 impl Writer {
-    /// Takes the locks, opens or makes the file, and brings its schema up to date. Answers the locked file too.
+    /// Takes the locks, opens or makes the file, and brings its schema up to date. Returns the locked file too.
     pub(crate) fn open(
         path: &Path,
         key: &SigningKey,
@@ -126,8 +127,8 @@ impl Writer {
         Ok((writer, database))
     }
 
-    /// Whether the file that is open is the one at its path, and its write-ahead log, too: what is written into a
-    /// file that was exchanged or removed is gone with this process.
+    /// Checks that the file that is open is the one at its path, and its write-ahead log, too: what is written
+    /// into a file that was exchanged or removed is gone with this process.
     fn is_in_place(&mut self) -> Result<(), Failure> {
         let Some(locks) = &self.locks else { return Ok(()) };
         let exchanged = || Failure::Damaged("its file was exchanged or removed while it was open".into());
@@ -248,7 +249,8 @@ impl Backend for Writer {
 }
 
 impl Reader {
-    /// `locked` is the file as this process has it locked, where it does.
+    /// Opens the file to read; `locked` is the file as this process has it locked, where it does. It fails with
+    /// [`StoreError::Absent`] when there is no ledger in it.
     pub(crate) fn open(
         path: &Path,
         options: &Options,
@@ -297,12 +299,13 @@ impl Reader {
         Ok(rows)
     }
 
-    /// The key that signed the log, whatever the schema.
+    /// Returns the key that signed the log, as a vkey, whatever the schema.
     pub(crate) fn signer(&self) -> Result<String, StoreError> {
         stored_key(&self.take().map_err(StoreError::from)?)
     }
 
-    /// What is stored about the schema and the key, to open the file for reading only.
+    /// Returns the key that signed the log, as a vkey, to open the file for reading only. It fails with
+    /// [`StoreError::Schema`] where the schema is not this program's.
     pub(crate) fn identity(&self) -> Result<String, StoreError> {
         let connection = self.take().map_err(StoreError::from)?;
         let found = schema_version(&connection)?;
@@ -312,7 +315,8 @@ impl Reader {
         stored_key(&connection)
     }
 
-    /// Moves the write-ahead log into the file and empties it, so that what was erased is in neither.
+    /// Moves the write-ahead log into the file and empties it, so that what was erased is in neither. It fails
+    /// while somebody reads that log.
     pub(crate) fn scrub(path: &Path, lock_timeout: Duration) -> Result<(), LedgerFault> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let scrub = || {
@@ -335,10 +339,10 @@ impl Reader {
     }
 }
 
-/// Whether there is a ledger in the file. `false` says that there is nothing in it, or no file.
+/// Tells whether there is a ledger in the file. `false` says that there is nothing in it, or no file.
 ///
 /// # Errors
-/// When the file is something else, or a part of a ledger.
+/// Fails when the file is something else, or a part of a ledger, or cannot be read.
 pub(crate) fn holds_ledger(path: &Path, options: &Options) -> Result<bool, StoreError> {
     if is_empty(path)? {
         return Ok(false);
@@ -426,7 +430,7 @@ fn open(path: &Path, flags: OpenFlags, lock_timeout: Duration) -> Result<Connect
     Ok(connection)
 }
 
-/// What makes commits durable and erased rows unreadable.
+/// Sets what makes commits durable and erased rows unreadable.
 fn settle_in(connection: &Connection, pages_max: Option<u32>) -> Result<(), Failure> {
     let mode: Result<String, _> = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0));
     if mode.map_err(|why| failure(&why))? != "wal" {
@@ -445,7 +449,8 @@ fn settle_in(connection: &Connection, pages_max: Option<u32>) -> Result<(), Fail
     Ok(())
 }
 
-/// Brings the schema up to date, begins the log if there is none, and takes the next process id.
+/// Brings the schema up to date, begins the log if there is none, and takes the next process id, which it
+/// returns.
 fn prepare(connection: &mut Connection, key: &SigningKey) -> Result<i64, StoreError> {
     let unusable = |why: rusqlite::Error| StoreError::from(failure(&why));
     let transaction =
@@ -490,8 +495,8 @@ fn stored_key(connection: &Connection) -> Result<String, StoreError> {
         .map_err(|why| StoreError::from(failure(&why)))
 }
 
-/// A statement as SQLite takes it. SQLite counts `$1` by its first appearance; where that is not the order of
-/// the numbers, they are written as `?1`, which names the place.
+/// Returns a statement as SQLite takes it. SQLite counts `$1` by its first appearance; where that is not the
+/// order of the numbers, they are written as `?1`, which names the place.
 fn text(sql: &str) -> Cow<'_, str> {
     let mut next = 1_u32;
     let in_order = sql.split('$').skip(1).all(|rest| {
@@ -536,7 +541,7 @@ impl ToSql for Value {
     }
 }
 
-/// What a database error means. The words are ours: SQLite's may quote what was written.
+/// Returns what a database error means. The words are ours: SQLite's may quote what was written.
 #[expect(clippy::wildcard_enum_match_arm, reason = "SQLite's codes are many, and new ones mean unavailable")]
 fn failure(why: &rusqlite::Error) -> Failure {
     let Some(code) = why.sqlite_error_code() else {

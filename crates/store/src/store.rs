@@ -35,7 +35,7 @@ use crate::{
     writer::{Backend, Writer},
 };
 
-/// A ledger. Clones are handles on the same one.
+/// This is a ledger. Clones are handles on the same one.
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
@@ -45,13 +45,13 @@ struct Shared {
     reader: Reader,
     queue: Queue,
     keys_kept_ms: i64,
-    /// Kept by the writer when this process is the only one that writes.
+    /// The writer keeps this when this process is the only one that writes.
     cache: Arc<RwLock<Cache>>,
     failing: Arc<AtomicBool>,
     alone: bool,
     changes: watch::Sender<u64>,
     verifier: VerifierKey,
-    /// Dropped with the last handle; whoever holds the other end stops then.
+    /// This is dropped with the last handle; whoever holds the other end stops then.
     _alive: Option<oneshot::Sender<()>>,
 }
 
@@ -67,11 +67,11 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the ledger in a file, and makes it if there is none. The log is signed with `key`, whose name
-    /// is the log's origin.
+    /// Opens the ledger in a file, and makes it if there is none. The log is signed with `key`, whose name is
+    /// the log's origin.
     ///
     /// # Errors
-    /// [`StoreError`], among others when another process has it open.
+    /// Fails with a [`StoreError`], among others when another process has it open.
     pub fn open_sqlite(path: &Path, key: SigningKey, options: &Options) -> Result<Self, StoreError> {
         let known = options.expected(&key.verifier())?;
         let (backend, locked) = sqlite::Writer::open(path, &key, options, &known)?;
@@ -92,7 +92,8 @@ impl Store {
     /// would look like those of a process that is gone, and what it keeps in memory would be wrong.
     ///
     /// # Errors
-    /// [`StoreError`], among others when the schema is not this program's or the log has another key.
+    /// Fails with a [`StoreError`], among others when the schema is not this program's or the log has another
+    /// key.
     pub async fn issue_key_beside(
         path: &Path,
         key: SigningKey,
@@ -123,7 +124,8 @@ impl Store {
     /// the server's certificate is always checked.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// Fails with a [`StoreError`], among others when the schema is newer than the program or the log has
+    /// another key.
     pub async fn open_postgres(url: &str, key: SigningKey, options: &Options) -> Result<Self, StoreError> {
         let known = options.expected(&key.verifier())?;
         let connector = postgres::Connector::new(url, options)?;
@@ -144,18 +146,18 @@ impl Store {
     /// refused as unavailable.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// Fails with a [`StoreError`], among others when there is no ledger, or one of another schema.
     pub fn open_sqlite_read_only(path: &Path, options: &Options) -> Result<Self, StoreError> {
         let reader = sqlite::Reader::open(path, options, None)?;
         let signer = reader.identity()?;
         Self::reading(Reader::Sqlite(reader), &signer, options)
     }
 
-    /// Opens the ledger in a PostgreSQL database to read, as [`Store::open_sqlite_read_only`] does one in a file. Nothing
-    /// is made there, and no schema brought up to date.
+    /// Opens the ledger in a PostgreSQL database to read, as [`Store::open_sqlite_read_only`] does one in a
+    /// file. Nothing is made there, and no schema brought up to date.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// Fails with a [`StoreError`], among others when there is no ledger, or one of another schema.
     pub async fn open_postgres_read_only(url: &str, options: &Options) -> Result<Self, StoreError> {
         let connector = postgres::Connector::new(url, options)?;
         let signer = connector.identity().await?.ok_or(StoreError::Absent)?;
@@ -163,7 +165,7 @@ impl Store {
         Self::reading(Reader::Postgres { reader, connector: Box::new(connector) }, &signer, options)
     }
 
-    /// A handle that writes nothing.
+    /// Makes a handle that writes nothing.
     fn reading(reader: Reader, signer: &str, options: &Options) -> Result<Self, StoreError> {
         let verifier = signer
             .parse()
@@ -182,10 +184,10 @@ impl Store {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Who signed the log of the ledger in a file, as a vkey; `None` when there is no ledger yet.
+    /// Returns who signed the log of the ledger in a file, as a vkey; `None` when there is no ledger yet.
     ///
     /// # Errors
-    /// [`StoreError`], among others when the file is something else.
+    /// Fails with a [`StoreError`], among others when the file is something else.
     pub fn signer_sqlite(path: &Path, options: &Options) -> Result<Option<String>, StoreError> {
         if !sqlite::holds_ledger(path, options)? {
             return Ok(None);
@@ -193,19 +195,20 @@ impl Store {
         Ok(Some(sqlite::Reader::open(path, options, None)?.signer()?))
     }
 
-    /// Who signed the log of the ledger in a PostgreSQL database, as a vkey; `None` when there is no ledger yet.
+    /// Returns who signed the log of the ledger in a PostgreSQL database, as a vkey; `None` when there is no
+    /// ledger yet.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// Fails with a [`StoreError`] when the database cannot be reached or read.
     pub async fn signer_postgres(url: &str, options: &Options) -> Result<Option<String>, StoreError> {
         postgres::Connector::new(url, options)?.signer().await
     }
 
-    /// Holds an advisory lock in the ledger's database, whether or not there is a ledger yet: another connection that finds it
-    /// taken is to the same database. Makes nothing.
+    /// Holds an advisory lock in the ledger's database, whether or not there is a ledger yet: another
+    /// connection that finds it taken is to the same database. It makes nothing.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// Fails with a [`StoreError`], also when another connection has the lock.
     pub async fn hold_postgres(
         url: &str,
         options: &Options,
@@ -214,8 +217,8 @@ impl Store {
         postgres::Connector::new(url, options)?.hold(lock).await
     }
 
-    /// Compares the ledger with what is known of it, before anything is signed. Answers who keeps what is known
-    /// from now on.
+    /// Compares the ledger with what is known of it, before anything is signed. Returns who keeps the newest
+    /// checkpoint from now on, where it is to be kept.
     async fn compare(&self, known: &[Kept], options: &Options) -> Result<Option<Keeper>, StoreError> {
         self.contains(known).await?;
         let begin = match options.opening {
@@ -264,7 +267,7 @@ impl Store {
         (Self { shared: Arc::new(shared) }, writer, inbox)
     }
 
-    /// The public key of the log.
+    /// Returns the public key of the log.
     #[must_use]
     pub fn verifier(&self) -> &VerifierKey {
         &self.shared.verifier
@@ -275,27 +278,28 @@ impl Store {
         self.shared.queue.close().await;
     }
 
-    /// How long idempotency keys are kept at least, in milliseconds.
+    /// Returns how long idempotency keys are kept at least, in milliseconds.
     pub(crate) fn keys_kept_ms(&self) -> i64 {
         self.shared.keys_kept_ms
     }
 
-    /// Queues an operation and waits until it is durable.
+    /// Queues an operation and waits until it is durable. Returns what it answers.
     pub(crate) async fn submit<O: Operation>(&self, operation: O) -> Result<O::Output, LedgerFault> {
         self.shared.queue.submit(operation).await
     }
 
-    /// Queues an operation for whose answer nobody waits.
+    /// Queues an operation for whose answer nobody waits, and returns once it is queued.
     pub(crate) async fn leave(&self, operation: impl Operation) -> Result<(), LedgerFault> {
         self.shared.queue.leave(operation).await
     }
 
-    /// What the writer of this process says of what is stored; empty on PostgreSQL, where others write, too.
+    /// Returns what the writer of this process says of what is stored; it is empty on PostgreSQL, where others
+    /// write, too.
     fn cache(&self) -> RwLockReadGuard<'_, Cache> {
         self.shared.cache.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A key by its id. Kept in memory as long as nobody else can revoke it.
+    /// Reads a key by its id. It is kept in memory as long as nobody else can revoke it.
     pub(crate) async fn key(&self, id: &str) -> Result<Option<KeyRow>, LedgerFault> {
         let version = {
             let cache = self.cache();
@@ -313,8 +317,8 @@ impl Store {
         Ok(Some(row))
     }
 
-    /// What the writer of this process knows of where a requester stands, without any request; `None` where that is to be
-    /// read.
+    /// Returns what the writer of this process knows of where a requester stands, without any request; `None`
+    /// where that is to be read.
     pub(crate) fn cached_standing(&self, requester: &Requester, now_ms: i64) -> Option<Standing> {
         match &self.shared.reader {
             Reader::Sqlite(_) => self.cache().standing(requester, now_ms),
@@ -322,12 +326,14 @@ impl Store {
         }
     }
 
-    /// Tells of changes: its number moves at each.
+    /// Returns a number to watch, which moves at each change that people and agents wait for, and perhaps at
+    /// others.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
     }
 
-    /// Whether people may have been asked about calls of this digest, and whether they may have refused its agent anything.
+    /// Tells whether people may have been asked about calls of this digest, and whether they may have refused
+    /// its agent anything.
     pub(crate) async fn asked(
         &self,
         agent: &AgentId,
@@ -356,7 +362,7 @@ impl Store {
         Ok(tell(&cache))
     }
 
-    /// Reads a few records.
+    /// Reads a few records. A file is read on the thread that asks.
     pub(crate) async fn select(&self, query: Query) -> Result<Vec<Row>, LedgerFault> {
         Ok(self.select_each(vec![query]).await?.into_iter().next().unwrap_or_default())
     }
@@ -370,7 +376,7 @@ impl Store {
         }
     }
 
-    /// Reads many records.
+    /// Reads many records. A file is read on another thread, which may block.
     pub(crate) async fn scan(&self, query: Query) -> Result<Vec<Row>, LedgerFault> {
         match &self.shared.reader {
             Reader::Sqlite(reader) => {
@@ -385,15 +391,16 @@ impl Store {
         }
     }
 
-    /// Proves that the ledger can be written, durably, by doing so. Nothing in it changes.
+    /// Proves that the ledger can be written, durably, by writing the head of its log. No entry and no record
+    /// changes.
     ///
     /// # Errors
-    /// [`LedgerFault`]: a call would not be recorded either.
+    /// Fails with a [`LedgerFault`]: a call would not be recorded either.
     pub async fn prove_writable(&self) -> Result<(), LedgerFault> {
         self.submit(session::Touch).await
     }
 
-    /// Whether the last thing that was to be recorded could not be.
+    /// Tells whether the last transaction failed: what was to be recorded in it was not, or perhaps not.
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.shared.failing.load(Ordering::Relaxed)
@@ -403,12 +410,12 @@ impl Store {
     /// verifiable. `entry` is appended with it. What people are asked about is not erased.
     ///
     /// # Errors
-    /// [`LedgerFault`]. When it is erased and its bytes may still stand in a file of the database, that is
-    /// [`LedgerFault::Unknown`]; erasing again tries again.
+    /// Fails with a [`LedgerFault`]. When the evidence is erased and its bytes may still stand in a file of the
+    /// database, that is [`LedgerFault::Unknown`]; erasing again tries again.
     pub async fn erase_evidence(&self, approval: &ApprovalId, entry: Entry) -> Result<Erasure, LedgerFault> {
         let (now_ms, entry) = (entry.at_ms, Encoded::of(&entry)?);
-        // A crash before this is durable leaves the evidence. After it the evidence is erased for readers, and its
-        // bytes may still stand in a file of the database: erasing again scrubs it.
+        // A crash before this is durable leaves the evidence. After it the evidence is erased for readers, and
+        // its bytes may still stand in a file of the database: erasing again scrubs it.
         let erased = self.submit(EraseEvidence { approval: approval.clone(), now_ms, entry }).await?;
         if matches!(erased, Erasure::Asked { .. }) {
             return Ok(erased);

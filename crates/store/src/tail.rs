@@ -8,10 +8,11 @@ use countersign_rules::{AgentId, ApprovalId, CallId, SessionId};
 
 use crate::row::{Query, Row, Value};
 
-/// The head, as it is read under the writer's lock.
+/// This reads the head, under the writer's lock where a batch begins.
 pub(crate) const SELECT_HEAD: &str = "SELECT size, frontier, checkpoint, changed FROM log_head WHERE id = 0";
 
-/// A log without entries.
+/// Returns the statement that inserts the head of a log without entries. It fails when the log cannot be
+/// signed.
 pub(crate) fn insert_head(key: &SigningKey) -> Result<Query, LedgerFault> {
     let empty = Frontier::new();
     Ok(Query::one(
@@ -28,19 +29,19 @@ fn sign(frontier: &Frontier, key: &SigningKey) -> Result<String, LedgerFault> {
         .map_err(|why| LedgerFault::Unavailable(format!("the log cannot be signed: {why}")))
 }
 
-/// An entry as it stands in the log.
+/// This is an entry as it stands in the log.
 #[derive(Debug)]
 pub(crate) struct Encoded {
     leaf: Hash,
-    /// What its row has beside its place.
+    /// The entry's row has these columns beside its place.
     columns: [Value; 8],
 }
 
 impl Encoded {
-    /// An entry as the log has it.
+    /// Encodes an entry as the log has it.
     ///
     /// # Errors
-    /// When it is too long for the log, or has no canonical form.
+    /// Fails when the entry is too long for the log, or has no canonical form.
     pub(crate) fn of(entry: &Entry) -> Result<Arc<Self>, LedgerFault> {
         let bytes = entry
             .encode()
@@ -59,16 +60,16 @@ impl Encoded {
         Ok(Arc::new(Self { leaf, columns }))
     }
 
-    /// Several entries. This is done by whoever hands an operation over, not by the one writer.
+    /// Encodes several entries. This is done by whoever hands an operation over, not by the one writer.
     ///
     /// # Errors
-    /// As [`Encoded::of`].
+    /// Fails as [`Encoded::of`] does.
     pub(crate) fn all(entries: &[Entry]) -> Result<Vec<Arc<Self>>, LedgerFault> {
         entries.iter().map(Self::of).collect()
     }
 }
 
-/// The end of the log, to which a batch appends.
+/// This is the end of the log, to which a batch appends.
 #[derive(Debug)]
 pub(crate) struct LogTail {
     frontier: Frontier,
@@ -95,8 +96,8 @@ impl Default for LogTail {
 }
 
 impl LogTail {
-    /// Reads the head. Its tree must be the one that its checkpoint states, signed by the log's key;
-    /// `trusted` is the checkpoint that this process signed last.
+    /// Reads the head. Its tree must be the one that its checkpoint states, signed by the log's key; `trusted`
+    /// is the checkpoint that this process signed last.
     pub(crate) fn read(row: &Row, key: &VerifierKey, trusted: Option<&str>) -> Result<Self, LedgerFault> {
         let damaged =
             |why: &dyn std::fmt::Display| LedgerFault::Damaged(format!("the head of the log: {why}"));
@@ -125,7 +126,7 @@ impl LogTail {
         })
     }
 
-    /// How many operations changed the ledger so far.
+    /// Returns how many operations have changed the ledger so far.
     pub(crate) const fn changed(&self) -> u64 {
         self.changed
     }
@@ -134,22 +135,23 @@ impl LogTail {
         self.changed != self.changed_before
     }
 
-    /// Whether it stands at this checkpoint after so many changes.
+    /// Tells whether the log stands at this checkpoint after so many changes.
     pub(crate) fn is_at(&self, checkpoint: &str, changed: u64) -> bool {
         self.checkpoint == checkpoint && self.changed == changed
     }
 
-    /// The head as it is once the batch is committed: its checkpoint, and how often the ledger was changed.
+    /// Returns the head as it is once the batch is committed: its checkpoint, and how often the ledger was
+    /// changed.
     pub(crate) fn committed(&self) -> (String, u64) {
         (self.checkpoint.clone(), self.changed)
     }
 
-    /// The tree, how often the ledger was changed, and the checkpoint that was signed for it.
+    /// Returns the tree, how often the ledger was changed, and the checkpoint that was signed for it.
     pub(crate) fn state(&self) -> (&Frontier, u64, &str) {
         (&self.frontier, self.changed, &self.checkpoint)
     }
 
-    /// Appends the entries of one operation.
+    /// Appends the entries of one operation. It fails when the log is full.
     pub(crate) fn append(&mut self, entries: Vec<Arc<Encoded>>) -> Result<(), LedgerFault> {
         let room = u64::MAX.saturating_sub(self.frontier.size());
         if u64::try_from(entries.len()).unwrap_or(u64::MAX) > room {
@@ -170,7 +172,7 @@ impl LogTail {
         Ok(())
     }
 
-    /// The statements that write the batch's end of the log, its signed head among them.
+    /// Adds the statements that write the batch's end of the log to `out`, its signed head among them.
     pub(crate) fn write(&mut self, key: &SigningKey, out: &mut Vec<Query>) -> Result<(), LedgerFault> {
         let size = self.frontier.size();
         if size != self.size_before {

@@ -14,19 +14,19 @@ use crate::{
     store::Store,
 };
 
-/// How many rows are read at once.
+/// So many rows are read at once.
 const ROWS: u32 = 1_000;
 
-/// A hash that is kept of a complete tile, by its place.
+/// This is a hash that is kept of a complete tile, by its place: level, index and hash.
 type Inner = (i64, u64, Hash);
 
 impl Store {
-    /// Verifies every entry of the log against its signed head, against the checkpoints that the ledger keeps, and
-    /// against other signed checkpoints, each with a name for it; and whether what entries are searched by is what they
-    /// say. The key is the caller's: what the ledger itself says about its key proves nothing.
+    /// Verifies every entry of the log against its signed head, against the checkpoints that the ledger keeps,
+    /// and against other signed checkpoints, each with a name for it; and whether what entries are searched by
+    /// is what they say. The key is the caller's: what the ledger itself says about its key proves nothing.
     ///
     /// # Errors
-    /// Only when the log cannot be read; what is wrong with it is in the report.
+    /// Fails only when the log cannot be read; what is wrong with it is in the report.
     pub async fn verify(
         &self,
         key: &VerifierKey,
@@ -55,7 +55,7 @@ impl Store {
         tokio::task::spawn_blocking(work).await.map_err(|why| LedgerFault::Unavailable(why.to_string()))?
     }
 
-    /// Every checkpoint that is kept up to a size, under the size that it is kept under.
+    /// Returns every checkpoint that is kept up to a size, with the size that it is kept under.
     async fn kept_checkpoints(&self, size: u64) -> Result<Vec<(u64, String)>, LedgerFault> {
         const CHECKPOINTS: &str =
             "SELECT size, note FROM checkpoint WHERE size > $1 AND size <= $2 ORDER BY size LIMIT $3";
@@ -76,13 +76,13 @@ fn of_size(size: u64) -> String {
     format!("the ledger's checkpoint of {size}")
 }
 
-/// The size that a note states, signed or not.
+/// Returns the size that a note states, signed or not; `None` when it is no checkpoint.
 fn states(note: &str) -> Option<u64> {
     let note = Note::parse(note.as_bytes()).ok()?;
     Some(Checkpoint::parse_text(note.unverified_text()).ok()?.size())
 }
 
-/// What stands beside the proven bytes, compared with them.
+/// This compares what stands beside the proven bytes with them.
 struct Rows<'r> {
     store: Store,
     runtime: Handle,
@@ -126,7 +126,7 @@ impl Rows<'_> {
         self.report.push(Finding::FileMismatch { file: file.into(), reason: reason.into() });
     }
 
-    /// Compares every column of every entry. Answers the hashes that must be kept of complete tiles.
+    /// Compares every column of every entry. Returns the hashes that must be kept of complete tiles.
     fn entries(&mut self, size: u64) -> Result<Vec<Inner>, LedgerFault> {
         const ENTRIES: &str = "SELECT idx, leaf, at_ms, kind, agent, session, call, approval, bytes FROM entry \
              WHERE idx >= $1 AND idx < $2 ORDER BY idx LIMIT $3";
@@ -185,7 +185,7 @@ impl Rows<'_> {
     }
 }
 
-/// Whether a hash is of entries that were appended meanwhile, beyond the log that is verified.
+/// Tells whether a hash is of entries that were appended meanwhile, beyond the log that is verified.
 fn is_beyond((level, index): (i64, i64), size: u64) -> bool {
     let each = u32::try_from(level).ok().filter(|level| *level > 0 && level & 7 == 0);
     let each = each.and_then(|level| 1_u64.checked_shl(level));
@@ -193,7 +193,7 @@ fn is_beyond((level, index): (i64, i64), size: u64) -> bool {
         .is_some_and(|(each, index)| each.saturating_mul(index.saturating_add(1)) > size)
 }
 
-/// The columns of an entry that say something else than the entry does.
+/// Returns the columns of an entry that say something else than the entry does.
 fn misfiled(row: &Row, entry: &Entry) -> Vec<&'static str> {
     let text = |text: Option<&str>| Value::from(text);
     let said = [

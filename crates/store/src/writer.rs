@@ -26,13 +26,14 @@ use crate::{
     row::{Query, Row},
 };
 
-/// The most operations in one transaction: bounds its memory and how long others wait for the lock.
+/// A batch takes operations from the queue until it has so many: this bounds its memory and how long others
+/// wait for the lock.
 const BATCH_MAX: usize = 256;
 
-/// The most outcomes kept for another try when the database fails and nobody waits for them.
+/// At most so many outcomes are kept for another try when the database fails and nobody waits for them.
 const KEPT_MAX: usize = 10_000;
 
-/// A database to write to.
+/// A backend is a database to write to.
 ///
 /// Contract: after any failure the next [`Backend::begin`] starts afresh, with a new connection where the
 /// old one is of no use. Nothing is kept before [`Backend::commit`] is called; when that answers `Ok`, all
@@ -40,63 +41,63 @@ const KEPT_MAX: usize = 10_000;
 pub(crate) trait Backend: Send + 'static {
     /// Begins a transaction, locks the head of the log against every other writer, and reads it.
     fn begin(&mut self) -> impl Future<Output = Result<Begun, Failure>> + Send;
-    /// Reads; the answers are in the order of the questions.
+    /// Reads within the transaction; the answers are in the order of the questions.
     fn read(&mut self, queries: &[Query]) -> impl Future<Output = Result<Vec<Vec<Row>>, Failure>> + Send;
-    /// Writes.
+    /// Executes statements that write, in order, within the transaction.
     fn write(&mut self, queries: &[Query]) -> impl Future<Output = Result<(), Failure>> + Send;
-    /// Makes it durable. `watched` says that others wait for such a change.
+    /// Makes the transaction durable. `watched` says that others wait for such a change.
     fn commit(&mut self, watched: bool) -> impl Future<Output = Result<(), Failure>> + Send;
-    /// Forgets it.
+    /// Forgets the transaction.
     fn roll_back(&mut self) -> impl Future<Output = ()> + Send;
     /// Gives up the process id: nothing follows.
     fn end(&mut self) -> impl Future<Output = ()> + Send;
-    /// The id of this process, under which it issues calls.
+    /// Returns the id of this process, under which it issues calls.
     fn process(&self) -> i64;
-    /// The statement that finds open calls whose process is gone.
+    /// Returns the statement that finds open calls whose process is gone.
     fn orphans(&self) -> Query;
 }
 
-/// A transaction that has begun.
+/// This transaction has begun.
 #[derive(Debug)]
 pub(crate) struct Begun {
-    /// The head of the log.
+    /// The log has this head.
     pub(crate) head: Row,
-    /// Whether somebody has written since who did not move the head of the log.
+    /// This is true if somebody has written since who did not move the head of the log.
     pub(crate) disturbed: bool,
 }
 
-/// A moment between two durable steps, for tests that stop the process there.
+/// A step is a moment between two durable steps, for tests that stop the process there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// The transaction has begun; nothing is written.
     Begun,
     /// Everything is written; nothing is durable.
     Written,
-    /// It is durable; nobody was told.
+    /// Everything is durable; nobody was told.
     Committed,
     /// Everybody was told.
     Answered,
 }
 
-/// Called at each [`Step`]. For tests only.
+/// This is called at each [`Step`]. It is for tests only.
 pub type StepHook = Arc<dyn Fn(Step) + Send + Sync>;
 
-/// The writer of one process.
+/// This is the writer of one process.
 pub(crate) struct Writer<B> {
     pub(crate) backend: B,
     pub(crate) key: SigningKey,
     pub(crate) verifier: VerifierKey,
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) hook: Option<StepHook>,
-    /// What every head of the log must continue.
+    /// Every head of the log must continue this.
     pub(crate) seen: Option<Seen>,
-    /// Whether the last batch could not be recorded.
+    /// This is true if the last transaction failed.
     pub(crate) failing: Arc<AtomicBool>,
-    /// Keeps the newest checkpoint outside of the ledger.
+    /// This keeps the newest checkpoint outside of the ledger.
     pub(crate) keeper: Option<Keeper>,
-    /// What the batches so far have read and left.
+    /// The batches so far have read and left this.
     pub(crate) records: Records,
-    /// Where decisions find it, when nobody else writes.
+    /// Decisions find it here, when nobody else writes.
     pub(crate) cache: Option<Arc<RwLock<Cache>>>,
 }
 
@@ -132,7 +133,7 @@ impl<B: Backend> Writer<B> {
         drop(done);
     }
 
-    /// Writes a batch and answers everybody in it. Gives back what should be tried again.
+    /// Writes a batch and answers everybody in it. Returns what should be tried again.
     async fn commit(&mut self, mut batch: Vec<Box<dyn Message>>) -> Vec<Box<dyn Message>> {
         if batch.is_empty() {
             return batch;
@@ -175,7 +176,7 @@ impl<B: Backend> Writer<B> {
         kept
     }
 
-    /// One transaction. Answers whether it changed what others wait for.
+    /// Performs one transaction. Returns true if it changed what others wait for.
     async fn transact(&mut self, batch: &mut [Box<dyn Message>]) -> Result<bool, Failure> {
         let mut records = std::mem::take(&mut self.records);
         let result = self.attempt(batch, &mut records).await;
@@ -221,14 +222,14 @@ impl<B: Backend> Writer<B> {
         // A crash here leaves the state before this batch, and callers who were told nothing.
         self.step(Step::Written);
         self.backend.commit(records.is_watched()).await?;
-        // A crash here leaves the batch, and callers who were told nothing: calls that were issued are in doubt,
-        // answers and keys count, and a repeat finds what there is.
+        // A crash here leaves the batch, and callers who were told nothing: calls that were issued are in
+        // doubt, answers and keys count, and a repeat finds what there is.
         self.step(Step::Committed);
         Ok(records.is_watched())
     }
 
-    /// What is committed now. It is kept outside of the ledger only after it is durable in it: a crash between the two
-    /// leaves an older checkpoint there, which the ledger contains.
+    /// Takes note of what is committed now. It is kept outside of the ledger only after it is durable in it: a
+    /// crash between the two leaves an older checkpoint there, which the ledger contains.
     fn see(&mut self, records: &Records) {
         let (tree, changed, checkpoint) = records.log_tail().state();
         let newer = self.seen.as_ref().is_none_or(|seen| seen.tree.size() != tree.size());

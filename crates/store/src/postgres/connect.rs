@@ -26,22 +26,23 @@ use crate::{
     options::Options,
 };
 
-/// How much longer than the server's own limits the client waits for its word.
+/// The client waits so much longer than the server's own limits for its word.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
-/// How to connect.
+/// A connector makes connections to the ledger's database.
 #[derive(Clone)]
 pub(crate) struct Connector {
     pub(super) config: Config,
     pub(super) tls: Option<MakeRustlsConnect>,
     pub(super) statement_timeout: Duration,
     lock_timeout: Duration,
-    /// How often the ledger was changed, as far as this process was told: it never goes back.
+    /// The ledger was changed at least so often, as far as this process was told: it never goes back.
     pub(super) floor: Arc<AtomicI64>,
 }
 
 impl Connector {
-    /// Reads a URL and decides about TLS: certificates are always checked where it is used.
+    /// Reads a URL and decides about TLS: certificates are always checked where it is used. It fails with
+    /// [`StoreError::Url`] when the URL or a certificate cannot be used.
     pub(crate) fn new(url: &str, options: &Options) -> Result<Self, StoreError> {
         // Every certificate is checked in full, so the stricter words mean the same here.
         let url = url
@@ -52,8 +53,8 @@ impl Connector {
                 "it must have the form `postgres://user:password@host:port/database?sslmode=…`".into(),
             )
         })?;
-        // Without a word about it, only what stays on this machine may go without TLS, and not even that where the
-        // certificates to trust are given.
+        // Without a word about it, only what stays on this machine may go without TLS, and not even that where
+        // the certificates to trust are given.
         if config.get_ssl_mode() == SslMode::Prefer {
             let plain = options.postgres_ca.is_none() && config.get_hosts().iter().all(is_local);
             config.ssl_mode(if plain { SslMode::Disable } else { SslMode::Require });
@@ -97,7 +98,7 @@ impl Connector {
         }
     }
 
-    /// Connects to write: durable commits, no statement, lock or pause without end.
+    /// Connects to write: commits are durable, and no statement, lock or pause lasts without end.
     pub(super) async fn connect_to_write(&self) -> Result<Client, Failure> {
         let client = self.connect(None).await?;
         let (statement_ms, lock_ms) = (self.statement_timeout.as_millis(), self.lock_timeout.as_millis());
@@ -112,7 +113,7 @@ impl Connector {
         Ok(client)
     }
 
-    /// Waits for the server, but not for longer than it may take by its own settings.
+    /// Waits for the server, but not for longer than it may take by its own settings and [`GRACE`].
     pub(super) async fn limited<T>(
         &self,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
@@ -123,7 +124,8 @@ impl Connector {
         }
     }
 
-    /// Holds an advisory lock in the database, until it is dropped.
+    /// Holds an advisory lock in the database, until what is returned is dropped. It fails when another
+    /// connection has the lock.
     pub(crate) async fn hold(&self, lock: i64) -> Result<Held, StoreError> {
         let client = self.connect(None).await?;
         let transaction = async {
@@ -137,8 +139,8 @@ impl Connector {
     }
 }
 
-/// An advisory lock in the ledger's database, by which another connection can tell that it is the same one. It is a
-/// transaction's, so that it holds through a proxy as well.
+/// This holds an advisory lock in the ledger's database, by which another connection can tell that it is the
+/// same one. The lock is a transaction's, so that it holds through a proxy as well.
 pub struct Held {
     client: Client,
     connector: Connector,
@@ -151,17 +153,18 @@ impl std::fmt::Debug for Held {
 }
 
 impl Held {
-    /// Whether it was held until now.
+    /// Checks that the lock was held until now.
     ///
     /// # Errors
-    /// [`StoreError`], where nobody knows since when it was not.
+    /// Fails with a [`StoreError`] when it was not, and nobody knows since when, or when that cannot be found
+    /// out.
     pub async fn was_held(&self) -> Result<(), StoreError> {
         // In a transaction that has ended, a savepoint cannot be made.
         Ok(self.connector.limited(self.client.batch_execute("SAVEPOINT held")).await?)
     }
 }
 
-/// Whether a host is this machine.
+/// Tells whether a host is this machine.
 fn is_local(host: &Host) -> bool {
     match host {
         Host::Tcp(name) => {

@@ -1,16 +1,16 @@
-//! What PostgreSQL's errors mean.
+//! Errors of PostgreSQL, and what they mean.
 
 use tokio_postgres::error::SqlState;
 
 use crate::error::Failure;
 
-/// Whether the server said no, and meant it: nothing was committed.
+/// Tells whether the server said no, and meant it: nothing was committed.
 pub(super) fn is_refusal(code: &SqlState) -> bool {
     // Class 08 is about the connection; 57P is a server that goes down, perhaps just after the commit.
     !code.code().starts_with("08") && !code.code().starts_with("57P")
 }
 
-/// What a database error means. The words are ours: PostgreSQL's may quote what was written.
+/// Returns what a database error means. The words are ours: PostgreSQL's may quote what was written.
 pub(super) fn failure(why: &tokio_postgres::Error) -> Failure {
     let Some(code) = why.code() else {
         // The one kind of error that only its words tell.

@@ -10,13 +10,13 @@ use tokio::{
 use super::{connect::Connector, fault::failure};
 use crate::error::Failure;
 
-/// Where changes are announced.
+/// By this statement a connection is told of changes.
 const LISTEN: &str = "LISTEN countersign";
 
-/// How often a process looks for changes of others that it was not told of.
+/// A process looks so often for changes of others that it was not told of.
 const POLL: Duration = Duration::from_millis(1_000);
 
-/// How long a lost connection is left alone before it is made again.
+/// A lost connection is left alone so long before it is made again.
 const PAUSE: Duration = Duration::from_millis(250);
 
 impl Connector {
@@ -50,8 +50,8 @@ impl Connector {
                     Some(()) => tell(),
                     None => return Ok(()),
                 },
-                // Notifications may be lost on the way through a proxy; the counter is not. It also tells a server that
-                // has nothing to write how far the others are.
+                // Notifications may be lost on the way through a proxy; the counter is not. It also tells a
+                // server that has nothing to write how far the others are.
                 _tick = poll.tick() => {
                     let row = self
                         .limited(client.query_one("SELECT changed FROM log_head WHERE id = 0", &[]))

@@ -19,14 +19,14 @@ use crate::{
     row::{Query, Row},
 };
 
-/// Connections that read.
+/// These connections read.
 pub(crate) struct Reader {
     pool: Pool,
     statement_timeout: Duration,
 }
 
 impl Connector {
-    /// A pool of connections to read.
+    /// Makes a pool of connections whose transactions are read-only, unless one says otherwise.
     pub(crate) fn reader(&self, options: &Options) -> Result<Reader, StoreError> {
         let mut config = self.config.clone();
         let given = config.get_options().unwrap_or_default().to_owned();
@@ -67,7 +67,8 @@ impl Reader {
             .unwrap_or_else(|_elapsed| Err(Failure::Unavailable("PostgreSQL does not answer".into())))?)
     }
 
-    /// On failure, says too whether the connection is closed.
+    /// Reads as [`Reader::read`] does, without trying again. On failure, it says too whether the connection is
+    /// closed.
     async fn attempt(&self, queries: &[Query]) -> Result<Vec<Vec<Row>>, (Failure, bool)> {
         let client = self.pool.get().await;
         let client =
@@ -90,7 +91,7 @@ impl Reader {
         read.await.map_err(|why| (why, client.is_closed()))
     }
 
-    /// Lets what was erased be overwritten.
+    /// Lets what was erased be overwritten: it vacuums the table of evidence.
     pub(crate) async fn scrub(&self, connector: &Connector) -> Result<(), LedgerFault> {
         let client = connector.connect_to_write().await?;
         Ok(connector.limited(client.batch_execute("VACUUM evidence")).await?)

@@ -1,4 +1,4 @@
-//! The schema in its database, and whose log it has.
+//! The schema as it stands in its database, and whose log it has.
 
 use countersign_audit::SigningKey;
 use tokio_postgres::{Client, types::FromSqlOwned};
@@ -7,7 +7,9 @@ use super::connect::Connector;
 use crate::{error::StoreError, migration, tail};
 
 impl Connector {
-    /// Brings the schema up to date and begins the log if there is none and it `may` begin.
+    /// Brings the schema up to date, and begins the log if there is none and it `may` begin. It fails when the
+    /// log has another key, the schema is newer than the program, or a table is missing; then nothing has
+    /// changed.
     pub(crate) async fn prepare(
         &self,
         key: &SigningKey,
@@ -69,13 +71,14 @@ impl Connector {
         self.limited(prepare).await?
     }
 
-    /// Who signed the log, as a vkey; `None` when there is no ledger yet.
+    /// Returns who signed the log, as a vkey, whatever the schema; `None` when there is no ledger yet.
     pub(crate) async fn signer(&self) -> Result<Option<String>, StoreError> {
         let client = self.connect_to_write().await?;
         Ok(self.limited(stored(&client, "log_head", SIGNER)).await?)
     }
 
-    /// Who signed the log, as a vkey, where it has the schema of this program; `None` when there is no ledger yet.
+    /// Returns who signed the log, as a vkey, where it has the schema of this program; `None` when there is no
+    /// ledger yet. It fails with [`StoreError::Schema`] where the schema is another.
     pub(crate) async fn identity(&self) -> Result<Option<String>, StoreError> {
         const VERSION: &str = "SELECT coalesce(max(version), 0) FROM migration";
         let client = self.connect_to_write().await?;
@@ -90,7 +93,7 @@ impl Connector {
 
 const SIGNER: &str = "SELECT vkey FROM log_head WHERE id = 0";
 
-/// The one value that a query of a table answers; `None` where there is no such table, or no row.
+/// Returns the one value that a query of a table answers; `None` where there is no such table, or no row.
 async fn stored<T: FromSqlOwned>(
     client: &Client,
     table: &str,

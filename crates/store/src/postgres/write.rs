@@ -21,12 +21,12 @@ use crate::{
     writer::{Backend, Begun},
 };
 
-/// The connection that writes.
+/// This connection writes.
 pub(crate) struct Writer {
     connector: Connector,
     session: Option<Session>,
     process: i64,
-    /// Process ids of broken connections under which calls may be open still: their process is this one.
+    /// Calls may be open still under these process ids of broken connections: their process is this one.
     former: BTreeSet<i64>,
 }
 
@@ -36,7 +36,7 @@ struct Session {
 }
 
 impl Connector {
-    /// The one connection that writes.
+    /// Makes the one connection that writes.
     pub(crate) async fn writer(self) -> Result<Writer, StoreError> {
         let mut writer = Writer { connector: self, session: None, process: 0, former: BTreeSet::new() };
         writer.connect().await?;
@@ -45,8 +45,8 @@ impl Connector {
 }
 
 impl Writer {
-    /// Connects under a new process id: whoever finds the lock of the old one free may have taken the
-    /// calls under it for lost.
+    /// Connects under a new process id, unless a connection is there: whoever finds the lock of the old one
+    /// free may have taken the calls under it for lost.
     async fn connect(&mut self) -> Result<&mut Session, Failure> {
         if self.session.as_ref().is_none_or(|session| session.client.is_closed()) {
             self.session = None;
@@ -114,7 +114,7 @@ impl Session {
         self.ask(queries).await
     }
 
-    /// As [`Session::read`], with statements that are prepared.
+    /// Reads as [`Session::read`] does, with statements that are prepared.
     async fn ask(&self, queries: &[Query]) -> Result<Vec<Vec<Row>>, Failure> {
         let answers = queries.iter().map(async |query| {
             self.client
@@ -129,7 +129,7 @@ impl Session {
         Ok(all)
     }
 
-    /// Sends every statement at once.
+    /// Sends every statement at once. It fails where one changes another number of rows than it must.
     async fn write(&mut self, queries: &[Query]) -> Result<(), Failure> {
         self.prepare(queries).await?;
         let this = &*self;

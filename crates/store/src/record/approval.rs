@@ -14,14 +14,14 @@ use serde::{Deserialize, Serialize};
 use super::{Record, call::effect};
 use crate::row::{Damage, Query, Row, Value, json};
 
-/// A request with its place in the order of requests.
+/// This is a request with its place in the order of requests.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ApprovalRow {
     pub(crate) record: ApprovalRecord,
     pub(crate) order: u64,
 }
 
-/// What people said, and why it ended.
+/// People said this, and the request ended for this reason.
 #[derive(Debug, Serialize, Deserialize)]
 struct Answers {
     signatures: Vec<Signature>,
@@ -103,7 +103,7 @@ impl Record for ApprovalRow {
         ))
     }
 
-    /// Whom the request asks.
+    /// Returns the statements that insert the groups that the request asks.
     fn beside(&self) -> Vec<Query> {
         let names: BTreeSet<&GroupName> = self.record.request.of.iter().map(|ask| &ask.group).collect();
         let insert = |name: &GroupName| {
@@ -115,7 +115,7 @@ impl Record for ApprovalRow {
         names.into_iter().map(insert).collect()
     }
 
-    /// Requests are few, and read by others than the operations.
+    /// Returns false: requests are few, and read by others than the operations.
     fn is_kept(_request: Option<&Self>) -> bool {
         false
     }
@@ -135,7 +135,8 @@ pub(crate) fn select_newest(key: &RetryKey) -> Query {
     )
 }
 
-/// Whether people refused an agent something that would not have expired yet.
+/// Returns the statement that finds out whether people refused an agent something that would not have expired
+/// at `now_ms` (Unix milliseconds UTC).
 pub(crate) fn select_refusals(agent: &AgentId, now_ms: i64) -> Query {
     Query::new(
         "SELECT place FROM approval WHERE agent = $1 AND state = 'refused' AND until_ms > $2 LIMIT 1",
@@ -143,7 +144,8 @@ pub(crate) fn select_refusals(agent: &AgentId, now_ms: i64) -> Query {
     )
 }
 
-/// The newest refused request about an equal call.
+/// Returns the statement that reads the newest refused request about an equal call that would not have expired
+/// at `now_ms` (Unix milliseconds UTC).
 pub(crate) fn select_refused(
     agent: &AgentId,
     (normal, digest): (CallDigest, CallDigest),
@@ -158,7 +160,7 @@ pub(crate) fn select_refused(
     )
 }
 
-/// Answered requests about calls of one shape.
+/// Returns the statement that reads answered requests about calls of one shape, newest first; at most `limit`.
 pub(crate) fn select_like(agent: &AgentId, shape: CallDigest, limit: u64) -> Query {
     Query::new(
         select_approvals!(
@@ -168,7 +170,8 @@ pub(crate) fn select_like(agent: &AgentId, shape: CallDigest, limit: u64) -> Que
     )
 }
 
-/// Refused requests about other calls of a tool.
+/// Returns the statement that reads refused requests about other calls of a tool, newest first; at most
+/// `limit`.
 pub(crate) fn select_refused_tool(agent: &AgentId, tool: &ToolName, shape: CallDigest, limit: u64) -> Query {
     Query::new(
         select_approvals!(
@@ -179,7 +182,7 @@ pub(crate) fn select_refused_tool(agent: &AgentId, tool: &ToolName, shape: CallD
     )
 }
 
-/// The agents that people ever refused something, or so many of them.
+/// Returns the statement that reads the agents that people ever refused something; at most `limit`.
 pub(crate) fn select_refused_agents(limit: u32) -> Query {
     Query::new(
         "SELECT DISTINCT agent FROM approval WHERE state = 'refused' LIMIT $1",
@@ -187,7 +190,7 @@ pub(crate) fn select_refused_agents(limit: u32) -> Query {
     )
 }
 
-/// How many requests of an agent wait.
+/// Returns the statement that counts the requests of an agent that wait.
 pub(crate) fn count_waiting(agent: &AgentId) -> Query {
     Query::new(
         "SELECT count(*) FROM approval WHERE state = 'waiting' AND agent = $1",
@@ -195,7 +198,7 @@ pub(crate) fn count_waiting(agent: &AgentId) -> Query {
     )
 }
 
-/// The digests of all requests, or of so many.
+/// Returns the statement that reads the digests of all requests; at most `limit`.
 pub(crate) fn select_digests(limit: u32) -> Query {
     Query::new("SELECT DISTINCT digest FROM approval LIMIT $1", vec![u64::from(limit).into()])
 }
@@ -210,7 +213,9 @@ pub(crate) fn read_digests(rows: &[Row]) -> Result<BTreeSet<CallDigest>, Damage>
     rows.iter().map(|row| row.text(0)?.parse().map_err(|_bad| Damage("a digest is none".into()))).collect()
 }
 
-/// Every state has its place among the parameters; one that is not asked for is null.
+/// Returns the statement that reads requests in any of these states, or in every one where none is named,
+/// oldest first; at most `limit`. Every state has its place among the parameters; one that is not asked for is
+/// null.
 pub(crate) fn select_all(states: &[ApprovalState], limit: u32) -> Query {
     if states.is_empty() {
         return Query::new(select_approvals!("ORDER BY a.place LIMIT $1"), vec![u64::from(limit).into()]);

@@ -1,4 +1,4 @@
-//! What agents' idempotency keys stand for.
+//! Idempotency keys of agents, and the calls that they stand for, as they are stored.
 
 use countersign_gate::ledger::{Bond, LedgerFault};
 use countersign_rules::{AgentId, IdempotencyKey, StoredCall};
@@ -6,15 +6,15 @@ use countersign_rules::{AgentId, IdempotencyKey, StoredCall};
 use super::Record;
 use crate::row::{Damage, Query, Row, json};
 
-/// Whose key it is, and the key.
+/// This is an agent, and a key of it.
 pub(crate) type BondKey = (AgentId, IdempotencyKey);
 
-/// The key of a call, where it has one.
+/// Returns the key of a call, where it has one.
 pub(crate) fn key_of_call(call: &StoredCall) -> Option<BondKey> {
     Some((call.requester.agent.clone(), call.key.clone()?))
 }
 
-/// The key of a bond.
+/// Returns the key of a bond.
 pub(crate) fn key_of(bond: &Bond) -> BondKey {
     (bond.agent.clone(), bond.key.clone())
 }
@@ -42,7 +42,7 @@ impl Record for Bond {
         })
     }
 
-    /// With the day that the ledger counts, by which it is forgotten.
+    /// Inserts the bond with the day that the ledger counts, by which it is forgotten.
     fn insert(&self, (agent, key): &BondKey) -> Result<Query, LedgerFault> {
         Ok(Query::one(
             "INSERT INTO bond (agent, name, digest, call, approval, refusal, at_ms, day) \
@@ -80,7 +80,7 @@ impl Record for Bond {
     }
 }
 
-/// How many keys of an agent there are; counting ends at `limit`.
+/// Returns the statement that counts the keys of an agent; counting ends at `limit`.
 pub(crate) fn count(agent: &AgentId, limit: u32) -> Query {
     Query::new(
         "SELECT count(*) FROM (SELECT 1 FROM bond WHERE agent = $1 LIMIT $2) AS counted",

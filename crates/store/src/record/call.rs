@@ -6,7 +6,7 @@ use countersign_rules::{AgentId, CallDigest, CallId, Effect, charge::Charged};
 use super::Record;
 use crate::row::{Damage, Query, Row, Value, json};
 
-/// A call with what it is charged.
+/// This is an issued call with what it is charged.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CallRow {
     pub(crate) record: CallRecord,
@@ -99,7 +99,7 @@ impl Record for CallRow {
         ))
     }
 
-    /// Open ones are: their outcome is awaited from this process.
+    /// Returns true for an open call, whose outcome is awaited from this process, and where there is no call.
     fn is_kept(call: Option<&Self>) -> bool {
         call.is_none_or(|row| row.record.state == CallState::Open)
     }
@@ -124,17 +124,18 @@ pub(crate) fn select_all(state: Option<CallState>, limit: u32) -> Query {
     }
 }
 
-/// What a call that is in doubt is found by.
+/// Returns what a call that is in doubt is found by.
 fn doubt(agent: &AgentId, digest: CallDigest) -> String {
     format!("{digest} {agent}")
 }
 
-/// What a write in doubt is found by from now on, also once the doubt is settled.
+/// Returns what a call that is or was in doubt is found by from now on, also once the doubt is settled.
 fn doubted(record: &CallRecord) -> Option<String> {
     record.doubted.then(|| doubt(&record.call.requester.agent, record.call.digest))
 }
 
-/// The newest call of an agent with this digest that is in doubt, or else was and has happened, and was closed after `since_ms`.
+/// Returns the statement that reads the newest call of an agent with this digest that is in doubt, or else was
+/// and has happened, and was closed after `since_ms` (Unix milliseconds UTC).
 pub(crate) fn select_doubted(agent: &AgentId, digest: CallDigest, since_ms: i64) -> Query {
     Query::new(
         select_calls!(
@@ -152,7 +153,7 @@ fn state(text: &str) -> Result<CallState, Damage> {
         .ok_or_else(|| Damage("a call has an unknown state".into()))
 }
 
-/// Reads an effect.
+/// Reads an effect from the word that is stored. An unknown word is damage.
 pub(crate) fn effect(text: &str) -> Result<Effect, Damage> {
     [Effect::Read, Effect::Write, Effect::Destructive]
         .into_iter()

@@ -36,12 +36,12 @@ impl Removable for HaltRecord {
     }
 }
 
-/// The halts that may stop an agent.
+/// Returns the scopes of the halts that may stop an agent.
 pub(crate) fn scopes(agent: &AgentId) -> [HaltScope; 2] {
     [HaltScope::All, HaltScope::Agent(agent.clone())]
 }
 
-/// How a scope is written in the store: names have no white space, so the two never meet.
+/// Returns a scope as it is written in the store: names have no white space, so the two never meet.
 fn text(scope: &HaltScope) -> String {
     match scope {
         HaltScope::Agent(agent) => format!("agent {agent}"),

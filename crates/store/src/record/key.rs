@@ -8,53 +8,54 @@ use serde::{Deserialize, Serialize};
 use super::Record;
 use crate::row::{Damage, Query, Row, json};
 
-/// Whose key it is.
+/// A key belongs to one of these.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyOwner {
-    /// An agent's.
+    /// The key is an agent's.
     Agent(AgentId),
-    /// A person's.
+    /// The key is a person's.
     Person(PersonId),
 }
 
-/// A key as the store has it: without what could be presented.
+/// The store has a key so: without what could be presented.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRecord {
-    /// Its public id; the part of the key after the prefix.
+    /// This is the key's public id: the 12 hexadecimal digits between the prefix and the secret.
     pub id: String,
-    /// Whose it is.
+    /// The key belongs to this agent or person.
     pub owner: KeyOwner,
-    /// What it may be used for; words whose meaning is the front door's. Empty: everything its owner may.
+    /// The key may be used for this, in words whose meaning is the front door's. When empty, it may be used for
+    /// everything that its owner may do.
     pub scopes: Vec<String>,
-    /// When it was issued, in Unix milliseconds UTC.
+    /// The key was issued at this time, in Unix milliseconds UTC.
     pub issued_ms: i64,
-    /// When it stops being good, in Unix milliseconds UTC; never when `None`.
+    /// The key stops being good at this time, in Unix milliseconds UTC; never when `None`.
     pub expires_ms: Option<i64>,
-    /// When it was revoked, in Unix milliseconds UTC.
+    /// The key was revoked at this time, in Unix milliseconds UTC; it is not revoked when `None`.
     pub revoked_ms: Option<i64>,
 }
 
 impl KeyRecord {
-    /// Whether it is neither revoked nor expired at a moment, in Unix milliseconds UTC.
+    /// Tells whether the key is neither revoked nor expired at `now_ms`, in Unix milliseconds UTC.
     #[must_use]
     pub fn is_good(&self, now_ms: i64) -> bool {
         self.revoked_ms.is_none() && self.expires_ms.is_none_or(|expires_ms| now_ms < expires_ms)
     }
 }
 
-/// A key to be issued.
+/// This is a key to be issued.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewKey {
-    /// Whose it is.
+    /// The key is for this agent or person.
     pub owner: KeyOwner,
-    /// What it may be used for; see [`KeyRecord::scopes`].
+    /// The key may be used for this; see [`KeyRecord::scopes`].
     pub scopes: Vec<String>,
-    /// When it stops being good, in Unix milliseconds UTC; never when `None`.
+    /// The key stops being good at this time, in Unix milliseconds UTC; never when `None`.
     pub expires_ms: Option<i64>,
-    /// Who issues it: a person, or the command line.
+    /// The key is issued by this person, or by the command line.
     pub by: String,
-    /// When, in Unix milliseconds UTC.
+    /// The key is issued at this time, in Unix milliseconds UTC.
     pub now_ms: i64,
 }
 
@@ -118,13 +119,13 @@ impl Record for KeyRow {
         ))
     }
 
-    /// Keys are few, and read by others than the operations.
+    /// Returns false: keys are few, and read by others than the operations.
     fn is_kept(_key: Option<&Self>) -> bool {
         false
     }
 }
 
-/// Every key that was ever issued, oldest first.
+/// Returns the statement that reads every key that was ever issued, oldest first.
 pub(crate) fn select_all() -> Query {
     Query::new(
         "SELECT id, hash, owner, scopes, issued_ms, expires_ms, revoked_ms FROM api_key \

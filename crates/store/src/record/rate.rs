@@ -5,7 +5,7 @@ use countersign_gate::ledger::LedgerFault;
 use super::Record;
 use crate::row::{Damage, Query, Row};
 
-/// When the next call of a rate is due, in Unix microseconds.
+/// The next call of a rate is due at this time, in Unix microseconds UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Due(pub(crate) i64);
 

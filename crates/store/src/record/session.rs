@@ -6,7 +6,7 @@ use countersign_rules::{AgentId, Counters, Requester, budget::day};
 use super::Record;
 use crate::row::{Damage, Query, Row, Value, json};
 
-/// That a session was opened; its key says which.
+/// A session was opened; the key of this record says which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Session;
 
@@ -31,7 +31,7 @@ impl Record for Session {
     }
 }
 
-/// Whose counters, and of which UTC day; a session's have the day 0.
+/// Counters are of this subject and this UTC day; a session's have the day 0.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CounterKey {
     subject: String,
@@ -76,7 +76,7 @@ impl Record for Counters {
     }
 }
 
-/// The version of all counters of an agent: it moves whenever one of them does.
+/// This is the version of all counters of an agent: it moves whenever one of them does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct History(pub(crate) u64);
 
