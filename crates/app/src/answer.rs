@@ -1,4 +1,4 @@
-//! The one form of an answer: every front door writes it, and the command line reads it.
+//! An answer has one form: every front door writes it, and the command line reads it.
 
 use countersign_audit::time::format_ms;
 use countersign_gate::{Answer, Done, Pending, Refused};
@@ -7,14 +7,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-/// An answer to a call; `status` says which form it has. Fields that do not apply to what happened are `null`, so that a
-/// reader finds the same fields of a form each time. `repeated` alone is there only where it is `true`.
+/// This is an answer to a call; `status` says which form it has. Fields that do not apply to what happened are
+/// `null`, so that a reader finds the same fields of a form each time. `repeated` alone is there only where it
+/// is `true`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum AnswerBody {
     /// The call was performed.
     Done(DoneBody),
-    /// People are asked, and nothing was done yet.
+    /// There is no result yet: people are asked, or have approved and the call is being performed.
     Pending(PendingBody),
     /// There is no result.
     Refused(RefusedBody),
@@ -23,104 +24,105 @@ pub enum AnswerBody {
 /// The call was performed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DoneBody {
-    /// Always `done`.
+    /// This is always `done`.
     pub status: IsDone,
-    /// The call's id.
+    /// The call has this id.
     #[schema(value_type = String)]
     pub call: CallId,
-    /// The request for approval that it spent.
+    /// The call spent this request for approval, if it needed one.
     #[schema(value_type = Option<String>)]
     pub approval: Option<ApprovalId>,
-    /// Rows touched or returned.
+    /// The call touched or returned so many rows.
     pub rows: u64,
-    /// The result.
+    /// The tool replied this.
     #[schema(value_type = Object)]
     pub result: Value,
-    /// `true` where this was said of an earlier call, which this one repeats: nothing was done for the repeat.
+    /// This is `true` where the answer is that of an earlier call, which this one repeats: nothing was done for
+    /// the repeat.
     #[serde(default, skip_serializing_if = "is_not")]
     pub repeated: bool,
 }
 
-/// People are asked, and nothing was done yet.
+/// There is no result yet: people are asked, or have approved and the call is being performed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PendingBody {
-    /// Always `pending`.
+    /// This is always `pending`.
     pub status: IsPending,
-    /// The call's id.
+    /// The call has this id.
     #[schema(value_type = String)]
     pub call: CallId,
-    /// The request for approval.
+    /// The call waits for this request for approval, or is performed on it.
     #[schema(value_type = String)]
     pub approval: ApprovalId,
-    /// Where the request stands.
+    /// The request stands so: `waiting`, `approved` or `executing`.
     #[schema(value_type = String)]
     pub state: ApprovalState,
-    /// Who is asked.
+    /// These groups are asked, every one of them.
     pub of: Vec<AskedBody>,
-    /// What was measured.
+    /// The call was measured to reach this far, if it was measured.
     #[schema(value_type = Option<Object>)]
     pub reach: Option<Reach>,
-    /// When the request expires (RFC 3339).
+    /// The request expires at this time (RFC 3339).
     pub expires_at: Option<String>,
-    /// What to do next.
+    /// The agent should do this next.
     pub next: String,
-    /// `true` where this was said of an earlier call, which this one repeats.
+    /// This is `true` where the answer is that of an earlier call, which this one repeats.
     #[serde(default, skip_serializing_if = "is_not")]
     pub repeated: bool,
 }
 
-/// A group that is asked, as the agent is told.
+/// A group is asked, and the agent is told this of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AskedBody {
     /// The group.
     #[schema(value_type = String)]
     pub group: GroupName,
-    /// How many different people of it must approve.
+    /// So many different people of the group must approve.
     pub quorum: u32,
-    /// Why they are asked.
+    /// They are asked for this reason, where the policy gives one.
     pub because: Option<String>,
 }
 
 /// There is no result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RefusedBody {
-    /// Why: `refused`, `expired`, `superseded`, `budget_exhausted`, `rate_limited`, `halted`, `blocked`, `in_doubt` or
-    /// `failed`, among others.
+    /// The status says why there is no result: `refused`, `expired`, `superseded`, `budget_exhausted`,
+    /// `rate_limited`, `halted`, `blocked`, `in_doubt` or `failed`, among others.
     pub status: String,
-    /// The stable code, such as `R004`: a text, because a later server has others.
+    /// The refusal has this stable code, such as `R004`. It is a text, because a later server may have others.
     pub code: String,
-    /// What was refused and why.
+    /// This was refused, for this reason.
     pub message: String,
-    /// What would make it pass.
+    /// This would make the call pass, or is to be done next.
     pub help: Option<String>,
-    /// The policies that decided.
+    /// These policies decided, where policies did.
     #[schema(value_type = Vec<String>)]
     pub policies: Vec<PolicyId>,
-    /// The call's id, where there was a call.
+    /// The call has this id, where there was a call.
     #[schema(value_type = Option<String>)]
     pub call: Option<CallId>,
-    /// The request for approval, where people were asked.
+    /// People were asked by this request for approval, where they were asked.
     #[schema(value_type = Option<String>)]
     pub approval: Option<ApprovalId>,
-    /// When trying again makes sense, in milliseconds from now.
+    /// Trying again makes sense after this time, in milliseconds from now.
     pub retry_after_ms: Option<u64>,
-    /// `true` where this was said of an earlier call, which this one repeats.
+    /// This is `true` where the answer is that of an earlier call, which this one repeats.
     #[serde(default, skip_serializing_if = "is_not")]
     pub repeated: bool,
 }
 
-/// The status of a call that was performed.
+/// This is the status of a call that was performed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum IsDone {
-    /// It was.
+    /// The call was performed.
     #[serde(rename = "done")]
     Done,
 }
 
-/// The status of a call that waits for people.
+/// This is the status of a call that waits for people, or is performed after they approved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum IsPending {
-    /// It does.
+    /// The call has no result yet.
     #[serde(rename = "pending")]
     Pending,
 }
@@ -173,14 +175,14 @@ impl From<&AskOf> for AskedBody {
     }
 }
 
-/// An answer as JSON, as MCP sends it in structured content.
+/// Writes an answer as JSON, as MCP sends it in structured content.
 #[must_use]
 pub fn answer_json(answer: &Answer) -> Value {
     // Names, numbers and values that were JSON: nothing of it can fail to be JSON again.
     serde_json::to_value(AnswerBody::from(answer)).unwrap_or_default()
 }
 
-/// What an agent should do while people decide.
+/// Tells what an agent should do while people decide, or once they have approved.
 #[must_use]
 pub fn next(pending: &Pending) -> String {
     let approval = &pending.approval;
@@ -204,7 +206,7 @@ pub fn next(pending: &Pending) -> String {
     }
 }
 
-/// Why evidence is not erased that people still have to see.
+/// Says why evidence is not erased that people still have to see, until `until_ms` (Unix milliseconds UTC).
 pub fn asked_still(approval: &ApprovalId, until_ms: i64) -> String {
     let until = timestamp(until_ms).unwrap_or_default();
     format!(
@@ -212,11 +214,11 @@ pub fn asked_still(approval: &ApprovalId, until_ms: i64) -> String {
     )
 }
 
-/// What makes it pass.
+/// This makes the erasure of such evidence pass.
 pub const ASKED_STILL_HELP: &str =
     "refuse the request (`countersign approvals refuse`) or answer it, or let it expire, and erase then";
 
-/// An instant in RFC 3339, or nothing for one outside its years.
+/// Writes an instant, in Unix milliseconds UTC, in RFC 3339; `None` for one outside its years.
 pub fn timestamp(unix_ms: i64) -> Option<String> {
     format_ms(unix_ms).ok()
 }

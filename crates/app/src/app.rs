@@ -1,4 +1,4 @@
-//! What every front door uses: who is calling, which tools they may see, and the one way to propose a call.
+//! Every front door uses this: who is calling, which tools they may see, and the one way to propose a call.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,16 +27,16 @@ use crate::{
     trace,
 };
 
-/// Longest session key that is used as it stands; longer ones are hashed.
+/// A session key of at most so many bytes is used as it stands, if it is a name; any other is hashed.
 const SESSION_KEY_BYTES_MAX: usize = 64;
 
-/// How many opened sessions are remembered, so that the ledger is not asked again for each call.
+/// So many opened sessions are remembered at most, so that the ledger is not asked again for each call.
 const SESSIONS_KEPT_MAX: usize = 10_000;
 
-/// How many answers one agent may wait for at a time: each wait looks at the ledger whenever it changes.
+/// One agent may wait for so many answers at a time: each wait looks at the ledger whenever it changes.
 pub(crate) const WAITS_MAX: usize = 64;
 
-/// The application behind every front door.
+/// The application stands behind every front door.
 pub struct App {
     gate: Arc<Gate<Store>>,
     tools: BTreeMap<ToolName, Offer>,
@@ -45,7 +45,7 @@ pub struct App {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     opened: Mutex<BTreeSet<(AgentId, SessionId)>>,
-    /// In which agents wait for answers.
+    /// Agents wait for answers in these places.
     waits: Places<AgentId>,
     streams: Streams,
     credentials: Credentials,
@@ -57,36 +57,36 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// What is set for every front door.
+/// These settings hold for every front door.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The longest that a call waits for people before it is answered as pending.
+    /// A call waits for people at most this long before it is answered as pending.
     pub wait: Duration,
-    /// The largest body of a request, in bytes.
+    /// The body of a request may have at most so many bytes.
     pub body_bytes_max: usize,
-    /// The most streams of one principal at once.
+    /// One principal may have so many streams open at once.
     pub streams_max: usize,
-    /// The longest that a stream lasts.
+    /// A stream lasts at most this long.
     pub stream: Duration,
-    /// The agents.
+    /// These agents are configured.
     pub agents: BTreeMap<AgentId, AgentConfig>,
-    /// The budgets in force.
+    /// These budgets are in force.
     pub budgets: Vec<Budget>,
-    /// The issuer of access tokens, when agents may present them.
+    /// Agents may present access tokens of this issuer, if there is one.
     pub oauth: Option<OauthConfig>,
 }
 
-/// What a client may send beside a call, in a header or in `_meta`.
+/// A client may send this beside a call, in a header or in `_meta`.
 #[derive(Debug, Clone, Default)]
 pub struct Beside {
-    /// The key under which it may repeat the call.
+    /// The client may repeat the call under this key.
     pub key: Option<IdempotencyKey>,
-    /// The place in its trace that the call comes from.
+    /// The call comes from this place in the client's trace.
     pub trace: Option<TraceParent>,
 }
 
 impl App {
-    /// The application over a gate.
+    /// Makes the application over a gate.
     #[must_use]
     pub fn new(
         gate: Arc<Gate<Store>>,
@@ -113,17 +113,19 @@ impl App {
     /// Authenticates an agent by `Authorization: Bearer …`: an API key or an OAuth 2.1 access token.
     ///
     /// # Errors
-    /// [`Code::Unauthenticated`], [`Code::OutOfScope`], [`Code::NotLookedUp`].
+    /// Returns [`Code::Unauthenticated`] for everything that is no good credential, [`Code::OutOfScope`] for a
+    /// person, and [`Code::NotLookedUp`] if the ledger cannot be read.
     pub async fn identify(&self, headers: &http::HeaderMap) -> Result<Identity, Refusal> {
         self.auth.agent(headers).await.inspect_err(|_refusal| self.metrics.unauthenticated())
     }
 
-    /// The requester for a session key: the MCP session id, or the key a client sends; `None` is the
-    /// credential's own default session. Session ids belong to one agent. Opens the session in the ledger
-    /// once.
+    /// Returns the requester for a session key: the MCP session id, or the key a client sends; `None` is the
+    /// credential's own default session. Session ids belong to one agent. Opens the session in the ledger once.
     ///
     /// # Errors
-    /// [`Code::NotLookedUp`]: without a record there is no session. [`Code::RateLimited`]: the agent begins too many.
+    /// Returns [`Code::NotLookedUp`] if the ledger cannot record the session, for without a record there is
+    /// none, [`Code::RateLimited`] if the agent begins too many, and [`Code::Malformed`] if the session cannot
+    /// be named.
     pub async fn requester(
         &self,
         who: &Identity,
@@ -154,7 +156,8 @@ impl App {
         Ok(requester)
     }
 
-    /// The tools that this agent may ever call, sorted by name.
+    /// Returns the tools that this agent may ever call with its credential, sorted by name; those that are
+    /// switched off are left out.
     #[must_use]
     pub fn offered(&self, who: &Identity) -> Vec<Offered> {
         let policies = self.gate.policies();
@@ -171,7 +174,7 @@ impl App {
             .collect()
     }
 
-    /// Proposes a call. The one way to do so.
+    /// Proposes a call. There is no other way to do so.
     pub async fn call(
         &self,
         who: &Identity,
@@ -200,10 +203,11 @@ impl App {
         answer
     }
 
-    /// A request of this agent, as the ledger keeps it.
+    /// Returns a request of this agent, as the ledger keeps it.
     ///
     /// # Errors
-    /// [`Code::NotFound`] for another agent's request too; [`Code::NotLookedUp`].
+    /// Returns [`Code::NotFound`] if there is none, or it is another agent's or of a tool that the credential
+    /// does not reach, and [`Code::NotLookedUp`] if the ledger cannot be read.
     pub async fn request(&self, who: &Identity, approval: &ApprovalId) -> Result<ApprovalRecord, Refusal> {
         match self.store().approval(approval).await {
             Ok(Some(record)) if who.sees(&record.request.call) => Ok(record),
@@ -212,7 +216,7 @@ impl App {
         }
     }
 
-    /// What became of a request. A final answer counts as fetched.
+    /// Tells what became of a request. A final answer counts as fetched.
     pub async fn fetch(&self, who: &Identity, approval: &ApprovalId) -> Answer {
         match self.request(who, approval).await {
             Ok(record) => self.gate.tell(&record).await,
@@ -220,7 +224,8 @@ impl App {
         }
     }
 
-    /// What became of an issued call of this agent. One that is under way is waited for, no longer than `timeout`.
+    /// Tells what became of an issued call of this agent. One that is under way is waited for, no longer than
+    /// `timeout`; an agent that waits for many answers already is told at once how it stands.
     pub async fn fetch_call(&self, who: &Identity, call: &CallId, timeout: Duration) -> Answer {
         let place = self.waits.take(who.agent.clone());
         let timeout = if place.is_some() { timeout } else { Duration::ZERO };
@@ -284,8 +289,8 @@ impl App {
     }
 
     /// Waits until a pending answer is final or `timeout` is over, and calls `progress` on each change.
-    /// Dropping the wait stops nothing else. An agent that waits for many answers already is told at once that people are
-    /// asked, and one whose key is revoked meanwhile is told nothing.
+    /// Dropping the wait stops nothing else. An agent that waits for many answers already is told at once that
+    /// people are asked, and one whose credential is found to be good no more is told only that.
     pub async fn wait(
         &self,
         who: &Identity,
@@ -329,7 +334,7 @@ impl App {
         }
     }
 
-    /// What became of a request, for whom it is waited for and whose credential is still good.
+    /// Tells what became of a request, as long as the credential of whoever waits for it is still good.
     async fn look(&self, who: &Identity, pending: &Pending) -> Answer {
         match self.auth.still_good(who).await {
             Ok(()) => self.fetch(who, &pending.approval).await,
@@ -344,61 +349,61 @@ impl App {
         self.tools.get_key_value(&ToolName::parse(tool).ok()?)
     }
 
-    /// A tool, by its name.
+    /// Returns the tool of this name, if it is configured.
     #[must_use]
     pub fn tool(&self, name: &ToolName) -> Option<&Offer> {
         self.tools.get(name)
     }
 
-    /// Every tool, by its name.
+    /// Returns every tool, by its name.
     #[must_use]
     pub const fn tools(&self) -> &BTreeMap<ToolName, Offer> {
         &self.tools
     }
 
-    /// The gate, which decides.
+    /// Returns the gate, which decides.
     #[must_use]
     pub const fn gate(&self) -> &Arc<Gate<Store>> {
         &self.gate
     }
 
-    /// The ledger.
+    /// Returns the ledger.
     #[must_use]
     pub fn store(&self) -> &Arc<Store> {
         self.gate.ledger()
     }
 
-    /// What checks credentials.
+    /// Returns what checks credentials.
     #[must_use]
     pub const fn auth(&self) -> &Authenticator {
         &self.auth
     }
 
-    /// What the front doors are set to.
+    /// Returns what the front doors are set to.
     #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// The clock.
+    /// Returns the clock.
     #[must_use]
     pub const fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
 
-    /// The streams that are open.
+    /// Returns the streams that are open.
     #[must_use]
     pub const fn streams(&self) -> &Streams {
         &self.streams
     }
 
-    /// The credentials on which something is open.
+    /// Returns the credentials on which something is open.
     #[must_use]
     pub const fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
-    /// What is counted.
+    /// Returns what is counted.
     #[must_use]
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics

@@ -1,16 +1,16 @@
-//! Bodies of requests, up to a limit.
+//! Bodies of requests are read up to a limit.
 
 use axum::body::Body;
 use futures::StreamExt as _;
 
-/// How much of a body that is too large is read after all, in limits.
+/// Of a body that is too large, so many times the limit is read after all.
 const OVERRUN: usize = 8;
 
 /// Reads a body; `None` when it is too large. Of such a one some more is read and thrown away, because a
 /// client that still sends when the connection closes may never see the answer.
 ///
 /// # Errors
-/// What the connection said when no more could be read of it.
+/// Returns what the connection said when no more could be read of it.
 pub async fn read(body: Body, limit: usize) -> Result<Option<Vec<u8>>, axum::Error> {
     let mut chunks = body.into_data_stream();
     let (mut bytes, mut thrown_away) = (Vec::new(), 0_usize);

@@ -1,8 +1,10 @@
 //! The connections that are open, and who gives way when there is no room for another.
 //!
-//! - What agents ask at once is limited, for each of them and for all: there are always connections left for people.
-//! - A connection on which nothing is asked gives way to a new one, the one that has been quiet longest first. So nobody
-//!   is kept out by connections that are only held, whether or not they belong to somebody who is known.
+//! - What agents ask at once is limited, for each of them and for all: there are always connections left for
+//!   people.
+//! - A connection on which nothing is asked gives way to a new one, the one that has been quiet longest first.
+//!   So nobody is kept out by connections that are only held, whether or not they belong to somebody who is
+//!   known.
 
 use std::{
     collections::BTreeMap,
@@ -23,49 +25,50 @@ use tokio_util::sync::CancellationToken;
 
 use crate::places::{Place, Places};
 
-/// Connections beyond those that agents may be busy on: for people, and for those of whom nothing is known yet.
+/// There are so many connections beyond those that agents may be busy on: for people, and for those of whom
+/// nothing is known yet.
 pub const FOR_PEOPLE: usize = 64;
 
 /// A connection on which something happened so short a time ago is not sent away: a request may be on its way.
 const FRESH: Duration = Duration::from_millis(100);
 
-/// How long a request may be on its way.
+/// A request may be on its way for so long.
 const WAY: Duration = Duration::from_millis(50);
 
-/// How long a client may keep a quiet connection for its next request without that request meeting a connection that is
-/// just being sent away.
+/// A client may keep a quiet connection for so long for its next request without that request meeting a
+/// connection that is just being sent away.
 pub const KEPT: Duration = FRESH.saturating_sub(WAY);
 
-/// The connections that are open. A clone is of the same ones.
+/// These connections are open. A clone is of the same ones.
 #[derive(Debug, Clone)]
 pub struct Connections {
     open: Arc<Mutex<Open>>,
-    /// Told when a connection ends or falls quiet.
+    /// This is told when a connection ends or falls quiet.
     freed: Arc<Notify>,
     connections_max: usize,
-    /// In which agents are busy: each of them, and all together.
+    /// Agents are busy in these places: each of them here, and all together in the next.
     each: Places<AgentId>,
     all: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
 struct Open {
-    /// Counts connections and requests, so that what is older has a smaller number.
+    /// This counts connections and requests, so that what is older has a smaller number.
     next: u64,
     connections: BTreeMap<u64, State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// When something last happened on it: before what, and at what time.
+    /// Something last happened on the connection then: `since` says before what, and `at` at what time.
     since: u64,
     at: Instant,
-    /// Whether a request is being answered.
+    /// This is true if a request is being answered.
     busy: bool,
     gone: CancellationToken,
 }
 
-/// One connection; gone when dropped.
+/// One connection is open, and is gone when this is dropped.
 #[derive(Debug)]
 pub struct Connection {
     connections: Connections,
@@ -73,13 +76,13 @@ pub struct Connection {
     gone: CancellationToken,
 }
 
-/// One request that is being answered, until its answer has been given away or the client has gone.
+/// One request is being answered, until its answer has been given away or the client has gone.
 #[derive(Debug)]
 pub struct Busy {
     seat: Seat,
 }
 
-/// Whose request it is, for whoever finds that out. Stands among a request's extensions.
+/// A seat says whose request it is, once somebody finds that out. It stands among a request's extensions.
 #[derive(Debug, Clone)]
 pub struct Seat {
     connections: Connections,
@@ -94,7 +97,8 @@ struct Taken {
 }
 
 impl Connections {
-    /// Room for agents on so many connections, and each of them on so many; and for people beside.
+    /// Makes room for agents on so many connections, with so many requests of each of them at once; and for
+    /// people beside.
     pub fn new(connections_max: usize, requests_max: usize) -> Self {
         Self {
             open: Arc::default(),
@@ -105,7 +109,8 @@ impl Connections {
         }
     }
 
-    /// Waits until there is room for another connection, and makes it: the quietest one goes where there is none.
+    /// Waits until there is room for another connection, and makes it: the quietest one goes where there is
+    /// none.
     pub async fn room(&self) {
         loop {
             // Registered before looking, so that what happens in between is not missed.
@@ -144,7 +149,7 @@ impl Connections {
         }
     }
 
-    /// A connection was accepted.
+    /// Notes that a connection was accepted.
     pub fn opened(&self) -> Connection {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let (id, gone) = (open.number(), CancellationToken::new());
@@ -160,7 +165,7 @@ impl Open {
         self.next
     }
 
-    /// The connection that has been quiet longest, and how long.
+    /// Returns the connection that has been quiet longest, and how long.
     fn quietest(&self) -> Option<(u64, Duration)> {
         let quiet = self.connections.iter().filter(|(_, state)| !state.busy);
         quiet.min_by_key(|(_, state)| state.since).map(|(id, state)| (*id, state.at.elapsed()))
@@ -173,22 +178,23 @@ impl Open {
     }
 }
 
-/// Whether there is room for another connection.
+/// This says if there is room for another connection.
 enum Look {
     Room,
-    /// One may be sent away after so long.
+    /// A connection may be sent away after so long.
     After(Duration),
     /// Requests are answered on all of them.
     Busy,
 }
 
 impl Connection {
-    /// Waits until the connection has to make room.
+    /// Returns a token that is cancelled when the connection has to make room.
     pub fn gone(&self) -> CancellationToken {
         self.gone.clone()
     }
 
-    /// Its headers are there: a request is being answered from now on. `None` when the connection had to make room.
+    /// Notes that the headers of a request are there, which is being answered from now on. `None` when the
+    /// connection had to make room.
     pub fn begin(&self) -> Option<Busy> {
         let mut open = self.connections.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.connections.get_mut(&self.id)?.busy = true;
@@ -207,12 +213,12 @@ impl Drop for Connection {
 }
 
 impl Busy {
-    /// Whose request it is, to be said by whoever authenticates it.
+    /// Returns the seat of the request, to be taken by whoever authenticates it.
     pub fn seat(&self) -> Seat {
         self.seat.clone()
     }
 
-    /// An answer that keeps the connection busy until it was given away.
+    /// Makes an answer keep the connection busy until it was given away.
     pub fn until_given(self, body: Body) -> Body {
         Body::new(Answer { body, _busy: self })
     }
@@ -235,10 +241,10 @@ impl Drop for Busy {
 }
 
 impl Seat {
-    /// An agent is busy on this connection. People are not counted.
+    /// Notes that an agent is busy on this connection. People are not counted.
     ///
     /// # Errors
-    /// [`Code::RateLimited`] when this agent, or all agents together, are busy on enough connections.
+    /// Returns [`Code::RateLimited`] if this agent, or all agents together, are busy on enough connections.
     pub fn take(&self, agent: &AgentId) -> Result<(), Refusal> {
         let refuse = |message: String| {
             Refusal::new(Code::RateLimited, message)
@@ -256,16 +262,16 @@ impl Seat {
         Ok(())
     }
 
-    /// As [`Seat::take`], for a request that came over a connection.
+    /// Does as [`Seat::take`] for a request that came over a connection, and nothing for any other.
     ///
     /// # Errors
-    /// As [`Seat::take`].
+    /// Fails as [`Seat::take`] does.
     pub fn take_in(extensions: &http::Extensions, agent: &AgentId) -> Result<(), Refusal> {
         extensions.get::<Self>().map_or(Ok(()), |seat| seat.take(agent))
     }
 }
 
-/// A body that remembers until its end that its connection is busy.
+/// This body remembers until its end that its connection is busy.
 struct Answer {
     body: Body,
     _busy: Busy,

@@ -1,5 +1,5 @@
-//! Credentials on which something stays open: streams, and waits for people. One look at all keys ends what is open on
-//! those that are good no more, however much there is and whether or not anything is sent on it.
+//! Something stays open on these credentials: streams, and waits for people. One look at all keys ends what is
+//! open on those that are good no more, however much there is and whether or not anything is sent on it.
 
 use std::{
     collections::BTreeMap,
@@ -12,10 +12,10 @@ use countersign_store::Store;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How often all keys are looked at while something is open.
+/// All keys are looked at after each such time while something is open.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// The credentials on which something is open. A clone is of the same ones.
+/// Something is open on these credentials. A clone is of the same ones.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
     used: Arc<Mutex<BTreeMap<String, Opened>>>,
@@ -27,7 +27,7 @@ struct Opened {
     ended: CancellationToken,
 }
 
-/// One thing that is open on a credential; closed when dropped.
+/// One thing is open on a credential, and is closed when this is dropped.
 #[derive(Debug)]
 pub struct Use {
     credentials: Credentials,
@@ -37,7 +37,8 @@ pub struct Use {
 }
 
 impl Credentials {
-    /// Something opens on a credential, which was good a moment ago, and expires then (Unix milliseconds UTC) if it is a token.
+    /// Notes that something opens on a credential, which was good a moment ago and expires at `expires_ms`
+    /// (Unix milliseconds UTC) if it is a token.
     pub fn open(&self, credential: &str, expires_ms: Option<i64>, now_ms: i64) -> Use {
         let left = |expires_ms: i64| u64::try_from(expires_ms.saturating_sub(now_ms)).unwrap_or(0);
         let expires =
@@ -91,8 +92,8 @@ impl Drop for Use {
     }
 }
 
-/// Looks at all keys now and then, until the server stops. Where they cannot be read, nothing ends: nor can anything be
-/// recorded then.
+/// Looks at all keys now and then, until the server stops. Where they cannot be read, nothing ends: nor can
+/// anything be recorded then.
 pub async fn watch(
     credentials: Credentials,
     store: Arc<Store>,

@@ -1,4 +1,4 @@
-//! What Prometheus can read: numbers, tool names and status words, and nothing that a caller wrote.
+//! Prometheus can read this: numbers, tool names and status words, and nothing that a caller wrote.
 
 use std::{
     sync::atomic::{AtomicI64, AtomicU64},
@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// From a millisecond to a minute.
+/// Durations are sorted by these bounds, in seconds, from a millisecond to a minute.
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -31,7 +31,7 @@ struct Tool {
     tool: String,
 }
 
-/// The counters of one server.
+/// These are the counters of one server.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -94,20 +94,20 @@ impl Default for Metrics {
     }
 }
 
-/// What is counted when somebody asks, not when it happens.
+/// This is counted when somebody asks, not when it happens.
 #[derive(Debug, Clone, Default)]
 pub struct Levels {
-    /// The requests that wait for people.
+    /// So many requests wait for people.
     pub waiting: u64,
-    /// The calls whose outcome is not known.
+    /// So many calls have an outcome that is not known.
     pub in_doubt: u64,
-    /// The halts in force.
+    /// So many halts are in force.
     pub halts: usize,
-    /// The entries of the log.
+    /// The log has so many entries.
     pub log_size: u64,
-    /// The calls that this process is performing.
+    /// This process is performing so many calls.
     pub under_way: usize,
-    /// Each tool, and whether it can be called.
+    /// Each tool is named, with true if it can be called.
     pub tools: Vec<(String, bool)>,
 }
 
@@ -133,7 +133,7 @@ impl Metrics {
     /// Writes everything in the OpenMetrics text format.
     ///
     /// # Errors
-    /// When the encoder fails, which it does for no text.
+    /// Returns the encoder's error; the encoder fails for no text.
     pub fn render(&self, levels: &Levels) -> Result<String, std::fmt::Error> {
         let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.waiting.set(i64::try_from(levels.waiting).unwrap_or(i64::MAX));

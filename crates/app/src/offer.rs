@@ -1,4 +1,4 @@
-//! Tools as agents see them.
+//! Agents see tools so.
 
 use std::sync::Arc;
 
@@ -6,21 +6,21 @@ use countersign_rules::{Refusal, ToolSpec};
 use countersign_tools::{AnyTool, ToolStatus};
 use serde_json::Value;
 
-/// A tool with its schemas as agents see them.
+/// An offer is a tool with its schemas as agents see them.
 #[derive(Debug, Clone)]
 pub struct Offer {
     /// The tool.
     pub tool: AnyTool,
-    /// JSON Schema 2020-12 of the arguments, with the reserved reason.
+    /// The arguments fit this JSON Schema 2020-12, which has the reserved reason too.
     pub input_schema: Arc<Value>,
-    /// The same, as the MCP SDK asks for it at every call.
+    /// This is the same schema, as the MCP SDK asks for it at every call.
     pub input_object: Arc<serde_json::Map<String, Value>>,
-    /// JSON Schema 2020-12 of the result, when declared.
+    /// The result fits this JSON Schema 2020-12, when one is declared.
     pub output_schema: Option<Arc<Value>>,
 }
 
 impl Offer {
-    /// A tool with the schemas that it advertises.
+    /// Makes the offer of a tool, with the schemas that it advertises.
     #[must_use]
     pub fn new(tool: AnyTool) -> Self {
         let advertised = tool.advertised();
@@ -32,13 +32,13 @@ impl Offer {
         }
     }
 
-    /// What the tool is declared to be.
+    /// Returns what the tool is declared to be.
     #[must_use]
     pub fn spec(&self) -> &Arc<ToolSpec> {
         self.tool.spec()
     }
 
-    /// Why the tool cannot be called now, if it cannot.
+    /// Says why the tool is switched off; `None` if it is not.
     #[must_use]
     pub fn off(&self) -> Option<Refusal> {
         match self.tool.status() {
@@ -49,13 +49,13 @@ impl Offer {
     }
 }
 
-/// A tool as an agent sees it.
+/// An agent sees a tool so.
 #[derive(Debug, Clone)]
 pub struct Offered {
-    /// What it is declared to be.
+    /// The tool is declared to be this.
     pub spec: Arc<ToolSpec>,
-    /// JSON Schema 2020-12 of the arguments, with the reserved reason.
+    /// The arguments fit this JSON Schema 2020-12, which has the reserved reason too.
     pub input_schema: Arc<Value>,
-    /// JSON Schema 2020-12 of the result, when declared.
+    /// The result fits this JSON Schema 2020-12, when one is declared.
     pub output_schema: Option<Arc<Value>>,
 }

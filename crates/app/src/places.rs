@@ -1,18 +1,18 @@
-//! Places that each caller has so many of: what one of them takes, nobody else lacks.
+//! Each caller has so many places: what one of them takes, nobody else lacks.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The places that are taken, by whom. A clone is of the same places.
+/// These places are taken, each by somebody. A clone is of the same places.
 #[derive(Debug, Clone)]
 pub struct Places<K> {
     taken: Arc<Mutex<BTreeMap<K, usize>>>,
     each_max: usize,
 }
 
-/// One place, free again when it is dropped.
+/// One place is taken, and is free again when this is dropped.
 #[derive(Debug)]
 pub struct Place<K: Ord> {
     places: Places<K>,
@@ -20,17 +20,17 @@ pub struct Place<K: Ord> {
 }
 
 impl<K: Ord + Clone> Places<K> {
-    /// So many for each.
+    /// Makes places, so many for each.
     pub fn new(each_max: usize) -> Self {
         Self { taken: Arc::default(), each_max }
     }
 
-    /// How many each has.
+    /// Returns how many each has.
     pub const fn each_max(&self) -> usize {
         self.each_max
     }
 
-    /// A place for this one, unless it has taken all of its own.
+    /// Takes a place for this one; `None` if it has taken all of its own.
     pub fn take(&self, key: K) -> Option<Place<K>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.entry(key.clone()).or_default();

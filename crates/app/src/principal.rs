@@ -1,36 +1,36 @@
-//! Agents and people, as they are configured.
+//! Agents and people are configured so.
 
 use std::collections::BTreeSet;
 
 use countersign_rules::{AgentId, Code, GroupName, PersonId, Refusal, TeamName};
 
-/// An agent that may present a credential.
+/// An agent is configured so, and may present a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentConfig {
-    /// The teams it belongs to; policies name them.
+    /// The agent belongs to these teams, which policies name.
     pub teams: BTreeSet<TeamName>,
-    /// The accounts it may act in. None means none.
+    /// The agent may act in these accounts. None means none.
     pub accounts: BTreeSet<String>,
-    /// The person it acts for, who can therefore not approve its calls.
+    /// The agent acts for this person, who can therefore not approve its calls.
     pub on_behalf_of: Option<PersonId>,
 }
 
-/// A person who may answer requests.
+/// A person is configured so, and may answer requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PersonConfig {
-    /// The groups that policies name in `@ask`.
+    /// The person is in these groups, which policies name in `@ask`.
     pub groups: BTreeSet<GroupName>,
-    /// Whether the person may resume what is halted and settle calls in doubt.
+    /// This is true if the person may resume what is halted and settle calls in doubt.
     pub operator: bool,
 }
 
-/// The agent as which people undo. It has no credential, and no agent of this name can be configured.
+/// People undo as this agent. It has no credential, and no agent of this name can be configured.
 pub const UNDO_AGENT: &str = "countersign-undo";
 
-/// The id of [`UNDO_AGENT`].
+/// Returns the id of [`UNDO_AGENT`].
 ///
 /// # Errors
-/// Never: the name is an agent's.
+/// This never fails: the name is an agent's.
 pub fn undo_agent() -> Result<AgentId, Refusal> {
     AgentId::parse(UNDO_AGENT).map_err(|why| Refusal::new(Code::Internal, why.to_string()))
 }

@@ -1,4 +1,4 @@
-//! A request for approval as it is shown: by REST, by the command line, and to whoever else asks people.
+//! A request for approval is shown so: by REST, by the command line, and to whoever else asks people.
 
 use countersign_audit::canonical::to_canonical_string;
 use countersign_gate::{
@@ -19,136 +19,138 @@ use crate::{
     story::{Deed, deeds},
 };
 
-/// How many entries of a session are read to show what it did so far.
+/// So many entries of a session, the newest, are read to show what it did so far.
 const SESSION_ENTRIES_MAX: u32 = 400;
 
-/// One group that is asked.
+/// One group is asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AskBody {
     /// The group.
     pub group: String,
-    /// How many different people of it must approve.
+    /// So many different people of the group must approve.
     pub quorum: u32,
-    /// Why they are asked.
+    /// They are asked for this reason, where the policy gives one.
     pub because: Option<String>,
-    /// The policy that asks.
+    /// This policy asks them.
     pub policy: String,
 }
 
-/// One person's answer.
+/// One person answered this.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SignatureBody {
-    /// Who.
+    /// This person answered.
     pub person: String,
-    /// Whether they approved.
+    /// This is `true` if the person approved, and `false` if the person refused.
     pub approved: bool,
-    /// What they said.
+    /// The person said this.
     pub comment: Option<String>,
-    /// When (RFC 3339).
+    /// The person answered at this time (RFC 3339).
     pub at: Option<String>,
-    /// How: `cli`, `rest`, …
+    /// The answer came this way: `cli`, `rest`, …
     pub channel: String,
 }
 
-/// What people answered to an earlier call.
+/// People answered this to an earlier call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AnsweredBody {
-    /// The earlier request.
+    /// The earlier request has this id.
     pub approval: String,
-    /// Whether it was the same call, however spelled. Otherwise it had other values, or another shape and was refused.
+    /// This is `true` if it was the same call, however spelled. Otherwise it had other values, or another shape
+    /// and was refused.
     pub same_call: bool,
-    /// What became of it.
+    /// The earlier request stands so.
     #[schema(value_type = String)]
     pub state: ApprovalState,
-    /// Why it was not performed, where it was approved and was not: who approves it again should know.
+    /// The earlier call was not performed for this reason, where it was approved and was not: who approves it
+    /// again should know.
     pub why: Option<String>,
-    /// The last answer.
+    /// The last person to answer said this.
     #[serde(flatten)]
     pub answer: SignatureBody,
 }
 
-/// A request, in short.
+/// This is a request, in short.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RequestBody {
-    /// Its id.
+    /// The request has this id.
     pub approval: String,
-    /// `waiting`, `approved`, `refused`, `expired`, `superseded`, `executing`, `done`, `failed`, `in_doubt` or
-    /// `blocked`.
+    /// The request stands so: `waiting`, `approved`, `refused`, `expired`, `superseded`, `executing`, `done`,
+    /// `failed`, `in_doubt` or `blocked`.
     #[schema(value_type = String)]
     pub state: ApprovalState,
-    /// The call.
+    /// The call has this id.
     pub call: String,
-    /// The agent that proposed it.
+    /// This agent proposed the call.
     pub agent: String,
-    /// Its session.
+    /// The call came in this session.
     pub session: String,
-    /// The tool.
+    /// The call is one of this tool.
     pub tool: String,
-    /// `read`, `write` or `destructive`.
+    /// The call has this effect: `read`, `write` or `destructive`.
     #[schema(value_type = String)]
     pub effect: Effect,
-    /// Rows it was measured to touch.
+    /// The call was measured to touch so many rows, if it was measured.
     pub rows: Option<u64>,
-    /// Who is asked.
+    /// These groups are asked, every one of them.
     pub of: Vec<AskBody>,
-    /// The answers so far.
+    /// People have answered this so far.
     pub signatures: Vec<SignatureBody>,
-    /// What people answered to calls of the same agent that are like this one, newest first; when it was asked, or, where
-    /// one request is shown, by now.
+    /// People answered this to calls of the same agent that are like this one, newest first: as far as they had
+    /// when the request was made, or, where one request is shown, by now.
     pub answered_before: Vec<AnsweredBody>,
-    /// Why it ended.
+    /// The request ended for this reason, if one is noted.
     pub why: Option<String>,
-    /// When it was asked (RFC 3339).
+    /// People were asked at this time (RFC 3339).
     pub asked_at: Option<String>,
-    /// When it expires (RFC 3339).
+    /// The request expires at this time (RFC 3339).
     pub expires_at: Option<String>,
 }
 
-/// A few of the rows that a call would touch, masked where the tool says so.
+/// These are a few of the rows that a call would touch, masked where the tool says so.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SampleBody {
-    /// The table.
+    /// The rows stand in this table.
     pub table: String,
-    /// The columns.
+    /// The rows have these columns.
     pub columns: Vec<String>,
-    /// The rows.
+    /// Each row has a text for each of the columns, in their order, or `null` where there is no value.
     pub rows: Vec<Vec<Option<String>>>,
 }
 
-/// A request with everything an approver needs to judge it.
+/// This is a request with everything an approver needs to judge it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RequestDetail {
-    /// The request, in short.
+    /// This is the request, in short.
     #[serde(flatten)]
     pub request: RequestBody,
-    /// The teams of the agent.
+    /// The agent belongs to these teams.
     pub teams: Vec<String>,
-    /// The person the agent acts for.
+    /// The agent acts for this person, if it acts for one.
     pub on_behalf_of: Option<String>,
-    /// What the tool does, as its author describes it.
+    /// The tool does this, as its author describes it; absent when it is no longer configured.
     pub description: Option<String>,
-    /// The system it acts on.
+    /// The tool acts on this system; absent when it is no longer configured.
     pub system: Option<String>,
-    /// That system's environment.
+    /// The system is of this environment, such as `production`; absent when the tool is no longer configured.
     pub environment: Option<String>,
-    /// The arguments in canonical form, untruncated: exactly these are performed.
+    /// These are the arguments in canonical form, untruncated: exactly these are performed.
     pub arguments: String,
-    /// What an approval is bound to: tool, version and arguments.
+    /// An approval is bound to this digest of tool, version and arguments.
     pub digest: String,
-    /// What was measured.
+    /// The call was measured to reach this far, if it was measured.
     #[schema(value_type = Option<Object>)]
     pub reach: Option<Reach>,
-    /// Whether it can be undone from here, when its tool is still configured.
+    /// This is `true` if the call can be undone from here; absent when its tool is no longer configured.
     pub reversible: Option<bool>,
-    /// Some of the rows.
+    /// These are some of the rows; only people are shown them.
     pub sample: Option<SampleBody>,
-    /// What the agent says it is for. The agent's claim; no rule looks at it.
+    /// The agent says that the call is for this. It is the agent's claim; no rule looks at it.
     pub reason_claimed: Option<String>,
-    /// The decision that asked.
+    /// This decision asked people.
     pub decision: String,
-    /// The policies under which it was asked.
+    /// People were asked under the policies that have this digest.
     pub bundle: String,
-    /// What the session did so far, oldest first.
+    /// The session did this so far, oldest first; only people are shown it.
     pub session_so_far: Vec<Deed>,
 }
 
@@ -208,11 +210,12 @@ impl From<&Answered> for AnsweredBody {
 }
 
 impl App {
-    /// A request with everything an approver needs to judge it, for whoever looks: rows are other people's data, and what a
-    /// session did is for people alone.
+    /// Returns a request with everything an approver needs to judge it, for whoever looks: rows are other
+    /// people's data, and what a session did is for people alone.
     ///
     /// # Errors
-    /// [`Code::NotLookedUp`] when the ledger cannot be read; [`Code::Internal`] for arguments that have no canonical form.
+    /// Returns [`Code::NotLookedUp`] if the ledger cannot be read, and [`Code::Internal`] for arguments that
+    /// have no canonical form.
     pub async fn detail(&self, record: &ApprovalRecord, who: &Principal) -> Result<RequestDetail, Refusal> {
         let person = matches!(who, Principal::Person(_));
         let session_so_far =
@@ -247,7 +250,7 @@ impl App {
         })
     }
 
-    /// What people have answered by now to calls of the same agent that are like this one.
+    /// Reads what people have answered by now to calls of the same agent that are like this one.
     async fn answered_by_now(&self, record: &ApprovalRecord) -> Result<Vec<AnsweredBody>, LedgerFault> {
         let ApprovalRequest { id, call, alike, .. } = &record.request;
         let Some(alike) = alike else { return Ok(Vec::new()) };
@@ -259,7 +262,7 @@ impl App {
             .collect())
     }
 
-    /// What the session of a request did so far, from the log.
+    /// Reads what the session of a request did so far, from the log.
     async fn so_far(&self, record: &ApprovalRecord) -> Result<Vec<Deed>, LedgerFault> {
         let requester = &record.request.call.requester;
         let filter = EntryFilter {

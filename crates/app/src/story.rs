@@ -1,4 +1,4 @@
-//! What the log says about a call or a session, told as a person would tell it: who asked for what, which
+//! This tells what the log says about a call or a session, as a person would tell it: who asked for what, which
 //! rule decided, what was measured, who answered and why, what was done. Each sentence names the entries it
 //! stands on, so that it can be checked and proved.
 //!
@@ -32,47 +32,47 @@ use self::{
 };
 use crate::{answer::timestamp, text::one_line};
 
-/// How wide the column of times is, with its margins.
+/// The column of times is this wide, with its margins.
 const MARGIN: &str = "                ";
 
-/// The story of one call.
+/// This is the story of one call.
 #[derive(Debug, Default, Serialize)]
 pub struct Story {
-    /// The call.
+    /// The call has this id.
     pub call: String,
-    /// Who asked.
+    /// This agent asked.
     agent: String,
     session: String,
-    /// What for.
+    /// The agent asked for this tool.
     tool: String,
     system: Option<String>,
     arguments: Value,
     reason_claimed: Option<String>,
-    /// `read`, `write` or `destructive`, as it was seen.
+    /// The call was seen to have this effect: `read`, `write` or `destructive`.
     effect: Option<String>,
-    /// What became of it: `proposed`, `waiting`, `approved`, `issued`, or a final word.
+    /// The call has come to this: `proposed`, `waiting`, `approved`, `issued`, or a final word.
     state: String,
-    /// Rows touched or returned.
+    /// The call touched or returned so many rows.
     rows: Option<u64>,
     approved_by: Vec<String>,
-    /// The call that took it back.
+    /// This call took it back.
     undone_by: Option<String>,
-    /// In order.
+    /// The steps stand in order.
     steps: Vec<Step>,
 }
 
-/// One sentence.
+/// A step is one sentence.
 #[derive(Debug, Serialize)]
 struct Step {
-    /// RFC 3339.
+    /// It happened at this time (RFC 3339).
     at: String,
-    /// The entries that say so.
+    /// These entries say so.
     entries: Vec<u64>,
-    /// The sentence, and what belongs under it.
+    /// This is the sentence, and what belongs under it.
     text: Vec<String>,
 }
 
-/// The stories in some entries, one per call, in the order in which the calls came.
+/// Returns the stories in some entries, one per call, in the order in which the calls came.
 pub fn calls(entries: &[StoredEntry]) -> Vec<Story> {
     let begin =
         |call: &str, _: &Read| Story { call: call.to_owned(), state: "proposed".into(), ..Story::default() };
@@ -302,7 +302,7 @@ impl Story {
         lines
     }
 
-    /// What became of it, in a few words.
+    /// Says what became of the call, in a few words.
     fn end(&self) -> String {
         let mut end = self.state.replace('_', " ");
         if let Some(rows) = self.rows {
@@ -321,7 +321,7 @@ impl Story {
         self.steps.iter().flat_map(|step| step.entries.iter().copied()).collect()
     }
 
-    /// As text, over several lines.
+    /// Writes the story as text, over several lines.
     pub fn told(&self) -> String {
         let day = self.steps.first().and_then(|step| step.at.get(..10)).unwrap_or_default().to_owned();
         let mut text = format!(

@@ -1,5 +1,5 @@
-//! Streams that stay open: events over REST and subscriptions over MCP. Each principal may have a few at once, and
-//! none lasts for ever, so that nobody holds the server's connections by asking for nothing.
+//! These streams stay open: events over REST and subscriptions over MCP. Each principal may have a few at once,
+//! and none lasts for ever, so that nobody holds the server's connections by asking for nothing.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use crate::{
     places::{Place, Places},
 };
 
-/// What is open, by principal.
+/// These streams are open, by principal.
 #[derive(Debug, Clone)]
 pub struct Streams {
     open: Places<String>,
     lasts: Duration,
 }
 
-/// One open stream; closed when dropped.
+/// One stream is open, and is closed when this is dropped.
 pub type OpenStream = Place<String>;
 
 impl Streams {
-    /// So many for each principal, each of them lasting so long.
+    /// Makes room for so many streams of each principal, each of them lasting so long.
     pub fn new(each_max: usize, lasts: Duration) -> Self {
         Self { open: Places::new(each_max), lasts }
     }
 
-    /// When a stream that begins now is over.
+    /// Tells when a stream that begins now is over.
     pub fn until(&self) -> tokio::time::Instant {
         let now = tokio::time::Instant::now();
         now.checked_add(self.lasts).unwrap_or(now)
@@ -35,7 +35,7 @@ impl Streams {
     /// Opens a stream.
     ///
     /// # Errors
-    /// [`Code::RateLimited`] when the principal has enough of them.
+    /// Returns [`Code::RateLimited`] if the principal has enough of them.
     pub fn open(&self, who: &Principal) -> Result<OpenStream, Refusal> {
         let principal = match who {
             Principal::Agent(agent) => format!("agent {}", agent.agent),

@@ -1,5 +1,6 @@
-//! Texts that somebody else wrote, as people may read them: what is invisible, or moves what stands around it, is spelled
-//! out, and what looks like another letter is named. What is which comes from Unicode's own tables, not from a list of ours.
+//! Texts that somebody else wrote are shown so that people may read them: what is invisible, or moves what
+//! stands around it, is spelled out, and what looks like another letter is named. What is which comes from
+//! Unicode's own tables, not from a list of ours.
 
 use std::collections::BTreeMap;
 
@@ -17,17 +18,17 @@ const BLANKS_MAX: usize = 8;
 /// So many look-alike letters are named at most.
 const NAMED_MAX: usize = 8;
 
-/// A text without what would move the cursor, recolour, reorder or hide it on a terminal. Lines stay lines.
+/// Spells out what would move the cursor, recolour, reorder or hide a text on a terminal. Lines stay lines.
 pub fn visible(text: &str) -> String {
     spelled(text, true)
 }
 
-/// As [`visible`], and on one line: what somebody else wrote cannot pass for a line of ours.
+/// Does as [`visible`], and on one line: what somebody else wrote cannot pass for a line of ours.
 pub fn one_line(text: &str) -> String {
     spelled(text, false)
 }
 
-/// A number with its thousands apart: `14,200`.
+/// Writes a number with its thousands apart: `14,200`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -72,8 +73,8 @@ fn pad(shown: &mut String, blanks: usize) {
     }
 }
 
-/// Controls, what has no shape of its own, reorders text, breaks lines, has no meaning given by Unicode, or is a blank
-/// other than the usual one.
+/// Tells whether a character is a control, has no shape of its own, reorders text, breaks lines, has no meaning
+/// given by Unicode, or is a blank other than the usual one.
 fn hides(c: char) -> bool {
     const IGNORED: CodePointSetDataBorrowed<'static> = CodePointSetData::new::<DefaultIgnorableCodePoint>();
     const SPACE: CodePointSetDataBorrowed<'static> = CodePointSetData::new::<WhiteSpace>();
@@ -98,7 +99,7 @@ fn hides(c: char) -> bool {
             || matches!(c, '\u{2800}' | '\u{1d159}' | '\u{fffc}'))
 }
 
-/// Whether it is drawn over, under or around the letter before it.
+/// Tells whether a character is drawn over, under or around the letter before it.
 fn marks(c: char) -> bool {
     matches!(
         CodePointMapData::<GeneralCategory>::new().get(c),
@@ -106,8 +107,9 @@ fn marks(c: char) -> bool {
     )
 }
 
-/// Whether marks belong to its script's ordinary spelling. In Latin, Greek and Cyrillic the letters with marks have code
-/// points of their own; a mark apart makes a text that looks equal and is another.
+/// Tells whether marks belong to the ordinary spelling of a character's script. In Latin, Greek and Cyrillic
+/// the letters with marks have code points of their own; a mark apart makes a text that looks equal and is
+/// another.
 fn carries_marks(c: char) -> bool {
     if marks(c) {
         // What carries the first carries the second.
@@ -119,8 +121,8 @@ fn carries_marks(c: char) -> bool {
     )
 }
 
-/// Says which letters look like ASCII ones and are not: with a Cyrillic `а` it is another table. Such a letter counts in a
-/// word that has ASCII letters too, and in a word that looks like one of ASCII as a whole.
+/// Says which letters look like ASCII ones and are not: with a Cyrillic `а` it is another table. Such a letter
+/// counts in a word that has ASCII letters too, and in a word that looks like one of ASCII as a whole.
 pub fn alike(text: &str) -> Option<String> {
     let mut found: BTreeMap<char, String> = BTreeMap::new();
     for word in text.split(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && c != '_') {
@@ -153,7 +155,8 @@ pub fn alike(text: &str) -> Option<String> {
     Some(format!("letters look like others and are not: {}{more}", named.join(", ")))
 }
 
-/// Typographic quotes stand in half of all prose, and no database takes them for its own.
+/// Tells whether a character is a typographic quote. These stand in half of all prose, and no database takes
+/// them for its own.
 fn quotes(c: char) -> bool {
     matches!(
         CodePointMapData::<GeneralCategory>::new().get(c),
@@ -161,7 +164,8 @@ fn quotes(c: char) -> bool {
     )
 }
 
-/// What a letter of another alphabet is called, where Unicode names no single look-alike of it.
+/// Returns what a letter of another alphabet looks like, where Unicode names no single look-alike of it;
+/// nothing for alphabets that look unlike ours.
 fn foreign(c: char) -> String {
     let script = CodePointMapData::<Script>::new().get(c);
     match script {

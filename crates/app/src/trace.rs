@@ -1,4 +1,4 @@
-//! The places in their clients' traces that calls come from (W3C Trace Context).
+//! Calls come from these places in their clients' traces (W3C Trace Context).
 
 use countersign_rules::TraceParent;
 use opentelemetry::{
@@ -7,14 +7,15 @@ use opentelemetry::{
 };
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// The place in a trace that a request comes from, where its headers name one; what is no such place is nothing.
+/// Reads the place in a trace that a request comes from; `None` if its headers name none or several, or what
+/// they name is no such place.
 pub fn trace_of(headers: &http::HeaderMap) -> Option<TraceParent> {
     let mut given = headers.get_all("traceparent").iter();
     let only = given.next().filter(|_| given.next().is_none())?;
     TraceParent::parse(only.to_str().ok()?).ok()
 }
 
-/// The span of a call that came from a place in its client's trace, which it continues.
+/// Makes the span of a call that came from a place in its client's trace, which it continues.
 pub(crate) fn continued(from: &TraceParent) -> tracing::Span {
     let span = tracing::info_span!("call_received", otel.name = "call", otel.kind = "server");
     let parent = Context::new().with_remote_span_context(place(from));
@@ -28,7 +29,8 @@ pub(crate) fn linked(span: &tracing::Span, from: &TraceParent) {
     span.add_link(place(from));
 }
 
-/// A place in a client's trace. It counts as sampled whatever the client says: nobody hides calls from us.
+/// Returns a place in a client's trace as spans refer to it. It counts as sampled whatever the client says:
+/// nobody hides calls from us.
 fn place(of: &TraceParent) -> SpanContext {
     let (trace, span) =
         (TraceId::from_bytes(of.trace().to_be_bytes()), SpanId::from_bytes(of.span().to_be_bytes()));

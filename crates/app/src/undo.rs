@@ -19,22 +19,23 @@ use crate::{
     principal::{UNDO_AGENT, undo_agent},
 };
 
-/// What is to be undone, and how.
+/// This call is to be undone, in this way.
 #[derive(Debug, Clone)]
 pub struct Undo {
-    /// The call.
+    /// The call has this id.
     pub call: CallId,
-    /// Leave rows as they are that changed since, instead of refusing.
+    /// This is true if rows that changed since are left as they are, and false if they make the undoing be
+    /// refused.
     pub skip_changed: bool,
-    /// Columns that may differ afterwards, because triggers write them.
+    /// These columns may differ afterwards, because triggers write them.
     pub rewritten: Vec<String>,
-    /// Why, in the words of who undoes.
+    /// The call is undone for this reason, in the words of who undoes.
     pub reason: Option<String>,
-    /// The session key that was sent, if one was.
+    /// This session key was sent, if one was.
     pub session: Option<String>,
-    /// What was sent beside the call.
+    /// This was sent beside the call.
     pub beside: Beside,
-    /// How long to wait for people before the answer is `pending`.
+    /// People are waited for at most this long before the answer is `pending`.
     pub wait: Duration,
 }
 
@@ -42,7 +43,8 @@ impl App {
     /// Proposes to undo a call.
     ///
     /// # Errors
-    /// A [`Refusal`] when there is no such call for this caller, nothing to undo, or nobody could record.
+    /// Returns a [`Refusal`] if there is no such call for this caller, there is nothing to undo or to undo it
+    /// with, or the ledger cannot be read or written.
     pub async fn undo(&self, who: Principal, undo: Undo) -> Result<Answer, Refusal> {
         let who = match who {
             Principal::Agent(identity) => identity,
@@ -86,8 +88,8 @@ impl App {
         }
     }
 
-    /// Why a call of an undo tool is refused before it is a call: an agent's reaches its own calls only,
-    /// whichever door it comes through.
+    /// Says why a call of an undo tool is refused before it is a call, if it is: an agent's reaches its own
+    /// calls only, whichever door it comes through.
     pub(crate) async fn refuse_undo(
         &self,
         who: &Identity,
@@ -109,7 +111,8 @@ impl App {
         }
     }
 
-    /// The call, if it is one that this agent may undo with this credential, and that left something to undo.
+    /// Returns the call, if it is one that this agent may undo with this credential, and that left something to
+    /// undo.
     async fn undoable(&self, who: &Identity, call: &CallId) -> Result<CallRecord, Refusal> {
         let record = self.store().call(call).await.map_err(|fault| {
             Refusal::new(Code::NotLookedUp, format!("the call cannot be looked up: {fault}"))

@@ -1,7 +1,7 @@
-//! What happens without anybody asking: granted calls are performed, overdue requests end, calls in doubt
-//! are found.
+//! This happens without anybody asking: granted calls are performed, overdue requests end, calls in doubt are
+//! found.
 //!
-//! Safe in several replicas at once: the ledger spends an approval once, whoever comes first.
+//! It is safe in several replicas at once: the ledger spends an approval once, whoever comes first.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,55 +21,55 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{app::App, trace as traces};
 
-/// How often the worker looks even when nothing seems to have changed: deadlines pass silently.
+/// The worker looks after each such time even when nothing seems to have changed: deadlines pass silently.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The shortest time between two looks, so that a busy ledger is not asked after each of its changes.
+/// Two looks are at least this far apart, so that a busy ledger is not asked after each of its changes.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How many granted calls of one system are performed at a time: one that is slow keeps nobody else waiting.
+/// So many granted calls of one system are performed at a time: one that is slow keeps nobody else waiting.
 const AT_ONCE: usize = 16;
 
-/// How often the calls in doubt are looked through.
+/// The calls in doubt are looked through after each such time.
 const DOUBTS_TICK: Duration = Duration::from_secs(2);
 
-/// How many of them, newest first.
+/// So many of them are looked through, newest first.
 const DOUBTS_MAX: u32 = 1_000;
 
-/// How often the ledger and journals are pruned.
+/// The ledger and journals are pruned after each such time.
 const PRUNE_TICK: Duration = Duration::from_secs(3_600);
 
-/// The first pause before a system is asked again about the same call; doubled each time.
+/// A system is asked again about the same call after this pause, which is doubled each time.
 const RECALL_PAUSE: Duration = Duration::from_secs(2);
 
-/// The longest such pause.
+/// Such a pause is at most this long.
 const RECALL_PAUSE_MAX: Duration = Duration::from_secs(300);
 
-/// How many systems are asked at a time.
+/// Systems are asked about so many calls at a time.
 const RECALLS_AT_ONCE: usize = 4;
 
-/// Performs, expires, sweeps, and asks systems what became of calls in doubt.
+/// The worker performs, expires, sweeps, and asks systems what became of calls in doubt.
 #[derive(Debug)]
 pub struct Worker {
     app: Arc<App>,
     systems: Systems,
-    /// Requests that this process is performing: a slow one must not be tried again at each look.
+    /// This process is performing these requests: a slow one must not be tried again at each look.
     under_way: Arc<Mutex<BTreeSet<ApprovalId>>>,
     places: Mutex<BTreeMap<SystemName, Arc<Semaphore>>>,
     doubts: Arc<Mutex<BTreeMap<CallId, Doubt>>>,
     recalls: Arc<Semaphore>,
 }
 
-/// A call in doubt whose system was asked.
+/// The system of a call in doubt is asked about it.
 #[derive(Debug, Clone, Copy)]
 struct Doubt {
-    /// When it may be asked again; `None` while it is being asked.
+    /// It may be asked again at this time; `None` while it is being asked.
     next: Option<Instant>,
     pause: Duration,
 }
 
 impl Worker {
-    /// A worker for an application.
+    /// Makes a worker for an application.
     #[must_use]
     pub fn new(app: Arc<App>, systems: Systems) -> Self {
         Self {
@@ -131,8 +131,8 @@ impl Worker {
         }
     }
 
-    /// Begins to let the ledger forget what is long over, and journals rows past their retention. The first time also tells
-    /// whether they are there.
+    /// Begins to let the ledger forget what is long over, and journals rows past their retention. The first
+    /// time also tells whether they are there.
     fn prune(&self) {
         let (app, systems) = (Arc::clone(&self.app), self.systems.clone());
         tokio::spawn(async move {
@@ -197,7 +197,7 @@ impl Worker {
         }
     }
 
-    /// The places at the system of a granted call.
+    /// Returns the places at the system of a granted call.
     fn places(&self, record: &ApprovalRecord) -> Arc<Semaphore> {
         let Some(offer) = self.app.tool(&record.request.call.tool) else {
             // Without a tool there is nothing to perform, and so nothing to wait for.

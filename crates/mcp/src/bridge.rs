@@ -1,9 +1,10 @@
-//! From standard input and output to a running server: for clients that can only start a program, beside others that
-//! share the server.
+//! This leads from standard input and output to a running server: for clients that can only start a program,
+//! beside others that share the server.
 //!
-//! Messages are passed on as they are, both ways, by the SDK's own transports: streams, progress and cancellation with them.
-//! Nothing is decided here. A message that could not be passed on is answered with an error that says so; what was passed on
-//! and lost its answer on the way is found again by repeating the very same call.
+//! Messages are passed on as they are, both ways, by the SDK's own transports: streams, progress and
+//! cancellation with them. Nothing is decided here. A message that could not be passed on is answered with an
+//! error that says so; what was passed on and lost its answer on the way is found again by repeating the very
+//! same call.
 
 use std::time::Duration;
 
@@ -22,22 +23,22 @@ use tokio::{
 };
 use url::Url;
 
-/// How long a server that does not answer yet is waited for.
+/// A server that does not answer yet is waited for so long.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often it is asked.
+/// It is asked again after each such time.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long answers are waited for once the client has closed its end.
+/// Answers are waited for so long once the client has closed its end.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Why a bridge ended before its client closed its end.
+/// A bridge ended for one of these reasons before its client closed its end.
 #[derive(Debug, thiserror::Error)]
 pub enum BridgeFault {
     /// No server answers.
     #[error("no server answers at `{server}`: {why}")]
     NoServer {
-        /// Where.
+        /// The server was asked at this address.
         server: Url,
-        /// What was said.
+        /// No server answers for this reason.
         why: String,
     },
     /// The server ended the conversation, or refused to begin it.
@@ -48,11 +49,12 @@ pub enum BridgeFault {
     Client(#[from] std::io::Error),
 }
 
-/// Passes messages between a client on these streams and the server, as whoever the key belongs to, until the client closes
-/// its end.
+/// Passes messages between a client on these streams and the server, as whoever the key belongs to, until the
+/// client closes its end.
 ///
 /// # Errors
-/// [`BridgeFault`].
+/// Returns a [`BridgeFault`] if no server answers, if the server ends the conversation, or if the client cannot
+/// be written to.
 pub async fn bridge(
     http: reqwest::Client,
     server: &Url,
@@ -137,7 +139,7 @@ async fn until(over: Option<Instant>) {
     }
 }
 
-/// The request that a message answers.
+/// Returns the request that a message answers.
 const fn answered(message: &ServerJsonRpcMessage) -> Option<&RequestId> {
     match message {
         ServerJsonRpcMessage::Response(response) => Some(&response.id),

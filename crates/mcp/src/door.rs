@@ -1,4 +1,4 @@
-//! The protocol's server for one authenticated agent in one session.
+//! This is the protocol's server for one authenticated agent in one session.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -31,21 +31,21 @@ use countersign_app::{
     credential::Use,
 };
 
-/// How often the list of tools is compared for clients that want to hear of changes.
+/// The list of tools is compared after each such time for clients that want to hear of changes.
 const LIST_POLL: Duration = Duration::from_secs(1);
 
-/// What every agent is told once.
+/// Every agent is told this once.
 const INSTRUCTIONS: &str = "Calls go through Countersign: rules decide, and people approve what is risky. Say \
      in `_reason` what a call is for. `status: pending` means that nothing was done yet and people are asked: \
      await the request with `countersign_await`, or repeat the very same call. Refusals say why and what would \
      pass. `in_doubt` means that the effect may have happened: do not repeat such a call.";
 
-/// How a client came in.
+/// A client came in by one of these ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Transport {
-    /// One request at a time; nothing can be sent outside an answer.
+    /// Each request is served by itself; nothing can be sent outside an answer.
     Http,
-    /// One connection, in both directions.
+    /// One connection serves all messages, in both directions.
     Stdio,
 }
 
@@ -58,7 +58,7 @@ impl Transport {
     }
 }
 
-/// The MCP server that clients speak to; the module says how.
+/// Clients speak to this MCP server; the module says how.
 #[derive(Clone)]
 pub(super) struct Door {
     pub(super) app: Arc<App>,
@@ -66,7 +66,7 @@ pub(super) struct Door {
     pub(super) who: Identity,
     pub(super) session: SessionKey,
     pub(super) transport: Transport,
-    /// The place in its client's trace that the message came from, by its headers.
+    /// The message came from this place in its client's trace, by its headers.
     pub(super) trace: Option<TraceParent>,
 }
 
@@ -83,12 +83,12 @@ impl Door {
         self.app.requester(&self.who, key, self.transport.as_str(), client.as_deref()).await
     }
 
-    /// An answer as this server tells it.
+    /// Returns an answer as this server tells it.
     fn told(&self, answer: &Answer) -> CallToolResult {
         outcome::result(answer, self.settings.refusals)
     }
 
-    /// Our own tool.
+    /// Performs our own tool.
     async fn await_request(
         &self,
         arguments: Option<JsonObject>,
@@ -116,7 +116,7 @@ impl Door {
         self.told(&answer)
     }
 
-    /// An issued call, which waits for its system and for nobody else.
+    /// Tells what became of an issued call, which waits for its system and for nobody else.
     async fn await_call(
         &self,
         call: &CallId,
@@ -164,13 +164,13 @@ impl Door {
         Ok(self.told(&answer).into())
     }
 
-    /// Something stays open on the credential that came in here.
+    /// Notes that something stays open on the credential that came in here.
     fn used(&self) -> Use {
         let Identity { credential, expires_ms, .. } = &self.who;
         self.app.credentials().open(credential, *expires_ms, self.app.clock().now_ms())
     }
 
-    /// What is offered, by name and version: changes whenever the list does.
+    /// Returns what is offered, by name and version: this changes whenever the list does.
     fn listed(&self) -> Vec<(ToolName, ToolVersion)> {
         let offered = self.app.offered(&self.who);
         offered.iter().map(|tool| (tool.spec.name.clone(), tool.spec.version.clone())).collect()
@@ -271,8 +271,8 @@ impl ServerHandler for Door {
         Ok(ListToolsResult::with_all_items(tools::list(&self.app.offered(&self.who))))
     }
 
-    /// For the SDK, which checks the headers that repeat arguments. It asks at each call, so the policies are
-    /// not asked here: whether the agent may call the tool is decided by the gate.
+    /// Returns a tool to the SDK, which checks the headers that repeat arguments. It asks at each call, so the
+    /// policies are not asked here: whether the agent may call the tool is decided by the gate.
     fn get_tool(&self, name: &str) -> Option<Tool> {
         let name = ToolName::parse(name).ok().filter(|name| self.who.scopes.reach(name))?;
         let offer = self.app.tool(&name)?;
@@ -297,7 +297,7 @@ impl ServerHandler for Door {
         task::detailed(&record, &answer, self.settings.refusals).map(GetTaskResult::new)
     }
 
-    /// No task ever asks its client for input.
+    /// Acknowledges and changes nothing: no task ever asks its client for input.
     async fn update_task(
         &self,
         request: UpdateTaskParams,
@@ -306,7 +306,7 @@ impl ServerHandler for Door {
         self.task(&request.task_id).await.map(drop)
     }
 
-    /// Acknowledged; see [`task`].
+    /// Acknowledges and changes nothing; see [`task`].
     async fn cancel_task(
         &self,
         request: CancelTaskParams,
@@ -315,7 +315,8 @@ impl ServerHandler for Door {
         self.task(&request.task_id).await.map(drop)
     }
 
-    /// The SDK takes a known method with parameters of the wrong type for a method of somebody's own.
+    /// Refuses a method that this server does not have. The SDK takes a known method with parameters of the
+    /// wrong type for a method of somebody's own.
     async fn on_custom_request(
         &self,
         request: CustomRequest,
@@ -330,7 +331,7 @@ impl ServerHandler for Door {
     }
 }
 
-/// The methods that this server has.
+/// This server has these methods.
 const METHODS: &[&str] = &[
     "initialize",
     "ping",
@@ -389,13 +390,13 @@ fn is_modern(context: &RequestContext<RoleServer>) -> bool {
     context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
 }
 
-/// Whether the client said that it repeats a call with the state that it was answered with. Revisions name no
-/// capability for that, and not every client of 2026-07-28 does it.
+/// Tells whether the client said that it repeats a call with the state that it was answered with. Revisions
+/// name no capability for that, and not every client of 2026-07-28 does it.
 fn goes_through_rounds(context: &RequestContext<RoleServer>) -> bool {
     context.meta.get(super::ROUNDS_META).and_then(Value::as_bool) == Some(true)
 }
 
-/// The idempotency key of a call. One that cannot be read is an error: its client relies on it.
+/// Reads the idempotency key of a call. One that cannot be read is an error: its client relies on it.
 fn key(context: &RequestContext<RoleServer>) -> Result<Option<IdempotencyKey>, ErrorData> {
     let bad = |why: String| {
         ErrorData::invalid_params(format!("`{}` in `_meta`: {why}", super::IDEMPOTENCY_META), None)
@@ -409,23 +410,23 @@ fn key(context: &RequestContext<RoleServer>) -> Result<Option<IdempotencyKey>, E
     }
 }
 
-/// The place in its client's trace that a call comes from. What is none is nothing.
+/// Reads the place in its client's trace that a call comes from. What is no such place is nothing.
 fn traced(context: &RequestContext<RoleServer>) -> Option<TraceParent> {
     TraceParent::parse(context.meta.get(super::TRACE_META)?.as_str()?).ok()
 }
 
-/// The session that a request on a shared connection names for itself.
+/// Returns the session that a request on a shared connection names for itself.
 fn named(context: &RequestContext<RoleServer>) -> Option<&str> {
     context.meta.get(super::SESSION_META).and_then(Value::as_str)
 }
 
-/// What our own tool is asked for.
+/// Our own tool is asked for one of these.
 enum Awaited {
     Request(ApprovalId),
     Call(CallId),
 }
 
-/// The arguments of our own tool: the request or the call, and how long to wait if that is said.
+/// Reads the arguments of our own tool: the request or the call, and how long to wait if that is said.
 fn awaited(mut arguments: JsonObject) -> Result<(Awaited, Option<Duration>), Refusal> {
     let bad = |message: &str| {
         Refusal::new(Code::InvalidArguments, message.to_owned())

@@ -1,4 +1,4 @@
-//! One JSON-RPC message, its form checked before the SDK sees it.
+//! A frame is one JSON-RPC message, whose form is checked before the SDK sees it.
 //!
 //! The SDK's parser takes the last of two equal keys and has no limit of its own for nesting. What we decide
 //! upon must be what everybody else reads, so the strict parser of the log stands in front, and the SDK is
@@ -8,10 +8,10 @@ use countersign_audit::from_slice_strict;
 use rmcp::model::{ErrorCode, ProtocolVersion};
 use serde_json::{Value, json};
 
-/// The keys of `_meta` that the protocol itself defines.
+/// Under this key of `_meta`, which the protocol itself defines, a request names its revision.
 const VERSION_META: &str = "io.modelcontextprotocol/protocolVersion";
 
-/// A message of good form: an object with method and parameters, or a response.
+/// A frame is a message of good form: an object with method and parameters, or a response.
 #[derive(Debug)]
 pub(super) struct Frame(Value);
 
@@ -55,67 +55,68 @@ impl Frame {
         }
     }
 
-    /// The method, unless it is a response.
+    /// Returns the method, unless the message is a response.
     pub(super) fn method(&self) -> Option<&str> {
         self.0.get("method").and_then(Value::as_str)
     }
 
-    /// The id, unless it is a notification.
+    /// Returns the id; it is `null` if the message is a notification.
     pub(super) fn id(&self) -> Value {
         self.0.get("id").cloned().unwrap_or(Value::Null)
     }
 
-    /// One of the parameters.
+    /// Returns one of the parameters.
     pub(super) fn parameter(&self, name: &str) -> Option<&Value> {
         self.0.get("params").and_then(|params| params.get(name))
     }
 
-    /// One entry of `_meta`.
+    /// Returns one entry of `_meta`.
     pub(super) fn meta(&self, key: &str) -> Option<&Value> {
         self.parameter("_meta").and_then(|meta| meta.get(key))
     }
 
-    /// The revision that the request itself names, as 2026-07-28 demands.
+    /// Returns the revision that the request itself names, as 2026-07-28 demands.
     pub(super) fn revision(&self) -> Option<&str> {
         self.meta(VERSION_META).and_then(Value::as_str)
     }
 
-    /// Whether the message belongs to a revision without handshake.
+    /// Returns true if the message belongs to a revision without handshake.
     pub(super) fn is_modern(&self) -> bool {
         self.revision().is_some_and(|revision| revision >= ProtocolVersion::V_2026_07_28.as_str())
     }
 
-    /// The message, exactly as it was read.
+    /// Returns the message, exactly as it was read.
     pub(super) fn into_value(self) -> Value {
         self.0
     }
 }
 
-/// Integers and strings: what the SDK and the schema of the protocol know as an id.
+/// Tells whether this is an integer or a string: the SDK and the schema of the protocol know nothing else as an
+/// id.
 fn is_id(id: &Value) -> bool {
     id.is_string() || id.is_i64()
 }
 
-/// A message that is refused for its form.
+/// A message is refused for its form.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct BadFrame {
-    /// The request's id where one could be read.
+    /// The request has this id, where one could be read.
     pub(super) id: Value,
-    /// The JSON-RPC code.
+    /// The error has this JSON-RPC code.
     pub(super) code: ErrorCode,
-    /// What is wrong.
+    /// This is wrong with the message.
     pub(super) message: String,
-    /// The stable code of what the parser found, where it is no JSON.
+    /// This is the stable code of what the parser found, where the message is no JSON.
     detail: Option<&'static str>,
 }
 
 impl BadFrame {
-    /// An invalid request.
+    /// Makes the refusal of a message, for a reason beyond its JSON.
     pub(super) fn new(id: Value, code: ErrorCode, message: impl Into<String>) -> Self {
         Self { id, code, message: message.into(), detail: None }
     }
 
-    /// The JSON-RPC error that answers it.
+    /// Returns the JSON-RPC error that answers the message.
     pub(super) fn to_json(&self) -> Value {
         let data = self.detail.map(|code| json!({ "code": code }));
         json!({

@@ -27,10 +27,10 @@ use super::{
 };
 use countersign_app::{App, body::read, connection::Seat, trace::trace_of};
 
-/// The protocol's header for the revision.
+/// The protocol has this header for the revision.
 const VERSION_HEADER: &str = "mcp-protocol-version";
 
-/// The route `/mcp`.
+/// Makes the route `/mcp`.
 pub fn router(app: Arc<App>, settings: Settings) -> Router {
     let config = config(&settings);
     let endpoint = Endpoint { app, settings: Arc::new(settings), config, sessions: Arc::default() };
@@ -143,8 +143,8 @@ impl Endpoint {
     }
 }
 
-/// Whether the origin is the very host that the request is for. The SDK checks that host against the list, so
-/// a name that was rebound to this address is refused all the same.
+/// Tells whether the origin is the very host that the request is for. The SDK checks that host against the
+/// list, so a name that was rebound to this address is refused all the same.
 fn is_own_origin(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let (Some(origin), Some(host)) = (text(header::ORIGIN), text(header::HOST)) else { return false };
@@ -174,13 +174,13 @@ fn error(status: StatusCode, bad: &BadFrame) -> Response {
     (status, axum::Json(bad.to_json())).into_response()
 }
 
-/// What is refused before a message is read.
+/// Makes the answer to what is refused before a message is read.
 fn refused(status: StatusCode, refusal: &Refusal) -> Response {
     let body = json!({ "code": refusal.code, "message": refusal.message, "help": refusal.help });
     (status, axum::Json(body)).into_response()
 }
 
-/// RFC 6750 section 3, with the pointer of RFC 9728 section 5.1 where tokens are accepted.
+/// Answers as RFC 6750 section 3 has it, with the pointer of RFC 9728 section 5.1 where tokens are accepted.
 fn unauthorized(settings: &Settings, headers: &HeaderMap, refusal: &Refusal) -> Response {
     let (status, why) = if refusal.code == Code::OutOfScope {
         (StatusCode::FORBIDDEN, Some("insufficient_scope"))

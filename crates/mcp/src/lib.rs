@@ -58,56 +58,58 @@ pub use self::{
     tools::AWAIT,
 };
 
-/// The revisions that are served, oldest first.
+/// These revisions are served, oldest first.
 pub const REVISIONS: &[ProtocolVersion] =
     &[ProtocolVersion::V_2025_06_18, ProtocolVersion::V_2025_11_25, ProtocolVersion::V_2026_07_28];
 
-/// The header in which a client may name its session.
+/// A client may name its session in this header.
 pub const SESSION_HEADER: &str = "countersign-session";
 
-/// The key of `_meta` in which a client may name its session, and under which nothing else is read.
+/// A client may name its session under this key of `_meta`, under which nothing else is read.
 pub const SESSION_META: &str = "countersign/session";
 
-/// The key of `_meta` by which a client of 2026-07-28 says, with `true`, that it goes through rounds of a call
-/// that waits for people; see [`waiting`].
+/// A client of 2026-07-28 says by this key of `_meta`, with `true`, that it goes through rounds of a call that
+/// waits for people; see [`waiting`].
 pub const ROUNDS_META: &str = "countersign/rounds";
 
-/// The key of `_meta` that names a call which its client may repeat; see [`countersign_rules::IdempotencyKey`].
+/// This key of `_meta` names a call which its client may repeat; see [`countersign_rules::IdempotencyKey`].
 pub const IDEMPOTENCY_META: &str = "countersign/idempotency-key";
 
-/// The key of `_meta` under which clients tell their trace (SEP-414); it has no prefix there.
+/// Clients tell their trace under this key of `_meta` (SEP-414); it has no prefix there.
 pub const TRACE_META: &str = "traceparent";
 
-/// How the front door behaves.
+/// The front door behaves as these settings say.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What may stand in `Host`: names, or names with a port. Empty refuses every request.
+    /// `Host` may be one of these: names, or names with a port. If there is none, every request is refused.
     pub hosts: Vec<String>,
-    /// Origins that browsers may call from beside the server's own, with scheme and port (`:*` for any). A
+    /// Browsers may call from these origins beside the server's own, with scheme and port (`:*` for any). A
     /// request without `Origin` is no browser's.
     pub origins: Vec<String>,
-    /// How long a call that waits for people is held before the client is told that it waits.
+    /// A call that waits for people is held for so long before the client is told that it waits.
     pub hold: Duration,
-    /// The same for a client that asked for progress, and so hears meanwhile that it waits; `hold` is at most this.
+    /// A client that asked for progress, and so hears meanwhile that its call waits, has it held for so long;
+    /// `hold` is at most this.
     pub wait: Duration,
-    /// How an answer that no call was performed for is marked.
+    /// An answer that no call was performed for is marked so.
     pub refusals: Refusals,
-    /// How often a client that asked for progress hears that the wait goes on.
+    /// A client that asked for progress hears after each such time that the wait goes on.
     pub beat: Duration,
-    /// The largest message, in bytes.
+    /// A message may have at most so many bytes.
     pub message_bytes_max: usize,
-    /// How long a client may take to send a message.
+    /// A client may take so long to send a message over HTTP.
     pub message_timeout: Duration,
-    /// Seals what clients carry for us.
+    /// This seals what clients carry for us.
     pub seal: Seal,
-    /// Where the metadata of the protected resource stands (RFC 9728), when OAuth tokens are accepted.
+    /// The metadata of the protected resource stands at this address (RFC 9728), when OAuth tokens are
+    /// accepted.
     pub resource_metadata: Option<String>,
-    /// Cancelled when the server stops: whoever waits is told at once that the call still waits.
+    /// This is cancelled when the server stops: whoever waits is told at once that the call still waits.
     pub stopping: CancellationToken,
 }
 
 impl Settings {
-    /// The defaults for a server on loopback.
+    /// Returns the defaults for a server on loopback.
     #[must_use]
     pub fn new(seal: Seal) -> Self {
         Self {
@@ -126,12 +128,13 @@ impl Settings {
     }
 }
 
-/// How a call that was not performed is marked. What the answer says, and what was decided, is the same.
+/// A call that was not performed is marked in one of these ways. What the answer says, and what was decided, is
+/// the same.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Refusals {
-    /// As an error, as the protocol has it for what a tool did not do.
+    /// It is marked as an error, as the protocol has it for what a tool did not do.
     #[default]
     Error,
-    /// As a result like any other, for clients that give up after a tool's second error.
+    /// It is a result like any other, for clients that give up after a tool's second error.
     Text,
 }

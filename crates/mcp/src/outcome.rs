@@ -1,4 +1,4 @@
-//! What an answer of the gate looks like as a tool's result.
+//! An answer of the gate is written here as a tool's result.
 
 use countersign_app::answer::{answer_json, timestamp};
 use countersign_gate::{Answer, Pending};
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::{Refusals, tools::AWAIT};
 
-/// The result for the agent. Only a performed call has the tool's own reply; everything else is the one JSON
-/// form of an answer. Waiting is no error.
+/// Returns the result for the agent. Only a performed call has the tool's own reply; everything else is the one
+/// JSON form of an answer. Waiting is no error.
 pub(super) fn result(answer: &Answer, refusals: Refusals) -> CallToolResult {
     match answer {
         Answer::Done(done) => {
@@ -31,12 +31,13 @@ pub(super) fn result(answer: &Answer, refusals: Refusals) -> CallToolResult {
     }
 }
 
-/// A refusal that no call led to.
+/// Returns the result for a refusal that belongs to no call.
 pub(super) fn refused(refusal: Refusal, refusals: Refusals) -> CallToolResult {
     result(&Answer::Refused(countersign_gate::Refused::new(None, None, refusal)), refusals)
 }
 
-/// A tool that does not exist for this agent is an error of the protocol, with the recorded refusal as data.
+/// Returns the error of the protocol for a tool that does not exist for this agent, with the recorded refusal
+/// as data; `None` for any other answer.
 pub(super) fn unknown_tool(answer: &Answer) -> Option<ErrorData> {
     match answer {
         Answer::Refused(refused) if refused.refusal.code == Code::UnknownTool => {
@@ -50,8 +51,8 @@ fn performed(reply: &Value) -> CallToolResult {
     upstream_result(reply).unwrap_or_else(|| CallToolResult::structured(reply.clone()))
 }
 
-/// The reply of an upstream MCP server is a tool's result already: its content may hold images and sounds,
-/// which a text would spoil.
+/// Reads the reply of an upstream MCP server, which is a tool's result already: its content may hold images and
+/// sounds, which a text would spoil.
 fn upstream_result(reply: &Value) -> Option<CallToolResult> {
     let members = reply.as_object()?;
     let known = members.keys().all(|key| matches!(key.as_str(), "content" | "structuredContent" | "isError"));
@@ -65,7 +66,7 @@ fn upstream_result(reply: &Value) -> Option<CallToolResult> {
     Some(result)
 }
 
-/// A pending answer that names the tool to go on with.
+/// Returns a pending answer that names the tool to go on with.
 fn waiting(answer: &Answer, pending: &Pending) -> Value {
     let mut form = answer_json(answer);
     if let Some(next) = form.get_mut("next") {
@@ -79,7 +80,7 @@ fn waiting(answer: &Answer, pending: &Pending) -> Value {
     form
 }
 
-/// Where a request stands, in a few words for people and models.
+/// Says where a request stands, in a few words for people and models.
 pub(super) fn standing(pending: &Pending) -> String {
     match pending.state {
         ApprovalState::Approved | ApprovalState::Executing => {

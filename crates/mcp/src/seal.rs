@@ -1,4 +1,4 @@
-//! Seals what clients carry for us and may not change: session ids and request states.
+//! This seals what clients carry for us and may not change: session ids and request states.
 
 use std::{fmt, time::Duration};
 
@@ -6,11 +6,11 @@ use rmcp::model::{RequestStateCodec, SealOptions};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
-/// Keeps other uses of the same secret apart.
+/// This keeps other uses of the same secret apart.
 const DOMAIN: &[u8] = b"countersign/mcp/seal/v1\0";
 
-/// A key that all replicas of a server share. What it seals is readable by whoever carries it, and bound to
-/// the context it was sealed in.
+/// A seal is a key that all replicas of a server share. What it seals is readable by whoever carries it, and
+/// bound to the context it was sealed in.
 #[derive(Clone)]
 pub struct Seal(RequestStateCodec);
 
@@ -38,7 +38,7 @@ impl Seal {
         self.0.seal_json_with(value, &SealOptions::new().associated_data(&context)).ok()
     }
 
-    /// As [`Seal::close`], for a limited time.
+    /// Seals as [`Seal::close`] does, for a limited time.
     pub(super) fn close_for<T: Serialize>(
         &self,
         value: &T,
@@ -55,7 +55,7 @@ impl Seal {
     }
 }
 
-/// Each part with its length before it, so that no two lists read the same.
+/// Joins parts, each with its length before it, so that no two lists read the same.
 fn join(parts: &[&str]) -> Vec<u8> {
     let mut joined = Vec::new();
     for part in parts {

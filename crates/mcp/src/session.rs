@@ -13,28 +13,28 @@ use super::{
 };
 use countersign_app::auth::Identity;
 
-/// The protocol's header for sessions of the revisions with a handshake.
+/// The protocol has this header for sessions of the revisions with a handshake.
 pub(super) const MCP_SESSION_HEADER: &str = "mcp-session-id";
 
-/// Longest name of a session that a client may choose, in bytes.
+/// The name that a client may choose for its session has at most so many bytes.
 const NAME_BYTES_MAX: usize = 256;
 
-/// Longest text about the client that a session id carries, in characters.
+/// A text about the client, which a session id carries, has at most so many characters.
 const CLIENT_CHARS_MAX: usize = 96;
 
-/// The JSON-RPC code for a session that is not the agent's: the one the official SDKs use.
+/// This JSON-RPC code stands for a session that is not the agent's: the official SDKs use it.
 const SESSION_NOT_FOUND: ErrorCode = ErrorCode(-32001);
 
-/// Which session a request belongs to.
+/// A request belongs to the session that this names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct SessionKey {
-    /// The key under the agent; `None` is the credential's default session.
+    /// The session has this key under the agent; `None` is the credential's default session.
     pub(super) key: Option<String>,
-    /// What the client said it is, when it introduced itself in a handshake.
+    /// The client said that it is this, when it introduced itself in a handshake.
     pub(super) client: Option<String>,
 }
 
-/// What a session id says.
+/// A session id says this.
 #[derive(Debug, Serialize, Deserialize)]
 struct Sealed {
     #[serde(rename = "s")]
@@ -73,7 +73,7 @@ impl SessionKey {
         }
     }
 
-    /// The name that the client gives the session.
+    /// Reads the name that the client gives the session.
     fn named(headers: &HeaderMap, frame: &Frame) -> Result<Option<String>, NoSession> {
         let bad = |message: &str| {
             NoSession::Malformed(BadFrame::new(frame.id(), ErrorCode::INVALID_PARAMS, message.to_owned()))
@@ -101,7 +101,7 @@ impl SessionKey {
         }
     }
 
-    /// A fresh id for a client that initialises, to be sent as `Mcp-Session-Id`.
+    /// Makes a fresh id for a client that initialises, to be sent as `Mcp-Session-Id`.
     pub(super) fn issue(seal: &Seal, who: &Identity, frame: &Frame) -> Option<String> {
         let said = |name: &str| {
             frame.parameter("clientInfo").and_then(|info| info.get(name)).and_then(Value::as_str)
@@ -112,21 +112,22 @@ impl SessionKey {
     }
 }
 
-/// The key of a new session that its client has not named.
+/// Makes the key of a new session that its client has not named.
 pub(super) fn unnamed() -> String {
     format!("unnamed-{}", Uuid::new_v4().simple())
 }
 
-/// What a client is, for the log: name and version, shortened.
+/// Says what a client is, for the log: name and version, shortened.
 pub(super) fn client_text(name: &str, version: Option<&str>) -> String {
     let text = version.map_or_else(|| name.to_owned(), |version| format!("{name}/{version}"));
     text.chars().filter(|c| !c.is_control()).take(CLIENT_CHARS_MAX).collect()
 }
 
-/// Why a request has no session.
+/// A request has no session for one of these reasons.
 #[derive(Debug)]
 pub(super) enum NoSession {
-    /// The id is not one that this agent was given. Answered with 404, upon which clients initialise again.
+    /// The id is not one that this agent was given. It is answered with 404, upon which clients initialise
+    /// again.
     NotFound(BadFrame),
     /// The client's own name for it is no name.
     Malformed(BadFrame),

@@ -27,10 +27,10 @@ use super::{
 };
 use countersign_app::{App, auth::Identity};
 
-/// Messages that may wait to be written before whoever writes waits too.
+/// So many messages may wait to be read or written before whoever sends them waits too.
 const QUEUE: usize = 64;
 
-/// Why serving ended before the client closed its end.
+/// Serving ended for one of these reasons before the client closed its end.
 #[derive(Debug, thiserror::Error)]
 pub enum StdioFault {
     /// The client did not begin as the protocol demands.
@@ -47,7 +47,7 @@ pub enum StdioFault {
 /// Calls under way go on in the gate when this returns; whoever stops the process waits for the gate.
 ///
 /// # Errors
-/// [`StdioFault`] when the client breaks the protocol beyond an answer.
+/// Returns a [`StdioFault`] if the client breaks the protocol beyond an answer, or serving fails.
 pub async fn serve_stdio(
     app: Arc<App>,
     settings: Settings,
@@ -57,10 +57,10 @@ pub async fn serve_stdio(
     serve_io(app, settings, (who, credential), session, tokio::io::stdin(), tokio::io::stdout()).await
 }
 
-/// As [`serve_stdio`], on any pair of streams.
+/// Does as [`serve_stdio`], on any pair of streams.
 ///
 /// # Errors
-/// As [`serve_stdio`].
+/// Fails as [`serve_stdio`] does.
 pub async fn serve_io(
     app: Arc<App>,
     settings: Settings,
@@ -94,8 +94,8 @@ pub async fn serve_io(
     served.and_then(|()| written.map_err(|fault| StdioFault::Failed(fault.to_string())))
 }
 
-/// Whether the credential that the process was started with is still good: looked at for each message, because a key may be
-/// revoked and a token expire while the process lives.
+/// This knows if the credential that the process was started with is still good. It looks for each message,
+/// because a key may be revoked and a token expire while the process lives.
 struct Good {
     app: Arc<App>,
     credential: HeaderMap,
@@ -115,7 +115,7 @@ impl Good {
     }
 }
 
-/// Lines of checked messages. The SDK drops and repeats `receive`, so lines are read elsewhere.
+/// These are lines of checked messages. The SDK drops and repeats `receive`, so lines are read elsewhere.
 struct Lines {
     messages: mpsc::Receiver<ClientJsonRpcMessage>,
     output: Option<mpsc::Sender<Vec<u8>>>,
@@ -195,14 +195,14 @@ impl Transport<RoleServer> for Lines {
     }
 }
 
-/// A line as the client sent it.
+/// A line is whole as the client sent it, or was longer than so many bytes.
 enum Line {
     Whole(Vec<u8>),
     TooLong(usize),
 }
 
-/// The next line, without its end; `None` when the client has closed. A line beyond the limit is read to its
-/// end and thrown away.
+/// Reads the next line, without its end; `None` when the client has closed. A line beyond the limit is read to
+/// its end and thrown away.
 async fn next_line(input: &mut (impl AsyncBufRead + Unpin), limit: usize) -> io::Result<Option<Line>> {
     let mut line = Vec::new();
     let mut too_long = false;

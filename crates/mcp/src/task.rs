@@ -18,10 +18,10 @@ use serde_json::Value;
 use super::Refusals;
 use super::outcome;
 
-/// How often a client should look, in milliseconds.
+/// A client should look after each such time, in milliseconds.
 const POLL_MS: u64 = 2_000;
 
-/// The task for a request. It is kept as long as the request, which has no fixed end.
+/// Returns the task for a request. It is kept as long as the request, which has no fixed end.
 pub(super) fn of(record: &ApprovalRecord, answer: &Answer) -> Task {
     let asked_ms = record.request.asked_ms;
     let updated_ms = record.signatures.iter().map(|signature| signature.at_ms).fold(asked_ms, i64::max);
@@ -35,10 +35,10 @@ pub(super) fn of(record: &ApprovalRecord, answer: &Answer) -> Task {
     }
 }
 
-/// The task with what became of it.
+/// Returns the task with what became of it.
 ///
 /// # Errors
-/// The fault that keeps us from saying: the ledger's, or our own.
+/// Returns the fault that keeps us from saying: the ledger's, or our own.
 pub(super) fn detailed(
     record: &ApprovalRecord,
     answer: &Answer,
@@ -60,7 +60,7 @@ pub(super) fn detailed(
     Ok(DetailedTask::new(of(record, answer), payload))
 }
 
-/// What the call itself would have answered.
+/// Returns what the call itself would have answered.
 fn result(answer: &Answer, refusals: Refusals) -> Result<JsonObject, ErrorData> {
     match serde_json::to_value(outcome::result(answer, refusals)) {
         Ok(Value::Object(result)) => Ok(result),

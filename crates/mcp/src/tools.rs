@@ -1,4 +1,4 @@
-//! Tools as an agent lists them.
+//! An agent lists tools so.
 
 use std::sync::Arc;
 
@@ -8,18 +8,19 @@ use serde_json::{Value, json};
 
 use countersign_app::offer::Offered;
 
-/// Our own tool: waits for a request, or fetches what became of it. No configured tool of this name is shown.
+/// Our own tool has this name. It waits for a request, or fetches what became of it or of a call. No configured
+/// tool of this name is shown.
 pub const AWAIT: &str = "countersign_await";
 
-/// The longest wait that an agent may ask for, in seconds: clients and proxies commonly give up after a minute.
+/// An agent may ask for a wait of at most so many seconds: clients and proxies commonly give up after a minute.
 pub(super) const WAIT_SECONDS_MAX: u64 = 50;
 
-/// Every tool for one agent's list, ours last.
+/// Returns every tool for one agent's list, ours last.
 pub(super) fn list(offered: &[Offered]) -> Vec<Tool> {
     offered.iter().filter(|tool| tool.spec.name.as_str() != AWAIT).map(tool).chain([await_tool()]).collect()
 }
 
-/// One tool. The annotations say what the class says; the gate does not rely on them.
+/// Returns one tool. The annotations say what the class says; the gate does not rely on them.
 fn tool(offered: &Offered) -> Tool {
     let spec = &offered.spec;
     let mut tool =
@@ -46,8 +47,8 @@ fn annotations(effect: DeclaredEffect, idempotent: bool) -> ToolAnnotations {
         .open_world(false)
 }
 
-/// What a call may answer: the declared result, or an answer of ours. Clients check every structured result
-/// against this, so a schema that forgot waiting and refusal would hide them from the agent.
+/// Returns the schema of what a call may answer: the declared result, or an answer of ours. Clients check every
+/// structured result against this, so a schema that forgot waiting and refusal would hide them from the agent.
 fn output_schema(declared: &Value) -> Option<JsonObject> {
     let mut declared = declared.as_object()?.clone();
     if !refers_to_definitions_only(&Value::Object(declared.clone())) {
@@ -75,7 +76,7 @@ fn output_schema(declared: &Value) -> Option<JsonObject> {
     Some(schema)
 }
 
-/// Whether every reference still points right once the schema stands inside another one.
+/// Tells whether every reference still points right once the schema stands inside another one.
 fn refers_to_definitions_only(schema: &Value) -> bool {
     match schema {
         Value::Object(members) => members.iter().all(|(key, value)| match key.as_str() {

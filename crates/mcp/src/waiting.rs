@@ -1,4 +1,4 @@
-//! How a call that waits for people is answered, truthfully in each revision.
+//! A call that waits for people is answered truthfully in each revision, so:
 //!
 //! - **Tasks** (2026-07-28, a client that declares `io.modelcontextprotocol/tasks` with the request): a task at
 //!   once; see [`task`](super::task). The experimental tasks of 2025-11-25 have another form, which the SDK
@@ -36,23 +36,23 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{Settings, outcome, seal::Seal};
 
-/// How many rounds a client is sent through before it is told to come back by itself.
+/// A client is sent through so many rounds before it is told to come back by itself.
 pub(super) const ROUNDS_MAX: u8 = 3;
 
-/// How long our own tool waits for a client that asked for no progress, unless calls are held longer than that:
-/// just below the five seconds after which common clients give up.
+/// Our own tool waits at most so long for a client that asked for no progress, unless calls are held longer
+/// than that: just below the five seconds after which common clients give up.
 pub(super) const AWAIT_LIMIT: Duration = Duration::from_secs(4);
 
-/// The least time between two reports of progress.
+/// Reports of progress that tell nothing new are at least this far apart.
 const BEAT_MIN: Duration = Duration::from_millis(10);
 
-/// What a client carries from round to round.
+/// A client carries this from round to round.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Round {
-    /// The request it waits for.
+    /// The call waits for this request.
     #[serde(rename = "a")]
     pub(super) approval: ApprovalId,
-    /// How many rounds it was sent through, this one included.
+    /// The client was sent through so many rounds, this one included.
     #[serde(rename = "n")]
     pub(super) rounds: u8,
 }
@@ -61,7 +61,7 @@ impl Round {
     /// Opens the state of a repeated call.
     ///
     /// # Errors
-    /// One error for every state that was not sealed for this very call of this agent.
+    /// Returns one error for every state that was not sealed for this very call of this agent.
     pub(super) fn open(
         seal: &Seal,
         agent: &str,
@@ -77,7 +77,8 @@ impl Round {
             })
     }
 
-    /// The answer that sends the client through this round; `None` when it has been through enough of them.
+    /// Returns the answer that sends the client through this round; `None` when it has been through enough of
+    /// them.
     pub(super) fn ask(
         &self,
         seal: &Seal,
@@ -95,7 +96,7 @@ impl Round {
     }
 }
 
-/// How long a state can be repeated: far longer than a client goes from round to round.
+/// A state can be repeated for so long, which is far longer than a client goes from round to round.
 const STATE_TTL: Duration = Duration::from_secs(60 * 60);
 
 fn canonical(arguments: &Option<JsonObject>) -> Option<String> {
@@ -103,8 +104,8 @@ fn canonical(arguments: &Option<JsonObject>) -> Option<String> {
     countersign_audit::to_canonical_vec(&arguments).ok().and_then(|bytes| String::from_utf8(bytes).ok())
 }
 
-/// How long a call of this client is held from now on. One that hears nothing counts from when it sent the call, and not
-/// from when people were asked.
+/// Tells how long a call of this client is held from now on. One that hears nothing counts from when it sent
+/// the call, and not from when people were asked.
 pub(super) fn hold_limit(
     settings: &Settings,
     context: &RequestContext<RoleServer>,
@@ -113,7 +114,7 @@ pub(super) fn hold_limit(
     if hears_progress(context) { settings.wait } else { settings.hold.saturating_sub(arrived.elapsed()) }
 }
 
-/// How long our own tool waits for this client, which may have asked for a time.
+/// Tells how long our own tool waits for this client, which may have asked for a time.
 pub(super) fn await_limit(
     settings: &Settings,
     context: &RequestContext<RoleServer>,
@@ -169,7 +170,7 @@ struct Progress {
 }
 
 impl Progress {
-    /// How long people take is unknown, so progress has no total; it only rises.
+    /// Reports progress. How long people take is unknown, so progress has no total; it only rises.
     async fn send(&mut self, context: &RequestContext<RoleServer>, message: String) {
         let Some(token) = self.token.clone() else { return };
         self.sent += 1.0;

@@ -4,44 +4,45 @@ use std::collections::BTreeSet;
 
 use countersign_rules::{AgentId, PersonId, StoredCall, TeamName, ToolName};
 
-/// An authenticated agent.
+/// This is an authenticated agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The agent.
     pub agent: AgentId,
-    /// The teams it belongs to, by configuration.
+    /// The agent belongs to these teams, by configuration.
     pub teams: Vec<TeamName>,
-    /// The person it acts for, by configuration.
+    /// The agent acts for this person, by configuration.
     pub on_behalf_of: Option<PersonId>,
-    /// What its credential reaches.
+    /// The agent's credential reaches these tools.
     pub scopes: Scopes,
-    /// The id of its key, or the subject of its token; never the secret.
+    /// This is the id of the agent's key, or the subject of its token; it is never the secret.
     pub credential: String,
-    /// When its access token expires, in Unix milliseconds UTC. Whether a key still is good the ledger says.
+    /// The agent's access token expires at this time, in Unix milliseconds UTC. The ledger says whether a key
+    /// is still good.
     pub expires_ms: Option<i64>,
 }
 
 impl Identity {
-    /// Whether a call is one of this agent's, and of a tool that its credential reaches: a narrow one sees what it could
-    /// have asked for itself, and nothing of the rest of its agent.
+    /// Returns true if a call is one of this agent's, and of a tool that its credential reaches: a narrow one
+    /// sees what it could have asked for itself, and nothing of the rest of its agent.
     #[must_use]
     pub fn sees(&self, call: &StoredCall) -> bool {
         call.requester.agent == self.agent && self.scopes.reach(&call.tool)
     }
 }
 
-/// The tools that a credential reaches.
+/// A credential reaches these tools.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Scopes {
-    /// Every tool that the policies let the agent call.
+    /// The credential reaches every tool that the policies let the agent call.
     #[default]
     All,
-    /// These tools and no others.
+    /// The credential reaches these tools and no others.
     Tools(BTreeSet<ToolName>),
 }
 
 impl Scopes {
-    /// Whether the credential reaches a tool.
+    /// Returns true if the credential reaches a tool.
     #[must_use]
     pub fn reach(&self, tool: &ToolName) -> bool {
         match self {

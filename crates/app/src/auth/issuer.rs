@@ -1,37 +1,39 @@
-//! The issuer of agents' access tokens, as it is configured.
+//! The issuer of agents' access tokens is configured so.
 
 use std::{path::PathBuf, time::Duration};
 
 use url::Url;
 
-/// The issuer whose access tokens agents may present, and what of them is believed.
+/// Agents may present access tokens of this issuer, and this of them is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OauthConfig {
-    /// The authorization server, as `iss` names it.
+    /// `iss` names the authorization server so.
     pub issuer: String,
-    /// What `aud` must name: this server (RFC 8707).
+    /// `aud` must name this server so (RFC 8707).
     pub audience: String,
-    /// Where the issuer's keys are.
+    /// The issuer's keys are in this place.
     pub jwks: JwksPlace,
-    /// The claim that names the agent.
+    /// This claim names the agent.
     pub agent_claim: String,
-    /// A scope that every token must have.
+    /// Every token must have this scope, if one is set.
     pub scope: Option<String>,
-    /// How far clocks may differ.
+    /// Clocks may differ by so much.
     pub leeway: Duration,
-    /// A PEM file with the certificates that `jwks_url` is trusted by; those that the machine trusts if not said.
+    /// This PEM file has the certificates that `jwks_url` is trusted by; if there is none, those that the
+    /// machine trusts are used.
     pub ca: Option<PathBuf>,
-    /// How long keys are used before they are read again, so that a withdrawn one goes out of use.
+    /// Keys are used for so long before they are read again, so that a withdrawn one goes out of use.
     pub keys_age_max: Duration,
-    /// How often a token with an unknown key makes us read the keys again: tokens are free to make up.
+    /// Between two readings of the keys passes at least this time, however many tokens name an unknown key:
+    /// tokens are free to make up.
     pub refetch_pause: Duration,
 }
 
-/// Where an issuer's keys are.
+/// An issuer's keys are in one of these places.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwksPlace {
-    /// Fetched, and again when a token names a key that is not there.
+    /// They are fetched, and again when they are too old or a token names a key that is not there.
     Url(Url),
-    /// Read once.
+    /// They are read from this file, and again on the same occasions.
     File(PathBuf),
 }

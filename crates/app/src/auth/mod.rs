@@ -1,4 +1,4 @@
-//! Who is calling: agents by API key or OAuth 2.1 access token, people by their key.
+//! This finds out who is calling: agents by API key or OAuth 2.1 access token, people by their key.
 //!
 //! An identity comes from a credential and from nothing else. What an agent or person may do is configured;
 //! a credential of somebody who is not configured (any more) opens nothing.
@@ -26,32 +26,32 @@ pub use self::{
 };
 use crate::principal::{AgentConfig, PersonConfig};
 
-/// What a scope of a key begins with; the tool's name follows.
+/// A scope of a key begins with this, and the tool's name follows.
 pub const TOOL_SCOPE: &str = "tool:";
 
-/// Somebody whose credential is good.
+/// A principal is somebody whose credential is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Principal {
-    /// An agent: may propose calls.
+    /// An agent may propose calls.
     Agent(Identity),
-    /// A person: may answer requests.
+    /// A person may answer requests.
     Person(Person),
 }
 
-/// An authenticated person.
+/// This is an authenticated person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
-    /// Who.
+    /// The person has this id.
     pub id: PersonId,
-    /// The groups the person is in, by configuration.
+    /// The person is in these groups, by configuration.
     pub groups: BTreeSet<GroupName>,
-    /// Whether the person may resume what is halted and settle calls in doubt.
+    /// This is true if the person may resume what is halted and settle calls in doubt.
     pub operator: bool,
-    /// The id of the key; never the secret.
+    /// This is the id of the person's key; it is never the secret.
     pub credential: String,
 }
 
-/// Checks credentials.
+/// The authenticator tells by a credential who presents it.
 pub struct Authenticator {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
@@ -69,16 +69,16 @@ impl std::fmt::Debug for Authenticator {
 /// Reads the keys of a configured issuer, and says why no token of it could be accepted with them.
 ///
 /// # Errors
-/// Why not, in words.
+/// Returns why not, in words.
 pub async fn look_at_issuer(issuer: &OauthConfig, clock: Arc<dyn Clock>) -> Result<(), String> {
     oauth::Tokens::new(issuer.clone(), clock)?.try_out().await
 }
 
 impl Authenticator {
-    /// For agents and people, and the issuer whose access tokens agents may present.
+    /// Makes an authenticator for agents and people, and the issuer whose access tokens agents may present.
     ///
     /// # Errors
-    /// When the client that reads the issuer's keys cannot be made.
+    /// Returns why the client that reads the issuer's keys cannot be made.
     pub fn new(
         agents: BTreeMap<AgentId, AgentConfig>,
         people: BTreeMap<PersonId, PersonConfig>,
@@ -93,18 +93,19 @@ impl Authenticator {
         Ok(Self { store, clock, agents, people, tokens })
     }
 
-    /// Who presents these headers.
+    /// Tells who presents these headers.
     ///
     /// # Errors
-    /// [`Code::Unauthenticated`] for everything that is no good credential; [`Code::NotLookedUp`].
+    /// Returns [`Code::Unauthenticated`] for everything that is no good credential, and [`Code::NotLookedUp`]
+    /// if the ledger cannot be read.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
         self.principal(bearer(headers)?).await
     }
 
-    /// The agent that presents these headers.
+    /// Tells which agent presents these headers.
     ///
     /// # Errors
-    /// As [`Authenticator::authenticate`], and [`Code::OutOfScope`] for a person.
+    /// Fails as [`Authenticator::authenticate`] does, and with [`Code::OutOfScope`] for a person.
     pub async fn agent(&self, headers: &HeaderMap) -> Result<Identity, Refusal> {
         match self.authenticate(headers).await? {
             Principal::Agent(identity) => Ok(identity),
@@ -115,10 +116,10 @@ impl Authenticator {
         }
     }
 
-    /// The person who presents these headers.
+    /// Tells which person presents these headers.
     ///
     /// # Errors
-    /// As [`Authenticator::authenticate`], and [`Code::OutOfScope`] for an agent.
+    /// Fails as [`Authenticator::authenticate`] does, and with [`Code::OutOfScope`] for an agent.
     pub async fn person(&self, headers: &HeaderMap) -> Result<Person, Refusal> {
         match self.authenticate(headers).await? {
             Principal::Person(person) => Ok(person),
@@ -129,10 +130,10 @@ impl Authenticator {
         }
     }
 
-    /// Who presents a credential.
+    /// Tells who presents a credential.
     ///
     /// # Errors
-    /// As [`Authenticator::authenticate`].
+    /// Fails as [`Authenticator::authenticate`] does.
     pub async fn principal(&self, credential: &str) -> Result<Principal, Refusal> {
         if credential.starts_with(KEY_PREFIX) {
             return self.key(credential).await;
@@ -150,10 +151,10 @@ impl Authenticator {
         Ok(Principal::Agent(identity))
     }
 
-    /// Whether the credential of an agent, which was good when it was presented, still is.
+    /// Checks that the credential of an agent, which was good when it was presented, still is.
     ///
     /// # Errors
-    /// [`Code::Unauthenticated`]; [`Code::NotLookedUp`].
+    /// Returns [`Code::Unauthenticated`] if it is not, and [`Code::NotLookedUp`] if the ledger cannot be read.
     pub async fn still_good(&self, who: &Identity) -> Result<(), Refusal> {
         let now_ms = self.clock.now_ms();
         if who.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms) {
@@ -166,11 +167,11 @@ impl Authenticator {
         }
     }
 
-    /// Whether those who approved a request and still may are enough for it. Who has no good key any more, or left the group, no
-    /// longer counts.
+    /// Returns true if those who approved a request and still may are enough for it. Who has no good key any
+    /// more, or left the group, no longer counts.
     ///
     /// # Errors
-    /// [`LedgerFault`].
+    /// Returns a [`LedgerFault`] if the keys cannot be read.
     pub async fn still_approved(&self, record: &ApprovalRecord) -> Result<bool, LedgerFault> {
         let now_ms = self.clock.now_ms();
         let keys = self.store.keys().await?;
@@ -229,7 +230,7 @@ fn identity(agent: &AgentId, config: &AgentConfig, scopes: Scopes, credential: S
     }
 }
 
-/// The tools a key reaches. A word that is not known narrows nothing, so it refuses.
+/// Returns the tools a key reaches. A word that is not known narrows nothing, so it refuses.
 fn tool_scopes(scopes: &[String]) -> Result<Scopes, Refusal> {
     if scopes.is_empty() {
         return Ok(Scopes::All);
@@ -239,7 +240,8 @@ fn tool_scopes(scopes: &[String]) -> Result<Scopes, Refusal> {
     tools.map(Scopes::Tools).ok_or_else(|| unauthenticated("the key has a scope that is not known"))
 }
 
-/// The credential in `Authorization: Bearer …` (RFC 6750, 2.1). Never taken from a query or a body.
+/// Returns the credential in `Authorization: Bearer …` (RFC 6750, 2.1). It is never taken from a query or a
+/// body.
 fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {

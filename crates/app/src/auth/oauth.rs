@@ -1,7 +1,8 @@
-//! OAuth 2.1 access tokens: JSON Web Tokens of one configured issuer, for this server and no other.
+//! OAuth 2.1 access tokens are accepted: JSON Web Tokens of one configured issuer, for this server and no
+//! other.
 //!
-//! Keys are never taken from the token: `jku`, `jwk` and `x5c` are not looked at. Only asymmetric algorithms are
-//! accepted, so that a public key cannot be used as the secret of a symmetric one.
+//! Keys are never taken from the token: `jku`, `jwk` and `x5c` are not looked at. Only asymmetric algorithms
+//! are accepted, so that a public key cannot be used as the secret of a symmetric one.
 
 use std::{
     sync::Arc,
@@ -21,16 +22,16 @@ use url::Url;
 
 use super::issuer::{JwksPlace, OauthConfig};
 
-/// The algorithms that are accepted.
+/// These algorithms are accepted.
 const ALGORITHMS: &[Algorithm] = &[Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
-/// Longest token that is looked at, in bytes.
+/// A token of more bytes is not looked at.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
-/// Largest key set that is read, in bytes.
+/// A key set that is fetched may have at most so many bytes.
 const JWKS_BYTES_MAX: usize = 256 * 1024;
-/// How long fetching the keys may take.
+/// Fetching the keys may take this long.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a token is not accepted. Says nothing that helps to forge one.
+/// A token is not accepted for one of these reasons, none of which helps to forge one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TokenError {
     #[error("the access token is no signed JSON Web Token")]
@@ -57,14 +58,14 @@ pub(crate) enum TokenError {
     Scope(String),
 }
 
-/// What an accepted token says.
+/// An accepted token says this.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Accepted {
-    /// The configured claim: which agent.
+    /// The configured claim names this agent.
     pub(crate) agent: String,
-    /// The subject, for the record.
+    /// The token has this subject, for the record; where it has none, this is the agent.
     pub(crate) subject: String,
-    /// When it is good no more, in Unix milliseconds UTC.
+    /// The token is good no more from this time on, in Unix milliseconds UTC; the leeway for clocks is added.
     pub(crate) expires_ms: i64,
 }
 
@@ -96,13 +97,13 @@ impl Audience {
     }
 }
 
-/// Accepts access tokens.
+/// This accepts the access tokens of one issuer.
 pub(crate) struct Tokens {
     config: OauthConfig,
     clock: Arc<dyn Clock>,
     client: reqwest::Client,
     keys: RwLock<Option<Keys>>,
-    /// Held while fetching, with the time of the last attempt.
+    /// This is held while fetching, with the time of the last attempt.
     fetching: Mutex<Option<Instant>>,
 }
 
@@ -119,7 +120,7 @@ impl std::fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// For one issuer. Keys are fetched when the first token comes.
+    /// Makes what accepts the tokens of one issuer. Keys are fetched when the first token comes.
     #[expect(
         clippy::disallowed_methods,
         reason = "the one client that reads an issuer's keys: one fixed URL"
@@ -172,7 +173,7 @@ impl Tokens {
         if usable { Ok(()) } else { Err("the issuer has no key for RS256, ES256 or EdDSA".into()) }
     }
 
-    /// Everything about the token but its signature.
+    /// Judges everything about the token but its signature.
     fn judge(&self, claims: &Claims) -> Result<Accepted, TokenError> {
         let config = &self.config;
         if claims.iss != config.issuer {
@@ -265,7 +266,7 @@ fn key_set(bytes: &[u8]) -> Result<JwkSet, TokenError> {
     serde_json::from_slice(bytes).map_err(|why| TokenError::Keys(format!("this is no key set: {why}")))
 }
 
-/// The key a token names. A token may leave its name out only when there is one key.
+/// Returns the key a token names. A token may leave its name out only when there is one key.
 fn choose(set: &JwkSet, kid: Option<&str>, algorithm: Algorithm) -> Option<Jwk> {
     let fits = |jwk: &&Jwk| fits(jwk, algorithm);
     match (kid, set.keys.as_slice()) {
@@ -275,7 +276,7 @@ fn choose(set: &JwkSet, kid: Option<&str>, algorithm: Algorithm) -> Option<Jwk> 
     }
 }
 
-/// Whether a key is for signatures of an algorithm that is accepted, as far as it says.
+/// Tells whether a key is for signatures of an algorithm that is accepted, as far as it says.
 fn fits(jwk: &Jwk, algorithm: Algorithm) -> bool {
     let use_fits = !matches!(&jwk.common.public_key_use, Some(PublicKeyUse::Encryption));
     let wanted = if algorithm == Algorithm::RS256 {

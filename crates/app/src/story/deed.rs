@@ -1,4 +1,4 @@
-//! What a session did so far, a line for each call: what approvers see beside a request.
+//! A session did this so far, a line for each call: approvers see it beside a request.
 
 use countersign_gate::entry::Told;
 use countersign_store::StoredEntry;
@@ -7,24 +7,24 @@ use utoipa::ToSchema;
 
 use super::read::{Read, by_call};
 
-/// Something the session did.
+/// The session did this.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Deed {
-    /// The call.
+    /// The call has this id.
     pub call: String,
-    /// When it was proposed (RFC 3339).
+    /// The call was proposed at this time (RFC 3339).
     pub at: Option<String>,
-    /// The tool.
+    /// The call is one of this tool.
     pub tool: Option<String>,
-    /// What was decided: `allow`, `ask` or `deny`.
+    /// This was decided last: `allow`, `ask` or `deny`.
     pub decision: Option<String>,
-    /// What became of it.
+    /// The call has come to this.
     pub status: Option<String>,
-    /// Rows touched or returned.
+    /// The call touched or returned so many rows.
     pub rows: Option<u64>,
 }
 
-/// What was done in some entries, call by call.
+/// Returns what was done in some entries, call by call.
 pub fn deeds(entries: &[StoredEntry]) -> Vec<Deed> {
     let begin = |call: &str, first: &Read| Deed {
         call: call.to_owned(),

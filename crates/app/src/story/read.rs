@@ -8,16 +8,16 @@ use serde_json::Value;
 
 use crate::text::one_line;
 
-/// An entry, read leniently: a later version may say more than is known here.
+/// An entry is read leniently: a later version may say more than is known here.
 pub(super) struct Read {
     pub(super) index: u64,
-    /// What it tells; nothing where that is not understood.
+    /// The entry tells this; there is nothing where that is not understood.
     pub(super) told: Option<Told>,
     value: Value,
 }
 
-/// What is told of each call in some entries, in the order in which the calls came: begun with a call's first entry, and told
-/// of each.
+/// Returns what is told of each call in some entries, in the order in which the calls came: `begin` begins with
+/// a call's first entry, and `tell` is told of each.
 pub(super) fn by_call<T>(
     entries: &[StoredEntry],
     begin: impl Fn(&str, &Read) -> T,
@@ -46,12 +46,12 @@ impl Read {
         Self { index: stored.index, told, value }
     }
 
-    /// A field of the envelope.
+    /// Returns a field of the envelope, if it is a text.
     pub(super) fn text(&self, field: &str) -> Option<&str> {
         self.value.get(field).and_then(Value::as_str)
     }
 
-    /// A field of the envelope, to be shown.
+    /// Returns a field of the envelope, to be shown; `?` if it is no text.
     pub(super) fn word(&self, field: &str) -> String {
         one_line(self.text(field).unwrap_or("?"))
     }
@@ -64,7 +64,7 @@ impl Read {
         self.value.get("body")
     }
 
-    /// The request that it is about, to be shown.
+    /// Returns the request that the entry is about, to be shown; `?` if it names none.
     pub(super) fn approval(&self) -> String {
         let approval = self.body().and_then(|body| body.get("approval")).and_then(Value::as_str);
         one_line(approval.unwrap_or("?"))

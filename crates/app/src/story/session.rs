@@ -11,17 +11,17 @@ use super::{
 };
 use crate::text::one_line;
 
-/// The story of one agent's session.
+/// This is the story of one agent's session.
 #[derive(Debug, Default, Serialize)]
 pub struct Session {
     session: String,
     agent: String,
-    /// The entry that opened it, when that is in the log.
+    /// The session began so, if the entry that opened it is among those read.
     opened: Option<Opened>,
     calls: Vec<Story>,
 }
 
-/// How a session began.
+/// A session began so.
 #[derive(Debug, Serialize)]
 struct Opened {
     at: String,
@@ -32,7 +32,7 @@ struct Opened {
     on_behalf_of: Option<String>,
 }
 
-/// The sessions in some entries, one per agent: two agents may give theirs the same name.
+/// Returns the sessions in some entries, one per agent: two agents may give theirs the same name.
 pub fn sessions(entries: &[StoredEntry]) -> Vec<Session> {
     let mut sessions: Vec<Session> = Vec::new();
     let mut of = |agent: &str, session: &str| -> usize {
@@ -77,7 +77,7 @@ impl Opened {
 }
 
 impl Session {
-    /// As text: how it began, a line or two for each call, and what it comes to.
+    /// Writes the session as text: how it began, a few lines for each call, and what it comes to.
     pub fn told(&self) -> String {
         let mut text = format!("session `{}` of agent `{}`", one_line(&self.session), one_line(&self.agent));
         if let Some(opened) = &self.opened {

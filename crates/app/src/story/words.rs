@@ -1,4 +1,4 @@
-//! How things are said.
+//! Things are said so.
 
 use countersign_rules::Reach;
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ pub(super) fn counted(rows: u64) -> String {
     if rows == 1 { "1 row".into() } else { format!("{rows} rows") }
 }
 
-/// How far a call reaches.
+/// Says how far a call reaches.
 pub(super) fn reach(reach: &Reach) -> String {
     let mut text = format!("{}{}", reach.bound(), touched(reach));
     let tables: Vec<String> =
@@ -32,12 +32,12 @@ pub(super) fn reach(reach: &Reach) -> String {
     text
 }
 
-/// Whether what is counted is what an API calls an object: rows are of tables, which are named.
+/// Returns true if what is counted is what an API calls an object: rows are of tables, which are named.
 pub fn of_objects(reach: &Reach) -> bool {
     reach.rows > 0 && reach.tables.is_empty()
 }
 
-/// So many rows or objects, in words.
+/// Says how many rows or objects are reached, in words.
 pub fn touched(reach: &Reach) -> String {
     match (of_objects(reach), reach.rows) {
         (true, 1) => "1 object".into(),
@@ -47,12 +47,12 @@ pub fn touched(reach: &Reach) -> String {
     }
 }
 
-/// Names in backticks.
+/// Writes names in backticks, with commas between them.
 pub(super) fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.map(|name| format!("`{}`", one_line(name))).collect::<Vec<_>>().join(", ")
 }
 
-/// Arguments, one a line; a text of several lines as a block that nothing in it can leave.
+/// Writes arguments, one a line; a text of several lines as a block that nothing in it can leave.
 pub(super) fn arguments(arguments: Option<&Map<String, Value>>) -> Vec<String> {
     let mut lines = Vec::new();
     for (name, value) in arguments.into_iter().flatten() {
@@ -67,22 +67,22 @@ pub(super) fn arguments(arguments: Option<&Map<String, Value>>) -> Vec<String> {
     lines
 }
 
-/// A value that somebody else wrote, as JSON on one line.
+/// Writes a value of somebody else's as JSON on one line.
 fn said(value: &Value) -> String {
     one_line(&value.to_string())
 }
 
-/// A text that somebody else wrote, in quotes on one line.
+/// Writes a text of somebody else's in quotes on one line.
 pub(super) fn quoted(text: &str) -> String {
     said(&Value::from(text))
 }
 
-/// The time of day of an instant in RFC 3339.
+/// Returns the time of day of an instant in RFC 3339.
 pub(super) fn clock(at: &str) -> String {
     at.get(11..23).unwrap_or(at).to_owned()
 }
 
-/// Indices as ranges: `[3, 5-7]`.
+/// Writes indices as ranges: `[3, 5-7]`.
 pub(super) fn ranges(indices: &[u64]) -> String {
     let mut ranges: Vec<(u64, u64)> = Vec::new();
     for index in indices {
