@@ -1,6 +1,6 @@
 //! Taking back what a call did to the rows of a PostgreSQL database.
 //!
-//! What was kept of a call is brought down to its net effect, row by row ([`net`]): rows that were there
+//! What was kept of a call is brought down to its net effect, row by row ([`net`](super::net)): rows that were there
 //! before, and rows that are there since. A row goes back only when it still is what the call left; each
 //! change says so itself in its condition, which the server looks at again when somebody else has changed the
 //! row in the meantime. So no lock is needed beforehand, and none of the account's rights but those to change
