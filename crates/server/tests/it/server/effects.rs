@@ -42,7 +42,7 @@ async fn what_is_denied_never_happens_and_says_by_which_policy(place: Place) {
     let (status, body) = rig.call("rename_item", json!({ "id": 1, "name": "x" })).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert_eq!((&body["status"], &body["code"]), (&json!("blocked"), &json!("R004")));
-    assert_eq!(body["policies"], json!(["shop:never"]));
+    assert_eq!(body["policies"], json!(["test:never"]));
     assert!(body["message"].as_str().unwrap().contains("items keep their names"), "{body}");
     assert_eq!(rig.count("select count(*) from item where name = 'x'"), 0);
 }
