@@ -5,6 +5,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use countersign_app::answer::not_looked_up;
 use countersign_gate::ledger::LedgerFault;
 use countersign_rules::{Code, Refusal};
 use serde::{Deserialize, Serialize};
@@ -71,7 +72,7 @@ impl From<Refusal> for Problem {
 
 impl From<LedgerFault> for Problem {
     fn from(fault: LedgerFault) -> Self {
-        Self::new(Code::NotLookedUp, fault.to_string()).help("try again when the ledger is back")
+        not_looked_up(&fault).into()
     }
 }
 

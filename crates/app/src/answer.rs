@@ -1,8 +1,10 @@
 //! An answer has one form: every front door writes it, and the command line reads it.
 
 use countersign_audit::time::format_ms;
-use countersign_gate::{Answer, Done, Pending, Refused};
-use countersign_rules::{ApprovalId, ApprovalState, AskOf, CallId, GroupName, PolicyId, Reach};
+use countersign_gate::{Answer, Done, Pending, Refused, ledger::LedgerFault};
+use countersign_rules::{
+    ApprovalId, ApprovalState, AskOf, CallId, Code, GroupName, PolicyId, Reach, Refusal,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -186,24 +188,21 @@ pub fn answer_json(answer: &Answer) -> Value {
 #[must_use]
 pub fn next(pending: &Pending) -> String {
     let approval = &pending.approval;
-    match pending.state {
-        ApprovalState::Approved | ApprovalState::Executing => {
-            format!(
-                "people have approved request `{approval}`, and the call is being performed: fetch its result"
-            )
-        }
-        ApprovalState::Waiting
-        | ApprovalState::Refused
-        | ApprovalState::Expired
-        | ApprovalState::Superseded
-        | ApprovalState::Done
-        | ApprovalState::Failed
-        | ApprovalState::InDoubt
-        | ApprovalState::Blocked => format!(
-            "nothing was done yet: people are asked in request `{approval}`; fetch its result later, or repeat \
-             the very same call, which finds the same request; do not try another way to the same effect"
-        ),
+    if pending.state.is_granted() {
+        return format!(
+            "people have approved request `{approval}`, and the call is being performed: fetch its result"
+        );
     }
+    format!(
+        "nothing was done yet: people are asked in request `{approval}`; fetch its result later, or repeat \
+         the very same call, which finds the same request; do not try another way to the same effect"
+    )
+}
+
+/// Refuses what would have to be looked up, where the ledger cannot be read.
+#[must_use]
+pub fn not_looked_up(fault: &LedgerFault) -> Refusal {
+    Refusal::new(Code::NotLookedUp, fault.to_string()).help("try again when the ledger is back")
 }
 
 /// Says why evidence is not erased that people still have to see, until `until_ms` (Unix milliseconds UTC).
@@ -225,7 +224,6 @@ pub fn timestamp(unix_ms: i64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use countersign_rules::{Code, Refusal};
     use serde_json::json;
 
     use super::*;

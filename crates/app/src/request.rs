@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    answer::timestamp,
+    answer::{not_looked_up, timestamp},
     app::App,
     auth::Principal,
     story::{Deed, deeds},
@@ -218,9 +218,12 @@ impl App {
     /// have no canonical form.
     pub async fn detail(&self, record: &ApprovalRecord, who: &Principal) -> Result<RequestDetail, Refusal> {
         let person = matches!(who, Principal::Person(_));
-        let session_so_far =
-            if person { self.so_far(record).await.map_err(|fault| unread(&fault))? } else { Vec::new() };
-        let answered_before = self.answered_by_now(record).await.map_err(|fault| unread(&fault))?;
+        let session_so_far = if person {
+            self.so_far(record).await.map_err(|fault| not_looked_up(&fault))?
+        } else {
+            Vec::new()
+        };
+        let answered_before = self.answered_by_now(record).await.map_err(|fault| not_looked_up(&fault))?;
         let request = &record.request;
         let offer = self.tool(&request.call.tool);
         let spec = offer.map(|offer| offer.spec());
@@ -274,8 +277,4 @@ impl App {
         entries.reverse();
         Ok(deeds(&entries))
     }
-}
-
-fn unread(fault: &LedgerFault) -> Refusal {
-    Refusal::new(Code::NotLookedUp, fault.to_string()).help("try again when the ledger is back")
 }

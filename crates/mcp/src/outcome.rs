@@ -2,7 +2,7 @@
 
 use countersign_app::answer::{answer_json, timestamp};
 use countersign_gate::{Answer, Pending};
-use countersign_rules::{ApprovalState, Code, Refusal};
+use countersign_rules::{Code, Refusal};
 use rmcp::model::{CallToolResult, ContentBlock, ErrorData, JsonObject, MetaObject};
 use serde_json::{Value, json};
 
@@ -82,34 +82,20 @@ fn waiting(answer: &Answer, pending: &Pending) -> Value {
 
 /// Says where a request stands, in a few words for people and models.
 pub(super) fn standing(pending: &Pending) -> String {
-    match pending.state {
-        ApprovalState::Approved | ApprovalState::Executing => {
-            format!("people have approved request `{}`, and the call is being performed", pending.approval)
-        }
-        ApprovalState::Waiting
-        | ApprovalState::Refused
-        | ApprovalState::Expired
-        | ApprovalState::Superseded
-        | ApprovalState::Done
-        | ApprovalState::Failed
-        | ApprovalState::InDoubt
-        | ApprovalState::Blocked => {
-            let groups: Vec<String> =
-                pending.of.iter().map(|ask| format!("{} of `{}`", ask.quorum, ask.group)).collect();
-            let until = timestamp(pending.expires_ms).map(|at| format!(" until {at}")).unwrap_or_default();
-            format!(
-                "nothing was done yet: request `{}` waits for {}{until}",
-                pending.approval,
-                groups.join(" and ")
-            )
-        }
+    let approval = &pending.approval;
+    if pending.state.is_granted() {
+        return format!("people have approved request `{approval}`, and the call is being performed");
     }
+    let groups: Vec<String> =
+        pending.of.iter().map(|ask| format!("{} of `{}`", ask.quorum, ask.group)).collect();
+    let until = timestamp(pending.expires_ms).map(|at| format!(" until {at}")).unwrap_or_default();
+    format!("nothing was done yet: request `{approval}` waits for {}{until}", groups.join(" and "))
 }
 
 #[cfg(test)]
 mod tests {
     use countersign_gate::{Done, Refused};
-    use countersign_rules::{ApprovalId, AskOf, CallId, GroupName, PolicyId};
+    use countersign_rules::{ApprovalId, ApprovalState, AskOf, CallId, GroupName, PolicyId};
 
     use super::*;
 

@@ -120,6 +120,12 @@ impl ApprovalState {
         matches!(self, Self::Waiting | Self::Approved)
     }
 
+    /// Returns true if people have granted the request, and its call is about to be performed or is under way.
+    #[must_use]
+    pub const fn is_granted(self) -> bool {
+        matches!(self, Self::Approved | Self::Executing)
+    }
+
     /// Returns true if the state never changes any more.
     #[must_use]
     pub const fn is_final(self) -> bool {
@@ -382,6 +388,9 @@ mod tests {
         assert_eq!(all, ApprovalState::ALL);
         let open: Vec<_> = all.iter().filter(|state| state.is_open()).map(|state| state.as_str()).collect();
         assert_eq!(open, ["waiting", "approved"]);
+        let granted: Vec<_> =
+            all.iter().filter(|state| state.is_granted()).map(|state| state.as_str()).collect();
+        assert_eq!(granted, ["approved", "executing"]);
     }
 
     #[test]

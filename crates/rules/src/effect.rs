@@ -54,9 +54,7 @@ impl DeclaredEffect {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Destructive => "destructive",
+            Self::Read | Self::Write | Self::Destructive => self.floor().as_str(),
             Self::FromStatement => "from_statement",
         }
     }

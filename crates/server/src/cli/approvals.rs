@@ -149,9 +149,7 @@ async fn answer(
     let mut body = Seen::Answered(Box::new(client.post(&format!("{path}/{what}"), body).await?));
     // What was approved is decided again and performed at once, mostly; the approver should hear what came of it.
     let mut looks = 0_u32;
-    while matches!(body.request().state, ApprovalState::Approved | ApprovalState::Executing)
-        && looks < LOOKS_MAX
-    {
+    while body.request().state.is_granted() && looks < LOOKS_MAX {
         tokio::time::sleep(LOOK).await;
         // The answer counts, whether or not what comes of it can still be seen.
         let Ok(seen) = client.get(&path).await else { break };
