@@ -139,16 +139,10 @@ pub(crate) async fn resume(
 ) -> Result<Json<Resumed>, Problem> {
     let scope = scope(resume.agent.as_deref(), resume.all)?;
     // Whom an agent acts for lets it go on no more than they approve its calls.
-    let theirs = |agent: &AgentId| {
-        api.app
-            .settings()
-            .agents
-            .get(agent)
-            .is_some_and(|agent| agent.on_behalf_of.as_ref() == Some(&person.id))
-    };
+    let auth = api.app.auth();
     let own = match &scope {
-        HaltScope::Agent(agent) => theirs(agent),
-        HaltScope::All => api.app.settings().agents.keys().any(theirs),
+        HaltScope::Agent(agent) => auth.acts_for(agent, &person.id),
+        HaltScope::All => auth.any_acts_for(&person.id),
     };
     if own {
         let message = format!("{scope} acts for you, and another person must let it go on");

@@ -65,14 +65,13 @@ async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse, Problem> {
 
 /// Protected resource metadata (RFC 9728).
 async fn resource(State(api): State<Api>) -> Result<impl IntoResponse, Problem> {
-    let config = api.app.settings();
-    let Some(oauth) = config.oauth.as_ref() else {
+    let Some(issuer) = api.app.auth().issuer() else {
         return Err(Problem::new(Code::NotFound, "this server takes no access tokens"));
     };
-    let scopes: Vec<&str> = oauth.scope.iter().map(String::as_str).collect();
+    let scopes: Vec<&str> = issuer.scope.iter().map(String::as_str).collect();
     Ok(Json(json!({
-        "resource": oauth.audience,
-        "authorization_servers": [oauth.issuer],
+        "resource": issuer.audience,
+        "authorization_servers": [issuer.issuer],
         "bearer_methods_supported": ["header"],
         "scopes_supported": scopes,
         "resource_name": "Countersign",

@@ -17,12 +17,11 @@ use serde_json::Value;
 use tracing::Instrument as _;
 
 use crate::{
-    auth::{Authenticator, Identity, OauthConfig},
+    auth::{Authenticator, Identity},
     credential::Credentials,
     metrics::Metrics,
     offer::{Offer, Offered},
     places::Places,
-    principal::AgentConfig,
     stream::Streams,
     trace,
 };
@@ -68,12 +67,8 @@ pub struct Settings {
     pub streams_max: usize,
     /// A stream lasts at most this long.
     pub stream: Duration,
-    /// These agents are configured.
-    pub agents: BTreeMap<AgentId, AgentConfig>,
     /// These budgets are in force.
     pub budgets: Vec<Budget>,
-    /// Agents may present access tokens of this issuer, if there is one.
-    pub oauth: Option<OauthConfig>,
 }
 
 /// A client may send this beside a call, in a header or in `_meta`.

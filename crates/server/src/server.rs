@@ -332,9 +332,7 @@ fn shared(config: Config) -> countersign_app::Settings {
         body_bytes_max: config.server.body_bytes_max,
         streams_max: config.server.streams_max,
         stream: config.server.stream,
-        agents: config.agents,
         budgets: config.budgets,
-        oauth: config.oauth,
     }
 }
 

@@ -93,6 +93,24 @@ impl Authenticator {
         Ok(Self { store, clock, agents, people, tokens })
     }
 
+    /// Returns the issuer whose access tokens agents may present, if there is one.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&OauthConfig> {
+        self.tokens.as_ref().map(oauth::Tokens::issuer)
+    }
+
+    /// Tells whether an agent is configured to act for a person.
+    #[must_use]
+    pub fn acts_for(&self, agent: &AgentId, person: &PersonId) -> bool {
+        self.agents.get(agent).is_some_and(|agent| agent.on_behalf_of.as_ref() == Some(person))
+    }
+
+    /// Tells whether any agent is configured to act for a person.
+    #[must_use]
+    pub fn any_acts_for(&self, person: &PersonId) -> bool {
+        self.agents.keys().any(|agent| self.acts_for(agent, person))
+    }
+
     /// Tells who presents these headers.
     ///
     /// # Errors

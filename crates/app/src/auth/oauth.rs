@@ -142,6 +142,11 @@ impl Tokens {
         Ok(Self { config, clock, client, keys: RwLock::new(None), fetching: Mutex::new(None) })
     }
 
+    /// Returns the issuer, as it is configured.
+    pub(crate) const fn issuer(&self) -> &OauthConfig {
+        &self.config
+    }
+
     /// Accepts a token or says why not.
     pub(crate) async fn accept(&self, token: &str) -> Result<Accepted, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
