@@ -16,4 +16,4 @@ pub use any_tool::{AnyTool, Systems, ToolStatus};
 pub use definition::{AnyDefinition, DefinitionError};
 pub use http::{HttpSystem, HttpTool};
 pub use mcp::{McpSystem, McpTool};
-pub use sql::{SqlSystem, SqlTool, UndoTool};
+pub use sql::{SqlSystem, SqlTool, UndoReply, UndoTool};

@@ -242,32 +242,27 @@ impl Reply {
 
     /// A problem, or an answer without result, as the refusal it was.
     pub(super) fn refusal(&self) -> Refusal {
-        let known = |code: &str| Code::ALL.iter().find(|known| known.as_str() == code).copied();
-        let (code, message, help, retry_after_ms) = match (self.read(), self.read()) {
-            (Ok(ProblemBody { code, detail, help, retry_after_ms, .. }), _) => {
-                (known(&code), detail, help, retry_after_ms)
-            }
-            (Err(_), Ok(RefusedBody { code, message, help, retry_after_ms, .. })) => {
-                (known(&code), message, help, retry_after_ms)
-            }
-            (Err(_), Err(_)) => (None, format!("the server answered {}", self.status), None, None),
+        let refusal = |code: &str, message: String, help, retry_after_ms| {
+            let known = Code::ALL.iter().find(|known| known.as_str() == code);
+            let mut refusal = Refusal::new(*known.unwrap_or(&Code::Internal), message);
+            (refusal.help, refusal.retry_after_ms) = (help, retry_after_ms);
+            refusal
         };
-        let mut refusal = Refusal::new(code.unwrap_or(Code::Internal), message);
-        refusal.help = help;
-        refusal.retry_after_ms = retry_after_ms;
-        refusal
+        if let Ok(ProblemBody { code, detail, help, retry_after_ms, .. }) = self.read() {
+            refusal(&code, detail, help, retry_after_ms)
+        } else if let Ok(RefusedBody { code, message, help, retry_after_ms, .. }) = self.read() {
+            refusal(&code, message, help, retry_after_ms)
+        } else {
+            Refusal::new(Code::Internal, format!("the server answered {}", self.status))
+        }
     }
 }
 
-/// How an answer that was printed, and is no success, ends the command.
-pub(super) fn unsuccessful(answer: &AnswerBody) -> Failure {
-    match answer {
-        AnswerBody::Refused(refused)
-            if matches!(refused.status.as_str(), "failed" | "in_doubt" | "unknown") =>
-        {
-            Failure::Unsuccessful
-        }
-        AnswerBody::Done(_) | AnswerBody::Pending(_) | AnswerBody::Refused(_) => Failure::No,
+/// How an answer without result, which was printed, ends the command.
+pub(super) fn unsuccessful(refused: &RefusedBody) -> Failure {
+    match refused.status.as_str() {
+        "failed" | "in_doubt" | "unknown" => Failure::Unsuccessful,
+        _ => Failure::No,
     }
 }
 

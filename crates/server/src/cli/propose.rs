@@ -67,7 +67,7 @@ impl Propose {
                 Ok(())
             }
             AnswerBody::Pending(pending) => Err(out.pending(&pending)),
-            answer @ AnswerBody::Refused(_) => Err(unsuccessful(&answer)),
+            AnswerBody::Refused(refused) => Err(unsuccessful(&refused)),
         }
     }
 

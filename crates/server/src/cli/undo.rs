@@ -7,7 +7,8 @@ use countersign_app::{
     answer::{AnswerBody, DoneBody},
     text::{one_line, visible},
 };
-use serde::Deserialize;
+use countersign_tools::UndoReply;
+use serde::Deserialize as _;
 
 use super::{
     Outcome, Output,
@@ -57,25 +58,17 @@ impl Undo {
                 Ok(())
             }
             AnswerBody::Pending(pending) => Err(out.pending(&pending)),
-            answer @ AnswerBody::Refused(_) => Err(unsuccessful(&answer)),
+            AnswerBody::Refused(refused) => Err(unsuccessful(&refused)),
         }
     }
 }
 
-/// The result of an undo tool.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Undone {
-    restored: BTreeMap<String, u64>,
-    changed_since: BTreeMap<String, u64>,
-    examples: Vec<String>,
-    rewritten: BTreeMap<String, BTreeMap<String, u64>>,
-    counters: BTreeMap<String, Vec<String>>,
-}
-
 /// What was put back, and what was not.
 fn told(call: &str, answer: &DoneBody) -> String {
-    let undone = Undone::deserialize(&answer.result).unwrap_or_default();
+    let Ok(undone) = UndoReply::deserialize(&answer.result) else {
+        // A server of another version tells something else.
+        return visible(&format!("call `{}` is undone: {}", one_line(call), answer.result));
+    };
     let tables = |tables: &BTreeMap<String, u64>| -> Vec<String> {
         tables.iter().map(|(table, rows)| format!("{rows} in `{}`", one_line(table))).collect()
     };
@@ -120,6 +113,7 @@ mod tests {
     #[test]
     fn says_what_was_not_put_back() {
         let answer = json!({"status": "done", "call": "call-2", "approval": null, "rows": 3, "result": {
+            "undone": "call-1",
             "restored": {"invoice": 3},
             "changed_since": {"line": 1},
             "examples": ["line (7)"],

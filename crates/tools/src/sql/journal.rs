@@ -13,7 +13,8 @@ use std::{
 
 use countersign_gate::{Doubt, MeasureError, Measured, Recalled, Sample};
 use countersign_rules::{Call, CallId, Reach};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{columns::Columns, tally::sum};
 
@@ -194,6 +195,23 @@ pub(crate) struct Undone {
     pub(crate) counters: BTreeMap<String, BTreeSet<String>>,
 }
 
+/// The caller of an undo tool is told this of what it came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UndoReply {
+    /// The call that was undone.
+    pub undone: CallId,
+    /// So many rows went back to what they were, by table.
+    pub restored: BTreeMap<String, u64>,
+    /// So many rows changed since, by table, and were left as they are.
+    pub changed_since: BTreeMap<String, u64>,
+    /// Keys of a few of the rows that changed since, as `table (key)`, masked.
+    pub examples: Vec<String>,
+    /// So many rows went back but for a column that a trigger writes, by table and column.
+    pub rewritten: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Columns, by table, whose numbers a counter of the database gives that the call may have moved: it stays where it is.
+    pub counters: BTreeMap<String, BTreeSet<String>>,
+}
+
 /// Writes what an approver reads beside a row that the call has put in. `counters`: the columns whose numbers a counter gives.
 pub(crate) fn goes_away(counters: Option<&BTreeSet<String>>) -> String {
     match counters {
@@ -269,13 +287,10 @@ impl Undone {
 
     /// Writes what the caller is told.
     pub(crate) fn reply(&self, call: &CallId) -> Value {
-        json!({
-            "undone": call,
-            "restored": self.restored,
-            "changed_since": self.changed,
-            "examples": self.examples,
-            "rewritten": self.rewritten,
-            "counters": self.counters,
-        })
+        let Self { restored, changed: changed_since, examples, rewritten, counters } = self.clone();
+        let reply =
+            UndoReply { undone: call.clone(), restored, changed_since, examples, rewritten, counters };
+        // Texts and numbers by texts: nothing of it can fail to be JSON.
+        serde_json::to_value(reply).unwrap_or_default()
     }
 }

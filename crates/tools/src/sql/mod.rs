@@ -27,6 +27,7 @@ mod undo;
 mod value;
 mod work;
 
+pub use journal::UndoReply;
 pub use system::SqlSystem;
 pub use tool::SqlTool;
 pub use undo::{UndoArgs, UndoTool};
