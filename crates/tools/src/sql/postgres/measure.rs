@@ -7,6 +7,7 @@ use countersign_sql::{Dialect, Query, RowSource, TableRef, Verb};
 use deadpool_postgres::Object;
 use futures::{TryStreamExt as _, pin_mut};
 use serde_json::Value;
+use tokio::time::error::Elapsed;
 use tokio_postgres::{Row, Statement, Transaction};
 
 use super::{
@@ -18,6 +19,7 @@ use super::{
 };
 use crate::{
     definition::SqlLimits,
+    secret::Scrubber,
     sql::{
         cascade::{ActingKey, CascadeQuery, Change, cascade_query, named, touched},
         mask::Mask,
@@ -44,18 +46,7 @@ impl PostgresDatabase {
         let measuring = self.measure_with(&mut client, scope, &work, &mask);
         // The whole of it, of which each statement has its own timeout as well.
         let outcome = tokio::time::timeout(wait.saturating_add(GRACE), measuring).await;
-        match outcome {
-            Ok(Ok(measured)) => Ok(measured),
-            Ok(Err(trouble)) => {
-                let why = unmeasured(&scrubber, &trouble);
-                forget(client, &trouble);
-                Err(why)
-            }
-            Err(_elapsed) => {
-                drop(Object::take(client));
-                Err(MeasureError::Limit(format!("it took longer than {} ms", wait.as_millis())))
-            }
-        }
+        measured(client, &scrubber, wait, outcome)
     }
 
     async fn measure_with(
@@ -73,6 +64,27 @@ impl PostgresDatabase {
         let measured = Measuring { tx: &tx, scope, work, limits, tally }.all(mask).await?;
         tx.rollback().await?;
         Ok(measured)
+    }
+}
+
+/// Tells what was measured within `wait`. The connection is given back only where it is as it was.
+pub(super) fn measured<T>(
+    client: Object,
+    scrubber: &Scrubber,
+    wait: Duration,
+    outcome: Result<Result<T, Trouble>, Elapsed>,
+) -> Result<T, MeasureError> {
+    match outcome {
+        Ok(Ok(measured)) => Ok(measured),
+        Ok(Err(trouble)) => {
+            let why = unmeasured(scrubber, &trouble);
+            forget(client, &trouble);
+            Err(why)
+        }
+        Err(_elapsed) => {
+            drop(Object::take(client));
+            Err(MeasureError::Limit(format!("it took longer than {} ms", wait.as_millis())))
+        }
     }
 }
 

@@ -32,8 +32,9 @@ use tokio_postgres::Client;
 use super::{
     GRACE, PostgresDatabase,
     body::{Body, Done, Uncounted},
-    connection::{forget, snapshot},
-    fault::{Trouble, told, unmeasured},
+    connection::snapshot,
+    fault::{Trouble, told},
+    measure::measured,
     schema,
 };
 use crate::{
@@ -106,18 +107,8 @@ impl PostgresDatabase {
         let _permit = self.measuring_turn(wait).await?;
         let mut client = self.connections.connect(credential).await?;
         let measuring = self.undo_count_with(&mut client, undoing, mask);
-        match tokio::time::timeout(wait.saturating_add(GRACE), measuring).await {
-            Ok(Ok(measured)) => measured,
-            Ok(Err(trouble)) => {
-                let why = unmeasured(&scrubber, &trouble);
-                forget(client, &trouble);
-                Err(why)
-            }
-            Err(_elapsed) => {
-                drop(Object::take(client));
-                Err(MeasureError::Limit(format!("it took longer than {} ms", wait.as_millis())))
-            }
-        }
+        let outcome = tokio::time::timeout(wait.saturating_add(GRACE), measuring).await;
+        measured(client, &scrubber, wait, outcome)?
     }
 
     async fn undo_count_with(
