@@ -98,9 +98,21 @@ impl Source {
 pub(crate) struct Found {
     problems: RefCell<Vec<Problem>>,
     forms: RefCell<Forms>,
+    /// Whether they note it: only for a schema, or to hold a configuration against one.
+    notes: bool,
 }
 
 impl Found {
+    /// Notes what is asked for as well.
+    pub(super) fn noting() -> Self {
+        Self { notes: true, ..Self::default() }
+    }
+
+    /// Tells whether what is asked for is noted.
+    pub(super) const fn notes(&self) -> bool {
+        self.notes
+    }
+
     pub(crate) fn push(&self, problem: Problem) {
         self.problems.borrow_mut().push(problem);
     }
@@ -115,7 +127,9 @@ impl Found {
 
     /// Notes the keys that a table was asked for.
     pub(super) fn note(&self, path: &str, variant: &[Mark], asked: &[(&'static str, Asked)]) {
-        self.forms.borrow_mut().note(path, variant, asked);
+        if self.notes {
+            self.forms.borrow_mut().note(path, variant, asked);
+        }
     }
 
     pub(super) fn forms(&self) -> Ref<'_, Forms> {

@@ -63,7 +63,7 @@ static FORMS: LazyLock<Forms> = LazyLock::new(|| read_tour().0);
 
 /// What is noted on the tour, and the mistakes in it, of which there are none.
 fn read_tour() -> (Forms, Vec<Problem>) {
-    let found = Found::default();
+    let found = Found::noting();
     for text in [REFERENCE, TOUR, LEAST] {
         let source = Source::new(MAIN, text);
         sections(Reading::new(Path::new("."), &source, &found), Path::new("."));
@@ -200,19 +200,19 @@ mod tests {
 
     #[test]
     fn a_key_that_the_tour_does_not_meet_is_found() {
-        let found = Found::default();
+        let found = Found::noting();
         found.note("server", &[], &[("listen", Asked::default())]);
         assert!(knows(&found));
         found.note("server", &[], &[("lsten", Asked::default())]);
         assert!(!knows(&found));
         // What one variant has, another has not for that.
         let sqlite = [Mark::Is("kind", "sqlite")];
-        let of_another = Found::default();
+        let of_another = Found::noting();
         of_another.note("system.*", &sqlite, &[("path", Asked::default())]);
         assert!(knows(&of_another));
         of_another.note("system.*", &sqlite, &[("base_url", Asked::default())]);
         assert!(!knows(&of_another));
-        let other = Found::default();
+        let other = Found::noting();
         other.note("srver", &[], &[("listen", Asked::default())]);
         assert!(!knows(&other));
     }

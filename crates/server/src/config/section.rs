@@ -107,7 +107,7 @@ impl<'i, 'c> Section<'i, 'c> {
 
     /// Takes a value out as it stands, without its default.
     pub(crate) fn take(&mut self, key: &'static str) -> Option<Value<'i>> {
-        self.asked.push((key, Asked::default()));
+        self.ask(key, Asked::default);
         self.values.remove(key)
     }
 
@@ -116,9 +116,15 @@ impl<'i, 'c> Section<'i, 'c> {
         self.values.contains_key(key)
     }
 
+    /// Keeps in mind that a key was asked for, and how where that is noted.
+    fn ask(&mut self, key: &'static str, how: impl FnOnce() -> Asked) {
+        let asked = if self.found.notes() { how() } else { Asked::default() };
+        self.asked.push((key, asked));
+    }
+
     /// A value that may be absent and has no default.
     pub(crate) fn optional<T>(&mut self, key: &'static str, form: impl Form<T>) -> Option<T> {
-        self.asked.push((key, Asked { shape: Some(form.shape()), ..Asked::default() }));
+        self.ask(key, || Asked { shape: Some(form.shape()), ..Asked::default() });
         self.value(key, form)
     }
 
@@ -137,8 +143,10 @@ impl<'i, 'c> Section<'i, 'c> {
     /// A value that has a default in the reference file.
     pub(crate) fn defaulted<T>(&mut self, key: &'static str, form: impl Form<T>) -> Option<T> {
         let default = self.defaults.and_then(|table| table.get(key)).map(Spanned::get_ref);
-        let told = default.and_then(|value| json(value).ok());
-        self.asked.push((key, Asked { shape: Some(form.shape()), default: told, ..Asked::default() }));
+        self.ask(key, || {
+            let default = default.and_then(|value| json(value).ok());
+            Asked { shape: Some(form.shape()), default, ..Asked::default() }
+        });
         if self.says(key) {
             return self.value(key, form);
         }
@@ -152,7 +160,7 @@ impl<'i, 'c> Section<'i, 'c> {
 
     /// A value that must be there.
     pub(crate) fn required<T>(&mut self, key: &'static str, help: &str, form: impl Form<T>) -> Option<T> {
-        self.asked.push((key, Asked { shape: Some(form.shape()), required: true, default: None }));
+        self.ask(key, || Asked { shape: Some(form.shape()), required: true, default: None });
         if !self.says(key) {
             let message = format!("`{}` has no `{key}`", self.title);
             self.report(None, Complaint::new(message).help(help));
@@ -197,7 +205,7 @@ impl<'i, 'c> Section<'i, 'c> {
 
     /// A table at the top of a file, there or not, with the defaults of its namesake in the reference file.
     pub(crate) fn top(&mut self, key: &'static str) -> Self {
-        self.asked.push((key, Asked { required: true, ..Asked::default() }));
+        self.ask(key, || Asked { required: true, ..Asked::default() });
         let value = self.values.remove(key);
         let defaults = reference(key, None);
         Self::new(format!("[{key}]"), key, value, defaults, (self.source, self.found))
