@@ -113,6 +113,7 @@ impl SessionKey {
 }
 
 /// Makes the key of a new session that its client has not named.
+#[expect(clippy::disallowed_methods, reason = "a session of nobody's naming is named by chance")]
 pub(super) fn unnamed() -> String {
     format!("unnamed-{}", Uuid::new_v4().simple())
 }
