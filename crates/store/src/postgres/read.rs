@@ -78,15 +78,12 @@ impl Reader {
             for query in queries {
                 statements.push(client.prepare_cached(query.sql).await.map_err(|why| failure(&why))?);
             }
+            // Few are asked at once. Each is read to its end beside the others: the connection goes on to the next
+            // answer only when somebody takes what it has of this one.
             let answers = queries.iter().zip(&statements).map(async |(query, statement)| {
-                client.query_raw(statement, &query.params).await.map_err(|why| failure(&why))
+                collect(client.query_raw(statement, &query.params).await.map_err(|why| failure(&why))?).await
             });
-            let mut all = Vec::with_capacity(queries.len());
-            // Few are asked at once, and then in this order.
-            for answer in join_all(answers).await {
-                all.push(collect(answer?).await?);
-            }
-            Ok(all)
+            join_all(answers).await.into_iter().collect::<Result<Vec<_>, Failure>>()
         };
         read.await.map_err(|why| (why, client.is_closed()))
     }

@@ -116,17 +116,14 @@ impl Session {
 
     /// Reads as [`Session::read`] does, with statements that are prepared.
     async fn ask(&self, queries: &[Query]) -> Result<Vec<Vec<Row>>, Failure> {
+        // Each answer is read to its end beside the others: the connection goes on to the next one only when
+        // somebody takes what it has of this one.
         let answers = queries.iter().map(async |query| {
-            self.client
-                .query_raw(self.statement(query.sql)?, &query.params)
-                .await
-                .map_err(|why| failure(&why))
+            let statement = self.statement(query.sql)?;
+            let rows = self.client.query_raw(statement, &query.params).await.map_err(|why| failure(&why))?;
+            collect(rows).await
         });
-        let mut all = Vec::with_capacity(queries.len());
-        for answer in join_all(answers).await {
-            all.push(collect(answer?).await?);
-        }
-        Ok(all)
+        join_all(answers).await.into_iter().collect()
     }
 
     /// Sends every statement at once. It fails where one changes another number of rows than it must.

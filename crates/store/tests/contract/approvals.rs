@@ -328,6 +328,32 @@ contract! {
         assert!(ledger.verify(&Place::key().verifier(), Vec::new()).await.unwrap().verified());
     }
 
+    async fn requests_of_any_size_are_read_beside_others(place) {
+        // What is read of them fills a connection's buffers many times over, and another question stands behind it.
+        let ledger = place.open().await;
+        let who = requester("bot", "s1");
+        let tool = ToolName::parse("refund").unwrap();
+        let form = |text: &str| CallDigest::of_form(&tool, text);
+        for id in ["a1", "a2", "a3", "a4", "a5"] {
+            let mut parking = parking(id, stored(&format!("c{id}"), &who, &id.repeat(100_000)));
+            parking.request.alike = Some(Alike { normal: form(id), shape: form("s") });
+            ledger.park(parking).await.unwrap();
+            let entry = note("answered", &call_id(&format!("c{id}")));
+            ledger.answer(&approval_id(id), signature("lea", id != "a1"), entry).await.unwrap();
+        }
+        let answered = ledger.answered(&who.agent, &tool, form("s")).await.unwrap();
+        assert_eq!(answered.len(), 5);
+        for record in answered {
+            let request = record.request;
+            let standing = ledger.standing(&who, request.call.digest, NOW).await.unwrap();
+            assert_eq!(standing.request.unwrap().request.call.arguments, request.call.arguments);
+        }
+        let mut granted = intent_of(stored("c2", &who, &"a2".repeat(100_000)));
+        granted.approval = Some(approval_id("a2"));
+        ledger.issue(granted).await.unwrap();
+        Ledger::close(&*ledger, done("c2", 3), Wait::Durable).await.unwrap();
+    }
+
     async fn whoever_waits_is_woken(place) {
         let ledger = place.open().await;
         let mut changes = ledger.changes();
