@@ -4,12 +4,12 @@
 
 use std::{fmt, sync::Arc};
 
+use async_trait::async_trait;
 use countersign_gate::{
     Authority, Credential, Doubt, Limits, MeasureError, Measured, Performed, Recalled, ToolError, Vault,
 };
 use countersign_rules::Reach;
 use countersign_sql::{Catalog, Dialect};
-use futures::future::BoxFuture;
 use secrecy::SecretString;
 
 use super::{
@@ -46,6 +46,7 @@ impl<'l> Login<'l> {
 /// and it commits nothing that touches more than its limits allow.
 ///
 /// Texts of errors hold no secret. Whatever concerns the journal is asked only of a system that keeps one.
+#[async_trait]
 pub(super) trait Database: fmt::Debug + Send + Sync {
     /// The grammar of its statements.
     fn dialect(&self) -> Dialect;
@@ -54,92 +55,83 @@ pub(super) trait Database: fmt::Debug + Send + Sync {
     fn search_path(&self) -> &[String];
 
     /// Reads what it holds, all at one moment.
-    fn inspect<'d>(&'d self, login: Login<'d>) -> BoxFuture<'d, Result<Catalog, String>>;
+    async fn inspect(&self, login: Login<'_>) -> Result<Catalog, String>;
 
     /// Compiles a statement. Nothing is run.
-    fn compile<'d>(&'d self, login: Login<'d>, sql: &'d str) -> BoxFuture<'d, Result<(), String>>;
+    async fn compile(&self, login: Login<'_>, sql: &str) -> Result<(), String>;
 
     /// Tells whether it is the very database in which somebody holds this advisory lock.
-    fn is_locked<'d>(&'d self, login: Login<'d>, lock: i64) -> BoxFuture<'d, Result<bool, String>>;
+    async fn is_locked(&self, login: Login<'_>, lock: i64) -> Result<bool, String>;
 
     /// Reads, where the database itself refuses every change.
-    fn read<'d>(
-        &'d self,
-        login: Login<'d>,
-        work: Arc<Work>,
-        rows_max: u64,
-    ) -> BoxFuture<'d, Result<Performed, ToolError>>;
+    async fn read(&self, login: Login<'_>, work: Arc<Work>, rows_max: u64) -> Result<Performed, ToolError>;
 
     /// Writes; under this mark where a journal is kept.
-    fn write<'d>(
-        &'d self,
-        login: Login<'d>,
-        scope: &'d Scope,
+    async fn write(
+        &self,
+        login: Login<'_>,
+        scope: &Scope,
         work: Arc<Work>,
-        limits: &'d Limits,
+        limits: &Limits,
         mark: Option<Mark>,
-    ) -> BoxFuture<'d, Result<Performed, ToolError>>;
+    ) -> Result<Performed, ToolError>;
 
     /// Counts what a statement would touch. It is not run, unless nothing else can tell.
-    fn measure<'d>(
-        &'d self,
-        login: Login<'d>,
-        scope: &'d Scope,
+    async fn measure(
+        &self,
+        login: Login<'_>,
+        scope: &Scope,
         work: Arc<Work>,
-        mask: &'d Mask,
-    ) -> BoxFuture<'d, Result<Measured, MeasureError>>;
+        mask: &Mask,
+    ) -> Result<Measured, MeasureError>;
 
     /// Runs a statement that changes rows and rolls it back. The mark is that of the call that is meant; which journal
     /// it is for, the database finds out itself.
-    fn rehearse<'d>(
-        &'d self,
-        login: Login<'d>,
-        scope: &'d Scope,
+    async fn rehearse(
+        &self,
+        login: Login<'_>,
+        scope: &Scope,
         work: Arc<Work>,
         mark: Mark,
-    ) -> BoxFuture<'d, Result<Reach, MeasureError>>;
+    ) -> Result<Reach, MeasureError>;
 
     /// Names the journal that is there now. None when it cannot say.
-    fn identity<'d>(&'d self, login: Login<'d>) -> BoxFuture<'d, Option<Arc<str>>>;
+    async fn identity(&self, login: Login<'_>) -> Option<Arc<str>>;
 
     /// Tells what became of a call; one that has left no trace is fenced off.
-    fn recall<'d>(
-        &'d self,
-        login: Login<'d>,
-        doubt: &'d Doubt,
-    ) -> BoxFuture<'d, Result<Recalled, MeasureError>>;
+    async fn recall(&self, login: Login<'_>, doubt: &Doubt) -> Result<Recalled, MeasureError>;
 
     /// Counts what undoing a call would touch.
-    fn undo_measure<'d>(
-        &'d self,
-        login: Login<'d>,
-        mark: &'d Mark,
-        undoing: &'d Undoing,
-        mask: &'d Mask,
-    ) -> BoxFuture<'d, Result<Measured, MeasureError>>;
+    async fn undo_measure(
+        &self,
+        login: Login<'_>,
+        mark: &Mark,
+        undoing: &Undoing,
+        mask: &Mask,
+    ) -> Result<Measured, MeasureError>;
 
     /// Undoes a call. Returns the rows touched as well.
-    fn undo<'d>(
-        &'d self,
-        login: Login<'d>,
+    async fn undo(
+        &self,
+        login: Login<'_>,
         mark: Mark,
-        undoing: &'d Undoing,
-        limits: &'d Limits,
-        mask: &'d Mask,
-    ) -> BoxFuture<'d, Result<(Undone, u64), ToolError>>;
+        undoing: &Undoing,
+        limits: &Limits,
+        mask: &Mask,
+    ) -> Result<(Undone, u64), ToolError>;
 
     /// Writes down the statements that prepare it to keep the rows of these tables.
     fn prepare_sql(&self, login: Login<'_>, tables: &[String]) -> Result<String, String>;
 
     /// Prepares it to keep the rows of these tables, by an administrator's connection string where the account of the
     /// tools must not be the one that does so. Says what is kept from now on.
-    fn prepare<'d>(
-        &'d self,
-        login: Login<'d>,
-        admin: Option<&'d SecretString>,
-        tables: &'d [String],
-    ) -> BoxFuture<'d, Result<Vec<String>, String>>;
+    async fn prepare(
+        &self,
+        login: Login<'_>,
+        admin: Option<&SecretString>,
+        tables: &[String],
+    ) -> Result<Vec<String>, String>;
 
     /// Forgets rows that were kept longer than the retention; returns how many.
-    fn prune<'d>(&'d self, login: Login<'d>) -> BoxFuture<'d, Result<u64, String>>;
+    async fn prune(&self, login: Login<'_>) -> Result<u64, String>;
 }

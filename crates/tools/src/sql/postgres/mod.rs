@@ -29,11 +29,11 @@ pub(crate) use connection::settings;
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use countersign_gate::{Credential, Doubt, Limits, MeasureError, Measured, Performed, Recalled, ToolError};
 use countersign_rules::Reach;
 use countersign_sql::{Catalog, Dialect};
 use deadpool_postgres::Object;
-use futures::future::BoxFuture;
 use secrecy::SecretString;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -63,6 +63,7 @@ pub(super) struct PostgresDatabase {
 }
 
 /// Each opens the credential anew: it may have changed.
+#[async_trait]
 impl Database for PostgresDatabase {
     fn dialect(&self) -> Dialect {
         Dialect::Postgres
@@ -72,119 +73,106 @@ impl Database for PostgresDatabase {
         &self.target.search_path
     }
 
-    fn inspect<'d>(&'d self, login: Login<'d>) -> BoxFuture<'d, Result<Catalog, String>> {
-        Box::pin(async move { self.inspect(&login.credential()?).await })
+    async fn inspect(&self, login: Login<'_>) -> Result<Catalog, String> {
+        self.inspect(&login.credential()?).await
     }
 
-    fn compile<'d>(&'d self, login: Login<'d>, sql: &'d str) -> BoxFuture<'d, Result<(), String>> {
-        Box::pin(async move { self.compile(&login.credential()?, sql).await })
+    async fn compile(&self, login: Login<'_>, sql: &str) -> Result<(), String> {
+        self.compile(&login.credential()?, sql).await
     }
 
-    fn is_locked<'d>(&'d self, login: Login<'d>, lock: i64) -> BoxFuture<'d, Result<bool, String>> {
-        Box::pin(async move { self.is_locked(&login.credential()?, lock).await })
+    async fn is_locked(&self, login: Login<'_>, lock: i64) -> Result<bool, String> {
+        self.is_locked(&login.credential()?, lock).await
     }
 
-    fn read<'d>(
-        &'d self,
-        login: Login<'d>,
+    async fn read(&self, login: Login<'_>, work: Arc<Work>, rows_max: u64) -> Result<Performed, ToolError> {
+        self.read(&to_perform(login)?, work, rows_max).await
+    }
+
+    async fn write(
+        &self,
+        login: Login<'_>,
+        scope: &Scope,
         work: Arc<Work>,
-        rows_max: u64,
-    ) -> BoxFuture<'d, Result<Performed, ToolError>> {
-        Box::pin(async move { self.read(&to_perform(login)?, work, rows_max).await })
-    }
-
-    fn write<'d>(
-        &'d self,
-        login: Login<'d>,
-        scope: &'d Scope,
-        work: Arc<Work>,
-        limits: &'d Limits,
+        limits: &Limits,
         mark: Option<Mark>,
-    ) -> BoxFuture<'d, Result<Performed, ToolError>> {
-        Box::pin(async move { self.write(&to_perform(login)?, scope, work, limits, mark).await })
+    ) -> Result<Performed, ToolError> {
+        self.write(&to_perform(login)?, scope, work, limits, mark).await
     }
 
-    fn measure<'d>(
-        &'d self,
-        login: Login<'d>,
-        scope: &'d Scope,
+    async fn measure(
+        &self,
+        login: Login<'_>,
+        scope: &Scope,
         work: Arc<Work>,
-        mask: &'d Mask,
-    ) -> BoxFuture<'d, Result<Measured, MeasureError>> {
-        Box::pin(async move { self.measure(&to_measure(login)?, scope, work, mask).await })
+        mask: &Mask,
+    ) -> Result<Measured, MeasureError> {
+        self.measure(&to_measure(login)?, scope, work, mask).await
     }
 
-    fn rehearse<'d>(
-        &'d self,
-        login: Login<'d>,
-        scope: &'d Scope,
+    async fn rehearse(
+        &self,
+        login: Login<'_>,
+        scope: &Scope,
         work: Arc<Work>,
         mark: Mark,
-    ) -> BoxFuture<'d, Result<Reach, MeasureError>> {
-        Box::pin(async move {
-            let credential = to_measure(login)?;
-            // What could not be undone is found out before anybody is asked.
-            let mark = if work.images {
-                let journal = self.identity(|| login.credential().ok()).await;
-                Some(Mark { journal: journal.map(|journal| journal.to_string()), ..mark })
-            } else {
-                None
-            };
-            self.rehearse(&credential, scope, &work, mark.as_ref()).await
-        })
+    ) -> Result<Reach, MeasureError> {
+        let credential = to_measure(login)?;
+        // What could not be undone is found out before anybody is asked.
+        let mark = if work.images {
+            let journal = self.identity(|| login.credential().ok()).await;
+            Some(Mark { journal: journal.map(|journal| journal.to_string()), ..mark })
+        } else {
+            None
+        };
+        self.rehearse(&credential, scope, &work, mark.as_ref()).await
     }
 
-    fn identity<'d>(&'d self, login: Login<'d>) -> BoxFuture<'d, Option<Arc<str>>> {
-        Box::pin(self.identity(move || login.credential().ok()))
+    async fn identity(&self, login: Login<'_>) -> Option<Arc<str>> {
+        self.identity(move || login.credential().ok()).await
     }
 
-    fn recall<'d>(
-        &'d self,
-        login: Login<'d>,
-        doubt: &'d Doubt,
-    ) -> BoxFuture<'d, Result<Recalled, MeasureError>> {
-        Box::pin(async move { self.recall(&to_measure(login)?, doubt).await })
+    async fn recall(&self, login: Login<'_>, doubt: &Doubt) -> Result<Recalled, MeasureError> {
+        self.recall(&to_measure(login)?, doubt).await
     }
 
-    fn undo_measure<'d>(
-        &'d self,
-        login: Login<'d>,
-        mark: &'d Mark,
-        undoing: &'d Undoing,
-        mask: &'d Mask,
-    ) -> BoxFuture<'d, Result<Measured, MeasureError>> {
-        Box::pin(async move { self.undo_measure(&to_measure(login)?, mark, undoing, mask).await })
+    async fn undo_measure(
+        &self,
+        login: Login<'_>,
+        mark: &Mark,
+        undoing: &Undoing,
+        mask: &Mask,
+    ) -> Result<Measured, MeasureError> {
+        self.undo_measure(&to_measure(login)?, mark, undoing, mask).await
     }
 
-    fn undo<'d>(
-        &'d self,
-        login: Login<'d>,
+    async fn undo(
+        &self,
+        login: Login<'_>,
         mark: Mark,
-        undoing: &'d Undoing,
-        limits: &'d Limits,
-        mask: &'d Mask,
-    ) -> BoxFuture<'d, Result<(Undone, u64), ToolError>> {
-        Box::pin(async move { self.undo(&to_perform(login)?, mark, undoing, limits, mask).await })
+        undoing: &Undoing,
+        limits: &Limits,
+        mask: &Mask,
+    ) -> Result<(Undone, u64), ToolError> {
+        self.undo(&to_perform(login)?, mark, undoing, limits, mask).await
     }
 
     fn prepare_sql(&self, login: Login<'_>, tables: &[String]) -> Result<String, String> {
         self.prepare_sql(&login.credential()?, tables)
     }
 
-    fn prepare<'d>(
-        &'d self,
-        login: Login<'d>,
-        admin: Option<&'d SecretString>,
-        tables: &'d [String],
-    ) -> BoxFuture<'d, Result<Vec<String>, String>> {
-        Box::pin(async move {
-            let admin = admin.ok_or("an administrator's connection string is needed")?;
-            self.prepare(&login.credential()?, admin, tables).await
-        })
+    async fn prepare(
+        &self,
+        login: Login<'_>,
+        admin: Option<&SecretString>,
+        tables: &[String],
+    ) -> Result<Vec<String>, String> {
+        let admin = admin.ok_or("an administrator's connection string is needed")?;
+        self.prepare(&login.credential()?, admin, tables).await
     }
 
-    fn prune<'d>(&'d self, login: Login<'d>) -> BoxFuture<'d, Result<u64, String>> {
-        Box::pin(async move { self.prune(&login.credential()?).await })
+    async fn prune(&self, login: Login<'_>) -> Result<u64, String> {
+        self.prune(&login.credential()?).await
     }
 }
 

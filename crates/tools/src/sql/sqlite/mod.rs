@@ -15,12 +15,12 @@ mod undo;
 mod value;
 mod write;
 
-use std::{future::ready, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
+use async_trait::async_trait;
 use countersign_gate::{Doubt, Limits, MeasureError, Measured, Performed, Recalled, ToolError};
 use countersign_rules::Reach;
 use countersign_sql::{Catalog, Dialect};
-use futures::future::BoxFuture;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
@@ -47,6 +47,7 @@ pub(super) struct SqliteDatabase {
 }
 
 /// A file has no credential and no schemas, and no session of its own that could hold a lock.
+#[async_trait]
 impl Database for SqliteDatabase {
     fn dialect(&self) -> Dialect {
         Dialect::Sqlite
@@ -56,106 +57,97 @@ impl Database for SqliteDatabase {
         &[]
     }
 
-    fn inspect<'d>(&'d self, _login: Login<'d>) -> BoxFuture<'d, Result<Catalog, String>> {
-        Box::pin(self.inspect())
+    async fn inspect(&self, _login: Login<'_>) -> Result<Catalog, String> {
+        self.inspect().await
     }
 
-    fn compile<'d>(&'d self, _login: Login<'d>, sql: &'d str) -> BoxFuture<'d, Result<(), String>> {
-        Box::pin(self.compile(sql))
+    async fn compile(&self, _login: Login<'_>, sql: &str) -> Result<(), String> {
+        self.compile(sql).await
     }
 
-    fn is_locked<'d>(&'d self, _login: Login<'d>, _lock: i64) -> BoxFuture<'d, Result<bool, String>> {
-        Box::pin(ready(Ok(false)))
+    async fn is_locked(&self, _login: Login<'_>, _lock: i64) -> Result<bool, String> {
+        Ok(false)
     }
 
-    fn read<'d>(
-        &'d self,
-        _login: Login<'d>,
+    async fn read(&self, _login: Login<'_>, work: Arc<Work>, rows_max: u64) -> Result<Performed, ToolError> {
+        self.read(work, rows_max).await
+    }
+
+    async fn write(
+        &self,
+        _login: Login<'_>,
+        _scope: &Scope,
         work: Arc<Work>,
-        rows_max: u64,
-    ) -> BoxFuture<'d, Result<Performed, ToolError>> {
-        Box::pin(self.read(work, rows_max))
-    }
-
-    fn write<'d>(
-        &'d self,
-        _login: Login<'d>,
-        _scope: &'d Scope,
-        work: Arc<Work>,
-        limits: &'d Limits,
+        limits: &Limits,
         mark: Option<Mark>,
-    ) -> BoxFuture<'d, Result<Performed, ToolError>> {
-        Box::pin(self.write(work, limits, mark))
+    ) -> Result<Performed, ToolError> {
+        self.write(work, limits, mark).await
     }
 
-    fn measure<'d>(
-        &'d self,
-        _login: Login<'d>,
-        _scope: &'d Scope,
+    async fn measure(
+        &self,
+        _login: Login<'_>,
+        _scope: &Scope,
         work: Arc<Work>,
-        mask: &'d Mask,
-    ) -> BoxFuture<'d, Result<Measured, MeasureError>> {
-        Box::pin(self.measure(work, mask.clone()))
+        mask: &Mask,
+    ) -> Result<Measured, MeasureError> {
+        self.measure(work, mask.clone()).await
     }
 
-    fn rehearse<'d>(
-        &'d self,
-        _login: Login<'d>,
-        _scope: &'d Scope,
+    async fn rehearse(
+        &self,
+        _login: Login<'_>,
+        _scope: &Scope,
         work: Arc<Work>,
         _mark: Mark,
-    ) -> BoxFuture<'d, Result<Reach, MeasureError>> {
-        Box::pin(self.rehearse(work))
+    ) -> Result<Reach, MeasureError> {
+        self.rehearse(work).await
     }
 
-    fn identity<'d>(&'d self, _login: Login<'d>) -> BoxFuture<'d, Option<Arc<str>>> {
-        Box::pin(self.identity())
+    async fn identity(&self, _login: Login<'_>) -> Option<Arc<str>> {
+        self.identity().await
     }
 
-    fn recall<'d>(
-        &'d self,
-        _login: Login<'d>,
-        doubt: &'d Doubt,
-    ) -> BoxFuture<'d, Result<Recalled, MeasureError>> {
-        Box::pin(self.recall(doubt))
+    async fn recall(&self, _login: Login<'_>, doubt: &Doubt) -> Result<Recalled, MeasureError> {
+        self.recall(doubt).await
     }
 
-    fn undo_measure<'d>(
-        &'d self,
-        _login: Login<'d>,
-        _mark: &'d Mark,
-        undoing: &'d Undoing,
-        mask: &'d Mask,
-    ) -> BoxFuture<'d, Result<Measured, MeasureError>> {
-        Box::pin(self.undo_measure(undoing, mask))
+    async fn undo_measure(
+        &self,
+        _login: Login<'_>,
+        _mark: &Mark,
+        undoing: &Undoing,
+        mask: &Mask,
+    ) -> Result<Measured, MeasureError> {
+        self.undo_measure(undoing, mask).await
     }
 
-    fn undo<'d>(
-        &'d self,
-        _login: Login<'d>,
+    async fn undo(
+        &self,
+        _login: Login<'_>,
         mark: Mark,
-        undoing: &'d Undoing,
-        limits: &'d Limits,
-        mask: &'d Mask,
-    ) -> BoxFuture<'d, Result<(Undone, u64), ToolError>> {
-        Box::pin(self.undo(mark, undoing, limits, mask))
+        undoing: &Undoing,
+        limits: &Limits,
+        mask: &Mask,
+    ) -> Result<(Undone, u64), ToolError> {
+        self.undo(mark, undoing, limits, mask).await
     }
 
     fn prepare_sql(&self, _login: Login<'_>, tables: &[String]) -> Result<String, String> {
         self.prepare_sql(tables)
     }
 
-    fn prepare<'d>(
-        &'d self,
-        _login: Login<'d>,
-        _admin: Option<&'d SecretString>,
-        tables: &'d [String],
-    ) -> BoxFuture<'d, Result<Vec<String>, String>> {
-        Box::pin(self.prepare(tables))
+    async fn prepare(
+        &self,
+        _login: Login<'_>,
+        _admin: Option<&SecretString>,
+        tables: &[String],
+    ) -> Result<Vec<String>, String> {
+        self.prepare(tables).await
     }
 
-    fn prune<'d>(&'d self, _login: Login<'d>) -> BoxFuture<'d, Result<u64, String>> {
-        Box::pin(self.prune())
+    async fn prune(&self, _login: Login<'_>) -> Result<u64, String> {
+        self.prune().await
     }
 }
 
