@@ -343,6 +343,17 @@ pub struct Intent {
     pub entries: Vec<Entry>,
 }
 
+impl Intent {
+    /// Tells whether the call may be issued beside what its idempotency key stands for already.
+    ///
+    /// # Errors
+    /// Fails with [`NotIssued::KeyTaken`], unless people have granted this very call: what its key stands for since is
+    /// another matter.
+    pub fn beside(&self, taken: Box<Bond>) -> Result<(), NotIssued> {
+        if self.approval.is_some() { Ok(()) } else { Err(NotIssued::KeyTaken(taken)) }
+    }
+}
+
 /// An intent is durable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Issued {

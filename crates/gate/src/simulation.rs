@@ -491,9 +491,7 @@ impl Ledger for SimLedger {
             let mut bond = Bond::of(&intent.call, intent.approval.as_ref(), intent.now_ms);
             let replaces = intent.replaces.as_ref();
             if let Some(taken) = bond.as_ref().and_then(|bond| state.taken(bond, replaces)) {
-                if intent.approval.is_none() {
-                    return Err(NotIssued::KeyTaken(taken));
-                }
+                intent.beside(taken)?;
                 bond = None;
             }
             let spent = match &intent.approval {

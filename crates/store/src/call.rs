@@ -86,9 +86,7 @@ impl Issue {
         let mut changes = Changes::entries(self.entries.clone());
         if let Some(bond) = Bond::of(&intent.call, intent.approval.as_ref(), intent.now_ms) {
             match bond::taken(records, &bond, intent.replaces.as_ref())? {
-                // People have granted this one: what the key stands for since is another matter.
-                Some(_) if intent.approval.is_some() => {}
-                Some(taken) => return Err(NotIssued::KeyTaken(taken)),
+                Some(taken) => intent.beside(taken)?,
                 None => changes.bonds.put(key_of(&bond), bond),
             }
         }
