@@ -8,6 +8,7 @@
 mod deed;
 #[cfg(test)]
 mod golden;
+mod line;
 mod read;
 mod session;
 mod words;
@@ -23,6 +24,7 @@ use serde_json::Value;
 
 pub use self::{
     deed::{Deed, deeds},
+    line::line,
     session::{Session, sessions},
     words::{of_objects, touched},
 };
@@ -403,6 +405,22 @@ mod tests {
             )
             .collect();
         golden::holds("story.txt", &(told.join("\n\n") + "\n"));
+    }
+
+    #[test]
+    fn an_entry_is_told_in_one_line_and_hidden_by_nothing_in_it() {
+        let mut entries = everything();
+        let odd = [
+            entry("later", &json!({ "new": "\u{1b}[2J\n\u{202e}" })),
+            entry("decided", &json!({ "decision": "later" })),
+            json!({ "kind": "halted" }),
+            json!([7]),
+        ];
+        entries.extend(stored(&odd));
+        entries.push(StoredEntry { index: 99, bytes: b"no JSON".to_vec() });
+        let lines: Vec<String> = entries.iter().map(line).collect();
+        assert!(lines.iter().all(|line| !line.chars().any(char::is_control)));
+        golden::holds("lines.txt", &(lines.join("\n") + "\n"));
     }
 
     fn entry(kind: &str, body: &Value) -> Value {

@@ -405,53 +405,14 @@ async fn prove_call(id: &str, to: Option<PathBuf>, store: &Store, out: &Output) 
     Ok(())
 }
 
-/// One entry: a line of JSON, or its gist for people.
+/// Prints one entry: as JSON, or as a line for people.
 fn print(stored: &StoredEntry, out: &Output) {
-    let entry: Value = serde_json::from_slice(&stored.bytes).unwrap_or(Value::Null);
-    out.value(&json!({ "entry": entry, "index": stored.index }));
     if out.json() {
-        return;
+        let entry: Value = serde_json::from_slice(&stored.bytes).unwrap_or(Value::Null);
+        out.value(&json!({ "entry": entry, "index": stored.index }));
+    } else {
+        out.line(story::line(stored));
     }
-    let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or("-");
-    let gist = match text("/kind") {
-        "call_proposed" => {
-            let kept = entry.pointer("/body/arguments").filter(|arguments| !arguments.is_null());
-            let arguments = kept.map_or_else(
-                || format!("(arguments kept as SHA-256 {})", text("/body/arguments_digest")),
-                Value::to_string,
-            );
-            format!("{} {arguments} because (claimed): {}", text("/body/tool"), text("/body/reason"))
-        }
-        "decided" => {
-            let policies = entry.pointer("/body/decision/policies").map(Value::to_string).unwrap_or_default();
-            format!("{} by {policies}", text("/body/decision/answer"))
-        }
-        "answered" => {
-            let approved = entry.pointer("/body/approved").and_then(Value::as_bool) == Some(true);
-            let what = if approved { "approved" } else { "refused" };
-            format!(
-                "{what} by {} ({}): {}",
-                text("/body/person"),
-                text("/body/channel"),
-                text("/body/comment")
-            )
-        }
-        "reach_measured" => entry.pointer("/body/reach").map(Value::to_string).unwrap_or_default(),
-        "outcome" => {
-            let rows = entry.pointer("/body/rows").map(Value::to_string).unwrap_or_default();
-            format!("{}, {rows} rows", text("/body/status"))
-        }
-        "refused" | "call_rejected" => format!("{} {}", text("/body/code"), text("/body/message")),
-        _ => entry.get("body").map(Value::to_string).unwrap_or_default(),
-    };
-    out.line(one_line(&format!(
-        "{:>6} {} {:<15} {} {} {gist}",
-        stored.index,
-        text("/at"),
-        text("/kind"),
-        text("/agent"),
-        text("/call"),
-    )));
 }
 
 async fn write_lines(store: &Store, file: &Path, out: &Output) -> Outcome {

@@ -147,6 +147,17 @@ fn the_story_of_a_session_is_told_call_by_call() {
             assert!(shown.out.contains(part), "lacks `{part}`:\n{}", shown.out);
         }
     }
+    let queried = story.audit(&["query", "--call", &story.call]);
+    for part in [
+        format!(
+            " call_proposed    assistant {} delete_test_invoices {{\"customer\":7}} because (claimed): ",
+            story.call
+        ),
+        format!(" answered         assistant {} approved by alice (rest): only tests\n", story.call),
+        format!(" outcome          assistant {} done, 3 rows\n", story.call),
+    ] {
+        assert!(queried.out.contains(&part), "lacks `{part}`:\n{}", queried.out);
+    }
     let one = story.audit(&["show", "--session", &session, "--agent", "assistant", "--json"]).value();
     assert_eq!(one["calls"].as_array().unwrap().len(), 2);
     assert_eq!(story.audit(&["show", "--session", &session, "--agent", "nobody"]).code, 1);

@@ -1,0 +1,70 @@
+//! An entry in one line.
+
+use countersign_gate::entry::{Answered, CallProposed, Outcome, Told};
+use countersign_rules::{Decision, PolicyId};
+use countersign_store::StoredEntry;
+use serde_json::Value;
+
+use super::{
+    read::Read,
+    words::{names, reach},
+};
+use crate::text::one_line;
+
+/// Returns what an entry says, in one line for people: its index, when, its kind, of whose call, and the gist.
+#[must_use]
+pub fn line(stored: &StoredEntry) -> String {
+    let entry = Read::new(stored);
+    let word = |field: &str| one_line(entry.text(field).unwrap_or("-"));
+    let (at, kind, agent, call) = (word("at"), word("kind"), word("agent"), word("call"));
+    format!("{:>6} {at} {kind:<16} {agent} {call} {}", entry.index, one_line(&gist(&entry)))
+}
+
+fn gist(entry: &Read) -> String {
+    match &entry.told {
+        Some(Told::CallProposed(told)) => proposed(told),
+        Some(Told::Decided(told)) => decided(&told.decision),
+        Some(Told::Answered(told)) => answered(told),
+        Some(Told::ReachMeasured(told)) => reach(&told.reach),
+        Some(Told::Outcome(told)) => ended(told),
+        Some(Told::Refused(told)) => format!("{} {}", told.code.as_str(), told.message),
+        Some(Told::CallRejected(told)) => format!("{} {}", told.code.as_str(), told.message),
+        Some(
+            Told::Asked(_)
+            | Told::RequestEnded(_)
+            | Told::WarrantIssued(_)
+            | Told::InDoubt(_)
+            | Told::DoubtResolved(_)
+            | Told::Undone(_)
+            | Told::SessionOpened(_)
+            | Told::RefusalsCounted(_)
+            | Told::Halted(_)
+            | Told::Resumed(_)
+            | Told::EvidenceErased(_),
+        )
+        | None => entry.body().map(Value::to_string).unwrap_or_default(),
+    }
+}
+
+fn proposed(told: &CallProposed<'_>) -> String {
+    let arguments = match &told.arguments_digest {
+        Some(digest) => format!("(arguments kept as SHA-256 {digest})"),
+        None => told.arguments.to_string(),
+    };
+    format!("{} {arguments} because (claimed): {}", told.tool, told.reason.as_deref().unwrap_or("-"))
+}
+
+fn decided(decision: &Decision) -> String {
+    let by = names(decision.policies().iter().map(PolicyId::as_str));
+    if by.is_empty() { decision.as_str().to_owned() } else { format!("{} by {by}", decision.as_str()) }
+}
+
+fn answered(told: &Answered<'_>) -> String {
+    let what = if told.approved { "approved" } else { "refused" };
+    format!("{what} by {} ({}): {}", told.person, told.channel, told.comment.as_deref().unwrap_or("-"))
+}
+
+fn ended(told: &Outcome<'_>) -> String {
+    let status = told.end.status();
+    told.rows.map_or_else(|| status.to_owned(), |rows| format!("{status}, {rows} rows"))
+}
