@@ -70,19 +70,17 @@ pub(crate) async fn list(
     AsAnybody(who): AsAnybody,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<RequestsBody>, Problem> {
-    let states: Vec<ApprovalState> =
-        match query.state.as_deref() {
-            None => vec![ApprovalState::Waiting],
-            Some("all") => Vec::new(),
-            Some(word) => {
-                let known = ApprovalState::ALL.into_iter().find(|state| state.as_str() == word);
-                vec![known.ok_or_else(|| {
-                    Problem::new(Code::Malformed, format!("`{word}` is no state of a request"))
-                })?]
-            }
-        };
+    let state = match query.state.as_deref() {
+        None => Some(ApprovalState::Waiting),
+        Some("all") => None,
+        Some(word) => {
+            let known = ApprovalState::ALL.into_iter().find(|state| state.as_str() == word);
+            let unknown = || Problem::new(Code::Malformed, format!("`{word}` is no state of a request"));
+            Some(known.ok_or_else(unknown)?)
+        }
+    };
     let mut filter = ApprovalFilter {
-        states,
+        state,
         after: query.after.as_deref().map(after).transpose()?,
         ..ApprovalFilter::default()
     };

@@ -213,8 +213,8 @@ impl Ledger for Store {
         states: &[ApprovalState],
         limit: u32,
     ) -> Result<Vec<ApprovalRecord>, LedgerFault> {
-        let rows = self.scan(approval::select_all(states, limit)).await?;
-        rows.iter().map(|row| Ok(ApprovalRow::read(row)?.record)).collect()
+        let answers = self.scan_each(approval::select_all(states, limit)).await?;
+        Ok(approval::read_all(&answers, limit)?)
     }
 
     async fn call(&self, call: &CallId) -> Result<Option<CallRecord>, LedgerFault> {

@@ -55,5 +55,6 @@ pub use look::Found;
 pub use options::{Kept, Opening, Options};
 pub use postgres::Held;
 pub use record::key::{KeyOwner, KeyRecord, NewKey};
+pub use row::StatementHook;
 pub use store::Store;
 pub use writer::{Step, StepHook};

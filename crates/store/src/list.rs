@@ -1,7 +1,8 @@
 //! Listing requests and calls: filtered and paged by the database, so that a list costs what it shows.
 //!
 //! A page begins after the last record of the one before (keyset paging): nothing is shown twice or left out
-//! because something was added meanwhile, and the hundredth page costs no more than the first.
+//! because something was added meanwhile, and the hundredth page costs no more than the first. A filter that few
+//! of an agent's or a group's records pass is read on for until the page is full.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,7 @@ use crate::{
     record::{
         Record as _,
         approval::ApprovalRow,
-        call::{CallRow, select_calls},
+        call::{self, CallRow, select_calls},
     },
     row::{Query, Value},
     store::Store,
@@ -21,8 +22,8 @@ use crate::{
 /// This says which requests are listed. Every condition must hold.
 #[derive(Debug, Clone, Default)]
 pub struct ApprovalFilter {
-    /// The requests are in any of these states; in every one when this is empty.
-    pub states: Vec<ApprovalState>,
+    /// The requests are in this state; in any when `None`.
+    pub state: Option<ApprovalState>,
     /// The requests are of this agent; of any when `None`.
     pub agent: Option<AgentId>,
     /// The requests ask any of these groups; none are listed when the set is empty, and groups do not matter
@@ -82,28 +83,30 @@ impl Store {
         };
         Ok((
             count("SELECT count(*) FROM approval WHERE state = 'waiting'").await?,
-            count("SELECT count(*) FROM call WHERE state = 'in_doubt'").await?,
+            count("SELECT count(*) FROM call WHERE state <> 'done' AND state = 'in_doubt'").await?,
         ))
     }
 }
 
 macro_rules! select_requests {
-    ($states:literal) => {
+    ($state:literal, $after:literal) => {
         concat!(
             "SELECT a.place, a.state, a.effect, a.delivered, a.request, a.answers, a.code, CAST(NULL AS TEXT) ",
             "FROM approval a WHERE ",
-            $states,
+            $state,
+            $after,
             "(CAST($1 AS TEXT) IS NULL OR a.agent = $1) ",
             // The groups stand between commas, which no name has: what is left after taking one out is shorter.
-            "AND (CAST($2 AS TEXT) IS NULL OR EXISTS (SELECT 1 FROM approval_group g WHERE g.place = a.place ",
-            "AND replace($2, ',' || g.name || ',', '') <> $2)) ",
-            "AND (CAST($3 AS TEXT) IS NULL OR a.place > (SELECT place FROM approval WHERE id = $3)) ",
-            "ORDER BY a.place LIMIT $4"
+            // They are counted, for PostgreSQL may read every group there is to answer an `EXISTS`.
+            "AND (CAST($2 AS TEXT) IS NULL OR (SELECT count(*) FROM approval_group g WHERE g.place = a.place ",
+            "AND replace($2, ',' || g.name || ',', '') <> $2) > 0) ",
+            "ORDER BY a.place LIMIT $3"
         )
     };
 }
 
-/// Returns the statement that reads a page of the list of requests.
+/// Returns the statement that reads a page of the list of requests. What it begins with is said in the text, so
+/// that an index leads there.
 fn page_of_requests(filter: &ApprovalFilter, limit: u32) -> Query {
     let groups = filter.groups.as_ref().map(|groups| {
         let names: String = groups.iter().map(|group| format!(",{group},")).collect();
@@ -113,27 +116,29 @@ fn page_of_requests(filter: &ApprovalFilter, limit: u32) -> Query {
     let mut params = vec![
         filter.agent.as_ref().map(AgentId::as_str).into(),
         groups.as_deref().into(),
-        filter.after.as_ref().map(ApprovalId::as_str).into(),
         u64::from(limit).into(),
     ];
-    if filter.states.is_empty() {
-        return Query::new(select_requests!(""), params);
-    }
-    params.extend(
-        ApprovalState::ALL
-            .iter()
-            .map(|state| Value::from(filter.states.contains(state).then_some(state.as_str()))),
-    );
-    Query::new(select_requests!("a.state IN ($5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AND "), params)
+    params.extend(filter.after.as_ref().map(|after| Value::from(after.as_str())));
+    params.extend(filter.state.map(|state| Value::from(state.as_str())));
+    let sql = match (&filter.state, &filter.after) {
+        (None, None) => select_requests!("", ""),
+        (None, Some(_)) => {
+            select_requests!("", "a.place > (SELECT place FROM approval WHERE id = $4) AND ")
+        }
+        (Some(_), None) => select_requests!("a.state = $4 AND ", ""),
+        (Some(_), Some(_)) => {
+            select_requests!("a.state = $5 AND ", "a.place > (SELECT place FROM approval WHERE id = $4) AND ")
+        }
+    };
+    Query::new(sql, params)
 }
 
 macro_rules! select_page {
-    ($state:literal) => {
-        select_calls!(
-            $state,
-            "(CAST($1 AS TEXT) IS NULL OR (issued_ms, id) < (SELECT issued_ms, id FROM call WHERE id = $1)) ",
-            "ORDER BY issued_ms DESC, id DESC LIMIT $2"
-        )
+    ($condition:literal) => {
+        select_calls!("WHERE ", $condition, "ORDER BY issued_ms DESC, id DESC LIMIT $1")
+    };
+    ($condition:literal, $after:literal) => {
+        select_calls!("WHERE ", $condition, "AND ", $after, "ORDER BY issued_ms DESC, id DESC LIMIT $1")
     };
 }
 
@@ -144,23 +149,30 @@ fn page_of_own_calls(agent: &AgentId, filter: &CallFilter, limit: u32) -> Query 
         let names: String = tools.iter().map(|tool| format!(",{tool},")).collect();
         if names.is_empty() { ",".to_owned() } else { names }
     });
-    Query::new(
-        select_calls!(
-            "WHERE agent = $3 AND (CAST($4 AS TEXT) IS NULL OR state = $4) ",
-            "AND (CAST($5 AS TEXT) IS NULL OR replace($5, ',' || tool || ',', '') <> $5) ",
-            // Where the page begins is told by the agent's own calls alone.
-            "AND (CAST($1 AS TEXT) IS NULL ",
-            "OR (issued_ms, id) < (SELECT c.issued_ms, c.id FROM call c WHERE c.id = $1 AND c.agent = $3)) ",
-            "ORDER BY issued_ms DESC, id DESC LIMIT $2"
+    let mut params = vec![
+        u64::from(limit).into(),
+        agent.as_str().into(),
+        filter.state.map(CallState::as_str).into(),
+        tools.as_deref().into(),
+    ];
+    params.extend(filter.after.as_ref().map(|after| Value::from(after.as_str())));
+    macro_rules! select_own {
+        ($($after:literal)?) => {
+            select_page!(
+                "agent = $2 AND (CAST($3 AS TEXT) IS NULL OR state = $3) \
+                 AND (CAST($4 AS TEXT) IS NULL OR replace($4, ',' || tool || ',', '') <> $4) "
+                $(, $after)?
+            )
+        };
+    }
+    let sql = match &filter.after {
+        None => select_own!(),
+        // Where the page begins is told by the agent's own calls alone.
+        Some(_) => select_own!(
+            "(issued_ms, id) < (SELECT c.issued_ms, c.id FROM call c WHERE c.id = $5 AND c.agent = $2) "
         ),
-        vec![
-            filter.after.as_ref().map(CallId::as_str).into(),
-            u64::from(limit).into(),
-            agent.as_str().into(),
-            filter.state.map(CallState::as_str).into(),
-            tools.as_deref().into(),
-        ],
-    )
+    };
+    Query::new(sql, params)
 }
 
 /// Returns the statement that reads a page of the list of calls.
@@ -168,15 +180,22 @@ fn page_of_calls(filter: &CallFilter, limit: u32) -> Query {
     if let Some(agent) = &filter.agent {
         return page_of_own_calls(agent, filter, limit);
     }
-    let mut params = vec![filter.after.as_ref().map(CallId::as_str).into(), u64::from(limit).into()];
-    match filter.state {
-        // Said in the text, so that the small index on what is unsettled is used.
-        Some(CallState::Open) => Query::new(select_page!("WHERE state = 'open' AND "), params),
-        Some(CallState::InDoubt) => Query::new(select_page!("WHERE state = 'in_doubt' AND "), params),
-        Some(state @ (CallState::Done | CallState::Failed)) => {
+    let Some(after) = &filter.after else { return call::select_all(filter.state, limit) };
+    let mut params = vec![u64::from(limit).into(), after.as_str().into()];
+    let sql = match filter.state {
+        // Said in the text, so that the small index on what is not done is used.
+        Some(state @ (CallState::Open | CallState::InDoubt | CallState::Failed)) => {
             params.push(state.as_str().into());
-            Query::new(select_page!("WHERE state = $3 AND "), params)
+            select_page!(
+                "state <> 'done' AND state = $3 ",
+                "(issued_ms, id) < (SELECT c.issued_ms, c.id FROM call c WHERE c.id = $2) "
+            )
         }
-        None => Query::new(select_page!("WHERE "), params),
-    }
+        Some(CallState::Done) => select_page!(
+            "state = 'done' ",
+            "(issued_ms, id) < (SELECT c.issued_ms, c.id FROM call c WHERE c.id = $2) "
+        ),
+        None => select_page!("(issued_ms, id) < (SELECT c.issued_ms, c.id FROM call c WHERE c.id = $2) "),
+    };
+    Query::new(sql, params)
 }

@@ -7,11 +7,24 @@
 //! `AGENT_OF_CALL` and `TOOL_OF_CALL` are whose a call is and of what.
 
 /// These are all steps, in order; the first is number 1.
-pub(crate) const STEPS: &[&str] = &[FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED, ALIKE, CALLS];
+pub(crate) const STEPS: &[&str] =
+    &[FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED, ALIKE, CALLS, GROWTH];
 
 /// Returns the number of the newest schema that this program knows.
 pub(crate) fn newest() -> i64 {
     i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
+}
+
+/// Returns the steps that follow on schema `found`, each with its number. It tells of each when it is taken: one may
+/// have to read all that there is.
+pub(crate) fn after(found: i64) -> impl Iterator<Item = (i64, &'static str)> {
+    (1_i64..).zip(STEPS.iter().copied()).skip_while(move |(number, _step)| *number <= found).inspect(
+        move |(number, _step)| {
+            if found > 0 {
+                tracing::info!(schema = number, of = newest(), "the ledger is brought up to date");
+            }
+        },
+    )
 }
 
 /// Returns the names of the tables that there are after the first `version` steps.
@@ -266,6 +279,30 @@ CREATE TABLE bond (
     PRIMARY KEY (agent, name)
 ) STRICT;
 CREATE INDEX bond_at ON bond (at_ms);
+";
+
+/// What is looked for again and again is found by an index, however large the ledger is: the calls that are not
+/// done, the newest request, what was refused and has not expired, and what is to be forgotten. A mark says by
+/// itself that its row was not used since: using it takes the mark away.
+const GROWTH: &str = "
+DROP INDEX call_unsettled;
+CREATE INDEX call_unsettled ON call (state, issued_ms, id) WHERE state <> 'done';
+DROP INDEX approval_request;
+CREATE INDEX approval_request ON approval (digest, agent, place);
+DROP INDEX approval_refused;
+CREATE INDEX approval_refused ON approval (agent, until_ms) WHERE state = 'refused';
+CREATE INDEX approval_refused_tool ON approval (agent, tool, place) WHERE state = 'refused';
+DROP INDEX balance_day;
+CREATE INDEX balance_day ON balance (day DESC, budget, subject);
+DROP INDEX bond_at;
+CREATE INDEX bond_day ON bond (day, at_ms);
+UPDATE rate SET mark_day = NULL WHERE mark <> due_us;
+ALTER TABLE rate DROP COLUMN mark;
+CREATE INDEX rate_mark ON rate (mark_day);
+UPDATE counter SET mark_day = NULL WHERE day = 0 AND mark <> body;
+ALTER TABLE counter DROP COLUMN mark;
+CREATE INDEX counter_mark ON counter (mark_day);
+CREATE INDEX session_mark ON session (mark_day);
 ";
 
 #[cfg(test)]

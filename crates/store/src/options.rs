@@ -4,7 +4,7 @@ use std::{fs, io::ErrorKind, path::PathBuf, time::Duration};
 
 use countersign_audit::{Checkpoint, VerifierKey};
 
-use crate::{error::StoreError, writer::StepHook};
+use crate::{error::StoreError, row::StatementHook, writer::StepHook};
 
 /// These options say how a ledger is opened. The defaults are right for a server.
 #[derive(Clone)]
@@ -35,6 +35,9 @@ pub struct Options {
     /// This is called between the durable steps of the writer. It is for tests.
     #[doc(hidden)]
     pub hook: Option<StepHook>,
+    /// This is told each statement that operations and readers ask, before it is asked. It is for tests.
+    #[doc(hidden)]
+    pub statements: Option<StatementHook>,
 }
 
 impl Default for Options {
@@ -52,6 +55,7 @@ impl Default for Options {
             keys_kept: Duration::from_secs(24 * 60 * 60),
             opening: Opening::Known,
             hook: None,
+            statements: None,
         }
     }
 }

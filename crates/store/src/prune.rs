@@ -20,8 +20,11 @@ use crate::{
     store::Store,
 };
 
-/// Counters of a day, and sessions that are not used, are kept for so many days; the statements say it, too.
+/// Counters of a day, and sessions that are not used, are kept until the ledger has seen more days than these go by.
 const IDLE_DAYS: i64 = 30;
+
+/// Rates that have passed, and idempotency keys, are kept until the ledger has seen more days than these go by.
+const PASSED_DAYS: i64 = 2;
 
 /// Pruning begins again at most so often at one call, so that it ends.
 const ROUNDS_MAX: u32 = 50;
@@ -35,25 +38,30 @@ impl Store {
     /// Fails with a [`LedgerFault`]; what was forgotten until then stays so.
     pub async fn prune(&self, now_ms: i64) -> Result<u32, LedgerFault> {
         for round in 0..ROUNDS_MAX {
-            let mut due = false;
-            for step in steps(now_ms, self.keys_kept_ms()) {
+            let due = Due { now_ms, keys_kept_ms: self.keys_kept_ms(), age: self.age().await? };
+            let mut found = false;
+            for step in due.steps() {
                 // Looked for without the lock that every writer waits for.
-                due = due || !self.scan(step.look).await?.is_empty();
+                found = found || !self.scan(step.look).await?.is_empty();
             }
-            if !due {
+            if !found {
                 return Ok(round);
             }
             // A crash before this is durable leaves what is over for the next time.
-            self.submit(Prune { now_ms, keys_kept_ms: self.keys_kept_ms() }).await?;
+            self.submit(Prune(due)).await?;
         }
         Ok(ROUNDS_MAX)
     }
+
+    /// Returns how many days the ledger has seen go by.
+    async fn age(&self) -> Result<i64, LedgerFault> {
+        let rows = self.select(Query::new("SELECT day FROM age WHERE id = 0", Vec::new())).await?;
+        let row = rows.first().ok_or_else(|| LedgerFault::Damaged("the ledger has no age".into()))?;
+        Ok(row.int(0)?)
+    }
 }
 
-struct Prune {
-    now_ms: i64,
-    keys_kept_ms: i64,
-}
+struct Prune(Due);
 
 impl Operation for Prune {
     type Output = ();
@@ -61,22 +69,42 @@ impl Operation for Prune {
     fn needs(&self, _records: &Records, _needs: &mut Needs) {}
 
     fn apply(&self, _records: &Records) -> Result<((), Changes), LedgerFault> {
-        let statements = steps(self.now_ms, self.keys_kept_ms).into_iter().map(|step| step.change).collect();
+        let statements = self.0.steps().into_iter().map(|step| step.change).collect();
         Ok(((), Changes { statements, ..Changes::default() }))
     }
 }
 
-/// This is for one kind of record: a statement that finds whether there is something to change, and the change.
+/// What is over is told by this.
+struct Due {
+    now_ms: i64,
+    keys_kept_ms: i64,
+    /// The ledger had seen so many days go by when it was looked for. If it has seen another one since, what is
+    /// over by that one is forgotten the next time.
+    age: i64,
+}
+
+/// This is for one kind of record: a statement that finds whether there is something to change, and the change. They
+/// look in the order of an index: without it PostgreSQL may read the whole table for the first row that fits.
 struct Step {
     look: Query,
     change: Query,
 }
 
 macro_rules! step {
-    ($change:literal, $key:literal, $table:literal, $condition:literal, $params:expr) => {
+    ($change:literal, $key:literal, $table:literal, $condition:literal, $order:literal, $params:expr) => {
         Step {
             look: Query::new(
-                concat!("SELECT ", $key, " FROM ", $table, " WHERE ", $condition, " LIMIT 1"),
+                concat!(
+                    "SELECT ",
+                    $key,
+                    " FROM ",
+                    $table,
+                    " WHERE ",
+                    $condition,
+                    " ORDER BY ",
+                    $order,
+                    " LIMIT 1"
+                ),
                 $params,
             ),
             change: Query::new(
@@ -90,6 +118,8 @@ macro_rules! step {
                     $table,
                     " WHERE ",
                     $condition,
+                    " ORDER BY ",
+                    $order,
                     " LIMIT 1000)"
                 ),
                 $params,
@@ -98,79 +128,74 @@ macro_rules! step {
     };
 }
 
-/// Returns the steps in this order: a day is seen before anything is judged by it, and a session as it is now
-/// before it is taken for idle.
-fn steps(now_ms: i64, keys_kept_ms: i64) -> [Step; 10] {
-    let today = || vec![Value::from(day(now_ms))];
-    let passed = || vec![Value::from(now_ms.saturating_mul(1_000))];
-    let before = || vec![Value::from(day(now_ms).saturating_sub(IDLE_DAYS))];
-    let kept = || vec![Value::from(now_ms.saturating_sub(keys_kept_ms))];
-    [
-        step!("UPDATE age SET day = day + 1, seen = $1", "id", "age", "seen < $1", today()),
-        step!(
-            "UPDATE rate SET mark = due_us, mark_day = (SELECT a.day FROM age a)",
-            "id",
-            "rate",
-            "due_us < $1 AND (mark IS NULL OR mark <> due_us)",
-            passed()
-        ),
-        step!(
-            "DELETE FROM rate",
-            "id",
-            "rate",
-            "due_us < $1 AND mark = due_us AND mark_day < (SELECT a.day - 2 FROM age a)",
-            passed()
-        ),
-        step!(
-            "DELETE FROM bond",
-            "agent, name",
-            "bond",
-            "at_ms < $1 AND day < (SELECT a.day - 2 FROM age a)",
-            kept()
-        ),
-        step!(
-            "UPDATE counter SET mark_day = (SELECT a.day FROM age a)",
-            "subject, day",
-            "counter",
-            "day <> 0 AND day < $1 AND mark_day IS NULL",
-            today()
-        ),
-        step!(
-            "DELETE FROM counter",
-            "subject, day",
-            "counter",
-            "day <> 0 AND day < $1 AND mark_day < (SELECT a.day - 30 FROM age a)",
-            before()
-        ),
-        // Once a day at most, so that a session in use costs a write a day and not one at each look.
-        step!(
-            "UPDATE counter SET mark = body, mark_day = (SELECT a.day FROM age a)",
-            "subject, day",
-            "counter",
-            "day = 0 AND (mark IS NULL OR mark <> body AND mark_day < (SELECT a.day FROM age a))",
-            Vec::new()
-        ),
-        step!(
-            "DELETE FROM counter",
-            "subject, day",
-            "counter",
-            "day = 0 AND mark = body AND mark_day < (SELECT a.day - 30 FROM age a)",
-            Vec::new()
-        ),
-        step!(
-            "UPDATE session SET mark_day = (SELECT a.day FROM age a)",
-            "id",
-            "session",
-            "mark_day IS NULL",
-            Vec::new()
-        ),
-        step!(
-            "DELETE FROM session",
-            "id",
-            "session",
-            "mark_day < (SELECT a.day - 30 FROM age a) \
-             AND NOT EXISTS (SELECT 1 FROM counter c WHERE c.day = 0 AND c.subject = 'session:' || id)",
-            Vec::new()
-        ),
-    ]
+impl Due {
+    /// Returns the steps in this order: a day is seen before anything is judged by it, and a session as it is now
+    /// before it is taken for idle. What is compared is a parameter, so that PostgreSQL knows how few rows fit.
+    fn steps(&self) -> [Step; 8] {
+        let days_ago = |days: i64| Value::from(self.age.saturating_sub(days));
+        let today = || Value::from(day(self.now_ms));
+        let before = || Value::from(day(self.now_ms).saturating_sub(IDLE_DAYS));
+        let passed = || Value::from(self.now_ms.saturating_mul(1_000));
+        let kept = || Value::from(self.now_ms.saturating_sub(self.keys_kept_ms));
+        [
+            step!("UPDATE age SET day = day + 1, seen = $1", "id", "age", "seen < $1", "id", vec![today()]),
+            step!(
+                "UPDATE rate SET mark_day = (SELECT age.day FROM age)",
+                "id",
+                "rate",
+                "mark_day IS NULL AND due_us < $1",
+                "mark_day",
+                vec![passed()]
+            ),
+            step!(
+                "DELETE FROM rate",
+                "id",
+                "rate",
+                "mark_day < $1 AND due_us < $2",
+                "mark_day",
+                vec![days_ago(PASSED_DAYS), passed()]
+            ),
+            step!(
+                "DELETE FROM bond",
+                "agent, name",
+                "bond",
+                "day < $1 AND at_ms < $2",
+                "day",
+                vec![days_ago(PASSED_DAYS), kept()]
+            ),
+            step!(
+                "UPDATE counter SET mark_day = (SELECT age.day FROM age)",
+                "subject, day",
+                "counter",
+                "mark_day IS NULL AND day < $1",
+                "mark_day",
+                vec![today()]
+            ),
+            step!(
+                "DELETE FROM counter",
+                "subject, day",
+                "counter",
+                "mark_day < $1 AND day < $2",
+                "mark_day",
+                vec![days_ago(IDLE_DAYS), before()]
+            ),
+            step!(
+                "UPDATE session SET mark_day = (SELECT age.day FROM age)",
+                "id",
+                "session",
+                "mark_day IS NULL",
+                "mark_day",
+                Vec::new()
+            ),
+            step!(
+                "DELETE FROM session",
+                "id",
+                "session",
+                "mark_day < $1 \
+                 AND NOT EXISTS (SELECT 1 FROM counter c WHERE c.day = 0 AND c.subject = 'session:' || id)",
+                "mark_day",
+                vec![days_ago(IDLE_DAYS)]
+            ),
+        ]
+    }
 }

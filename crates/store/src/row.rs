@@ -26,6 +26,18 @@ impl Query {
     }
 }
 
+/// This is told a statement and its parameters, as text; `None` stands for null. It is for tests only.
+pub type StatementHook = Arc<dyn Fn(&'static str, Vec<Option<String>>) + Send + Sync>;
+
+/// Tells statements to whoever listens.
+pub(crate) fn tell(hook: Option<&StatementHook>, queries: &[Query]) {
+    if let Some(hook) = hook {
+        for query in queries {
+            hook(query.sql, query.params.iter().map(Value::to_text).collect());
+        }
+    }
+}
+
 /// This is one value of a row. Numbers without sign are kept by their bits. Texts and bytes are shared: an
 /// entry is encoded by whoever hands it over, and written by the one writer, who should not have to copy it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +46,20 @@ pub(crate) enum Value {
     Int(i64),
     Text(Arc<str>),
     Bytes(Arc<[u8]>),
+}
+
+impl Value {
+    fn to_text(&self) -> Option<String> {
+        match self {
+            Self::Null => None,
+            Self::Int(value) => Some(value.to_string()),
+            Self::Text(text) => Some(text.to_string()),
+            Self::Bytes(bytes) => {
+                let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                Some(format!("\\x{digits}"))
+            }
+        }
+    }
 }
 
 impl From<i64> for Value {

@@ -242,7 +242,7 @@ impl Backend for Writer {
 
     fn orphans(&self) -> Query {
         Query::new(
-            "SELECT id FROM call WHERE state = 'open' AND process <> $1 ORDER BY issued_ms, id",
+            "SELECT id FROM call WHERE state <> 'done' AND state = 'open' AND process <> $1 ORDER BY issued_ms, id",
             vec![self.process.into()],
         )
     }
@@ -460,7 +460,7 @@ fn prepare(connection: &mut Connection, key: &SigningKey) -> Result<i64, StoreEr
     if found > migration::newest() {
         return Err(StoreError::Schema { found, known: migration::newest() });
     }
-    for (number, step) in (1_i64..).zip(migration::STEPS).skip_while(|(number, _step)| *number <= found) {
+    for (number, step) in migration::after(found) {
         transaction.execute_batch(&migration::for_sqlite(step)).map_err(unusable)?;
         transaction.execute("INSERT INTO migration (version) VALUES (?1)", [number]).map_err(unusable)?;
     }

@@ -29,7 +29,7 @@ use crate::{
         key::{KeyRecord, KeyRow, NewKey},
     },
     records::Records,
-    row::{Query, Row},
+    row::{self, Query, Row, StatementHook},
     session, sqlite,
     tail::Encoded,
     writer::{Backend, Writer},
@@ -45,6 +45,7 @@ struct Shared {
     reader: Reader,
     queue: Queue,
     keys_kept_ms: i64,
+    statements: Option<StatementHook>,
     /// The writer keeps this when this process is the only one that writes.
     cache: Arc<RwLock<Cache>>,
     failing: Arc<AtomicBool>,
@@ -174,6 +175,7 @@ impl Store {
             reader,
             queue: Queue::closed(),
             keys_kept_ms: options.keys_kept_ms(),
+            statements: options.statements.clone(),
             cache: Arc::default(),
             failing: Arc::default(),
             alone: false,
@@ -247,6 +249,7 @@ impl Store {
             verifier: verifier.clone(),
             changes: changes.clone(),
             hook: options.hook.clone(),
+            statements: options.statements.clone(),
             seen: None,
             failing: Arc::clone(&failing),
             keeper: None,
@@ -257,6 +260,7 @@ impl Store {
             reader,
             queue,
             keys_kept_ms: options.keys_kept_ms(),
+            statements: options.statements.clone(),
             cache,
             failing,
             alone,
@@ -369,6 +373,7 @@ impl Store {
 
     /// Asks several questions; each answer is no older than the one before.
     pub(crate) async fn select_each(&self, queries: Vec<Query>) -> Result<Vec<Vec<Row>>, LedgerFault> {
+        row::tell(self.shared.statements.as_ref(), &queries);
         match &self.shared.reader {
             // Found by index in memory that is mapped or cached: quicker than changing threads.
             Reader::Sqlite(reader) => reader.read(&queries),
@@ -378,16 +383,19 @@ impl Store {
 
     /// Reads many records. A file is read on another thread, which may block.
     pub(crate) async fn scan(&self, query: Query) -> Result<Vec<Row>, LedgerFault> {
+        Ok(self.scan_each(vec![query]).await?.into_iter().next().unwrap_or_default())
+    }
+
+    /// Reads as [`Store::scan`] does, for several questions; each answer is no older than the one before.
+    pub(crate) async fn scan_each(&self, queries: Vec<Query>) -> Result<Vec<Vec<Row>>, LedgerFault> {
+        row::tell(self.shared.statements.as_ref(), &queries);
         match &self.shared.reader {
             Reader::Sqlite(reader) => {
                 let reader = Arc::clone(reader);
-                let read = tokio::task::spawn_blocking(move || reader.read(&[query]));
-                let rows = read.await.map_err(|why| LedgerFault::Unavailable(why.to_string()))??;
-                Ok(rows.into_iter().next().unwrap_or_default())
+                let read = tokio::task::spawn_blocking(move || reader.read(&queries));
+                read.await.map_err(|why| LedgerFault::Unavailable(why.to_string()))?
             }
-            Reader::Postgres { reader, .. } => {
-                Ok(reader.read(&[query]).await?.into_iter().next().unwrap_or_default())
-            }
+            Reader::Postgres { reader, .. } => reader.read(&queries).await,
         }
     }
 

@@ -23,7 +23,7 @@ use crate::{
     history::{Keeper, Seen},
     queue::{Inbox, Message},
     records::{Needs, Records},
-    row::{Query, Row},
+    row::{self, Query, Row, StatementHook},
 };
 
 /// A batch takes operations from the queue until it has so many: this bounds its memory and how long others
@@ -89,6 +89,7 @@ pub(crate) struct Writer<B> {
     pub(crate) verifier: VerifierKey,
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) hook: Option<StepHook>,
+    pub(crate) statements: Option<StatementHook>,
     /// Every head of the log must continue this.
     pub(crate) seen: Option<Seen>,
     /// This is true if the last transaction failed.
@@ -218,6 +219,7 @@ impl<B: Backend> Writer<B> {
             return Ok(false);
         }
         let statements = records.write(&self.key)?;
+        row::tell(self.statements.as_ref(), &statements);
         self.backend.write(&statements).await?;
         // A crash here leaves the state before this batch, and callers who were told nothing.
         self.step(Step::Written);
@@ -245,11 +247,16 @@ impl<B: Backend> Writer<B> {
         // A copy: what does not hold is not remembered.
         let Some(mut seen) = self.seen.clone() else { return Ok(()) };
         while let Some(leaves) = seen.missing(tree, changed)? {
-            let rows = self.backend.read(&[leaves]).await?;
+            let rows = self.read(&[leaves]).await?;
             seen.follow(rows.first().map_or(&[], Vec::as_slice))?;
         }
         self.seen = Some(seen);
         Ok(())
+    }
+
+    async fn read(&mut self, queries: &[Query]) -> Result<Vec<Vec<Row>>, Failure> {
+        row::tell(self.statements.as_ref(), queries);
+        self.backend.read(queries).await
     }
 
     fn cache(&self, change: impl FnOnce(&mut Cache)) {
@@ -276,7 +283,7 @@ impl<B: Backend> Writer<B> {
             }
             let orphans = self.backend.orphans();
             let queries: Vec<Query> = missing.iter().map(|key| Records::select(key, &orphans)).collect();
-            let rows = self.backend.read(&queries).await?;
+            let rows = self.read(&queries).await?;
             if rows.len() != missing.len() {
                 return Err(Failure::Unavailable("the database did not answer every question".into()));
             }

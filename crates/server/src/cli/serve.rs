@@ -128,7 +128,7 @@ async fn welcome(running: &server::Running, folder: &Folder) -> String {
         }
         Err(why) => lines.push(format!("   keys     cannot be read: {why}")),
     }
-    let waiting = ApprovalFilter { states: vec![ApprovalState::Waiting], ..ApprovalFilter::default() };
+    let waiting = ApprovalFilter { state: Some(ApprovalState::Waiting), ..ApprovalFilter::default() };
     match store.list_approvals(&waiting, WAITING_MAX).await {
         Ok(requests) if requests.is_empty() => lines.push("   waiting  nothing".into()),
         Ok(requests) => {

@@ -56,9 +56,7 @@ impl Writer {
                 connector.limited(client.query_one("UPDATE process SET last = last + 1 RETURNING last", &[]));
             let process: i64 = process.await?.try_get(0).map_err(|why| failure(&why))?;
             self.former.insert(self.process);
-            let open = connector
-                .limited(client.query("SELECT DISTINCT process FROM call WHERE state = 'open'", &[]))
-                .await?;
+            let open = connector.limited(client.query(OPEN, &[])).await?;
             let open: BTreeSet<i64> = open.iter().filter_map(|row| row.try_get(0).ok()).collect();
             self.former.retain(|former| open.contains(former));
             // The calls under a former id are this process's as long as nobody else could take its lock.
@@ -147,6 +145,9 @@ impl Session {
         join_all(answers).await.into_iter().collect()
     }
 }
+
+/// Under these process ids calls are open.
+const OPEN: &str = "SELECT DISTINCT process FROM call WHERE state <> 'done' AND state = 'open'";
 
 const LOCK_HEAD: &str = "SELECT size, frontier, checkpoint, changed FROM log_head WHERE id = 0 FOR UPDATE";
 
@@ -245,7 +246,7 @@ impl Backend for Writer {
 
     fn orphans(&self) -> Query {
         Query::new(
-            "SELECT id FROM call WHERE state = 'open' AND process <> $1 AND process::oid NOT IN \
+            "SELECT id FROM call WHERE state <> 'done' AND state = 'open' AND process <> $1 AND process::oid NOT IN \
              (SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 \
               AND classid = 'process'::regclass::oid \
               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) \

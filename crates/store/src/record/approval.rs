@@ -1,6 +1,6 @@
 //! Requests for people's approval, with the evidence shown with them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_gate::{
     Evidence,
@@ -213,24 +213,31 @@ pub(crate) fn read_digests(rows: &[Row]) -> Result<BTreeSet<CallDigest>, Damage>
     rows.iter().map(|row| row.text(0)?.parse().map_err(|_bad| Damage("a digest is none".into()))).collect()
 }
 
-/// Returns the statement that reads requests in any of these states, or in every one where none is named,
-/// oldest first; at most `limit`. Every state has its place among the parameters; one that is not asked for is
-/// null.
-pub(crate) fn select_all(states: &[ApprovalState], limit: u32) -> Query {
+/// Returns the statements that read requests in any of these states, or in every one where none is named; each
+/// reads oldest first, and at most `limit`. There is one for each state, so that each ends at its limit: waiting
+/// before granted, so that a request that is granted meanwhile is read twice rather than not at all.
+pub(crate) fn select_all(states: &[ApprovalState], limit: u32) -> Vec<Query> {
+    let limit = Value::from(u64::from(limit));
     if states.is_empty() {
-        return Query::new(select_approvals!("ORDER BY a.place LIMIT $1"), vec![u64::from(limit).into()]);
+        return vec![Query::new(select_approvals!("ORDER BY a.place LIMIT $1"), vec![limit])];
     }
-    let mut params: Vec<Value> = ApprovalState::ALL
-        .iter()
-        .map(|state| states.contains(state).then_some(state.as_str()).into())
-        .collect();
-    params.push(u64::from(limit).into());
-    Query::new(
-        select_approvals!(
-            "WHERE a.state IN ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ORDER BY a.place LIMIT $11"
-        ),
-        params,
-    )
+    let select = |state: ApprovalState| {
+        Query::new(
+            select_approvals!("WHERE a.state = $1 ORDER BY a.place LIMIT $2"),
+            vec![state.as_str().into(), limit.clone()],
+        )
+    };
+    ApprovalState::ALL.into_iter().filter(|state| states.contains(state)).map(select).collect()
+}
+
+/// Reads what [`select_all`] answers: each request once, as it was read last, oldest first; at most `limit`.
+pub(crate) fn read_all(answers: &[Vec<Row>], limit: u32) -> Result<Vec<ApprovalRecord>, Damage> {
+    let mut found = BTreeMap::new();
+    for row in answers.iter().flatten() {
+        let ApprovalRow { record, order } = ApprovalRow::read(row)?;
+        found.insert(order, record);
+    }
+    Ok(found.into_values().take(usize::try_from(limit).unwrap_or(usize::MAX)).collect())
 }
 
 fn code(text: &str) -> Result<Code, Damage> {

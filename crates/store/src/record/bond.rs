@@ -46,7 +46,7 @@ impl Record for Bond {
     fn insert(&self, (agent, key): &BondKey) -> Result<Query, LedgerFault> {
         Ok(Query::one(
             "INSERT INTO bond (agent, name, digest, call, approval, refusal, at_ms, day) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT a.day FROM age a))",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT age.day FROM age))",
             vec![
                 agent.as_str().into(),
                 key.as_str().into(),
@@ -62,7 +62,7 @@ impl Record for Bond {
     fn update(&self, (agent, key): &BondKey) -> Result<Query, LedgerFault> {
         Ok(Query::one(
             "UPDATE bond SET digest = $1, call = $2, approval = $3, refusal = $4, at_ms = $5, \
-             day = (SELECT a.day FROM age a) WHERE agent = $6 AND name = $7",
+             day = (SELECT age.day FROM age) WHERE agent = $6 AND name = $7",
             vec![
                 self.digest.to_string().into(),
                 self.call.as_str().into(),

@@ -27,6 +27,6 @@ impl Record for Due {
 
     fn update(&self, key: &String) -> Result<Query, LedgerFault> {
         let params = vec![self.0.into(), key.as_str().into()];
-        Ok(Query::one("UPDATE rate SET due_us = $1 WHERE id = $2", params))
+        Ok(Query::one("UPDATE rate SET due_us = $1, mark_day = NULL WHERE id = $2", params))
     }
 }

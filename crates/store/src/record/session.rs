@@ -72,7 +72,10 @@ impl Record for Counters {
     fn update(&self, key: &CounterKey) -> Result<Query, LedgerFault> {
         let mut params = vec![json(self)?];
         params.extend(key.params());
-        Ok(Query::one("UPDATE counter SET body = $1 WHERE subject = $2 AND day = $3", params))
+        Ok(Query::one(
+            "UPDATE counter SET body = $1, mark_day = NULL WHERE subject = $2 AND day = $3",
+            params,
+        ))
     }
 }
 

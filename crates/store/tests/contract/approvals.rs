@@ -15,20 +15,8 @@ use crate::{
         signature, stored,
     },
     place::{Place, contract},
+    schema::go_back,
 };
-
-/// Makes a ledger what the first schema had.
-const SCHEMA_1: &str = "DELETE FROM migration WHERE version > 1; ALTER TABLE approval DROP COLUMN code; \
-                        DROP TABLE approval_group; \
-    ALTER TABLE counter DROP COLUMN mark; ALTER TABLE counter DROP COLUMN mark_day; \
-    ALTER TABLE session DROP COLUMN mark_day; ALTER TABLE call DROP COLUMN journal; \
-    DROP INDEX entry_rare; CREATE INDEX entry_kind ON entry (kind); \
-    DROP TABLE age; ALTER TABLE rate DROP COLUMN mark; ALTER TABLE rate DROP COLUMN mark_day; \
-            DROP INDEX call_doubted; ALTER TABLE call DROP COLUMN doubted; \
-    DROP INDEX approval_refused; DROP INDEX approval_shape; ALTER TABLE approval DROP COLUMN tool; \
-    ALTER TABLE approval DROP COLUMN until_ms; ALTER TABLE approval DROP COLUMN normal; \
-    ALTER TABLE approval DROP COLUMN shape; \
-    DROP TABLE bond; DROP INDEX call_agent; ALTER TABLE call DROP COLUMN agent; ALTER TABLE call DROP COLUMN tool";
 
 contract! {
     async fn a_granted_request_is_performed_once(place) {
@@ -212,7 +200,7 @@ contract! {
         }
         ledger.issue(intent_of(stored("c3", &who, "3"))).await.unwrap();
         ledger.close().await;
-        place.execute(SCHEMA_1).await;
+        go_back(&place, 1).await;
         let ledger = place.open().await;
         let record = ledger.approval(&approval_id("a1")).await.unwrap().unwrap();
         assert_eq!((record.code, record.why.as_deref()), (Some(Code::BudgetExhausted), Some("no `room` left")));

@@ -10,6 +10,7 @@ use crate::{
         NOW, balances, call_id, closing, done, euros, hold, intent, intent_of, kinds, note, requester, stored,
     },
     place::contract,
+    schema::go_back,
 };
 
 contract! {
@@ -207,11 +208,7 @@ contract! {
         ledger.sweep(NOW + 10).await.unwrap();
         ledger.close().await;
         drop(ledger);
-        place.execute("DELETE FROM migration WHERE version > 7; DROP INDEX call_doubted; ALTER TABLE call DROP COLUMN doubted; \
-            DROP INDEX approval_refused; DROP INDEX approval_shape; ALTER TABLE approval DROP COLUMN tool; \
-            ALTER TABLE approval DROP COLUMN until_ms; ALTER TABLE approval DROP COLUMN normal; \
-            ALTER TABLE approval DROP COLUMN shape; \
-            DROP TABLE bond; DROP INDEX call_agent; ALTER TABLE call DROP COLUMN agent; ALTER TABLE call DROP COLUMN tool").await;
+        go_back(&place, 7).await;
         let ledger = place.open().await;
         // Nor is it lost to the agent that looks for its calls.
         let of_agent = CallFilter { agent: Some(intent("c1").call.requester.agent), ..CallFilter::default() };

@@ -7,6 +7,7 @@ use countersign_store::{ApprovalFilter, CallFilter, Store};
 use crate::{
     make::{approval_id, call_id, done, intent, note, parking, requester, signature, stored},
     place::contract,
+    schema::go_back,
 };
 
 fn ids(records: &[ApprovalRecord]) -> Vec<&str> {
@@ -46,8 +47,8 @@ contract! {
         };
         let every = ApprovalFilter::default;
         assert_eq!(listed(every()).await, "a1 a2 a3 a4");
-        let waiting = vec![ApprovalState::Waiting];
-        assert_eq!(listed(ApprovalFilter { states: waiting.clone(), ..every() }).await, "a1 a3 a4");
+        let waiting = Some(ApprovalState::Waiting);
+        assert_eq!(listed(ApprovalFilter { state: waiting, ..every() }).await, "a1 a3 a4");
         let agent = Some(AgentId::parse("other").unwrap());
         assert_eq!(listed(ApprovalFilter { agent: agent.clone(), ..every() }).await, "a3 a4");
         for (names, found) in [
@@ -57,7 +58,7 @@ contract! {
         ] {
             assert_eq!(listed(ApprovalFilter { groups: groups(names), ..every() }).await, found, "{names:?}");
         }
-        let all = ApprovalFilter { states: waiting, agent, groups: groups(&["leads"]), after: Some(approval_id("a2")) };
+        let all = ApprovalFilter { state: waiting, agent, groups: groups(&["leads"]), after: Some(approval_id("a2")) };
         assert_eq!(listed(all).await, "a4");
         assert_eq!(ledger.unsettled().await.unwrap(), (3, 0));
     }
@@ -68,17 +69,7 @@ contract! {
         ask(&ledger, "a2", "bot", "x", false).await;
         ledger.close().await;
         drop(ledger);
-        let older = "DELETE FROM migration WHERE version > 2; DROP TABLE approval_group; \
-            ALTER TABLE counter DROP COLUMN mark; ALTER TABLE counter DROP COLUMN mark_day; \
-            ALTER TABLE session DROP COLUMN mark_day; ALTER TABLE call DROP COLUMN journal; \
-            DROP INDEX entry_rare; CREATE INDEX entry_kind ON entry (kind); \
-            DROP TABLE age; ALTER TABLE rate DROP COLUMN mark; ALTER TABLE rate DROP COLUMN mark_day; \
-            DROP INDEX call_doubted; ALTER TABLE call DROP COLUMN doubted; \
-            DROP INDEX approval_refused; DROP INDEX approval_shape; ALTER TABLE approval DROP COLUMN tool; \
-            ALTER TABLE approval DROP COLUMN until_ms; ALTER TABLE approval DROP COLUMN normal; \
-            ALTER TABLE approval DROP COLUMN shape; \
-            DROP TABLE bond; DROP INDEX call_agent; ALTER TABLE call DROP COLUMN agent; ALTER TABLE call DROP COLUMN tool";
-        place.execute(older).await;
+        go_back(&place, 2).await;
         let ledger = place.open().await;
         for (names, found) in [(&["dba"][..], "a1"), (&["leads"], "a1"), (&["x"], "a2"), (&["y"], "")] {
             let filter = ApprovalFilter { groups: groups(names), ..ApprovalFilter::default() };

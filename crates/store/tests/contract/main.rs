@@ -31,6 +31,10 @@ mod model;
 #[cfg(test)]
 mod place;
 #[cfg(test)]
+mod plans;
+#[cfg(test)]
 mod processes;
 #[cfg(test)]
 mod prune;
+#[cfg(test)]
+mod schema;
