@@ -171,8 +171,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// Counts the requests of an agent that wait for people.
     fn waiting(&self, agent: &AgentId) -> impl Future<Output = Result<u64, LedgerFault>> + Send;
 
-    /// The newest write of an agent with this digest that is in doubt, or else whose doubt was settled as something that happened
-    /// and that was closed after `since_ms` (Unix milliseconds UTC).
+    /// Finds the newest write of an agent with this digest that is in doubt, or else whose doubt was settled as something that
+    /// happened and that was closed after `since_ms` (Unix milliseconds UTC).
     fn doubted(
         &self,
         agent: &AgentId,
@@ -197,9 +197,9 @@ pub trait Ledger: Send + Sync + 'static {
         now_ms: i64,
     ) -> impl Future<Output = Result<Option<ApprovalRecord>, LedgerFault>> + Send;
 
-    /// Requests of an agent that people answered, newest first: about calls of this shape
+    /// Lists the requests of an agent that people answered, newest first: those about calls of this shape
     /// ([`Alike::shape`](countersign_rules::approval::Alike::shape)), and those about other calls of this tool that they refused.
-    /// At most [`ANSWERED_MAX`] of each.
+    /// It returns at most [`ANSWERED_MAX`] of each.
     fn answered(
         &self,
         agent: &AgentId,

@@ -271,7 +271,7 @@ impl ApprovalRequest {
     /// gate asks no less, and a grant must not reach further by a defect there.
     ///
     /// # Errors
-    /// The state that stands against it; one that was granted for another call is superseded for this one.
+    /// Returns the state that stands against it; one that was granted for another call is superseded for this one.
     pub fn spend(&self, state: ApprovalState, call: &StoredCall) -> Result<ApprovalState, ApprovalState> {
         if state != ApprovalState::Approved {
             return Err(state);
@@ -283,7 +283,7 @@ impl ApprovalRequest {
     /// Tells what state the request is in once `answer` is added to the signatures given so far.
     ///
     /// # Errors
-    /// [`AnswerRefusal`], and then nothing changes.
+    /// Returns [`AnswerRefusal`], and then nothing changes.
     pub fn answer(
         &self,
         state: ApprovalState,

@@ -54,7 +54,7 @@ impl Arguments {
     /// Compiles what a tool's author wrote.
     ///
     /// # Errors
-    /// [`BadSchema`] when it is no schema of an object, says something that would not be enforced, or is
+    /// Returns [`BadSchema`] when it is no schema of an object, says something that would not be enforced, or is
     /// larger than a tool should have.
     pub fn parse(written: &Value) -> Result<Self, BadSchema> {
         let schema = form::object(written)?;
@@ -96,7 +96,7 @@ impl Arguments {
     /// Checks the arguments of a call, the reason already taken out.
     ///
     /// # Errors
-    /// A [`Refusal`] with [`Code::InvalidArguments`] that names each argument and the rule it breaks.
+    /// Returns a [`Refusal`] with [`Code::InvalidArguments`] that names each argument and the rule it breaks.
     pub fn check(&self, arguments: &Value) -> Result<(), Refusal> {
         self.0.check(arguments).map_err(|violations| {
             Refusal::new(Code::InvalidArguments, format!("the arguments do not fit: {violations}"))
@@ -108,7 +108,7 @@ impl Arguments {
 /// Takes the agent's stated reason out of the arguments.
 ///
 /// # Errors
-/// A [`Refusal`] when the reason is no text or longer than [`REASON_CHARS_MAX`].
+/// Returns a [`Refusal`] when the reason is no text or longer than [`REASON_CHARS_MAX`].
 pub fn split_reason(mut arguments: Value) -> Result<(Value, Option<String>), Refusal> {
     let Some(object) = arguments.as_object_mut() else { return Ok((arguments, None)) };
     let mut reason = None;
@@ -233,7 +233,7 @@ impl ResultSchema {
     /// Compiles what a tool's author wrote; the same forms as for arguments, and any other JSON Schema.
     ///
     /// # Errors
-    /// [`BadSchema`], as for [`Arguments::parse`].
+    /// Returns [`BadSchema`], as for [`Arguments::parse`].
     pub fn parse(written: &Value) -> Result<Self, BadSchema> {
         Schema::compile(form::any(written)?).map(Self)
     }
@@ -247,7 +247,7 @@ impl ResultSchema {
     /// Checks what a system answered.
     ///
     /// # Errors
-    /// A [`Refusal`] with [`Code::ResultRejected`]. It repeats nothing of the answer.
+    /// Returns a [`Refusal`] with [`Code::ResultRejected`]. It repeats nothing of the answer.
     pub fn check(&self, result: &Value) -> Result<(), Refusal> {
         self.0.check(result).map_err(|violations| {
             Refusal::new(

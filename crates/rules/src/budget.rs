@@ -179,7 +179,7 @@ impl Balance {
     /// Reserves what a call needs.
     ///
     /// # Errors
-    /// [`Exhausted`], and then nothing is reserved.
+    /// Returns [`Exhausted`], and then nothing is reserved.
     pub fn reserve(self, request: &HoldRequest) -> Result<Self, Exhausted> {
         let left = request.limit.saturating_sub(self.used());
         if request.amount > left {

@@ -79,7 +79,7 @@ impl TraceParent {
     /// trace is for us to say.
     ///
     /// # Errors
-    /// [`BadTraceParent`].
+    /// Returns [`BadTraceParent`].
     pub fn parse(text: &str) -> Result<Self, BadTraceParent> {
         let hexadecimal = |part: &str, digits: usize| {
             let fits = part.len() == digits && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -151,7 +151,7 @@ impl IdempotencyKey {
     /// Parses a key.
     ///
     /// # Errors
-    /// [`BadIdempotencyKey`] when the text is empty, too long or has another character.
+    /// Returns [`BadIdempotencyKey`] when the text is empty, too long or has another character.
     pub fn parse(text: &str) -> Result<Self, BadIdempotencyKey> {
         let fits = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len());
         if fits && text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -190,7 +190,7 @@ impl fmt::Display for IdempotencyKey {
 /// SHA-256 over the canonical form of a value (RFC 8785), in hexadecimal.
 ///
 /// # Errors
-/// When a number lies where doubles do not tell integers apart: two values that differ there would have one digest.
+/// Fails when a number lies where doubles do not tell integers apart: two values that differ there would have one digest.
 pub(crate) fn sha256_of(value: &Value) -> Result<String, CanonicalError> {
     canonical_digest_of_any_depth(value).map(|digest| digest.to_string())
 }
@@ -203,7 +203,7 @@ impl CallDigest {
     /// Computes the digest of a tool at a version with arguments (RFC 8785 canonical JSON).
     ///
     /// # Errors
-    /// When the arguments have no canonical form, as the gate would refuse them: see [`to_canonical_string`].
+    /// Fails when the arguments have no canonical form, as the gate would refuse them: see [`to_canonical_string`].
     pub fn compute(
         tool: &ToolName,
         version: &ToolVersion,

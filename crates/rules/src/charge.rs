@@ -32,7 +32,7 @@ impl<'a> Charge<'a> {
     /// Takes rates and reserves holds. `due` and `balance` tell what is stored.
     ///
     /// # Errors
-    /// [`TooOften`] or [`Exhausted`] for the first that has no room, and what `due` and `balance` answer.
+    /// Returns [`TooOften`] or [`Exhausted`] for the first that has no room, and what `due` and `balance` answer.
     pub fn new<E: From<TooOften> + From<Exhausted>>(
         (rates, holds): (&'a [(String, Rate)], &'a [HoldRequest]),
         now_ms: i64,
@@ -115,7 +115,7 @@ impl Charged {
     /// while nobody knows what the call came to: then nothing does.
     ///
     /// # Errors
-    /// What `balance` answers; then nothing has changed.
+    /// Returns what `balance` answers; then nothing has changed.
     pub fn settle<'a, E>(
         &mut self,
         settlement: Settlement,

@@ -35,7 +35,7 @@ impl Subject<'_> {
     /// The context as far as `mentions` can see it. `valid` is the approval as far as it counts.
     ///
     /// # Errors
-    /// What does not fit the schema, without values: the argument's name and why.
+    /// Returns what does not fit the schema, without values: the argument's name and why.
     pub(crate) fn context(
         &self,
         mentions: &Mentions,

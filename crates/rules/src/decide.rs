@@ -59,7 +59,7 @@ pub fn decide<A>(call: &Call<A>, facts: &Facts, policies: &Policies) -> Decision
 /// again.
 ///
 /// # Errors
-/// The decision that they give instead.
+/// Returns the decision that they give instead.
 pub fn recompute<A>(
     call: &Call<A>,
     facts: &Facts,

@@ -55,7 +55,7 @@ macro_rules! names {
             /// Parses a name.
             ///
             /// # Errors
-            /// [`BadName`] when the text is empty, too long or has a character that names do not have.
+            /// Returns [`BadName`] when the text is empty, too long or has a character that names do not have.
             pub fn parse(text: &str) -> Result<Self, BadName> {
                 parse(text).map(Self)
             }
@@ -132,7 +132,7 @@ impl SessionId {
     /// Returns the id of a session that its client did not name: a connection, a credential.
     ///
     /// # Errors
-    /// [`BadName`] as for [`SessionId::parse`].
+    /// Returns [`BadName`] as for [`SessionId::parse`].
     pub fn unnamed(what: &str) -> Result<Self, BadName> {
         Self::parse(&alloc::format!("{UNNAMED}{what}"))
     }

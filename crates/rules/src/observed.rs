@@ -26,7 +26,7 @@ impl Observed {
     /// Together with what the tool declares: the stricter of both.
     ///
     /// # Errors
-    /// A [`Refusal`] when it does more than the tool is declared to do.
+    /// Returns a [`Refusal`] when it does more than the tool is declared to do.
     pub fn of(mut self, spec: &ToolSpec) -> Result<Self, Refusal> {
         if self.effect > spec.effect.ceiling() {
             let message = format!(

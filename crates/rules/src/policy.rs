@@ -59,7 +59,7 @@ impl Policies {
     /// Reads, checks and slices the policies. The floor is part of every bundle, whether given or not.
     ///
     /// # Errors
-    /// [`PolicyErrors`]: syntax, unknown annotations, and whatever does not type-check for some tool that
+    /// Returns [`PolicyErrors`]: syntax, unknown annotations, and whatever does not type-check for some tool that
     /// the policy applies to.
     pub fn load(
         sources: &[PolicySource],

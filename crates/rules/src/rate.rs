@@ -40,7 +40,7 @@ impl Rate {
     /// Parses `100/min`, counted per `scope`.
     ///
     /// # Errors
-    /// [`BadRate`] when the text is no number of at least 1, a slash and `sec`, `min`, `hour` or `day`.
+    /// Returns [`BadRate`] when the text is no number of at least 1, a slash and `sec`, `min`, `hour` or `day`.
     pub fn parse(text: &str, scope: RateScope) -> Result<Self, BadRate> {
         let bad = || BadRate(text.into());
         let (limit, unit) = text.split_once('/').ok_or_else(bad)?;

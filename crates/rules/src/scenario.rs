@@ -561,7 +561,7 @@ impl Scenario {
     /// Judges every case.
     ///
     /// # Errors
-    /// [`BadScenario`] when it does not fit: version, tools, policies, arguments.
+    /// Returns [`BadScenario`] when it does not fit: version, tools, policies, arguments.
     pub fn check(&self, deployment: &Deployment<'_>) -> Result<Report, BadScenario> {
         if self.version != SCENARIO_VERSION {
             return Err(BadScenario::Version(self.version));
@@ -597,7 +597,7 @@ impl Scenario {
     /// The tools that its cases are about.
     ///
     /// # Errors
-    /// [`BadScenario::Tool`] when a tool of its own has arguments that are no schema.
+    /// Returns [`BadScenario::Tool`] when a tool of its own has arguments that are no schema.
     pub fn tools(&self, deployment: &Deployment<'_>) -> Result<Vec<Arc<ToolSpec>>, BadScenario> {
         if self.tool.is_empty() {
             return Ok(deployment.tools.to_vec());
@@ -664,7 +664,7 @@ impl Question {
     /// The call and facts that are meant.
     ///
     /// # Errors
-    /// [`BadCase`] when an agent or tool is not configured, when the tool refuses the arguments, and when facts are given
+    /// Returns [`BadCase`] when an agent or tool is not configured, when the tool refuses the arguments, and when facts are given
     /// otherwise than a live call would have them.
     pub fn call(
         &self,
