@@ -468,7 +468,7 @@ async fn plans_of_postgres(
         let params: Vec<String> = params
             .iter()
             .map(|param| {
-                param.as_ref().map_or("NULL".into(), |text| format!("'{}'", text.replace('\'', "''")))
+                param.as_ref().map_or_else(|| "NULL".into(), |text| format!("'{}'", text.replace('\'', "''")))
             })
             .collect();
         let list = if params.is_empty() { String::new() } else { format!("({})", params.join(", ")) };
@@ -523,9 +523,9 @@ fn texts(code: &str) -> Vec<String> {
             texts.push(text);
             rest
         } else if here.starts_with("'\"'") || here.starts_with("'\\") {
-            &here[3..]
+            here.get(3..).unwrap_or_default()
         } else {
-            &here[1..]
+            here.get(1..).unwrap_or_default()
         };
     }
     texts
