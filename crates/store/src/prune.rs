@@ -90,36 +90,23 @@ struct Step {
     change: Query,
 }
 
+macro_rules! select_due {
+    ($key:literal, $table:literal, $condition:literal, $order:literal) => {
+        concat!("SELECT ", $key, " FROM ", $table, " WHERE ", $condition, " ORDER BY ", $order)
+    };
+}
+
 macro_rules! step {
     ($change:literal, $key:literal, $table:literal, $condition:literal, $order:literal, $params:expr) => {
         Step {
-            look: Query::new(
-                concat!(
-                    "SELECT ",
-                    $key,
-                    " FROM ",
-                    $table,
-                    " WHERE ",
-                    $condition,
-                    " ORDER BY ",
-                    $order,
-                    " LIMIT 1"
-                ),
-                $params,
-            ),
+            look: Query::new(concat!(select_due!($key, $table, $condition, $order), " LIMIT 1"), $params),
             change: Query::new(
                 concat!(
                     $change,
                     " WHERE (",
                     $key,
-                    ") IN (SELECT ",
-                    $key,
-                    " FROM ",
-                    $table,
-                    " WHERE ",
-                    $condition,
-                    " ORDER BY ",
-                    $order,
+                    ") IN (",
+                    select_due!($key, $table, $condition, $order),
                     " LIMIT 1000)"
                 ),
                 $params,

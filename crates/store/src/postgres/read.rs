@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use countersign_gate::ledger::LedgerFault;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use futures::future::join_all;
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
 use super::{
     connect::{Connector, GRACE},
     fault::failure,
-    row::collect,
+    row::ask_each,
 };
 use crate::{
     error::{Failure, StoreError},
@@ -78,12 +77,7 @@ impl Reader {
             for query in queries {
                 statements.push(client.prepare_cached(query.sql).await.map_err(|why| failure(&why))?);
             }
-            // Few are asked at once. Each is read to its end beside the others: the connection goes on to the next
-            // answer only when somebody takes what it has of this one.
-            let answers = queries.iter().zip(&statements).map(async |(query, statement)| {
-                collect(client.query_raw(statement, &query.params).await.map_err(|why| failure(&why))?).await
-            });
-            join_all(answers).await.into_iter().collect::<Result<Vec<_>, Failure>>()
+            ask_each(&client, statements.iter().zip(queries)).await
         };
         read.await.map_err(|why| (why, client.is_closed()))
     }

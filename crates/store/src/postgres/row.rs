@@ -1,15 +1,33 @@
 //! Rows and parameters as PostgreSQL has them.
 
-use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use futures::future::join_all;
+use tokio_postgres::{
+    Client, Statement,
+    types::{IsNull, ToSql, Type, to_sql_checked},
+};
 
 use super::fault::failure;
 use crate::{
     error::Failure,
-    row::{Row, Value},
+    row::{Query, Row, Value},
 };
 
+/// Sends every question at once; the server answers them in order.
+///
+/// Each answer is read to its end beside the others: the connection goes on to the next one only when somebody takes
+/// what it has of this one.
+pub(super) async fn ask_each(
+    client: &Client,
+    questions: impl IntoIterator<Item = (&Statement, &Query)>,
+) -> Result<Vec<Vec<Row>>, Failure> {
+    let answers = questions.into_iter().map(async |(statement, query)| {
+        collect(client.query_raw(statement, &query.params).await.map_err(|why| failure(&why))?).await
+    });
+    join_all(answers).await.into_iter().collect()
+}
+
 /// Reads all that a statement answers.
-pub(super) async fn collect(rows: tokio_postgres::RowStream) -> Result<Vec<Row>, Failure> {
+async fn collect(rows: tokio_postgres::RowStream) -> Result<Vec<Row>, Failure> {
     use futures::TryStreamExt as _;
     let rows: Vec<tokio_postgres::Row> = rows.try_collect().await.map_err(|why| failure(&why))?;
     rows.iter().map(read_row).collect()

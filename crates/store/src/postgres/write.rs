@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Statement};
 use super::{
     connect::{Connector, GRACE},
     fault::{failure, is_refusal},
-    row::collect,
+    row::ask_each,
 };
 use crate::{
     error::{Failure, StoreError},
@@ -114,14 +114,8 @@ impl Session {
 
     /// Reads as [`Session::read`] does, with statements that are prepared.
     async fn ask(&self, queries: &[Query]) -> Result<Vec<Vec<Row>>, Failure> {
-        // Each answer is read to its end beside the others: the connection goes on to the next one only when
-        // somebody takes what it has of this one.
-        let answers = queries.iter().map(async |query| {
-            let statement = self.statement(query.sql)?;
-            let rows = self.client.query_raw(statement, &query.params).await.map_err(|why| failure(&why))?;
-            collect(rows).await
-        });
-        join_all(answers).await.into_iter().collect()
+        let questions = queries.iter().map(|query| Ok((self.statement(query.sql)?, query)));
+        ask_each(&self.client, questions.collect::<Result<Vec<_>, Failure>>()?).await
     }
 
     /// Sends every statement at once. It fails where one changes another number of rows than it must.
