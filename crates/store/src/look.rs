@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use countersign_audit::{VerifierKey, proof::verify_consistency};
+use countersign_gate::ledger::LedgerFault;
 
 use crate::{
     error::StoreError,
@@ -10,6 +11,12 @@ use crate::{
     row::Query,
     store::Store,
 };
+
+/// One statement counts so many entries, at most.
+const RANGE: u64 = 1_000;
+
+/// So many ranges of entries are asked for at once.
+const RANGES: usize = 10;
 
 /// Looking at a ledger found this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,17 +104,40 @@ impl Store {
         Ok(())
     }
 
-    /// Checks that as many entries are stored as the log's head says, and up to the same index.
+    /// Checks that there is an entry of each index below the size of the log's head, and none of another.
+    ///
+    /// The head is signed and small, and the entries that it was signed for are many: a table that was restored in
+    /// part, a row that was deleted, or a head that was put back alone would go unseen until somebody proves or
+    /// exports just that entry, while more is signed on top. What an entry says is not looked at here, which is
+    /// [`Store::verify`]'s business.
+    ///
+    /// This looks at every entry. Each statement visits at most [`RANGE`] of them, so that none lasts longer on a
+    /// larger ledger.
     pub(crate) async fn is_whole(&self) -> Result<(), StoreError> {
-        const ENTRIES: &str = "SELECT h.size, (SELECT count(*) FROM entry), \
-             (SELECT coalesce(max(idx) + 1, 0) FROM entry) FROM log_head h WHERE h.id = 0";
-        let rows = self.select(Query::new(ENTRIES, Vec::new())).await?;
+        // In one statement: others may append meanwhile.
+        const ENDS: &str = "SELECT h.size, (SELECT min(idx) FROM entry), (SELECT max(idx) FROM entry) \
+             FROM log_head h WHERE h.id = 0";
+        const IN_RANGE: &str = "SELECT count(*) FROM entry WHERE idx >= $1 AND idx < $2";
+        let missing = || StoreError::Damaged("entries of its log are missing".into());
+        let rows = self.select(Query::new(ENDS, Vec::new())).await?;
         let row = rows.first().ok_or_else(|| StoreError::Damaged("the log has no head".into()))?;
-        let [size, entries, end] = [0, 1, 2].map(|column| row.count(column));
-        let whole = match (size, entries, end) {
-            (Ok(size), Ok(entries), Ok(end)) => entries == size && end == size,
-            _ => false,
-        };
-        if whole { Ok(()) } else { Err(StoreError::Damaged("entries of its log are missing".into())) }
+        let size = row.count(0).map_err(LedgerFault::from)?;
+        let ends = [1, 2].map(|column| row.optional_int(column));
+        let expected = size.checked_sub(1).map(u64::cast_signed);
+        if ends != [Ok(expected.map(|_last| 0)), Ok(expected)] {
+            return Err(missing());
+        }
+        let starts: Vec<u64> = (0..size).step_by(RANGE.try_into().unwrap_or(usize::MAX)).collect();
+        for some in starts.chunks(RANGES) {
+            let ranges = some.iter().map(|from| (*from, size.min(from.saturating_add(RANGE))));
+            let queries =
+                ranges.clone().map(|(from, end)| Query::new(IN_RANGE, vec![from.into(), end.into()]));
+            let counted = self.select_each(queries.collect()).await?;
+            let counted = counted.iter().map(|rows| rows.first().map(|row| row.count(0)));
+            if !counted.eq(ranges.map(|(from, end)| Some(Ok(end.saturating_sub(from))))) {
+                return Err(missing());
+            }
+        }
+        Ok(())
     }
 }

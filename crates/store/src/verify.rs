@@ -96,26 +96,33 @@ impl Rows<'_> {
         if signer != Some(key.to_string().as_str()) {
             self.differs("the ledger's head", "it names another key");
         }
-        let inner = self.entries(size)?;
+        let (count, inner) = self.entries(size)?;
         self.inner(size, inner)?;
-        // In one statement: a server may append meanwhile.
-        let strays = self.read(Query::new(
-            "SELECT (SELECT count(*) FROM entry WHERE idx < $1), \
-             (SELECT count(*) FROM entry WHERE idx < 0 OR idx >= h.size), \
-             (SELECT count(*) FROM checkpoint WHERE size < 0 OR size > h.size) FROM log_head h WHERE h.id = 0",
-            vec![size.into()],
-        ))?;
-        let strays = match strays.first() {
-            Some(row) => Some((row.count(0)?, row.count(1)?, row.count(2)?)),
-            None => None,
-        };
-        if strays != Some((size, 0, 0)) {
+        if count != size || self.has_strays()? {
             self.differs(
                 "the ledger's log",
                 "it has other entries or checkpoints than those that were signed",
             );
         }
         Ok(())
+    }
+
+    /// Tells whether there are entries or checkpoints that no head of the log can be of.
+    fn has_strays(&self) -> Result<bool, LedgerFault> {
+        // In one statement: a server may append meanwhile.
+        let ends = self.read(Query::new(
+            "SELECT h.size, (SELECT min(idx) FROM entry), (SELECT max(idx) FROM entry), \
+             (SELECT min(size) FROM checkpoint), (SELECT max(size) FROM checkpoint) FROM log_head h WHERE h.id = 0",
+            Vec::new(),
+        ))?;
+        let Some(row) = ends.first() else { return Ok(true) };
+        let size = row.int(0)?;
+        let (first, last) = (row.optional_int(1)?, row.optional_int(2)?);
+        let checkpoints = (row.optional_int(3)?, row.optional_int(4)?);
+        Ok(first.is_some_and(|index| index < 0)
+            || last.is_some_and(|index| index >= size)
+            || checkpoints.0.is_some_and(|of| of < 0)
+            || checkpoints.1.is_some_and(|of| of > size))
     }
 
     fn read(&self, query: Query) -> Result<Vec<Row>, LedgerFault> {
@@ -126,17 +133,20 @@ impl Rows<'_> {
         self.report.push(Finding::FileMismatch { file: file.into(), reason: reason.into() });
     }
 
-    /// Compares every column of every entry. Returns the hashes that must be kept of complete tiles.
-    fn entries(&mut self, size: u64) -> Result<Vec<Inner>, LedgerFault> {
+    /// Compares every column of every entry. Returns how many entries there are, and the hashes that must be kept
+    /// of complete tiles.
+    fn entries(&mut self, size: u64) -> Result<(u64, Vec<Inner>), LedgerFault> {
         const ENTRIES: &str = "SELECT idx, leaf, at_ms, kind, agent, session, call, approval, bytes FROM entry \
              WHERE idx >= $1 AND idx < $2 ORDER BY idx LIMIT $3";
-        let (mut frontier, mut inner, mut from) = (Frontier::new(), Vec::new(), 0_u64);
+        let (mut frontier, mut inner) = (Frontier::new(), Vec::new());
+        let (mut count, mut from) = (0_u64, 0_u64);
         loop {
             let params = vec![from.into(), size.into(), u64::from(ROWS).into()];
             let rows = self.read(Query::new(ENTRIES, params))?;
-            let Some(last) = rows.last() else { return Ok(inner) };
+            let Some(last) = rows.last() else { return Ok((count, inner)) };
             from = last.count(0)?.saturating_add(1);
             for row in &rows {
+                count = count.saturating_add(1);
                 let (index, bytes) = (row.count(0)?, row.bytes(8)?);
                 let leaf = leaf_hash(bytes);
                 let appended = frontier.append_with(leaf, |id, hash| {
@@ -157,7 +167,7 @@ impl Rows<'_> {
 
     /// Compares the kept hashes of complete tiles with those of the entries.
     fn inner(&mut self, size: u64, mut wanted: Vec<Inner>) -> Result<(), LedgerFault> {
-        const NODES: &str = "SELECT level, idx, hash FROM node WHERE level > $1 OR level = $1 AND idx > $2 \
+        const NODES: &str = "SELECT level, idx, hash FROM node WHERE (level, idx) > ($1, $2) \
              ORDER BY level, idx LIMIT $3";
         wanted.sort_by_key(|(level, index, _hash)| (*level, *index));
         let (mut wanted, mut equal, mut after) = (wanted.into_iter(), true, (i64::MIN, i64::MIN));

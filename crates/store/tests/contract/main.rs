@@ -38,3 +38,7 @@ mod processes;
 mod prune;
 #[cfg(test)]
 mod schema;
+#[cfg(test)]
+mod visits;
+#[cfg(test)]
+mod whole;
