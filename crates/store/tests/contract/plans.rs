@@ -430,11 +430,14 @@ fn plan_of_sqlite(connection: &rusqlite::Connection, sql: &str) -> Result<Plan, 
     Ok(plan)
 }
 
-/// Takes over what one node of PostgreSQL's plan does, and those below it.
-fn take_node(node: &serde_json::Value, plan: &mut Plan) {
+/// Takes over what one node of PostgreSQL's plan does, and those below it. `first` says that no more than one row is
+/// taken of it.
+fn take_node(node: &serde_json::Value, first: bool, plan: &mut Plan) {
     let kind = node["Node Type"].as_str().unwrap();
     let table = node["Relation Name"].as_str();
     match kind {
+        // The least or the largest: the first at one end.
+        "Index Scan" | "Index Only Scan" if first && node["Filter"].is_null() => {}
         "Seq Scan" => drop(plan.scans.insert(table.unwrap().to_owned())),
         // From end to end: by no condition.
         "Index Scan" | "Index Only Scan" if node["Index Cond"].is_null() => {
@@ -445,7 +448,7 @@ fn take_node(node: &serde_json::Value, plan: &mut Plan) {
     let index = node["Index Name"].as_str().unwrap_or_default();
     plan.text.push_str(&format!("{kind} {} {index} {}\n", table.unwrap_or_default(), node["Index Cond"]));
     for below in node["Plans"].as_array().into_iter().flatten() {
-        take_node(below, plan);
+        take_node(below, kind == "Limit" && node["Plan Rows"] == 1, plan);
     }
 }
 
@@ -470,7 +473,7 @@ async fn plans_of_postgres(
         let rows = client.query_one(&format!("EXPLAIN (FORMAT JSON) EXECUTE explained{list}"), &[]).await?;
         let explained: serde_json::Value = rows.get(0);
         let mut plan = Plan::default();
-        take_node(&explained[0]["Plan"], &mut plan);
+        take_node(&explained[0]["Plan"], false, &mut plan);
         if !plans.contains(&plan) {
             plans.push(plan);
         }
