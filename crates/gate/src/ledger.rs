@@ -67,8 +67,8 @@ pub trait Ledger: Send + Sync + 'static {
         key: &IdempotencyKey,
     ) -> impl Future<Output = Result<Option<Bond>, LedgerFault>> + Send;
 
-    /// Counts the keys of an agent that stand for something, up to `limit`.
-    fn bonds(&self, agent: &AgentId, limit: u32) -> impl Future<Output = Result<u64, LedgerFault>> + Send;
+    /// Counts the keys of an agent that stand for something. It costs the same however many they are.
+    fn bonds(&self, agent: &AgentId) -> impl Future<Output = Result<u64, LedgerFault>> + Send;
 
     /// Lets a key stand for a call that is not issued: refused, or answered as another one. `replaces` as in [`Intent`]. When
     /// it stands for another call already, that is returned, and nothing changes or is appended.

@@ -448,10 +448,10 @@ impl Ledger for SimLedger {
         Ok(self.state().bonds.get(&(agent.clone(), key.clone())).cloned())
     }
 
-    async fn bonds(&self, agent: &AgentId, limit: u32) -> Result<u64, LedgerFault> {
+    async fn bonds(&self, agent: &AgentId) -> Result<u64, LedgerFault> {
         self.readable()?;
         let count = self.state().bonds.keys().filter(|(owner, _key)| owner == agent).count();
-        Ok(u64::try_from(count).unwrap_or(u64::MAX).min(u64::from(limit)))
+        Ok(u64::try_from(count).unwrap_or(u64::MAX))
     }
 
     async fn bind(

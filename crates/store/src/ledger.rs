@@ -101,8 +101,8 @@ impl Ledger for Store {
         Ok(rows.first().map(Bond::read).transpose()?)
     }
 
-    async fn bonds(&self, agent: &AgentId, limit: u32) -> Result<u64, LedgerFault> {
-        let rows = self.select(bond::count(agent, limit)).await?;
+    async fn bonds(&self, agent: &AgentId) -> Result<u64, LedgerFault> {
+        let rows = self.select(bond::select_count(agent)).await?;
         Ok(rows.first().map(|row| row.count(0)).transpose()?.unwrap_or_default())
     }
 

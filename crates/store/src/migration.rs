@@ -8,7 +8,7 @@
 
 /// These are all steps, in order; the first is number 1.
 pub(crate) const STEPS: &[&str] =
-    &[FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED, ALIKE, CALLS, GROWTH];
+    &[FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED, ALIKE, CALLS, GROWTH, COUNTED];
 
 /// Returns the number of the newest schema that this program knows.
 pub(crate) fn newest() -> i64 {
@@ -303,6 +303,18 @@ UPDATE counter SET mark_day = NULL WHERE day = 0 AND mark <> body;
 ALTER TABLE counter DROP COLUMN mark;
 CREATE INDEX counter_mark ON counter (mark_day);
 CREATE INDEX session_mark ON session (mark_day);
+";
+
+/// How many keys an agent has is counted when one comes and when some are forgotten. The index gives an order in which
+/// no two keys are alike, so that what is taken from the count is what is deleted.
+const COUNTED: &str = "
+CREATE TABLE bond_count (
+    agent TEXT PRIMARY KEY,
+    bonds BIGINT NOT NULL
+) STRICT;
+INSERT INTO bond_count (agent, bonds) SELECT agent, count(*) FROM bond GROUP BY agent;
+DROP INDEX bond_day;
+CREATE INDEX bond_day ON bond (day, at_ms, agent, name);
 ";
 
 #[cfg(test)]

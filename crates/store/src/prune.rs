@@ -69,7 +69,7 @@ impl Operation for Prune {
     fn needs(&self, _records: &Records, _needs: &mut Needs) {}
 
     fn apply(&self, _records: &Records) -> Result<((), Changes), LedgerFault> {
-        let statements = self.0.steps().into_iter().map(|step| step.change).collect();
+        let statements = self.0.steps().into_iter().flat_map(|step| step.changes).collect();
         Ok(((), Changes { statements, ..Changes::default() }))
     }
 }
@@ -83,11 +83,11 @@ struct Due {
     age: i64,
 }
 
-/// This is for one kind of record: a statement that finds whether there is something to change, and the change. They
+/// This is for one kind of record: a statement that finds whether there is something to change, and the changes. They
 /// look in the order of an index: without it PostgreSQL may read the whole table for the first row that fits.
 struct Step {
     look: Query,
-    change: Query,
+    changes: Vec<Query>,
 }
 
 macro_rules! select_due {
@@ -100,7 +100,7 @@ macro_rules! step {
     ($change:literal, $key:literal, $table:literal, $condition:literal, $order:literal, $params:expr) => {
         Step {
             look: Query::new(concat!(select_due!($key, $table, $condition, $order), " LIMIT 1"), $params),
-            change: Query::new(
+            changes: vec![Query::new(
                 concat!(
                     $change,
                     " WHERE (",
@@ -110,8 +110,16 @@ macro_rules! step {
                     " LIMIT 1000)"
                 ),
                 $params,
-            ),
+            )],
         }
+    };
+}
+
+/// Selects the keys that are over, in an order in which no two are alike: each statement that has it, with a limit,
+/// in one transaction speaks of the same keys.
+macro_rules! select_bonds_due {
+    ($columns:literal) => {
+        select_due!($columns, "bond", "day < $1 AND at_ms < $2", "day, at_ms, agent, name")
     };
 }
 
@@ -119,11 +127,10 @@ impl Due {
     /// Returns the steps in this order: a day is seen before anything is judged by it, and a session as it is now
     /// before it is taken for idle. What is compared is a parameter, so that PostgreSQL knows how few rows fit.
     fn steps(&self) -> [Step; 8] {
-        let days_ago = |days: i64| Value::from(self.age.saturating_sub(days));
+        let days_ago = |days: i64| self.days_ago(days);
         let today = || Value::from(day(self.now_ms));
         let before = || Value::from(day(self.now_ms).saturating_sub(IDLE_DAYS));
         let passed = || Value::from(self.now_ms.saturating_mul(1_000));
-        let kept = || Value::from(self.now_ms.saturating_sub(self.keys_kept_ms));
         [
             step!("UPDATE age SET day = day + 1, seen = $1", "id", "age", "seen < $1", "id", vec![today()]),
             step!(
@@ -142,14 +149,7 @@ impl Due {
                 "mark_day",
                 vec![days_ago(PASSED_DAYS), passed()]
             ),
-            step!(
-                "DELETE FROM bond",
-                "agent, name",
-                "bond",
-                "day < $1 AND at_ms < $2",
-                "day",
-                vec![days_ago(PASSED_DAYS), kept()]
-            ),
+            self.bonds(),
             step!(
                 "UPDATE counter SET mark_day = (SELECT age.day FROM age)",
                 "subject, day",
@@ -184,5 +184,35 @@ impl Due {
                 vec![days_ago(IDLE_DAYS)]
             ),
         ]
+    }
+    fn days_ago(&self, days: i64) -> Value {
+        self.age.saturating_sub(days).into()
+    }
+
+    /// Forgets idempotency keys: first they are taken from the counts of their agents, as long as they are there.
+    fn bonds(&self) -> Step {
+        let kept = self.now_ms.saturating_sub(self.keys_kept_ms);
+        let params = || vec![self.days_ago(PASSED_DAYS), kept.into()];
+        Step {
+            look: Query::new(concat!(select_bonds_due!("agent, name"), " LIMIT 1"), params()),
+            changes: vec![
+                Query::new(
+                    concat!(
+                        "UPDATE bond_count SET bonds = bond_count.bonds - gone.bonds FROM (SELECT agent, count(*) AS bonds FROM (",
+                        select_bonds_due!("agent"),
+                        " LIMIT 1000) AS due GROUP BY agent) AS gone WHERE gone.agent = bond_count.agent"
+                    ),
+                    params(),
+                ),
+                Query::new(
+                    concat!(
+                        "DELETE FROM bond WHERE (agent, name) IN (",
+                        select_bonds_due!("agent, name"),
+                        " LIMIT 1000)"
+                    ),
+                    params(),
+                ),
+            ],
+        }
     }
 }

@@ -67,7 +67,7 @@ impl<L: Ledger> Gate<L> {
     /// more.
     async fn room_for_key<A>(&self, call: &Call<A>) -> KeyState {
         let most = self.settings.keys_max;
-        match self.ledger.bonds(&call.requester.agent, most).await {
+        match self.ledger.bonds(&call.requester.agent).await {
             Ok(count) if count < u64::from(most) => KeyState::Free,
             Ok(_) => {
                 let message = format!("{most} idempotency keys of this agent are kept already");

@@ -75,15 +75,21 @@ impl Record for Bond {
         ))
     }
 
+    /// Counts the key for its agent. Pruning takes away from the count what it forgets.
+    fn beside(&self) -> Vec<Query> {
+        vec![Query::one(
+            "INSERT INTO bond_count (agent, bonds) VALUES ($1, 1) \
+             ON CONFLICT (agent) DO UPDATE SET bonds = bond_count.bonds + 1",
+            vec![self.agent.as_str().into()],
+        )]
+    }
+
     fn is_kept(_bond: Option<&Self>) -> bool {
         false
     }
 }
 
-/// Returns the statement that counts the keys of an agent; counting ends at `limit`.
-pub(crate) fn count(agent: &AgentId, limit: u32) -> Query {
-    Query::new(
-        "SELECT count(*) FROM (SELECT 1 FROM bond WHERE agent = $1 LIMIT $2) AS counted",
-        vec![agent.as_str().into(), u64::from(limit).into()],
-    )
+/// Returns the statement that reads how many keys an agent has; it answers no row where the agent never had any.
+pub(crate) fn select_count(agent: &AgentId) -> Query {
+    Query::new("SELECT bonds FROM bond_count WHERE agent = $1", vec![agent.as_str().into()])
 }

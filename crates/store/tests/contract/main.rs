@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod approvals;
 #[cfg(test)]
+mod bonds;
+#[cfg(test)]
 mod budgets;
 #[cfg(test)]
 mod calls;

@@ -394,7 +394,7 @@ async fn seen(ledger: &impl Ledger) -> Vec<String> {
         for key in 0..4 {
             all.push(format!("{:?}", ledger.bond(&agent, &idempotency_key(key)).await.unwrap()));
         }
-        all.push(format!("{:?}", ledger.bonds(&agent, 3).await.unwrap()));
+        all.push(format!("{:?}", ledger.bonds(&agent).await.unwrap()));
         all.push(format!("{:?} wait", ledger.waiting(&agent).await.unwrap()));
         let like = stored("x", &somebody((0, 0)), "0");
         for n in 0..2 {

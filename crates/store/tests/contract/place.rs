@@ -125,6 +125,16 @@ impl Place {
         }
     }
 
+    /// Reads one number behind the ledger's back.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        match self {
+            Self::Sqlite(_) => {
+                rusqlite::Connection::open(self.path()).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+            }
+            Self::Postgres(database) => database.connect().await.query_one(sql, &[]).await.unwrap().get(0),
+        }
+    }
+
     /// Executes statements behind the ledger's back.
     pub(crate) async fn execute(&self, sql: &str) {
         match self {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use countersign_gate::ledger::{CallState, Ledger, Wait};
+use countersign_rules::IdempotencyKey;
 use countersign_store::Options;
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
 };
 
 /// What undoes each step of the schema but the first, the newest last.
-const UNDONE: [&str; 10] = [
+const UNDONE: [&str; 11] = [
     "ALTER TABLE approval DROP COLUMN code",
     "DROP TABLE approval_group",
     "ALTER TABLE counter DROP COLUMN mark; ALTER TABLE counter DROP COLUMN mark_day; \
@@ -34,6 +35,7 @@ const UNDONE: [&str; 10] = [
      DROP INDEX rate_mark; ALTER TABLE rate ADD COLUMN mark BIGINT; UPDATE rate SET mark = due_us; \
      DROP INDEX counter_mark; ALTER TABLE counter ADD COLUMN mark TEXT; UPDATE counter SET mark = body WHERE day = 0; \
      DROP INDEX session_mark",
+    "DROP TABLE bond_count; DROP INDEX bond_day; CREATE INDEX bond_day ON bond (day, at_ms)",
 ];
 
 /// Makes a ledger what an older schema had.
@@ -50,9 +52,14 @@ pub(crate) async fn go_back(place: &Place, version: usize) {
 contract! {
     async fn every_older_schema_is_brought_up_to_date(place) {
         let ledger = place.open().await;
-        ledger.issue(intent("c1")).await.unwrap();
+        let keyed = |id: &str| {
+            let mut intent = intent(id);
+            intent.call.key = Some(IdempotencyKey::parse(id).unwrap());
+            intent
+        };
+        ledger.issue(keyed("c1")).await.unwrap();
         ledger.prune(NOW).await.unwrap();
-        ledger.issue(intent("c2")).await.unwrap();
+        ledger.issue(keyed("c2")).await.unwrap();
         Ledger::close(&*ledger, done("c2", 1), Wait::Durable).await.unwrap();
         ledger.close().await;
         drop(ledger);
@@ -62,6 +69,8 @@ contract! {
             let who = requester("bot", "s1");
             let standing = ledger.standing(&who, stored("c3", &who, "3").digest, NOW).await.unwrap();
             assert_eq!(standing.session.calls, 2, "schema {version}");
+            // Schema 10 brought them.
+            assert_eq!(ledger.bonds(&who.agent).await.unwrap(), if version < 10 { 0 } else { 2 }, "schema {version}");
             assert_eq!(ledger.call(&call_id("c2")).await.unwrap().unwrap().state, CallState::Done);
             ledger.prune(NOW).await.unwrap();
             ledger.close().await;
