@@ -200,16 +200,18 @@ impl Store {
     }
 
     /// Returns signed checkpoints of the size `from` or a larger one, each with its size, smallest first; at
-    /// most `limit`. The newest one comes last, where `limit` leaves room for it. One is kept for every 256
-    /// entries or so.
+    /// most `limit`, and at most [`ENTRIES_MAX`]. The newest one comes last, where that leaves room for it: an
+    /// answer that does not end with it goes on at the size after its last. One is kept for every 256 entries or
+    /// so, so a log of more than two and a half million entries has more than one answer holds.
     ///
     /// # Errors
     /// Fails with a [`LedgerFault`] when the ledger cannot be read.
     pub async fn checkpoints(&self, from: u64, limit: u32) -> Result<Vec<(u64, String)>, LedgerFault> {
+        let limit = limit.min(ENTRIES_MAX);
         let rows = self
             .scan(Query::new(
                 "SELECT size, note FROM checkpoint WHERE size >= $1 ORDER BY size LIMIT $2",
-                vec![from.into(), u64::from(limit.min(ENTRIES_MAX)).into()],
+                vec![from.into(), u64::from(limit).into()],
             ))
             .await?;
         let mut found: Vec<(u64, String)> = Vec::with_capacity(rows.len());

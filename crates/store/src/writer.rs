@@ -108,7 +108,9 @@ impl<B: Backend> Writer<B> {
         let Inbox { mut queue, done } = inbox;
         let mut kept: VecDeque<Box<dyn Message>> = VecDeque::new();
         while let Some(first) = queue.recv().await {
-            let mut batch: Vec<Box<dyn Message>> = kept.drain(..kept.len().min(BATCH_MAX)).collect();
+            // One place is the first's.
+            let again = kept.len().min(BATCH_MAX.saturating_sub(1));
+            let mut batch: Vec<Box<dyn Message>> = kept.drain(..again).collect();
             batch.push(first);
             while batch.len() < BATCH_MAX
                 && let Ok(next) = queue.try_recv()
@@ -124,7 +126,7 @@ impl<B: Backend> Writer<B> {
                 kept.clear();
             }
         }
-        let left = self.commit(kept.into()).await.len();
+        let left = self.try_at_last(kept).await;
         self.backend.end().await;
         if left > 0 {
             tracing::error!(calls = left, "outcomes of reads could not be recorded; they stay in doubt");
@@ -134,11 +136,20 @@ impl<B: Backend> Writer<B> {
         drop(done);
     }
 
+    /// Tries what is kept once more, until a batch of it fails again. Returns how much is left.
+    async fn try_at_last(&mut self, mut kept: VecDeque<Box<dyn Message>>) -> usize {
+        while !kept.is_empty() {
+            let batch = kept.drain(..kept.len().min(BATCH_MAX)).collect();
+            let left = self.commit(batch).await.len();
+            if left > 0 {
+                return left.saturating_add(kept.len());
+            }
+        }
+        0
+    }
+
     /// Writes a batch and answers everybody in it. Returns what should be tried again.
     async fn commit(&mut self, mut batch: Vec<Box<dyn Message>>) -> Vec<Box<dyn Message>> {
-        if batch.is_empty() {
-            return batch;
-        }
         let result = self.transact(&mut batch).await;
         if matches!(result, Err(Failure::Statement(_))) && batch.len() > 1 {
             // One operation must not take down its neighbours: each gets a transaction of its own.
@@ -297,5 +308,115 @@ impl<B: Backend> Writer<B> {
         if let Some(hook) = &self.hook {
             hook(step);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+    use crate::{row::Value, tail};
+
+    /// How many operations were answered after each transaction began, or could not begin.
+    type Batches = Arc<Mutex<Vec<usize>>>;
+
+    /// A database that cannot be reached for so many transactions.
+    struct Absent {
+        failures: usize,
+        head: Row,
+        batches: Batches,
+    }
+
+    impl Backend for Absent {
+        async fn begin(&mut self) -> Result<Begun, Failure> {
+            self.batches.lock().unwrap().push(0);
+            if self.failures > 0 {
+                self.failures -= 1;
+                return Err(Failure::Unavailable("it is away".into()));
+            }
+            Ok(Begun { head: self.head.clone(), disturbed: false })
+        }
+
+        async fn read(&mut self, _queries: &[Query]) -> Result<Vec<Vec<Row>>, Failure> {
+            Ok(Vec::new())
+        }
+
+        async fn write(&mut self, _queries: &[Query]) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        async fn commit(&mut self, _watched: bool) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        async fn roll_back(&mut self) {}
+
+        async fn end(&mut self) {}
+
+        fn process(&self) -> i64 {
+            1
+        }
+
+        fn orphans(&self) -> Query {
+            Query::new("", Vec::new())
+        }
+    }
+
+    /// An outcome for which nobody waits, and which changes nothing.
+    struct Outcome(Batches);
+
+    impl Message for Outcome {
+        fn needs(&self, _records: &Records, _needs: &mut Needs) {}
+
+        fn apply(&mut self, _records: &mut Records) {}
+
+        fn answer(self: Box<Self>, fault: Option<&LedgerFault>) -> Option<Box<dyn Message>> {
+            *self.0.lock().unwrap().last_mut().unwrap() += 1;
+            fault.map(|_fault| -> Box<dyn Message> { self })
+        }
+    }
+
+    /// The sizes of the batches in which so many outcomes are tried.
+    fn tried(outcomes: usize, failures: usize) -> Vec<usize> {
+        let key = SigningKey::from_seed("test.example/log", &[7; 32]).unwrap();
+        let begun = tail::insert_head(&key).unwrap().params;
+        let head = Row(vec![Value::Int(0), begun[1].clone(), begun[2].clone(), Value::Int(0)]);
+        let batches = Batches::default();
+        let writer = Writer {
+            backend: Absent { failures, head, batches: Arc::clone(&batches) },
+            verifier: key.verifier(),
+            key,
+            changes: watch::Sender::new(0),
+            hook: None,
+            statements: None,
+            seen: None,
+            failing: Arc::default(),
+            keeper: None,
+            records: Records::default(),
+            cache: None,
+        };
+        let (sender, queue) = mpsc::channel::<Box<dyn Message>>(outcomes);
+        for _ in 0..outcomes {
+            assert!(sender.try_send(Box::new(Outcome(Arc::clone(&batches)))).is_ok());
+        }
+        drop(sender);
+        futures::executor::block_on(writer.run(Inbox { queue, done: oneshot::channel().0 }));
+        std::mem::take(&mut *batches.lock().unwrap())
+    }
+
+    #[test]
+    fn no_batch_is_larger_than_it_may_be() {
+        assert_eq!(tried(700, 0), [256, 256, 188]);
+        // What failed takes its place beside the one that comes, and not beyond.
+        assert_eq!(tried(700, 2), [256, 256, 256, 256, 188]);
+        // The second outcome finds 256 that are kept; then the ledger is closed.
+        assert_eq!(tried(257, 1), [256, 256, 1]);
+        // While nothing can be written, what is left at the end is tried once.
+        let never = tried(700, usize::MAX);
+        assert!(never.iter().all(|size| *size <= BATCH_MAX), "{never:?}");
+        assert_eq!(never.len(), 446);
     }
 }

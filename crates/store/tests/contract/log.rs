@@ -64,6 +64,24 @@ contract! {
         assert!(ledger.verify(&key, notes).await.unwrap().verified());
     }
 
+    async fn checkpoints_beyond_one_answer_follow_without_a_gap(place) {
+        let ledger = place.open().await;
+        ledger.record((0..10_100).map(|n| note("noted", &call_id(&format!("n{n}")))).collect()).await.unwrap();
+        // As many as there are beside millions of entries.
+        let series = match &place {
+            Place::Sqlite(_) => "(WITH RECURSIVE s (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 10050) SELECT n FROM s) s",
+            Place::Postgres(_) => "generate_series(1, 10050) s (n)",
+        };
+        place.execute(&format!("INSERT INTO checkpoint (size, note) SELECT s.n, 'note' FROM {series}")).await;
+        let sizes = async |from: u64, limit: u32| -> Vec<u64> {
+            ledger.checkpoints(from, limit).await.unwrap().into_iter().map(|(size, _note)| size).collect()
+        };
+        assert!(sizes(1, u32::MAX).await.into_iter().eq(1..=10_000), "the newest is not among them");
+        assert!(sizes(10_001, u32::MAX).await.into_iter().eq((10_001..=10_050).chain([10_100])));
+        assert!(sizes(10_041, 10).await.into_iter().eq(10_041..=10_050));
+        assert!(sizes(10_041, 11).await.into_iter().eq((10_041..=10_050).chain([10_100])));
+    }
+
     async fn an_export_verifies_on_its_own(place) {
         let ledger = place.open().await;
         fill(&ledger, 700).await;
