@@ -13,7 +13,7 @@ use crate::{
         bond::{key_of, key_of_call},
     },
     records::{Changes, Key, Needs, Records},
-    row::{Query, json},
+    row::{SqlStatement, json},
     tail::Encoded,
 };
 
@@ -84,7 +84,7 @@ impl Operation for Park {
         }
         let row = ApprovalRow { record: record.clone(), order: records.next_order() };
         if let Some(evidence) = evidence {
-            changes.statements.push(Query::one(
+            changes.statements.push(SqlStatement::one(
                 "INSERT INTO evidence (approval, body) VALUES ($1, $2)",
                 vec![request.id.as_str().into(), json(evidence)?],
             ));
@@ -95,13 +95,13 @@ impl Operation for Park {
 }
 
 /// Adds one person's answer, and returns the request as the answer leaves it.
-pub(crate) struct Answer {
+pub(crate) struct AddSignature {
     pub(crate) approval: ApprovalId,
     pub(crate) signature: Signature,
     pub(crate) entry: Arc<Encoded>,
 }
 
-impl Operation for Answer {
+impl Operation for AddSignature {
     type Output = Result<ApprovalRecord, NotAnswered>;
 
     fn needs(&self, records: &Records, needs: &mut Needs) {
@@ -225,7 +225,7 @@ impl Operation for EraseEvidence {
         row.record.evidence = None;
         let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
         changes.approvals.put(self.approval.clone(), row);
-        changes.statements.push(Query::one(
+        changes.statements.push(SqlStatement::one(
             "DELETE FROM evidence WHERE approval = $1",
             vec![self.approval.as_str().into()],
         ));

@@ -19,7 +19,7 @@ use countersign_audit::{Frontier, Hash};
 
 use crate::{
     error::{Failure, StoreError},
-    row::{Query, Row},
+    row::{SqlStatement, StoredRow},
 };
 
 /// Between two writes of the file there is at least this time.
@@ -41,7 +41,7 @@ impl Seen {
     ///
     /// # Errors
     /// Fails when that head is older, or of another history.
-    pub(crate) fn missing(&self, tree: &Frontier, changed: u64) -> Result<Option<Query>, Failure> {
+    pub(crate) fn missing(&self, tree: &Frontier, changed: u64) -> Result<Option<SqlStatement>, Failure> {
         if changed < self.changed || tree.size() < self.tree.size() {
             return Err(went_back());
         }
@@ -49,14 +49,14 @@ impl Seen {
             return if tree.root() == self.tree.root() { Ok(None) } else { Err(went_back()) };
         }
         let end = tree.size().min(self.tree.size().saturating_add(LEAVES));
-        Ok(Some(Query::new(
+        Ok(Some(SqlStatement::new(
             "SELECT leaf FROM entry WHERE idx >= $1 AND idx < $2 ORDER BY idx",
             vec![self.tree.size().into(), end.into()],
         )))
     }
 
     /// Takes over what was read for [`Seen::missing`].
-    pub(crate) fn follow(&mut self, rows: &[Row]) -> Result<(), Failure> {
+    pub(crate) fn follow(&mut self, rows: &[StoredRow]) -> Result<(), Failure> {
         if rows.is_empty() {
             return Err(Failure::Damaged("entries of the log are missing".into()));
         }

@@ -21,7 +21,7 @@ use countersign_rules::{
 use tokio::sync::watch;
 
 use crate::{
-    approval::{Answer, Deliver, End, Park},
+    approval::{AddSignature, Deliver, End, Park},
     bond::Bind,
     call::{Close, Issue, Resolve, Sweep},
     halt::{Halt, Resume},
@@ -160,7 +160,7 @@ impl Ledger for Store {
         entry: Entry,
     ) -> Result<ApprovalRecord, NotAnswered> {
         let entry = Encoded::of(&entry)?;
-        self.submit(Answer { approval: approval.clone(), signature, entry }).await?
+        self.submit(AddSignature { approval: approval.clone(), signature, entry }).await?
     }
 
     async fn end(

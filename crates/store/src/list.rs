@@ -15,7 +15,7 @@ use crate::{
         approval::ApprovalRow,
         call::{self, CallRow, select_calls},
     },
-    row::{Query, Value},
+    row::{SqlStatement, Value},
     store::Store,
 };
 
@@ -78,7 +78,7 @@ impl Store {
     /// Fails with a [`LedgerFault`] when the ledger cannot be read.
     pub async fn unsettled(&self) -> Result<(u64, u64), LedgerFault> {
         let count = |sql| async move {
-            let rows = self.scan(Query::new(sql, Vec::new())).await?;
+            let rows = self.scan(SqlStatement::new(sql, Vec::new())).await?;
             Ok::<u64, LedgerFault>(rows.first().map(|row| row.count(0)).transpose()?.unwrap_or_default())
         };
         Ok((
@@ -107,7 +107,7 @@ macro_rules! select_requests {
 
 /// Returns the statement that reads a page of the list of requests. What it begins with is said in the text, so
 /// that an index leads there.
-fn page_of_requests(filter: &ApprovalFilter, limit: u32) -> Query {
+fn page_of_requests(filter: &ApprovalFilter, limit: u32) -> SqlStatement {
     let groups = filter.groups.as_ref().map(|groups| {
         let names: String = groups.iter().map(|group| format!(",{group},")).collect();
         // Between two names there are two commas, so that taking one out leaves the next as it is.
@@ -130,7 +130,7 @@ fn page_of_requests(filter: &ApprovalFilter, limit: u32) -> Query {
             select_requests!("a.state = $5 AND ", "a.place > (SELECT place FROM approval WHERE id = $4) AND ")
         }
     };
-    Query::new(sql, params)
+    SqlStatement::new(sql, params)
 }
 
 macro_rules! select_page {
@@ -143,7 +143,7 @@ macro_rules! select_page {
 }
 
 /// Returns the statement that reads a page of the list of an agent's calls.
-fn page_of_own_calls(agent: &AgentId, filter: &CallFilter, limit: u32) -> Query {
+fn page_of_own_calls(agent: &AgentId, filter: &CallFilter, limit: u32) -> SqlStatement {
     // Tools stand between commas, which no name has: what is left after taking one out is shorter.
     let tools = filter.tools.as_ref().map(|tools| {
         let names: String = tools.iter().map(|tool| format!(",{tool},")).collect();
@@ -172,11 +172,11 @@ fn page_of_own_calls(agent: &AgentId, filter: &CallFilter, limit: u32) -> Query 
             "(issued_ms, id) < (SELECT c.issued_ms, c.id FROM call c WHERE c.id = $5 AND c.agent = $2) "
         ),
     };
-    Query::new(sql, params)
+    SqlStatement::new(sql, params)
 }
 
 /// Returns the statement that reads a page of the list of calls.
-fn page_of_calls(filter: &CallFilter, limit: u32) -> Query {
+fn page_of_calls(filter: &CallFilter, limit: u32) -> SqlStatement {
     if let Some(agent) = &filter.agent {
         return page_of_own_calls(agent, filter, limit);
     }
@@ -197,5 +197,5 @@ fn page_of_calls(filter: &CallFilter, limit: u32) -> Query {
         ),
         None => select_page!("(issued_ms, id) < (SELECT c.issued_ms, c.id FROM call c WHERE c.id = $2) "),
     };
-    Query::new(sql, params)
+    SqlStatement::new(sql, params)
 }

@@ -10,7 +10,7 @@ use countersign_gate::ledger::LedgerFault;
 use countersign_rules::{AgentId, ApprovalId, CallId, SessionId};
 
 use crate::{
-    row::{Damage, Query, Row},
+    row::{Damage, SqlStatement, StoredRow},
     store::Store,
     tail::{LogTail, SELECT_HEAD},
 };
@@ -107,7 +107,7 @@ impl Store {
     /// # Errors
     /// Fails with a [`LedgerFault`] when the head cannot be read, or is not what the log's key has signed.
     pub async fn log_head(&self) -> Result<LogHead, LedgerFault> {
-        let rows = self.select(Query::new(SELECT_HEAD, Vec::new())).await?;
+        let rows = self.select(SqlStatement::new(SELECT_HEAD, Vec::new())).await?;
         let row = rows.first().ok_or_else(|| Damage("the log has no head".into()))?;
         let tail = LogTail::read(row, self.verifier(), None)?;
         let (tree, _changed, checkpoint) = tail.state();
@@ -119,7 +119,7 @@ impl Store {
     /// # Errors
     /// Fails with a [`LedgerFault`] when the ledger cannot be read.
     pub async fn entries(&self, from: u64, limit: u32) -> Result<Vec<StoredEntry>, LedgerFault> {
-        let rows = self.scan(Query::new(
+        let rows = self.scan(SqlStatement::new(
             "SELECT idx, bytes FROM entry WHERE idx >= $1 ORDER BY idx LIMIT $2",
             vec![from.into(), u64::from(limit.min(ENTRIES_MAX)).into()],
         ));
@@ -196,7 +196,7 @@ impl Store {
             subject.into(),
             u64::from(limit.min(ENTRIES_MAX)).into(),
         ];
-        stored_entries(&self.scan(Query::new(sql, params)).await?)
+        stored_entries(&self.scan(SqlStatement::new(sql, params)).await?)
     }
 
     /// Returns signed checkpoints of the size `from` or a larger one, each with its size, smallest first; at
@@ -209,7 +209,7 @@ impl Store {
     pub async fn checkpoints(&self, from: u64, limit: u32) -> Result<Vec<(u64, String)>, LedgerFault> {
         let limit = limit.min(ENTRIES_MAX);
         let rows = self
-            .scan(Query::new(
+            .scan(SqlStatement::new(
                 "SELECT size, note FROM checkpoint WHERE size >= $1 ORDER BY size LIMIT $2",
                 vec![from.into(), u64::from(limit).into()],
             ))
@@ -235,13 +235,13 @@ impl Store {
     pub async fn tile_hashes(&self, level: u8, start: u64, count: u16) -> Result<Vec<Hash>, LedgerFault> {
         let end = start.saturating_add(u64::from(count));
         let query = if level == 0 {
-            Query::new(
+            SqlStatement::new(
                 "SELECT leaf FROM entry WHERE idx >= $1 AND idx < $2 ORDER BY idx",
                 vec![start.into(), end.into()],
             )
         } else {
             let level = u64::from(level).saturating_mul(8);
-            Query::new(
+            SqlStatement::new(
                 "SELECT hash FROM node WHERE level = $1 AND idx >= $2 AND idx < $3 ORDER BY idx",
                 vec![level.into(), start.into(), end.into()],
             )
@@ -307,6 +307,6 @@ impl Store {
     }
 }
 
-fn stored_entries(rows: &[Row]) -> Result<Vec<StoredEntry>, LedgerFault> {
+fn stored_entries(rows: &[StoredRow]) -> Result<Vec<StoredEntry>, LedgerFault> {
     rows.iter().map(|row| Ok(StoredEntry { index: row.count(0)?, bytes: row.bytes(1)?.to_vec() })).collect()
 }

@@ -8,7 +8,7 @@ use countersign_gate::ledger::LedgerFault;
 use crate::{
     error::StoreError,
     options::{Kept, Options},
-    row::Query,
+    row::SqlStatement,
     store::Store,
 };
 
@@ -119,7 +119,7 @@ impl Store {
              FROM log_head h WHERE h.id = 0";
         const IN_RANGE: &str = "SELECT count(*) FROM entry WHERE idx >= $1 AND idx < $2";
         let missing = || StoreError::Damaged("entries of its log are missing".into());
-        let rows = self.select(Query::new(ENDS, Vec::new())).await?;
+        let rows = self.select(SqlStatement::new(ENDS, Vec::new())).await?;
         let row = rows.first().ok_or_else(|| StoreError::Damaged("the log has no head".into()))?;
         let size = row.count(0).map_err(LedgerFault::from)?;
         let ends = [1, 2].map(|column| row.optional_int(column));
@@ -131,7 +131,7 @@ impl Store {
         for some in starts.chunks(RANGES) {
             let ranges = some.iter().map(|from| (*from, size.min(from.saturating_add(RANGE))));
             let queries =
-                ranges.clone().map(|(from, end)| Query::new(IN_RANGE, vec![from.into(), end.into()]));
+                ranges.clone().map(|(from, end)| SqlStatement::new(IN_RANGE, vec![from.into(), end.into()]));
             let counted = self.select_each(queries.collect()).await?;
             let counted = counted.iter().map(|rows| rows.first().map(|row| row.count(0)));
             if !counted.eq(ranges.map(|(from, end)| Some(Ok(end.saturating_sub(from))))) {

@@ -14,4 +14,4 @@ mod write;
 
 pub(crate) use connect::Connector;
 pub use connect::Held;
-pub(crate) use read::Reader;
+pub(crate) use read::PostgresReader;

@@ -16,7 +16,7 @@ use countersign_rules::budget::day;
 use crate::{
     queue::Operation,
     records::{Changes, Needs, Records},
-    row::{Query, Value},
+    row::{SqlStatement, Value},
     store::Store,
 };
 
@@ -55,7 +55,7 @@ impl Store {
 
     /// Returns how many days the ledger has seen go by.
     async fn age(&self) -> Result<i64, LedgerFault> {
-        let rows = self.select(Query::new("SELECT day FROM age WHERE id = 0", Vec::new())).await?;
+        let rows = self.select(SqlStatement::new("SELECT day FROM age WHERE id = 0", Vec::new())).await?;
         let row = rows.first().ok_or_else(|| LedgerFault::Damaged("the ledger has no age".into()))?;
         Ok(row.int(0)?)
     }
@@ -86,8 +86,8 @@ struct Due {
 /// This is for one kind of record: a statement that finds whether there is something to change, and the changes. They
 /// look in the order of an index: without it PostgreSQL may read the whole table for the first row that fits.
 struct Step {
-    look: Query,
-    changes: Vec<Query>,
+    look: SqlStatement,
+    changes: Vec<SqlStatement>,
 }
 
 macro_rules! select_due {
@@ -99,8 +99,11 @@ macro_rules! select_due {
 macro_rules! step {
     ($change:literal, $key:literal, $table:literal, $condition:literal, $order:literal, $params:expr) => {
         Step {
-            look: Query::new(concat!(select_due!($key, $table, $condition, $order), " LIMIT 1"), $params),
-            changes: vec![Query::new(
+            look: SqlStatement::new(
+                concat!(select_due!($key, $table, $condition, $order), " LIMIT 1"),
+                $params,
+            ),
+            changes: vec![SqlStatement::new(
                 concat!(
                     $change,
                     " WHERE (",
@@ -194,9 +197,9 @@ impl Due {
         let kept = self.now_ms.saturating_sub(self.keys_kept_ms);
         let params = || vec![self.days_ago(PASSED_DAYS), kept.into()];
         Step {
-            look: Query::new(concat!(select_bonds_due!("agent, name"), " LIMIT 1"), params()),
+            look: SqlStatement::new(concat!(select_bonds_due!("agent, name"), " LIMIT 1"), params()),
             changes: vec![
-                Query::new(
+                SqlStatement::new(
                     concat!(
                         "UPDATE bond_count SET bonds = bond_count.bonds - gone.bonds FROM (SELECT agent, count(*) AS bonds FROM (",
                         select_bonds_due!("agent"),
@@ -204,7 +207,7 @@ impl Due {
                     ),
                     params(),
                 ),
-                Query::new(
+                SqlStatement::new(
                     concat!(
                         "DELETE FROM bond WHERE (agent, name) IN (",
                         select_bonds_due!("agent, name"),

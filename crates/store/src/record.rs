@@ -19,7 +19,7 @@ use std::{
 
 use countersign_gate::ledger::LedgerFault;
 
-use crate::row::{Damage, Query, Row};
+use crate::row::{Damage, SqlStatement, StoredRow};
 
 /// A record is found by its key and changed as a whole.
 pub(crate) trait Record: Debug + Sized {
@@ -29,14 +29,14 @@ pub(crate) trait Record: Debug + Sized {
     const WATCHED: bool = false;
 
     /// Returns the statement that reads the record of a key.
-    fn select(key: &Self::Key) -> Query;
+    fn select(key: &Self::Key) -> SqlStatement;
     /// Reads what the statement of [`Record::select`] answers.
-    fn read(row: &Row) -> Result<Self, Damage>;
-    fn insert(&self, key: &Self::Key) -> Result<Query, LedgerFault>;
-    fn update(&self, key: &Self::Key) -> Result<Query, LedgerFault>;
+    fn read(row: &StoredRow) -> Result<Self, Damage>;
+    fn insert(&self, key: &Self::Key) -> Result<SqlStatement, LedgerFault>;
+    fn update(&self, key: &Self::Key) -> Result<SqlStatement, LedgerFault>;
 
     /// Returns what is inserted beside a new record, in other tables.
-    fn beside(&self) -> Vec<Query> {
+    fn beside(&self) -> Vec<SqlStatement> {
         Vec::new()
     }
 
@@ -49,7 +49,7 @@ pub(crate) trait Record: Debug + Sized {
 
 /// Such a record can be removed again.
 pub(crate) trait Removable: Record {
-    fn delete(key: &Self::Key) -> Query;
+    fn delete(key: &Self::Key) -> SqlStatement;
 }
 
 /// One record is changed so.
@@ -57,7 +57,7 @@ pub(crate) trait Removable: Record {
 enum Change<R> {
     Put(R),
     /// This statement removes the record, where it is stored.
-    Remove(Query),
+    Remove(SqlStatement),
 }
 
 /// An operation wants these changes in the records of one kind, in this order.
@@ -108,7 +108,7 @@ enum Slot<R> {
     /// The record is to be updated.
     Changed(R),
     /// The record is to be deleted by this statement.
-    Removed(Query),
+    Removed(SqlStatement),
     Damaged(Damage),
 }
 
@@ -204,7 +204,7 @@ impl<R: Record> Table<R> {
     }
 
     /// Adds the statements that write this table to `out`, with what stands beside it.
-    pub(crate) fn write(&self, out: &mut Vec<Query>) -> Result<(), LedgerFault> {
+    pub(crate) fn write(&self, out: &mut Vec<SqlStatement>) -> Result<(), LedgerFault> {
         let mut deletes = Vec::new();
         for key in &self.touched {
             match self.slots.get(key) {

@@ -27,7 +27,7 @@ use crate::{
         rate::Due,
         session::{History, Session},
     },
-    row::{Damage, Query, Row},
+    row::{Damage, SqlStatement, StoredRow},
     tail::{Encoded, LogTail},
 };
 
@@ -49,7 +49,7 @@ macro_rules! kinds {
         pub(crate) struct Changes {
             $(pub(crate) $table: Changed<$Record>,)*
             /// These statements stand beside the records: erasing, pruning.
-            pub(crate) statements: Vec<Query>,
+            pub(crate) statements: Vec<SqlStatement>,
             /// These entries are appended to the log, in this order.
             pub(crate) entries: Vec<Arc<Encoded>>,
             /// This is true if the head of the log is to be written even where nothing else is.
@@ -76,7 +76,7 @@ macro_rules! kinds {
             /// requests.
             newest: BTreeMap<RetryKey, Result<Option<(u64, ApprovalId)>, Damage>>,
             orphans: Option<Result<Vec<CallId>, Damage>>,
-            statements: Vec<Query>,
+            statements: Vec<SqlStatement>,
             log: LogTail,
             /// This process committed this head last. As long as it stands, the records are what is stored.
             committed: Option<Committed>,
@@ -97,7 +97,7 @@ macro_rules! kinds {
 
             /// Returns the statement that reads a record. `orphans` reads the open calls whose process is gone,
             /// which is the one thing that each database tells in its own way.
-            pub(crate) fn select(key: &Key, orphans: &Query) -> Query {
+            pub(crate) fn select(key: &Key, orphans: &SqlStatement) -> SqlStatement {
                 match key {
                     $(Key::$Name(key) => <$Record>::select(key),)*
                     Key::Newest(key) => approval::select_newest(key),
@@ -106,7 +106,7 @@ macro_rules! kinds {
             }
 
             /// Takes over what was read.
-            pub(crate) fn load(&mut self, key: Key, rows: &[Row]) {
+            pub(crate) fn load(&mut self, key: Key, rows: &[StoredRow]) {
                 match key {
                     $(Key::$Name(key) => {
                         self.$table.load(key, rows.first().map(<$Record>::read).transpose());
@@ -123,7 +123,7 @@ macro_rules! kinds {
             }
 
             /// Adds the statements that write the records to `out`, kind by kind.
-            fn write_tables(&self, out: &mut Vec<Query>) -> Result<(), LedgerFault> {
+            fn write_tables(&self, out: &mut Vec<SqlStatement>) -> Result<(), LedgerFault> {
                 $(self.$table.write(out)?;)*
                 Ok(())
             }
@@ -197,7 +197,7 @@ impl Records {
     /// they are forgotten.
     pub(crate) fn begin(
         &mut self,
-        head: &Row,
+        head: &StoredRow,
         key: &VerifierKey,
         disturbed: bool,
         process: i64,
@@ -280,7 +280,7 @@ impl Records {
     }
 
     /// Takes over the newest request of a requester for a digest, under its own id as well.
-    fn load_newest(&mut self, key: RetryKey, rows: &[Row]) {
+    fn load_newest(&mut self, key: RetryKey, rows: &[StoredRow]) {
         let row = rows.first().map(ApprovalRow::read).transpose();
         let newest =
             row.as_ref().map(|row| row.as_ref().map(|row| (row.order, row.record.request.id.clone())));
@@ -324,7 +324,7 @@ impl Records {
     }
 
     /// Returns the statements that write the batch, the signed head of the log among them.
-    pub(crate) fn write(&mut self, key: &SigningKey) -> Result<Vec<Query>, LedgerFault> {
+    pub(crate) fn write(&mut self, key: &SigningKey) -> Result<Vec<SqlStatement>, LedgerFault> {
         let mut out = Vec::new();
         self.log.write(key, &mut out)?;
         self.write_tables(&mut out)?;

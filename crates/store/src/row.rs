@@ -7,14 +7,14 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// This is a statement with its parameters. The text uses `$1`, `$2`, … and stands in both databases' dialect.
 #[derive(Debug, Clone)]
-pub(crate) struct Query {
+pub(crate) struct SqlStatement {
     pub(crate) sql: &'static str,
     pub(crate) params: Vec<Value>,
     /// It must change so many rows; anything else means that the record is not what was read.
     pub(crate) rows: Option<u64>,
 }
 
-impl Query {
+impl SqlStatement {
     /// Makes a statement that reads, or changes however many rows there are.
     pub(crate) const fn new(sql: &'static str, params: Vec<Value>) -> Self {
         Self { sql, params, rows: None }
@@ -30,7 +30,7 @@ impl Query {
 pub type StatementHook = Arc<dyn Fn(&'static str, Vec<Option<String>>) + Send + Sync>;
 
 /// Tells statements to whoever listens.
-pub(crate) fn tell(hook: Option<&StatementHook>, queries: &[Query]) {
+pub(crate) fn tell(hook: Option<&StatementHook>, queries: &[SqlStatement]) {
     if let Some(hook) = hook {
         for query in queries {
             hook(query.sql, query.params.iter().map(Value::to_text).collect());
@@ -107,7 +107,7 @@ pub(crate) fn json(value: &impl Serialize) -> Result<Value, LedgerFault> {
 
 /// This row was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Row(pub(crate) Vec<Value>);
+pub(crate) struct StoredRow(pub(crate) Vec<Value>);
 
 /// What was read is not what was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -120,7 +120,7 @@ impl From<Damage> for LedgerFault {
     }
 }
 
-impl Row {
+impl StoredRow {
     fn value(&self, column: usize) -> Result<&Value, Damage> {
         self.0.get(column).ok_or_else(|| Damage(format!("a row has no column {column}")))
     }

@@ -29,7 +29,7 @@ use crate::{
     error::{Failure, StoreError},
     migration,
     options::{Kept, Options},
-    row::{Query, Row, Value},
+    row::{SqlStatement, StoredRow, Value},
     tail,
     writer::{Backend, Begun},
 };
@@ -44,7 +44,7 @@ const CHECKPOINT_PAGES: u32 = 4_000;
 const CACHE_KIB: u32 = 8_192;
 
 /// This is the file, opened to write.
-pub(crate) struct Writer {
+pub(crate) struct SqliteWriter {
     path: PathBuf,
     connection: Option<Connection>,
     /// SQLite counts what other connections have written: this is the count as this connection saw it last.
@@ -90,7 +90,7 @@ impl Identity {
 }
 
 /// This is the file, opened to read.
-pub(crate) struct Reader {
+pub(crate) struct SqliteReader {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
     lock_timeout: Duration,
@@ -99,7 +99,7 @@ pub(crate) struct Reader {
     _locked: Option<Arc<File>>,
 }
 
-impl Writer {
+impl SqliteWriter {
     /// Takes the locks, opens or makes the file, and brings its schema up to date. Returns the locked file too.
     pub(crate) fn open(
         path: &Path,
@@ -177,11 +177,11 @@ impl Writer {
     }
 }
 
-impl Backend for Writer {
+impl Backend for SqliteWriter {
     async fn begin(&mut self) -> Result<Begun, Failure> {
         let (rows, version) = self.run(|connection| {
             connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            let rows = query(connection, &Query::new(tail::SELECT_HEAD, Vec::new()))?;
+            let rows = query(connection, &SqlStatement::new(tail::SELECT_HEAD, Vec::new()))?;
             let version: i64 =
                 connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
             Ok((rows, version))
@@ -194,11 +194,11 @@ impl Backend for Writer {
         Ok(Begun { head, disturbed })
     }
 
-    async fn read(&mut self, queries: &[Query]) -> Result<Vec<Vec<Row>>, Failure> {
+    async fn read(&mut self, queries: &[SqlStatement]) -> Result<Vec<Vec<StoredRow>>, Failure> {
         self.run(|connection| queries.iter().map(|each| query(connection, each)).collect())
     }
 
-    async fn write(&mut self, queries: &[Query]) -> Result<(), Failure> {
+    async fn write(&mut self, queries: &[SqlStatement]) -> Result<(), Failure> {
         for query in queries {
             let changed = self.run(|connection| {
                 connection
@@ -240,15 +240,15 @@ impl Backend for Writer {
         self.process
     }
 
-    fn orphans(&self) -> Query {
-        Query::new(
+    fn orphans(&self) -> SqlStatement {
+        SqlStatement::new(
             "SELECT id FROM call WHERE state <> 'done' AND state = 'open' AND process <> $1 ORDER BY issued_ms, id",
             vec![self.process.into()],
         )
     }
 }
 
-impl Reader {
+impl SqliteReader {
     /// Opens the file to read; `locked` is the file as this process has it locked, where it does. It fails with
     /// [`StoreError::Absent`] when there is no ledger in it.
     pub(crate) fn open(
@@ -290,7 +290,7 @@ impl Reader {
     }
 
     /// Reads; the answers are in the order of the questions, each no older than the one before.
-    pub(crate) fn read(&self, queries: &[Query]) -> Result<Vec<Vec<Row>>, LedgerFault> {
+    pub(crate) fn read(&self, queries: &[SqlStatement]) -> Result<Vec<Vec<StoredRow>>, LedgerFault> {
         let connection = self.take()?;
         let rows: Result<_, rusqlite::Error> = queries.iter().map(|each| query(&connection, each)).collect();
         // A connection that failed is not used again.
@@ -510,11 +510,14 @@ fn text(sql: &str) -> Cow<'_, str> {
     if in_order { Cow::Borrowed(sql) } else { Cow::Owned(sql.replace('$', "?")) }
 }
 
-fn query(connection: &Connection, query: &Query) -> Result<Vec<Row>, rusqlite::Error> {
+fn query(connection: &Connection, query: &SqlStatement) -> Result<Vec<StoredRow>, rusqlite::Error> {
     let mut statement = connection.prepare_cached(&text(query.sql))?;
     let columns = statement.column_count();
     let rows = statement.query_map(rusqlite::params_from_iter(&query.params), |row| {
-        (0..columns).map(|column| row.get_ref(column).and_then(value)).collect::<Result<_, _>>().map(Row)
+        (0..columns)
+            .map(|column| row.get_ref(column).and_then(value))
+            .collect::<Result<_, _>>()
+            .map(StoredRow)
     })?;
     rows.collect()
 }

@@ -22,15 +22,16 @@ use crate::{
     error::StoreError,
     history::Keeper,
     options::{Kept, Opening, Options},
-    postgres,
+    postgres::{self, PostgresReader},
     queue::{Inbox, Operation, Queue},
     record::{
         Record as _, approval,
         key::{KeyRecord, KeyRow, NewKey},
     },
     records::Records,
-    row::{self, Query, Row, StatementHook},
-    session, sqlite,
+    row::{self, SqlStatement, StatementHook, StoredRow},
+    session,
+    sqlite::{self, SqliteReader, SqliteWriter},
     tail::Encoded,
     writer::{Backend, Writer},
 };
@@ -42,7 +43,7 @@ pub struct Store {
 }
 
 struct Shared {
-    reader: Reader,
+    reader: AnyReader,
     queue: Queue,
     keys_kept_ms: i64,
     statements: Option<StatementHook>,
@@ -56,9 +57,10 @@ struct Shared {
     _alive: Option<oneshot::Sender<()>>,
 }
 
-enum Reader {
-    Sqlite(Arc<sqlite::Reader>),
-    Postgres { reader: postgres::Reader, connector: Box<postgres::Connector> },
+/// This reads the ledger, in whichever database it is.
+enum AnyReader {
+    Sqlite(Arc<SqliteReader>),
+    Postgres { reader: PostgresReader, connector: Box<postgres::Connector> },
 }
 
 impl std::fmt::Debug for Store {
@@ -75,9 +77,10 @@ impl Store {
     /// Fails with a [`StoreError`], among others when another process has it open.
     pub fn open_sqlite(path: &Path, key: SigningKey, options: &Options) -> Result<Self, StoreError> {
         let known = options.expected(&key.verifier())?;
-        let (backend, locked) = sqlite::Writer::open(path, &key, options, &known)?;
-        let reader = sqlite::Reader::open(path, options, Some(locked))?;
-        let (store, mut writer, inbox) = Self::assemble(Reader::Sqlite(reader), backend, key, options, None);
+        let (backend, locked) = SqliteWriter::open(path, &key, options, &known)?;
+        let reader = SqliteReader::open(path, options, Some(locked))?;
+        let (store, mut writer, inbox) =
+            Self::assemble(AnyReader::Sqlite(reader), backend, key, options, None);
         // SQLite is never waited for.
         writer.keeper = futures::executor::block_on(store.compare(&known, options))?;
         // A thread of its own: SQLite blocks while it syncs.
@@ -103,13 +106,13 @@ impl Store {
         random: [u8; 32],
     ) -> Result<(KeyRecord, String), StoreError> {
         let known = options.expected(&key.verifier())?;
-        let reader = sqlite::Reader::open(path, options, None)?;
+        let reader = SqliteReader::open(path, options, None)?;
         let stored = reader.identity()?;
         if stored != key.verifier().to_string() {
             return Err(StoreError::OtherKey { stored });
         }
-        let backend = sqlite::Writer::beside(path, options);
-        let (store, writer, inbox) = Self::assemble(Reader::Sqlite(reader), backend, key, options, None);
+        let backend = SqliteWriter::beside(path, options);
+        let (store, writer, inbox) = Self::assemble(AnyReader::Sqlite(reader), backend, key, options, None);
         store.contains(&known).await?;
         let writing = std::thread::spawn(move || futures::executor::block_on(writer.run(inbox)));
         let issued = store.issue_key(new, random).await;
@@ -135,7 +138,7 @@ impl Store {
         let reader = connector.reader(options)?;
         let (alive, stop) = oneshot::channel();
         let listener = connector.clone();
-        let reader = Reader::Postgres { reader, connector: Box::new(connector) };
+        let reader = AnyReader::Postgres { reader, connector: Box::new(connector) };
         let (store, mut writer, inbox) = Self::assemble(reader, backend, key, options, Some(alive));
         writer.keeper = store.compare(&known, options).await?;
         drop(tokio::spawn(listener.listen(store.shared.changes.clone(), stop)));
@@ -149,9 +152,9 @@ impl Store {
     /// # Errors
     /// Fails with a [`StoreError`], among others when there is no ledger, or one of another schema.
     pub fn open_sqlite_read_only(path: &Path, options: &Options) -> Result<Self, StoreError> {
-        let reader = sqlite::Reader::open(path, options, None)?;
+        let reader = SqliteReader::open(path, options, None)?;
         let signer = reader.identity()?;
-        Self::reading(Reader::Sqlite(reader), &signer, options)
+        Self::reading(AnyReader::Sqlite(reader), &signer, options)
     }
 
     /// Opens the ledger in a PostgreSQL database to read, as [`Store::open_sqlite_read_only`] does one in a
@@ -163,11 +166,11 @@ impl Store {
         let connector = postgres::Connector::new(url, options)?;
         let signer = connector.identity().await?.ok_or(StoreError::Absent)?;
         let reader = connector.reader(options)?;
-        Self::reading(Reader::Postgres { reader, connector: Box::new(connector) }, &signer, options)
+        Self::reading(AnyReader::Postgres { reader, connector: Box::new(connector) }, &signer, options)
     }
 
     /// Makes a handle that writes nothing.
-    fn reading(reader: Reader, signer: &str, options: &Options) -> Result<Self, StoreError> {
+    fn reading(reader: AnyReader, signer: &str, options: &Options) -> Result<Self, StoreError> {
         let verifier = signer
             .parse()
             .map_err(|_form| StoreError::Damaged("the key of the log cannot be read".into()))?;
@@ -194,7 +197,7 @@ impl Store {
         if !sqlite::holds_ledger(path, options)? {
             return Ok(None);
         }
-        Ok(Some(sqlite::Reader::open(path, options, None)?.signer()?))
+        Ok(Some(SqliteReader::open(path, options, None)?.signer()?))
     }
 
     /// Returns who signed the log of the ledger in a PostgreSQL database, as a vkey; `None` when there is no
@@ -232,7 +235,7 @@ impl Store {
     }
 
     fn assemble<B: Backend>(
-        reader: Reader,
+        reader: AnyReader,
         backend: B,
         key: SigningKey,
         options: &Options,
@@ -242,7 +245,7 @@ impl Store {
         let changes = watch::Sender::new(0);
         let verifier = key.verifier();
         let (cache, failing) = (Arc::default(), Arc::<AtomicBool>::default());
-        let alone = matches!(reader, Reader::Sqlite(_));
+        let alone = matches!(reader, AnyReader::Sqlite(_));
         let writer = Writer {
             backend,
             key,
@@ -325,8 +328,8 @@ impl Store {
     /// where that is to be read.
     pub(crate) fn cached_standing(&self, requester: &Requester, now_ms: i64) -> Option<Standing> {
         match &self.shared.reader {
-            Reader::Sqlite(_) => self.cache().standing(requester, now_ms),
-            Reader::Postgres { .. } => None,
+            AnyReader::Sqlite(_) => self.cache().standing(requester, now_ms),
+            AnyReader::Postgres { .. } => None,
         }
     }
 
@@ -367,35 +370,41 @@ impl Store {
     }
 
     /// Reads a few records. A file is read on the thread that asks.
-    pub(crate) async fn select(&self, query: Query) -> Result<Vec<Row>, LedgerFault> {
+    pub(crate) async fn select(&self, query: SqlStatement) -> Result<Vec<StoredRow>, LedgerFault> {
         Ok(self.select_each(vec![query]).await?.into_iter().next().unwrap_or_default())
     }
 
     /// Asks several questions; each answer is no older than the one before.
-    pub(crate) async fn select_each(&self, queries: Vec<Query>) -> Result<Vec<Vec<Row>>, LedgerFault> {
+    pub(crate) async fn select_each(
+        &self,
+        queries: Vec<SqlStatement>,
+    ) -> Result<Vec<Vec<StoredRow>>, LedgerFault> {
         row::tell(self.shared.statements.as_ref(), &queries);
         match &self.shared.reader {
             // Found by index in memory that is mapped or cached: quicker than changing threads.
-            Reader::Sqlite(reader) => reader.read(&queries),
-            Reader::Postgres { reader, .. } => reader.read(&queries).await,
+            AnyReader::Sqlite(reader) => reader.read(&queries),
+            AnyReader::Postgres { reader, .. } => reader.read(&queries).await,
         }
     }
 
     /// Reads many records. A file is read on another thread, which may block.
-    pub(crate) async fn scan(&self, query: Query) -> Result<Vec<Row>, LedgerFault> {
+    pub(crate) async fn scan(&self, query: SqlStatement) -> Result<Vec<StoredRow>, LedgerFault> {
         Ok(self.scan_each(vec![query]).await?.into_iter().next().unwrap_or_default())
     }
 
     /// Reads as [`Store::scan`] does, for several questions; each answer is no older than the one before.
-    pub(crate) async fn scan_each(&self, queries: Vec<Query>) -> Result<Vec<Vec<Row>>, LedgerFault> {
+    pub(crate) async fn scan_each(
+        &self,
+        queries: Vec<SqlStatement>,
+    ) -> Result<Vec<Vec<StoredRow>>, LedgerFault> {
         row::tell(self.shared.statements.as_ref(), &queries);
         match &self.shared.reader {
-            Reader::Sqlite(reader) => {
+            AnyReader::Sqlite(reader) => {
                 let reader = Arc::clone(reader);
                 let read = tokio::task::spawn_blocking(move || reader.read(&queries));
                 read.await.map_err(|why| LedgerFault::Unavailable(why.to_string()))?
             }
-            Reader::Postgres { reader, .. } => reader.read(&queries).await,
+            AnyReader::Postgres { reader, .. } => reader.read(&queries).await,
         }
     }
 
@@ -429,13 +438,13 @@ impl Store {
             return Ok(erased);
         }
         let scrubbed = match &self.shared.reader {
-            Reader::Sqlite(reader) => {
+            AnyReader::Sqlite(reader) => {
                 let (path, timeout) = (reader.path().to_owned(), reader.lock_timeout());
-                tokio::task::spawn_blocking(move || sqlite::Reader::scrub(&path, timeout))
+                tokio::task::spawn_blocking(move || SqliteReader::scrub(&path, timeout))
                     .await
                     .map_err(|why| LedgerFault::Unknown(why.to_string()))?
             }
-            Reader::Postgres { reader, connector } => reader.scrub(connector).await,
+            AnyReader::Postgres { reader, connector } => reader.scrub(connector).await,
         };
         scrubbed.map_err(|why| LedgerFault::Unknown(format!("erased, and perhaps not everywhere: {why}")))?;
         Ok(erased)

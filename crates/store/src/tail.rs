@@ -6,16 +6,16 @@ use countersign_audit::{Checkpoint, Frontier, Hash, NodeId, Note, SigningKey, Ve
 use countersign_gate::{Entry, ledger::LedgerFault};
 use countersign_rules::{AgentId, ApprovalId, CallId, SessionId};
 
-use crate::row::{Query, Row, Value};
+use crate::row::{SqlStatement, StoredRow, Value};
 
 /// This reads the head, under the writer's lock where a batch begins.
 pub(crate) const SELECT_HEAD: &str = "SELECT size, frontier, checkpoint, changed FROM log_head WHERE id = 0";
 
 /// Returns the statement that inserts the head of a log without entries. It fails when the log cannot be
 /// signed.
-pub(crate) fn insert_head(key: &SigningKey) -> Result<Query, LedgerFault> {
+pub(crate) fn insert_head(key: &SigningKey) -> Result<SqlStatement, LedgerFault> {
     let empty = Frontier::new();
-    Ok(Query::one(
+    Ok(SqlStatement::one(
         "INSERT INTO log_head (id, vkey, size, frontier, checkpoint, changed) VALUES (0, $1, 0, $2, $3, 0)",
         vec![key.verifier().to_string().into(), empty.to_bytes().into(), sign(&empty, key)?.into()],
     ))
@@ -98,7 +98,11 @@ impl Default for LogTail {
 impl LogTail {
     /// Reads the head. Its tree must be the one that its checkpoint states, signed by the log's key; `trusted`
     /// is the checkpoint that this process signed last.
-    pub(crate) fn read(row: &Row, key: &VerifierKey, trusted: Option<&str>) -> Result<Self, LedgerFault> {
+    pub(crate) fn read(
+        row: &StoredRow,
+        key: &VerifierKey,
+        trusted: Option<&str>,
+    ) -> Result<Self, LedgerFault> {
         let damaged =
             |why: &dyn std::fmt::Display| LedgerFault::Damaged(format!("the head of the log: {why}"));
         let frontier = Frontier::from_bytes(row.bytes(1)?).map_err(|why| damaged(&why))?;
@@ -173,7 +177,7 @@ impl LogTail {
     }
 
     /// Adds the statements that write the batch's end of the log to `out`, its signed head among them.
-    pub(crate) fn write(&mut self, key: &SigningKey, out: &mut Vec<Query>) -> Result<(), LedgerFault> {
+    pub(crate) fn write(&mut self, key: &SigningKey, out: &mut Vec<SqlStatement>) -> Result<(), LedgerFault> {
         let size = self.frontier.size();
         if size != self.size_before {
             self.checkpoint = sign(&self.frontier, key)?;
@@ -182,26 +186,26 @@ impl LogTail {
             let mut params = Vec::with_capacity(9);
             params.push(Value::from(*index));
             params.extend(entry.columns.iter().cloned());
-            out.push(Query::one(
+            out.push(SqlStatement::one(
                 "INSERT INTO entry (idx, leaf, at_ms, kind, agent, session, call, approval, bytes) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
                 params,
             ));
         }
         for (id, hash) in &self.nodes {
-            out.push(Query::one(
+            out.push(SqlStatement::one(
                 "INSERT INTO node (level, idx, hash) VALUES ($1, $2, $3)",
                 vec![u64::from(id.level).into(), id.index.into(), hash.as_bytes().to_vec().into()],
             ));
         }
         // One checkpoint is kept for every tile of entries; any other can be proven from these.
         if size >> 8 != self.size_before >> 8 {
-            out.push(Query::one(
+            out.push(SqlStatement::one(
                 "INSERT INTO checkpoint (size, note) VALUES ($1, $2)",
                 vec![size.into(), self.checkpoint.clone().into()],
             ));
         }
-        out.push(Query::one(
+        out.push(SqlStatement::one(
             "UPDATE log_head SET size = $1, frontier = $2, checkpoint = $3, changed = $4 WHERE id = 0",
             vec![
                 size.into(),

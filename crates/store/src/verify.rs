@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     log::ENTRIES_MAX,
-    row::{Query, Row, Value},
+    row::{SqlStatement, StoredRow, Value},
     store::Store,
 };
 
@@ -34,7 +34,8 @@ impl Store {
     ) -> Result<Report, LedgerFault> {
         let head = self.log_head().await?;
         let kept = self.kept_checkpoints(head.size).await?;
-        let (mut reader, key) = (Reader { store: self.clone(), runtime: Handle::current() }, key.clone());
+        let (mut reader, key) =
+            (StoredTiles { store: self.clone(), runtime: Handle::current() }, key.clone());
         let work = move || {
             let mut verification = Verification::new(&key, head.checkpoint.as_bytes());
             for (size, note) in &kept {
@@ -62,7 +63,7 @@ impl Store {
         let (mut all, mut after) = (Vec::new(), -1_i64);
         loop {
             let params = vec![after.into(), size.into(), u64::from(ENTRIES_MAX).into()];
-            let rows = self.scan(Query::new(CHECKPOINTS, params)).await?;
+            let rows = self.scan(SqlStatement::new(CHECKPOINTS, params)).await?;
             let Some(last) = rows.last() else { return Ok(all) };
             after = last.int(0)?;
             for row in &rows {
@@ -91,7 +92,7 @@ struct Rows<'r> {
 
 impl Rows<'_> {
     fn compare(&mut self, key: &VerifierKey, size: u64) -> Result<(), LedgerFault> {
-        let signer = self.read(Query::new("SELECT vkey FROM log_head WHERE id = 0", Vec::new()))?;
+        let signer = self.read(SqlStatement::new("SELECT vkey FROM log_head WHERE id = 0", Vec::new()))?;
         let signer = signer.first().map(|row| row.text(0)).transpose()?;
         if signer != Some(key.to_string().as_str()) {
             self.differs("the ledger's head", "it names another key");
@@ -110,7 +111,7 @@ impl Rows<'_> {
     /// Tells whether there are entries or checkpoints that no head of the log can be of.
     fn has_strays(&self) -> Result<bool, LedgerFault> {
         // In one statement: a server may append meanwhile.
-        let ends = self.read(Query::new(
+        let ends = self.read(SqlStatement::new(
             "SELECT h.size, (SELECT min(idx) FROM entry), (SELECT max(idx) FROM entry), \
              (SELECT min(size) FROM checkpoint), (SELECT max(size) FROM checkpoint) FROM log_head h WHERE h.id = 0",
             Vec::new(),
@@ -125,7 +126,7 @@ impl Rows<'_> {
             || checkpoints.1.is_some_and(|of| of > size))
     }
 
-    fn read(&self, query: Query) -> Result<Vec<Row>, LedgerFault> {
+    fn read(&self, query: SqlStatement) -> Result<Vec<StoredRow>, LedgerFault> {
         self.runtime.block_on(self.store.scan(query))
     }
 
@@ -142,7 +143,7 @@ impl Rows<'_> {
         let (mut count, mut from) = (0_u64, 0_u64);
         loop {
             let params = vec![from.into(), size.into(), u64::from(ROWS).into()];
-            let rows = self.read(Query::new(ENTRIES, params))?;
+            let rows = self.read(SqlStatement::new(ENTRIES, params))?;
             let Some(last) = rows.last() else { return Ok((count, inner)) };
             from = last.count(0)?.saturating_add(1);
             for row in &rows {
@@ -173,7 +174,7 @@ impl Rows<'_> {
         let (mut wanted, mut equal, mut after) = (wanted.into_iter(), true, (i64::MIN, i64::MIN));
         loop {
             let params = vec![after.0.into(), after.1.into(), u64::from(ROWS).into()];
-            let rows = self.read(Query::new(NODES, params))?;
+            let rows = self.read(SqlStatement::new(NODES, params))?;
             if rows.is_empty() {
                 break;
             }
@@ -204,7 +205,7 @@ fn is_beyond((level, index): (i64, i64), size: u64) -> bool {
 }
 
 /// Returns the columns of an entry that say something else than the entry does.
-fn misfiled(row: &Row, entry: &Entry) -> Vec<&'static str> {
+fn misfiled(row: &StoredRow, entry: &Entry) -> Vec<&'static str> {
     let text = |text: Option<&str>| Value::from(text);
     let said = [
         (2, "at_ms", Value::from(entry.at_ms)),
@@ -221,12 +222,12 @@ fn misfiled(row: &Row, entry: &Entry) -> Vec<&'static str> {
 }
 
 /// Reads bundles and tiles from the store, from a thread that may block.
-struct Reader {
+struct StoredTiles {
     store: Store,
     runtime: Handle,
 }
 
-impl LogReader for Reader {
+impl LogReader for StoredTiles {
     type Error = LedgerFault;
 
     fn bundle(&mut self, id: BundleId) -> Result<Option<Vec<u8>>, LedgerFault> {

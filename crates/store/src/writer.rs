@@ -23,7 +23,7 @@ use crate::{
     history::{Keeper, Seen},
     queue::{Inbox, Message},
     records::{Needs, Records},
-    row::{self, Query, Row, StatementHook},
+    row::{self, SqlStatement, StatementHook, StoredRow},
 };
 
 /// A batch takes operations from the queue until it has so many: this bounds its memory and how long others
@@ -42,9 +42,12 @@ pub(crate) trait Backend: Send + 'static {
     /// Begins a transaction, locks the head of the log against every other writer, and reads it.
     fn begin(&mut self) -> impl Future<Output = Result<Begun, Failure>> + Send;
     /// Reads within the transaction; the answers are in the order of the questions.
-    fn read(&mut self, queries: &[Query]) -> impl Future<Output = Result<Vec<Vec<Row>>, Failure>> + Send;
+    fn read(
+        &mut self,
+        queries: &[SqlStatement],
+    ) -> impl Future<Output = Result<Vec<Vec<StoredRow>>, Failure>> + Send;
     /// Executes statements that write, in order, within the transaction.
-    fn write(&mut self, queries: &[Query]) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn write(&mut self, queries: &[SqlStatement]) -> impl Future<Output = Result<(), Failure>> + Send;
     /// Makes the transaction durable. `watched` says that others wait for such a change.
     fn commit(&mut self, watched: bool) -> impl Future<Output = Result<(), Failure>> + Send;
     /// Forgets the transaction.
@@ -54,14 +57,14 @@ pub(crate) trait Backend: Send + 'static {
     /// Returns the id of this process, under which it issues calls.
     fn process(&self) -> i64;
     /// Returns the statement that finds open calls whose process is gone.
-    fn orphans(&self) -> Query;
+    fn orphans(&self) -> SqlStatement;
 }
 
 /// This transaction has begun.
 #[derive(Debug)]
 pub(crate) struct Begun {
     /// The log has this head.
-    pub(crate) head: Row,
+    pub(crate) head: StoredRow,
     /// This is true if somebody has written since who did not move the head of the log.
     pub(crate) disturbed: bool,
 }
@@ -265,7 +268,7 @@ impl<B: Backend> Writer<B> {
         Ok(())
     }
 
-    async fn read(&mut self, queries: &[Query]) -> Result<Vec<Vec<Row>>, Failure> {
+    async fn read(&mut self, queries: &[SqlStatement]) -> Result<Vec<Vec<StoredRow>>, Failure> {
         row::tell(self.statements.as_ref(), queries);
         self.backend.read(queries).await
     }
@@ -293,7 +296,8 @@ impl<B: Backend> Writer<B> {
                 return Ok(());
             }
             let orphans = self.backend.orphans();
-            let queries: Vec<Query> = missing.iter().map(|key| Records::select(key, &orphans)).collect();
+            let queries: Vec<SqlStatement> =
+                missing.iter().map(|key| Records::select(key, &orphans)).collect();
             let rows = self.read(&queries).await?;
             if rows.len() != missing.len() {
                 return Err(Failure::Unavailable("the database did not answer every question".into()));
@@ -326,7 +330,7 @@ mod tests {
     /// A database that cannot be reached for so many transactions.
     struct Absent {
         failures: usize,
-        head: Row,
+        head: StoredRow,
         batches: Batches,
     }
 
@@ -340,11 +344,11 @@ mod tests {
             Ok(Begun { head: self.head.clone(), disturbed: false })
         }
 
-        async fn read(&mut self, _queries: &[Query]) -> Result<Vec<Vec<Row>>, Failure> {
+        async fn read(&mut self, _queries: &[SqlStatement]) -> Result<Vec<Vec<StoredRow>>, Failure> {
             Ok(Vec::new())
         }
 
-        async fn write(&mut self, _queries: &[Query]) -> Result<(), Failure> {
+        async fn write(&mut self, _queries: &[SqlStatement]) -> Result<(), Failure> {
             Ok(())
         }
 
@@ -360,8 +364,8 @@ mod tests {
             1
         }
 
-        fn orphans(&self) -> Query {
-            Query::new("", Vec::new())
+        fn orphans(&self) -> SqlStatement {
+            SqlStatement::new("", Vec::new())
         }
     }
 
@@ -383,7 +387,7 @@ mod tests {
     fn tried(outcomes: usize, failures: usize) -> Vec<usize> {
         let key = SigningKey::from_seed("test.example/log", &[7; 32]).unwrap();
         let begun = tail::insert_head(&key).unwrap().params;
-        let head = Row(vec![Value::Int(0), begun[1].clone(), begun[2].clone(), Value::Int(0)]);
+        let head = StoredRow(vec![Value::Int(0), begun[1].clone(), begun[2].clone(), Value::Int(0)]);
         let batches = Batches::default();
         let writer = Writer {
             backend: Absent { failures, head, batches: Arc::clone(&batches) },

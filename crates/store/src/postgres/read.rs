@@ -15,18 +15,18 @@ use super::{
 use crate::{
     error::{Failure, StoreError},
     options::Options,
-    row::{Query, Row},
+    row::{SqlStatement, StoredRow},
 };
 
 /// These connections read.
-pub(crate) struct Reader {
+pub(crate) struct PostgresReader {
     pool: Pool,
     statement_timeout: Duration,
 }
 
 impl Connector {
     /// Makes a pool of connections whose transactions are read-only, unless one says otherwise.
-    pub(crate) fn reader(&self, options: &Options) -> Result<Reader, StoreError> {
+    pub(crate) fn reader(&self, options: &Options) -> Result<PostgresReader, StoreError> {
         let mut config = self.config.clone();
         let given = config.get_options().unwrap_or_default().to_owned();
         let statement_ms = self.statement_timeout.as_millis();
@@ -46,13 +46,13 @@ impl Connector {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|_no_runtime| StoreError::Unavailable("no pool of connections".into()))?;
-        Ok(Reader { pool, statement_timeout: self.statement_timeout })
+        Ok(PostgresReader { pool, statement_timeout: self.statement_timeout })
     }
 }
 
-impl Reader {
+impl PostgresReader {
     /// Reads; the answers are in the order of the questions, each no older than the one before.
-    pub(crate) async fn read(&self, queries: &[Query]) -> Result<Vec<Vec<Row>>, LedgerFault> {
+    pub(crate) async fn read(&self, queries: &[SqlStatement]) -> Result<Vec<Vec<StoredRow>>, LedgerFault> {
         let limit = self.statement_timeout.saturating_add(GRACE);
         let read = async {
             match self.attempt(queries).await {
@@ -66,9 +66,9 @@ impl Reader {
             .unwrap_or_else(|_elapsed| Err(Failure::Unavailable("PostgreSQL does not answer".into())))?)
     }
 
-    /// Reads as [`Reader::read`] does, without trying again. On failure, it says too whether the connection is
+    /// Reads as [`PostgresReader::read`] does, without trying again. On failure, it says too whether the connection is
     /// closed.
-    async fn attempt(&self, queries: &[Query]) -> Result<Vec<Vec<Row>>, (Failure, bool)> {
+    async fn attempt(&self, queries: &[SqlStatement]) -> Result<Vec<Vec<StoredRow>>, (Failure, bool)> {
         let client = self.pool.get().await;
         let client =
             client.map_err(|_why| (Failure::Unavailable("PostgreSQL cannot be reached".into()), false))?;

@@ -9,7 +9,7 @@ use tokio_postgres::{
 use super::fault::failure;
 use crate::{
     error::Failure,
-    row::{Query, Row, Value},
+    row::{SqlStatement, StoredRow, Value},
 };
 
 /// Sends every question at once; the server answers them in order.
@@ -18,8 +18,8 @@ use crate::{
 /// what it has of this one.
 pub(super) async fn ask_each(
     client: &Client,
-    questions: impl IntoIterator<Item = (&Statement, &Query)>,
-) -> Result<Vec<Vec<Row>>, Failure> {
+    questions: impl IntoIterator<Item = (&Statement, &SqlStatement)>,
+) -> Result<Vec<Vec<StoredRow>>, Failure> {
     let answers = questions.into_iter().map(async |(statement, query)| {
         collect(client.query_raw(statement, &query.params).await.map_err(|why| failure(&why))?).await
     });
@@ -27,13 +27,13 @@ pub(super) async fn ask_each(
 }
 
 /// Reads all that a statement answers.
-async fn collect(rows: tokio_postgres::RowStream) -> Result<Vec<Row>, Failure> {
+async fn collect(rows: tokio_postgres::RowStream) -> Result<Vec<StoredRow>, Failure> {
     use futures::TryStreamExt as _;
     let rows: Vec<tokio_postgres::Row> = rows.try_collect().await.map_err(|why| failure(&why))?;
     rows.iter().map(read_row).collect()
 }
 
-fn read_row(row: &tokio_postgres::Row) -> Result<Row, Failure> {
+fn read_row(row: &tokio_postgres::Row) -> Result<StoredRow, Failure> {
     let columns = row.columns().iter().enumerate().map(|(index, column)| {
         let value = match *column.type_() {
             Type::INT8 => row.try_get::<_, Option<i64>>(index).map(Value::from),
@@ -43,7 +43,7 @@ fn read_row(row: &tokio_postgres::Row) -> Result<Row, Failure> {
         };
         value.map_err(|_why| Failure::Damaged("a column has a value of another type".into()))
     });
-    columns.collect::<Result<_, _>>().map(Row)
+    columns.collect::<Result<_, _>>().map(StoredRow)
 }
 
 impl ToSql for Value {

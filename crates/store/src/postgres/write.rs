@@ -17,12 +17,12 @@ use super::{
 use crate::{
     error::{Failure, StoreError},
     history::went_back,
-    row::{Query, Row},
+    row::{SqlStatement, StoredRow},
     writer::{Backend, Begun},
 };
 
 /// This connection writes.
-pub(crate) struct Writer {
+pub(crate) struct PostgresWriter {
     connector: Connector,
     session: Option<Session>,
     process: i64,
@@ -37,14 +37,15 @@ struct Session {
 
 impl Connector {
     /// Makes the one connection that writes.
-    pub(crate) async fn writer(self) -> Result<Writer, StoreError> {
-        let mut writer = Writer { connector: self, session: None, process: 0, former: BTreeSet::new() };
+    pub(crate) async fn writer(self) -> Result<PostgresWriter, StoreError> {
+        let mut writer =
+            PostgresWriter { connector: self, session: None, process: 0, former: BTreeSet::new() };
         writer.connect().await?;
         Ok(writer)
     }
 }
 
-impl Writer {
+impl PostgresWriter {
     /// Connects under a new process id, unless a connection is there: whoever finds the lock of the old one
     /// free may have taken the calls under it for lost.
     async fn connect(&mut self) -> Result<&mut Session, Failure> {
@@ -92,7 +93,7 @@ impl Writer {
 }
 
 impl Session {
-    async fn prepare(&mut self, queries: &[Query]) -> Result<(), Failure> {
+    async fn prepare(&mut self, queries: &[SqlStatement]) -> Result<(), Failure> {
         for query in queries {
             if !self.statements.contains_key(query.sql) {
                 let statement = self.client.prepare(query.sql).await.map_err(|why| failure(&why))?;
@@ -107,19 +108,19 @@ impl Session {
     }
 
     /// Sends every question at once; the server answers them in order.
-    async fn read(&mut self, queries: &[Query]) -> Result<Vec<Vec<Row>>, Failure> {
+    async fn read(&mut self, queries: &[SqlStatement]) -> Result<Vec<Vec<StoredRow>>, Failure> {
         self.prepare(queries).await?;
         self.ask(queries).await
     }
 
     /// Reads as [`Session::read`] does, with statements that are prepared.
-    async fn ask(&self, queries: &[Query]) -> Result<Vec<Vec<Row>>, Failure> {
+    async fn ask(&self, queries: &[SqlStatement]) -> Result<Vec<Vec<StoredRow>>, Failure> {
         let questions = queries.iter().map(|query| Ok((self.statement(query.sql)?, query)));
         ask_each(&self.client, questions.collect::<Result<Vec<_>, Failure>>()?).await
     }
 
     /// Sends every statement at once. It fails where one changes another number of rows than it must.
-    async fn write(&mut self, queries: &[Query]) -> Result<(), Failure> {
+    async fn write(&mut self, queries: &[SqlStatement]) -> Result<(), Failure> {
         self.prepare(queries).await?;
         let this = &*self;
         let answers = queries.iter().map(async |query| {
@@ -145,14 +146,14 @@ const OPEN: &str = "SELECT DISTINCT process FROM call WHERE state <> 'done' AND 
 
 const LOCK_HEAD: &str = "SELECT size, frontier, checkpoint, changed FROM log_head WHERE id = 0 FOR UPDATE";
 
-impl Backend for Writer {
+impl Backend for PostgresWriter {
     async fn begin(&mut self) -> Result<Begun, Failure> {
         let mut tries = 0_u8;
         loop {
             self.connect().await?;
             let head = self
                 .limited(async |session| {
-                    let lock = [Query::new(LOCK_HEAD, Vec::new())];
+                    let lock = [SqlStatement::new(LOCK_HEAD, Vec::new())];
                     session.prepare(&lock).await?;
                     // Each statement sees what is committed when it begins, so all after the lock see the end.
                     let begin =
@@ -181,11 +182,11 @@ impl Backend for Writer {
         }
     }
 
-    async fn read(&mut self, queries: &[Query]) -> Result<Vec<Vec<Row>>, Failure> {
+    async fn read(&mut self, queries: &[SqlStatement]) -> Result<Vec<Vec<StoredRow>>, Failure> {
         self.limited(async |session| session.read(queries).await).await
     }
 
-    async fn write(&mut self, queries: &[Query]) -> Result<(), Failure> {
+    async fn write(&mut self, queries: &[SqlStatement]) -> Result<(), Failure> {
         self.limited(async |session| session.write(queries).await).await
     }
 
@@ -238,8 +239,8 @@ impl Backend for Writer {
         self.process
     }
 
-    fn orphans(&self) -> Query {
-        Query::new(
+    fn orphans(&self) -> SqlStatement {
+        SqlStatement::new(
             "SELECT id FROM call WHERE state <> 'done' AND state = 'open' AND process <> $1 AND process::oid NOT IN \
              (SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 \
               AND classid = 'process'::regclass::oid \

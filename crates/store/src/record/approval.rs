@@ -12,7 +12,7 @@ use countersign_rules::{
 use serde::{Deserialize, Serialize};
 
 use super::{Record, call::effect};
-use crate::row::{Damage, Query, Row, Value, json};
+use crate::row::{Damage, SqlStatement, StoredRow, Value, json};
 
 /// This is a request with its place in the order of requests.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,11 +43,11 @@ impl Record for ApprovalRow {
 
     const WATCHED: bool = true;
 
-    fn select(id: &ApprovalId) -> Query {
-        Query::new(select_approvals!("WHERE a.id = $1"), vec![id.as_str().into()])
+    fn select(id: &ApprovalId) -> SqlStatement {
+        SqlStatement::new(select_approvals!("WHERE a.id = $1"), vec![id.as_str().into()])
     }
 
-    fn read(row: &Row) -> Result<Self, Damage> {
+    fn read(row: &StoredRow) -> Result<Self, Damage> {
         let Answers { signatures, why } = row.json(5)?;
         let record = ApprovalRecord {
             state: state(row.text(1)?)?,
@@ -62,11 +62,11 @@ impl Record for ApprovalRow {
         Ok(Self { order: row.count(0)?, record })
     }
 
-    fn insert(&self, id: &ApprovalId) -> Result<Query, LedgerFault> {
+    fn insert(&self, id: &ApprovalId) -> Result<SqlStatement, LedgerFault> {
         let ApprovalRecord { request, effect, state, delivered, .. } = &self.record;
         let requester = &request.call.requester;
         let normal = request.alike.map_or(request.call.digest, |alike| alike.normal);
-        Ok(Query::one(
+        Ok(SqlStatement::one(
             "INSERT INTO approval (id, place, agent, session, digest, state, effect, delivered, request, answers, tool, \
              until_ms, normal, shape, code) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
             vec![
@@ -90,8 +90,8 @@ impl Record for ApprovalRow {
         ))
     }
 
-    fn update(&self, id: &ApprovalId) -> Result<Query, LedgerFault> {
-        Ok(Query::one(
+    fn update(&self, id: &ApprovalId) -> Result<SqlStatement, LedgerFault> {
+        Ok(SqlStatement::one(
             "UPDATE approval SET state = $1, delivered = $2, answers = $3, code = $4 WHERE id = $5",
             vec![
                 self.record.state.as_str().into(),
@@ -104,10 +104,10 @@ impl Record for ApprovalRow {
     }
 
     /// Returns the statements that insert the groups that the request asks.
-    fn beside(&self) -> Vec<Query> {
+    fn beside(&self) -> Vec<SqlStatement> {
         let names: BTreeSet<&GroupName> = self.record.request.of.iter().map(|ask| &ask.group).collect();
         let insert = |name: &GroupName| {
-            Query::one(
+            SqlStatement::one(
                 "INSERT INTO approval_group (place, name) VALUES ($1, $2)",
                 vec![self.order.into(), name.as_str().into()],
             )
@@ -128,8 +128,8 @@ impl ApprovalRow {
     }
 }
 
-pub(crate) fn select_newest(key: &RetryKey) -> Query {
-    Query::new(
+pub(crate) fn select_newest(key: &RetryKey) -> SqlStatement {
+    SqlStatement::new(
         select_approvals!("WHERE a.digest = $1 AND a.agent = $2 ORDER BY a.place DESC LIMIT 1"),
         vec![key.digest.to_string().into(), key.agent.as_str().into()],
     )
@@ -137,8 +137,8 @@ pub(crate) fn select_newest(key: &RetryKey) -> Query {
 
 /// Returns the statement that finds out whether people refused an agent something that would not have expired
 /// at `now_ms` (Unix milliseconds UTC).
-pub(crate) fn select_refusals(agent: &AgentId, now_ms: i64) -> Query {
-    Query::new(
+pub(crate) fn select_refusals(agent: &AgentId, now_ms: i64) -> SqlStatement {
+    SqlStatement::new(
         "SELECT place FROM approval WHERE agent = $1 AND state = 'refused' AND until_ms > $2 LIMIT 1",
         vec![agent.as_str().into(), now_ms.into()],
     )
@@ -150,8 +150,8 @@ pub(crate) fn select_refused(
     agent: &AgentId,
     (normal, digest): (CallDigest, CallDigest),
     now_ms: i64,
-) -> Query {
-    Query::new(
+) -> SqlStatement {
+    SqlStatement::new(
         select_approvals!(
             "WHERE a.agent = $1 AND a.state = 'refused' AND (a.normal = $2 OR a.normal = $3 OR a.digest = $3) \
              AND a.until_ms > $4 ORDER BY a.place DESC LIMIT 1"
@@ -161,8 +161,8 @@ pub(crate) fn select_refused(
 }
 
 /// Returns the statement that reads answered requests about calls of one shape, newest first; at most `limit`.
-pub(crate) fn select_like(agent: &AgentId, shape: CallDigest, limit: u64) -> Query {
-    Query::new(
+pub(crate) fn select_like(agent: &AgentId, shape: CallDigest, limit: u64) -> SqlStatement {
+    SqlStatement::new(
         select_approvals!(
             "WHERE a.agent = $1 AND a.shape = $2 AND a.answers LIKE '%\"person\":%' ORDER BY a.place DESC LIMIT $3"
         ),
@@ -172,8 +172,13 @@ pub(crate) fn select_like(agent: &AgentId, shape: CallDigest, limit: u64) -> Que
 
 /// Returns the statement that reads refused requests about other calls of a tool, newest first; at most
 /// `limit`.
-pub(crate) fn select_refused_tool(agent: &AgentId, tool: &ToolName, shape: CallDigest, limit: u64) -> Query {
-    Query::new(
+pub(crate) fn select_refused_tool(
+    agent: &AgentId,
+    tool: &ToolName,
+    shape: CallDigest,
+    limit: u64,
+) -> SqlStatement {
+    SqlStatement::new(
         select_approvals!(
             "WHERE a.agent = $1 AND a.state = 'refused' AND a.tool = $2 AND (a.shape IS NULL OR a.shape <> $3) \
              ORDER BY a.place DESC LIMIT $4"
@@ -183,46 +188,46 @@ pub(crate) fn select_refused_tool(agent: &AgentId, tool: &ToolName, shape: CallD
 }
 
 /// Returns the statement that reads the agents that people ever refused something; at most `limit`.
-pub(crate) fn select_refused_agents(limit: u32) -> Query {
-    Query::new(
+pub(crate) fn select_refused_agents(limit: u32) -> SqlStatement {
+    SqlStatement::new(
         "SELECT DISTINCT agent FROM approval WHERE state = 'refused' LIMIT $1",
         vec![u64::from(limit).into()],
     )
 }
 
 /// Returns the statement that counts the requests of an agent that wait.
-pub(crate) fn count_waiting(agent: &AgentId) -> Query {
-    Query::new(
+pub(crate) fn count_waiting(agent: &AgentId) -> SqlStatement {
+    SqlStatement::new(
         "SELECT count(*) FROM approval WHERE state = 'waiting' AND agent = $1",
         vec![agent.as_str().into()],
     )
 }
 
 /// Returns the statement that reads the digests of all requests; at most `limit`.
-pub(crate) fn select_digests(limit: u32) -> Query {
-    Query::new("SELECT DISTINCT digest FROM approval LIMIT $1", vec![u64::from(limit).into()])
+pub(crate) fn select_digests(limit: u32) -> SqlStatement {
+    SqlStatement::new("SELECT DISTINCT digest FROM approval LIMIT $1", vec![u64::from(limit).into()])
 }
 
 /// Reads what [`select_refused_agents`] answers.
-pub(crate) fn read_agents(rows: &[Row]) -> Result<BTreeSet<AgentId>, Damage> {
+pub(crate) fn read_agents(rows: &[StoredRow]) -> Result<BTreeSet<AgentId>, Damage> {
     rows.iter().map(|row| row.parse(0)).collect()
 }
 
 /// Reads what [`select_digests`] answers.
-pub(crate) fn read_digests(rows: &[Row]) -> Result<BTreeSet<CallDigest>, Damage> {
+pub(crate) fn read_digests(rows: &[StoredRow]) -> Result<BTreeSet<CallDigest>, Damage> {
     rows.iter().map(|row| row.text(0)?.parse().map_err(|_bad| Damage("a digest is none".into()))).collect()
 }
 
 /// Returns the statements that read requests in any of these states, or in every one where none is named; each
 /// reads oldest first, and at most `limit`. There is one for each state, so that each ends at its limit: waiting
 /// before granted, so that a request that is granted meanwhile is read twice rather than not at all.
-pub(crate) fn select_all(states: &[ApprovalState], limit: u32) -> Vec<Query> {
+pub(crate) fn select_all(states: &[ApprovalState], limit: u32) -> Vec<SqlStatement> {
     let limit = Value::from(u64::from(limit));
     if states.is_empty() {
-        return vec![Query::new(select_approvals!("ORDER BY a.place LIMIT $1"), vec![limit])];
+        return vec![SqlStatement::new(select_approvals!("ORDER BY a.place LIMIT $1"), vec![limit])];
     }
     let select = |state: ApprovalState| {
-        Query::new(
+        SqlStatement::new(
             select_approvals!("WHERE a.state = $1 ORDER BY a.place LIMIT $2"),
             vec![state.as_str().into(), limit.clone()],
         )
@@ -231,7 +236,7 @@ pub(crate) fn select_all(states: &[ApprovalState], limit: u32) -> Vec<Query> {
 }
 
 /// Reads what [`select_all`] answers: each request once, as it was read last, oldest first; at most `limit`.
-pub(crate) fn read_all(answers: &[Vec<Row>], limit: u32) -> Result<Vec<ApprovalRecord>, Damage> {
+pub(crate) fn read_all(answers: &[Vec<StoredRow>], limit: u32) -> Result<Vec<ApprovalRecord>, Damage> {
     let mut found = BTreeMap::new();
     for row in answers.iter().flatten() {
         let ApprovalRow { record, order } = ApprovalRow::read(row)?;

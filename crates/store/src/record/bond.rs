@@ -4,7 +4,7 @@ use countersign_gate::ledger::{Bond, LedgerFault};
 use countersign_rules::{AgentId, IdempotencyKey, StoredCall};
 
 use super::Record;
-use crate::row::{Damage, Query, Row, json};
+use crate::row::{Damage, SqlStatement, StoredRow, json};
 
 /// This is an agent, and a key of it.
 pub(crate) type BondKey = (AgentId, IdempotencyKey);
@@ -22,14 +22,14 @@ pub(crate) fn key_of(bond: &Bond) -> BondKey {
 impl Record for Bond {
     type Key = BondKey;
 
-    fn select((agent, key): &BondKey) -> Query {
-        Query::new(
+    fn select((agent, key): &BondKey) -> SqlStatement {
+        SqlStatement::new(
             "SELECT agent, name, digest, call, approval, refusal, at_ms FROM bond WHERE agent = $1 AND name = $2",
             vec![agent.as_str().into(), key.as_str().into()],
         )
     }
 
-    fn read(row: &Row) -> Result<Self, Damage> {
+    fn read(row: &StoredRow) -> Result<Self, Damage> {
         let bad = |_why| Damage("an idempotency key or its digest is none".into());
         Ok(Self {
             agent: row.parse(0)?,
@@ -43,8 +43,8 @@ impl Record for Bond {
     }
 
     /// Inserts the bond with the day that the ledger counts, by which it is forgotten.
-    fn insert(&self, (agent, key): &BondKey) -> Result<Query, LedgerFault> {
-        Ok(Query::one(
+    fn insert(&self, (agent, key): &BondKey) -> Result<SqlStatement, LedgerFault> {
+        Ok(SqlStatement::one(
             "INSERT INTO bond (agent, name, digest, call, approval, refusal, at_ms, day) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT age.day FROM age))",
             vec![
@@ -59,8 +59,8 @@ impl Record for Bond {
         ))
     }
 
-    fn update(&self, (agent, key): &BondKey) -> Result<Query, LedgerFault> {
-        Ok(Query::one(
+    fn update(&self, (agent, key): &BondKey) -> Result<SqlStatement, LedgerFault> {
+        Ok(SqlStatement::one(
             "UPDATE bond SET digest = $1, call = $2, approval = $3, refusal = $4, at_ms = $5, \
              day = (SELECT age.day FROM age) WHERE agent = $6 AND name = $7",
             vec![
@@ -76,8 +76,8 @@ impl Record for Bond {
     }
 
     /// Counts the key for its agent. Pruning takes away from the count what it forgets.
-    fn beside(&self) -> Vec<Query> {
-        vec![Query::one(
+    fn beside(&self) -> Vec<SqlStatement> {
+        vec![SqlStatement::one(
             "INSERT INTO bond_count (agent, bonds) VALUES ($1, 1) \
              ON CONFLICT (agent) DO UPDATE SET bonds = bond_count.bonds + 1",
             vec![self.agent.as_str().into()],
@@ -90,6 +90,6 @@ impl Record for Bond {
 }
 
 /// Returns the statement that reads how many keys an agent has; it answers no row where the agent never had any.
-pub(crate) fn select_count(agent: &AgentId) -> Query {
-    Query::new("SELECT bonds FROM bond_count WHERE agent = $1", vec![agent.as_str().into()])
+pub(crate) fn select_count(agent: &AgentId) -> SqlStatement {
+    SqlStatement::new("SELECT bonds FROM bond_count WHERE agent = $1", vec![agent.as_str().into()])
 }

@@ -4,7 +4,7 @@ use countersign_gate::ledger::{CallRecord, CallState, LedgerFault};
 use countersign_rules::{AgentId, CallDigest, CallId, Effect, charge::Charged};
 
 use super::Record;
-use crate::row::{Damage, Query, Row, Value, json};
+use crate::row::{Damage, SqlStatement, StoredRow, Value, json};
 
 /// This is an issued call with what it is charged.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,11 +30,11 @@ impl Record for CallRow {
 
     const WATCHED: bool = true;
 
-    fn select(id: &CallId) -> Query {
-        Query::new(select_calls!("WHERE id = $1"), vec![id.as_str().into()])
+    fn select(id: &CallId) -> SqlStatement {
+        SqlStatement::new(select_calls!("WHERE id = $1"), vec![id.as_str().into()])
     }
 
-    fn read(row: &Row) -> Result<Self, Damage> {
+    fn read(row: &StoredRow) -> Result<Self, Damage> {
         let record = CallRecord {
             system: row.parse(0)?,
             effect: effect(row.text(1)?)?,
@@ -52,10 +52,10 @@ impl Record for CallRow {
         Ok(Self { record, process: row.int(8)?, charge: row.json(10)? })
     }
 
-    fn insert(&self, id: &CallId) -> Result<Query, LedgerFault> {
+    fn insert(&self, id: &CallId) -> Result<SqlStatement, LedgerFault> {
         let Self { record, charge, process } = self;
         let outcome = record.outcome.as_ref().map(json).transpose()?;
-        Ok(Query::one(
+        Ok(SqlStatement::one(
             "INSERT INTO call (id, system, effect, decision, approval, state, issued_ms, closed_ms, row_count, \
              process, body, charge, outcome, journal, doubted, agent, tool) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
@@ -81,10 +81,10 @@ impl Record for CallRow {
         ))
     }
 
-    fn update(&self, id: &CallId) -> Result<Query, LedgerFault> {
+    fn update(&self, id: &CallId) -> Result<SqlStatement, LedgerFault> {
         let Self { record, charge, .. } = self;
         let outcome = record.outcome.as_ref().map(json).transpose()?;
-        Ok(Query::one(
+        Ok(SqlStatement::one(
             "UPDATE call SET state = $1, closed_ms = $2, row_count = $3, charge = $4, outcome = $5, \
              doubted = COALESCE(doubted, $6) WHERE id = $7",
             vec![
@@ -106,19 +106,19 @@ impl Record for CallRow {
 }
 
 /// Returns the statement that reads calls in this state, or in any, newest first; at most `limit`.
-pub(crate) fn select_all(state: Option<CallState>, limit: u32) -> Query {
+pub(crate) fn select_all(state: Option<CallState>, limit: u32) -> SqlStatement {
     let limit = Value::from(u64::from(limit));
     match state {
         // Said in the text, so that the small index on what is not done is used.
-        Some(state @ (CallState::Open | CallState::InDoubt | CallState::Failed)) => Query::new(
+        Some(state @ (CallState::Open | CallState::InDoubt | CallState::Failed)) => SqlStatement::new(
             select_calls!("WHERE state <> 'done' AND state = $1 ORDER BY issued_ms DESC, id DESC LIMIT $2"),
             vec![state.as_str().into(), limit],
         ),
-        Some(CallState::Done) => Query::new(
+        Some(CallState::Done) => SqlStatement::new(
             select_calls!("WHERE state = 'done' ORDER BY issued_ms DESC, id DESC LIMIT $1"),
             vec![limit],
         ),
-        None => Query::new(select_calls!("ORDER BY issued_ms DESC, id DESC LIMIT $1"), vec![limit]),
+        None => SqlStatement::new(select_calls!("ORDER BY issued_ms DESC, id DESC LIMIT $1"), vec![limit]),
     }
 }
 
@@ -134,8 +134,8 @@ fn doubted(record: &CallRecord) -> Option<String> {
 
 /// Returns the statement that reads the newest call of an agent with this digest that is in doubt, or else was
 /// and has happened, and was closed after `since_ms` (Unix milliseconds UTC).
-pub(crate) fn select_doubted(agent: &AgentId, digest: CallDigest, since_ms: i64) -> Query {
-    Query::new(
+pub(crate) fn select_doubted(agent: &AgentId, digest: CallDigest, since_ms: i64) -> SqlStatement {
+    SqlStatement::new(
         select_calls!(
             "WHERE doubted = $1 AND (state = 'in_doubt' OR (state = 'done' AND closed_ms > $2)) ",
             "ORDER BY CASE state WHEN 'in_doubt' THEN 0 ELSE 1 END, issued_ms DESC, id DESC LIMIT 1"

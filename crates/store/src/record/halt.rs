@@ -4,35 +4,35 @@ use countersign_gate::ledger::{HaltRecord, HaltScope, LedgerFault};
 use countersign_rules::AgentId;
 
 use super::{Record, Removable};
-use crate::row::{Damage, Query, Row, json};
+use crate::row::{Damage, SqlStatement, StoredRow, json};
 
 impl Record for HaltRecord {
     type Key = HaltScope;
 
     const WATCHED: bool = true;
 
-    fn select(scope: &HaltScope) -> Query {
-        Query::new("SELECT body FROM halt WHERE scope = $1", vec![text(scope).into()])
+    fn select(scope: &HaltScope) -> SqlStatement {
+        SqlStatement::new("SELECT body FROM halt WHERE scope = $1", vec![text(scope).into()])
     }
 
-    fn read(row: &Row) -> Result<Self, Damage> {
+    fn read(row: &StoredRow) -> Result<Self, Damage> {
         row.json(0)
     }
 
-    fn insert(&self, scope: &HaltScope) -> Result<Query, LedgerFault> {
+    fn insert(&self, scope: &HaltScope) -> Result<SqlStatement, LedgerFault> {
         let params = vec![text(scope).into(), json(self)?];
-        Ok(Query::one("INSERT INTO halt (scope, body) VALUES ($1, $2)", params))
+        Ok(SqlStatement::one("INSERT INTO halt (scope, body) VALUES ($1, $2)", params))
     }
 
-    fn update(&self, scope: &HaltScope) -> Result<Query, LedgerFault> {
+    fn update(&self, scope: &HaltScope) -> Result<SqlStatement, LedgerFault> {
         let params = vec![json(self)?, text(scope).into()];
-        Ok(Query::one("UPDATE halt SET body = $1 WHERE scope = $2", params))
+        Ok(SqlStatement::one("UPDATE halt SET body = $1 WHERE scope = $2", params))
     }
 }
 
 impl Removable for HaltRecord {
-    fn delete(scope: &HaltScope) -> Query {
-        Query::one("DELETE FROM halt WHERE scope = $1", vec![text(scope).into()])
+    fn delete(scope: &HaltScope) -> SqlStatement {
+        SqlStatement::one("DELETE FROM halt WHERE scope = $1", vec![text(scope).into()])
     }
 }
 
@@ -49,14 +49,14 @@ fn text(scope: &HaltScope) -> String {
     }
 }
 
-pub(crate) fn select_for(agent: &AgentId) -> Query {
+pub(crate) fn select_for(agent: &AgentId) -> SqlStatement {
     let [all, one] = scopes(agent);
-    Query::new(
+    SqlStatement::new(
         "SELECT body FROM halt WHERE scope = $1 OR scope = $2 ORDER BY scope DESC",
         vec![text(&all).into(), text(&one).into()],
     )
 }
 
-pub(crate) fn select_all() -> Query {
-    Query::new("SELECT body FROM halt ORDER BY scope", Vec::new())
+pub(crate) fn select_all() -> SqlStatement {
+    SqlStatement::new("SELECT body FROM halt ORDER BY scope", Vec::new())
 }

@@ -6,7 +6,7 @@ use countersign_rules::{AgentId, PersonId};
 use serde::{Deserialize, Serialize};
 
 use super::Record;
-use crate::row::{Damage, Query, Row, json};
+use crate::row::{Damage, SqlStatement, StoredRow, json};
 
 /// A key belongs to one of these.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -75,14 +75,14 @@ impl KeyRow {
 impl Record for KeyRow {
     type Key = String;
 
-    fn select(id: &String) -> Query {
-        Query::new(
+    fn select(id: &String) -> SqlStatement {
+        SqlStatement::new(
             "SELECT id, hash, owner, scopes, issued_ms, expires_ms, revoked_ms FROM api_key WHERE id = $1",
             vec![id.as_str().into()],
         )
     }
 
-    fn read(row: &Row) -> Result<Self, Damage> {
+    fn read(row: &StoredRow) -> Result<Self, Damage> {
         let record = KeyRecord {
             id: row.text(0)?.to_owned(),
             owner: row.json(2)?,
@@ -95,9 +95,9 @@ impl Record for KeyRow {
         Ok(Self { record, hash })
     }
 
-    fn insert(&self, id: &String) -> Result<Query, LedgerFault> {
+    fn insert(&self, id: &String) -> Result<SqlStatement, LedgerFault> {
         let Self { record, hash } = self;
-        Ok(Query::one(
+        Ok(SqlStatement::one(
             "INSERT INTO api_key (id, hash, owner, scopes, issued_ms, expires_ms, revoked_ms) \
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
             vec![
@@ -112,8 +112,8 @@ impl Record for KeyRow {
         ))
     }
 
-    fn update(&self, id: &String) -> Result<Query, LedgerFault> {
-        Ok(Query::one(
+    fn update(&self, id: &String) -> Result<SqlStatement, LedgerFault> {
+        Ok(SqlStatement::one(
             "UPDATE api_key SET revoked_ms = $1 WHERE id = $2",
             vec![self.record.revoked_ms.into(), id.as_str().into()],
         ))
@@ -126,8 +126,8 @@ impl Record for KeyRow {
 }
 
 /// Returns the statement that reads every key that was ever issued, oldest first.
-pub(crate) fn select_all() -> Query {
-    Query::new(
+pub(crate) fn select_all() -> SqlStatement {
+    SqlStatement::new(
         "SELECT id, hash, owner, scopes, issued_ms, expires_ms, revoked_ms FROM api_key \
          ORDER BY issued_ms, id",
         Vec::new(),

@@ -3,7 +3,7 @@
 use countersign_gate::ledger::LedgerFault;
 
 use super::Record;
-use crate::row::{Damage, Query, Row};
+use crate::row::{Damage, SqlStatement, StoredRow};
 
 /// The next call of a rate is due at this time, in Unix microseconds UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,21 +12,21 @@ pub(crate) struct Due(pub(crate) i64);
 impl Record for Due {
     type Key = String;
 
-    fn select(key: &String) -> Query {
-        Query::new("SELECT due_us FROM rate WHERE id = $1", vec![key.as_str().into()])
+    fn select(key: &String) -> SqlStatement {
+        SqlStatement::new("SELECT due_us FROM rate WHERE id = $1", vec![key.as_str().into()])
     }
 
-    fn read(row: &Row) -> Result<Self, Damage> {
+    fn read(row: &StoredRow) -> Result<Self, Damage> {
         row.int(0).map(Self)
     }
 
-    fn insert(&self, key: &String) -> Result<Query, LedgerFault> {
+    fn insert(&self, key: &String) -> Result<SqlStatement, LedgerFault> {
         let params = vec![key.as_str().into(), self.0.into()];
-        Ok(Query::one("INSERT INTO rate (id, due_us) VALUES ($1, $2)", params))
+        Ok(SqlStatement::one("INSERT INTO rate (id, due_us) VALUES ($1, $2)", params))
     }
 
-    fn update(&self, key: &String) -> Result<Query, LedgerFault> {
+    fn update(&self, key: &String) -> Result<SqlStatement, LedgerFault> {
         let params = vec![self.0.into(), key.as_str().into()];
-        Ok(Query::one("UPDATE rate SET due_us = $1, mark_day = NULL WHERE id = $2", params))
+        Ok(SqlStatement::one("UPDATE rate SET due_us = $1, mark_day = NULL WHERE id = $2", params))
     }
 }

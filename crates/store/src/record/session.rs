@@ -4,7 +4,7 @@ use countersign_gate::ledger::{LedgerFault, session_key};
 use countersign_rules::{AgentId, Counters, Requester, budget::day};
 
 use super::Record;
-use crate::row::{Damage, Query, Row, Value, json};
+use crate::row::{Damage, SqlStatement, StoredRow, Value, json};
 
 /// A session was opened; the key of this record says which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,20 +13,20 @@ pub(crate) struct Session;
 impl Record for Session {
     type Key = String;
 
-    fn select(session: &String) -> Query {
-        Query::new("SELECT id FROM session WHERE id = $1", vec![session.as_str().into()])
+    fn select(session: &String) -> SqlStatement {
+        SqlStatement::new("SELECT id FROM session WHERE id = $1", vec![session.as_str().into()])
     }
 
-    fn read(_row: &Row) -> Result<Self, Damage> {
+    fn read(_row: &StoredRow) -> Result<Self, Damage> {
         Ok(Self)
     }
 
-    fn insert(&self, session: &String) -> Result<Query, LedgerFault> {
-        Ok(Query::one("INSERT INTO session (id) VALUES ($1)", vec![session.as_str().into()]))
+    fn insert(&self, session: &String) -> Result<SqlStatement, LedgerFault> {
+        Ok(SqlStatement::one("INSERT INTO session (id) VALUES ($1)", vec![session.as_str().into()]))
     }
 
     // There is nothing in it to change: one that is there already is refused by the database.
-    fn update(&self, session: &String) -> Result<Query, LedgerFault> {
+    fn update(&self, session: &String) -> Result<SqlStatement, LedgerFault> {
         self.insert(session)
     }
 }
@@ -55,24 +55,24 @@ impl CounterKey {
 impl Record for Counters {
     type Key = CounterKey;
 
-    fn select(key: &CounterKey) -> Query {
-        Query::new("SELECT body FROM counter WHERE subject = $1 AND day = $2", key.params())
+    fn select(key: &CounterKey) -> SqlStatement {
+        SqlStatement::new("SELECT body FROM counter WHERE subject = $1 AND day = $2", key.params())
     }
 
-    fn read(row: &Row) -> Result<Self, Damage> {
+    fn read(row: &StoredRow) -> Result<Self, Damage> {
         row.json(0)
     }
 
-    fn insert(&self, key: &CounterKey) -> Result<Query, LedgerFault> {
+    fn insert(&self, key: &CounterKey) -> Result<SqlStatement, LedgerFault> {
         let mut params = key.params();
         params.push(json(self)?);
-        Ok(Query::one("INSERT INTO counter (subject, day, body) VALUES ($1, $2, $3)", params))
+        Ok(SqlStatement::one("INSERT INTO counter (subject, day, body) VALUES ($1, $2, $3)", params))
     }
 
-    fn update(&self, key: &CounterKey) -> Result<Query, LedgerFault> {
+    fn update(&self, key: &CounterKey) -> Result<SqlStatement, LedgerFault> {
         let mut params = vec![json(self)?];
         params.extend(key.params());
-        Ok(Query::one(
+        Ok(SqlStatement::one(
             "UPDATE counter SET body = $1, mark_day = NULL WHERE subject = $2 AND day = $3",
             params,
         ))
@@ -86,21 +86,21 @@ pub(crate) struct History(pub(crate) u64);
 impl Record for History {
     type Key = AgentId;
 
-    fn select(agent: &AgentId) -> Query {
-        Query::new("SELECT version FROM history WHERE agent = $1", vec![agent.as_str().into()])
+    fn select(agent: &AgentId) -> SqlStatement {
+        SqlStatement::new("SELECT version FROM history WHERE agent = $1", vec![agent.as_str().into()])
     }
 
-    fn read(row: &Row) -> Result<Self, Damage> {
+    fn read(row: &StoredRow) -> Result<Self, Damage> {
         row.count(0).map(Self)
     }
 
-    fn insert(&self, agent: &AgentId) -> Result<Query, LedgerFault> {
+    fn insert(&self, agent: &AgentId) -> Result<SqlStatement, LedgerFault> {
         let params = vec![agent.as_str().into(), self.0.into()];
-        Ok(Query::one("INSERT INTO history (agent, version) VALUES ($1, $2)", params))
+        Ok(SqlStatement::one("INSERT INTO history (agent, version) VALUES ($1, $2)", params))
     }
 
-    fn update(&self, agent: &AgentId) -> Result<Query, LedgerFault> {
+    fn update(&self, agent: &AgentId) -> Result<SqlStatement, LedgerFault> {
         let params = vec![self.0.into(), agent.as_str().into()];
-        Ok(Query::one("UPDATE history SET version = $1 WHERE agent = $2", params))
+        Ok(SqlStatement::one("UPDATE history SET version = $1 WHERE agent = $2", params))
     }
 }
