@@ -338,7 +338,7 @@ mod tests {
         async fn begin(&mut self) -> Result<Begun, Failure> {
             self.batches.lock().unwrap().push(0);
             if self.failures > 0 {
-                self.failures -= 1;
+                self.failures = self.failures.saturating_sub(1);
                 return Err(Failure::Unavailable("it is away".into()));
             }
             Ok(Begun { head: self.head.clone(), disturbed: false })
@@ -378,7 +378,10 @@ mod tests {
         fn apply(&mut self, _records: &mut Records) {}
 
         fn answer(self: Box<Self>, fault: Option<&LedgerFault>) -> Option<Box<dyn Message>> {
-            *self.0.lock().unwrap().last_mut().unwrap() += 1;
+            let mut batches = self.0.lock().unwrap();
+            let answered = batches.last_mut().unwrap();
+            *answered = answered.saturating_add(1);
+            drop(batches);
             fault.map(|_fault| -> Box<dyn Message> { self })
         }
     }

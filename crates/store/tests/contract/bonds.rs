@@ -67,7 +67,7 @@ async fn come(
             intent.now_ms = now_ms;
             match ledger.issue(intent).await {
                 Err(NotIssued::Fault(why)) => Err(why),
-                _ => Ok(()),
+                Ok(_) | Err(_) => Ok(()),
             }
         }
         How::Park => {
@@ -75,7 +75,7 @@ async fn come(
             parking.request.asked_ms = now_ms;
             match ledger.park(parking).await {
                 Err(NotParked::Fault(why)) => Err(why),
-                _ => Ok(()),
+                Ok(_) | Err(_) => Ok(()),
             }
         }
         How::Bind => ledger.bind(Bond::of(&call, None, now_ms).unwrap(), None, Vec::new()).await.map(drop),
