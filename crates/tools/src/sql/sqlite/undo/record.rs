@@ -1,0 +1,89 @@
+//! Keeps what undoing changed, so that undoing can be undone.
+
+use std::collections::BTreeSet;
+
+use rusqlite::Connection;
+
+use super::{
+    compare::{Open, RowReader},
+    kept::{KeptCall, broken},
+};
+use crate::sql::{
+    cascade::ActingKey,
+    journal::Mark,
+    sqlite::{
+        fault::Trouble,
+        image::{Cell, Row, RowChange},
+        journal::{Insert, layouts_of},
+        orphans::Orphans,
+    },
+};
+
+impl KeptCall {
+    /// Reads every row back, and keeps it: undoing can be undone.
+    pub(super) fn keep(
+        &self,
+        connection: &Connection,
+        mark: &Mark,
+        open: &Open,
+        bytes_max: u64,
+    ) -> Result<(), Trouble> {
+        let mut readers = RowReader::new(connection);
+        let mut insert = Insert::new(connection, mark)?;
+        let mut orphans = Orphans::new(connection)?;
+        let mut bytes = 0_u64;
+        for (at, rowid) in open {
+            let Some(entry) = self.entries.get(*at) else { continue };
+            let Some(shape) = self.shapes.get(&entry.table) else { continue };
+            let new = match &entry.change.old {
+                None => None,
+                Some(old) => {
+                    let back = readers.row(&entry.table, shape, old)?;
+                    // INVARIANT: a row that is said to be restored is what it was.
+                    if back.as_ref().is_none_or(|row| row.cells != old.cells) {
+                        return Err(Trouble::Argument(format!(
+                            "a row of `{}` could not be put back as it was",
+                            entry.table
+                        )));
+                    }
+                    back
+                }
+            };
+            let old = entry.change.new.as_ref().map(|row| Row { rowid: *rowid, cells: row.cells.clone() });
+            let change = RowChange { old, new };
+            for row in change.old.iter().chain(&change.new) {
+                bytes = bytes.saturating_add(u64::try_from(row.size()).unwrap_or(u64::MAX));
+            }
+            if bytes > bytes_max {
+                return Err(Trouble::Argument(format!(
+                    "the rows kept for undo would take more than {bytes_max} bytes (`bytes_max` of the system's journal)"
+                )));
+            }
+            let stood = |key: &ActingKey| self.stood(open, key);
+            let dangling = orphans.was(&entry.table, shape, &change, stood)?;
+            insert.row(&entry.table, &change, dangling)?;
+        }
+        let shapes = serde_json::to_string(&self.shapes).map_err(|_unwritable| broken(&self.call))?;
+        layouts_of(connection, mark, &shapes)?;
+        connection.execute(
+            "UPDATE countersign_call SET undone_by = ?2 WHERE id = ?1",
+            (self.call.as_str(), mark.call.as_str()),
+        )?;
+        // What this call had undone is done again.
+        if let Some(undid) = &self.undid {
+            connection.execute(
+                "UPDATE countersign_call SET undone_by = NULL WHERE id = ?1 AND undone_by = ?2",
+                (undid, self.call.as_str()),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Tells what the call left in the columns of a parent.
+    fn stood(&self, open: &Open, key: &ActingKey) -> BTreeSet<Vec<Cell>> {
+        let Some(shape) = self.shapes.get(&key.parent.name) else { return BTreeSet::new() };
+        let entries = open.keys().filter_map(|at| self.entries.get(*at));
+        let rows = entries.filter(|e| e.table == key.parent.name).filter_map(|e| e.change.new.as_ref());
+        rows.filter_map(|row| shape.compared(&key.parent_columns, row)).collect()
+    }
+}
