@@ -68,6 +68,13 @@ struct Ended {
     again: bool,
 }
 
+impl Ended {
+    /// No other try would do better, or none is safe.
+    const fn last(error: ToolError) -> Self {
+        Self { error, again: false }
+    }
+}
+
 impl PostgresDatabase {
     /// Writes, within the warrant or not at all.
     pub(super) async fn write(
@@ -108,6 +115,7 @@ impl PostgresDatabase {
         }
     }
 
+    /// One transaction, from its connection to its end.
     async fn attempt<B: Body>(
         &self,
         credential: &Credential,
@@ -115,9 +123,7 @@ impl PostgresDatabase {
         limits: &Limits,
         mark: Option<&Mark>,
     ) -> Result<(B::Made, u64), Ended> {
-        let last = |error| Ended { error, again: false };
-        let scrubber = self.connections.scrubber(credential);
-        let client = self.connections.connect(credential).await.map_err(|why| last(why.into()))?;
+        let client = self.connections.connect(credential).await.map_err(|why| Ended::last(why.into()))?;
         let mut timeout_ms = self.target.limits.statement_timeout_ms;
         if body.undoes().is_some() {
             timeout_ms = timeout_ms.saturating_mul(UNDO_PATIENCE);
@@ -127,11 +133,14 @@ impl PostgresDatabase {
             tokio::time::timeout(wait, self.change(&client, body, limits, mark, &self.pinned(timeout_ms)))
                 .await;
         // Up to here no COMMIT was sent: whatever went wrong, nothing has changed.
-        let (made, count) = match outcome {
-            Ok(Ok(Done::Within(made, count))) => (made, count),
+        match outcome {
+            Ok(Ok(Done::Within(made, count))) => {
+                self.commit(credential, client, wait, body.lingers(), mark).await?;
+                Ok((made, count))
+            }
             Ok(Ok(Done::Beyond(reach))) => {
                 roll_back(client).await;
-                return Err(last(ToolError::Exceeded { reach }));
+                Err(Ended::last(ToolError::Exceeded { reach }))
             }
             Ok(Err(trouble)) => {
                 let outdated = outdated(&trouble);
@@ -141,13 +150,13 @@ impl PostgresDatabase {
                 let again = outdated || passing(&trouble);
                 let error = match body.undoes() {
                     Some(_) if stopped(&trouble) => ToolError::Failed { message: impatient(timeout_ms) },
-                    _ => failed(&scrubber, &trouble),
+                    _ => failed(&self.connections.scrubber(credential), &trouble),
                 };
                 roll_back(client).await;
                 if let (Trouble::Recorded(_), Some(mark)) = (&trouble, mark) {
-                    return Err(last(self.recorded(credential, mark, error).await));
+                    return Err(Ended::last(self.recorded(credential, mark, error).await));
                 }
-                return Err(Ended { error, again });
+                Err(Ended { error, again })
             }
             Err(_elapsed) => {
                 // Closing the connection rolls back; asking to cancel frees the server's locks sooner.
@@ -156,19 +165,31 @@ impl PostgresDatabase {
                     Some(_) => impatient(timeout_ms),
                     None => "the database did not answer in time, and nothing was committed".into(),
                 };
-                return Err(last(ToolError::Failed { message }));
+                Err(Ended::last(ToolError::Failed { message }))
             }
-        };
+        }
+    }
+
+    /// Commits, and where no answer tells what came of it, asks the journal.
+    async fn commit(
+        &self,
+        credential: &Credential,
+        client: Object,
+        wait: Duration,
+        lingers: bool,
+        mark: Option<&Mark>,
+    ) -> Result<(), Ended> {
+        let scrubber = self.connections.scrubber(credential);
         let committed = tokio::time::timeout(wait, client.batch_execute("COMMIT")).await;
         let why = match committed {
             // A crash here leaves the effect done and its outcome unrecorded: the gate finds the call in
             // doubt, and the journal, where there is one, knows.
             Ok(Ok(())) => {
-                if body.lingers() {
+                if lingers {
                     // Advisory locks, temporary objects, and plans that a changed schema has outlived.
                     drop(Object::take(client));
                 }
-                return Ok((made, count));
+                return Ok(());
             }
             Ok(Err(error)) if rolled_back(&error) => {
                 drop(Object::take(client));
@@ -180,14 +201,14 @@ impl PostgresDatabase {
         };
         drop(Object::take(client));
         let unknown = ToolError::InDoubt { message: format!("the commit was sent and not confirmed: {why}") };
-        let Some(mark) = mark else { return Err(last(unknown)) };
+        let Some(mark) = mark else { return Err(Ended::last(unknown)) };
         let doubt = Doubt { call: mark.call.clone(), journal: mark.journal.clone(), witness: None };
         match self.recall(credential, &doubt).await {
-            Ok(Recalled::Happened { .. }) => Ok((made, count)),
-            Ok(Recalled::Never) => Err(last(ToolError::Failed {
+            Ok(Recalled::Happened { .. }) => Ok(()),
+            Ok(Recalled::Never) => Err(Ended::last(ToolError::Failed {
                 message: format!("the commit did not arrive, and nothing was changed: {why}"),
             })),
-            Ok(Recalled::Unknown) | Err(_) => Err(last(unknown)),
+            Ok(Recalled::Unknown) | Err(_) => Err(Ended::last(unknown)),
         }
     }
 

@@ -190,11 +190,39 @@ fn change(
     limits: &SqlLimits,
     recorder: Recorder,
 ) -> Result<(Rows, Reach, Recorder), Trouble> {
+    let ran = run(connection, work, limits, recorder)?;
+    let (rows, reach, recorder) = counted(connection, work, ran)?;
+    work.fits(|| rows.changed(reach.rows)).map_err(Trouble::Result)?;
+    Ok((rows, reach, recorder))
+}
+
+/// A statement that ran, and all that is known of the rows that it touched.
+struct Ran {
+    rows: Rows,
+    recorder: Recorder,
+    /// Rows that changed in all, however they are told.
+    total: u64,
+    /// Rows that SQLite counts for the statement itself.
+    changed: u64,
+    /// Rows of tables that went as a whole, counted before.
+    whole: BTreeMap<String, u64>,
+    /// The tables in which virtual tables keep what they hold, with those virtual tables.
+    shadows: BTreeMap<String, String>,
+    /// Tables that foreign keys may have taken along.
+    cascades: BTreeSet<String>,
+}
+
+/// Runs the statement within what it may touch, and listens to what it does.
+fn run(
+    connection: &mut Connection,
+    work: &Work,
+    limits: &SqlLimits,
+    recorder: Recorder,
+) -> Result<Ran, Trouble> {
     let statement = &work.statement;
     let keys = schema::acting_keys(connection)?;
     let cascades: BTreeSet<TableRef> = statement.writes.iter().flat_map(|t| touched(t, &keys)).collect();
     let cascades: BTreeSet<String> = cascades.into_iter().map(|table| table.name).collect();
-    let mut tables: BTreeSet<String> = statement.writes.iter().map(|table| table.name.clone()).collect();
     let whole = emptied(connection, statement)?;
     let shadows = schema::shadows(connection)?;
     let access = Access {
@@ -226,10 +254,17 @@ fn change(
     let changed = connection.changes();
     unlimited(connection)?;
     unheard(connection)?;
-    let mut recorder = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
+    let recorder = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
     if journal != journal::tables(connection)? {
         return Err(Trouble::Argument(format!("names that begin with `{RESERVED}` belong to the journal")));
     }
+    Ok(Ran { rows, recorder, total, changed, whole, shadows, cascades })
+}
+
+/// Counts what a statement touched, by table.
+fn counted(connection: &Connection, work: &Work, ran: Ran) -> Result<(Rows, Reach, Recorder), Trouble> {
+    let Ran { rows, mut recorder, total, changed, whole, shadows, cascades } = ran;
+    let statement = &work.statement;
     let (mut per_table, direct) = recorder.counts();
     let told = sum(&per_table);
     let rest = total.saturating_sub(told);
@@ -251,6 +286,7 @@ fn change(
         }
         along
     };
+    let mut tables: BTreeSet<String> = statement.writes.iter().map(|table| table.name.clone()).collect();
     tables.extend(cascades);
     let reach = Reach {
         rows: sum(&per_table),
@@ -262,7 +298,6 @@ fn change(
         rehearsed: false,
         amount: None,
     };
-    work.fits(|| rows.changed(reach.rows)).map_err(Trouble::Result)?;
     Ok((rows, reach, recorder))
 }
 
