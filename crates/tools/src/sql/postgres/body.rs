@@ -6,7 +6,7 @@ use countersign_rules::{CallId, Reach};
 use countersign_sql::TableRef;
 use deadpool_postgres::Object;
 
-use super::fault::Trouble;
+use super::fault::PostgresFault;
 use crate::sql::statement::Scope;
 
 /// What is done inside the transaction.
@@ -18,7 +18,7 @@ pub(super) trait Body: Send {
     fn run(
         &mut self,
         client: &Object,
-    ) -> impl Future<Output = Result<(Self::Made, Uncounted), Trouble>> + Send;
+    ) -> impl Future<Output = Result<(Self::Made, Uncounted), PostgresFault>> + Send;
 
     /// Gives tables the names that the rules know.
     fn scope(&self) -> &Scope;

@@ -17,7 +17,7 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{GRACE, fault::Trouble};
+use super::{GRACE, fault::PostgresFault};
 use crate::{
     definition::PostgresTarget,
     secret::{SECRET_BYTES_MIN, Scrubber, Scrubbers},
@@ -218,13 +218,16 @@ pub(super) async fn roll_back(client: Object) {
     }
 }
 
-/// Closes the connection after trouble that may have left something on it.
-pub(super) fn forget(client: Object, trouble: &Trouble) {
-    match trouble {
+/// Closes the connection after a fault that may have left something on it.
+pub(super) fn forget(client: Object, fault: &PostgresFault) {
+    match fault {
         // The server has answered: the transaction is rolled back by its guard.
-        Trouble::Database(error) if error.as_db_error().is_some() => drop(client),
-        Trouble::Row(_) | Trouble::Other(_) | Trouble::Recorded(_) | Trouble::Moved(_) => drop(client),
-        Trouble::Database(_) => drop(Object::take(client)),
+        PostgresFault::Database(error) if error.as_db_error().is_some() => drop(client),
+        PostgresFault::Row(_)
+        | PostgresFault::Other(_)
+        | PostgresFault::Recorded(_)
+        | PostgresFault::Moved(_) => drop(client),
+        PostgresFault::Database(_) => drop(Object::take(client)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use countersign_sql::TableRef;
 use deadpool_postgres::Object;
 
-use super::fault::Trouble;
+use super::fault::PostgresFault;
 use crate::sql::{journal::SCHEMA, statement::Scope};
 
 /// How often deferred triggers are run that others put off.
@@ -16,7 +16,7 @@ const ROUNDS: u32 = 8;
 ///
 /// One of them may put off others again (`SET CONSTRAINTS … DEFERRED` in its function). Each that is put off is
 /// about a row that changed, and a change is counted: so once a round changes no count, none is left.
-pub(super) async fn settled(client: &Object) -> Result<BTreeMap<TableRef, Count>, Trouble> {
+pub(super) async fn settled(client: &Object) -> Result<BTreeMap<TableRef, Count>, PostgresFault> {
     let mut counted = touched(client).await?;
     for _round in 0..ROUNDS {
         client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
@@ -27,7 +27,7 @@ pub(super) async fn settled(client: &Object) -> Result<BTreeMap<TableRef, Count>
         counted = now;
     }
     let why = "its deferred triggers put off others again and again, and what they touch cannot be counted; nothing was changed";
-    Err(Trouble::Other(why.into()))
+    Err(PostgresFault::Other(why.into()))
 }
 
 /// What the server has counted of a table.
@@ -42,7 +42,7 @@ pub(super) struct Count {
 
 /// Rows touched so far by this transaction, and by earlier ones of this connection that the server has not
 /// reported yet: only differences mean anything.
-pub(super) async fn touched(client: &Object) -> Result<BTreeMap<TableRef, Count>, Trouble> {
+pub(super) async fn touched(client: &Object) -> Result<BTreeMap<TableRef, Count>, PostgresFault> {
     let sql = "SELECT pg_catalog.current_setting('track_counts') = 'on', t.schemaname::text, t.relname::text, t.n, \
                       rn.nspname::text, r.relname::text, up.schemas, up.names \
                  FROM (SELECT relid, schemaname, relname, n_tup_ins + n_tup_upd + n_tup_del AS n \
@@ -64,7 +64,7 @@ pub(super) async fn touched(client: &Object) -> Result<BTreeMap<TableRef, Count>
     for row in client.query(&statement, &[]).await? {
         if !row.try_get::<_, bool>(0)? {
             let why = "the server does not count rows (`track_counts` is off), so the call cannot be held to its limit";
-            return Err(Trouble::Other(why.into()));
+            return Err(PostgresFault::Other(why.into()));
         }
         let (schema, name): (Option<String>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
         let count: Option<i64> = row.try_get(3)?;
@@ -90,7 +90,7 @@ pub(super) async fn touched(client: &Object) -> Result<BTreeMap<TableRef, Count>
 ///   (`rewrites`) was counted before;
 /// - something was dropped, so that its lock is on what is no longer there;
 /// - rows of a foreign table changed, and with them whatever the other server makes of it.
-pub(super) async fn undisturbed(client: &Object, rewrites: bool) -> Result<(), Trouble> {
+pub(super) async fn undisturbed(client: &Object, rewrites: bool) -> Result<(), PostgresFault> {
     let sql = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), c.relkind = 'f' \
                  FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_class c ON c.oid = l.relation \
                  LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -104,7 +104,7 @@ pub(super) async fn undisturbed(client: &Object, rewrites: bool) -> Result<(), T
     let statement = client.prepare_cached(sql).await?;
     let Some(row) = client.query_opt(&statement, &[&rewrites]).await? else { return Ok(()) };
     let foreign = row.try_get::<_, Option<bool>>(1)? == Some(true);
-    Err(Trouble::Other(match row.try_get::<_, Option<String>>(0)? {
+    Err(PostgresFault::Other(match row.try_get::<_, Option<String>>(0)? {
         Some(table) if foreign => format!(
             "rows of the foreign table `{table}` would change, and what that touches cannot be counted; nothing was changed"
         ),

@@ -5,8 +5,8 @@ use tokio_postgres::{Error, error::SqlState};
 
 use crate::{secret::Scrubber, sql::value::BadRow};
 
-/// Why a statement did not end well, before any `COMMIT`.
-pub(super) enum Trouble {
+/// Why a statement on PostgreSQL did not end well, before any `COMMIT`.
+pub(super) enum PostgresFault {
     Database(Error),
     Row(BadRow),
     Other(String),
@@ -16,38 +16,41 @@ pub(super) enum Trouble {
     Moved(String),
 }
 
-impl From<Error> for Trouble {
+impl From<Error> for PostgresFault {
     fn from(error: Error) -> Self {
         Self::Database(error)
     }
 }
 
-impl From<BadRow> for Trouble {
+impl From<BadRow> for PostgresFault {
     fn from(error: BadRow) -> Self {
         Self::Row(error)
     }
 }
 
 /// Tells whether a prepared statement gives other columns than when it was prepared, because its tables have changed.
-pub(super) fn outdated(trouble: &Trouble) -> bool {
-    match trouble {
+pub(super) fn outdated(fault: &PostgresFault) -> bool {
+    match fault {
         // Of this refusal PostgreSQL has one and no code of its own.
-        Trouble::Database(error) => error.as_db_error().is_some_and(|said| {
+        PostgresFault::Database(error) => error.as_db_error().is_some_and(|said| {
             *said.code() == SqlState::FEATURE_NOT_SUPPORTED && said.routine() == Some("RevalidateCachedQuery")
         }),
-        Trouble::Row(_) | Trouble::Other(_) | Trouble::Recorded(_) | Trouble::Moved(_) => false,
+        PostgresFault::Row(_)
+        | PostgresFault::Other(_)
+        | PostgresFault::Recorded(_)
+        | PostgresFault::Moved(_) => false,
     }
 }
 
 /// Says why a reach is not known: counted, rehearsed, or of an undo. See PostgreSQL's appendix "Error Codes".
-pub(super) fn unmeasured(scrubber: &Scrubber, trouble: &Trouble) -> MeasureError {
-    let error = match trouble {
-        Trouble::Row(why) => return MeasureError::NotMeasurable(scrubber.clean(&why.to_string())),
-        Trouble::Other(why) | Trouble::Recorded(why) => {
+pub(super) fn unmeasured(scrubber: &Scrubber, fault: &PostgresFault) -> MeasureError {
+    let error = match fault {
+        PostgresFault::Row(why) => return MeasureError::NotMeasurable(scrubber.clean(&why.to_string())),
+        PostgresFault::Other(why) | PostgresFault::Recorded(why) => {
             return MeasureError::NotMeasurable(scrubber.clean(why));
         }
-        Trouble::Moved(why) => return MeasureError::Limit(scrubber.clean(why)),
-        Trouble::Database(error) => error,
+        PostgresFault::Moved(why) => return MeasureError::Limit(scrubber.clean(why)),
+        PostgresFault::Database(error) => error,
     };
     let why = scrubber.clean(&told(error));
     let Some(code) = error.code().map(SqlState::code) else {
@@ -105,10 +108,10 @@ pub(super) fn cut_short(error: &Error) -> bool {
         .is_some_and(|code| [SqlState::QUERY_CANCELED, SqlState::IN_FAILED_SQL_TRANSACTION].contains(code))
 }
 
-pub(super) fn failed(scrubber: &Scrubber, trouble: &Trouble) -> ToolError {
-    match trouble {
-        Trouble::Database(error) if cut_short(error) => ToolError::Failed { message: STOPPED.into() },
-        Trouble::Database(error) => {
+pub(super) fn failed(scrubber: &Scrubber, fault: &PostgresFault) -> ToolError {
+    match fault {
+        PostgresFault::Database(error) if cut_short(error) => ToolError::Failed { message: STOPPED.into() },
+        PostgresFault::Database(error) => {
             let message = scrubber.clean(&told(error));
             if error.as_db_error().is_none() && error.is_closed() {
                 ToolError::Unavailable { message }
@@ -116,8 +119,10 @@ pub(super) fn failed(scrubber: &Scrubber, trouble: &Trouble) -> ToolError {
                 ToolError::Failed { message }
             }
         }
-        Trouble::Row(why) => ToolError::Failed { message: scrubber.clean(&why.to_string()) },
-        Trouble::Recorded(why) => ToolError::InDoubt { message: scrubber.clean(why) },
-        Trouble::Other(why) | Trouble::Moved(why) => ToolError::Failed { message: scrubber.clean(why) },
+        PostgresFault::Row(why) => ToolError::Failed { message: scrubber.clean(&why.to_string()) },
+        PostgresFault::Recorded(why) => ToolError::InDoubt { message: scrubber.clean(why) },
+        PostgresFault::Other(why) | PostgresFault::Moved(why) => {
+            ToolError::Failed { message: scrubber.clean(why) }
+        }
     }
 }

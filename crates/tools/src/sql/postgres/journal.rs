@@ -18,7 +18,7 @@ use tokio_postgres::{Client, Error, SimpleQueryMessage, error::SqlState};
 use super::{
     GRACE, PostgresDatabase,
     connection::roll_back,
-    fault::{Trouble, failed, told},
+    fault::{PostgresFault, failed, told},
 };
 use crate::{
     secret::Scrubber,
@@ -126,8 +126,8 @@ impl PostgresDatabase {
             tokio::time::timeout(wait.saturating_add(GRACE), self.recall_with(&client, doubt)).await;
         match outcome {
             Ok(Ok(recalled)) => Ok(recalled),
-            Ok(Err(trouble)) => {
-                let why = failed(&scrubber, &trouble).to_string();
+            Ok(Err(fault)) => {
+                let why = failed(&scrubber, &fault).to_string();
                 roll_back(client).await;
                 Err(MeasureError::System(why))
             }
@@ -138,7 +138,7 @@ impl PostgresDatabase {
         }
     }
 
-    async fn recall_with(&self, client: &Object, doubt: &Doubt) -> Result<Recalled, Trouble> {
+    async fn recall_with(&self, client: &Object, doubt: &Doubt) -> Result<Recalled, PostgresFault> {
         let call = &doubt.call;
         client
             .batch_execute(&format!("BEGIN; {}", self.pinned(self.target.limits.statement_timeout_ms)))
@@ -161,7 +161,7 @@ impl PostgresDatabase {
             .map(|state| Ok::<_, Error>(recalled(state, row.try_get(2)?)))
             .transpose()?;
         let shown = Testimony { journal: row.try_get(0)?, record, has_witness: row.try_get(3)? };
-        if let Some(known) = shown.believed(doubt).map_err(Trouble::Other)? {
+        if let Some(known) = shown.believed(doubt).map_err(PostgresFault::Other)? {
             client.batch_execute("ROLLBACK").await?;
             return Ok(known);
         }
@@ -220,7 +220,7 @@ pub(super) async fn begin(
     client: &Object,
     mark: &Mark,
     undoes: Option<&CallId>,
-) -> Result<Option<String>, Trouble> {
+) -> Result<Option<String>, PostgresFault> {
     let sql = "WITH begun AS (INSERT INTO countersign.call (id, tool, digest, images, undoes) \
                               SELECT $1::text, $2::text, $3::text, $4::bool, $5::text \
                                WHERE countersign.identity() = $6::text RETURNING id, images, undoes) \
@@ -239,9 +239,9 @@ pub(super) async fn begin(
     match begun.await {
         Ok(Some(_)) => Ok(None),
         Ok(None) => Ok(Some(client.query_one("SELECT countersign.identity()", &[]).await?.try_get(0)?)),
-        Err(error) if missing(&error) => Err(Trouble::Other(NOT_PREPARED.into())),
+        Err(error) if missing(&error) => Err(PostgresFault::Other(NOT_PREPARED.into())),
         Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
-            Err(Trouble::Recorded(recorded(&mark.call)))
+            Err(PostgresFault::Recorded(recorded(&mark.call)))
         }
         Err(error) => Err(error.into()),
     }
@@ -254,7 +254,7 @@ pub(super) async fn complete(
     mark: &Mark,
     bytes_max: u64,
     moved: &BTreeMap<TableRef, u64>,
-) -> Result<(), Trouble> {
+) -> Result<(), PostgresFault> {
     let sql = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), m.n, \
                       EXISTS (SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid \
                                 JOIN pg_catalog.pg_namespace fn ON fn.oid = f.pronamespace \
@@ -284,14 +284,16 @@ pub(super) async fn complete(
         } else {
             continue;
         };
-        return Err(Trouble::Other(format!("the call could not be undone, so nothing was changed: {why}")));
+        return Err(PostgresFault::Other(format!(
+            "the call could not be undone, so nothing was changed: {why}"
+        )));
     }
     let sql = "SELECT coalesce(sum(octet_length(old)), 0)::int8 + coalesce(sum(octet_length(new)), 0)::int8 \
                  FROM countersign.image WHERE call = $1";
     let statement = client.prepare_cached(sql).await?;
     let bytes: i64 = client.query_one(&statement, &[&mark.call.as_str()]).await?.try_get(0)?;
     if u64::try_from(bytes).unwrap_or(0) > bytes_max {
-        return Err(Trouble::Other(format!(
+        return Err(PostgresFault::Other(format!(
             "the rows to keep for undo have {bytes} bytes, more than the {bytes_max} of one call; nothing was changed"
         )));
     }
@@ -299,7 +301,7 @@ pub(super) async fn complete(
 }
 
 /// Ends the record of a call.
-pub(super) async fn seal(client: &Object, mark: &Mark, rows: u64) -> Result<(), Trouble> {
+pub(super) async fn seal(client: &Object, mark: &Mark, rows: u64) -> Result<(), PostgresFault> {
     let statement = client.prepare_cached("SELECT countersign.seal($1, $2)").await?;
     let rows = i64::try_from(rows).unwrap_or(i64::MAX);
     client.query(&statement, &[&mark.call.as_str(), &rows]).await?;

@@ -13,7 +13,7 @@ use tokio_postgres::{Row, Statement, Transaction};
 use super::{
     GRACE, PostgresDatabase,
     connection::{forget, snapshot},
-    fault::{Trouble, unmeasured},
+    fault::{PostgresFault, unmeasured},
     schema::{self, About},
     value::{Argument, Cell},
 };
@@ -55,7 +55,7 @@ impl PostgresDatabase {
         scope: &Scope,
         work: &Work,
         mask: &Mask,
-    ) -> Result<Measured, Trouble> {
+    ) -> Result<Measured, PostgresFault> {
         let limits = &self.target.limits;
         // One snapshot, so that every count is of the same moment.
         let tx = snapshot(client).await?;
@@ -72,13 +72,13 @@ pub(super) fn measured<T>(
     client: Object,
     scrubber: &Scrubber,
     wait: Duration,
-    outcome: Result<Result<T, Trouble>, Elapsed>,
+    outcome: Result<Result<T, PostgresFault>, Elapsed>,
 ) -> Result<T, MeasureError> {
     match outcome {
         Ok(Ok(measured)) => Ok(measured),
-        Ok(Err(trouble)) => {
-            let why = unmeasured(scrubber, &trouble);
-            forget(client, &trouble);
+        Ok(Err(fault)) => {
+            let why = unmeasured(scrubber, &fault);
+            forget(client, &fault);
             Err(why)
         }
         Err(_elapsed) => {
@@ -98,13 +98,13 @@ struct Measuring<'m> {
 }
 
 impl Measuring<'_> {
-    async fn all(mut self, mask: &Mask) -> Result<Measured, Trouble> {
+    async fn all(mut self, mask: &Mask) -> Result<Measured, PostgresFault> {
         let statement = &self.work.statement;
         let mut affected = Vec::new();
         let mut sample = None;
         match &statement.sizing {
             Sizing::None => {}
-            Sizing::Unknown(why) => return Err(Trouble::Other(why.clone())),
+            Sizing::Unknown(why) => return Err(PostgresFault::Other(why.clone())),
             Sizing::Query(query) => {
                 let target = self.resolved(&query.target).await?;
                 affected.push(target.clone());
@@ -162,18 +162,18 @@ impl Measuring<'_> {
         Ok(Measured { reach: self.tally.reached(triggers), sample })
     }
 
-    async fn resolved(&self, table: &TableRef) -> Result<TableRef, Trouble> {
+    async fn resolved(&self, table: &TableRef) -> Result<TableRef, PostgresFault> {
         match schema::resolve(self.tx.client(), table).await? {
-            None => Err(Trouble::Other(format!("there is no table `{table}`"))),
+            None => Err(PostgresFault::Other(format!("there is no table `{table}`"))),
             Some(found) if matches!(found.kind.as_str(), "r" | "p") => Ok(found.table),
-            Some(_) => {
-                Err(Trouble::Other(format!("`{table}` is no ordinary table, so its rows cannot be counted")))
-            }
+            Some(_) => Err(PostgresFault::Other(format!(
+                "`{table}` is no ordinary table, so its rows cannot be counted"
+            ))),
         }
     }
 
     /// Asks the planner first, so that counting cannot hurt.
-    async fn affordable(&self, query: &Query) -> Result<(), Trouble> {
+    async fn affordable(&self, query: &Query) -> Result<(), PostgresFault> {
         let statement = self.tx.prepare(&format!("EXPLAIN (FORMAT JSON) {}", query.text)).await?;
         let row = self.one(&statement, &query.parameters).await?;
         let plan: Value = row.try_get(0)?;
@@ -183,20 +183,22 @@ impl Measuring<'_> {
         if cost <= most {
             return Ok(());
         }
-        Err(Trouble::Other(format!("counting its rows is estimated to cost {cost:.0}, more than {most:.0}")))
+        Err(PostgresFault::Other(format!(
+            "counting its rows is estimated to cost {cost:.0}, more than {most:.0}"
+        )))
     }
 
-    async fn count(&self, query: &Query) -> Result<u64, Trouble> {
+    async fn count(&self, query: &Query) -> Result<u64, PostgresFault> {
         let statement = self.tx.prepare(&query.text).await?;
         let row = self.one(&statement, &query.parameters).await?;
         let Cell(count) = row.try_get(0)?;
         Ok(count.as_u64().unwrap_or(0))
     }
 
-    async fn one(&self, statement: &Statement, parameters: &[u32]) -> Result<Row, Trouble> {
+    async fn one(&self, statement: &Statement, parameters: &[u32]) -> Result<Row, PostgresFault> {
         let stream = self.tx.query_raw(statement, self.arguments(parameters)).await?;
         pin_mut!(stream);
-        stream.try_next().await?.ok_or_else(|| Trouble::Other("there is no count".into()))
+        stream.try_next().await?.ok_or_else(|| PostgresFault::Other("there is no count".into()))
     }
 
     /// Counts what foreign keys take along, and says which tables that concerns. `count`: the rows named.
@@ -206,7 +208,7 @@ impl Measuring<'_> {
         rows: &Query,
         change: Change,
         count: u64,
-    ) -> Result<Vec<TableRef>, Trouble> {
+    ) -> Result<Vec<TableRef>, PostgresFault> {
         let client = self.tx.client();
         let keys: Vec<ActingKey> = schema::acting_keys(client).await?;
         let mut all = touched(target, &keys);
@@ -258,7 +260,12 @@ impl Measuring<'_> {
         self.tally.add(self.scope.settled(table).to_string(), count);
     }
 
-    async fn sampled(&self, table: &TableRef, query: &Query, mask: &Mask) -> Result<Option<Sample>, Trouble> {
+    async fn sampled(
+        &self,
+        table: &TableRef,
+        query: &Query,
+        mask: &Mask,
+    ) -> Result<Option<Sample>, PostgresFault> {
         let mask = &schema::masked(self.tx.client(), mask, table).await?;
         let statement = self.tx.prepare(&query.text).await?;
         let columns: Vec<String> = statement.columns().iter().map(|c| c.name().to_owned()).collect();

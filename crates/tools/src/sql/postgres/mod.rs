@@ -47,7 +47,7 @@ use super::{
 };
 use crate::definition::PostgresTarget;
 use connection::{Connections, forget, snapshot};
-use fault::{Trouble, failed, told};
+use fault::{PostgresFault, failed, told};
 use read::checked;
 
 /// How much longer than its own timeout a server may take to say so, before we stop listening.
@@ -246,15 +246,15 @@ impl PostgresDatabase {
             tx.batch_execute(&self.pinned(timeout_ms)).await?;
             checked(&tx.prepare(sql).await?)?;
             tx.rollback().await?;
-            Ok::<_, Trouble>(())
+            Ok::<_, PostgresFault>(())
         };
         let outcome =
             tokio::time::timeout(Duration::from_millis(timeout_ms).saturating_add(GRACE), compiling).await;
         match outcome {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(trouble)) => {
-                forget(client, &trouble);
-                Err(failed(&scrubber, &trouble).to_string())
+            Ok(Err(fault)) => {
+                forget(client, &fault);
+                Err(failed(&scrubber, &fault).to_string())
             }
             Err(_elapsed) => {
                 drop(Object::take(client));

@@ -11,7 +11,7 @@ use tokio_postgres::{Row, Statement};
 use super::{
     GRACE, PostgresDatabase,
     connection::forget,
-    fault::{Trouble, failed, outdated},
+    fault::{PostgresFault, failed, outdated},
     value::{Argument, Cell, has_form},
 };
 use crate::{
@@ -37,7 +37,7 @@ impl PostgresDatabase {
         let reading = async {
             match self.read_with(&mut client, &work, rows_max, &scrubber).await {
                 // What was prepared on this connection is of a table that has changed since. It is read anew.
-                Err(trouble) if outdated(&trouble) => {
+                Err(fault) if outdated(&fault) => {
                     client.statement_cache.clear();
                     self.read_with(&mut client, &work, rows_max, &scrubber).await
                 }
@@ -50,9 +50,9 @@ impl PostgresDatabase {
                 let count = rows.len();
                 Ok(Performed { reply: rows.reply(), rows: count, amount: None })
             }
-            Ok(Err(trouble)) => {
-                forget(client, &trouble);
-                Err(failed(&scrubber, &trouble))
+            Ok(Err(fault)) => {
+                forget(client, &fault);
+                Err(failed(&scrubber, &fault))
             }
             Err(_elapsed) => {
                 drop(Object::take(client));
@@ -67,7 +67,7 @@ impl PostgresDatabase {
         work: &Work,
         rows_max: u64,
         scrubber: &Scrubber,
-    ) -> Result<Rows, Trouble> {
+    ) -> Result<Rows, PostgresFault> {
         let limits = &self.target.limits;
         let tx = client.build_transaction().read_only(true).start().await?;
         tx.batch_execute(&self.pinned(limits.statement_timeout_ms)).await?;
@@ -84,13 +84,13 @@ impl PostgresDatabase {
                 break;
             }
         }
-        work.fits(|| rows.reply()).map_err(Trouble::Other)?;
+        work.fits(|| rows.reply()).map_err(PostgresFault::Other)?;
         tx.rollback().await?;
         Ok(rows)
     }
 }
 
-async fn prepare(tx: &deadpool_postgres::Transaction<'_>, work: &Work) -> Result<Statement, Trouble> {
+async fn prepare(tx: &deadpool_postgres::Transaction<'_>, work: &Work) -> Result<Statement, PostgresFault> {
     let statement = if work.is_fixed() {
         tx.prepare_cached(&work.statement.text).await?
     } else {
@@ -101,10 +101,10 @@ async fn prepare(tx: &deadpool_postgres::Transaction<'_>, work: &Work) -> Result
 }
 
 /// Refuses, before the statement runs, columns whose values could not be returned.
-pub(super) fn checked(statement: &Statement) -> Result<(), Trouble> {
+pub(super) fn checked(statement: &Statement) -> Result<(), PostgresFault> {
     match statement.columns().iter().find(|column| !has_form(column.type_())) {
         None => Ok(()),
-        Some(column) => Err(Trouble::Other(format!(
+        Some(column) => Err(PostgresFault::Other(format!(
             "column `{}` is of type `{}`, which has no JSON form; cast it to text",
             column.name(),
             column.type_()
@@ -122,7 +122,7 @@ pub(super) fn new_rows(
     Rows::new(columns, rows_max, limits.result_bytes_max).keeping_out(scrubber)
 }
 
-pub(super) fn cells(row: &Row, columns: &[String]) -> Result<Vec<Value>, Trouble> {
+pub(super) fn cells(row: &Row, columns: &[String]) -> Result<Vec<Value>, PostgresFault> {
     let mut values = Vec::with_capacity(columns.len());
     for (at, column) in columns.iter().enumerate() {
         let cell = row.try_get::<_, Cell>(at).map_err(|error| {

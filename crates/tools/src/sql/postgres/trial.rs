@@ -10,14 +10,14 @@ use countersign_rules::CallId;
 use tokio_postgres::{Client, error::SqlState};
 
 use super::{
-    fault::{Trouble, cut_short, told},
+    fault::{PostgresFault, cut_short, told},
     undo::{AS_KEPT, KeptChanges, Plan, Way},
 };
 use crate::sql::{cascade::quoted, columns::Columns};
 
 /// Tries to take back what a call changed, where that might fail. Nothing of it stays. `accepted`: columns that the
 /// system's author leaves to triggers, whoever undoes.
-pub(super) async fn tried(client: &Client, call: &CallId, accepted: &Columns) -> Result<(), Trouble> {
+pub(super) async fn tried(client: &Client, call: &CallId, accepted: &Columns) -> Result<(), PostgresFault> {
     if !doubtful(client, call).await? && !changed_hands(client, call).await? {
         return Ok(());
     }
@@ -26,28 +26,30 @@ pub(super) async fn tried(client: &Client, call: &CallId, accepted: &Columns) ->
     client.query(sql, &[&call.as_str()]).await?;
     let why = match put_back(client, call, accepted).await {
         Ok(()) => None,
-        Err(Trouble::Database(error)) if error.as_db_error().is_none() || passes(&error) => {
-            return Err(Trouble::Database(error));
+        Err(PostgresFault::Database(error)) if error.as_db_error().is_none() || passes(&error) => {
+            return Err(PostgresFault::Database(error));
         }
-        Err(Trouble::Database(error)) => Some(told(&error)),
-        Err(Trouble::Other(why) | Trouble::Recorded(why) | Trouble::Moved(why)) => Some(why),
-        Err(other @ Trouble::Row(_)) => return Err(other),
+        Err(PostgresFault::Database(error)) => Some(told(&error)),
+        Err(PostgresFault::Other(why) | PostgresFault::Recorded(why) | PostgresFault::Moved(why)) => {
+            Some(why)
+        }
+        Err(other @ PostgresFault::Row(_)) => return Err(other),
     };
     match why {
         None => {
             let end = "ROLLBACK TO SAVEPOINT countersign_trial; RELEASE SAVEPOINT countersign_trial";
             Ok(client.batch_execute(end).await?)
         }
-        Some(why) => Err(Trouble::Other(format!(
+        Some(why) => Err(PostgresFault::Other(format!(
             "the call could not be undone, so nothing was changed: its rows could not be put back: {why}"
         ))),
     }
 }
 
-async fn put_back(client: &Client, call: &CallId, accepted: &Columns) -> Result<(), Trouble> {
+async fn put_back(client: &Client, call: &CallId, accepted: &Columns) -> Result<(), PostgresFault> {
     let mut plan = Plan::new(client, call).await?;
     if let Some(table) = plan.unseen() {
-        return Err(Trouble::Other(format!(
+        return Err(PostgresFault::Other(format!(
             "rows of table `{table}` are not to be seen as the call leaves them, as when a policy hides them"
         )));
     }
@@ -63,7 +65,7 @@ async fn put_back(client: &Client, call: &CallId, accepted: &Columns) -> Result<
         };
         let error = match settled {
             Ok(departure) => break departure,
-            Err(Trouble::Database(error)) if Way::stands_in_the_way(&error) => error,
+            Err(PostgresFault::Database(error)) if Way::stands_in_the_way(&error) => error,
             Err(why) => return Err(why),
         };
         let again = "ROLLBACK TO SAVEPOINT countersign_way; RELEASE SAVEPOINT countersign_way";
@@ -77,11 +79,11 @@ async fn put_back(client: &Client, call: &CallId, accepted: &Columns) -> Result<
         }
         match way.next() {
             Some(next) => way = next,
-            None => return Err(Trouble::Database(error)),
+            None => return Err(PostgresFault::Database(error)),
         }
     };
     // Whoever undoes might accept more, and need not: a promise that hangs on that is none.
-    if departure.refused(accepted) { Err(Trouble::Other(departure.foretold(accepted))) } else { Ok(()) }
+    if departure.refused(accepted) { Err(PostgresFault::Other(departure.foretold(accepted))) } else { Ok(()) }
 }
 
 /// Tells whether the server broke off for the sake of others, or for the time it took: that says nothing of the rows.
@@ -94,7 +96,7 @@ fn passes(error: &tokio_postgres::Error) -> bool {
 }
 
 /// Tells whether a table that the call changed has something that may keep rows from coming back as they were.
-async fn doubtful(client: &Client, call: &CallId) -> Result<bool, Trouble> {
+async fn doubtful(client: &Client, call: &CallId) -> Result<bool, PostgresFault> {
     // A constraint that is not enforced (since PostgreSQL 18) is none. Of a check's functions only those that give
     // equal answers to equal rows are sure; what users declare so themselves need not be.
     let sql = "WITH changed AS ( \
@@ -124,7 +126,7 @@ async fn doubtful(client: &Client, call: &CallId) -> Result<bool, Trouble> {
 
 /// Tells whether a row has other values in an index that lets no two rows have the same, or another number of its
 /// identity: its old ones may only fit when others have made room, which takes other rights.
-async fn changed_hands(client: &Client, call: &CallId) -> Result<bool, Trouble> {
+async fn changed_hands(client: &Client, call: &CallId) -> Result<bool, PostgresFault> {
     let sql = "WITH changed AS ( \
                  SELECT DISTINCT i.relation FROM countersign.image i \
                   WHERE i.call = $1 AND i.old IS NOT NULL AND i.new IS NOT NULL) \

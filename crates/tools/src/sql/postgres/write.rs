@@ -38,7 +38,7 @@ use super::{
     body::{Body, Done, Uncounted},
     connection::roll_back,
     count::{Difference, difference, settled, touched, undisturbed},
-    fault::{Trouble, cut_short, failed, outdated, told, unmeasured},
+    fault::{PostgresFault, cut_short, failed, outdated, told, unmeasured},
     journal,
     measure::rows_of,
     read::{arguments, cells, checked, new_rows},
@@ -142,18 +142,18 @@ impl PostgresDatabase {
                 roll_back(client).await;
                 Err(Ended::last(ToolError::Exceeded { reach }))
             }
-            Ok(Err(trouble)) => {
-                let outdated = outdated(&trouble);
+            Ok(Err(fault)) => {
+                let outdated = outdated(&fault);
                 if outdated {
                     client.statement_cache.clear();
                 }
-                let again = outdated || passing(&trouble);
+                let again = outdated || passing(&fault);
                 let error = match body.undoes() {
-                    Some(_) if stopped(&trouble) => ToolError::Failed { message: impatient(timeout_ms) },
-                    _ => failed(&self.connections.scrubber(credential), &trouble),
+                    Some(_) if stopped(&fault) => ToolError::Failed { message: impatient(timeout_ms) },
+                    _ => failed(&self.connections.scrubber(credential), &fault),
                 };
                 roll_back(client).await;
-                if let (Trouble::Recorded(_), Some(mark)) = (&trouble, mark) {
+                if let (PostgresFault::Recorded(_), Some(mark)) = (&fault, mark) {
                     return Err(Ended::last(self.recorded(credential, mark, error).await));
                 }
                 Err(Ended { error, again })
@@ -193,8 +193,8 @@ impl PostgresDatabase {
             }
             Ok(Err(error)) if rolled_back(&error) => {
                 drop(Object::take(client));
-                let trouble = Trouble::Database(error);
-                return Err(Ended { error: failed(&scrubber, &trouble), again: passing(&trouble) });
+                let fault = PostgresFault::Database(error);
+                return Err(Ended { error: failed(&scrubber, &fault), again: passing(&fault) });
             }
             Ok(Err(error)) => scrubber.clean(&told(&error)),
             Err(_elapsed) => "there was no answer in time".into(),
@@ -267,7 +267,7 @@ impl PostgresDatabase {
             return Err(MeasureError::Limit(format!("it took longer than {} ms", wait.as_millis())));
         };
         roll_back(client).await;
-        outcome.map_err(|trouble| unmeasured(&self.connections.scrubber(credential), &trouble))
+        outcome.map_err(|fault| unmeasured(&self.connections.scrubber(credential), &fault))
     }
 
     /// The transaction without its commit.
@@ -278,7 +278,7 @@ impl PostgresDatabase {
         limits: &Limits,
         mark: Option<&Mark>,
         settings: &str,
-    ) -> Result<Done<B::Made>, Trouble> {
+    ) -> Result<Done<B::Made>, PostgresFault> {
         self.begin(client, body.undoes(), mark, settings).await?;
         let before = touched(client).await?;
         let (made, seen) = body.run(client).await?;
@@ -297,7 +297,7 @@ impl PostgresDatabase {
         {
             if tag > sum(&tables) {
                 let why = "it changes rows that are not in tables of this database";
-                return Err(Trouble::Other(format!(
+                return Err(PostgresFault::Other(format!(
                     "the call could not be undone, so nothing was changed: {why}"
                 )));
             }
@@ -341,7 +341,7 @@ impl PostgresDatabase {
         undoes: Option<&CallId>,
         mark: Option<&Mark>,
         settings: &str,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), PostgresFault> {
         let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {settings}");
         client.batch_execute(&begin).await?;
         if let Some(mark) = mark
@@ -349,15 +349,15 @@ impl PostgresDatabase {
         {
             // The next call is recorded for the one that is there now.
             self.journal.set(None);
-            return Err(Trouble::Other(elsewhere(mark.journal.as_deref(), &found)));
+            return Err(PostgresFault::Other(elsewhere(mark.journal.as_deref(), &found)));
         }
         Ok(())
     }
 
     /// Refuses a call that could not be undone, although its rows are kept.
-    async fn reversible(&self, client: &Object, mark: &Mark) -> Result<(), Trouble> {
+    async fn reversible(&self, client: &Object, mark: &Mark) -> Result<(), PostgresFault> {
         if let Some(right) = rights::lacking(client, &mark.call).await?.first() {
-            return Err(Trouble::Other(format!(
+            return Err(PostgresFault::Other(format!(
                 "the call could not be undone, so nothing was changed: that needs the right to `{right}`, \
                  which its administrator has not granted to the account of the tools"
             )));
@@ -368,10 +368,13 @@ impl PostgresDatabase {
 }
 
 /// Tells whether the server stopped a statement for the time it took.
-fn stopped(trouble: &Trouble) -> bool {
-    match trouble {
-        Trouble::Database(error) => cut_short(error),
-        Trouble::Row(_) | Trouble::Other(_) | Trouble::Recorded(_) | Trouble::Moved(_) => false,
+fn stopped(fault: &PostgresFault) -> bool {
+    match fault {
+        PostgresFault::Database(error) => cut_short(error),
+        PostgresFault::Row(_)
+        | PostgresFault::Other(_)
+        | PostgresFault::Recorded(_)
+        | PostgresFault::Moved(_) => false,
     }
 }
 
@@ -386,7 +389,7 @@ struct Writing<'a> {
 impl Body for Writing<'_> {
     type Made = Rows;
 
-    async fn run(&mut self, client: &Object) -> Result<(Rows, Uncounted), Trouble> {
+    async fn run(&mut self, client: &Object) -> Result<(Rows, Uncounted), PostgresFault> {
         let work = self.work;
         let mut whole = BTreeMap::new();
         if let Sizing::Whole { tables, along } = &work.statement.sizing {
@@ -412,7 +415,7 @@ impl Body for Writing<'_> {
             _ => 0,
         };
         work.fits(|| rows.changed(tag))
-            .map_err(|why| Trouble::Other(format!("{why}; nothing was changed")))?;
+            .map_err(|why| PostgresFault::Other(format!("{why}; nothing was changed")))?;
         Ok((rows, Uncounted { whole, tag, rows: None }))
     }
 
@@ -450,7 +453,7 @@ impl Writing<'_> {
         client: &Object,
         tables: &BTreeSet<TableRef>,
         along: bool,
-    ) -> Result<BTreeMap<String, u64>, Trouble> {
+    ) -> Result<BTreeMap<String, u64>, PostgresFault> {
         // Rows that row security hides from us go as well: counting them then fails.
         client.batch_execute("SET LOCAL row_security = off").await?;
         let mut all: Vec<TableRef> = tables.iter().cloned().collect();
@@ -465,7 +468,7 @@ impl Writing<'_> {
             lock(client, &all).await?;
             // From here on nobody can make another table refer to one of these.
             if schema::emptied(client, &named).await? != all {
-                return Err(Trouble::Moved("foreign keys changed meanwhile".into()));
+                return Err(PostgresFault::Moved("foreign keys changed meanwhile".into()));
             }
         } else {
             lock(client, &all).await?;
@@ -481,7 +484,7 @@ impl Writing<'_> {
     }
 }
 
-async fn lock(client: &Object, tables: &[TableRef]) -> Result<(), Trouble> {
+async fn lock(client: &Object, tables: &[TableRef]) -> Result<(), PostgresFault> {
     for table in tables {
         client.batch_execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", named(table))).await?;
     }
@@ -493,7 +496,7 @@ async fn all_triggers(
     client: &Client,
     writes: &[TableRef],
     mut tables: Vec<TableRef>,
-) -> Result<Vec<String>, Trouble> {
+) -> Result<Vec<String>, PostgresFault> {
     let keys = schema::acting_keys(client).await?;
     for table in writes {
         if let Some(found) = schema::resolve(client, table).await? {
@@ -505,13 +508,13 @@ async fn all_triggers(
 }
 
 /// Tells whether the server broke off a transaction that may do better another time.
-fn passing(trouble: &Trouble) -> bool {
-    match trouble {
-        Trouble::Database(error) => error.code().is_some_and(|code| {
+fn passing(fault: &PostgresFault) -> bool {
+    match fault {
+        PostgresFault::Database(error) => error.code().is_some_and(|code| {
             [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code)
         }),
-        Trouble::Moved(_) => true,
-        Trouble::Row(_) | Trouble::Other(_) | Trouble::Recorded(_) => false,
+        PostgresFault::Moved(_) => true,
+        PostgresFault::Row(_) | PostgresFault::Other(_) | PostgresFault::Recorded(_) => false,
     }
 }
 

@@ -9,8 +9,8 @@ use rusqlite::ErrorCode;
 
 use crate::sql::value::BadRow;
 
-/// Why a statement did not end well.
-pub(super) enum Trouble {
+/// Why a statement on SQLite did not end well.
+pub(super) enum SqliteFault {
     Sqlite(rusqlite::Error),
     /// The journal has the call's record already: it took effect before.
     Recorded(String),
@@ -19,13 +19,13 @@ pub(super) enum Trouble {
     Result(String),
 }
 
-impl From<rusqlite::Error> for Trouble {
+impl From<rusqlite::Error> for SqliteFault {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
     }
 }
 
-impl From<BadRow> for Trouble {
+impl From<BadRow> for SqliteFault {
     fn from(error: BadRow) -> Self {
         Self::Row(error)
     }
@@ -35,10 +35,10 @@ pub(super) fn interrupted(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted)
 }
 
-pub(super) fn failed(trouble: &Trouble) -> ToolError {
-    let message = told(trouble);
-    let unavailable = match trouble {
-        Trouble::Sqlite(error) => matches!(
+pub(super) fn failed(fault: &SqliteFault) -> ToolError {
+    let message = told(fault);
+    let unavailable = match fault {
+        SqliteFault::Sqlite(error) => matches!(
             error.sqlite_error_code(),
             Some(
                 ErrorCode::CannotOpen
@@ -52,17 +52,19 @@ pub(super) fn failed(trouble: &Trouble) -> ToolError {
                     | ErrorCode::PermissionDenied
             )
         ),
-        Trouble::Recorded(_) => return ToolError::InDoubt { message },
-        Trouble::Row(_) | Trouble::Argument(_) | Trouble::Result(_) => false,
+        SqliteFault::Recorded(_) => return ToolError::InDoubt { message },
+        SqliteFault::Row(_) | SqliteFault::Argument(_) | SqliteFault::Result(_) => false,
     };
     if unavailable { ToolError::Unavailable { message } } else { ToolError::Failed { message } }
 }
 
 /// Tells what went wrong, without the path of the file.
-pub(super) fn told(trouble: &Trouble) -> String {
-    match trouble {
-        Trouble::Sqlite(error) if interrupted(error) => "the statement took too long, and was stopped".into(),
-        Trouble::Sqlite(error) => match error {
+pub(super) fn told(fault: &SqliteFault) -> String {
+    match fault {
+        SqliteFault::Sqlite(error) if interrupted(error) => {
+            "the statement took too long, and was stopped".into()
+        }
+        SqliteFault::Sqlite(error) => match error {
             rusqlite::Error::SqlInputError { msg, .. } => format!("the database says: {msg}"),
             rusqlite::Error::SqliteFailure(code, Some(message)) => match code.code {
                 ErrorCode::CannotOpen => "the database file cannot be opened".into(),
@@ -74,8 +76,8 @@ pub(super) fn told(trouble: &Trouble) -> String {
             rusqlite::Error::SqliteFailure(code, None) => format!("the database says: {code}"),
             other => format!("the database library says: {other}"),
         },
-        Trouble::Row(why) => why.to_string(),
-        Trouble::Argument(why) | Trouble::Recorded(why) => why.clone(),
-        Trouble::Result(why) => format!("{why}; nothing was changed"),
+        SqliteFault::Row(why) => why.to_string(),
+        SqliteFault::Argument(why) | SqliteFault::Recorded(why) => why.clone(),
+        SqliteFault::Result(why) => format!("{why}; nothing was changed"),
     }
 }

@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use super::{
     SqliteDatabase,
     connection::{Writer, rolled_back},
-    fault::{Trouble, failed},
+    fault::{SqliteFault, failed},
     image::{Images, RowChange},
     orphans::Orphans,
 };
@@ -78,7 +78,7 @@ impl SqliteDatabase {
             transaction(connection, |connection| {
                 connection.execute_batch(PREPARE)?;
                 if !prepared(connection)? {
-                    return Err(Trouble::Argument(NOT_PREPARED.into()));
+                    return Err(SqliteFault::Argument(NOT_PREPARED.into()));
                 }
                 let (mut kept, mut said) = (Vec::new(), Vec::new());
                 for (name, layout) in super::image::layouts(connection)? {
@@ -87,7 +87,7 @@ impl SqliteDatabase {
                     }
                     let has_key = !layout.shape.key.is_empty();
                     if named.contains(&name) && !has_key {
-                        return Err(Trouble::Argument(format!("table `{name}` has no primary key")));
+                        return Err(SqliteFault::Argument(format!("table `{name}` has no primary key")));
                     }
                     if has_key && (named.is_empty() || named.contains(&name)) {
                         said.push(format!("keeps rows of {name}"));
@@ -104,7 +104,7 @@ impl SqliteDatabase {
                                 "leaves out {name}, of a virtual table: its module alone can write its rows"
                             )
                         }
-                        _ => return Err(Trouble::Argument(format!("there is no table `{name}`"))),
+                        _ => return Err(SqliteFault::Argument(format!("there is no table `{name}`"))),
                     });
                 }
                 Ok(said)
@@ -135,7 +135,7 @@ impl SqliteDatabase {
         let (doubt, path) = (doubt.clone(), self.path.clone());
         let recalled = self.on_writer(move |connection| {
             // A writer refuses to begin where the journal is missing, so nothing it did is missing in it.
-            if !prepared(connection).map_err(|error| failed(&Trouble::Sqlite(error)))? {
+            if !prepared(connection).map_err(|error| failed(&SqliteFault::Sqlite(error)))? {
                 return Ok(Recalled::Unknown);
             }
             transaction(connection, |connection| recall(connection, &doubt, &path))
@@ -150,7 +150,7 @@ impl SqliteDatabase {
         self.on_writer(move |connection| {
             transaction(connection, |connection| {
                 if !prepared(connection)? {
-                    return Err(Trouble::Argument(NOT_PREPARED.into()));
+                    return Err(SqliteFault::Argument(NOT_PREPARED.into()));
                 }
                 let retention = i64::try_from(retention_ms).unwrap_or(i64::MAX);
                 let old =
@@ -177,7 +177,7 @@ impl SqliteDatabase {
             return Err(ToolError::Unavailable { message: "the database is busy with another write".into() });
         };
         let task = spawn_blocking(move || {
-            let connection = writer.connection().map_err(|error| failed(&Trouble::Sqlite(error)))?;
+            let connection = writer.connection().map_err(|error| failed(&SqliteFault::Sqlite(error)))?;
             let outcome = work(connection);
             if !connection.is_autocommit() {
                 writer.discard();
@@ -235,7 +235,7 @@ pub(super) fn intended(
     known: &KnownJournal,
 ) -> Result<(), ToolError> {
     let asked = writer.connection().and_then(|connection| identity(connection, path));
-    match asked.map_err(|error| failed(&Trouble::Sqlite(error)))? {
+    match asked.map_err(|error| failed(&SqliteFault::Sqlite(error)))? {
         // Writing its record fails, and says what is missing.
         None => Ok(()),
         Some(found) if mark.journal.as_deref() == Some(found.as_str()) => Ok(()),
@@ -257,22 +257,26 @@ pub(super) fn tables(connection: &Connection) -> rusqlite::Result<Vec<(String, O
 /// Runs our own statements in one transaction.
 fn transaction<T>(
     connection: &mut Connection,
-    work: impl FnOnce(&mut Connection) -> Result<T, Trouble>,
+    work: impl FnOnce(&mut Connection) -> Result<T, SqliteFault>,
 ) -> Result<T, ToolError> {
-    connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| failed(&Trouble::Sqlite(error)))?;
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| failed(&SqliteFault::Sqlite(error)))?;
     match work(connection) {
         Ok(value) => match connection.execute_batch("COMMIT") {
             Ok(()) => Ok(value),
-            Err(error) => Err(rolled_back(connection, failed(&Trouble::Sqlite(error)))),
+            Err(error) => Err(rolled_back(connection, failed(&SqliteFault::Sqlite(error)))),
         },
-        Err(trouble) => Err(rolled_back(connection, failed(&trouble))),
+        Err(fault) => Err(rolled_back(connection, failed(&fault))),
     }
 }
 
 /// Writes the record of a call, first of all in its transaction.
-pub(super) fn record(connection: &Connection, mark: &Mark, undoes: Option<&CallId>) -> Result<(), Trouble> {
+pub(super) fn record(
+    connection: &Connection,
+    mark: &Mark,
+    undoes: Option<&CallId>,
+) -> Result<(), SqliteFault> {
     if !prepared(connection)? {
-        return Err(Trouble::Argument(NOT_PREPARED.into()));
+        return Err(SqliteFault::Argument(NOT_PREPARED.into()));
     }
     let sql = format!(
         "INSERT INTO countersign_call (id, tool, digest, state, at, undoes) VALUES (?1, ?2, ?3, 'committed', {NOW}, ?4)"
@@ -285,9 +289,9 @@ pub(super) fn record(connection: &Connection, mark: &Mark, undoes: Option<&CallI
                 .prepare("SELECT 1 FROM countersign_call WHERE id = ?1 AND state = 'committed'")?
                 .exists([mark.call.as_str()])?;
             Err(if happened {
-                Trouble::Recorded(recorded(&mark.call))
+                SqliteFault::Recorded(recorded(&mark.call))
             } else {
-                Trouble::Argument(format!(
+                SqliteFault::Argument(format!(
                     "call `{}` was given up before, and is not performed any more",
                     mark.call
                 ))
@@ -298,14 +302,14 @@ pub(super) fn record(connection: &Connection, mark: &Mark, undoes: Option<&CallI
 }
 
 /// Notes what a call touched, last of all in its transaction.
-pub(super) fn complete(connection: &Connection, mark: &Mark, rows: u64) -> Result<(), Trouble> {
+pub(super) fn complete(connection: &Connection, mark: &Mark, rows: u64) -> Result<(), SqliteFault> {
     let rows = i64::try_from(rows).unwrap_or(i64::MAX);
     connection.execute("UPDATE countersign_call SET rows = ?2 WHERE id = ?1", (mark.call.as_str(), rows))?;
     Ok(())
 }
 
 /// Keeps the rows that a call changed.
-pub(super) fn keep(connection: &Connection, mark: &Mark, images: &Images) -> Result<(), Trouble> {
+pub(super) fn keep(connection: &Connection, mark: &Mark, images: &Images) -> Result<(), SqliteFault> {
     let mut insert = Insert::new(connection, mark)?;
     let mut orphans = Orphans::new(connection)?;
     let shapes = images.shapes();
@@ -319,7 +323,7 @@ pub(super) fn keep(connection: &Connection, mark: &Mark, images: &Images) -> Res
         if change.new.is_some()
             && let Some(key) = generated.iter().find(|key| key.parent.name == table)
         {
-            return Err(Trouble::Argument(format!(
+            return Err(SqliteFault::Argument(format!(
                 "a foreign key of `{}` refers to a generated column of `{table}`, which undo does not look after",
                 key.child
             )));
@@ -331,13 +335,14 @@ pub(super) fn keep(connection: &Connection, mark: &Mark, images: &Images) -> Res
         };
         insert.row(table, &change, dangling)
     })?;
-    let shapes = serde_json::to_string(&shapes)
-        .map_err(|error| Trouble::Argument(format!("the layout of the tables cannot be written: {error}")))?;
+    let shapes = serde_json::to_string(&shapes).map_err(|error| {
+        SqliteFault::Argument(format!("the layout of the tables cannot be written: {error}"))
+    })?;
     layouts_of(connection, mark, &shapes)
 }
 
 /// Notes what the tables of a call's rows looked like. From now on it can be undone.
-pub(super) fn layouts_of(connection: &Connection, mark: &Mark, shapes: &str) -> Result<(), Trouble> {
+pub(super) fn layouts_of(connection: &Connection, mark: &Mark, shapes: &str) -> Result<(), SqliteFault> {
     connection
         .execute("UPDATE countersign_call SET tables = ?2 WHERE id = ?1", (mark.call.as_str(), shapes))?;
     Ok(())
@@ -351,13 +356,13 @@ pub(super) struct Insert<'c> {
 }
 
 impl<'c> Insert<'c> {
-    pub(super) fn new(connection: &'c Connection, mark: &Mark) -> Result<Self, Trouble> {
+    pub(super) fn new(connection: &'c Connection, mark: &Mark) -> Result<Self, SqliteFault> {
         let statement = connection
             .prepare("INSERT INTO countersign_image (call, seq, tbl, old, new, dangling) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
         Ok(Self { statement, call: mark.call.as_str().to_owned(), seq: 0 })
     }
 
-    pub(super) fn row(&mut self, table: &str, change: &RowChange, dangling: bool) -> Result<(), Trouble> {
+    pub(super) fn row(&mut self, table: &str, change: &RowChange, dangling: bool) -> Result<(), SqliteFault> {
         self.seq = self.seq.saturating_add(1);
         let (old, new) = (change.old.as_ref(), change.new.as_ref());
         let (old, new) = (old.map(super::image::Row::to_bytes), new.map(super::image::Row::to_bytes));
@@ -366,7 +371,7 @@ impl<'c> Insert<'c> {
     }
 }
 
-fn recall(connection: &Connection, doubt: &Doubt, path: &Path) -> Result<Recalled, Trouble> {
+fn recall(connection: &Connection, doubt: &Doubt, path: &Path) -> Result<Recalled, SqliteFault> {
     let call = &doubt.call;
     let found = connection.query_row(
         "SELECT state, coalesce(rows, 0) FROM countersign_call WHERE id = ?1",
@@ -384,7 +389,10 @@ fn recall(connection: &Connection, doubt: &Doubt, path: &Path) -> Result<Recalle
             .exists([witness.as_str()])?,
     };
     let Some(journal) = identity(connection, path)? else { return Ok(Recalled::Unknown) };
-    match (Testimony { journal: &journal, record, has_witness }).believed(doubt).map_err(Trouble::Argument)? {
+    match (Testimony { journal: &journal, record, has_witness })
+        .believed(doubt)
+        .map_err(SqliteFault::Argument)?
+    {
         Some(known) => Ok(known),
         None => {
             let sql = format!(

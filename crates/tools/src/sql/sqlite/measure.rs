@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{
     SqliteDatabase,
     connection::{limit_time, unlimited},
-    fault::{Trouble, interrupted, told},
+    fault::{SqliteFault, interrupted, told},
     read::bind,
     schema, value,
 };
@@ -57,7 +57,7 @@ impl SqliteDatabase {
     /// Runs something that reads, in one transaction so that all it sees is of the same moment.
     pub(super) async fn measuring<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Connection, &SqlLimits) -> Result<T, Trouble> + Send + 'static,
+        work: impl FnOnce(&mut Connection, &SqlLimits) -> Result<T, SqliteFault> + Send + 'static,
     ) -> Result<T, MeasureError> {
         let wait = Duration::from_millis(self.limits.measure_timeout_ms);
         let permit = tokio::time::timeout(wait, Arc::clone(&self.measuring).acquire_owned()).await;
@@ -80,7 +80,7 @@ impl SqliteDatabase {
                 ended?;
                 match outcome {
                     Ok(measured) => Ok(Some(measured)),
-                    Err(Trouble::Sqlite(error)) => Err(error),
+                    Err(SqliteFault::Sqlite(error)) => Err(error),
                     Err(other) => {
                         why = Some(other);
                         Ok(None)
@@ -89,7 +89,7 @@ impl SqliteDatabase {
             });
             match (measured, why) {
                 (Ok(Some(measured)), _) => Ok(measured),
-                (Ok(None), Some(trouble)) => Err(MeasureError::NotMeasurable(told(&trouble))),
+                (Ok(None), Some(fault)) => Err(MeasureError::NotMeasurable(told(&fault))),
                 (Ok(None), None) => Err(MeasureError::NotMeasurable("there is no count".into())),
                 (Err(error), _) if interrupted(&error) => {
                     Err(MeasureError::Limit(format!("it took longer than {} ms", wait.as_millis())))
@@ -97,7 +97,7 @@ impl SqliteDatabase {
                 (Err(error), _) => {
                     let at_fault = matches!(error, rusqlite::Error::SqlInputError { .. })
                         || error.sqlite_error_code() == Some(ErrorCode::AuthorizationForStatementDenied);
-                    let why = told(&Trouble::Sqlite(error));
+                    let why = told(&SqliteFault::Sqlite(error));
                     Err(if at_fault { MeasureError::Rejected(why) } else { MeasureError::System(why) })
                 }
             }
@@ -126,7 +126,7 @@ fn measure(
     work: &Work,
     mask: &Mask,
     limits: &SqlLimits,
-) -> Result<Sized, Trouble> {
+) -> Result<Sized, SqliteFault> {
     let statement = &work.statement;
     let keys = schema::acting_keys(connection)?;
     let tally = Tally::new(limits.measure_rows_max);
@@ -135,7 +135,7 @@ fn measure(
     let mut measuring = Measuring { connection, work, mask, limits, keys, tally, sample, affected, replaces };
     match &statement.sizing {
         Sizing::None => {}
-        Sizing::Unknown(why) => return Err(Trouble::Argument(why.clone())),
+        Sizing::Unknown(why) => return Err(SqliteFault::Argument(why.clone())),
         Sizing::Query(query) => measuring.query(query)?,
         Sizing::Whole { tables, .. } => measuring.whole(tables)?,
     }
@@ -144,11 +144,11 @@ fn measure(
 
 impl Measuring<'_> {
     /// Counts the rows that a query finds, and what goes along with them.
-    fn query(&mut self, query: &ReachQuery) -> Result<(), Trouble> {
+    fn query(&mut self, query: &ReachQuery) -> Result<(), SqliteFault> {
         match schema::kind(self.connection, &query.target.name)?.as_deref() {
-            Some("view") => return Err(Trouble::Argument(format!("`{}` is a view", query.target))),
+            Some("view") => return Err(SqliteFault::Argument(format!("`{}` is a view", query.target))),
             Some("virtual") if self.work.images => {
-                return Err(Trouble::Argument(format!(
+                return Err(SqliteFault::Argument(format!(
                     "the rows of `{}` cannot be kept for undo: it is a virtual table; a tool that writes it must \
                      not be `reversible`",
                     query.target
@@ -158,7 +158,7 @@ impl Measuring<'_> {
         }
         if schema::has_truth_column(self.connection, &query.target.name)? {
             let why = format!("`{}` has a column called `true` or `false`", query.target);
-            return Err(Trouble::Argument(why));
+            return Err(SqliteFault::Argument(why));
         }
         self.tally.reach.exact = query.exact;
         self.replaces |=
@@ -192,7 +192,7 @@ impl Measuring<'_> {
     }
 
     /// Counts all rows of tables, and what goes along with them.
-    fn whole(&mut self, tables: &BTreeSet<TableRef>) -> Result<(), Trouble> {
+    fn whole(&mut self, tables: &BTreeSet<TableRef>) -> Result<(), SqliteFault> {
         for table in tables {
             let rows = format!("SELECT * FROM {}", named(table));
             let stop = self.limits.measure_rows_max.saturating_add(1);
@@ -212,7 +212,7 @@ impl Measuring<'_> {
         Ok(())
     }
 
-    fn sized(self) -> Result<Sized, Trouble> {
+    fn sized(self) -> Result<Sized, SqliteFault> {
         let triggers = schema::triggers(self.connection, &self.affected)?;
         let measured = Measured { reach: self.tally.reached(triggers), sample: self.sample };
         // Beyond the bound the number is too large already, and the whole change need not run for it.
@@ -221,7 +221,12 @@ impl Measuring<'_> {
     }
 
     /// Counts what foreign keys take along, and says which tables that concerns.
-    fn along(&mut self, target: &TableRef, rows: &str, change: &Change) -> Result<BTreeSet<String>, Trouble> {
+    fn along(
+        &mut self,
+        target: &TableRef,
+        rows: &str,
+        change: &Change,
+    ) -> Result<BTreeSet<String>, SqliteFault> {
         let mut all = touched(target, &self.keys);
         all.insert(target.clone());
         let traits = schema::traits(self.connection, &all)?;
@@ -241,7 +246,7 @@ impl Measuring<'_> {
         Ok(query.tables.into_iter().map(|table| table.name).collect())
     }
 
-    fn one(&self, sql: &str) -> Result<u64, Trouble> {
+    fn one(&self, sql: &str) -> Result<u64, SqliteFault> {
         let mut prepared = self.connection.prepare(sql)?;
         bind(&mut prepared, &self.work.arguments)?;
         let mut cursor = prepared.raw_query();
@@ -250,7 +255,7 @@ impl Measuring<'_> {
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
-    fn sampled(&self, table: &TableRef, sql: &str, mask: &Mask) -> Result<Option<Sample>, Trouble> {
+    fn sampled(&self, table: &TableRef, sql: &str, mask: &Mask) -> Result<Option<Sample>, SqliteFault> {
         let mask = &if mask.is_empty() {
             mask.clone()
         } else {
@@ -274,7 +279,10 @@ impl Measuring<'_> {
 }
 
 /// Tells which columns a statement updates, as SQLite's own compiler sees it.
-fn changed(connection: &mut Connection, statement: &Statement) -> Result<Option<BTreeSet<String>>, Trouble> {
+fn changed(
+    connection: &mut Connection,
+    statement: &Statement,
+) -> Result<Option<BTreeSet<String>>, SqliteFault> {
     let columns: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     let heard = Arc::clone(&columns);
     let target = statement.writes.first().map(|table| table.name.clone()).unwrap_or_default();

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::definition::{JournalSettings, SqlLimits};
 use connection::Connections;
-use fault::{Trouble, told};
+use fault::{SqliteFault, told};
 
 /// One SQLite file.
 #[derive(Debug)]
@@ -166,7 +166,7 @@ impl SqliteDatabase {
         let task = tokio::task::spawn_blocking(move || reader.run(|connection| inspect::catalog(connection)));
         match task.await {
             Ok(Ok(catalog)) => Ok(catalog),
-            Ok(Err(error)) => Err(told(&Trouble::Sqlite(error))),
+            Ok(Err(error)) => Err(told(&SqliteFault::Sqlite(error))),
             Err(_panicked) => Err("reading the schema failed".into()),
         }
     }
@@ -182,7 +182,7 @@ impl SqliteDatabase {
         });
         match task.await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(told(&Trouble::Sqlite(error))),
+            Ok(Err(error)) => Err(told(&SqliteFault::Sqlite(error))),
             Err(_panicked) => Err("compiling the statement failed".into()),
         }
     }

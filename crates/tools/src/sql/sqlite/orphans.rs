@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, params_from_iter};
 
 use super::{
-    fault::Trouble,
+    fault::SqliteFault,
     image::{Cell, Row, RowChange, Shape},
     schema,
     statements::Statements,
@@ -22,7 +22,7 @@ pub(super) struct Orphans<'c> {
 }
 
 impl<'c> Orphans<'c> {
-    pub(super) fn new(connection: &'c Connection) -> Result<Self, Trouble> {
+    pub(super) fn new(connection: &'c Connection) -> Result<Self, SqliteFault> {
         let keys = schema::foreign_keys(connection)?;
         Ok(Self { statements: Statements::new(connection), keys, stood: BTreeMap::new() })
     }
@@ -34,7 +34,7 @@ impl<'c> Orphans<'c> {
         shape: &Shape,
         change: &RowChange,
         stood: impl Fn(&ActingKey) -> BTreeSet<Vec<Cell>>,
-    ) -> Result<bool, Trouble> {
+    ) -> Result<bool, SqliteFault> {
         let Some(old) = &change.old else { return Ok(false) };
         for (number, key) in self.keys.iter().enumerate().filter(|(_, key)| key.child.name == table) {
             let Some(values) = shape.values(&key.child_columns, old) else { continue };

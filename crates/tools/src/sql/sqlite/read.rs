@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{
     SqliteDatabase,
     connection::{Access, limit, unlimited},
-    fault::{Trouble, failed},
+    fault::{SqliteFault, failed},
     schema, value,
 };
 use crate::{
@@ -28,27 +28,27 @@ impl SqliteDatabase {
         };
         let limits = self.limits;
         let task = tokio::task::spawn_blocking(move || {
-            let mut trouble = None;
+            let mut fault = None;
             let rows = reader.run(|connection| {
                 let outcome = read(connection, &work, rows_max, &limits);
                 unlimited(connection)?;
                 match outcome {
                     Ok(rows) => Ok(Some(rows)),
-                    Err(Trouble::Sqlite(error)) => Err(error),
+                    Err(SqliteFault::Sqlite(error)) => Err(error),
                     Err(other) => {
-                        trouble = Some(other);
+                        fault = Some(other);
                         Ok(None)
                     }
                 }
             });
-            match (rows, trouble) {
+            match (rows, fault) {
                 (Ok(Some(rows)), _) => {
                     let count = rows.len();
                     Ok(Performed { reply: rows.reply(), rows: count, amount: None })
                 }
-                (Ok(None), Some(trouble)) => Err(failed(&trouble)),
+                (Ok(None), Some(fault)) => Err(failed(&fault)),
                 (Ok(None), None) => Err(ToolError::Failed { message: "the read ended without rows".into() }),
-                (Err(error), _) => Err(failed(&Trouble::Sqlite(error))),
+                (Err(error), _) => Err(failed(&SqliteFault::Sqlite(error))),
             }
         });
         // A read that panicked has changed nothing.
@@ -61,7 +61,7 @@ fn read(
     work: &Work,
     rows_max: u64,
     limits: &SqlLimits,
-) -> Result<Rows, Trouble> {
+) -> Result<Rows, SqliteFault> {
     let tables = work.tables();
     let shadows = schema::within(connection, &schema::shadows(connection)?, &tables)?;
     let access = Access { tables, shadows, ..Access::default() };
@@ -69,25 +69,25 @@ fn read(
     let statement = &work.statement;
     let mut prepared = connection.prepare(&statement.text)?;
     if !prepared.readonly() {
-        return Err(Trouble::Argument("the database says that the statement is no read".into()));
+        return Err(SqliteFault::Argument("the database says that the statement is no read".into()));
     }
     bind(&mut prepared, &work.arguments)?;
     let rows = collect(&mut prepared, rows_max, limits)?;
-    work.fits(|| rows.reply()).map_err(Trouble::Result)?;
+    work.fits(|| rows.reply()).map_err(SqliteFault::Result)?;
     Ok(rows)
 }
 
 pub(super) fn bind(
     prepared: &mut rusqlite::Statement<'_>,
     arguments: &Map<String, Value>,
-) -> Result<(), Trouble> {
+) -> Result<(), SqliteFault> {
     for index in 1..=prepared.parameter_count() {
         let name = prepared.parameter_name(index).and_then(|name| name.strip_prefix(':')).map(str::to_owned);
         let Some(name) = name else {
-            return Err(Trouble::Argument("a placeholder has no name".into()));
+            return Err(SqliteFault::Argument("a placeholder has no name".into()));
         };
         let Some(bound) = value::bound(arguments.get(&name)) else {
-            return Err(Trouble::Argument(format!("argument `{name}` does not fit into 64 bits")));
+            return Err(SqliteFault::Argument(format!("argument `{name}` does not fit into 64 bits")));
         };
         prepared.raw_bind_parameter(index, bound)?;
     }
@@ -100,7 +100,7 @@ pub(super) fn collect(
     prepared: &mut rusqlite::Statement<'_>,
     rows_max: u64,
     limits: &SqlLimits,
-) -> Result<Rows, Trouble> {
+) -> Result<Rows, SqliteFault> {
     let columns: Vec<String> = prepared.column_names().map(str::to_owned).collect();
     let read_only = prepared.readonly();
     let mut rows = Rows::new(columns, rows_max, limits.result_bytes_max);

@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use super::{
     SqliteDatabase,
     connection::{Access, limit, rolled_back, unlimited},
-    fault::{Trouble, failed, interrupted, told},
+    fault::{SqliteFault, failed, interrupted, told},
     image::Recorder,
     journal,
     read::{bind, collect},
@@ -55,7 +55,7 @@ impl SqliteDatabase {
             }
             let connection = match writer.connection() {
                 Ok(connection) => connection,
-                Err(error) => return Err(failed(&Trouble::Sqlite(error))),
+                Err(error) => return Err(failed(&SqliteFault::Sqlite(error))),
             };
             let outcome = write(connection, &work, &bounds, &limits, mark.as_ref(), kept);
             // A connection that is not back where it started is closed, which rolls back what is open on it.
@@ -81,12 +81,12 @@ impl SqliteDatabase {
         // What could not be undone is found out before anybody is asked.
         let kept = self.journal.as_ref().filter(|_| work.images).map(|settings| settings.bytes_max);
         let task = tokio::task::spawn_blocking(move || {
-            let system = |error| MeasureError::System(told(&Trouble::Sqlite(error)));
+            let system = |error| MeasureError::System(told(&SqliteFault::Sqlite(error)));
             let connection = writer.connection().map_err(system)?;
             connection.execute_batch("BEGIN IMMEDIATE").map_err(system)?;
             let recorder = kept.map_or_else(
                 || Ok(Recorder::default()),
-                |bytes_max| Recorder::keeping(connection, bytes_max).map_err(Trouble::Sqlite),
+                |bytes_max| Recorder::keeping(connection, bytes_max).map_err(SqliteFault::Sqlite),
             );
             let outcome = recorder
                 .and_then(|recorder| change(connection, &work, &limits, recorder))
@@ -103,10 +103,10 @@ impl SqliteDatabase {
             }
             match outcome {
                 Ok((_, reach)) => Ok(reach),
-                Err(Trouble::Sqlite(error)) if interrupted(&error) => {
+                Err(SqliteFault::Sqlite(error)) if interrupted(&error) => {
                     Err(MeasureError::Limit(format!("it took longer than {statement_timeout_ms} ms")))
                 }
-                Err(trouble) => Err(MeasureError::NotMeasurable(told(&trouble))),
+                Err(fault) => Err(MeasureError::NotMeasurable(told(&fault))),
             }
         });
         task.await.unwrap_or_else(|_| Err(MeasureError::System("measuring failed".into())))
@@ -123,14 +123,14 @@ fn write(
     bytes_max: Option<u64>,
 ) -> Result<Performed, ToolError> {
     if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
-        return Err(failed(&Trouble::Sqlite(error)));
+        return Err(failed(&SqliteFault::Sqlite(error)));
     }
     let done = recorded(connection, work, limits, mark, bytes_max);
     // What follows is ours: the statement is done.
-    let unlimited = unlimited(connection).map_err(Trouble::Sqlite);
+    let unlimited = unlimited(connection).map_err(SqliteFault::Sqlite);
     let (rows, reach, recorder) = match done.and_then(|done| unlimited.map(|()| done)) {
         Ok(done) => done,
-        Err(trouble) => return Err(rolled_back(connection, failed(&trouble))),
+        Err(fault) => return Err(rolled_back(connection, failed(&fault))),
     };
     // INVARIANT: nothing is committed that touched more than the warrant allows, in all or in one table.
     if bounds.exceeded_by(&reach) {
@@ -144,8 +144,8 @@ fn write(
             .and_then(|()| journal::complete(connection, mark, count)),
         (None, _) => Ok(()),
     };
-    if let Err(trouble) = kept {
-        return Err(rolled_back(connection, failed(&trouble)));
+    if let Err(fault) = kept {
+        return Err(rolled_back(connection, failed(&fault)));
     }
     match connection.execute_batch("COMMIT") {
         // A crash here leaves the effect done and its outcome unrecorded: the gate finds the call in doubt, and
@@ -154,12 +154,12 @@ fn write(
         // The transaction is still open, so it has not happened: readers kept it from committing, or a
         // deferred foreign key refuses.
         Err(error) if !connection.is_autocommit() => {
-            Err(rolled_back(connection, failed(&Trouble::Sqlite(error))))
+            Err(rolled_back(connection, failed(&SqliteFault::Sqlite(error))))
         }
         // SQLite ended the transaction itself while committing. Pages may have reached the log before the
         // disk failed, and a later recovery may find them.
         Err(error) => {
-            let message = format!("the commit failed on the way: {}", told(&Trouble::Sqlite(error)));
+            let message = format!("the commit failed on the way: {}", told(&SqliteFault::Sqlite(error)));
             Err(ToolError::InDoubt { message })
         }
     }
@@ -172,7 +172,7 @@ fn recorded(
     limits: &SqlLimits,
     mark: Option<&Mark>,
     bytes_max: Option<u64>,
-) -> Result<(Rows, Reach, Recorder), Trouble> {
+) -> Result<(Rows, Reach, Recorder), SqliteFault> {
     let mut recorder = Recorder::default();
     if let Some(mark) = mark {
         journal::record(connection, mark, None)?;
@@ -189,10 +189,10 @@ fn change(
     work: &Work,
     limits: &SqlLimits,
     recorder: Recorder,
-) -> Result<(Rows, Reach, Recorder), Trouble> {
+) -> Result<(Rows, Reach, Recorder), SqliteFault> {
     let ran = run(connection, work, limits, recorder)?;
     let (rows, reach, recorder) = counted(connection, work, ran)?;
-    work.fits(|| rows.changed(reach.rows)).map_err(Trouble::Result)?;
+    work.fits(|| rows.changed(reach.rows)).map_err(SqliteFault::Result)?;
     Ok((rows, reach, recorder))
 }
 
@@ -218,7 +218,7 @@ fn run(
     work: &Work,
     limits: &SqlLimits,
     recorder: Recorder,
-) -> Result<Ran, Trouble> {
+) -> Result<Ran, SqliteFault> {
     let statement = &work.statement;
     let keys = schema::acting_keys(connection)?;
     let cascades: BTreeSet<TableRef> = statement.writes.iter().flat_map(|t| touched(t, &keys)).collect();
@@ -256,13 +256,15 @@ fn run(
     unheard(connection)?;
     let recorder = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
     if journal != journal::tables(connection)? {
-        return Err(Trouble::Argument(format!("names that begin with `{RESERVED}` belong to the journal")));
+        return Err(SqliteFault::Argument(format!(
+            "names that begin with `{RESERVED}` belong to the journal"
+        )));
     }
     Ok(Ran { rows, recorder, total, changed, whole, shadows, cascades })
 }
 
 /// Counts what a statement touched, by table.
-fn counted(connection: &Connection, work: &Work, ran: Ran) -> Result<(Rows, Reach, Recorder), Trouble> {
+fn counted(connection: &Connection, work: &Work, ran: Ran) -> Result<(Rows, Reach, Recorder), SqliteFault> {
     let Ran { rows, mut recorder, total, changed, whole, shadows, cascades } = ran;
     let statement = &work.statement;
     let (mut per_table, direct) = recorder.counts();
@@ -302,7 +304,7 @@ fn counted(connection: &Connection, work: &Work, ran: Ran) -> Result<(Rows, Reac
 }
 
 /// Counts the rows that go with their table: they are not told. They are counted before.
-fn emptied(connection: &Connection, statement: &Statement) -> Result<BTreeMap<String, u64>, Trouble> {
+fn emptied(connection: &Connection, statement: &Statement) -> Result<BTreeMap<String, u64>, SqliteFault> {
     let mut whole = BTreeMap::new();
     if let Sizing::Whole { tables: gone, .. } = &statement.sizing {
         for table in gone {

@@ -33,7 +33,7 @@ use super::{
     GRACE, PostgresDatabase,
     body::{Body, Done, Uncounted},
     connection::snapshot,
-    fault::{Trouble, told},
+    fault::{PostgresFault, told},
     measure::measured,
     schema,
 };
@@ -116,7 +116,7 @@ impl PostgresDatabase {
         client: &mut Object,
         undoing: &Undoing,
         mask: &Mask,
-    ) -> Result<Result<Measured, MeasureError>, Trouble> {
+    ) -> Result<Result<Measured, MeasureError>, PostgresFault> {
         let tx = snapshot(client).await?;
         tx.batch_execute(&format!("{}; {AS_KEPT}", self.sparing(self.target.limits.measure_timeout_ms)))
             .await?;
@@ -184,13 +184,13 @@ struct Reversal<'a> {
 impl Reversal<'_> {
     /// Goes over to the next way where it may do better than the one that failed so: then nothing was changed, and another
     /// try is worth it.
-    fn go_on(&mut self, trouble: Trouble) -> Trouble {
-        match (trouble, self.way.next()) {
-            (Trouble::Database(error), Some(next)) if Way::stands_in_the_way(&error) => {
+    fn go_on(&mut self, fault: PostgresFault) -> PostgresFault {
+        match (fault, self.way.next()) {
+            (PostgresFault::Database(error), Some(next)) if Way::stands_in_the_way(&error) => {
                 self.way = next;
-                Trouble::Moved(told(&error))
+                PostgresFault::Moved(told(&error))
             }
-            (trouble, _) => trouble,
+            (fault, _) => fault,
         }
     }
 }
@@ -198,7 +198,7 @@ impl Reversal<'_> {
 impl Body for Reversal<'_> {
     type Made = Undone;
 
-    async fn run(&mut self, client: &Object) -> Result<(Undone, Uncounted), Trouble> {
+    async fn run(&mut self, client: &Object) -> Result<(Undone, Uncounted), PostgresFault> {
         client.batch_execute(AS_KEPT).await?;
         // Two that undo the same call at once take turns.
         client
@@ -213,21 +213,21 @@ impl Body for Reversal<'_> {
         if undone.restored.is_empty()
             && let Some(by) = undone_by(client, call, Some(self.by)).await?
         {
-            return Err(Trouble::Other(format!("call `{call}` was undone by call `{by}`")));
+            return Err(PostgresFault::Other(format!("call `{call}` was undone by call `{by}`")));
         }
         if let Some(why) = undone.refusal(self.undoing) {
-            return Err(Trouble::Other(why));
+            return Err(PostgresFault::Other(why));
         }
         if undone.restored.is_empty() {
-            return Err(Trouble::Other(format!("nothing is left to undo of call `{call}`")));
+            return Err(PostgresFault::Other(format!("nothing is left to undo of call `{call}`")));
         }
-        if let Err(trouble) = plan.apply(client, call, self.way).await {
-            return Err(self.go_on(trouble));
+        if let Err(fault) = plan.apply(client, call, self.way).await {
+            return Err(self.go_on(fault));
         }
         let accepted = &self.undoing.rewritten;
         let departure = plan.settled(client, call, accepted, KeptChanges { call: self.by, after: 0 }).await?;
         if departure.refused(accepted) {
-            return Err(Trouble::Other(departure.message(accepted)));
+            return Err(PostgresFault::Other(departure.message(accepted)));
         }
         undone.rewritten = departure.told(&self.scope);
         let rows = undone.restored.clone();
@@ -256,7 +256,11 @@ impl Body for Reversal<'_> {
 }
 
 /// The call that undid a call, other than the one that is at it now.
-async fn undone_by(client: &Client, call: &CallId, now: Option<&CallId>) -> Result<Option<String>, Trouble> {
+async fn undone_by(
+    client: &Client,
+    call: &CallId,
+    now: Option<&CallId>,
+) -> Result<Option<String>, PostgresFault> {
     let sql = "SELECT id FROM countersign.call WHERE undoes = $1 AND state = 'committed' AND id IS DISTINCT FROM $2 \
                 ORDER BY at DESC LIMIT 1";
     let row = client.query_opt(sql, &[&call.as_str(), &now.map(CallId::as_str)]).await?;

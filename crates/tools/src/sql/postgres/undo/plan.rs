@@ -18,7 +18,7 @@ use crate::sql::{
     journal::{COMES_BACK, EXAMPLES_MAX, GOES_BACK, Undone, goes_away},
     mask::Mask,
     postgres::{
-        fault::Trouble,
+        fault::PostgresFault,
         net::{Net, State},
         schema,
         value::Cell,
@@ -62,18 +62,18 @@ impl Way {
 }
 
 impl Plan {
-    pub(in crate::sql::postgres) async fn new(client: &Client, call: &CallId) -> Result<Self, Trouble> {
+    pub(in crate::sql::postgres) async fn new(client: &Client, call: &CallId) -> Result<Self, PostgresFault> {
         let id = call.as_str();
         let sql = "SELECT state, images, rows FROM countersign.call WHERE id = $1";
         let Some(row) = client.query_opt(sql, &[&id]).await? else {
-            return Err(Trouble::Other(format!("the database knows no call `{call}`")));
+            return Err(PostgresFault::Other(format!("the database knows no call `{call}`")));
         };
         if row.try_get::<_, &str>(0)? == "fenced" {
-            return Err(Trouble::Other(format!("call `{call}` did not happen")));
+            return Err(PostgresFault::Other(format!("call `{call}` did not happen")));
         }
         if !row.try_get::<_, bool>(1)? {
             let why = format!("no rows were kept of call `{call}`: its tool is not declared `reversible`");
-            return Err(Trouble::Other(why));
+            return Err(PostgresFault::Other(why));
         }
         let sql = "SELECT l.schema, l.name, coalesce(bool_and(l.columns = countersign.columns(t.now)), false), \
                           coalesce(bool_and(coalesce(pg_catalog.pg_partition_root(l.relation), l.relation) = t.now), false) \
@@ -82,20 +82,20 @@ impl Plan {
                     WHERE l.call = $1 GROUP BY 1, 2 ORDER BY 1, 2";
         let layouts = client.query(sql, &[&id]).await?;
         if layouts.is_empty() && row.try_get::<_, Option<i64>>(2)?.unwrap_or(0) > 0 {
-            return Err(Trouble::Other(format!("the rows of call `{call}` are no longer kept")));
+            return Err(PostgresFault::Other(format!("the rows of call `{call}` are no longer kept")));
         }
         let mut tables = Vec::new();
         for layout in layouts {
             let name = TableRef { schema: Some(layout.try_get(0)?), name: layout.try_get(1)? };
             // Rows of a partition that is no longer one would be left out unseen.
             if !layout.try_get::<_, bool>(3)? {
-                return Err(Trouble::Other(format!(
+                return Err(PostgresFault::Other(format!(
                     "table `{name}` is not the one of which call `{call}` kept rows: it was renamed, dropped or made anew, \
                      or a partition was taken from it"
                 )));
             }
             if !layout.try_get::<_, bool>(2)? {
-                return Err(Trouble::Other(format!(
+                return Err(PostgresFault::Other(format!(
                     "the columns of table `{name}` are not what they were when call `{call}` kept its rows"
                 )));
             }
@@ -112,7 +112,7 @@ impl Plan {
         client: &Client,
         scope: &Scope,
         mask: &Mask,
-    ) -> Result<Undone, Trouble> {
+    ) -> Result<Undone, PostgresFault> {
         let mut undone = Undone::default();
         for table in &self.tables {
             let name = scope.settled(&table.name).to_string();
@@ -144,7 +144,7 @@ impl Plan {
         scope: &Scope,
         mask: &Mask,
         undone: &Undone,
-    ) -> Result<Option<Sample>, Trouble> {
+    ) -> Result<Option<Sample>, PostgresFault> {
         let changed = self.tables.iter().find(|table| !table.changed.is_empty());
         let Some(table) = changed.or_else(|| self.tables.iter().find(|table| !table.nets.is_empty())) else {
             return Ok(None);
@@ -207,7 +207,7 @@ impl Plan {
     pub(in crate::sql::postgres) async fn spare_referring(
         &mut self,
         client: &Client,
-    ) -> Result<bool, Trouble> {
+    ) -> Result<bool, PostgresFault> {
         let sql = "SELECT DISTINCT a.attname::text FROM pg_catalog.pg_constraint k \
                      JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) \
                     WHERE k.contype = 'f' AND NOT k.convalidated \
@@ -237,7 +237,7 @@ impl Plan {
         client: &Client,
         call: &CallId,
         way: Way,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), PostgresFault> {
         let mut statement = Restoration::new(self.call.clone());
         let mut wanted = Vec::new();
         let (mut removed, mut updated, mut added) = (Vec::new(), Vec::new(), Vec::new());
@@ -298,7 +298,7 @@ impl Plan {
             for (at, wanted) in wanted.into_iter().enumerate() {
                 let done: i64 = row.try_get(at)?;
                 if usize::try_from(done).ok() != Some(wanted) {
-                    return Err(Trouble::Moved(format!(
+                    return Err(PostgresFault::Moved(format!(
                         "rows of call `{call}` changed while they were put back; nothing was changed"
                     )));
                 }
@@ -315,7 +315,7 @@ impl Plan {
         call: &CallId,
         accepted: &Columns,
         done: KeptChanges<'_>,
-    ) -> Result<Departure, Trouble> {
+    ) -> Result<Departure, PostgresFault> {
         client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
         let departure = self.departure(client, done).await?;
         if !departure.refused(accepted) {
@@ -328,7 +328,7 @@ impl Plan {
     }
 
     /// Writes the old rows once more over what triggers made of them, but for columns that may be theirs.
-    async fn settle(&self, client: &Client, call: &CallId, accepted: &Columns) -> Result<(), Trouble> {
+    async fn settle(&self, client: &Client, call: &CallId, accepted: &Columns) -> Result<(), PostgresFault> {
         let mut statement = Restoration::new(call.to_string());
         for table in &self.tables {
             let back: Vec<&Net> = table.nets.iter().filter(|net| net.before.is_some()).collect();
@@ -348,7 +348,7 @@ impl Plan {
     }
 
     /// Tells how what was done is not the exact reverse of this plan.
-    async fn departure(&self, client: &Client, by: KeptChanges<'_>) -> Result<Departure, Trouble> {
+    async fn departure(&self, client: &Client, by: KeptChanges<'_>) -> Result<Departure, PostgresFault> {
         let mut departure = Departure::default();
         let sql = "SELECT DISTINCT n.nspname::text, c.relname::text FROM countersign.image i \
                      JOIN pg_catalog.pg_class c ON c.oid = coalesce(pg_catalog.pg_partition_root(i.relation), i.relation) \

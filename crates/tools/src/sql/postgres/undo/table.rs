@@ -11,7 +11,7 @@ use crate::sql::{
     cascade::{named, quoted},
     mask::Mask,
     postgres::{
-        fault::Trouble,
+        fault::PostgresFault,
         net::{Image, Net, State, net},
     },
 };
@@ -55,7 +55,7 @@ pub(in crate::sql::postgres) struct KeptChanges<'k> {
 }
 
 impl Table {
-    pub(super) async fn read(client: &Client, name: TableRef) -> Result<Self, Trouble> {
+    pub(super) async fn read(client: &Client, name: TableRef) -> Result<Self, PostgresFault> {
         // A key in a range without overlaps is in an index that knows no equality of its own.
         let sql = "SELECT a.attname::text, a.attgenerated <> '', a.attidentity = 'a', c.relkind = 'p', \
                           coalesce(x.place, -1), a.attgenerated = 'v', \
@@ -101,7 +101,7 @@ impl Table {
         }
         table.key = key.into_values().collect();
         if table.key.is_empty() {
-            return Err(Trouble::Other(format!("table `{}` has no primary key any more", table.name)));
+            return Err(PostgresFault::Other(format!("table `{}` has no primary key any more", table.name)));
         }
         Ok(table)
     }
@@ -156,7 +156,11 @@ impl Table {
     }
 
     /// Brings what was kept of this table down to its net effect.
-    pub(super) async fn net(&self, client: &Client, kept: KeptChanges<'_>) -> Result<Vec<Net>, Trouble> {
+    pub(super) async fn net(
+        &self,
+        client: &Client,
+        kept: KeptChanges<'_>,
+    ) -> Result<Vec<Net>, PostgresFault> {
         // Which keys are the same the database says: `1.0` and `1.00` are, and so may be `a` and `A`.
         let sql = format!(
             "SELECT q.seq, q.is_new, q.digest, ROW({key})::text, \
@@ -185,12 +189,17 @@ impl Table {
             }
         }
         net(&images).ok_or_else(|| {
-            Trouble::Other(format!("what was kept of table `{}` contradicts itself", self.name))
+            PostgresFault::Other(format!("what was kept of table `{}` contradicts itself", self.name))
         })
     }
 
     /// Tells the rows that still are what the call left from those that changed since.
-    pub(super) async fn sort(&mut self, client: &Client, call: &str, nets: Vec<Net>) -> Result<(), Trouble> {
+    pub(super) async fn sort(
+        &mut self,
+        client: &Client,
+        call: &str,
+        nets: Vec<Net>,
+    ) -> Result<(), PostgresFault> {
         let seq = |state: &Option<(i64, State)>| state.as_ref().map(|(seq, _)| *seq);
         let before: Vec<Option<i64>> = nets.iter().map(|net| seq(&net.before)).collect();
         let after: Vec<Option<i64>> = nets.iter().map(|net| seq(&net.after)).collect();
@@ -242,7 +251,7 @@ impl Table {
         call: &str,
         net: &Net,
         mask: &Mask,
-    ) -> Result<String, Trouble> {
+    ) -> Result<String, PostgresFault> {
         let (text, image) = match (&net.before, &net.after) {
             (Some(image), _) => ("old", image),
             (None, Some(image)) => ("new", image),
@@ -270,7 +279,11 @@ impl Table {
 
     /// The columns of rows that go away or back whose numbers a counter of the database gave, as far as the call may have
     /// moved it.
-    pub(super) async fn counters(&self, client: &Client, call: &str) -> Result<BTreeSet<String>, Trouble> {
+    pub(super) async fn counters(
+        &self,
+        client: &Client,
+        call: &str,
+    ) -> Result<BTreeSet<String>, PostgresFault> {
         let given: Vec<&Net> = self.nets.iter().filter(|net| net.after.is_some()).collect();
         if given.is_empty() {
             return Ok(BTreeSet::new());
@@ -299,7 +312,7 @@ impl Table {
         &self,
         client: &Client,
         call: &str,
-    ) -> Result<Vec<OtherColumn>, Trouble> {
+    ) -> Result<Vec<OtherColumn>, PostgresFault> {
         let nets: Vec<&Net> = self.nets.iter().collect();
         let counts: Vec<String> = self
             .kept()
@@ -336,7 +349,7 @@ impl Table {
         &self,
         client: &Client,
         differing: &[String],
-    ) -> Result<Vec<(String, String)>, Trouble> {
+    ) -> Result<Vec<(String, String)>, PostgresFault> {
         let sql = "SELECT i.indexrelid::int8, a.attname::text, y.typname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), \
                           NOT a.attnotnull AND NOT coalesce((pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false) \
                      FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) \
@@ -367,7 +380,11 @@ impl Table {
 
     /// The images of rows whose number the database alone gives and an update cannot: they are taken out and put in
     /// again.
-    pub(super) async fn renumbered(&self, client: &Client, call: &str) -> Result<BTreeSet<i64>, Trouble> {
+    pub(super) async fn renumbered(
+        &self,
+        client: &Client,
+        call: &str,
+    ) -> Result<BTreeSet<i64>, PostgresFault> {
         let differs: Vec<String> = self
             .columns
             .iter()
@@ -386,7 +403,7 @@ impl Table {
         client: &Client,
         call: &str,
         condition: &str,
-    ) -> Result<BTreeSet<i64>, Trouble> {
+    ) -> Result<BTreeSet<i64>, PostgresFault> {
         let pairs: Vec<&Net> =
             self.nets.iter().filter(|net| net.before.is_some() && net.after.is_some()).collect();
         let row = named(&self.name);
@@ -406,7 +423,7 @@ impl Table {
         client: &Client,
         call: &str,
         nets: &[&Net],
-    ) -> Result<Vec<String>, Trouble> {
+    ) -> Result<Vec<String>, PostgresFault> {
         let row = named(&self.name);
         let columns: Vec<&Column> = self.columns.iter().filter(|column| !column.generated).collect();
         let differs: Vec<String> = columns

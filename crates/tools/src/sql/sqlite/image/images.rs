@@ -11,7 +11,7 @@ use super::{
     row::{Row, RowChange},
     shape::Shape,
 };
-use crate::sql::{cascade::quoted, sqlite::fault::Trouble};
+use crate::sql::{cascade::quoted, sqlite::fault::SqliteFault};
 
 /// The rows that a call changes, as they were before it.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(in crate::sql::sqlite) struct Images {
     bytes: u64,
     bytes_max: u64,
     /// Why they are not complete.
-    trouble: Option<String>,
+    why_incomplete: Option<String>,
 }
 
 /// What a row was before the call.
@@ -35,20 +35,26 @@ struct Before {
 impl Images {
     /// None so far.
     pub(super) fn new(connection: &Connection, bytes_max: u64) -> rusqlite::Result<Self> {
-        Ok(Self { layouts: layouts(connection)?, rows: BTreeMap::new(), bytes: 0, bytes_max, trouble: None })
+        Ok(Self {
+            layouts: layouts(connection)?,
+            rows: BTreeMap::new(),
+            bytes: 0,
+            bytes_max,
+            why_incomplete: None,
+        })
     }
 
     /// Keeps what a row is before it changes, unless they are incomplete already.
     pub(super) fn note(&mut self, table: &str, case: &PreUpdateCase) {
-        if self.trouble.is_none() {
-            self.trouble = self.keep(table, case).err();
+        if self.why_incomplete.is_none() {
+            self.why_incomplete = self.keep(table, case).err();
         }
     }
 
     /// Says that not every row that changed was told. The first reason is the one that counts.
     pub(super) fn incomplete(&mut self, why: &str) {
-        if self.trouble.is_none() {
-            self.trouble = Some(why.to_owned());
+        if self.why_incomplete.is_none() {
+            self.why_incomplete = Some(why.to_owned());
         }
     }
 
@@ -123,10 +129,10 @@ impl Images {
     pub(in crate::sql::sqlite) fn each(
         &self,
         connection: &Connection,
-        mut keep: impl FnMut(&str, RowChange) -> Result<(), Trouble>,
-    ) -> Result<(), Trouble> {
-        if let Some(why) = &self.trouble {
-            return Err(Trouble::Argument(why.clone()));
+        mut keep: impl FnMut(&str, RowChange) -> Result<(), SqliteFault>,
+    ) -> Result<(), SqliteFault> {
+        if let Some(why) = &self.why_incomplete {
+            return Err(SqliteFault::Argument(why.clone()));
         }
         let mut bytes = 0_u64;
         for (name, rows) in &self.rows {
@@ -135,7 +141,7 @@ impl Images {
             let condition = match &layout.known {
                 Locator::Rowid(alias) => format!("{alias} = ?1"),
                 Locator::Key => shape.by_key(),
-                Locator::Not => return Err(Trouble::Argument(hidden(name))),
+                Locator::Not => return Err(SqliteFault::Argument(hidden(name))),
             };
             let sql = format!("SELECT {} FROM {} WHERE {condition}", shape.listed(), quoted(name));
             let mut statement = connection.prepare(&sql)?;
@@ -151,19 +157,19 @@ impl Images {
                 }
                 for row in new.iter().chain(&before.row) {
                     if shape.key_of(row).contains(&&Cell::Null) {
-                        return Err(Trouble::Argument(format!(
+                        return Err(SqliteFault::Argument(format!(
                             "a row of `{name}` has NULL in its primary key, so that it cannot be kept for undo"
                         )));
                     }
                     bytes = bytes.saturating_add(u64::try_from(row.size()).unwrap_or(u64::MAX));
                 }
                 if bytes > self.bytes_max {
-                    return Err(Trouble::Argument(too_many(self.bytes_max)));
+                    return Err(SqliteFault::Argument(too_many(self.bytes_max)));
                 }
                 let null =
                     |at: &usize| before.row.as_ref().and_then(|r| r.cells.get(*at)) == Some(&Cell::Null);
                 if layout.required.iter().any(null) {
-                    return Err(Trouble::Argument(format!(
+                    return Err(SqliteFault::Argument(format!(
                         "a row of `{name}` has NULL where its table allows none any more, so that it could not be put back"
                     )));
                 }

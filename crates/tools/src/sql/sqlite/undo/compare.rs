@@ -10,7 +10,7 @@ use crate::sql::{
     journal::Undone,
     mask::Mask,
     sqlite::{
-        fault::Trouble,
+        fault::SqliteFault,
         image::{Cell, Row, Shape},
         statements::Statements,
     },
@@ -22,7 +22,11 @@ pub(super) type Open = BTreeMap<usize, Option<i64>>;
 impl KeptCall {
     /// Compares the rows with what the call left. Returns those that can go back as well: by their place, with
     /// the rowid they have now where no column shows it.
-    pub(super) fn compared(&self, connection: &Connection, mask: &Mask) -> Result<(Undone, Open), Trouble> {
+    pub(super) fn compared(
+        &self,
+        connection: &Connection,
+        mask: &Mask,
+    ) -> Result<(Undone, Open), SqliteFault> {
         let mut undone = Undone::default();
         let mut same = Open::new();
         let mut left: BTreeMap<&str, BTreeSet<&Vec<Cell>>> = BTreeMap::new();
@@ -66,7 +70,7 @@ impl KeptCall {
 }
 
 /// The tables whose numbers a counter gives (`AUTOINCREMENT`), as far as it has given any.
-fn counted(connection: &Connection) -> Result<BTreeSet<String>, Trouble> {
+fn counted(connection: &Connection) -> Result<BTreeSet<String>, SqliteFault> {
     let there = "SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence'";
     if !connection.prepare_cached(there)?.exists([])? {
         return Ok(BTreeSet::new());
@@ -85,7 +89,7 @@ impl<'c> RowReader<'c> {
     }
 
     /// The row that has the key of this one now.
-    pub(super) fn row(&mut self, table: &str, shape: &Shape, row: &Row) -> Result<Option<Row>, Trouble> {
+    pub(super) fn row(&mut self, table: &str, shape: &Shape, row: &Row) -> Result<Option<Row>, SqliteFault> {
         let statement = self.0.get(table, "read", || {
             format!("SELECT {} FROM {} WHERE {}", shape.listed(), quoted(table), shape.by_key())
         })?;

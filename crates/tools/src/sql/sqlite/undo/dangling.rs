@@ -5,7 +5,7 @@ use rusqlite::params_from_iter;
 use super::kept::{KeptCall, KeptRow};
 use crate::sql::{
     cascade::{ActingKey, named, quoted},
-    sqlite::{fault::Trouble, image::RowChange, orphans::same, statements::Statements},
+    sqlite::{fault::SqliteFault, image::RowChange, orphans::same, statements::Statements},
 };
 
 impl KeptCall {
@@ -15,7 +15,7 @@ impl KeptCall {
         statements: &mut Statements<'_>,
         entry: &KeptRow,
         keys: &[ActingKey],
-    ) -> Result<bool, Trouble> {
+    ) -> Result<bool, SqliteFault> {
         let Some(shape) = self.shapes.get(&entry.table) else { return Ok(false) };
         let RowChange { old, new } = &entry.change;
         for (number, key) in keys.iter().enumerate() {
@@ -40,7 +40,7 @@ impl KeptCall {
                 && !(old.as_ref().is_some_and(|old| same(shape, &key.parent_columns, old, new)))
             {
                 let Some(values) = shape.values(&key.parent_columns, new) else {
-                    return Err(Trouble::Argument(format!(
+                    return Err(SqliteFault::Argument(format!(
                         "a foreign key of `{}` refers to a generated column, which undo does not look after",
                         key.child
                     )));

@@ -10,7 +10,7 @@ use crate::sql::{
     journal::{COMES_BACK, EXAMPLES_MAX, GOES_BACK, Undone, goes_away},
     mask::Mask,
     sqlite::{
-        fault::Trouble,
+        fault::SqliteFault,
         image::{Cell, Row, RowChange, Shape, layouts},
         journal::prepared,
         value,
@@ -37,8 +37,8 @@ pub(super) struct KeptRow {
 
 impl KeptCall {
     /// Reads what is kept of a call.
-    pub(super) fn read(connection: &Connection, call: &CallId) -> Result<Self, Trouble> {
-        let refuse = |why: String| Err(Trouble::Argument(why));
+    pub(super) fn read(connection: &Connection, call: &CallId) -> Result<Self, SqliteFault> {
+        let refuse = |why: String| Err(SqliteFault::Argument(why));
         if !prepared(connection)? {
             return refuse("the journal's tables are missing or not as they should be".into());
         }
@@ -84,7 +84,7 @@ impl KeptCall {
         while let Some(row) = rows.next()? {
             let table: String = row.get(0)?;
             let columns = shapes.get(&table).ok_or_else(|| broken(call))?.columns.len();
-            let image = |at: usize| -> Result<Option<Row>, Trouble> {
+            let image = |at: usize| -> Result<Option<Row>, SqliteFault> {
                 let bytes: Option<Vec<u8>> = row.get(at)?;
                 bytes.map(|b| Row::from_bytes(&b, columns).ok_or_else(|| broken(call))).transpose()
             };
@@ -129,8 +129,8 @@ impl KeptCall {
     }
 }
 
-pub(super) fn broken(call: &CallId) -> Trouble {
-    Trouble::Argument(format!("what is kept of call `{call}` cannot be read"))
+pub(super) fn broken(call: &CallId) -> SqliteFault {
+    SqliteFault::Argument(format!("what is kept of call `{call}` cannot be read"))
 }
 
 fn text(cell: &Cell, mask: &Mask, table: &str, column: &str) -> Option<String> {

@@ -23,7 +23,7 @@ use tokio::task::spawn_blocking;
 use super::{
     SqliteDatabase,
     connection::{limit_time, raw, rolled_back, unlimited},
-    fault::{Trouble, failed, interrupted, told},
+    fault::{SqliteFault, failed, interrupted, told},
     journal::{complete, intended, record},
 };
 use crate::{
@@ -85,7 +85,7 @@ impl SqliteDatabase {
             }
             let outcome = match writer.connection() {
                 Ok(connection) => undo(connection, &mark, &undoing, &bounds, bytes_max, &limits, &mask),
-                Err(error) => Err(failed(&Trouble::Sqlite(error))),
+                Err(error) => Err(failed(&SqliteFault::Sqlite(error))),
             };
             // Triggers and foreign keys are switched off on it.
             writer.discard();
@@ -112,18 +112,18 @@ fn undo(
     let timeout_ms = limits.statement_timeout_ms.saturating_mul(UNDO_PATIENCE);
     let prepared = raw(connection).and_then(|()| limit_time(connection, Duration::from_millis(timeout_ms)));
     if let Err(error) = prepared.and_then(|()| connection.execute_batch("BEGIN IMMEDIATE")) {
-        return Err(failed(&Trouble::Sqlite(error)));
+        return Err(failed(&SqliteFault::Sqlite(error)));
     }
     let done = record(connection, mark, Some(call))
         .and_then(|()| KeptCall::read(connection, call))
         .and_then(|undo| undo.apply(connection, mark, undoing.on_change, bytes_max, mask));
     let undone = match done {
         Ok(undone) => undone,
-        Err(Trouble::Sqlite(error)) if interrupted(&error) => {
+        Err(SqliteFault::Sqlite(error)) if interrupted(&error) => {
             let message = impatient(timeout_ms);
             return Err(rolled_back(connection, ToolError::Failed { message }));
         }
-        Err(trouble) => return Err(rolled_back(connection, failed(&trouble))),
+        Err(fault) => return Err(rolled_back(connection, failed(&fault))),
     };
     if let Some(message) = undone.refusal(undoing) {
         return Err(rolled_back(connection, ToolError::Failed { message }));
@@ -138,20 +138,20 @@ fn undo(
         let message = format!("nothing is left to undo of call `{call}`");
         return Err(rolled_back(connection, ToolError::Failed { message }));
     }
-    if let Err(trouble) = complete(connection, mark, rows) {
-        return Err(rolled_back(connection, failed(&trouble)));
+    if let Err(fault) = complete(connection, mark, rows) {
+        return Err(rolled_back(connection, failed(&fault)));
     }
     if let Err(error) = unlimited(connection) {
-        return Err(rolled_back(connection, failed(&Trouble::Sqlite(error))));
+        return Err(rolled_back(connection, failed(&SqliteFault::Sqlite(error))));
     }
     match connection.execute_batch("COMMIT") {
         Ok(()) => Ok((undone, rows)),
         Err(error) if !connection.is_autocommit() => {
-            Err(rolled_back(connection, failed(&Trouble::Sqlite(error))))
+            Err(rolled_back(connection, failed(&SqliteFault::Sqlite(error))))
         }
         // See `write`: pages may have reached the log before the disk failed. The journal will tell.
         Err(error) => {
-            let message = format!("the commit failed on the way: {}", told(&Trouble::Sqlite(error)));
+            let message = format!("the commit failed on the way: {}", told(&SqliteFault::Sqlite(error)));
             Err(ToolError::InDoubt { message })
         }
     }

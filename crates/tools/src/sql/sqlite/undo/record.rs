@@ -12,7 +12,7 @@ use crate::sql::{
     cascade::ActingKey,
     journal::Mark,
     sqlite::{
-        fault::Trouble,
+        fault::SqliteFault,
         image::{Cell, Row, RowChange},
         journal::{Insert, layouts_of},
         orphans::Orphans,
@@ -27,7 +27,7 @@ impl KeptCall {
         mark: &Mark,
         open: &Open,
         bytes_max: u64,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), SqliteFault> {
         let mut readers = RowReader::new(connection);
         let mut insert = Insert::new(connection, mark)?;
         let mut orphans = Orphans::new(connection)?;
@@ -41,7 +41,7 @@ impl KeptCall {
                     let back = readers.row(&entry.table, shape, old)?;
                     // INVARIANT: a row that is said to be restored is what it was.
                     if back.as_ref().is_none_or(|row| row.cells != old.cells) {
-                        return Err(Trouble::Argument(format!(
+                        return Err(SqliteFault::Argument(format!(
                             "a row of `{}` could not be put back as it was",
                             entry.table
                         )));
@@ -55,7 +55,7 @@ impl KeptCall {
                 bytes = bytes.saturating_add(u64::try_from(row.size()).unwrap_or(u64::MAX));
             }
             if bytes > bytes_max {
-                return Err(Trouble::Argument(format!(
+                return Err(SqliteFault::Argument(format!(
                     "the rows kept for undo would take more than {bytes_max} bytes (`bytes_max` of the system's journal)"
                 )));
             }

@@ -10,7 +10,7 @@ use crate::sql::{
     journal::{Mark, OnChange, Undone},
     mask::Mask,
     sqlite::{
-        fault::Trouble,
+        fault::SqliteFault,
         image::{Cell, Row, Shape},
         schema,
         statements::Statements,
@@ -28,7 +28,7 @@ impl KeptCall {
         on_change: OnChange,
         bytes_max: u64,
         mask: &Mask,
-    ) -> Result<Undone, Trouble> {
+    ) -> Result<Undone, SqliteFault> {
         let (mut undone, mut open) = self.compared(connection, mask)?;
         let refused = |undone: &Undone| on_change == OnChange::Refuse && !undone.changed.is_empty();
         // What stands in the way of a row is only seen when it is put back. Each round has fewer rows.
@@ -57,7 +57,7 @@ impl KeptCall {
 
     /// Takes out what the call left, puts in what was there before, and returns the rows that cannot go back:
     /// another has their key, or the foreign keys do not hold with them.
-    fn put_back(&self, connection: &Connection, open: &Open) -> Result<BTreeSet<usize>, Trouble> {
+    fn put_back(&self, connection: &Connection, open: &Open) -> Result<BTreeSet<usize>, SqliteFault> {
         let entries = || open.keys().filter_map(|at| Some((*at, self.entries.get(*at)?)));
         let mut statements = Statements::new(connection);
         for (_, entry) in entries() {
@@ -70,7 +70,10 @@ impl KeptCall {
                 })?
                 .execute(params_from_iter(shape.key_of(new)))?;
             if gone != 1 {
-                return Err(Trouble::Argument(format!("a row of `{}` could not be taken out", entry.table)));
+                return Err(SqliteFault::Argument(format!(
+                    "a row of `{}` could not be taken out",
+                    entry.table
+                )));
             }
         }
         let mut conflicts = BTreeSet::new();
@@ -119,7 +122,7 @@ fn insert(
     shape: &Shape,
     row: &Row,
     with_rowid: bool,
-) -> Result<bool, Trouble> {
+) -> Result<bool, SqliteFault> {
     let rowid = with_rowid.then_some(row.rowid).flatten();
     let what = if rowid.is_some() { "insert with rowid" } else { "insert" };
     let statement = statements.get(table, what, || {
