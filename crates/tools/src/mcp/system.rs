@@ -43,7 +43,7 @@ pub struct McpSystem {
     target: McpTarget,
     vault: Arc<dyn Vault>,
     scrubbers: Scrubbers,
-    state: watch::Sender<State>,
+    state: watch::Sender<UpstreamState>,
     /// Wakes the keeper: look again, or stop.
     wake: Arc<Notify>,
     keeper: Mutex<Option<JoinHandle<()>>>,
@@ -52,7 +52,7 @@ pub struct McpSystem {
 
 /// Where the connection stands.
 #[derive(Clone, Default)]
-pub(super) enum State {
+pub(super) enum UpstreamState {
     /// Nobody has started it.
     #[default]
     Idle,
@@ -109,7 +109,7 @@ impl McpSystem {
             target: target.clone(),
             vault,
             scrubbers: Scrubbers::default(),
-            state: watch::Sender::new(State::Idle),
+            state: watch::Sender::new(UpstreamState::Idle),
             wake: Arc::default(),
             keeper: Mutex::new(None),
             stopping: watch::Sender::new(false),
@@ -159,7 +159,7 @@ impl McpSystem {
     pub async fn settled(&self) {
         let mut state = self.state.subscribe();
         // The sender lives as long as this system does.
-        if state.wait_for(|state| !matches!(state, State::Idle)).await.is_err() {}
+        if state.wait_for(|state| !matches!(state, UpstreamState::Idle)).await.is_err() {}
     }
 
     /// Everything that the upstream offers right now, for people to review.
@@ -170,13 +170,13 @@ impl McpSystem {
         self.start(upkeep);
         self.settled().await;
         match &*self.state.borrow() {
-            State::Up(up) => Ok(up.definitions.values().cloned().collect()),
-            State::Away(why) => Err(why.clone()),
-            State::Idle => Err("it was not started".into()),
+            UpstreamState::Up(up) => Ok(up.definitions.values().cloned().collect()),
+            UpstreamState::Away(why) => Err(why.clone()),
+            UpstreamState::Idle => Err("it was not started".into()),
         }
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> UpstreamState {
         self.state.borrow().clone()
     }
 
@@ -186,9 +186,9 @@ impl McpSystem {
             return Err("it was shut down".into());
         }
         let wait = Duration::from_millis(self.target.limits.connect_timeout_ms);
-        let fits = |state: &State| match state {
-            State::Up(up) => !up.peer.is_transport_closed() && same(&up.credential, credential),
-            State::Idle | State::Away(_) => false,
+        let fits = |state: &UpstreamState| match state {
+            UpstreamState::Up(up) => !up.peer.is_transport_closed() && same(&up.credential, credential),
+            UpstreamState::Idle | UpstreamState::Away(_) => false,
         };
         let mut state = self.state.subscribe();
         if !fits(&state.borrow()) {
@@ -198,14 +198,14 @@ impl McpSystem {
         let found = timeout(wait, state.wait_for(fits)).await;
         match found {
             Ok(Ok(found)) => match &*found {
-                State::Up(up) => Ok(up.clone()),
-                State::Idle | State::Away(_) => Err("it is away".into()),
+                UpstreamState::Up(up) => Ok(up.clone()),
+                UpstreamState::Idle | UpstreamState::Away(_) => Err("it is away".into()),
             },
             Ok(Err(_)) => Err("it is being shut down".into()),
             Err(_elapsed) => Err(match &*self.state.borrow() {
-                State::Away(why) => why.clone(),
-                State::Idle => "nobody has started it".into(),
-                State::Up(_) => "its credential has changed, and it is not connected anew yet".into(),
+                UpstreamState::Away(why) => why.clone(),
+                UpstreamState::Idle => "nobody has started it".into(),
+                UpstreamState::Up(_) => "its credential has changed, and it is not connected anew yet".into(),
             }),
         }
     }
@@ -219,14 +219,14 @@ impl McpSystem {
                     pause = PAUSE;
                     let why = self.watch(&connection, credential, definitions, &upkeep).await;
                     tracing::warn!(system = %self.spec.name, %why, "an upstream is away");
-                    self.state.send_replace(State::Away(why));
+                    self.state.send_replace(UpstreamState::Away(why));
                     if let Err(error) = connection.close_with_timeout(CLOSE_MAX).await {
                         tracing::warn!(system = %self.spec.name, %error, "closing an upstream failed");
                     }
                 }
                 Err(why) => {
                     tracing::warn!(system = %self.spec.name, %why, "an upstream cannot be connected");
-                    self.state.send_replace(State::Away(why));
+                    self.state.send_replace(UpstreamState::Away(why));
                 }
             }
             let mut stopping = self.stopping.subscribe();
@@ -237,7 +237,7 @@ impl McpSystem {
             }
             pause = pause.saturating_mul(2).min(PAUSE_MAX);
         }
-        self.state.send_replace(State::Away("it was shut down".into()));
+        self.state.send_replace(UpstreamState::Away("it was shut down".into()));
     }
 
     async fn connected(
@@ -271,7 +271,7 @@ impl McpSystem {
                 definitions: Arc::clone(&definitions),
                 credential: credential.clone(),
             };
-            self.state.send_replace(State::Up(up));
+            self.state.send_replace(UpstreamState::Up(up));
             tokio::select! {
                 () = self.wake.notified() => {}
                 () = closed(&peer) => return "the connection was lost".into(),

@@ -12,7 +12,7 @@ use rmcp::{
 };
 use serde_json::{Map, Value, json};
 
-use super::system::{McpSystem, State, Up};
+use super::system::{McpSystem, Up, UpstreamState};
 use crate::{
     any_tool::ToolStatus,
     declared::Declared,
@@ -136,9 +136,9 @@ impl McpTool {
     #[must_use]
     pub fn status(&self) -> ToolStatus {
         match self.system.state() {
-            State::Up(up) => self.switched_off(&up).map_or(ToolStatus::Ready, ToolStatus::Off),
-            State::Idle => ToolStatus::Away("its upstream is not connected yet".into()),
-            State::Away(why) => ToolStatus::Away(why),
+            UpstreamState::Up(up) => self.switched_off(&up).map_or(ToolStatus::Ready, ToolStatus::Off),
+            UpstreamState::Idle => ToolStatus::Away("its upstream is not connected yet".into()),
+            UpstreamState::Away(why) => ToolStatus::Away(why),
         }
     }
 

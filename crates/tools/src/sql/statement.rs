@@ -19,7 +19,7 @@ use super::{
 
 /// A statement that lies within its tool.
 #[derive(Debug, Clone)]
-pub(crate) struct Statement {
+pub(crate) struct AdmittedStatement {
     /// The text as it is sent: PostgreSQL's with `$1`, SQLite's with `:name`.
     pub(crate) text: String,
     /// The arguments its placeholders stand for. PostgreSQL: in the order of the numbers.
@@ -198,7 +198,7 @@ impl Scope {
     }
 
     /// Classifies a statement and holds it to the tool.
-    pub(crate) fn admit(&self, sql: &str, writer: WrittenBy) -> Result<Statement, Outside> {
+    pub(crate) fn admit(&self, sql: &str, writer: WrittenBy) -> Result<AdmittedStatement, Outside> {
         let (text, names) = match (self.dialect, writer) {
             (Dialect::Postgres, WrittenBy::Author) => {
                 let numbered = numbered(sql).map_err(|e| {
@@ -256,7 +256,7 @@ impl Scope {
         let named = |tables: &BTreeSet<TableRef>| {
             tables.intersection(&statement.named).map(|table| self.settled(table)).collect()
         };
-        Ok(Statement {
+        Ok(AdmittedStatement {
             facts: StatementFacts {
                 verb: word(statement.verb),
                 reads: shown(&statement.reads),
@@ -381,7 +381,7 @@ impl Scope {
     }
 }
 
-impl Statement {
+impl AdmittedStatement {
     /// Tells whether it changes rows of tables, and nothing else that would have to be undone.
     pub(crate) fn changes_rows_only(&self) -> bool {
         const BEYOND_ROWS: [Category; 5] =

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     journal::Mark,
     mask::Mask,
-    statement::{Outside, Scope, Sizing, Statement, WrittenBy},
+    statement::{AdmittedStatement, Outside, Scope, Sizing, WrittenBy},
     system::SqlSystem,
     work::Work,
 };
@@ -32,7 +32,7 @@ pub struct SqlTool {
     system: Arc<SqlSystem>,
     scope: Scope,
     /// The author's statement; None where the agent writes it.
-    fixed: Option<Statement>,
+    fixed: Option<AdmittedStatement>,
     mask: Mask,
     rehearse: Rehearse,
 }
@@ -161,7 +161,7 @@ fn rehearsals(definition: &SqlDefinition, system: &SqlSystem) -> Result<Rehearse
 }
 
 /// Classifies the author's statement, and holds it to what the tool is declared to do.
-fn admitted(tool: &ToolDefinition, scope: &Scope, text: &str) -> Result<Statement, DefinitionError> {
+fn admitted(tool: &ToolDefinition, scope: &Scope, text: &str) -> Result<AdmittedStatement, DefinitionError> {
     let bad = |key: &str, message: String| DefinitionError::tool(&tool.name, key, message);
     if tool.effect == DeclaredEffect::FromStatement {
         return Err(bad("effect", "is `from_statement`, and the tool has a statement of its own".into())
@@ -247,7 +247,11 @@ fn template(definition: &SqlDefinition, system: &SqlSystem) -> Value {
 }
 
 /// Checks that the author's statement and the schema name the same arguments.
-fn check_names(tool: &ToolDefinition, schema: &Value, statement: &Statement) -> Result<(), DefinitionError> {
+fn check_names(
+    tool: &ToolDefinition,
+    schema: &Value,
+    statement: &AdmittedStatement,
+) -> Result<(), DefinitionError> {
     let bad = |key: &str, message: String| DefinitionError::tool(&tool.name, key, message);
     let used: BTreeSet<&str> = statement.parameters.iter().map(String::as_str).collect();
     let declared: BTreeSet<&str> = properties(schema).map(|(name, _property)| name).collect();

@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Map, Value};
 
-use super::statement::Statement;
+use super::statement::AdmittedStatement;
 use crate::declared::Declared;
 
 /// What one call of a statement tool is about to do.
 #[derive(Debug)]
 pub struct Work {
-    pub(crate) statement: Statement,
+    pub(crate) statement: AdmittedStatement,
     pub(crate) arguments: Map<String, Value>,
     pub(super) declared: Arc<Declared>,
     pub(super) fixed: bool,

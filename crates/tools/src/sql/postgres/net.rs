@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 /// One state of a row: what it was, all of it, as a digest; and its key as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct RowState {
     /// The same for equal digests, and small: one after the other.
     pub(super) number: usize,
     pub(super) digest: Vec<u8>,
@@ -24,18 +24,18 @@ pub(super) struct Image {
     /// Its number in the journal.
     pub(super) seq: i64,
     /// None: the row was inserted.
-    pub(super) old: Option<State>,
+    pub(super) old: Option<RowState>,
     /// None: the row was deleted.
-    pub(super) new: Option<State>,
+    pub(super) new: Option<RowState>,
 }
 
 /// What happened to one row in all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Net {
     /// The image whose old row was there before, with that state.
-    pub(super) before: Option<(i64, State)>,
+    pub(super) before: Option<(i64, RowState)>,
     /// The image whose new row is there now, with that state.
-    pub(super) after: Option<(i64, State)>,
+    pub(super) after: Option<(i64, RowState)>,
 }
 
 /// What is known of a state.
@@ -43,8 +43,8 @@ pub(super) struct Net {
 struct Tally<'i> {
     /// How much more often it was left than reached.
     balance: i64,
-    left: Option<(i64, &'i State)>,
-    reached: Option<(i64, &'i State)>,
+    left: Option<(i64, &'i RowState)>,
+    reached: Option<(i64, &'i RowState)>,
     /// The states that followed it. None: the row was deleted.
     ways: Vec<Option<usize>>,
     /// Whether it is there now, and no earlier state was found for it so far.
@@ -108,7 +108,7 @@ pub(super) fn net(images: &[Image]) -> Option<Vec<Net>> {
             *end = Some(same);
         }
     }
-    let numbered = |known: Option<(i64, &State)>| known.map(|(seq, state)| (seq, state.clone()));
+    let numbered = |known: Option<(i64, &RowState)>| known.map(|(seq, state)| (seq, state.clone()));
     let mut nets = Vec::with_capacity(pairs.len());
     for (before, after) in pairs {
         nets.push(Net {
@@ -126,13 +126,13 @@ mod tests {
     use super::*;
 
     /// `7a` is the row with key 7 and content `a`; a key is equal to its capital letter.
-    fn state(text: &str) -> Option<State> {
+    fn state(text: &str) -> Option<RowState> {
         let key = text.chars().next()?;
         let place = i64::from(u32::from(key.to_ascii_lowercase()));
         let number = text
             .bytes()
             .fold(0_usize, |number, byte| number.saturating_mul(256).saturating_add(usize::from(byte)));
-        Some(State { number, digest: text.into(), key: key.into(), place })
+        Some(RowState { number, digest: text.into(), key: key.into(), place })
     }
 
     fn check(changes: &[(&str, &str)], expected: &[(&str, &str)]) {
@@ -141,7 +141,7 @@ mod tests {
             .map(|(seq, (old, new))| Image { seq, old: state(old), new: state(new) })
             .collect();
         for _reversed in [false, true] {
-            let text = |state: Option<(i64, State)>| {
+            let text = |state: Option<(i64, RowState)>| {
                 state.map_or_else(String::new, |(_, s)| String::from_utf8(s.digest).unwrap())
             };
             let mut found: Vec<(String, String)> =

@@ -11,7 +11,7 @@ use tokio_postgres::{Client, error::SqlState};
 
 use super::{
     fault::{PostgresFault, cut_short, told},
-    undo::{AS_KEPT, KeptChanges, Plan, Way},
+    undo::{AS_KEPT, KeptChanges, Plan, RestoreMethod},
 };
 use crate::sql::{cascade::quoted, columns::Columns};
 
@@ -56,16 +56,16 @@ async fn put_back(client: &Client, call: &CallId, accepted: &Columns) -> Result<
     // What the trial changes is kept behind what the call changed, and goes with it.
     let last = "SELECT coalesce(max(seq), 0) FROM countersign.image WHERE call = $1";
     let done = KeptChanges { call, after: client.query_one(last, &[&call.as_str()]).await?.try_get(0)? };
-    let (mut way, mut spared) = (Way::Update, false);
+    let (mut method, mut spared) = (RestoreMethod::Update, false);
     let departure = loop {
         client.batch_execute("SAVEPOINT countersign_way").await?;
-        let settled = match plan.apply(client, call, way).await {
+        let settled = match plan.apply(client, call, method).await {
             Ok(()) => plan.settled(client, call, accepted, done).await,
             Err(why) => Err(why),
         };
         let error = match settled {
             Ok(departure) => break departure,
-            Err(PostgresFault::Database(error)) if Way::stands_in_the_way(&error) => error,
+            Err(PostgresFault::Database(error)) if RestoreMethod::stands_in_the_way(&error) => error,
             Err(why) => return Err(why),
         };
         let again = "ROLLBACK TO SAVEPOINT countersign_way; RELEASE SAVEPOINT countersign_way";
@@ -77,8 +77,8 @@ async fn put_back(client: &Client, call: &CallId, accepted: &Columns) -> Result<
         {
             continue;
         }
-        match way.next() {
-            Some(next) => way = next,
+        match method.next() {
+            Some(next) => method = next,
             None => return Err(PostgresFault::Database(error)),
         }
     };

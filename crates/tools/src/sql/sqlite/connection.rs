@@ -48,7 +48,7 @@ struct Opened {
 type FileId = (u64, u64);
 
 /// The right to read with one connection.
-pub(super) struct Reader {
+pub(super) struct ReadTurn {
     path: PathBuf,
     limits: SqlLimits,
     idle: Arc<Mutex<Vec<Opened>>>,
@@ -56,7 +56,7 @@ pub(super) struct Reader {
 }
 
 /// The right to write. SQLite has one writer at a time anyway; waiting here is fair and does not spin.
-pub(super) struct Writer {
+pub(super) struct WriteTurn {
     path: PathBuf,
     limits: SqlLimits,
     slot: OwnedMutexGuard<Option<Opened>>,
@@ -74,24 +74,24 @@ impl Connections {
     }
 
     /// None when it took longer than a statement may.
-    pub(super) async fn reader(&self) -> Option<Reader> {
+    pub(super) async fn read_turn(&self) -> Option<ReadTurn> {
         let wait = Duration::from_millis(self.limits.statement_timeout_ms);
         let permit =
             tokio::time::timeout(wait, Arc::clone(&self.readers).acquire_owned()).await.ok()?.ok()?;
         let (path, limits, idle) = (self.path.clone(), self.limits, Arc::clone(&self.idle));
-        Some(Reader { path, limits, idle, _permit: permit })
+        Some(ReadTurn { path, limits, idle, _permit: permit })
     }
 
     /// None when it took longer than a statement may: in the order in which they came, each has its turn. What other programs
     /// lock is waited for as a lock is, and has no such order.
-    pub(super) async fn writer(&self) -> Option<Writer> {
+    pub(super) async fn write_turn(&self) -> Option<WriteTurn> {
         let wait = Duration::from_millis(self.limits.statement_timeout_ms);
         let slot = tokio::time::timeout(wait, Arc::clone(&self.writer).lock_owned()).await.ok()?;
-        Some(Writer { path: self.path.clone(), limits: self.limits, slot })
+        Some(WriteTurn { path: self.path.clone(), limits: self.limits, slot })
     }
 }
 
-impl Reader {
+impl ReadTurn {
     /// Runs on a connection that can only read. Blocks.
     pub(super) fn run<T>(
         self,
@@ -108,7 +108,7 @@ impl Reader {
     }
 }
 
-impl Writer {
+impl WriteTurn {
     /// Opens the connection if need be. Blocks.
     pub(super) fn connection(&mut self) -> rusqlite::Result<&mut Connection> {
         let opened = still_on(self.slot.take(), &self.path, &self.limits, true)?;

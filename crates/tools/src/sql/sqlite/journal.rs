@@ -13,9 +13,9 @@ use tokio::task::spawn_blocking;
 
 use super::{
     SqliteDatabase,
-    connection::{Writer, rolled_back},
+    connection::{WriteTurn, rolled_back},
     fault::{SqliteFault, failed},
-    image::{Images, RowChange},
+    image::{Images, RowChange, RowImage},
     orphans::Orphans,
 };
 use crate::sql::{
@@ -120,8 +120,8 @@ impl SqliteDatabase {
             return Some(known);
         }
         // By one that reads: who writes may be waited for, and the intent is recorded before that.
-        let (reader, path) = (self.connections.reader().await?, self.path.clone());
-        let asked = spawn_blocking(move || reader.run(|connection| identity(connection, &path)));
+        let (turn, path) = (self.connections.read_turn().await?, self.path.clone());
+        let asked = spawn_blocking(move || turn.run(|connection| identity(connection, &path)));
         let journal: Arc<str> = asked.await.ok()?.ok()??.into();
         self.known.set(Some(Arc::clone(&journal)));
         Some(journal)
@@ -173,14 +173,14 @@ impl SqliteDatabase {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, ToolError> + Send + 'static,
     ) -> Result<T, ToolError> {
-        let Some(mut writer) = self.connections.writer().await else {
+        let Some(mut turn) = self.connections.write_turn().await else {
             return Err(ToolError::Unavailable { message: "the database is busy with another write".into() });
         };
         let task = spawn_blocking(move || {
-            let connection = writer.connection().map_err(|error| failed(&SqliteFault::Sqlite(error)))?;
+            let connection = turn.connection().map_err(|error| failed(&SqliteFault::Sqlite(error)))?;
             let outcome = work(connection);
             if !connection.is_autocommit() {
-                writer.discard();
+                turn.discard();
             }
             outcome
         });
@@ -229,12 +229,12 @@ fn place(_path: &Path) -> String {
 /// Refuses a call that was recorded for another journal than the one that is there: the file was replaced. The
 /// connection may still be to the old one, and must not be used again.
 pub(super) fn intended(
-    writer: &mut Writer,
+    turn: &mut WriteTurn,
     path: &Path,
     mark: &Mark,
     known: &KnownJournal,
 ) -> Result<(), ToolError> {
-    let asked = writer.connection().and_then(|connection| identity(connection, path));
+    let asked = turn.connection().and_then(|connection| identity(connection, path));
     match asked.map_err(|error| failed(&SqliteFault::Sqlite(error)))? {
         // Writing its record fails, and says what is missing.
         None => Ok(()),
@@ -365,7 +365,7 @@ impl<'c> Insert<'c> {
     pub(super) fn row(&mut self, table: &str, change: &RowChange, dangling: bool) -> Result<(), SqliteFault> {
         self.seq = self.seq.saturating_add(1);
         let (old, new) = (change.old.as_ref(), change.new.as_ref());
-        let (old, new) = (old.map(super::image::Row::to_bytes), new.map(super::image::Row::to_bytes));
+        let (old, new) = (old.map(RowImage::to_bytes), new.map(RowImage::to_bytes));
         self.statement.execute((&self.call, self.seq, table, old, new, dangling))?;
         Ok(())
     }

@@ -25,7 +25,7 @@ use crate::{
     sql::{
         cascade::{ActingKey, Change, cascade_query, named, touched},
         mask::Mask,
-        statement::{Sizing, Statement},
+        statement::{AdmittedStatement, Sizing},
         tally::{SAMPLE_ROWS, Tally},
         work::Work,
     },
@@ -64,14 +64,14 @@ impl SqliteDatabase {
         let Ok(Ok(permit)) = permit else {
             return Err(MeasureError::Limit("too many measurements of this database run at once".into()));
         };
-        let Some(reader) = self.connections.reader().await else {
+        let Some(turn) = self.connections.read_turn().await else {
             return Err(MeasureError::Limit("the database is busy with other reads".into()));
         };
         let limits = self.limits;
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let mut why = None;
-            let measured = reader.run(|connection| {
+            let measured = turn.run(|connection| {
                 limit_time(connection, wait)?;
                 connection.execute_batch("BEGIN")?;
                 let outcome = work(connection, &limits);
@@ -281,7 +281,7 @@ impl Measuring<'_> {
 /// Tells which columns a statement updates, as SQLite's own compiler sees it.
 fn changed(
     connection: &mut Connection,
-    statement: &Statement,
+    statement: &AdmittedStatement,
 ) -> Result<Option<BTreeSet<String>>, SqliteFault> {
     let columns: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     let heard = Arc::clone(&columns);

@@ -160,10 +160,10 @@ impl SqliteDatabase {
 
     /// Reads what the database holds.
     async fn inspect(&self) -> Result<Catalog, String> {
-        let Some(reader) = self.connections.reader().await else {
+        let Some(turn) = self.connections.read_turn().await else {
             return Err("the database is busy with other reads".into());
         };
-        let task = tokio::task::spawn_blocking(move || reader.run(|connection| inspect::catalog(connection)));
+        let task = tokio::task::spawn_blocking(move || turn.run(|connection| inspect::catalog(connection)));
         match task.await {
             Ok(Ok(catalog)) => Ok(catalog),
             Ok(Err(error)) => Err(told(&SqliteFault::Sqlite(error))),
@@ -173,12 +173,12 @@ impl SqliteDatabase {
 
     /// Has SQLite compile a statement. Nothing is run.
     async fn compile(&self, sql: &str) -> Result<(), String> {
-        let Some(reader) = self.connections.reader().await else {
+        let Some(turn) = self.connections.read_turn().await else {
             return Err("the database is busy with other reads".into());
         };
         let sql = sql.to_owned();
         let task = tokio::task::spawn_blocking(move || {
-            reader.run(|connection| connection.prepare(&sql).map(|_statement| ()))
+            turn.run(|connection| connection.prepare(&sql).map(|_statement| ()))
         });
         match task.await {
             Ok(Ok(())) => Ok(()),

@@ -6,7 +6,7 @@ use rusqlite::{Connection, params_from_iter};
 
 use super::{
     fault::SqliteFault,
-    image::{Cell, Row, RowChange, Shape},
+    image::{Cell, RowChange, RowImage, Shape},
     schema,
     statements::Statements,
 };
@@ -63,6 +63,6 @@ impl<'c> Orphans<'c> {
 }
 
 /// Tells whether two rows have the same values in these columns.
-pub(super) fn same(shape: &Shape, columns: &[String], a: &Row, b: &Row) -> bool {
+pub(super) fn same(shape: &Shape, columns: &[String], a: &RowImage, b: &RowImage) -> bool {
     shape.values(columns, a).is_some_and(|a| shape.values(columns, b) == Some(a))
 }

@@ -23,13 +23,13 @@ use crate::{
 impl SqliteDatabase {
     /// Reads. Nothing is changed whatever the statement says: the file is open for reading only.
     pub(super) async fn read(&self, work: Arc<Work>, rows_max: u64) -> Result<Performed, ToolError> {
-        let Some(reader) = self.connections.reader().await else {
+        let Some(turn) = self.connections.read_turn().await else {
             return Err(ToolError::Unavailable { message: "the database is busy with other reads".into() });
         };
         let limits = self.limits;
         let task = tokio::task::spawn_blocking(move || {
             let mut fault = None;
-            let rows = reader.run(|connection| {
+            let rows = turn.run(|connection| {
                 let outcome = read(connection, &work, rows_max, &limits);
                 unlimited(connection)?;
                 match outcome {

@@ -25,7 +25,7 @@ use crate::{
     sql::{
         cascade::{named, touched},
         journal::{Mark, RESERVED},
-        statement::{Sizing, Statement},
+        statement::{AdmittedStatement, Sizing},
         tally::sum,
         value::Rows,
         work::Work,
@@ -40,7 +40,7 @@ impl SqliteDatabase {
         bounds: &Limits,
         mark: Option<Mark>,
     ) -> Result<Performed, ToolError> {
-        let Some(mut writer) = self.connections.writer().await else {
+        let Some(mut turn) = self.connections.write_turn().await else {
             return Err(ToolError::Unavailable { message: "the database is busy with another write".into() });
         };
         let (limits, bounds) = (self.limits, bounds.clone());
@@ -48,12 +48,12 @@ impl SqliteDatabase {
         let (path, known) = (self.path.clone(), Arc::clone(&self.known));
         let task = tokio::task::spawn_blocking(move || {
             if let Some(mark) = &mark
-                && let Err(error) = journal::intended(&mut writer, &path, mark, &known)
+                && let Err(error) = journal::intended(&mut turn, &path, mark, &known)
             {
-                writer.discard();
+                turn.discard();
                 return Err(error);
             }
-            let connection = match writer.connection() {
+            let connection = match turn.connection() {
                 Ok(connection) => connection,
                 Err(error) => return Err(failed(&SqliteFault::Sqlite(error))),
             };
@@ -62,7 +62,7 @@ impl SqliteDatabase {
             let clean =
                 unlimited(connection).is_ok() && unheard(connection).is_ok() && connection.is_autocommit();
             if !clean {
-                writer.discard();
+                turn.discard();
             }
             outcome
         });
@@ -73,7 +73,7 @@ impl SqliteDatabase {
     /// Runs a change and rolls it back. Only so is it seen which rows `REPLACE` deletes, and what goes with
     /// them. It takes the lock of a writer for as long as measuring may take.
     pub(super) async fn rehearse(&self, work: Arc<Work>) -> Result<Reach, MeasureError> {
-        let Some(mut writer) = self.connections.writer().await else {
+        let Some(mut turn) = self.connections.write_turn().await else {
             return Err(MeasureError::Limit("the database is busy with another write".into()));
         };
         let statement_timeout_ms = self.limits.statement_timeout_ms.min(self.limits.measure_timeout_ms);
@@ -82,7 +82,7 @@ impl SqliteDatabase {
         let kept = self.journal.as_ref().filter(|_| work.images).map(|settings| settings.bytes_max);
         let task = tokio::task::spawn_blocking(move || {
             let system = |error| MeasureError::System(told(&SqliteFault::Sqlite(error)));
-            let connection = writer.connection().map_err(system)?;
+            let connection = turn.connection().map_err(system)?;
             connection.execute_batch("BEGIN IMMEDIATE").map_err(system)?;
             let recorder = kept.map_or_else(
                 || Ok(Recorder::default()),
@@ -99,7 +99,7 @@ impl SqliteDatabase {
                 });
             let ended = connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok();
             if !ended || unlimited(connection).is_err() || unheard(connection).is_err() {
-                writer.discard();
+                turn.discard();
             }
             match outcome {
                 Ok((_, reach)) => Ok(reach),
@@ -304,7 +304,10 @@ fn counted(connection: &Connection, work: &Work, ran: Ran) -> Result<(Rows, Reac
 }
 
 /// Counts the rows that go with their table: they are not told. They are counted before.
-fn emptied(connection: &Connection, statement: &Statement) -> Result<BTreeMap<String, u64>, SqliteFault> {
+fn emptied(
+    connection: &Connection,
+    statement: &AdmittedStatement,
+) -> Result<BTreeMap<String, u64>, SqliteFault> {
     let mut whole = BTreeMap::new();
     if let Sizing::Whole { tables: gone, .. } = &statement.sizing {
         for table in gone {

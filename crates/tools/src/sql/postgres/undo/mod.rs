@@ -15,7 +15,7 @@ mod plan;
 mod statement;
 mod table;
 
-pub(super) use plan::{Plan, Way};
+pub(super) use plan::{Plan, RestoreMethod};
 pub(super) use table::KeptChanges;
 
 use std::{
@@ -74,9 +74,9 @@ impl PostgresDatabase {
                 // The plan was counted, and is held to when it is meant.
                 let any = Limits { rows_max: u64::MAX, tables: None, amount_max: None };
                 loop {
-                    let way = body.way;
+                    let method = body.method;
                     let rehearsed = self.run_and_roll_back(credential, &mut body, &any, Some(mark)).await;
-                    if rehearsed.is_ok() || body.way == way {
+                    if rehearsed.is_ok() || body.method == method {
                         break rehearsed;
                     }
                 }
@@ -152,7 +152,7 @@ impl PostgresDatabase {
 
     fn undo_body<'a>(&self, mark: &'a Mark, undoing: &'a Undoing, mask: &'a Mask) -> Reversal<'a> {
         let scope = self.everything();
-        Reversal { undoing, by: &mark.call, mask, scope, way: Way::Update }
+        Reversal { undoing, by: &mark.call, mask, scope, method: RestoreMethod::Update }
     }
 }
 
@@ -178,16 +178,16 @@ struct Reversal<'a> {
     mask: &'a Mask,
     scope: Scope,
     /// How the rows go back. The next one is tried when one fails.
-    way: Way,
+    method: RestoreMethod,
 }
 
 impl Reversal<'_> {
-    /// Goes over to the next way where it may do better than the one that failed so: then nothing was changed, and another
+    /// Goes over to the next method where it may do better than the one that failed so: then nothing was changed, and another
     /// try is worth it.
     fn go_on(&mut self, fault: PostgresFault) -> PostgresFault {
-        match (fault, self.way.next()) {
-            (PostgresFault::Database(error), Some(next)) if Way::stands_in_the_way(&error) => {
-                self.way = next;
+        match (fault, self.method.next()) {
+            (PostgresFault::Database(error), Some(next)) if RestoreMethod::stands_in_the_way(&error) => {
+                self.method = next;
                 PostgresFault::Moved(told(&error))
             }
             (fault, _) => fault,
@@ -221,7 +221,7 @@ impl Body for Reversal<'_> {
         if undone.restored.is_empty() {
             return Err(PostgresFault::Other(format!("nothing is left to undo of call `{call}`")));
         }
-        if let Err(fault) = plan.apply(client, call, self.way).await {
+        if let Err(fault) = plan.apply(client, call, self.method).await {
             return Err(self.go_on(fault));
         }
         let accepted = &self.undoing.rewritten;

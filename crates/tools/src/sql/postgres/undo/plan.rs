@@ -19,7 +19,7 @@ use crate::sql::{
     mask::Mask,
     postgres::{
         fault::PostgresFault,
-        net::{Net, State},
+        net::{Net, RowState},
         schema,
         value::Cell,
     },
@@ -36,26 +36,26 @@ pub(in crate::sql::postgres) struct Plan {
 
 /// How rows that changed go back. What comes of it is looked at afterwards, whichever it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sql::postgres) enum Way {
+pub(in crate::sql::postgres) enum RestoreMethod {
     /// They are updated.
     Update,
     /// Values of unique columns that changed hands are first set aside, to values that nobody has.
-    Aside,
+    SetAside,
     /// They are taken out and put in again.
     Replace,
 }
 
-impl Way {
+impl RestoreMethod {
     /// Tells what is tried when this one fails.
     pub(in crate::sql::postgres) const fn next(self) -> Option<Self> {
         match self {
-            Self::Update => Some(Self::Aside),
-            Self::Aside => Some(Self::Replace),
+            Self::Update => Some(Self::SetAside),
+            Self::SetAside => Some(Self::Replace),
             Self::Replace => None,
         }
     }
 
-    /// Tells whether another way may do better: a value is in the way of another, or one set aside does not fit its column.
+    /// Tells whether another method may do better: a value is in the way of another, or one set aside does not fit its column.
     pub(in crate::sql::postgres) fn stands_in_the_way(error: &Error) -> bool {
         error.code().is_some_and(|code| ["22", "23"].iter().any(|class| code.code().starts_with(class)))
     }
@@ -236,7 +236,7 @@ impl Plan {
         &self,
         client: &Client,
         call: &CallId,
-        way: Way,
+        method: RestoreMethod,
     ) -> Result<(), PostgresFault> {
         let mut statement = Restoration::new(self.call.clone());
         let mut wanted = Vec::new();
@@ -244,7 +244,7 @@ impl Plan {
         for table in self.tables.iter().filter(|table| !table.nets.is_empty()) {
             let renumbered = table.renumbered(client, &self.call).await?;
             let pairs = |net: &&Net| {
-                way != Way::Replace
+                method != RestoreMethod::Replace
                     && net.after.is_some()
                     && net.before.as_ref().is_some_and(|(seq, _)| !renumbered.contains(seq))
             };
@@ -273,9 +273,9 @@ impl Plan {
             if columns.is_empty() {
                 continue;
             }
-            let values = match way {
-                Way::Aside => table.aside(client, &columns).await?,
-                Way::Update | Way::Replace => Vec::new(),
+            let values = match method {
+                RestoreMethod::SetAside => table.aside(client, &columns).await?,
+                RestoreMethod::Update | RestoreMethod::Replace => Vec::new(),
             };
             if values.is_empty() {
                 statement.update(table, nets, &columns, Selection::AsLeft);
@@ -382,7 +382,7 @@ impl Plan {
 }
 
 /// What rows were, or what they are.
-type Side = fn(&Net) -> Option<&(i64, State)>;
+type Side = fn(&Net) -> Option<&(i64, RowState)>;
 
 /// The states of one side, whatever their order.
 fn digests(nets: &[Net], side: Side) -> Vec<&[u8]> {

@@ -12,7 +12,7 @@ use crate::sql::{
     mask::Mask,
     postgres::{
         fault::PostgresFault,
-        net::{Image, Net, State, net},
+        net::{Image, Net, RowState, net},
     },
 };
 
@@ -180,7 +180,7 @@ impl Table {
             let seq = row.try_get(0)?;
             let number = usize::try_from(row.try_get::<_, i64>(5)?).unwrap_or(0);
             let state =
-                State { number, digest: row.try_get(2)?, key: row.try_get(3)?, place: row.try_get(4)? };
+                RowState { number, digest: row.try_get(2)?, key: row.try_get(3)?, place: row.try_get(4)? };
             if images.last().is_none_or(|image| image.seq != seq) {
                 images.push(Image { seq, old: None, new: None });
             }
@@ -200,7 +200,7 @@ impl Table {
         call: &str,
         nets: Vec<Net>,
     ) -> Result<(), PostgresFault> {
-        let seq = |state: &Option<(i64, State)>| state.as_ref().map(|(seq, _)| *seq);
+        let seq = |state: &Option<(i64, RowState)>| state.as_ref().map(|(seq, _)| *seq);
         let before: Vec<Option<i64>> = nets.iter().map(|net| seq(&net.before)).collect();
         let after: Vec<Option<i64>> = nets.iter().map(|net| seq(&net.after)).collect();
         let row = named(&self.name);

@@ -8,7 +8,7 @@ use rusqlite::{Connection, hooks::PreUpdateCase};
 use super::{
     cell::Cell,
     layout::{Identity, Layout, Locator, layouts},
-    row::{Row, RowChange},
+    row::{RowChange, RowImage},
     shape::Shape,
 };
 use crate::sql::{cascade::quoted, sqlite::fault::SqliteFault};
@@ -29,7 +29,7 @@ pub(in crate::sql::sqlite) struct Images {
 struct Before {
     /// The values of its key, where it has no rowid.
     key: Vec<Cell>,
-    row: Option<Row>,
+    row: Option<RowImage>,
 }
 
 impl Images {
@@ -100,7 +100,7 @@ impl Images {
             if rows.contains_key(&id) {
                 continue;
             }
-            let size = row.as_ref().map_or(32, Row::size);
+            let size = row.as_ref().map_or(32, RowImage::size);
             self.bytes = self.bytes.saturating_add(u64::try_from(size).unwrap_or(u64::MAX));
             if self.bytes > self.bytes_max {
                 return Err(too_many(self.bytes_max));

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::{
     cell::{Cell, folded},
-    row::Row,
+    row::RowImage,
     shape::Shape,
 };
 use crate::sql::cascade::quoted;
@@ -43,9 +43,9 @@ impl Layout {
         &self,
         rowid: i64,
         value: impl Fn(i32) -> rusqlite::Result<Cell>,
-    ) -> rusqlite::Result<Row> {
+    ) -> rusqlite::Result<RowImage> {
         let cells = self.at.iter().map(|at| value(*at)).collect::<rusqlite::Result<_>>()?;
-        Ok(Row { rowid: self.shape.rowid.is_some().then_some(rowid), cells })
+        Ok(RowImage { rowid: self.shape.rowid.is_some().then_some(rowid), cells })
     }
 }
 

@@ -4,7 +4,7 @@ use super::cell::{Cell, read_cell, write_cell};
 
 /// A row, without its generated columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::sql::sqlite) struct Row {
+pub(in crate::sql::sqlite) struct RowImage {
     /// The rowid, where no column shows it.
     pub(in crate::sql::sqlite) rowid: Option<i64>,
     /// The values, in the order of [`Shape::columns`].
@@ -14,7 +14,7 @@ pub(in crate::sql::sqlite) struct Row {
 /// The form in which rows are kept: this byte, the rowid, the values; each value as a tag and its bytes.
 const FORM: u8 = 1;
 
-impl Row {
+impl RowImage {
     pub(in crate::sql::sqlite) fn size(&self) -> usize {
         self.cells.iter().fold(16, |size, cell| size.saturating_add(cell.size()))
     }
@@ -45,8 +45,8 @@ impl Row {
 /// A row that a call changed: what it was, what it is now. At least one is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::sql::sqlite) struct RowChange {
-    pub(in crate::sql::sqlite) old: Option<Row>,
-    pub(in crate::sql::sqlite) new: Option<Row>,
+    pub(in crate::sql::sqlite) old: Option<RowImage>,
+    pub(in crate::sql::sqlite) new: Option<RowImage>,
 }
 
 #[cfg(test)]
@@ -70,17 +70,17 @@ mod tests {
 
         #[test]
         fn rows_come_back_as_they_were_written(cells in prop::collection::vec(cell(), 0..5), rowid: Option<i64>) {
-            let row = Row { rowid, cells };
+            let row = RowImage { rowid, cells };
             let bytes = row.to_bytes();
             let columns = row.cells.len();
-            prop_assert_eq!(Row::from_bytes(&bytes, columns), Some(row));
-            prop_assert_eq!(Row::from_bytes(&bytes, columns.saturating_add(1)), None);
-            prop_assert_eq!(Row::from_bytes(&bytes[1..], columns), None);
+            prop_assert_eq!(RowImage::from_bytes(&bytes, columns), Some(row));
+            prop_assert_eq!(RowImage::from_bytes(&bytes, columns.saturating_add(1)), None);
+            prop_assert_eq!(RowImage::from_bytes(&bytes[1..], columns), None);
         }
 
         #[test]
         fn garbage_is_no_row(bytes: Vec<u8>, columns in 0_usize..4) {
-            if let Some(row) = Row::from_bytes(&bytes, columns) {
+            if let Some(row) = RowImage::from_bytes(&bytes, columns) {
                 prop_assert_eq!(row.to_bytes(), bytes);
             }
         }

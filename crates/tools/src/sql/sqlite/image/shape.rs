@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     cell::{Cell, folded},
-    row::Row,
+    row::RowImage,
 };
 use crate::sql::cascade::quoted;
 
@@ -40,7 +40,7 @@ impl Shape {
     }
 
     /// The values of the primary key.
-    pub(in crate::sql::sqlite) fn key_of<'r>(&self, row: &'r Row) -> Vec<&'r Cell> {
+    pub(in crate::sql::sqlite) fn key_of<'r>(&self, row: &'r RowImage) -> Vec<&'r Cell> {
         self.key.iter().filter_map(|at| row.cells.get(*at)).collect()
     }
 
@@ -53,14 +53,14 @@ impl Shape {
     pub(in crate::sql::sqlite) fn values<'r>(
         &self,
         columns: &[String],
-        row: &'r Row,
+        row: &'r RowImage,
     ) -> Option<Vec<&'r Cell>> {
         let at = |column: &String| self.columns.iter().position(|c| c.eq_ignore_ascii_case(column));
         columns.iter().map(|column| row.cells.get(at(column)?)).collect()
     }
 
     /// The same, so that those that a foreign key takes for equal are equal.
-    pub(in crate::sql::sqlite) fn compared(&self, columns: &[String], row: &Row) -> Option<Vec<Cell>> {
+    pub(in crate::sql::sqlite) fn compared(&self, columns: &[String], row: &RowImage) -> Option<Vec<Cell>> {
         let values = self.values(columns, row)?;
         Some(values.into_iter().map(|cell| folded(cell, "NOCASE")).collect())
     }
@@ -72,7 +72,7 @@ impl Shape {
     }
 
     /// A row as [`Shape::listed`] selects it.
-    pub(in crate::sql::sqlite) fn row(&self, row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    pub(in crate::sql::sqlite) fn row(&self, row: &rusqlite::Row<'_>) -> rusqlite::Result<RowImage> {
         let cells = (0..self.columns.len())
             .map(|at| Ok(Cell::new(row.get_ref(at)?)))
             .collect::<rusqlite::Result<_>>()?;
@@ -80,6 +80,6 @@ impl Shape {
             Some(_) => row.get(self.columns.len())?,
             None => None,
         };
-        Ok(Row { rowid, cells })
+        Ok(RowImage { rowid, cells })
     }
 }

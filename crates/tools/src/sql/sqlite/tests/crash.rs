@@ -52,8 +52,8 @@ async fn doomed(step: &str, file: &str) {
     let world = World::over(folder, file.as_ref(), Connection::open(file).unwrap(), settings());
     let mark = Mark { call: CallId::parse("doomed").unwrap(), ..world.mark().await };
     {
-        let mut writer = world.database.connections.writer().await.unwrap();
-        die_at(writer.connection().unwrap(), step);
+        let mut turn = world.database.connections.write_turn().await.unwrap();
+        die_at(turn.connection().unwrap(), step);
     }
     let work = world.work("delete from customer where id = 1").unwrap();
     let done = world.database.write(work, &up_to(10), Some(mark)).await;
@@ -110,7 +110,7 @@ async fn recalling_a_call_that_is_still_running_waits_for_its_end() {
     let (reached, wait) = std::sync::mpsc::channel();
     let (go, hold) = std::sync::mpsc::channel::<()>();
     {
-        let mut writer = world.database.connections.writer().await.unwrap();
+        let mut turn = world.database.connections.write_turn().await.unwrap();
         let (mut reached, hold) = (Some(reached), std::sync::Mutex::new(hold));
         let hook = move || {
             if let Some(reached) = reached.take() {
@@ -119,7 +119,7 @@ async fn recalling_a_call_that_is_still_running_waits_for_its_end() {
             }
             false
         };
-        writer.connection().unwrap().commit_hook(Some(hook)).unwrap();
+        turn.connection().unwrap().commit_hook(Some(hook)).unwrap();
     }
     let (bounds, doubt) = (up_to(10), world.doubt(&call).await);
     let (performed, recalled) = tokio::join!(

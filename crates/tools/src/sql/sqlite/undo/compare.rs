@@ -11,7 +11,7 @@ use crate::sql::{
     mask::Mask,
     sqlite::{
         fault::SqliteFault,
-        image::{Cell, Row, Shape},
+        image::{Cell, RowImage, Shape},
         statements::Statements,
     },
 };
@@ -39,7 +39,7 @@ impl KeptCall {
         let mut readers = RowReader::new(connection);
         for (at, entry) in self.entries.iter().enumerate() {
             let Some(shape) = self.shapes.get(&entry.table) else { continue };
-            let there = |row: &Row, readers: &mut RowReader<'_>| readers.row(&entry.table, shape, row);
+            let there = |row: &RowImage, readers: &mut RowReader<'_>| readers.row(&entry.table, shape, row);
             let mut rowid = None;
             let unchanged = match (&entry.change.new, &entry.change.old) {
                 (Some(new), _) => there(new, &mut readers)?.is_some_and(|row| {
@@ -89,7 +89,12 @@ impl<'c> RowReader<'c> {
     }
 
     /// The row that has the key of this one now.
-    pub(super) fn row(&mut self, table: &str, shape: &Shape, row: &Row) -> Result<Option<Row>, SqliteFault> {
+    pub(super) fn row(
+        &mut self,
+        table: &str,
+        shape: &Shape,
+        row: &RowImage,
+    ) -> Result<Option<RowImage>, SqliteFault> {
         let statement = self.0.get(table, "read", || {
             format!("SELECT {} FROM {} WHERE {}", shape.listed(), quoted(table), shape.by_key())
         })?;

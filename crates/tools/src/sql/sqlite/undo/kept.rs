@@ -11,7 +11,7 @@ use crate::sql::{
     mask::Mask,
     sqlite::{
         fault::SqliteFault,
-        image::{Cell, Row, RowChange, Shape, layouts},
+        image::{Cell, RowChange, RowImage, Shape, layouts},
         journal::prepared,
         value,
     },
@@ -84,9 +84,9 @@ impl KeptCall {
         while let Some(row) = rows.next()? {
             let table: String = row.get(0)?;
             let columns = shapes.get(&table).ok_or_else(|| broken(call))?.columns.len();
-            let image = |at: usize| -> Result<Option<Row>, SqliteFault> {
+            let image = |at: usize| -> Result<Option<RowImage>, SqliteFault> {
                 let bytes: Option<Vec<u8>> = row.get(at)?;
-                bytes.map(|b| Row::from_bytes(&b, columns).ok_or_else(|| broken(call))).transpose()
+                bytes.map(|b| RowImage::from_bytes(&b, columns).ok_or_else(|| broken(call))).transpose()
             };
             let change = RowChange { old: image(1)?, new: image(2)? };
             entries.push(KeptRow { table, change, dangling: row.get(3)? });

@@ -73,22 +73,22 @@ impl SqliteDatabase {
         let Some(bytes_max) = self.journal.as_ref().map(|settings| settings.bytes_max) else {
             return Err(ToolError::Failed { message: NO_JOURNAL.into() });
         };
-        let Some(mut writer) = self.connections.writer().await else {
+        let Some(mut turn) = self.connections.write_turn().await else {
             return Err(ToolError::Unavailable { message: "the database is busy with another write".into() });
         };
         let (undoing, bounds, limits, mask) = (undoing.clone(), bounds.clone(), self.limits, mask.clone());
         let (path, known) = (self.path.clone(), Arc::clone(&self.known));
         let task = spawn_blocking(move || {
-            if let Err(error) = intended(&mut writer, &path, &mark, &known) {
-                writer.discard();
+            if let Err(error) = intended(&mut turn, &path, &mark, &known) {
+                turn.discard();
                 return Err(error);
             }
-            let outcome = match writer.connection() {
+            let outcome = match turn.connection() {
                 Ok(connection) => undo(connection, &mark, &undoing, &bounds, bytes_max, &limits, &mask),
                 Err(error) => Err(failed(&SqliteFault::Sqlite(error))),
             };
             // Triggers and foreign keys are switched off on it.
-            writer.discard();
+            turn.discard();
             outcome
         });
         // A panic may have come after the commit.

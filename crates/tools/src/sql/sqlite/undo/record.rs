@@ -13,7 +13,7 @@ use crate::sql::{
     journal::Mark,
     sqlite::{
         fault::SqliteFault,
-        image::{Cell, Row, RowChange},
+        image::{Cell, RowChange, RowImage},
         journal::{Insert, layouts_of},
         orphans::Orphans,
     },
@@ -49,7 +49,8 @@ impl KeptCall {
                     back
                 }
             };
-            let old = entry.change.new.as_ref().map(|row| Row { rowid: *rowid, cells: row.cells.clone() });
+            let old =
+                entry.change.new.as_ref().map(|row| RowImage { rowid: *rowid, cells: row.cells.clone() });
             let change = RowChange { old, new };
             for row in change.old.iter().chain(&change.new) {
                 bytes = bytes.saturating_add(u64::try_from(row.size()).unwrap_or(u64::MAX));

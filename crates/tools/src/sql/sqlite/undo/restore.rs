@@ -11,7 +11,7 @@ use crate::sql::{
     mask::Mask,
     sqlite::{
         fault::SqliteFault,
-        image::{Cell, Row, Shape},
+        image::{Cell, RowImage, Shape},
         schema,
         statements::Statements,
     },
@@ -120,7 +120,7 @@ fn insert(
     statements: &mut Statements<'_>,
     table: &str,
     shape: &Shape,
-    row: &Row,
+    row: &RowImage,
     with_rowid: bool,
 ) -> Result<bool, SqliteFault> {
     let rowid = with_rowid.then_some(row.rowid).flatten();
