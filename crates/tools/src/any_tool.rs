@@ -90,7 +90,7 @@ impl Systems {
     /// Looks whether a system can be used as it is right now: secrets, files, addresses, logins. Changes nothing.
     ///
     /// # Errors
-    /// Why not, without secrets.
+    /// Says why not, without secrets.
     pub async fn try_out(&self, name: &SystemName, upkeep: Upkeep) -> Result<(), String> {
         match self.0.get(name) {
             Some(AnySystem::Sql(system)) => system.try_out(&upkeep).await,
@@ -100,11 +100,12 @@ impl Systems {
         }
     }
 
-    /// Whether a system is the very database in which somebody holds this advisory lock (`pg_advisory_lock(bigint)`) now, by
-    /// whatever address, account or name it is reached. What is no PostgreSQL database is not.
+    /// Tells whether a system is the very database in which somebody holds this advisory lock
+    /// (`pg_advisory_lock(bigint)`) now, by whatever address, account or name it is reached. What is no PostgreSQL
+    /// database is not.
     ///
     /// # Errors
-    /// Why that cannot be told, without secrets.
+    /// Says why that cannot be told, without secrets.
     pub async fn is_locked(&self, name: &SystemName, upkeep: &Upkeep, lock: i64) -> Result<bool, String> {
         match self.0.get(name) {
             Some(AnySystem::Sql(system)) => system.is_locked(upkeep, lock).await,
@@ -148,7 +149,7 @@ impl Systems {
         Ok(tools)
     }
 
-    /// The databases that are configured to keep a journal.
+    /// Lists the databases that are configured to keep a journal.
     pub fn journals(&self) -> impl Iterator<Item = (&SystemName, &SqlSystem)> {
         self.0.iter().filter_map(|(name, system)| match system {
             AnySystem::Sql(database) if database.keeps_journal() => Some((name, &**database)),
@@ -172,7 +173,7 @@ impl Systems {
     /// Everything that an upstream MCP server offers right now, for people to review.
     ///
     /// # Errors
-    /// When there is no such upstream, or it cannot be reached.
+    /// Says so when there is no such upstream, or it cannot be reached.
     pub async fn definitions(&self, system: &SystemName, upkeep: Upkeep) -> Result<Vec<Reviewable>, String> {
         match self.0.get(system) {
             Some(AnySystem::Mcp(upstream)) => upstream.definitions(upkeep).await,
@@ -186,7 +187,7 @@ impl Systems {
     /// A database, for what is done to it apart from any call.
     ///
     /// # Errors
-    /// When there is no such system, or it is no database.
+    /// Says so when there is no such system, or it is no database.
     pub fn database(&self, system: &SystemName) -> Result<&Arc<SqlSystem>, String> {
         match self.0.get(system) {
             Some(AnySystem::Sql(database)) => Ok(database),
@@ -209,7 +210,7 @@ pub enum AnyTool {
     Undo(Arc<UndoTool>),
 }
 
-/// Whether a tool may be called at all.
+/// A tool is ready, away or off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToolStatus {
     /// It may.
@@ -249,7 +250,7 @@ impl AnyTool {
         }
     }
 
-    /// What the tool is declared to be.
+    /// Tells what the tool is declared to be.
     #[must_use]
     pub fn spec(&self) -> &Arc<ToolSpec> {
         match self {
@@ -260,13 +261,13 @@ impl AnyTool {
         }
     }
 
-    /// Whether a call with these arguments can be undone from here: its tool is declared so, and sees it so.
+    /// Tells whether a call with these arguments can be undone from here: its tool is declared so, and sees it so.
     #[must_use]
     pub fn reversible(&self, arguments: &Value) -> bool {
         self.observe(arguments.clone()).is_ok_and(|observed| observed.reversible)
     }
 
-    /// What a call with these arguments is seen to do, as the gate would see it.
+    /// Tells what a call with these arguments is seen to do, as the gate would see it.
     ///
     /// # Errors
     /// The [`Refusal`] that such a call would get for its form.
@@ -279,7 +280,7 @@ impl AnyTool {
         }
     }
 
-    /// What is known of a call with these arguments before its system is asked.
+    /// Tells what is known of a call with these arguments before its system is asked.
     ///
     /// # Errors
     /// The [`Refusal`] that such a call would get.
@@ -294,7 +295,7 @@ impl AnyTool {
         }
     }
 
-    /// The tables that its calls may write or read, as far as its author names them; `None` where it has none.
+    /// Lists the tables that its calls may write or read, as far as its author names them; `None` where it has none.
     #[must_use]
     pub fn tables(&self) -> Option<BTreeSet<String>> {
         match self {
@@ -303,7 +304,7 @@ impl AnyTool {
         }
     }
 
-    /// The schema of the arguments as agents see it, with the reserved field for their reason.
+    /// Gives the schema of the arguments as agents see it, with the reserved field for their reason.
     #[must_use]
     pub fn advertised(&self) -> Value {
         match self {
@@ -314,7 +315,7 @@ impl AnyTool {
         }
     }
 
-    /// Whether it may be called at all.
+    /// Tells whether it may be called at all.
     #[must_use]
     pub fn status(&self) -> ToolStatus {
         match self {
@@ -327,7 +328,7 @@ impl AnyTool {
     /// the definition that its upstream has is the one that was reviewed. Changes nothing and calls nothing.
     ///
     /// # Errors
-    /// Why not, without secrets.
+    /// Says why not, without secrets.
     pub async fn try_out(&self, upkeep: &Upkeep) -> Result<(), String> {
         match self {
             Self::Sql(tool) => tool.try_out(upkeep).await,

@@ -128,7 +128,7 @@ pub(crate) fn check_kind(definition: &SystemDefinition) -> Result<(), Definition
     Err(DefinitionError::system(&definition.spec.name, "kind", message))
 }
 
-/// How many bytes a JSON value has in canonical form; more than any limit when it has none.
+/// Counts the bytes of a JSON value in canonical form; more than any limit when it has none.
 pub(crate) fn size(value: &Value) -> usize {
     to_canonical_vec(value).map_or_else(|_| value.to_string().len(), |bytes| bytes.len())
 }

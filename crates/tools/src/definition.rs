@@ -23,15 +23,15 @@ use url::Url;
 /// A system and how it is reached.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SystemDefinition {
-    /// Name, environment and account. Its `kind` must be [`Target::kind`].
+    /// It has this name, environment and account. Its `kind` must be [`Target::kind`].
     pub spec: SystemSpec,
-    /// How it is reached.
+    /// It is reached so.
     pub target: Target,
-    /// What a database holds, as it was reviewed. Sharpens what is said of statements on it.
+    /// A database holds this, as it was reviewed. It sharpens what is said of statements on it.
     pub catalog: Option<Arc<Snapshot>>,
 }
 
-/// How a system is reached.
+/// A system is reached in one of these ways.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Target {
     /// A SQLite file.
@@ -45,7 +45,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// The word for `kind` in the configuration.
+    /// Tells the word for `kind` in the configuration.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -60,18 +60,18 @@ impl Target {
 /// A SQLite file. It must exist; it is never created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqliteTarget {
-    /// Where the file is; resolved against the folder by the configuration.
+    /// The file is there. The configuration resolves it against its folder.
     pub path: PathBuf,
-    /// Limits of every statement.
+    /// Every statement is held to these.
     pub limits: SqlLimits,
-    /// Whether and how calls are kept in the file, so that they can be undone.
+    /// Calls are kept in the file so, where they are kept, so that they can be undone.
     pub journal: Option<JournalSettings>,
 }
 
-/// How calls are kept in the target's own database: which ones took effect, and what rows were before them.
+/// The target's own database keeps calls so: which ones took effect, and what rows were before them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalSettings {
-    /// How long rows are kept for undo, in milliseconds.
+    /// Rows are kept for undo this long, in milliseconds.
     pub retention_ms: u64,
     /// The most bytes of rows that one call may keep; a call that would keep more is rolled back.
     pub bytes_max: u64,
@@ -93,17 +93,17 @@ impl Default for JournalSettings {
 /// where `ca` is given, unless the connection string says `sslmode=disable`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresTarget {
-    /// Schemas in which names without one are looked up, in this order. Pinned in every transaction.
+    /// Names without a schema are looked up in these, in this order. They are pinned in every transaction.
     pub search_path: Vec<String>,
     /// A PEM file with the certificates that are trusted; those that the machine trusts if not said.
     pub ca: Option<PathBuf>,
-    /// Most connections at a time.
+    /// No more connections than these are open at a time.
     pub connections_max: usize,
-    /// How long connecting may take, in milliseconds.
+    /// Connecting may take this long, in milliseconds.
     pub connect_timeout_ms: u64,
-    /// Limits of every statement.
+    /// Every statement is held to these.
     pub limits: SqlLimits,
-    /// Whether and how calls are kept in the database, so that they can be undone.
+    /// Calls are kept in the database so, where they are kept, so that they can be undone.
     pub journal: Option<JournalSettings>,
 }
 
@@ -120,29 +120,29 @@ impl Default for PostgresTarget {
     }
 }
 
-/// Limits of statements, and of measuring them.
+/// Statements, and measuring them, are held to these limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SqlLimits {
-    /// How long one statement may run, in milliseconds.
+    /// One statement may run this long, in milliseconds.
     pub statement_timeout_ms: u64,
-    /// How long it may wait for a lock, in milliseconds.
+    /// It may wait this long for a lock, in milliseconds.
     pub lock_timeout_ms: u64,
     /// The largest result, in bytes of its JSON values. A longer one is cut at a row and says so; a longer
     /// row is refused.
     pub result_bytes_max: usize,
-    /// How long measuring a reach may take, in milliseconds.
+    /// Measuring a reach may take this long, in milliseconds.
     pub measure_timeout_ms: u64,
     /// Counting stops beyond this many rows of one table.
     pub measure_rows_max: u64,
     /// Counting is refused when the planner's estimate of its cost is above this (PostgreSQL's units).
     pub measure_cost_max: u64,
-    /// How many measurements of one system may run at a time.
+    /// So many measurements of one system may run at a time.
     pub measure_parallel: usize,
-    /// Whether changes are run and rolled back to see how far they reach.
+    /// Changes are run and rolled back then, to see how far they reach.
     pub rehearse: Rehearse,
 }
 
-/// When a change is run inside a transaction that is rolled back, to see all that it touches.
+/// A change is run inside a transaction that is rolled back in these cases, to see all that it touches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Rehearse {
     /// Rows are counted; nothing is run, whoever asks for it.
@@ -150,9 +150,9 @@ pub enum Rehearse {
     Never,
     /// Rows are counted; where a policy asks for it (`@rehearse`), changes are run.
     OnRequest,
-    /// Where counting gives no exact number, or triggers run along.
+    /// Rows are counted; where that gives no exact number, or triggers run along, changes are run.
     WhenInexact,
-    /// After every count.
+    /// Changes are run after every count.
     Always,
 }
 
@@ -176,22 +176,22 @@ impl Default for SqlLimits {
 pub struct HttpTarget {
     /// Scheme, host, port and the start of every path. No credentials, query or fragment.
     pub base_url: Url,
-    /// How requests are authenticated.
+    /// Requests are authenticated so.
     pub auth: Option<HttpAuth>,
-    /// Headers sent with every request; no secrets.
+    /// These headers are sent with every request. They hold no secrets.
     pub headers: BTreeMap<String, String>,
-    /// Whether addresses that are not on the public internet (loopback, private, link-local, …) may be
+    /// Addresses that are not on the public internet (loopback, private, link-local, …) may be
     /// connected to.
     pub allow_private: bool,
     /// A PEM file with the certificates that are trusted; those that the machine trusts if not said.
     pub ca: Option<PathBuf>,
-    /// Whether redirects are followed, within the same origin only, by reads only.
+    /// Redirects are followed, within the same origin only, by reads only.
     pub follow_redirects: bool,
-    /// Limits of every request.
+    /// Every request is held to these.
     pub limits: HttpLimits,
 }
 
-/// How requests to a system are authenticated. Each text is the name of a secret of its credential.
+/// Requests to a system are authenticated in one of these ways. Each text is the name of a secret of its credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HttpAuth {
     /// `Authorization: Bearer …`
@@ -216,7 +216,7 @@ pub enum HttpAuth {
 }
 
 impl HttpAuth {
-    /// The name of the secret.
+    /// Tells the name of the secret.
     #[must_use]
     pub fn secret(&self) -> &str {
         match self {
@@ -225,16 +225,16 @@ impl HttpAuth {
     }
 }
 
-/// Limits of HTTP requests.
+/// HTTP requests are held to these limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// How long connecting may take, in milliseconds.
+    /// Connecting may take this long, in milliseconds.
     pub connect_timeout_ms: u64,
-    /// How long one request may take with its answer, in milliseconds.
+    /// One request may take this long with its answer, in milliseconds.
     pub timeout_ms: u64,
     /// The largest answer, in bytes after decoding.
     pub response_bytes_max: usize,
-    /// How often a request is sent again when that is safe: reads, and calls that the API recognises by
+    /// A request is sent again so often when that is safe: reads, and calls that the API recognises by
     /// their idempotency key.
     pub retries_max: u32,
 }
@@ -253,13 +253,13 @@ impl Default for HttpLimits {
 /// An upstream MCP server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct McpTarget {
-    /// How it is reached.
+    /// It is reached so.
     pub transport: McpTransport,
-    /// Limits of every call.
+    /// Every call is held to these.
     pub limits: McpLimits,
 }
 
-/// How an upstream MCP server is reached.
+/// An upstream MCP server is reached in one of these ways.
 #[derive(Debug, Clone, PartialEq)]
 pub enum McpTransport {
     /// A child process that speaks MCP on its standard input and output. Its environment is empty but for
@@ -273,7 +273,7 @@ pub enum McpTransport {
         env: BTreeMap<String, String>,
         /// Variables that hold a secret: variable to the name of a secret of the system's credential.
         secret_env: BTreeMap<String, String>,
-        /// Where it runs; our own directory if not said.
+        /// It runs there; in our own directory if not said.
         cwd: Option<PathBuf>,
     },
     /// Streamable HTTP.
@@ -282,19 +282,19 @@ pub enum McpTransport {
         url: Url,
         /// The name of the secret sent as bearer token.
         bearer: Option<String>,
-        /// Whether addresses that are not on the public internet may be connected to.
+        /// Addresses that are not on the public internet may be connected to.
         allow_private: bool,
         /// A PEM file with the certificates that are trusted; those that the machine trusts if not said.
         ca: Option<PathBuf>,
     },
 }
 
-/// Limits of upstream MCP servers.
+/// Upstream MCP servers are held to these limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct McpLimits {
-    /// How long connecting and listing tools may take, in milliseconds.
+    /// Connecting and listing tools may take this long, in milliseconds.
     pub connect_timeout_ms: u64,
-    /// How long one call may take, in milliseconds.
+    /// One call may take this long, in milliseconds.
     pub call_timeout_ms: u64,
     /// The largest result, in bytes of JSON.
     pub result_bytes_max: usize,
@@ -306,29 +306,29 @@ impl Default for McpLimits {
     }
 }
 
-/// What every tool declares.
+/// Every tool declares this.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolDefinition {
     /// The name agents use.
     pub name: ToolName,
     /// The system it acts on.
     pub system: SystemName,
-    /// What it does, for agents and approvers.
+    /// It says what the tool does, to agents and approvers.
     pub description: String,
     /// The declared class. Without one there is no tool.
     pub effect: DeclaredEffect,
     /// Declared categories such as `money`, `personal_data`.
     pub categories: BTreeSet<String>,
-    /// Whether what it does can be undone by us.
+    /// We can undo what it does.
     pub reversible: bool,
-    /// Whether the system itself recognises a repeated call by its idempotency key.
+    /// The system itself recognises a repeated call by its idempotency key.
     pub idempotent: bool,
     /// The schema of the arguments, short or in full, as [`countersign_rules::arguments::Arguments::parse`]
     /// takes it. Must be `null` where the agent writes the statement.
     pub arguments: Value,
     /// The schema of the result, when declared.
     pub result: Option<Value>,
-    /// How often it may be called.
+    /// It may be called so often.
     pub rates: Vec<Rate>,
     /// The most rows one call may return or touch.
     pub rows_max: u64,
@@ -350,7 +350,7 @@ pub enum AnyDefinition {
 }
 
 impl AnyDefinition {
-    /// What every tool declares.
+    /// Every tool declares this.
     #[must_use]
     pub const fn tool(&self) -> &ToolDefinition {
         match self {
@@ -364,7 +364,7 @@ impl AnyDefinition {
 /// A statement on a database.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SqlDefinition {
-    /// What every tool declares.
+    /// Every tool declares this.
     pub tool: ToolDefinition,
     /// The statement.
     pub statement: SqlText,
@@ -376,11 +376,11 @@ pub struct SqlDefinition {
     pub functions: BTreeSet<String>,
     /// Columns whose values approvers must not see in samples: `column` or `table.column`.
     pub mask: BTreeSet<String>,
-    /// When its calls are rehearsed; as its system says, if not said. A system that says never is never asked.
+    /// Its calls are rehearsed then; as its system says, if not said. A system that says never is never asked.
     pub rehearse: Option<Rehearse>,
 }
 
-/// Who writes the statement.
+/// The statement is written by one of these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SqlText {
     /// The tool's author (`sql = "…"`): one statement with `:name` for each argument.
@@ -398,7 +398,7 @@ pub const STATEMENT_LENGTH_MAX_DEFAULT: u32 = 8_192;
 /// A request to an HTTP API.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpDefinition {
-    /// What every tool declares.
+    /// Every tool declares this.
     pub tool: ToolDefinition,
     /// The request.
     pub request: HttpRequest,
@@ -406,7 +406,7 @@ pub struct HttpDefinition {
     pub preview: Option<HttpRequest>,
     /// The money that a call moves.
     pub amount: Option<AmountDefinition>,
-    /// Where the answer of the preview (or else the arguments) says how many objects are touched: a JSON
+    /// There the answer of the preview (or else the arguments) says how many objects are touched: a JSON
     /// pointer to a number or an array. One if not said.
     pub objects: Option<String>,
 }
@@ -430,19 +430,19 @@ pub struct HttpRequest {
     pub body: Option<Value>,
 }
 
-/// Where the amount and its currency come from.
+/// The amount and its currency come from here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AmountDefinition {
     /// The number: a whole number of minor units, not negative, unless `scale` says otherwise.
     pub minor: AmountSource,
-    /// How many decimal places the number has, when it is in major units: with 2, `98.7` is 9870 minor units. From 1 to 4.
+    /// The number has so many decimal places, when it is in major units: with 2, `98.7` is 9870 minor units. From 1 to 4.
     pub scale: Option<u32>,
     /// The currency: an ISO 4217 code.
     pub currency: CurrencySource,
 }
 
 impl AmountDefinition {
-    /// Whether a tool's arguments of this schema can tell the amount: a number with a fraction would be taken for minor
+    /// Checks that a tool's arguments of this schema can tell the amount: a number with a fraction would be taken for minor
     /// units, a hundred times too few.
     ///
     /// # Errors
@@ -461,10 +461,10 @@ impl AmountDefinition {
         Err(DefinitionError::tool(tool, "amount", why).help(help))
     }
 
-    /// How much a call moves, by its arguments and, where its system was asked, by what the preview told.
+    /// Tells how much a call moves, by its arguments and, where its system was asked, by what the preview told.
     ///
     /// # Errors
-    /// What is not told, or not exactly.
+    /// Says what is not told, or not exactly.
     pub(crate) fn money(
         &self,
         arguments: &Map<String, Value>,
@@ -493,7 +493,7 @@ impl AmountDefinition {
         told.ok_or_else(|| "the currency is not told".into())
     }
 
-    /// Who tells how much a call with these arguments moves, and how much where they do.
+    /// Tells who says how much a call with these arguments moves, and how much where they do.
     pub(crate) fn foretell(&self, arguments: &Map<String, Value>) -> Result<Amount, Refusal> {
         let untold = |why: String| Refusal::new(Code::ReachUnmeasurable, why).help("correct the arguments");
         let currency = match &self.currency {
@@ -509,7 +509,7 @@ impl AmountDefinition {
         Ok(currency.map_or(Amount::Asked(None), |currency| Amount::Told(Money { currency, minor })))
     }
 
-    /// The amount in minor units; nothing where it is no such number, negative, or finer than `scale` says.
+    /// Tells the amount in minor units; nothing where it is no such number, negative, or finer than `scale` says.
     #[must_use]
     pub fn minor_units(&self, told: &Value) -> Option<u64> {
         let text = match told {
@@ -533,7 +533,7 @@ impl AmountDefinition {
     }
 }
 
-/// Where an amount comes from.
+/// An amount comes from one of these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AmountSource {
     /// An argument of the call (`$name`).
@@ -542,10 +542,10 @@ pub enum AmountSource {
     Preview(String),
 }
 
-/// Where a currency comes from.
+/// A currency comes from one of these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CurrencySource {
-    /// Always this one.
+    /// It is always this one.
     Fixed(Currency),
     /// An argument of the call.
     Argument(String),
@@ -558,12 +558,12 @@ pub enum CurrencySource {
 pub struct McpDefinition {
     /// What every tool declares. Its arguments are checked here, before the upstream server sees them.
     pub tool: ToolDefinition,
-    /// Its name upstream.
+    /// The upstream server gives it this name.
     pub upstream_tool: String,
     /// The digest of the upstream definition that people have reviewed, as `sha256:` and 64 hexadecimal
     /// digits; see [`crate::mcp::definition_digest`].
     pub definition_digest: String,
-    /// Whether somebody looked, and the tool only reads although its upstream does not say so (`readOnlyHint`). Without it a
+    /// Somebody looked, and the tool only reads although its upstream does not say so (`readOnlyHint`). Without it a
     /// tool that is declared a read and not said to be one is switched off.
     pub effect_reviewed: bool,
     /// The money that a call moves; only [`AmountSource::Argument`].
@@ -577,15 +577,15 @@ pub struct DefinitionError {
     pub subject: Subject,
     /// The key of its table, dotted, such as `sql` or `request.path`.
     pub key: String,
-    /// What is wrong there.
+    /// It says what is wrong there.
     pub message: String,
-    /// What would be right.
+    /// It says what would be right.
     pub help: Option<String>,
-    /// Where in the text of the key, in bytes, when that is known.
+    /// It stands there in the text of the key, in bytes, when that is known.
     pub offset: Option<usize>,
 }
 
-/// What a definition is of.
+/// A definition is of one of these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// A system.

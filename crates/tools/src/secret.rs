@@ -208,7 +208,7 @@ fn kept_as_md5(password: &[u8], user: &str) -> String {
         .collect()
 }
 
-/// Whether a setting of this name is taken for a secret.
+/// Tells whether a setting of this name is taken for a secret.
 fn named_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["pass", "secret", "token", "key"].iter().any(|word| name.contains(word))

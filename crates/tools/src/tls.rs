@@ -11,7 +11,7 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 /// The certificates in a PEM file.
 ///
 /// # Errors
-/// What is wrong with the file; also when no certificate is in it.
+/// Says what is wrong with the file; also when no certificate is in it.
 pub fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let bad = |why: &dyn std::fmt::Display| format!("`{}`: {why}", path.display());
     let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
@@ -30,7 +30,7 @@ pub fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> 
 /// TLS as a client. Certificates are always checked, names included.
 ///
 /// # Errors
-/// What is wrong with the file, or with the machine's own certificates.
+/// Says what is wrong with the file, or with the machine's own certificates.
 pub(crate) fn config(ca: Option<&Path>) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)

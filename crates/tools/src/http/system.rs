@@ -42,7 +42,7 @@ impl HttpSystem {
     /// address. Nothing is asked of it but the headers of its base address, without the credential.
     ///
     /// # Errors
-    /// Why not, without secrets.
+    /// Says why not, without secrets.
     pub async fn try_out(&self, upkeep: &Upkeep) -> Result<(), String> {
         let credential = self.vault.open(upkeep).map_err(|fault| fault.to_string())?;
         if let Some(auth) = &self.target.auth {

@@ -29,11 +29,11 @@ pub struct HttpTool {
     preview: Option<Request>,
     amount: Option<AmountDefinition>,
     objects: Option<String>,
-    /// What every call is at least, by its method.
+    /// Every call is at least this, by its method.
     floor: Effect,
 }
 
-/// What one call is about to send.
+/// One call is about to send this.
 #[derive(Debug)]
 pub struct HttpCall {
     arguments: Map<String, Value>,
@@ -41,11 +41,11 @@ pub struct HttpCall {
     preview: Option<Filled>,
 }
 
-/// What the facts are taken from.
+/// The facts are taken from this.
 struct Facts {
     objects: u64,
     amount: Option<Money>,
-    /// What the preview answered.
+    /// The preview answered this.
     preview: Option<Value>,
 }
 
@@ -154,7 +154,7 @@ impl HttpTool {
         }))
     }
 
-    /// The schema of the arguments as agents see it.
+    /// Gives the schema of the arguments as agents see it.
     #[must_use]
     pub fn advertised(&self) -> Value {
         self.declared.advertised()

@@ -11,7 +11,7 @@ pub struct Reviewable {
     pub name: String,
     /// [`definition_digest`] of it; an error where it has no canonical form.
     pub digest: Result<String, String>,
-    /// What the digest covers.
+    /// The digest covers this.
     pub definition: Value,
 }
 
@@ -25,7 +25,7 @@ impl Reviewable {
 /// `sha256:` and the SHA-256 of a definition's canonical JSON (RFC 8785), in hexadecimal.
 ///
 /// # Errors
-/// When the definition holds a number that canonical JSON cannot write.
+/// Says so when the definition holds a number that canonical JSON cannot write.
 pub fn definition_digest(definition: &Value) -> Result<String, String> {
     canonical_digest(definition).map(|digest| format!("sha256:{digest}")).map_err(|error| error.to_string())
 }

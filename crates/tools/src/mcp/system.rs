@@ -50,7 +50,7 @@ pub struct McpSystem {
     stopping: watch::Sender<bool>,
 }
 
-/// Where the connection stands.
+/// The connection to an upstream stands so.
 #[derive(Clone, Default)]
 pub(super) enum UpstreamState {
     /// Nobody has started it.
@@ -116,7 +116,7 @@ impl McpSystem {
         }))
     }
 
-    /// What it is declared to be.
+    /// Tells what it is declared to be.
     #[must_use]
     pub const fn spec(&self) -> &SystemSpec {
         &self.spec
@@ -130,7 +130,7 @@ impl McpSystem {
         &*self.vault
     }
 
-    /// What keeps a credential out of what is said.
+    /// Gives what keeps a credential out of what is said.
     pub(super) fn scrubber(&self, credential: &Credential) -> Scrubber {
         self.scrubbers.of(credential)
     }
@@ -155,17 +155,17 @@ impl McpSystem {
         }
     }
 
-    /// Whether it has ever been tried to connect, and then resolves: for whoever lists tools at the start.
+    /// Resolves once it has been tried to connect: for whoever lists tools at the start.
     pub async fn settled(&self) {
         let mut state = self.state.subscribe();
         // The sender lives as long as this system does.
         if state.wait_for(|state| !matches!(state, UpstreamState::Idle)).await.is_err() {}
     }
 
-    /// Everything that the upstream offers right now, for people to review.
+    /// Lists everything that the upstream offers right now, for people to review.
     ///
     /// # Errors
-    /// Why there is no connection.
+    /// Says why there is no connection.
     pub async fn definitions(self: &Arc<Self>, upkeep: Upkeep) -> Result<Vec<Reviewable>, String> {
         self.start(upkeep);
         self.settled().await;

@@ -120,19 +120,19 @@ impl McpTool {
         }))
     }
 
-    /// The schema of the arguments as agents see it.
+    /// Gives the schema of the arguments as agents see it.
     #[must_use]
     pub fn advertised(&self) -> Value {
         self.declared.advertised()
     }
 
-    /// The upstream it belongs to.
+    /// Gives the upstream it belongs to.
     #[must_use]
     pub const fn system(&self) -> &Arc<McpSystem> {
         &self.system
     }
 
-    /// Whether upstream offers what was reviewed.
+    /// Tells whether upstream offers what was reviewed.
     #[must_use]
     pub fn status(&self) -> ToolStatus {
         match self.system.state() {
@@ -156,7 +156,7 @@ impl McpTool {
         }
     }
 
-    /// Why the tool is not to be called, where upstream does not offer what was reviewed.
+    /// Says why the tool is not to be called, where upstream does not offer what was reviewed.
     fn switched_off(&self, up: &Up) -> Option<Refusal> {
         let name = &self.declared.spec.name;
         let system = &self.system.spec().name;
@@ -183,7 +183,7 @@ impl McpTool {
         Some(Refusal::new(Code::ToolSwitchedOff, format!("tool `{name}` is switched off: {why}")).help(help))
     }
 
-    /// What is known of a call before it is made.
+    /// Tells what is known of a call before it is made.
     ///
     /// # Errors
     /// The [`Refusal`] that a call with such arguments gets.
@@ -262,7 +262,7 @@ impl McpTool {
     }
 }
 
-/// What a failed call says, in short.
+/// Tells what a failed call says, in short.
 fn text(result: &CallToolResult, scrubber: &Scrubber) -> String {
     let texts = result.content.iter().filter_map(|block| block.as_text()).map(|text| text.text.as_str());
     let said = texts.collect::<Vec<_>>().join(" ");

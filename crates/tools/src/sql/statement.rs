@@ -17,20 +17,20 @@ use super::{
     placeholder::numbered,
 };
 
-/// A statement that lies within its tool.
+/// A statement that was classified, and lies within what its tool may do.
 #[derive(Debug, Clone)]
 pub(crate) struct AdmittedStatement {
     /// The text as it is sent: PostgreSQL's with `$1`, SQLite's with `:name`.
     pub(crate) text: String,
     /// The arguments its placeholders stand for. PostgreSQL: in the order of the numbers.
     pub(crate) parameters: Vec<String>,
-    /// What it is seen to do.
+    /// It is seen to do this.
     pub(crate) effect: Effect,
-    /// Its leading word.
+    /// This is its leading word.
     pub(crate) verb: Verb,
-    /// What it is about.
+    /// It is about these.
     pub(crate) categories: BTreeSet<Category>,
-    /// What it touches, for the rules.
+    /// It touches this, as the rules see it.
     pub(crate) facts: StatementFacts,
     /// Tables it reads by name.
     pub(crate) reads: BTreeSet<TableRef>,
@@ -40,13 +40,13 @@ pub(crate) struct AdmittedStatement {
     pub(crate) through: BTreeSet<TableRef>,
     /// How far it reaches can be found out so.
     pub(crate) sizing: Sizing,
-    /// Whether it may delete rows that its own are in conflict with (`REPLACE`).
+    /// It may delete rows that its own are in conflict with (`REPLACE`).
     pub(crate) replaces: bool,
-    /// Whether it runs something that is not known, triggers and rules apart: those are the tables' own.
+    /// It runs something that is not known, triggers and rules apart: those are the tables' own.
     pub(crate) opaque: bool,
 }
 
-/// How the reach of a statement is found out.
+/// The reach of a statement is found out in one of these ways.
 #[derive(Debug, Clone)]
 pub(crate) enum Sizing {
     /// It changes no rows: a read, or a change of the schema that keeps them.

@@ -211,7 +211,7 @@ impl SqlSystem {
     /// a journal, prepared. Changes nothing.
     ///
     /// # Errors
-    /// Why not, without secrets.
+    /// Says why not, without secrets.
     pub async fn try_out(&self, upkeep: &Upkeep) -> Result<(), String> {
         self.inspect(upkeep).await?;
         if self.journal && self.journal(upkeep).await.is_none() {

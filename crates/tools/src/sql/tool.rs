@@ -42,7 +42,7 @@ impl SqlTool {
     /// compiled when they do.
     ///
     /// # Errors
-    /// What the database says, without secrets.
+    /// Repeats what the database says, without secrets.
     pub async fn try_out(&self, upkeep: &Upkeep) -> Result<(), String> {
         match &self.fixed {
             Some(statement) => self.system.compile(upkeep, &statement.text).await,
@@ -86,7 +86,7 @@ impl SqlTool {
         Ok(Arc::new(Self { declared: Arc::new(declared), system, scope, fixed, mask, rehearse }))
     }
 
-    /// The schema of the arguments as agents see it.
+    /// Gives the schema of the arguments as agents see it.
     #[must_use]
     pub fn advertised(&self) -> Value {
         self.declared.advertised()
@@ -99,7 +99,7 @@ impl SqlTool {
         named.chain(self.scope.tables()).collect()
     }
 
-    /// The tables that its calls may write, as far as their statements name them.
+    /// Lists the tables that its calls may write, as far as their statements name them.
     #[must_use]
     pub fn tables_written(&self) -> BTreeSet<String> {
         match &self.fixed {

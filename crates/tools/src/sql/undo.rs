@@ -34,7 +34,7 @@ pub struct UndoTool {
     mask: Mask,
 }
 
-/// Which call is to be undone, and how.
+/// Tells which call is to be undone, and how.
 #[derive(Debug)]
 pub struct UndoArgs(Undoing);
 
@@ -98,7 +98,7 @@ impl UndoTool {
         Ok(Arc::new(Self { declared, mask: Mask::new(mask), system }))
     }
 
-    /// The schema of the arguments as agents see it.
+    /// Gives the schema of the arguments as agents see it.
     #[must_use]
     pub fn advertised(&self) -> Value {
         self.declared.advertised()

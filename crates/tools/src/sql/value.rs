@@ -37,7 +37,7 @@ pub(crate) struct Rows {
     scrubber: Scrubber,
 }
 
-/// Whether another row may follow.
+/// Another row may follow, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Room {
     Left,

@@ -7,14 +7,14 @@ use serde_json::{Map, Value};
 use super::statement::AdmittedStatement;
 use crate::declared::Declared;
 
-/// What one call of a statement tool is about to do.
+/// One call of a statement tool is about to do this.
 #[derive(Debug)]
 pub struct Work {
     pub(crate) statement: AdmittedStatement,
     pub(crate) arguments: Map<String, Value>,
     pub(super) declared: Arc<Declared>,
     pub(super) fixed: bool,
-    /// Whether the rows it changes are kept for undo: it can be undone, and is declared so.
+    /// The rows it changes are kept for undo: it can be undone, and is declared so.
     pub(crate) images: bool,
 }
 

@@ -73,7 +73,7 @@ impl Connections {
         }
     }
 
-    /// None when it took longer than a statement may.
+    /// Waits for a turn to read. None when it took longer than a statement may.
     pub(super) async fn read_turn(&self) -> Option<ReadTurn> {
         let wait = Duration::from_millis(self.limits.statement_timeout_ms);
         let permit =
@@ -82,8 +82,8 @@ impl Connections {
         Some(ReadTurn { path, limits, idle, _permit: permit })
     }
 
-    /// None when it took longer than a statement may: in the order in which they came, each has its turn. What other programs
-    /// lock is waited for as a lock is, and has no such order.
+    /// Waits for the turn to write. None when it took longer than a statement may: each has its turn in the order in which
+    /// they came. What other programs lock is waited for as a lock is, and has no such order.
     pub(super) async fn write_turn(&self) -> Option<WriteTurn> {
         let wait = Duration::from_millis(self.limits.statement_timeout_ms);
         let slot = tokio::time::timeout(wait, Arc::clone(&self.writer).lock_owned()).await.ok()?;
@@ -171,7 +171,7 @@ fn open(path: &Path, limits: &SqlLimits, write: bool) -> rusqlite::Result<Connec
     Ok(connection)
 }
 
-/// What one statement may touch, for SQLite's own authorizer: the second lock on the door, after the
+/// SQLite's own authorizer holds one statement to this: the second lock on the door, after the
 /// statement's text was classified. Names are in lower case.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Access {
@@ -185,9 +185,9 @@ pub(super) struct Access {
     /// Tables in which virtual tables (full text, ranges) keep what they hold, as far as the statement may reach such a
     /// one. Their modules read and write them by statements of their own; no text of a tool comes so far.
     pub(super) shadows: BTreeSet<String>,
-    /// Whether it may change rows.
+    /// It may change rows.
     pub(super) write: bool,
-    /// Whether it may change the schema.
+    /// It may change the schema.
     pub(super) schema: bool,
 }
 
