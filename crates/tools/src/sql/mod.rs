@@ -12,6 +12,7 @@
 //! [`postgres`] and [`sqlite`]; whole numbers beyond 2^53 and decimals are text, so that no reader rounds them.
 
 mod cascade;
+mod change;
 mod columns;
 mod database;
 mod journal;

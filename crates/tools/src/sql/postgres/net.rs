@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::sql::change::RowChange;
+
 /// One state of a row: what it was, all of it, as a digest; and its key as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RowState {
@@ -29,14 +31,9 @@ pub(super) struct Image {
     pub(super) new: Option<RowState>,
 }
 
-/// What happened to one row in all.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Net {
-    /// The image whose old row was there before, with that state.
-    pub(super) before: Option<(i64, RowState)>,
-    /// The image whose new row is there now, with that state.
-    pub(super) after: Option<(i64, RowState)>,
-}
+/// What happened to one row in all. Before it stands the image whose old row was there, after it the one whose new row is
+/// there now, each with that state.
+pub(super) type Net = RowChange<(i64, RowState)>;
 
 /// What is known of a state.
 #[derive(Default)]
@@ -111,13 +108,11 @@ pub(super) fn net(images: &[Image]) -> Option<Vec<Net>> {
     let numbered = |known: Option<(i64, &RowState)>| known.map(|(seq, state)| (seq, state.clone()));
     let mut nets = Vec::with_capacity(pairs.len());
     for (before, after) in pairs {
-        nets.push(Net {
-            before: numbered(tallies.get(before)?.left),
-            after: numbered(after.and_then(|after| tallies.get(after)?.reached)),
-        });
+        let after = after.and_then(|after| tallies.get(after)?.reached);
+        nets.push(Net::between(numbered(tallies.get(before)?.left), numbered(after))?);
     }
     let inserted = tallies.iter().filter(|tally| tally.now);
-    nets.extend(inserted.map(|tally| Net { before: None, after: numbered(tally.reached) }));
+    nets.extend(inserted.filter_map(|tally| numbered(tally.reached)).map(Net::Inserted));
     Some(nets)
 }
 
@@ -141,11 +136,11 @@ mod tests {
             .map(|(seq, (old, new))| Image { seq, old: state(old), new: state(new) })
             .collect();
         for _reversed in [false, true] {
-            let text = |state: Option<(i64, RowState)>| {
-                state.map_or_else(String::new, |(_, s)| String::from_utf8(s.digest).unwrap())
+            let text = |state: Option<&(i64, RowState)>| {
+                state.map_or_else(String::new, |(_, s)| String::from_utf8(s.digest.clone()).unwrap())
             };
             let mut found: Vec<(String, String)> =
-                net(&images).unwrap().into_iter().map(|n| (text(n.before), text(n.after))).collect();
+                net(&images).unwrap().into_iter().map(|n| (text(n.before()), text(n.after()))).collect();
             found.sort();
             let mut expected: Vec<(String, String)> =
                 expected.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect();

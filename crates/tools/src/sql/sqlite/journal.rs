@@ -15,11 +15,12 @@ use super::{
     SqliteDatabase,
     connection::{WriteTurn, rolled_back},
     fault::{SqliteFault, failed},
-    image::{Images, RowChange, RowImage},
+    image::{Images, RowImage},
     orphans::Orphans,
 };
 use crate::sql::{
     cascade::ActingKey,
+    change::RowChange,
     journal::{KnownJournal, Mark, NO_JOURNAL, Testimony, elsewhere, recorded, reserved},
 };
 
@@ -320,7 +321,7 @@ pub(super) fn keep(connection: &Connection, mark: &Mark, images: &Images) -> Res
         parent.is_some_and(|shape| !shape.has(&key.parent_columns))
     });
     images.each(connection, |table, change| {
-        if change.new.is_some()
+        if change.after().is_some()
             && let Some(key) = generated.iter().find(|key| key.parent.name == table)
         {
             return Err(SqliteFault::Argument(format!(
@@ -362,10 +363,14 @@ impl<'c> Insert<'c> {
         Ok(Self { statement, call: mark.call.as_str().to_owned(), seq: 0 })
     }
 
-    pub(super) fn row(&mut self, table: &str, change: &RowChange, dangling: bool) -> Result<(), SqliteFault> {
+    pub(super) fn row(
+        &mut self,
+        table: &str,
+        change: &RowChange<RowImage>,
+        dangling: bool,
+    ) -> Result<(), SqliteFault> {
         self.seq = self.seq.saturating_add(1);
-        let (old, new) = (change.old.as_ref(), change.new.as_ref());
-        let (old, new) = (old.map(RowImage::to_bytes), new.map(RowImage::to_bytes));
+        let (old, new) = (change.before().map(RowImage::to_bytes), change.after().map(RowImage::to_bytes));
         self.statement.execute((&self.call, self.seq, table, old, new, dangling))?;
         Ok(())
     }

@@ -6,11 +6,14 @@ use rusqlite::{Connection, params_from_iter};
 
 use super::{
     fault::SqliteFault,
-    image::{Cell, RowChange, RowImage, Shape},
+    image::{Cell, RowImage, Shape},
     schema,
     statements::Statements,
 };
-use crate::sql::cascade::{ActingKey, named, quoted};
+use crate::sql::{
+    cascade::{ActingKey, named, quoted},
+    change::RowChange,
+};
 
 /// Tells which rows referred to nothing before they changed. Where other programs write without foreign keys,
 /// as SQLite does unless told otherwise, there are such rows, and they come back as they were.
@@ -32,13 +35,13 @@ impl<'c> Orphans<'c> {
         &mut self,
         table: &str,
         shape: &Shape,
-        change: &RowChange,
+        change: &RowChange<RowImage>,
         stood: impl Fn(&ActingKey) -> BTreeSet<Vec<Cell>>,
     ) -> Result<bool, SqliteFault> {
-        let Some(old) = &change.old else { return Ok(false) };
+        let Some(old) = change.before() else { return Ok(false) };
         for (number, key) in self.keys.iter().enumerate().filter(|(_, key)| key.child.name == table) {
             let Some(values) = shape.values(&key.child_columns, old) else { continue };
-            let kept = change.new.as_ref().is_some_and(|new| same(shape, &key.child_columns, old, new));
+            let kept = change.after().is_some_and(|new| same(shape, &key.child_columns, old, new));
             if kept || values.contains(&&Cell::Null) {
                 continue;
             }

@@ -155,14 +155,14 @@ impl Plan {
         let changed = table.changed.iter().map(|net| (net, "changed since, stays"));
         let settled = scope.settled(&table.name).to_string();
         let goes_away = goes_away(undone.counters.get(&settled));
-        let goes = table.nets.iter().map(|net| match (&net.before, &net.after) {
-            (None, _) => (net, goes_away.as_str()),
-            (Some(_), None) => (net, COMES_BACK),
-            (Some(_), Some(_)) => (net, GOES_BACK),
+        let goes = table.nets.iter().map(|net| match net {
+            Net::Inserted(_) => (net, goes_away.as_str()),
+            Net::Deleted(_) => (net, COMES_BACK),
+            Net::Updated { .. } => (net, GOES_BACK),
         });
         for (net, word) in changed.take(2).chain(goes).take(most) {
-            before.push(net.before.as_ref().map(|(seq, _)| *seq));
-            after.push(net.after.as_ref().map(|(seq, _)| *seq));
+            before.push(net.before().map(|(seq, _)| *seq));
+            after.push(net.after().map(|(seq, _)| *seq));
             words.push(word);
         }
         let names: Vec<String> = table.kept().map(|column| column.name.clone()).collect();
@@ -225,7 +225,7 @@ impl Plan {
             }
             let spared = table.pairs_of_which(client, &self.call, &same.join(" AND ")).await?;
             any |= !spared.is_empty();
-            table.nets.retain(|net| net.before.as_ref().is_none_or(|(seq, _)| !spared.contains(seq)));
+            table.nets.retain(|net| net.before().is_none_or(|(seq, _)| !spared.contains(seq)));
         }
         Ok(any)
     }
@@ -245,12 +245,12 @@ impl Plan {
             let renumbered = table.renumbered(client, &self.call).await?;
             let pairs = |net: &&Net| {
                 method != RestoreMethod::Replace
-                    && net.after.is_some()
-                    && net.before.as_ref().is_some_and(|(seq, _)| !renumbered.contains(seq))
+                    && net.after().is_some()
+                    && net.before().is_some_and(|(seq, _)| !renumbered.contains(seq))
             };
             let (update, rest): (Vec<&Net>, Vec<&Net>) = table.nets.iter().partition(pairs);
-            let gone: Vec<&Net> = rest.iter().copied().filter(|net| net.after.is_some()).collect();
-            let back: Vec<&Net> = rest.into_iter().filter(|net| net.before.is_some()).collect();
+            let gone: Vec<&Net> = rest.iter().copied().filter(|net| net.after().is_some()).collect();
+            let back: Vec<&Net> = rest.into_iter().filter(|net| net.before().is_some()).collect();
             if !gone.is_empty() {
                 removed.push((table, gone));
             }
@@ -331,7 +331,7 @@ impl Plan {
     async fn settle(&self, client: &Client, call: &CallId, accepted: &Columns) -> Result<(), PostgresFault> {
         let mut statement = Restoration::new(call.to_string());
         for table in &self.tables {
-            let back: Vec<&Net> = table.nets.iter().filter(|net| net.before.is_some()).collect();
+            let back: Vec<&Net> = table.nets.iter().filter(|net| net.before().is_some()).collect();
             let ours = |column: &&Column| {
                 !column.generated && !column.always && !accepted.name(&table.name.name, &column.name)
             };
@@ -360,7 +360,7 @@ impl Plan {
         for table in &self.tables {
             touched.remove(&table.name);
             let done = table.net(client, by).await?;
-            let (was, is): (Side, Side) = (|net| net.before.as_ref(), |net| net.after.as_ref());
+            let (was, is): (Side, Side) = (Net::before, Net::after);
             if digests(&done, was) != digests(&table.nets, is) || keys(&done, is) != keys(&table.nets, was) {
                 departure.rows.get_or_insert_with(|| table.name.to_string());
             } else if digests(&done, is) != digests(&table.nets, was) {

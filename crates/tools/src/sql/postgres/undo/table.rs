@@ -200,9 +200,8 @@ impl Table {
         call: &str,
         nets: Vec<Net>,
     ) -> Result<(), PostgresFault> {
-        let seq = |state: &Option<(i64, RowState)>| state.as_ref().map(|(seq, _)| *seq);
-        let before: Vec<Option<i64>> = nets.iter().map(|net| seq(&net.before)).collect();
-        let after: Vec<Option<i64>> = nets.iter().map(|net| seq(&net.after)).collect();
+        let before: Vec<Option<i64>> = nets.iter().map(|net| net.before().map(|(seq, _)| *seq)).collect();
+        let after: Vec<Option<i64>> = nets.iter().map(|net| net.after().map(|(seq, _)| *seq)).collect();
         let row = named(&self.name);
         let (old, new) = (format!("(b.old::{row})"), format!("(a.new::{row})"));
         let sql = format!(
@@ -220,7 +219,7 @@ impl Table {
         let mut open = Vec::with_capacity(nets.len());
         for (net, row) in nets.into_iter().zip(found) {
             let (as_left, taken): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
-            if net.after.is_none() || as_left {
+            if net.after().is_none() || as_left {
                 open.push((net, taken));
             } else {
                 self.changed.push(net);
@@ -230,9 +229,9 @@ impl Table {
         // taken does not leave its own.
         loop {
             let leaving: BTreeSet<i64> =
-                open.iter().filter_map(|(net, _)| net.after.as_ref()).map(|(_, state)| state.place).collect();
+                open.iter().filter_map(|(net, _)| net.after()).map(|(_, state)| state.place).collect();
             let (free, stuck): (Vec<_>, Vec<_>) = open.into_iter().partition(|(net, taken)| {
-                net.before.as_ref().is_none_or(|(_, state)| !taken || leaving.contains(&state.place))
+                net.before().is_none_or(|(_, state)| !taken || leaving.contains(&state.place))
             });
             open = free;
             if stuck.is_empty() {
@@ -252,12 +251,10 @@ impl Table {
         net: &Net,
         mask: &Mask,
     ) -> Result<String, PostgresFault> {
-        let (text, image) = match (&net.before, &net.after) {
-            (Some(image), _) => ("old", image),
-            (None, Some(image)) => ("new", image),
-            (None, None) => return Ok(String::new()),
+        let (text, (seq, state)) = match net {
+            Net::Deleted(image) | Net::Updated { old: image, .. } => ("old", image),
+            Net::Inserted(image) => ("new", image),
         };
-        let (seq, state) = image;
         if !self.key.iter().any(|column| mask.hides(&self.name.name, &column.name)) {
             return Ok(mask.cleaned(&state.key));
         }
@@ -284,7 +281,7 @@ impl Table {
         client: &Client,
         call: &str,
     ) -> Result<BTreeSet<String>, PostgresFault> {
-        let given: Vec<&Net> = self.nets.iter().filter(|net| net.after.is_some()).collect();
+        let given: Vec<&Net> = self.nets.iter().filter(|net| net.after().is_some()).collect();
         if given.is_empty() {
             return Ok(BTreeSet::new());
         }
@@ -299,7 +296,7 @@ impl Table {
             counters.insert(row.try_get(0)?);
         }
         // A row that was there before has a new number only where the column is another.
-        if !counters.is_empty() && given.iter().all(|net| net.before.is_some()) {
+        if !counters.is_empty() && given.iter().all(|net| net.before().is_some()) {
             let differing: BTreeSet<String> =
                 self.differing(client, call, &given).await?.into_iter().collect();
             counters.retain(|column| differing.contains(column));
@@ -404,8 +401,7 @@ impl Table {
         call: &str,
         condition: &str,
     ) -> Result<BTreeSet<i64>, PostgresFault> {
-        let pairs: Vec<&Net> =
-            self.nets.iter().filter(|net| net.before.is_some() && net.after.is_some()).collect();
+        let pairs: Vec<&Net> = self.nets.iter().filter(|net| matches!(net, Net::Updated { .. })).collect();
         let row = named(&self.name);
         let sql = format!(
             "SELECT q.seq FROM (SELECT p.b AS seq, b.old::{row} AS b, a.new::{row} AS a \
@@ -452,9 +448,9 @@ impl Table {
 }
 
 pub(super) fn before(nets: &[&Net]) -> Vec<i64> {
-    nets.iter().filter_map(|net| net.before.as_ref()).map(|(seq, _)| *seq).collect()
+    nets.iter().filter_map(|net| net.before()).map(|(seq, _)| *seq).collect()
 }
 
 pub(super) fn after(nets: &[&Net]) -> Vec<i64> {
-    nets.iter().filter_map(|net| net.after.as_ref()).map(|(seq, _)| *seq).collect()
+    nets.iter().filter_map(|net| net.after()).map(|(seq, _)| *seq).collect()
 }

@@ -8,10 +8,10 @@ use rusqlite::{Connection, hooks::PreUpdateCase};
 use super::{
     cell::Cell,
     layout::{Identity, Layout, Locator, layouts},
-    row::{RowChange, RowImage},
+    row::RowImage,
     shape::Shape,
 };
-use crate::sql::{cascade::quoted, sqlite::fault::SqliteFault};
+use crate::sql::{cascade::quoted, change::RowChange, sqlite::fault::SqliteFault};
 
 /// The rows that a call changes, as they were before it.
 #[derive(Debug)]
@@ -75,13 +75,13 @@ impl Images {
             PreUpdateCase::Insert(new) => {
                 let id =
                     layout.identity(new.get_new_row_id(), |at| new.get_new_column_value(at).map(Cell::new));
-                (Some((id.map_err(lost)?, None)), None)
+                ((id.map_err(lost)?, None), None)
             }
             PreUpdateCase::Delete(old) => {
                 let read = |at| old.get_old_column_value(at).map(Cell::new);
                 let id = layout.identity(old.get_old_row_id(), read).map_err(lost)?;
                 let row = layout.read(old.get_old_row_id(), read).map_err(lost)?;
-                (Some((id, Some(row))), None)
+                ((id, Some(row)), None)
             }
             PreUpdateCase::Update { old_value_accessor: old, new_value_accessor: new } => {
                 let read = |at| old.get_old_column_value(at).map(Cell::new);
@@ -90,12 +90,12 @@ impl Images {
                 let to = layout
                     .identity(new.get_new_row_id(), |at| new.get_new_column_value(at).map(Cell::new))
                     .map_err(lost)?;
-                (Some((id, Some(row))), Some((to, None)))
+                ((id, Some(row)), Some((to, None)))
             }
             PreUpdateCase::Unknown => return Err(format!("`{table}` changed in an unknown way")),
         };
         let rows = self.rows.entry(name).or_default();
-        for ((id, key), row) in first.into_iter().chain(second) {
+        for ((id, key), row) in std::iter::once(first).chain(second) {
             // Only the first that is told of a row is what it was before the call.
             if rows.contains_key(&id) {
                 continue;
@@ -129,7 +129,7 @@ impl Images {
     pub(in crate::sql::sqlite) fn each(
         &self,
         connection: &Connection,
-        mut keep: impl FnMut(&str, RowChange) -> Result<(), SqliteFault>,
+        mut keep: impl FnMut(&str, RowChange<RowImage>) -> Result<(), SqliteFault>,
     ) -> Result<(), SqliteFault> {
         if let Some(why) = &self.why_incomplete {
             return Err(SqliteFault::Argument(why.clone()));
@@ -152,10 +152,9 @@ impl Images {
                 };
                 let new = found.next()?.map(|row| shape.row(row)).transpose()?;
                 drop(found);
-                if new == before.row {
-                    continue;
-                }
-                for row in new.iter().chain(&before.row) {
+                let changed = (new != before.row).then(|| RowChange::between(before.row.clone(), new));
+                let Some(change) = changed.flatten() else { continue };
+                for row in change.after().into_iter().chain(change.before()) {
                     if shape.key_of(row).contains(&&Cell::Null) {
                         return Err(SqliteFault::Argument(format!(
                             "a row of `{name}` has NULL in its primary key, so that it cannot be kept for undo"
@@ -166,14 +165,13 @@ impl Images {
                 if bytes > self.bytes_max {
                     return Err(SqliteFault::Argument(too_many(self.bytes_max)));
                 }
-                let null =
-                    |at: &usize| before.row.as_ref().and_then(|r| r.cells.get(*at)) == Some(&Cell::Null);
+                let null = |at: &usize| change.before().and_then(|r| r.cells.get(*at)) == Some(&Cell::Null);
                 if layout.required.iter().any(null) {
                     return Err(SqliteFault::Argument(format!(
                         "a row of `{name}` has NULL where its table allows none any more, so that it could not be put back"
                     )));
                 }
-                keep(name, RowChange { old: before.row.clone(), new })?;
+                keep(name, change)?;
             }
         }
         Ok(())

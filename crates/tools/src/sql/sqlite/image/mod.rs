@@ -22,5 +22,5 @@ pub(super) use cell::Cell;
 pub(super) use images::Images;
 pub(super) use layout::layouts;
 pub(super) use recorder::Recorder;
-pub(super) use row::{RowChange, RowImage};
+pub(super) use row::RowImage;
 pub(super) use shape::Shape;

@@ -1,4 +1,4 @@
-//! A row as it is kept, and what a call makes of it.
+//! A row as it is kept.
 
 use super::cell::{Cell, read_cell, write_cell};
 
@@ -40,13 +40,6 @@ impl RowImage {
         let cells = (0..columns).map(|_| read_cell(&mut rest)).collect::<Option<Vec<_>>>()?;
         rest.is_empty().then_some(Self { rowid, cells })
     }
-}
-
-/// A row that a call changed: what it was, what it is now. At least one is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::sql::sqlite) struct RowChange {
-    pub(in crate::sql::sqlite) old: Option<RowImage>,
-    pub(in crate::sql::sqlite) new: Option<RowImage>,
 }
 
 #[cfg(test)]

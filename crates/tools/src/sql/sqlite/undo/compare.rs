@@ -7,6 +7,7 @@ use rusqlite::{Connection, params_from_iter};
 use super::kept::KeptCall;
 use crate::sql::{
     cascade::quoted,
+    change::RowChange,
     journal::Undone,
     mask::Mask,
     sqlite::{
@@ -31,7 +32,7 @@ impl KeptCall {
         let mut same = Open::new();
         let mut left: BTreeMap<&str, BTreeSet<&Vec<Cell>>> = BTreeMap::new();
         for entry in &self.entries {
-            if let Some(new) = &entry.change.new {
+            if let Some(new) = entry.change.after() {
                 left.entry(&entry.table).or_default().insert(&new.cells);
             }
         }
@@ -41,23 +42,23 @@ impl KeptCall {
             let Some(shape) = self.shapes.get(&entry.table) else { continue };
             let there = |row: &RowImage, readers: &mut RowReader<'_>| readers.row(&entry.table, shape, row);
             let mut rowid = None;
-            let unchanged = match (&entry.change.new, &entry.change.old) {
-                (Some(new), _) => there(new, &mut readers)?.is_some_and(|row| {
-                    rowid = row.rowid;
-                    row.cells == new.cells
-                }),
+            let unchanged = match &entry.change {
+                RowChange::Inserted(new) | RowChange::Updated { new, .. } => there(new, &mut readers)?
+                    .is_some_and(|row| {
+                        rowid = row.rowid;
+                        row.cells == new.cells
+                    }),
                 // It was deleted. Where the call put another row with its key, that one is an entry too.
-                (None, Some(old)) => there(old, &mut readers)?.is_none_or(|row| {
+                RowChange::Deleted(old) => there(old, &mut readers)?.is_none_or(|row| {
                     left.get(entry.table.as_str()).is_some_and(|rows| rows.contains(&row.cells))
                 }),
-                (None, None) => continue,
             };
             let counts = if unchanged { &mut undone.restored } else { &mut undone.changed };
             let count = counts.entry(entry.table.clone()).or_insert(0);
             *count = count.saturating_add(1);
             if unchanged {
                 same.insert(at, rowid);
-                if entry.change.old.is_none() && counted.contains(&entry.table) {
+                if matches!(entry.change, RowChange::Inserted(_)) && counted.contains(&entry.table) {
                     let columns = shape.key.iter().filter_map(|at| shape.columns.get(*at)).cloned();
                     undone.counters.insert(entry.table.clone(), columns.collect());
                 }

@@ -5,7 +5,7 @@ use rusqlite::params_from_iter;
 use super::kept::{KeptCall, KeptRow};
 use crate::sql::{
     cascade::{ActingKey, named, quoted},
-    sqlite::{fault::SqliteFault, image::RowChange, orphans::same, statements::Statements},
+    sqlite::{fault::SqliteFault, orphans::same, statements::Statements},
 };
 
 impl KeptCall {
@@ -17,12 +17,12 @@ impl KeptCall {
         keys: &[ActingKey],
     ) -> Result<bool, SqliteFault> {
         let Some(shape) = self.shapes.get(&entry.table) else { return Ok(false) };
-        let RowChange { old, new } = &entry.change;
+        let (old, new) = (entry.change.before(), entry.change.after());
         for (number, key) in keys.iter().enumerate() {
             if key.child.name == entry.table
                 && !entry.dangling
                 && let Some(old) = old
-                && !(new.as_ref().is_some_and(|new| same(shape, &key.child_columns, old, new)))
+                && !(new.is_some_and(|new| same(shape, &key.child_columns, old, new)))
             {
                 let found = statements
                     .get(&entry.table, &format!("child {number}"), || {
@@ -37,7 +37,7 @@ impl KeptCall {
             }
             if key.parent.name == entry.table
                 && let Some(new) = new
-                && !(old.as_ref().is_some_and(|old| same(shape, &key.parent_columns, old, new)))
+                && !(old.is_some_and(|old| same(shape, &key.parent_columns, old, new)))
             {
                 let Some(values) = shape.values(&key.parent_columns, new) else {
                     return Err(SqliteFault::Argument(format!(

@@ -7,11 +7,12 @@ use countersign_rules::CallId;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::sql::{
+    change::RowChange,
     journal::{COMES_BACK, EXAMPLES_MAX, GOES_BACK, Undone, goes_away},
     mask::Mask,
     sqlite::{
         fault::SqliteFault,
-        image::{Cell, RowChange, RowImage, Shape, layouts},
+        image::{Cell, RowImage, Shape, layouts},
         journal::prepared,
         value,
     },
@@ -30,7 +31,7 @@ pub(super) struct KeptCall {
 /// A row that the call changed.
 pub(super) struct KeptRow {
     pub(super) table: String,
-    pub(super) change: RowChange,
+    pub(super) change: RowChange<RowImage>,
     /// Whether it referred to nothing before the call already.
     pub(super) dangling: bool,
 }
@@ -88,7 +89,8 @@ impl KeptCall {
                 let bytes: Option<Vec<u8>> = row.get(at)?;
                 bytes.map(|b| RowImage::from_bytes(&b, columns).ok_or_else(|| broken(call))).transpose()
             };
-            let change = RowChange { old: image(1)?, new: image(2)? };
+            // A record of neither says nothing of any row.
+            let Some(change) = RowChange::between(image(1)?, image(2)?) else { continue };
             entries.push(KeptRow { table, change, dangling: row.get(3)? });
         }
         Ok(Self { call: call.clone(), undid, shapes, entries })
@@ -100,15 +102,15 @@ impl KeptCall {
         let shape = self.shapes.get(table)?;
         let entries = self.entries.iter().filter(|entry| entry.table == *table);
         let most = usize::try_from(SAMPLE_ROWS).unwrap_or(usize::MAX);
-        let rows = entries.take(most).filter_map(|entry| {
-            let (row, word) = match (&entry.change.old, &entry.change.new) {
-                (None, new) => (new.as_ref()?, goes_away(undone.counters.get(table))),
-                (Some(old), None) => (old, COMES_BACK.to_owned()),
-                (Some(old), Some(_)) => (old, GOES_BACK.to_owned()),
+        let rows = entries.take(most).map(|entry| {
+            let (row, word) = match &entry.change {
+                RowChange::Inserted(new) => (new, goes_away(undone.counters.get(table))),
+                RowChange::Deleted(old) => (old, COMES_BACK.to_owned()),
+                RowChange::Updated { old, .. } => (old, GOES_BACK.to_owned()),
             };
             let cells = row.cells.iter().zip(&shape.columns);
             let cells = cells.map(|(cell, column)| text(cell, mask, table, column));
-            Some(std::iter::once(Some(word)).chain(cells).collect())
+            std::iter::once(Some(word)).chain(cells).collect()
         });
         let columns = std::iter::once("undo".to_owned()).chain(shape.columns.iter().cloned()).collect();
         Some(Sample { table: table.clone(), columns, rows: rows.collect() })
@@ -119,8 +121,7 @@ impl KeptCall {
         if undone.examples.len() >= EXAMPLES_MAX {
             return;
         }
-        let row = entry.change.new.as_ref().or(entry.change.old.as_ref());
-        let (Some(row), Some(shape)) = (row, self.shapes.get(&entry.table)) else { return };
+        let (row, Some(shape)) = (entry.change.last(), self.shapes.get(&entry.table)) else { return };
         let columns = shape.key.iter().filter_map(|at| shape.columns.get(*at));
         let key: Vec<String> = (shape.key_of(row).into_iter().zip(columns))
             .map(|(cell, column)| text(cell, mask, &entry.table, column).unwrap_or_default())

@@ -10,10 +10,11 @@ use super::{
 };
 use crate::sql::{
     cascade::ActingKey,
+    change::RowChange,
     journal::Mark,
     sqlite::{
         fault::SqliteFault,
-        image::{Cell, RowChange, RowImage},
+        image::{Cell, RowImage},
         journal::{Insert, layouts_of},
         orphans::Orphans,
     },
@@ -35,24 +36,20 @@ impl KeptCall {
         for (at, rowid) in open {
             let Some(entry) = self.entries.get(*at) else { continue };
             let Some(shape) = self.shapes.get(&entry.table) else { continue };
-            let new = match &entry.change.old {
-                None => None,
-                Some(old) => {
-                    let back = readers.row(&entry.table, shape, old)?;
-                    // INVARIANT: a row that is said to be restored is what it was.
-                    if back.as_ref().is_none_or(|row| row.cells != old.cells) {
-                        return Err(SqliteFault::Argument(format!(
-                            "a row of `{}` could not be put back as it was",
-                            entry.table
-                        )));
-                    }
-                    back
-                }
+            let left = |new: &RowImage| RowImage { rowid: *rowid, cells: new.cells.clone() };
+            let mut back = |old: &RowImage| {
+                // INVARIANT: a row that is said to be restored is what it was.
+                readers.row(&entry.table, shape, old)?.filter(|row| row.cells == old.cells).ok_or_else(|| {
+                    let why = format!("a row of `{}` could not be put back as it was", entry.table);
+                    SqliteFault::Argument(why)
+                })
             };
-            let old =
-                entry.change.new.as_ref().map(|row| RowImage { rowid: *rowid, cells: row.cells.clone() });
-            let change = RowChange { old, new };
-            for row in change.old.iter().chain(&change.new) {
+            let change = match &entry.change {
+                RowChange::Inserted(new) => RowChange::Deleted(left(new)),
+                RowChange::Deleted(old) => RowChange::Inserted(back(old)?),
+                RowChange::Updated { old, new } => RowChange::Updated { old: left(new), new: back(old)? },
+            };
+            for row in change.before().into_iter().chain(change.after()) {
                 bytes = bytes.saturating_add(u64::try_from(row.size()).unwrap_or(u64::MAX));
             }
             if bytes > bytes_max {
@@ -84,7 +81,7 @@ impl KeptCall {
     fn stood(&self, open: &Open, key: &ActingKey) -> BTreeSet<Vec<Cell>> {
         let Some(shape) = self.shapes.get(&key.parent.name) else { return BTreeSet::new() };
         let entries = open.keys().filter_map(|at| self.entries.get(*at));
-        let rows = entries.filter(|e| e.table == key.parent.name).filter_map(|e| e.change.new.as_ref());
+        let rows = entries.filter(|e| e.table == key.parent.name).filter_map(|e| e.change.after());
         rows.filter_map(|row| shape.compared(&key.parent_columns, row)).collect()
     }
 }

@@ -61,7 +61,7 @@ impl KeptCall {
         let entries = || open.keys().filter_map(|at| Some((*at, self.entries.get(*at)?)));
         let mut statements = Statements::new(connection);
         for (_, entry) in entries() {
-            let (Some(new), Some(shape)) = (&entry.change.new, self.shapes.get(&entry.table)) else {
+            let (Some(new), Some(shape)) = (entry.change.after(), self.shapes.get(&entry.table)) else {
                 continue;
             };
             let gone = statements
@@ -79,7 +79,7 @@ impl KeptCall {
         let mut conflicts = BTreeSet::new();
         let mut elsewhere = Vec::new();
         for (at, entry) in entries() {
-            let (Some(old), Some(shape)) = (&entry.change.old, self.shapes.get(&entry.table)) else {
+            let (Some(old), Some(shape)) = (entry.change.before(), self.shapes.get(&entry.table)) else {
                 continue;
             };
             // Rows of others may have taken the rowid. It means nothing where there is another key.
