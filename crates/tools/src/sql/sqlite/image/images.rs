@@ -16,12 +16,19 @@ use crate::sql::{cascade::quoted, change::RowChange, sqlite::fault::SqliteFault}
 /// The rows that a call changes, as they were before it.
 #[derive(Debug)]
 pub(in crate::sql::sqlite) struct Images {
-    layouts: BTreeMap<String, Layout>,
-    rows: BTreeMap<String, BTreeMap<Identity, Before>>,
+    /// Every ordinary table of the file, by its name in lower case.
+    tables: BTreeMap<String, TableImages>,
     bytes: u64,
     bytes_max: u64,
     /// Why they are not complete.
     why_incomplete: Option<String>,
+}
+
+/// A table, and those of its rows that the call changes.
+#[derive(Debug)]
+struct TableImages {
+    layout: Layout,
+    rows: BTreeMap<Identity, Before>,
 }
 
 /// What a row was before the call.
@@ -35,13 +42,9 @@ struct Before {
 impl Images {
     /// None so far.
     pub(super) fn new(connection: &Connection, bytes_max: u64) -> rusqlite::Result<Self> {
-        Ok(Self {
-            layouts: layouts(connection)?,
-            rows: BTreeMap::new(),
-            bytes: 0,
-            bytes_max,
-            why_incomplete: None,
-        })
+        let tables = layouts(connection)?.into_iter();
+        let tables = tables.map(|(name, layout)| (name, TableImages { layout, rows: BTreeMap::new() }));
+        Ok(Self { tables: tables.collect(), bytes: 0, bytes_max, why_incomplete: None })
     }
 
     /// Keeps what a row is before it changes, unless they are incomplete already.
@@ -60,10 +63,10 @@ impl Images {
 
     /// Keeps what a row is before it changes. Otherwise says why it cannot be kept.
     fn keep(&mut self, table: &str, case: &PreUpdateCase) -> Result<(), String> {
-        let name = table.to_ascii_lowercase();
-        let layout = self.layouts.get(&name).ok_or_else(|| {
-            format!("`{table}` is no ordinary table, so that its rows cannot be kept for undo")
-        })?;
+        let TableImages { layout, rows } =
+            self.tables.get_mut(&table.to_ascii_lowercase()).ok_or_else(|| {
+                format!("`{table}` is no ordinary table, so that its rows cannot be kept for undo")
+            })?;
         if layout.shape.key.is_empty() {
             return Err(format!(
                 "table `{table}` has no primary key, so that its rows cannot be kept for undo; give it one, or declare the tool `reversible = false`"
@@ -94,7 +97,6 @@ impl Images {
             }
             PreUpdateCase::Unknown => return Err(format!("`{table}` changed in an unknown way")),
         };
-        let rows = self.rows.entry(name).or_default();
         for ((id, key), row) in std::iter::once(first).chain(second) {
             // Only the first that is told of a row is what it was before the call.
             if rows.contains_key(&id) {
@@ -112,17 +114,20 @@ impl Images {
 
     /// The values that these columns of a table (in lower case) had before in the rows that changed.
     pub(in crate::sql::sqlite) fn stood(&self, table: &str, columns: &[String]) -> BTreeSet<Vec<Cell>> {
-        let (Some(layout), Some(rows)) = (self.layouts.get(table), self.rows.get(table)) else {
-            return BTreeSet::new();
-        };
+        let Some(TableImages { layout, rows }) = self.tables.get(table) else { return BTreeSet::new() };
         let rows = rows.values().filter_map(|before| before.row.as_ref());
         rows.filter_map(|row| layout.shape.compared(columns, row)).collect()
     }
 
     /// The shapes of the tables whose rows changed.
     pub(in crate::sql::sqlite) fn shapes(&self) -> BTreeMap<&str, &Shape> {
-        let tables = self.rows.keys().filter_map(|name| self.layouts.get_key_value(name));
-        tables.map(|(name, layout)| (name.as_str(), &layout.shape)).collect()
+        self.changed().map(|(name, table)| (name, &table.layout.shape)).collect()
+    }
+
+    /// The tables whose rows changed.
+    fn changed(&self) -> impl Iterator<Item = (&str, &TableImages)> {
+        let tables = self.tables.iter().filter(|(_, table)| !table.rows.is_empty());
+        tables.map(|(name, table)| (name.as_str(), table))
     }
 
     /// Reads what the rows are now, and hands over each that is not what it was, by table.
@@ -135,8 +140,7 @@ impl Images {
             return Err(SqliteFault::Argument(why.clone()));
         }
         let mut bytes = 0_u64;
-        for (name, rows) in &self.rows {
-            let Some(layout) = self.layouts.get(name) else { continue };
+        for (name, TableImages { layout, rows }) in self.changed() {
             let shape = &layout.shape;
             let condition = match &layout.known {
                 Locator::Rowid(alias) => format!("{alias} = ?1"),

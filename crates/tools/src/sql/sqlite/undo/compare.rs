@@ -39,8 +39,8 @@ impl KeptCall {
         let counted = counted(connection)?;
         let mut readers = RowReader::new(connection);
         for (at, entry) in self.entries.iter().enumerate() {
-            let Some(shape) = self.shapes.get(&entry.table) else { continue };
-            let there = |row: &RowImage, readers: &mut RowReader<'_>| readers.row(&entry.table, shape, row);
+            let there =
+                |row: &RowImage, readers: &mut RowReader<'_>| readers.row(&entry.table, &entry.shape, row);
             let mut rowid = None;
             let unchanged = match &entry.change {
                 RowChange::Inserted(new) | RowChange::Updated { new, .. } => there(new, &mut readers)?
@@ -59,11 +59,12 @@ impl KeptCall {
             if unchanged {
                 same.insert(at, rowid);
                 if matches!(entry.change, RowChange::Inserted(_)) && counted.contains(&entry.table) {
+                    let shape = &entry.shape;
                     let columns = shape.key.iter().filter_map(|at| shape.columns.get(*at)).cloned();
                     undone.counters.insert(entry.table.clone(), columns.collect());
                 }
             } else {
-                self.example(entry, &mut undone, mask);
+                entry.example(&mut undone, mask);
             }
         }
         Ok((undone, same))

@@ -2,30 +2,29 @@
 
 use rusqlite::params_from_iter;
 
-use super::kept::{KeptCall, KeptRow};
+use super::kept::KeptRow;
 use crate::sql::{
     cascade::{ActingKey, named, quoted},
     sqlite::{fault::SqliteFault, orphans::same, statements::Statements},
 };
 
-impl KeptCall {
+impl KeptRow {
     /// Tells whether the row refers to nothing now that it is back, or others refer to it now that it is gone.
-    pub(super) fn dangling(
+    pub(super) fn breaks_a_key(
         &self,
         statements: &mut Statements<'_>,
-        entry: &KeptRow,
         keys: &[ActingKey],
     ) -> Result<bool, SqliteFault> {
-        let Some(shape) = self.shapes.get(&entry.table) else { return Ok(false) };
-        let (old, new) = (entry.change.before(), entry.change.after());
+        let Self { table, shape, change, .. } = self;
+        let (old, new) = (change.before(), change.after());
         for (number, key) in keys.iter().enumerate() {
-            if key.child.name == entry.table
-                && !entry.dangling
+            if key.child.name == *table
+                && !self.dangling
                 && let Some(old) = old
                 && !(new.is_some_and(|new| same(shape, &key.child_columns, old, new)))
             {
                 let found = statements
-                    .get(&entry.table, &format!("child {number}"), || {
+                    .get(table, &format!("child {number}"), || {
                         let own = shape.key.iter().filter_map(|at| shape.columns.get(*at)).enumerate();
                         let own = own.map(|(n, c)| format!("c.{} = ?{}", quoted(c), n.saturating_add(1)));
                         without_parent(key, &own.collect::<Vec<_>>().join(" AND "))
@@ -35,7 +34,7 @@ impl KeptCall {
                     return Ok(true);
                 }
             }
-            if key.parent.name == entry.table
+            if key.parent.name == *table
                 && let Some(new) = new
                 && !(old.is_some_and(|old| same(shape, &key.parent_columns, old, new)))
             {
@@ -46,7 +45,7 @@ impl KeptCall {
                     )));
                 };
                 let found = statements
-                    .get(&entry.table, &format!("parent {number}"), || {
+                    .get(table, &format!("parent {number}"), || {
                         let own = key.child_columns.iter().enumerate();
                         let own = own.map(|(n, c)| format!("c.{} = ?{}", quoted(c), n.saturating_add(1)));
                         without_parent(key, &own.collect::<Vec<_>>().join(" AND "))

@@ -1,6 +1,6 @@
 //! What the journal keeps of a call, and how its rows are told to people.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use countersign_gate::Sample;
 use countersign_rules::CallId;
@@ -24,13 +24,15 @@ pub(super) struct KeptCall {
     pub(super) call: CallId,
     /// The call that this one undid.
     pub(super) undid: Option<String>,
-    pub(super) shapes: BTreeMap<String, Shape>,
+    /// The tables whose rows it changed, as they were then and are now.
+    pub(super) shapes: BTreeMap<String, Rc<Shape>>,
     pub(super) entries: Vec<KeptRow>,
 }
 
 /// A row that the call changed.
 pub(super) struct KeptRow {
     pub(super) table: String,
+    pub(super) shape: Rc<Shape>,
     pub(super) change: RowChange<RowImage>,
     /// Whether it referred to nothing before the call already.
     pub(super) dangling: bool,
@@ -69,14 +71,14 @@ impl KeptCall {
                 "no rows are kept of call `{call}`: its tool is not reversible, or the retention is over"
             ));
         };
-        let mut shapes: BTreeMap<String, Shape> =
-            serde_json::from_str(&tables).map_err(|_invalid| broken(call))?;
+        let then: BTreeMap<String, Shape> = serde_json::from_str(&tables).map_err(|_invalid| broken(call))?;
         let mut now = layouts(connection)?;
-        for (table, shape) in &mut shapes {
-            let Some(layout) = now.remove(table).filter(|layout| layout.shape.fits(shape)) else {
+        let mut shapes = BTreeMap::new();
+        for (table, shape) in then {
+            let Some(layout) = now.remove(&table).filter(|layout| layout.shape.fits(&shape)) else {
                 return refuse(format!("the columns of table `{table}` changed since call `{call}`"));
             };
-            *shape = layout.shape;
+            shapes.insert(table, Rc::new(layout.shape));
         }
         let mut statement = connection
             .prepare("SELECT tbl, old, new, dangling FROM countersign_image WHERE call = ?1 ORDER BY seq")?;
@@ -84,22 +86,23 @@ impl KeptCall {
         let mut entries = Vec::new();
         while let Some(row) = rows.next()? {
             let table: String = row.get(0)?;
-            let columns = shapes.get(&table).ok_or_else(|| broken(call))?.columns.len();
+            let shape = Rc::clone(shapes.get(&table).ok_or_else(|| broken(call))?);
             let image = |at: usize| -> Result<Option<RowImage>, SqliteFault> {
                 let bytes: Option<Vec<u8>> = row.get(at)?;
-                bytes.map(|b| RowImage::from_bytes(&b, columns).ok_or_else(|| broken(call))).transpose()
+                bytes
+                    .map(|b| RowImage::from_bytes(&b, shape.columns.len()).ok_or_else(|| broken(call)))
+                    .transpose()
             };
             // A record of neither says nothing of any row.
             let Some(change) = RowChange::between(image(1)?, image(2)?) else { continue };
-            entries.push(KeptRow { table, change, dangling: row.get(3)? });
+            entries.push(KeptRow { table, shape, change, dangling: row.get(3)? });
         }
         Ok(Self { call: call.clone(), undid, shapes, entries })
     }
 
     /// A few of the rows as they would be again, or that would go.
     pub(super) fn sample(&self, mask: &Mask, undone: &Undone) -> Option<Sample> {
-        let table = &self.entries.first()?.table;
-        let shape = self.shapes.get(table)?;
+        let KeptRow { table, shape, .. } = self.entries.first()?;
         let entries = self.entries.iter().filter(|entry| entry.table == *table);
         let most = usize::try_from(SAMPLE_ROWS).unwrap_or(usize::MAX);
         let rows = entries.take(most).map(|entry| {
@@ -115,18 +118,20 @@ impl KeptCall {
         let columns = std::iter::once("undo".to_owned()).chain(shape.columns.iter().cloned()).collect();
         Some(Sample { table: table.clone(), columns, rows: rows.collect() })
     }
+}
 
-    /// Names a row that changed since.
-    pub(super) fn example(&self, entry: &KeptRow, undone: &mut Undone, mask: &Mask) {
+impl KeptRow {
+    /// Names it as one that changed since.
+    pub(super) fn example(&self, undone: &mut Undone, mask: &Mask) {
         if undone.examples.len() >= EXAMPLES_MAX {
             return;
         }
-        let (row, Some(shape)) = (entry.change.last(), self.shapes.get(&entry.table)) else { return };
+        let Self { table, shape, change, .. } = self;
         let columns = shape.key.iter().filter_map(|at| shape.columns.get(*at));
-        let key: Vec<String> = (shape.key_of(row).into_iter().zip(columns))
-            .map(|(cell, column)| text(cell, mask, &entry.table, column).unwrap_or_default())
+        let key: Vec<String> = (shape.key_of(change.last()).into_iter().zip(columns))
+            .map(|(cell, column)| text(cell, mask, table, column).unwrap_or_default())
             .collect();
-        undone.examples.push(format!("{} ({})", entry.table, key.join(", ")));
+        undone.examples.push(format!("{table} ({})", key.join(", ")));
     }
 }
 

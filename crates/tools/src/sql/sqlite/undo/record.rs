@@ -1,6 +1,6 @@
 //! Keeps what undoing changed, so that undoing can be undone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::Connection;
 
@@ -14,7 +14,7 @@ use crate::sql::{
     journal::Mark,
     sqlite::{
         fault::SqliteFault,
-        image::{Cell, RowImage},
+        image::{Cell, RowImage, Shape},
         journal::{Insert, layouts_of},
         orphans::Orphans,
     },
@@ -35,11 +35,11 @@ impl KeptCall {
         let mut bytes = 0_u64;
         for (at, rowid) in open {
             let Some(entry) = self.entries.get(*at) else { continue };
-            let Some(shape) = self.shapes.get(&entry.table) else { continue };
             let left = |new: &RowImage| RowImage { rowid: *rowid, cells: new.cells.clone() };
             let mut back = |old: &RowImage| {
+                let found = readers.row(&entry.table, &entry.shape, old)?;
                 // INVARIANT: a row that is said to be restored is what it was.
-                readers.row(&entry.table, shape, old)?.filter(|row| row.cells == old.cells).ok_or_else(|| {
+                found.filter(|row| row.cells == old.cells).ok_or_else(|| {
                     let why = format!("a row of `{}` could not be put back as it was", entry.table);
                     SqliteFault::Argument(why)
                 })
@@ -58,10 +58,12 @@ impl KeptCall {
                 )));
             }
             let stood = |key: &ActingKey| self.stood(open, key);
-            let dangling = orphans.was(&entry.table, shape, &change, stood)?;
+            let dangling = orphans.was(&entry.table, &entry.shape, &change, stood)?;
             insert.row(&entry.table, &change, dangling)?;
         }
-        let shapes = serde_json::to_string(&self.shapes).map_err(|_unwritable| broken(&self.call))?;
+        let shapes: BTreeMap<&str, &Shape> =
+            self.shapes.iter().map(|(table, shape)| (table.as_str(), &**shape)).collect();
+        let shapes = serde_json::to_string(&shapes).map_err(|_unwritable| broken(&self.call))?;
         layouts_of(connection, mark, &shapes)?;
         connection.execute(
             "UPDATE countersign_call SET undone_by = ?2 WHERE id = ?1",

@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, ErrorCode, params_from_iter};
 
-use super::{compare::Open, kept::KeptCall};
+use super::{
+    compare::Open,
+    kept::{KeptCall, KeptRow},
+};
 use crate::sql::{
     cascade::quoted,
     journal::{Mark, OnChange, Undone},
     mask::Mask,
     sqlite::{
         fault::SqliteFault,
-        image::{Cell, RowImage, Shape},
+        image::{Cell, RowImage},
         schema,
         statements::Statements,
     },
@@ -47,7 +50,7 @@ impl KeptCall {
                 }
                 let count = undone.changed.entry(entry.table.clone()).or_insert(0);
                 *count = count.saturating_add(1);
-                self.example(entry, &mut undone, mask);
+                entry.example(&mut undone, mask);
             }
             undone.restored.retain(|_, count| *count > 0);
             open.retain(|at, _| !conflicts.contains(at));
@@ -61,14 +64,12 @@ impl KeptCall {
         let entries = || open.keys().filter_map(|at| Some((*at, self.entries.get(*at)?)));
         let mut statements = Statements::new(connection);
         for (_, entry) in entries() {
-            let (Some(new), Some(shape)) = (entry.change.after(), self.shapes.get(&entry.table)) else {
-                continue;
-            };
+            let Some(new) = entry.change.after() else { continue };
             let gone = statements
                 .get(&entry.table, "delete", || {
-                    format!("DELETE FROM {} WHERE {}", quoted(&entry.table), shape.by_key())
+                    format!("DELETE FROM {} WHERE {}", quoted(&entry.table), entry.shape.by_key())
                 })?
-                .execute(params_from_iter(shape.key_of(new)))?;
+                .execute(params_from_iter(entry.shape.key_of(new)))?;
             if gone != 1 {
                 return Err(SqliteFault::Argument(format!(
                     "a row of `{}` could not be taken out",
@@ -79,34 +80,32 @@ impl KeptCall {
         let mut conflicts = BTreeSet::new();
         let mut elsewhere = Vec::new();
         for (at, entry) in entries() {
-            let (Some(old), Some(shape)) = (entry.change.before(), self.shapes.get(&entry.table)) else {
-                continue;
-            };
+            let Some(old) = entry.change.before() else { continue };
             // Rows of others may have taken the rowid. It means nothing where there is another key.
-            if let (Some(alias), Some(rowid)) = (&shape.rowid, old.rowid) {
+            if let (Some(alias), Some(rowid)) = (&entry.shape.rowid, old.rowid) {
                 let taken = statements
                     .get(&entry.table, "taken", || {
                         format!("SELECT 1 FROM {} WHERE {alias} = ?1", quoted(&entry.table))
                     })?
                     .exists([rowid])?;
                 if taken {
-                    elsewhere.push((at, entry, shape, old));
+                    elsewhere.push((at, entry, old));
                     continue;
                 }
             }
-            if !insert(&mut statements, &entry.table, shape, old, true)? {
+            if !insert(&mut statements, entry, old, true)? {
                 conflicts.insert(at);
             }
         }
-        for (at, entry, shape, old) in elsewhere {
-            if !insert(&mut statements, &entry.table, shape, old, false)? {
+        for (at, entry, old) in elsewhere {
+            if !insert(&mut statements, entry, old, false)? {
                 conflicts.insert(at);
             }
         }
         if conflicts.is_empty() {
             let keys = schema::foreign_keys(connection)?;
             for (at, entry) in entries() {
-                if self.dangling(&mut statements, entry, &keys)? {
+                if entry.breaks_a_key(&mut statements, &keys)? {
                     conflicts.insert(at);
                 }
             }
@@ -118,8 +117,7 @@ impl KeptCall {
 /// Puts a row in. False where another row has a unique value of it.
 fn insert(
     statements: &mut Statements<'_>,
-    table: &str,
-    shape: &Shape,
+    KeptRow { table, shape, .. }: &KeptRow,
     row: &RowImage,
     with_rowid: bool,
 ) -> Result<bool, SqliteFault> {
