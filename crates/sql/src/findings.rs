@@ -48,7 +48,8 @@ impl Findings {
     }
 
     pub(crate) fn into_statement(mut self, verb: Verb) -> Statement {
-        let named = self.reads.union(&self.writes).cloned().collect();
+        let mut named = self.reads.clone();
+        named.extend(self.writes.iter().cloned());
         self.reads.append(&mut self.reads_through);
         self.writes.append(&mut self.writes_through);
         Statement {

@@ -320,7 +320,7 @@ impl Explained {
         for statement in &statements {
             whole.effect = whole.effect.max(statement.effect);
             whole.categories.extend(&statement.categories);
-            whole.tables.extend(statement.tables());
+            whole.tables.extend(statement.reads.iter().chain(&statement.writes).cloned());
             whole.functions.extend(statement.functions.iter().cloned());
             for reason in &statement.reasons {
                 if !whole.reasons.contains(reason) {

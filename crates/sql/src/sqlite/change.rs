@@ -21,8 +21,11 @@ impl Walk {
         self.target(tbl_name);
         self.raise(Write, &[Data], "inserts", "inserts rows");
         self.replaces(or_conflict);
-        for column in columns.unwrap_or_default() {
-            self.sketch.column(&table_ref(tbl_name), &folded(column.0));
+        let target = table_ref(tbl_name);
+        if self.sketch.wants(&target) {
+            for column in columns.unwrap_or_default() {
+                self.sketch.column(&target, &folded(column.0));
+            }
         }
         match body {
             InsertBody::DefaultValues => {}
@@ -34,9 +37,9 @@ impl Walk {
                         let names: Vec<String> =
                             index.targets.iter().filter_map(|column| name_of(&column.expr)).collect();
                         for name in &names {
-                            self.sketch.column(&table_ref(tbl_name), name);
+                            self.sketch.column(&target, name);
                         }
-                        self.sketch.unique(&table_ref(tbl_name), names);
+                        self.sketch.unique(&target, names);
                     }
                     next = clause.next;
                 }
@@ -98,7 +101,7 @@ impl Walk {
     pub(super) fn sets(&mut self, sets: &[Set<'_>]) {
         for set in sets {
             for name in set.col_names.iter() {
-                self.sketch.bare(&folded(name.0));
+                self.sketch.bare(name.0);
             }
             self.expr(&set.expr);
         }

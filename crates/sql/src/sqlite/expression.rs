@@ -47,13 +47,13 @@ impl Walk {
             Expr::IsNull(expr) | Expr::NotNull(expr) | Expr::Unary(_, expr) => self.expr(expr),
             Expr::DoublyQualified(schema, table, column) => {
                 let table = TableRef { schema: Some(folded(schema.0)), name: folded(table.0) };
-                self.sketch.column(&table, &folded(column.0));
+                if self.sketch.wants(&table) {
+                    self.sketch.column(&table, &folded(column.0));
+                }
             }
-            Expr::Qualified(qualifier, column) => {
-                self.sketch.qualified(&folded(qualifier.0), &folded(column.0))
-            }
+            Expr::Qualified(qualifier, column) => self.sketch.qualified(qualifier.0, column.0),
             Expr::Id(sqlite3_parser::ast::Id(raw)) | Expr::Name(sqlite3_parser::ast::Name(raw)) => {
-                self.sketch.bare(&folded(raw))
+                self.sketch.bare(raw)
             }
             Expr::Exists(select) | Expr::Subquery(select) => self.select(select),
             Expr::FunctionCall { name, distinctness: _, args, order_by, filter_over } => {

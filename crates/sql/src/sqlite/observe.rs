@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::private::Private;
+use super::private::Drawn;
 use super::sketch::Sketch;
 use crate::error::SqlError;
 use crate::known::Known;
@@ -47,19 +47,24 @@ pub(super) enum Trouble {
 }
 
 /// Compiles every statement of the text.
-pub(super) fn observe(sql: &str, sketch: Sketch, known: Option<&Known>) -> Result<Vec<Observed>, Trouble> {
+pub(super) fn observe(
+    sql: &str,
+    sketch: Sketch,
+    known: Option<&Known>,
+    kept: &Drawn,
+) -> Result<Vec<Observed>, Trouble> {
     match known.filter(|known| !known.catalog().schema.is_empty()) {
         Some(known) => known.databases.compile(sql, &known.catalog().schema, &sketch.databases()),
-        None => drawn(sql, sketch),
+        None => drawn(sql, sketch, kept),
     }
 }
 
 /// Compiles under a schema drawn from the text, adding to it what is missing.
-fn drawn(sql: &str, mut sketch: Sketch) -> Result<Vec<Observed>, Trouble> {
+fn drawn(sql: &str, mut sketch: Sketch, kept: &Drawn) -> Result<Vec<Observed>, Trouble> {
     let mut trials = Trials::new();
     let mut equalized = false;
     for _ in 0..ROUNDS_MAX {
-        let message = match Private::new(&sketch.ddl(), &sketch.databases())?.compile(sql) {
+        let message = match kept.compile(sql, &sketch) {
             Ok(observed) => return Ok(observed),
             Err(Trouble::Syntax { message, position }) => return Err(Trouble::Syntax { message, position }),
             Err(Trouble::Meaning(message)) => message,

@@ -74,9 +74,7 @@ impl Walk {
             self.source(table);
             match constraint {
                 Some(JoinConstraint::On(expr)) => self.expr(expr),
-                Some(JoinConstraint::Using(names)) => {
-                    names.iter().for_each(|name| self.sketch.bare(&folded(name.0)))
-                }
+                Some(JoinConstraint::Using(names)) => names.iter().for_each(|name| self.sketch.bare(name.0)),
                 None => {}
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::walk::folded;
 use crate::statement::TableRef;
 
 /// Column of a table about which nothing is known.
@@ -10,17 +11,35 @@ const FILLER: &str = "countersign_filler";
 /// A table has at most this many columns here.
 const COLUMNS_MAX: usize = 512;
 
-#[derive(Clone, Debug, Default)]
+/// More tables and indexes, more names in all, or more bytes of them, are not of the ordinary size.
+const ORDINARY_OBJECTS_MAX: usize = 16;
+const ORDINARY_NAMES_MAX: usize = 128;
+const ORDINARY_LENGTH_MAX: usize = 4096;
+
+#[derive(Debug, Default)]
 pub(super) struct Sketch {
-    tables: BTreeMap<TableRef, BTreeSet<String>>,
+    /// Where the schema is known, only the names of other databases are wanted.
+    names_only: bool,
+    drawing: Drawing,
     /// Names under which the statement speaks of its tables.
     aliases: BTreeSet<(String, TableRef)>,
     qualified: BTreeSet<(String, String)>,
     bare: BTreeSet<String>,
-    unique: BTreeSet<(TableRef, Vec<String>)>,
-    indexes: BTreeSet<(TableRef, String)>,
     /// Columns that are only guesses.
     tried: BTreeSet<(TableRef, String)>,
+}
+
+/// What is drawn of it: all that its definitions are made of, so that equal drawings are equal schemas.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Drawing {
+    tables: BTreeMap<TableRef, BTreeSet<String>>,
+    unique: BTreeSet<(TableRef, Vec<String>)>,
+    indexes: BTreeSet<(TableRef, String)>,
+}
+
+/// Whether a table is one of a database that must be attached.
+fn elsewhere(table: &TableRef) -> bool {
+    table.schema.as_deref().is_some_and(|schema| !matches!(schema, "main" | "temp"))
 }
 
 /// The schema SQLite means: an unqualified table is one of `main`.
@@ -49,65 +68,82 @@ fn implicit(column: &str) -> bool {
 }
 
 impl Sketch {
+    /// A sketch beside a schema that is known.
+    pub(super) fn names_only() -> Self {
+        Self { names_only: true, ..Self::default() }
+    }
+
+    pub(super) fn drawing(&self) -> &Drawing {
+        &self.drawing
+    }
+
+    /// Whether it has a use for a column or index of that table.
+    pub(super) fn wants(&self, table: &TableRef) -> bool {
+        !self.names_only || elsewhere(table)
+    }
+
     pub(super) fn table(&mut self, table: &TableRef, alias: Option<String>) {
+        if !self.wants(table) {
+            return;
+        }
         let key = key(table);
         self.aliases.insert((table.name.clone(), key.clone()));
         if let Some(alias) = alias {
             self.aliases.insert((alias, key.clone()));
         }
-        self.tables.entry(key).or_default();
+        self.drawing.tables.entry(key).or_default();
     }
 
     pub(super) fn column(&mut self, table: &TableRef, column: &str) {
-        if !implicit(column) {
-            self.tables.entry(key(table)).or_default().insert(column.to_owned());
+        if !implicit(column) && self.wants(table) {
+            self.drawing.tables.entry(key(table)).or_default().insert(column.to_owned());
         }
     }
 
+    /// A column with a qualifier, as the text writes them.
     pub(super) fn qualified(&mut self, qualifier: &str, column: &str) {
-        self.qualified.insert((qualifier.to_owned(), column.to_owned()));
+        if !self.names_only {
+            self.qualified.insert((folded(qualifier), folded(column)));
+        }
     }
 
+    /// A column as the text writes it.
     pub(super) fn bare(&mut self, column: &str) {
-        self.bare.insert(column.to_owned());
+        if !self.names_only {
+            self.bare.insert(folded(column));
+        }
     }
 
     pub(super) fn unique(&mut self, table: &TableRef, columns: Vec<String>) {
-        if !columns.is_empty() {
-            self.unique.insert((key(table), columns));
+        if !columns.is_empty() && self.wants(table) {
+            self.drawing.unique.insert((key(table), columns));
         }
     }
 
     pub(super) fn index(&mut self, table: &TableRef, index: &str) {
-        self.indexes.insert((key(table), index.to_owned()));
+        if self.wants(table) {
+            self.drawing.indexes.insert((key(table), index.to_owned()));
+        }
     }
 
     /// Gives columns to tables where the statement leaves no doubt.
     pub(super) fn settle(&mut self) {
-        let owned: Vec<(TableRef, String)> = self
-            .qualified
-            .iter()
-            .flat_map(|(qualifier, column)| {
-                self.aliases
-                    .iter()
-                    .filter(move |(alias, _)| alias == qualifier)
-                    .map(move |(_, table)| (table.clone(), column.clone()))
-            })
-            .collect();
-        for (table, column) in owned {
-            self.column(&table, &column);
-        }
-        let mut own = self.tables.keys().filter(|table| !built_in(&table.name));
-        if let (Some(only), None) = (own.next().cloned(), own.next()) {
-            for column in self.bare.clone() {
-                self.column(&only, &column);
+        for (qualifier, column) in std::mem::take(&mut self.qualified) {
+            let named = self.aliases.iter().filter(|(alias, _)| *alias == qualifier && !implicit(&column));
+            for (_, table) in named {
+                self.drawing.tables.entry(table.clone()).or_default().insert(column.clone());
             }
+        }
+        let mut own = self.drawing.tables.iter_mut().filter(|(table, _)| !built_in(&table.name));
+        if let (Some((_, only)), None) = (own.next(), own.next()) {
+            only.extend(std::mem::take(&mut self.bare).into_iter().filter(|column| !implicit(column)));
         }
     }
 
     /// The tables that may be given columns.
     pub(super) fn open_tables(&self) -> Vec<TableRef> {
-        self.tables
+        self.drawing
+            .tables
             .keys()
             .filter(|table| !built_in(&table.name) && !table.name.starts_with("sqlite_"))
             .cloned()
@@ -115,7 +151,7 @@ impl Sketch {
     }
 
     pub(super) fn has(&self, table: &TableRef, column: &str) -> bool {
-        self.tables.get(table).is_some_and(|columns| columns.contains(column))
+        self.drawing.tables.get(table).is_some_and(|columns| columns.contains(column))
     }
 
     /// Gives the table a column it may not have.
@@ -129,7 +165,7 @@ impl Sketch {
     /// Takes a column away again that was only tried.
     pub(super) fn take_off(&mut self, table: &TableRef, column: &str) {
         if self.tried.remove(&(table.clone(), column.to_owned()))
-            && let Some(columns) = self.tables.get_mut(table)
+            && let Some(columns) = self.drawing.tables.get_mut(table)
         {
             columns.remove(column);
         }
@@ -138,7 +174,8 @@ impl Sketch {
     /// The table of that name as an error message writes it: `t` or `db.t`.
     pub(super) fn named(&self, shown: &str) -> Option<TableRef> {
         let shown = shown.to_ascii_lowercase();
-        self.tables
+        self.drawing
+            .tables
             .keys()
             .find(|table| {
                 let full = table.schema.as_ref().map(|schema| format!("{schema}.{}", table.name));
@@ -151,7 +188,7 @@ impl Sketch {
 
     /// Number of columns a table has when it is drawn.
     pub(super) fn width(&self, table: &TableRef) -> usize {
-        self.tables.get(table).map_or(0, |columns| columns.len().max(1))
+        self.drawing.tables.get(table).map_or(0, |columns| columns.len().max(1))
     }
 
     /// Adds columns until the table has `width` of them. Whether it has now.
@@ -159,7 +196,7 @@ impl Sketch {
         if width > COLUMNS_MAX || self.width(table) > width {
             return false;
         }
-        let Some(columns) = self.tables.get_mut(table) else { return false };
+        let Some(columns) = self.drawing.tables.get_mut(table) else { return false };
         let mut number = 0_usize;
         while columns.len() < width {
             columns.insert(format!("{FILLER}_{number}"));
@@ -170,11 +207,36 @@ impl Sketch {
 
     /// Other databases the statement speaks of, which must be attached.
     pub(super) fn databases(&self) -> BTreeSet<&str> {
-        self.tables
-            .keys()
-            .filter_map(|table| table.schema.as_deref())
-            .filter(|schema| !matches!(*schema, "main" | "temp"))
-            .collect()
+        let tables = self.drawing.tables.keys().filter(|table| elsewhere(table));
+        tables.filter_map(|table| table.schema.as_deref()).collect()
+    }
+}
+
+impl Drawing {
+    #[cfg(test)]
+    pub(super) fn tables(&self) -> impl Iterator<Item = &TableRef> {
+        self.tables.keys()
+    }
+
+    /// Whether it is of the ordinary kind and size: some tables of `main`, none of them SQLite's own.
+    pub(super) fn ordinary(&self) -> bool {
+        let plain = |table: &TableRef| {
+            let own = built_in(&table.name) || table.name.starts_with("sqlite_");
+            table.schema.is_none() && (!own || matches!(table.name.as_str(), "json_each" | "json_tree"))
+        };
+        let objects = [self.tables.len(), self.unique.len(), self.indexes.len()];
+        let columns =
+            self.tables.values().flatten().chain(self.unique.iter().flat_map(|(_, columns)| columns));
+        let names = columns.chain(self.tables.keys().map(|table| &table.name));
+        let (count, length) = names
+            .chain(self.indexes.iter().map(|(_, index)| index))
+            .fold((0_usize, 0_usize), |(count, length), name| {
+                (count.saturating_add(1), length.saturating_add(name.len()))
+            });
+        objects.into_iter().sum::<usize>() <= ORDINARY_OBJECTS_MAX
+            && count <= ORDINARY_NAMES_MAX
+            && length <= ORDINARY_LENGTH_MAX
+            && self.tables.keys().all(plain)
     }
 
     /// The statements that draw it.

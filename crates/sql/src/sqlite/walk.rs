@@ -38,7 +38,7 @@ pub(super) fn folded(raw: &str) -> String {
     let name = match raw.chars().next() {
         Some(quote @ ('"' | '`' | '\'')) => inner(quote, raw),
         Some('[') => raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default().to_owned(),
-        _ => raw.to_owned(),
+        _ => return raw.to_ascii_lowercase(),
     };
     name.to_ascii_lowercase()
 }
