@@ -163,17 +163,18 @@ fn beside(calls: &calls::Calls, decisions: &decisions::Decisions, appends: &log:
     ]
 }
 
-/// Target 12. It was set for PostgreSQL's parser and says nothing of a catalog: each is told.
+/// Target 12. It was set for PostgreSQL's parser; a SQLite statement is parsed and compiled, and without a catalog a schema is
+/// sought for it, which is given three times the compiler.
 fn classified(rows: &[classification::Row]) -> Vec<Target> {
-    [(Dialect::Postgres, "PostgreSQL", "parser"), (Dialect::Sqlite, "SQLite", "compiler")]
+    [(Dialect::Postgres, "PostgreSQL", "parser", 2.0), (Dialect::Sqlite, "SQLite", "compiler", 3.0)]
         .into_iter()
-        .flat_map(|(dialect, name, alone)| {
+        .flat_map(|(dialect, name, alone, bare_max)| {
             let ratio = |of: fn(&classification::Row) -> f64| classification::ratio(rows, dialect, of);
             [
                 less(
                     &format!("12: {name} statement classified, × its {alone} alone"),
                     ratio(|row| row.bare),
-                    2.0,
+                    bare_max,
                     1.2,
                 ),
                 less("12: the same with a catalog of 500 tables", ratio(|row| row.known), 2.0, 1.2),
