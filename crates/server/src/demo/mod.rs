@@ -17,7 +17,9 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use serde_json::{Value, json};
+use countersign_app::answer::AnswerBody;
+use countersign_rules::{ApprovalId, CallId};
+use serde_json::json;
 
 use agent::Agent;
 use people::Person;
@@ -75,66 +77,58 @@ pub(crate) async fn run(folder: &Path) -> anyhow::Result<()> {
             &json!({ "customer": "Alder Ltd", "countersign_reason": "get to know the data" }),
         )
         .await?;
-    expect(&summary, "done")?;
-    story.read(&summary);
+    story.read(summary.done()?);
 
     let blocked = agent.sql(INCIDENT, "Clean up the test billing records from last month.").await?;
-    expect(&blocked, "blocked")?;
-    let call = blocked.get("call").and_then(Value::as_str).context("the answer names no call")?;
-    story.blocked(INCIDENT, &blocked, &server.measured(&folder, call).await?, unchanged(&database)?);
+    let blocked = blocked.refused("blocked")?;
+    let call = blocked.call.as_ref().context("the answer names no call")?;
+    story.blocked(INCIDENT, blocked, &server.measured(&folder, call).await?, unchanged(&database)?);
 
     let held = agent.sql(NARROWER, "Then at least the oldest ones of one customer.").await?;
-    expect(&held, "pending")?;
-    let request = ana.request(approval(&held)?).await?;
+    let held = &held.pending()?.approval;
+    let request = ana.request(held).await?;
     story.held(3, NARROWER, &request, unchanged(&database)?);
-    let first =
-        answer(&mut story, &ana, approval(&held)?, &folder, (false, "these are real invoices")).await?;
-    let told = agent.call("countersign_await", &json!({ "approval": approval(&held)? })).await?;
-    expect(&told, if first { "done" } else { "refused" })?;
-    story.told(&told);
+    let first = answer(&mut story, &ana, held, &folder, (false, "these are real invoices")).await?;
+    let told = agent.call("countersign_await", &json!({ "approval": held })).await?;
+    story.told(&told, first)?;
     let before = database::records(&database)?;
     if !first {
         unchanged(&database)?;
     }
 
     let held = agent.sql(MEANT, "Only the records of kind 'test', which is what was asked for.").await?;
-    expect(&held, "pending")?;
-    let request = ana.request(approval(&held)?).await?;
+    let held = &held.pending()?.approval;
+    let request = ana.request(held).await?;
     story.held(4, MEANT, &request, database::records(&database)?);
-    let second =
-        answer(&mut story, &ana, approval(&held)?, &folder, (true, "yes, these are the test records"))
-            .await?;
-    let told =
-        agent.call("countersign_await", &json!({ "approval": approval(&held)?, "wait_seconds": 20 })).await?;
-    expect(&told, if second { "done" } else { "refused" })?;
+    let second = answer(&mut story, &ana, held, &folder, (true, "yes, these are the test records")).await?;
+    let told = agent.call("countersign_await", &json!({ "approval": held, "wait_seconds": 20 })).await?;
     let after = database::records(&database)?;
     ensure!(second == (after < before), "the database does not show what was answered");
-    story.told(&told);
+    story.told(&told, second)?;
     story.counted(before, after);
 
     agent.leave().await?;
     if second {
-        let call = request.get("call").and_then(Value::as_str).context("the request names no call")?;
+        let call = CallId::parse(&request.request.call)?;
         let casey = Person::new(&server.url, &server.other_key)?;
-        let pending = casey.undo(call, UNDO_REASON).await?;
-        expect(&pending, "pending")?;
-        story.undoing(call, approval(&pending)?);
-        ana.answer(approval(&pending)?, true, "then put them back").await?;
+        let mut undone = casey.undo(&call, UNDO_REASON).await?;
+        let AnswerBody::Pending(pending) = &undone else { bail!("expected people to be asked: {undone:?}") };
+        story.undoing(&call, &pending.approval);
+        ana.answer(&pending.approval, true, "then put them back").await?;
         // The same again answers what became of it, once it is performed.
-        let mut undone = pending;
         for _ in 0..UNDO_LOOKS_MAX {
-            undone = casey.undo(call, UNDO_REASON).await?;
-            if undone.get("status").and_then(Value::as_str) != Some("pending") {
+            undone = casey.undo(&call, UNDO_REASON).await?;
+            if !matches!(undone, AnswerBody::Pending(_)) {
                 break;
             }
         }
-        expect(&undone, "done")?;
+        let AnswerBody::Done(undone) = undone else { bail!("expected the call to be undone: {undone:?}") };
         let back = database::records(&database)?;
         ensure!(back == before, "{back} records after undoing, and {before} before");
         story.undone(&undone, after, back);
     }
     let log = server.verify(&folder).await?;
-    story.closing(&folder, approval(&held)?, &log);
+    story.closing(&folder, held, &log);
     Ok(())
 }
 
@@ -170,7 +164,7 @@ fn free_address() -> anyhow::Result<String> {
 async fn answer(
     story: &mut Story,
     ana: &Person,
-    approval: &str,
+    approval: &ApprovalId,
     folder: &Path,
     (planned, comment): (bool, &str),
 ) -> anyhow::Result<bool> {
@@ -194,14 +188,4 @@ fn unchanged(database: &Path) -> anyhow::Result<u64> {
     let all = u64::from(database::BEFORE.saturating_add(database::AFTER));
     ensure!(records == all, "{} of {all} billing records are left", records);
     Ok(records)
-}
-
-fn approval(answer: &Value) -> anyhow::Result<&str> {
-    answer.get("approval").and_then(Value::as_str).context("the answer names no request")
-}
-
-fn expect(answer: &Value, status: &str) -> anyhow::Result<()> {
-    let got = answer.get("status").and_then(Value::as_str).unwrap_or("done");
-    ensure!(got == status, "expected the call to be {status}, and it is {got}: {answer}");
-    Ok(())
 }

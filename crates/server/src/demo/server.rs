@@ -7,10 +7,24 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use countersign_gate::entry::ReachMeasured;
+use countersign_rules::{CallId, Reach};
+use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
 };
+
+/// One line of `audit query --kind reach_measured --json`, as far as the story needs it.
+#[derive(Deserialize)]
+struct Line {
+    entry: Measured,
+}
+
+#[derive(Deserialize)]
+struct Measured {
+    body: ReachMeasured<'static>,
+}
 
 /// A running server with the keys that were made for the story.
 pub(crate) struct Server {
@@ -45,12 +59,12 @@ pub(crate) async fn start(folder: &Path) -> anyhow::Result<Server> {
 
 impl Server {
     /// What was measured of a call, as the log has it.
-    pub(crate) async fn measured(&self, folder: &Path, call: &str) -> anyhow::Result<serde_json::Value> {
-        let words = ["audit", "query", "--call", call, "--kind", "reach_measured", "--json"];
+    pub(crate) async fn measured(&self, folder: &Path, call: &CallId) -> anyhow::Result<Reach> {
+        let words = ["audit", "query", "--call", call.as_str(), "--kind", "reach_measured", "--json"];
         let printed = run(&self.program, folder, &words).await?;
         let line = printed.lines().next().context("the log has no measured reach of the call")?;
-        let entry: serde_json::Value = serde_json::from_str(line)?;
-        entry.pointer("/entry/body/reach").cloned().context("the entry has no reach")
+        let line: Line = serde_json::from_str(line)?;
+        Ok(line.entry.body.reach.into_owned())
     }
 
     /// Stops the server as an operator would, and has the whole log verified.

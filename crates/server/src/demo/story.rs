@@ -6,11 +6,16 @@ use std::{
     time::Duration,
 };
 
+use countersign_app::{
+    answer::{DoneBody, RefusedBody},
+    request::RequestDetail,
+    text::grouped,
+};
+use countersign_rules::{ApprovalId, ApprovalState, CallId, PolicyId, Reach};
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::people::Person;
-use countersign_app::text::grouped;
+use super::{agent::Heard, people::Person};
 
 /// How long a newcomer may think before the demo ends.
 const PATIENCE: Duration = Duration::from_secs(14 * 60);
@@ -64,15 +69,15 @@ impl Story {
     }
 
     pub(crate) fn read(&self, summary: &Value) {
-        let row = find(summary, "rows").and_then(|rows| rows.get(0)).cloned().unwrap_or_default();
-        let records = row.get("records").and_then(Value::as_u64).map_or_else(|| "some".into(), grouped);
+        let row = summary.get("rows").and_then(|rows| rows.get(0));
+        let records = row.and_then(|row| row.get("records")?.as_u64()).map_or_else(|| "some".into(), grouped);
         say(&format!(
             "1. It looks around: get_customer_billing_summary(\"Alder Ltd\")\n\
              \x20  allowed (a read), {records} records. Nobody had to be asked.\n"
         ));
     }
 
-    pub(crate) fn blocked(&self, sql: &str, answer: &Value, reach: &Value, left: u64) {
+    pub(crate) fn blocked(&self, sql: &str, answer: &RefusedBody, reach: &Reach, left: u64) {
         say(&format!(
             "2. It reasons its way to\n\n\x20     {sql}\n\n\
              \x20  Parsed: destructive. Measured, without touching anything: {}.\n\
@@ -81,30 +86,36 @@ impl Story {
              \x20    ({})\n\
              \x20  Records in the table: {}. Nothing is gone, and nobody was woken up for it.\n",
             shown(reach),
-            text(answer, "message"),
+            answer.message,
             policies(answer),
             grouped(left)
         ));
     }
 
-    pub(crate) fn held(&self, step: u8, sql: &str, request: &Value, left: u64) {
-        let reach = request.get("reach").map_or_else(|| "nothing".into(), shown);
-        let because = request.pointer("/of/0/because").and_then(Value::as_str).unwrap_or("a policy asks");
-        let group = request.pointer("/of/0/group").and_then(Value::as_str).unwrap_or("?");
+    pub(crate) fn held(&self, step: u8, sql: &str, request: &RequestDetail, left: u64) {
+        let reach = request.reach.as_ref().map_or_else(|| "nothing".into(), shown);
+        let asked = request.request.of.first();
+        let because = asked.and_then(|ask| ask.because.as_deref()).unwrap_or("a policy asks");
+        let group = asked.map_or("?", |ask| ask.group.as_str());
         say(&format!(
             "{step}. It proposes\n\n\x20     {sql}\n\n\
              \x20  HELD as request {}: somebody of `{group}` must approve, because {because}.\n\
              \x20  Measured, without touching anything: {reach}.\n\
              \x20  The agent claims: \"{}\"\n\
              \x20  Records in the table: {}.\n",
-            text(request, "approval"),
-            text(request, "reason_claimed"),
+            request.request.approval,
+            request.reason_claimed.as_deref().unwrap_or_default(),
             grouped(left)
         ));
     }
 
     /// Asks the newcomer, who may as well answer in a second terminal.
-    pub(crate) async fn ask(&mut self, ana: &Person, approval: &str, folder: &Path) -> anyhow::Result<Asked> {
+    pub(crate) async fn ask(
+        &mut self,
+        ana: &Person,
+        approval: &ApprovalId,
+        folder: &Path,
+    ) -> anyhow::Result<Asked> {
         if !self.interactive {
             return Ok(Asked::Nobody);
         }
@@ -138,13 +149,13 @@ impl Story {
                     None => listening = false,
                 },
                 _ = looks.tick() => {
-                    let approve = match text(&ana.request(approval).await?, "state").as_str() {
-                        "waiting" => continue,
-                        "expired" => {
+                    let approve = match ana.request(approval).await?.request.state {
+                        ApprovalState::Waiting => continue,
+                        ApprovalState::Expired => {
                             say("\n   Nobody answered in time: the request has expired.");
                             return Ok(Asked::Expired);
                         }
-                        "refused" => false,
+                        ApprovalState::Refused => false,
                         _ => true,
                     };
                     let word = if approve { "APPROVED" } else { "REFUSED" };
@@ -161,27 +172,25 @@ impl Story {
         say(&format!("   ana {word}: \"{comment}\""));
     }
 
-    pub(crate) fn told(&self, answer: &Value) {
-        let status = text(answer, "status");
-        let more = match status.as_str() {
-            "done" | "" => {
-                let rows = find(answer, "rows_changed").or_else(|| find(answer, "row_count"));
-                let rows = rows.and_then(Value::as_u64).unwrap_or_default();
-                format!("{} rows touched, cascades included", grouped(rows))
-            }
-            _ => text(answer, "message"),
+    /// Tells what the agent hears, which must be what was answered.
+    pub(crate) fn told(&self, heard: &Heard, approved: bool) -> anyhow::Result<()> {
+        let (status, more) = if approved {
+            let reply = heard.done()?;
+            let rows = reply.get("rows_changed").or_else(|| reply.get("row_count"));
+            let rows = rows.and_then(Value::as_u64).unwrap_or_default();
+            ("done", format!("{} rows touched, cascades included", grouped(rows)))
+        } else {
+            ("refused", heard.refused("refused")?.message.clone())
         };
-        say(&format!(
-            "   The agent is told: {} — {more}.\n",
-            if status.is_empty() { "done" } else { &status }
-        ));
+        say(&format!("   The agent is told: {status} — {more}.\n"));
+        Ok(())
     }
 
     pub(crate) fn counted(&self, before: u64, after: u64) {
         say(&format!("   Records in the table: {} before, {} after.\n", grouped(before), grouped(after)));
     }
 
-    pub(crate) fn undoing(&self, call: &str, request: &str) {
+    pub(crate) fn undoing(&self, call: &CallId, request: &ApprovalId) {
         say(&format!(
             "5. The auditors still need the test records. casey, who gave the goal, types\n\n\
              \x20     countersign undo {call}\n\n\
@@ -189,8 +198,8 @@ impl Story {
         ));
     }
 
-    pub(crate) fn undone(&self, answer: &Value, before: u64, after: u64) {
-        let tables = answer.pointer("/result/restored").and_then(Value::as_object);
+    pub(crate) fn undone(&self, answer: &DoneBody, before: u64, after: u64) {
+        let tables = answer.result.get("restored").and_then(Value::as_object);
         let tables: Vec<String> = tables
             .into_iter()
             .flatten()
@@ -204,7 +213,7 @@ impl Story {
         ));
     }
 
-    pub(crate) fn closing(&self, folder: &Path, request: &str, log: &str) {
+    pub(crate) fn closing(&self, folder: &Path, request: &ApprovalId, log: &str) {
         say(&format!(
             "The log, checked from its first entry to its signed checkpoint:\n{}\n\n\
              The folder is yours to go on with:\n\
@@ -223,39 +232,23 @@ impl Story {
 }
 
 /// A reach in words: all rows, and which of them where.
-fn shown(reach: &Value) -> String {
-    let number = |value: &Value| value.as_u64().map_or_else(|| "?".into(), grouped);
-    let tables: Vec<String> = reach
-        .get("tables")
-        .and_then(Value::as_object)
-        .map(|tables| tables.iter().map(|(table, rows)| format!("{} of {table}", number(rows))).collect())
-        .unwrap_or_default();
-    let rows = reach.get("rows").map_or_else(|| "?".into(), number);
+fn shown(reach: &Reach) -> String {
+    let tables: Vec<String> =
+        reach.tables.iter().map(|(table, rows)| format!("{} of {table}", grouped(*rows))).collect();
+    let rows = grouped(reach.rows);
     match tables.as_slice() {
         [] => format!("{rows} rows"),
         tables => format!("{rows} rows ({})", tables.join(", ")),
     }
 }
 
-fn policies(answer: &Value) -> String {
-    let names: Vec<&str> = answer
-        .get("policies")
-        .and_then(Value::as_array)
-        .map(|all| all.iter().filter_map(Value::as_str).collect())
-        .unwrap_or_default();
+fn policies(answer: &RefusedBody) -> String {
+    let help = answer.help.as_deref().unwrap_or_default();
+    let names: Vec<&str> = answer.policies.iter().map(PolicyId::as_str).collect();
     match names.as_slice() {
-        [] => text(answer, "help"),
-        names => format!("Rule: {}. {}", names.join(", "), text(answer, "help")),
+        [] => help.to_owned(),
+        names => format!("Rule: {}. {help}", names.join(", ")),
     }
-}
-
-/// A field of an answer, or of the result in it.
-fn find<'a>(answer: &'a Value, field: &str) -> Option<&'a Value> {
-    answer.get(field).or_else(|| answer.get("result").and_then(|result| result.get(field)))
-}
-
-fn text(value: &Value, field: &str) -> String {
-    value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn indent(lines: &str) -> String {
