@@ -1,8 +1,8 @@
 //! An agent lists tools so.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use countersign_rules::{DeclaredEffect, call::REASON_FIELD};
+use countersign_rules::{Code, DeclaredEffect, call::REASON_FIELD};
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 
@@ -57,14 +57,10 @@ fn output_schema(declared: &Value) -> Option<JsonObject> {
     let definitions = declared.remove("$defs");
     declared.remove("$schema");
     declared.remove("$id");
+    let statuses: BTreeSet<&str> = Code::ALL.iter().map(|code| code.status()).collect();
     let answer = json!({
         "type": "object",
-        "properties": {
-            "status": { "enum": [
-                "pending", "refused", "expired", "superseded", "budget_exhausted", "rate_limited", "halted",
-                "blocked", "in_doubt", "failed",
-            ] },
-        },
+        "properties": { "status": { "enum": statuses } },
         "required": ["status"],
     });
     let mut schema = JsonObject::new();
@@ -124,9 +120,9 @@ pub(super) fn object(schema: &Value) -> JsonObject {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use countersign_rules::{SystemName, SystemSpec, ToolName, ToolSpec, ToolVersion};
+    use countersign_app::answer::answer_json;
+    use countersign_gate::{Answer, Refused};
+    use countersign_rules::{Refusal, SystemName, SystemSpec, ToolName, ToolSpec, ToolVersion};
 
     use super::*;
 
@@ -195,6 +191,18 @@ mod tests {
         assert!(!check.is_valid(&json!({ "total": "3" })));
         assert!(check.is_valid(&json!({ "status": "pending", "approval": "apr-1" })));
         assert!(!check.is_valid(&json!({ "status": "done" })));
+    }
+
+    #[test]
+    fn every_refusal_fits_the_output_schema() {
+        let schema =
+            Value::Object(output_schema(&json!({ "type": "object", "required": ["total"] })).unwrap());
+        let check = jsonschema::draft202012::new(&schema).unwrap();
+        for code in Code::ALL {
+            let refusal = Refusal::new(*code, "no");
+            let answer = Answer::Refused(Refused { call: None, approval: None, refusal, repeated: false });
+            assert!(check.is_valid(&answer_json(&answer)), "{code:?}");
+        }
     }
 
     #[test]
