@@ -10,7 +10,7 @@ use std::{fmt::Write as _, path::PathBuf, sync::Arc, time::Instant};
 use anyhow::{Context as _, bail};
 use countersign_audit::SigningKey;
 use countersign_gate::{
-    Entry,
+    NewEntry,
     entry::Kind,
     ledger::{CallOutcome, CallState, Closing, Intent, Ledger, Wait},
 };
@@ -199,8 +199,8 @@ impl Kind for Said {
     const WORD: &'static str = "bench";
 }
 
-fn entry(call: &CallId) -> Entry {
-    let mut entry = Entry::new(NOW, &Said { filling: "x".repeat(300) });
+fn entry(call: &CallId) -> NewEntry {
+    let mut entry = NewEntry::new(NOW, &Said { filling: "x".repeat(300) });
     entry.call = Some(call.clone());
     entry
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use countersign_audit::SigningKey;
-use countersign_gate::{Entry, Ledger as _, entry::Kind};
+use countersign_gate::{Ledger as _, NewEntry, entry::Kind};
 use countersign_store::{Options, Store};
 use serde::{Deserialize, Serialize};
 
@@ -59,8 +59,8 @@ impl Kind for Filling {
 }
 
 /// What one entry holds: about 1 KiB, as section 3 of the performance notes measures.
-fn entry(n: u64) -> Entry {
-    Entry::new(1_795_363_200_000, &Filling { n, filling: "x".repeat(900) })
+fn entry(n: u64) -> NewEntry {
+    NewEntry::new(1_795_363_200_000, &Filling { n, filling: "x".repeat(900) })
 }
 
 /// The raw disk with group commit: writers append to a buffer, whoever finds no sync running writes and
