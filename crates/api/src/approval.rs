@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{Json, extract::State, response::Response};
 use countersign_gate::{
-    Answer, Entry, Ledger as _,
+    Answer, Ledger as _, NewEntry,
     ledger::{ApprovalRecord, NotAnswered},
 };
 use countersign_rules::{ApprovalId, ApprovalState, Code, GroupName, approval::AnswerRefusal};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Api, Problem, ProblemBody, Query,
+    Api, Problem, ProblemBody, UrlQuery,
     call::respond,
     page::{after, cut, page_size},
     request::{AsAgent, AsAnybody, AsOperator, AsPerson, Nameable as _, Named, Strict},
@@ -68,7 +68,7 @@ pub struct RequestsBody {
 pub(crate) async fn list(
     State(api): State<Api>,
     AsAnybody(who): AsAnybody,
-    Query(query): Query<ListQuery>,
+    UrlQuery(query): UrlQuery<ListQuery>,
 ) -> Result<Json<RequestsBody>, Problem> {
     let state = match query.state.as_deref() {
         None => Some(ApprovalState::Waiting),
@@ -223,13 +223,13 @@ pub(crate) async fn erase(
     State(api): State<Api>,
     AsOperator(person): AsOperator,
     Named(id): Named<ApprovalId>,
-    Query(Erase { reason }): Query<Erase>,
+    UrlQuery(Erase { reason }): UrlQuery<Erase>,
 ) -> Result<Json<Erased>, Problem> {
     if reason.trim().is_empty() {
         return Err(Problem::new(Code::Malformed, "the erasure has no reason").help("say why, for the log"));
     }
     let reason: String = reason.chars().take(500).collect();
-    let entry = Entry::evidence_erased(api.app.clock().now_ms(), &id, person.id.as_str(), &reason);
+    let entry = NewEntry::evidence_erased(api.app.clock().now_ms(), &id, person.id.as_str(), &reason);
     match api.app.store().erase_evidence(&id, entry).await? {
         Erasure::Erased => Ok(Json(Erased { erased: true })),
         Erasure::Nothing => {
@@ -302,7 +302,7 @@ pub(crate) async fn result(
     State(api): State<Api>,
     AsAgent(who): AsAgent,
     Named(id): Named<ApprovalId>,
-    Query(query): Query<ResultQuery>,
+    UrlQuery(query): UrlQuery<ResultQuery>,
 ) -> Result<Response, Problem> {
     let answer = match (api.app.fetch(&who, &id).await, query.wait_ms) {
         (Answer::Pending(pending), Some(wait_ms)) => {

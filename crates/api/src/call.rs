@@ -22,7 +22,7 @@ use super::{
 use countersign_app::{
     answer::{AnswerBody, timestamp},
     auth::{Principal, Scopes},
-    undo::Undo,
+    undo::UndoProposal,
 };
 
 /// A proposed call. Who proposes it is what the credential says.
@@ -221,7 +221,7 @@ pub(crate) struct CallsQuery {
 pub(crate) async fn list(
     State(api): State<Api>,
     AsAnybody(who): AsAnybody,
-    super::Query(query): super::Query<CallsQuery>,
+    super::UrlQuery(query): super::UrlQuery<CallsQuery>,
 ) -> Result<Json<CallsBody>, Problem> {
     use countersign_gate::ledger::CallState;
     let state = match query.state.as_deref() {
@@ -258,7 +258,8 @@ pub(crate) async fn list(
 /// A person's finding about a call in doubt. Who finds is what the credential says.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Finding {
+#[schema(as = Finding)]
+pub struct DoubtFinding {
     /// Whether the call had its effect.
     pub happened: bool,
     /// How it was found out.
@@ -269,7 +270,7 @@ pub struct Finding {
 #[utoipa::path(
     post, path = "/v1/calls/{id}/resolve", tag = "calls", operation_id = "resolve_call",
     params(("id" = String, Path, description = "The call's id")),
-    request_body = Finding,
+    request_body = DoubtFinding,
     responses(
         (status = 200, body = CallBody),
         (status = 404, body = ProblemBody, content_type = "application/problem+json"),
@@ -280,7 +281,7 @@ pub(crate) async fn resolve(
     State(api): State<Api>,
     AsOperator(person): AsOperator,
     Named(id): Named<CallId>,
-    Strict(finding): Strict<Finding>,
+    Strict(finding): Strict<DoubtFinding>,
 ) -> Result<Json<CallBody>, Problem> {
     let none = || Problem::new(Code::NotFound, "no such call is in doubt");
     let store = api.app.store();
@@ -354,7 +355,7 @@ pub(crate) async fn undo(
     Strict(undoing): Strict<Undoing>,
 ) -> Result<Response, Problem> {
     let wait = std::time::Duration::from_millis(undoing.wait_ms.unwrap_or(0));
-    let undo = Undo {
+    let undo = UndoProposal {
         call: id,
         skip_changed: undoing.on_change == OnChange::Skip,
         rewritten: undoing.rewritten,

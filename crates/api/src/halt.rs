@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Api, Problem, ProblemBody, Query,
+    Api, Problem, ProblemBody, UrlQuery,
     request::{AsOperator, AsPerson, Strict},
 };
 use countersign_app::answer::timestamp;
@@ -117,7 +117,8 @@ pub(crate) async fn halt(
 
 /// Whether there was such a halt.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct Resumed {
+#[schema(as = Resumed)]
+pub struct ResumedBody {
     /// Always `true`: there being none is an error.
     pub resumed: bool,
 }
@@ -127,7 +128,7 @@ pub struct Resumed {
     delete, path = "/v1/halts", tag = "halts", operation_id = "resume",
     params(Resume),
     responses(
-        (status = 200, body = Resumed),
+        (status = 200, body = ResumedBody),
         (status = 404, description = "There is no such halt", body = ProblemBody, content_type = "application/problem+json"),
     ),
     security(("bearer" = [])),
@@ -135,8 +136,8 @@ pub struct Resumed {
 pub(crate) async fn resume(
     State(api): State<Api>,
     AsOperator(person): AsOperator,
-    Query(resume): Query<Resume>,
-) -> Result<Json<Resumed>, Problem> {
+    UrlQuery(resume): UrlQuery<Resume>,
+) -> Result<Json<ResumedBody>, Problem> {
     let scope = scope(resume.agent.as_deref(), resume.all)?;
     // Whom an agent acts for lets it go on no more than they approve its calls.
     let auth = api.app.auth();
@@ -149,7 +150,7 @@ pub(crate) async fn resume(
         return Err(Problem::new(Code::OutOfScope, message).help("ask another operator"));
     }
     if api.app.gate().resume(&scope, person.id.as_str()).await? {
-        return Ok(Json(Resumed { resumed: true }));
+        return Ok(Json(ResumedBody { resumed: true }));
     }
     Err(Problem::new(Code::NotFound, format!("{scope} is not halted")))
 }

@@ -39,8 +39,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub use self::{
     approval::{Approve, Erased, Refuse, RequestsBody},
     budget::{AccountBody, BudgetsBody},
-    call::{CallBody, CallsBody, Finding, OnChange, Proposal, Undoing},
-    halt::{Halt, HaltBody, Resumed},
+    call::{CallBody, CallsBody, DoubtFinding, OnChange, Proposal, Undoing},
+    halt::{Halt, HaltBody, ResumedBody},
     key::{KeyBody, KeysBody, Revoked},
     problem::{Problem, ProblemBody},
 };
@@ -154,9 +154,9 @@ pub fn router(api: Api) -> Router {
 }
 
 /// The query of a request, as a type that knows all of its parameters.
-pub(crate) struct Query<T>(pub(crate) T);
+pub(crate) struct UrlQuery<T>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for UrlQuery<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Api, Problem, ProblemBody, Query, request::AsPerson};
+use super::{Api, Problem, ProblemBody, UrlQuery, request::AsPerson};
 
 /// The log's newest state.
 #[derive(Debug, Serialize, ToSchema)]
@@ -102,7 +102,7 @@ pub(crate) struct EntriesBody {
 pub(crate) async fn entries(
     State(api): State<Api>,
     AsPerson(_person): AsPerson,
-    Query(query): Query<EntriesQuery>,
+    UrlQuery(query): UrlQuery<EntriesQuery>,
 ) -> Result<Json<EntriesBody>, Problem> {
     let limit = query.limit.unwrap_or(100).clamp(1, 1_000);
     if let Some(kind) = &query.kind

@@ -55,11 +55,11 @@ pub struct Connections {
 struct Open {
     /// This counts connections and requests, so that what is older has a smaller number.
     next: u64,
-    connections: BTreeMap<u64, State>,
+    connections: BTreeMap<u64, OpenConnection>,
 }
 
 #[derive(Debug)]
-struct State {
+struct OpenConnection {
     /// Something last happened on the connection then: `since` says before what, and `at` at what time.
     since: u64,
     at: Instant,
@@ -153,7 +153,8 @@ impl Connections {
     pub fn opened(&self) -> Connection {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let (id, gone) = (open.number(), CancellationToken::new());
-        open.connections.insert(id, State { since: id, at: Instant::now(), busy: false, gone: gone.clone() });
+        open.connections
+            .insert(id, OpenConnection { since: id, at: Instant::now(), busy: false, gone: gone.clone() });
         drop(open);
         Connection { connections: self.clone(), id, gone }
     }
@@ -220,7 +221,7 @@ impl Busy {
 
     /// Makes an answer keep the connection busy until it was given away.
     pub fn until_given(self, body: Body) -> Body {
-        Body::new(Answer { body, _busy: self })
+        Body::new(BusyBody { body, _busy: self })
     }
 }
 
@@ -272,12 +273,12 @@ impl Seat {
 }
 
 /// This body remembers until its end that its connection is busy.
-struct Answer {
+struct BusyBody {
     body: Body,
     _busy: Busy,
 }
 
-impl HttpBody for Answer {
+impl HttpBody for BusyBody {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -6,7 +6,7 @@ use countersign_gate::{
     ledger::{ApprovalRecord, LedgerFault},
 };
 use countersign_rules::{
-    ApprovalRequest, ApprovalState, Code, Effect, Reach, Refusal, Signature, approval::Answered,
+    ApprovalRequest, ApprovalState, Code, Effect, Reach, Refusal, Signature, approval::EarlierAnswer,
 };
 use countersign_store::EntryFilter;
 use serde::{Deserialize, Serialize};
@@ -197,8 +197,8 @@ impl From<&Signature> for SignatureBody {
     }
 }
 
-impl From<&Answered> for AnsweredBody {
-    fn from(before: &Answered) -> Self {
+impl From<&EarlierAnswer> for AnsweredBody {
+    fn from(before: &EarlierAnswer) -> Self {
         Self {
             approval: before.approval.to_string(),
             same_call: before.same,

@@ -14,7 +14,7 @@ mod session;
 mod words;
 
 use countersign_gate::entry::{
-    Answered, Asked, CallProposed, CallRejected, Decided, DoubtResolved, End, Finding, Outcome,
+    Answered, Asked, CallProposed, CallRejected, Decided, DoubtEvidence, DoubtResolved, End, Outcome,
     ReachMeasured, Told, Undone, WarrantIssued,
 };
 use countersign_rules::{Decision, DenyReason};
@@ -273,18 +273,18 @@ impl Story {
         self.state = if told.happened { "done_without_result" } else { "failed" }.into();
         let found = if told.happened { "it happened" } else { "it did not happen" };
         vec![match &told.evidence {
-            Finding::SystemRecord { system, rows, .. } => {
+            DoubtEvidence::SystemRecord { system, rows, .. } => {
                 self.rows = rows.or(self.rows);
                 let rows = rows.map(|rows| format!(", {}", counted(rows))).unwrap_or_default();
                 let system = one_line(system.as_str());
                 format!("the record of system `{system}` itself shows that {found}{rows}")
             }
-            Finding::Read { .. } => "its answer was lost; it was a read, and had no effect".to_owned(),
-            Finding::SentAgain { by, .. } => format!(
+            DoubtEvidence::Read { .. } => "its answer was lost; it was a read, and had no effect".to_owned(),
+            DoubtEvidence::SentAgain { by, .. } => format!(
                 "call `{}` was sent under its id and is done: it happened once, and is counted there",
                 one_line(by.as_str())
             ),
-            Finding::Person { person, comment } => {
+            DoubtEvidence::Person { person, comment } => {
                 format!("`{}` found that {found}: {}", one_line(person.as_str()), quoted(comment))
             }
         }]

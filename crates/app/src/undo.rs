@@ -21,7 +21,7 @@ use crate::{
 
 /// This call is to be undone, in this way.
 #[derive(Debug, Clone)]
-pub struct Undo {
+pub struct UndoProposal {
     /// The call has this id.
     pub call: CallId,
     /// This is true if rows that changed since are left as they are, and false if they make the undoing be
@@ -45,7 +45,7 @@ impl App {
     /// # Errors
     /// Returns a [`Refusal`] if there is no such call for this caller, there is nothing to undo or to undo it
     /// with, or the ledger cannot be read or written.
-    pub async fn undo(&self, who: Principal, undo: Undo) -> Result<Answer, Refusal> {
+    pub async fn undo(&self, who: Principal, undo: UndoProposal) -> Result<Answer, Refusal> {
         let who = match who {
             Principal::Agent(identity) => identity,
             Principal::Person(person) => Identity {

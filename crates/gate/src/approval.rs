@@ -2,7 +2,7 @@
 
 use countersign_rules::{
     ApprovalRequest, ApprovalState, Code, Effect, Signature,
-    approval::{Alike, Answered},
+    approval::{Alike, EarlierAnswer},
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,9 +33,9 @@ pub struct ApprovalRecord {
 impl ApprovalRecord {
     /// The last answer as those see it who are asked about another call; `None` where nobody has answered.
     #[must_use]
-    pub fn answered(&self, alike: Option<&Alike>) -> Option<Answered> {
+    pub fn answered(&self, alike: Option<&Alike>) -> Option<EarlierAnswer> {
         let same = self.request.alike.zip(alike).is_some_and(|(own, other)| own.normal == other.normal);
-        Some(Answered {
+        Some(EarlierAnswer {
             approval: self.request.id.clone(),
             same,
             state: self.state,

@@ -13,7 +13,7 @@ mod request;
 
 use std::{borrow::Cow, sync::Arc};
 
-use countersign_audit::{Entry as LogEntry, EntryError, EntryKind, entry::Reference, sha256};
+use countersign_audit::{Entry, EntryError, EntryKind, entry::Reference, sha256};
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalState, BundleDigest, Call, CallId, Code, Decision, DecisionId, Facts, Money,
     PersonId, Reach, Refusal, Requester, SessionId, Signature, StoredCall, approval::ApprovalRequest,
@@ -23,7 +23,7 @@ use serde_json::Value;
 
 pub use self::{
     call::{CallProposed, CallRejected, Decided, ReachMeasured, RefusalsCounted, Refused},
-    effect::{DoubtResolved, End, Finding, Held, InDoubt, Outcome, Undone, WarrantIssued},
+    effect::{DoubtEvidence, DoubtResolved, End, Held, InDoubt, Outcome, Undone, WarrantIssued},
     kind::{Kind, Told},
     operation::{EvidenceErased, Halted, Resumed, SessionOpened},
     request::{Answered, Asked, RequestEnded},
@@ -43,7 +43,7 @@ const TOOL_CHARS_MAX: usize = 128;
 
 /// An entry before it has its place in the log.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub struct NewEntry {
     /// It happened at this time, in Unix milliseconds UTC.
     pub at_ms: i64,
     /// This happened: the [`Kind::WORD`] of the entry's kind.
@@ -61,7 +61,7 @@ pub struct Entry {
     body: Option<Arc<Value>>,
 }
 
-impl Entry {
+impl NewEntry {
     /// Makes an entry of this kind, about nobody in particular.
     pub fn new<K: Kind>(at_ms: i64, body: &K) -> Self {
         let body = serde_json::to_value(body).ok().map(Arc::new);
@@ -99,7 +99,7 @@ impl Entry {
     pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
         let reference = |id: Option<&str>| id.map(Reference::new).transpose();
         let body = self.body.as_deref().ok_or(EntryError::Field { field: "body" })?;
-        let mut entry = LogEntry::new(self.at_ms, EntryKind::new(self.kind)?, Value::Null);
+        let mut entry = Entry::new(self.at_ms, EntryKind::new(self.kind)?, Value::Null);
         entry.agent = reference(self.agent.as_ref().map(AgentId::as_str))?;
         entry.session = reference(self.session.as_ref().map(SessionId::as_str))?;
         entry.call = reference(self.call.as_ref().map(CallId::as_str))?;
@@ -340,7 +340,7 @@ impl Entry {
         happened: bool,
         comment: &str,
     ) -> Self {
-        let evidence = Finding::Person { person: Cow::Borrowed(person), comment: comment.into() };
+        let evidence = DoubtEvidence::Person { person: Cow::Borrowed(person), comment: comment.into() };
         Self::new(at_ms, &DoubtResolved { happened, evidence }).about(&call.requester, &call.id)
     }
 
@@ -350,24 +350,25 @@ impl Entry {
     pub fn doubt_recalled(at_ms: i64, record: &CallRecord, used: Option<(u64, Option<Money>)>) -> Self {
         let (rows, amount) = used.unzip();
         let system = Cow::Borrowed(&record.system);
-        let evidence = Finding::SystemRecord { system, rows, amount: amount.flatten() };
+        let evidence = DoubtEvidence::SystemRecord { system, rows, amount: amount.flatten() };
         Self::resolved(at_ms, record, used.is_some(), evidence)
     }
 
     /// A call in doubt is over, because `by` was sent under its id and is done: the system performed it once.
     #[must_use]
     pub fn sent_again(at_ms: i64, record: &CallRecord, by: &CallId) -> Self {
-        let evidence = Finding::SentAgain { system: Cow::Borrowed(&record.system), by: Cow::Borrowed(by) };
+        let evidence =
+            DoubtEvidence::SentAgain { system: Cow::Borrowed(&record.system), by: Cow::Borrowed(by) };
         Self::resolved(at_ms, record, false, evidence)
     }
 
     /// A read whose answer was lost was closed: it had no effect.
     #[must_use]
     pub fn read_ended(at_ms: i64, record: &CallRecord) -> Self {
-        Self::resolved(at_ms, record, false, Finding::Read { system: Cow::Borrowed(&record.system) })
+        Self::resolved(at_ms, record, false, DoubtEvidence::Read { system: Cow::Borrowed(&record.system) })
     }
 
-    fn resolved(at_ms: i64, record: &CallRecord, happened: bool, evidence: Finding<'_>) -> Self {
+    fn resolved(at_ms: i64, record: &CallRecord, happened: bool, evidence: DoubtEvidence<'_>) -> Self {
         Self::new(at_ms, &DoubtResolved { happened, evidence })
             .about(&record.call.requester, &record.call.id)
             .under(record.approval.as_ref())

@@ -31,7 +31,7 @@ pub use crate::refusals::RefusalCount;
 use crate::{
     answer::{Answer, Refused},
     clock::{Clock, Entropy},
-    entry::Entry,
+    entry::NewEntry,
     ledger::{ApprovalRecord, HaltRecord, HaltScope, Ledger, LedgerFault},
     tool::Tool,
     vault::Upkeep,
@@ -209,7 +209,7 @@ impl<L: Ledger> Gate<L> {
     pub async fn halt(&self, scope: HaltScope, by: &str, why: &str) -> Result<HaltRecord, LedgerFault> {
         let halt =
             HaltRecord { scope, why: why.to_owned(), by: by.to_owned(), since_ms: self.clock.now_ms() };
-        let entry = Entry::halted(&halt);
+        let entry = NewEntry::halted(&halt);
         // A crash before this is durable leaves nothing halted, and whoever asked was not told that it is; after it,
         // the halt holds for all replicas and all starts.
         self.ledger.halt(halt, entry).await
@@ -220,7 +220,7 @@ impl<L: Ledger> Gate<L> {
     /// # Errors
     /// [`LedgerFault`], and then the halt stays.
     pub async fn resume(&self, scope: &HaltScope, by: &str) -> Result<bool, LedgerFault> {
-        let entry = Entry::resumed(self.clock.now_ms(), scope, by);
+        let entry = NewEntry::resumed(self.clock.now_ms(), scope, by);
         // A crash before this is durable leaves the halt; after it, the agents go on, whether or not whoever asked was
         // told.
         self.ledger.resume(scope, entry).await

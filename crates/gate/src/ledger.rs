@@ -19,7 +19,7 @@ pub use crate::{
     halt::{HaltRecord, HaltScope},
     outcome::{CallOutcome, CallRecord, CallState},
 };
-use crate::{entry::Entry, evidence::Evidence};
+use crate::{entry::NewEntry, evidence::Evidence};
 
 /// The store behind the gate.
 ///
@@ -46,14 +46,14 @@ pub trait Ledger: Send + Sync + 'static {
     fn open_session(
         &self,
         requester: &Requester,
-        entry: Entry,
+        entry: NewEntry,
     ) -> impl Future<Output = Result<bool, LedgerFault>> + Send;
 
     /// Tells whether a session was opened and is not forgotten.
     fn has_session(&self, requester: &Requester) -> impl Future<Output = Result<bool, LedgerFault>> + Send;
 
     /// Appends entries that change nothing else: refusals, configuration, policies.
-    fn record(&self, entries: Vec<Entry>) -> impl Future<Output = Result<(), LedgerFault>> + Send;
+    fn record(&self, entries: Vec<NewEntry>) -> impl Future<Output = Result<(), LedgerFault>> + Send;
 
     /// Parks a call until people answer. When a request of the same agent for the same digest is not final, in whichever
     /// session it was asked, that one is returned and nothing is appended. The call's idempotency key stands for the returned
@@ -76,7 +76,7 @@ pub trait Ledger: Send + Sync + 'static {
         &self,
         bond: Bond,
         replaces: Option<&CallId>,
-        entries: Vec<Entry>,
+        entries: Vec<NewEntry>,
     ) -> impl Future<Output = Result<Option<Bond>, LedgerFault>> + Send;
 
     /// Tells whether an intent would find room now. Rates and holds are looked at as [`Ledger::issue`] does, and
@@ -103,7 +103,7 @@ pub trait Ledger: Send + Sync + 'static {
         &self,
         approval: &ApprovalId,
         signature: Signature,
-        entry: Entry,
+        entry: NewEntry,
     ) -> impl Future<Output = Result<ApprovalRecord, NotAnswered>> + Send;
 
     /// Ends a request that is not final and not executing: expired, superseded or blocked, and then with the
@@ -115,7 +115,7 @@ pub trait Ledger: Send + Sync + 'static {
         state: ApprovalState,
         code: Option<Code>,
         why: &str,
-        entries: Vec<Entry>,
+        entries: Vec<NewEntry>,
     ) -> impl Future<Output = Result<bool, LedgerFault>> + Send;
 
     /// Marks a final request as fetched by its agent, so that an equal call may open a new one: at once where nothing was
@@ -127,14 +127,14 @@ pub trait Ledger: Send + Sync + 'static {
     fn halt(
         &self,
         halt: HaltRecord,
-        entry: Entry,
+        entry: NewEntry,
     ) -> impl Future<Output = Result<HaltRecord, LedgerFault>> + Send;
 
     /// Ends a halt. Returns whether there was one.
     fn resume(
         &self,
         scope: &HaltScope,
-        entry: Entry,
+        entry: NewEntry,
     ) -> impl Future<Output = Result<bool, LedgerFault>> + Send;
 
     /// Finds calls that are open although the process that issued them is gone, and records them as in
@@ -149,7 +149,7 @@ pub trait Ledger: Send + Sync + 'static {
         outcome: CallOutcome,
         settlement: Settlement,
         now_ms: i64,
-        entries: Vec<Entry>,
+        entries: Vec<NewEntry>,
     ) -> impl Future<Output = Result<bool, LedgerFault>> + Send;
 
     /// Finds one request.
@@ -306,7 +306,7 @@ pub struct Parking {
     /// The call has this effect.
     pub effect: Effect,
     /// These entries are appended when the request is new.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<NewEntry>,
 }
 
 /// An intent says what must be durable before the system is touched.
@@ -340,7 +340,7 @@ pub struct Intent {
     /// It happened at this time, in Unix milliseconds UTC.
     pub now_ms: i64,
     /// These entries are appended with the intent.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<NewEntry>,
 }
 
 impl Intent {
@@ -419,7 +419,7 @@ pub struct Closing {
     /// It happened at this time, in Unix milliseconds UTC.
     pub now_ms: i64,
     /// These entries are appended with the outcome.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<NewEntry>,
 }
 
 /// A person's answer was not recorded for one of these reasons.

@@ -32,7 +32,7 @@ pub mod warrant;
 
 pub use answer::{Answer, Done, Pending, Refused};
 pub use clock::{Clock, Entropy};
-pub use entry::Entry;
+pub use entry::NewEntry;
 pub use form::Form;
 pub use gate::{Gate, NotRecalled, Settings};
 pub use ledger::Ledger;

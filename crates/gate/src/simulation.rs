@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 use crate::{
     clock::{Clock, Entropy},
-    entry::Entry,
+    entry::NewEntry,
     ledger::{
         ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Closing, HaltRecord,
         HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, NotParked, Parking, Standing,
@@ -97,7 +97,7 @@ pub enum Fault {
 pub type FaultPlan = Box<dyn FnMut(&'static str) -> Option<Fault> + Send>;
 
 #[derive(Default)]
-struct State {
+struct Simulated {
     process: u64,
     opened: BTreeSet<String>,
     sessions: BTreeMap<String, Counters>,
@@ -110,7 +110,7 @@ struct State {
     order: Vec<ApprovalId>,
     calls: BTreeMap<CallId, Open>,
     bonds: BTreeMap<(AgentId, IdempotencyKey), Bond>,
-    log: Vec<Entry>,
+    log: Vec<NewEntry>,
     plan: Option<FaultPlan>,
     unreadable: bool,
 }
@@ -123,7 +123,7 @@ struct Open {
 
 /// A ledger in memory.
 pub struct SimLedger {
-    state: Mutex<State>,
+    state: Mutex<Simulated>,
     changes: watch::Sender<u64>,
 }
 
@@ -140,7 +140,7 @@ impl Default for SimLedger {
 }
 
 impl SimLedger {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Simulated> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -176,7 +176,7 @@ impl SimLedger {
 
     /// The log, in order.
     #[must_use]
-    pub fn log(&self) -> Vec<Entry> {
+    pub fn log(&self) -> Vec<NewEntry> {
         self.state().log.clone()
     }
 
@@ -184,7 +184,7 @@ impl SimLedger {
     fn step<T, E: From<LedgerFault>>(
         &self,
         name: &'static str,
-        work: impl FnOnce(&mut State) -> Result<T, E>,
+        work: impl FnOnce(&mut Simulated) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut state = self.state();
         let fault = state.plan.as_mut().and_then(|plan| plan(name));
@@ -224,7 +224,7 @@ fn agent_day_key(requester: &Requester, now_ms: i64) -> (String, i64) {
     (requester.agent.to_string(), day(now_ms))
 }
 
-impl State {
+impl Simulated {
     /// The halt that stops a requester: the one of all goes first.
     fn halt_for(&self, requester: &Requester) -> Option<HaltRecord> {
         let stops = |halt: &&HaltRecord| match &halt.scope {
@@ -244,7 +244,7 @@ impl State {
         self.newest().find(|record| key.is_of(&record.request.call))
     }
 
-    fn add_halt(&mut self, halt: HaltRecord, entry: Entry) -> HaltRecord {
+    fn add_halt(&mut self, halt: HaltRecord, entry: NewEntry) -> HaltRecord {
         if let Some(there) = self.halts.iter().find(|there| there.scope == halt.scope) {
             return there.clone();
         }
@@ -384,7 +384,7 @@ impl Ledger for SimLedger {
             .collect())
     }
 
-    async fn open_session(&self, requester: &Requester, entry: Entry) -> Result<bool, LedgerFault> {
+    async fn open_session(&self, requester: &Requester, entry: NewEntry) -> Result<bool, LedgerFault> {
         self.step("open_session", |state| {
             let key = session_key(&requester.agent, &requester.session);
             let new = state.opened.insert(key);
@@ -400,7 +400,7 @@ impl Ledger for SimLedger {
         Ok(self.state().opened.contains(&session_key(&requester.agent, &requester.session)))
     }
 
-    async fn record(&self, entries: Vec<Entry>) -> Result<(), LedgerFault> {
+    async fn record(&self, entries: Vec<NewEntry>) -> Result<(), LedgerFault> {
         self.step("record", |state| {
             state.log.extend(entries);
             Ok(())
@@ -458,7 +458,7 @@ impl Ledger for SimLedger {
         &self,
         bond: Bond,
         replaces: Option<&CallId>,
-        entries: Vec<Entry>,
+        entries: Vec<NewEntry>,
     ) -> Result<Option<Bond>, LedgerFault> {
         self.step("bind", |state| {
             if let Some(taken) = state.taken(&bond, replaces) {
@@ -531,7 +531,7 @@ impl Ledger for SimLedger {
             let process = state.process;
             state.log.extend(intent.entries);
             for halt in &halts {
-                state.add_halt(halt.clone(), Entry::halted(halt));
+                state.add_halt(halt.clone(), NewEntry::halted(halt));
             }
             let record = CallRecord {
                 call: intent.call,
@@ -581,7 +581,7 @@ impl Ledger for SimLedger {
         &self,
         approval: &ApprovalId,
         signature: Signature,
-        entry: Entry,
+        entry: NewEntry,
     ) -> Result<ApprovalRecord, NotAnswered> {
         self.step("answer", |state| {
             let record = state.approvals.get_mut(approval).ok_or(NotAnswered::NotFound)?;
@@ -602,7 +602,7 @@ impl Ledger for SimLedger {
         to: ApprovalState,
         code: Option<Code>,
         why: &str,
-        entries: Vec<Entry>,
+        entries: Vec<NewEntry>,
     ) -> Result<bool, LedgerFault> {
         self.step("end", |state| {
             let Some(record) = state.approvals.get_mut(approval) else { return Ok(false) };
@@ -626,11 +626,11 @@ impl Ledger for SimLedger {
         })
     }
 
-    async fn halt(&self, halt: HaltRecord, entry: Entry) -> Result<HaltRecord, LedgerFault> {
+    async fn halt(&self, halt: HaltRecord, entry: NewEntry) -> Result<HaltRecord, LedgerFault> {
         self.step("halt", |state| Ok(state.add_halt(halt, entry)))
     }
 
-    async fn resume(&self, scope: &HaltScope, entry: Entry) -> Result<bool, LedgerFault> {
+    async fn resume(&self, scope: &HaltScope, entry: NewEntry) -> Result<bool, LedgerFault> {
         self.step("resume", |state| {
             let before = state.halts.len();
             state.halts.retain(|halt| halt.scope != *scope);
@@ -654,7 +654,7 @@ impl Ledger for SimLedger {
                 }
             }
             for record in &found {
-                state.log.push(Entry::in_doubt(now_ms, &record.call, record.approval.as_ref()));
+                state.log.push(NewEntry::in_doubt(now_ms, &record.call, record.approval.as_ref()));
                 if let Some(approval) = record.approval.as_ref().and_then(|id| state.approvals.get_mut(id)) {
                     approval.state = ApprovalState::InDoubt;
                 }
@@ -669,7 +669,7 @@ impl Ledger for SimLedger {
         outcome: CallOutcome,
         settlement: Settlement,
         now_ms: i64,
-        entries: Vec<Entry>,
+        entries: Vec<NewEntry>,
     ) -> Result<bool, LedgerFault> {
         self.step("resolve", |state| {
             match state.calls.get(call) {

@@ -9,7 +9,7 @@ use countersign_rules::{
 
 pub use crate::limits::Limits;
 use crate::{
-    entry::Entry,
+    entry::NewEntry,
     ledger::{Closing, Intent, Issued, Ledger, NotIssued},
     outcome::CallOutcome,
 };
@@ -34,7 +34,7 @@ pub(crate) struct Permitted<A> {
     /// The call was decided at this time, in Unix milliseconds UTC.
     pub(crate) now_ms: i64,
     /// These are recorded with the intent, or with the refusal where there will be none.
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<NewEntry>,
 }
 
 impl<A> Permitted<A> {
@@ -45,7 +45,7 @@ impl<A> Permitted<A> {
         facts: &Facts,
         approval: Option<ApprovalId>,
         if_history: Option<u64>,
-        entries: Vec<Entry>,
+        entries: Vec<NewEntry>,
     ) -> Self {
         let limits = Limits::new(allow, &call.tool, facts.effect);
         let reach = facts.reach.as_ref();
@@ -67,7 +67,7 @@ impl<A> Permitted<A> {
 impl<A> Permitted<A> {
     /// Makes the intent, which is recorded before the system is touched.
     fn intent(&self, Reservation { rates, holds, journal }: Reservation) -> Intent {
-        let warrant = Entry::warrant_issued(
+        let warrant = NewEntry::warrant_issued(
             self.now_ms,
             &self.call,
             &self.decision,
@@ -113,7 +113,7 @@ pub(crate) struct Reservation {
 pub(crate) struct Unissued<A> {
     pub(crate) call: Call<A>,
     /// These were to be recorded with the intent.
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<NewEntry>,
     pub(crate) why: NotIssued,
 }
 
@@ -235,7 +235,7 @@ impl<A> OpenCall<A> {
         &self,
         outcome: CallOutcome,
         settlement: Settlement,
-        entries: Vec<Entry>,
+        entries: Vec<NewEntry>,
         now_ms: i64,
     ) -> Closing {
         Closing { call: self.call.id.clone(), outcome, settlement, now_ms, entries }

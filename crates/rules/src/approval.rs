@@ -44,7 +44,7 @@ pub struct ApprovalRequest {
     pub alike: Option<Alike>,
     /// People had answered this to such calls of the agent before, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub before: Vec<Answered>,
+    pub before: Vec<EarlierAnswer>,
 }
 
 /// Calls of one tool that people would take for the same share these digests.
@@ -58,7 +58,7 @@ pub struct Alike {
 
 /// People gave this answer to an earlier call that is like the one they are asked about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answered {
+pub struct EarlierAnswer {
     /// The earlier request.
     pub approval: ApprovalId,
     /// This is true if the earlier call does the same, however it is spelled. Otherwise it has other values, or only

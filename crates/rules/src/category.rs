@@ -5,7 +5,7 @@
 
 /// A category and what it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Category {
+pub struct CategoryWord {
     /// The word used in tools, policies and log.
     pub word: &'static str,
     /// A call of this category touches this, in words for people.
@@ -18,7 +18,7 @@ pub const OWN_PREFIX: &str = "x-";
 macro_rules! categories {
     ($($word:literal $meaning:literal),* $(,)?) => {
         /// Every known category. Other words need the prefix [`OWN_PREFIX`].
-        pub const KNOWN: &[Category] = &[$(Category { word: $word, meaning: $meaning }),*];
+        pub const KNOWN: &[CategoryWord] = &[$(CategoryWord { word: $word, meaning: $meaning }),*];
     };
 }
 

@@ -30,12 +30,12 @@ pub struct Explanation {
     /// This is true if the reach has to be known before the call can be decided.
     pub reach_decides: bool,
     /// Each policy is here with what it said, in the order of the bundle.
-    pub policies: Vec<Finding>,
+    pub policies: Vec<PolicyFinding>,
 }
 
 /// One policy said this about the call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
+pub struct PolicyFinding {
     /// The policy.
     pub policy: PolicyId,
     /// The policy comes from this layer.
@@ -124,12 +124,12 @@ impl fmt::Display for FindingOutcome {
 #[must_use]
 pub fn explain<A>(call: &Call<A>, facts: &Facts, policies: &Policies) -> Explanation {
     let judge = Judge::of(call, facts, policies).ok();
-    let mut findings: Vec<(usize, Finding)> = policies
+    let mut findings: Vec<(usize, PolicyFinding)> = policies
         .rules
         .values()
         .map(|rule| {
             let outcome = judge.as_ref().map_or(FindingOutcome::Failed, |judge| outcome(judge, rule));
-            let finding = Finding {
+            let finding = PolicyFinding {
                 policy: rule.id.clone(),
                 layer: rule.layer,
                 forbids: rule.forbids,

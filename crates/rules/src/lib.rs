@@ -56,7 +56,7 @@ pub use call::{Call, CallDigest, IdempotencyKey, RawCall, Requester, RetryKey, S
 pub use decide::{decide, recompute};
 pub use decision::{Allow, Ask, AskOf, Decision, Deny, DenyReason};
 pub use effect::{DeclaredEffect, Effect};
-pub use explain::{Explanation, Finding, FindingOutcome, explain};
+pub use explain::{Explanation, FindingOutcome, PolicyFinding, explain};
 pub use facts::{ApprovalFact, Counters, Facts, StatementFacts};
 pub use id::{
     AgentId, ApprovalId, BundleDigest, CallId, DecisionId, GroupName, PersonId, PolicyId, SessionId,
@@ -70,7 +70,8 @@ pub use policy::Policies;
 pub use reach::Reach;
 pub use refusal::{Code, Refusal};
 pub use scenario::{
-    Amount, BadCase, BadScenario, Deployment, Foretold, Mismatch, Observer, Question, Report, Scenario,
+    Amount, BadCase, BadScenario, Deployment, Foretold, Mismatch, Observer, Question, Scenario,
+    ScenarioReport,
 };
 pub use source::{Layer, PolicyError, PolicyErrors, PolicySource};
 pub use tool::{SystemSpec, ToolSpec};

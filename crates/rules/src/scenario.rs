@@ -370,7 +370,7 @@ pub struct Deployment<'a> {
 
 /// A file of scenarios was judged so.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct ScenarioReport {
     /// This many cases were judged.
     pub cases: usize,
     /// The answer was not as expected in these places.
@@ -562,7 +562,7 @@ impl Scenario {
     ///
     /// # Errors
     /// Returns [`BadScenario`] when it does not fit: version, tools, policies, arguments.
-    pub fn check(&self, deployment: &Deployment<'_>) -> Result<Report, BadScenario> {
+    pub fn check(&self, deployment: &Deployment<'_>) -> Result<ScenarioReport, BadScenario> {
         if self.version != SCENARIO_VERSION {
             return Err(BadScenario::Version(self.version));
         }
@@ -576,7 +576,7 @@ impl Scenario {
         let policies = Policies::load(&sources, &tools, &agents)?;
         // A scenario's own tools are nothing but what it says of them.
         let observer: &dyn Observer = if self.tool.is_empty() { deployment.observer } else { &() };
-        let mut report = Report::default();
+        let mut report = ScenarioReport::default();
         let mut names = BTreeSet::new();
         for case in &self.case {
             let bad = |why: BadCase| BadScenario::Case { case: case.name.clone(), why };

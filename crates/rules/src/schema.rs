@@ -61,7 +61,7 @@ pub struct Untyped {
 
 /// The types of a tool's arguments, and what was left out.
 pub(crate) fn argument_types(tool: &ToolSpec) -> (BTreeMap<String, Attribute>, Vec<Untyped>) {
-    let mut reader = Reader { root: &tool.arguments, tool: tool.name.as_str(), left_out: Vec::new() };
+    let mut reader = TypeReader { root: &tool.arguments, tool: tool.name.as_str(), left_out: Vec::new() };
     let attributes = reader.attributes(&tool.arguments, "", 0);
     if !is_closed(&tool.arguments) {
         let reason = "arguments that its schema does not name are taken";
@@ -70,13 +70,13 @@ pub(crate) fn argument_types(tool: &ToolSpec) -> (BTreeMap<String, Attribute>, V
     (attributes, reader.left_out)
 }
 
-struct Reader<'a> {
+struct TypeReader<'a> {
     root: &'a Value,
     tool: &'a str,
     left_out: Vec<Untyped>,
 }
 
-impl Reader<'_> {
+impl TypeReader<'_> {
     fn attributes(&mut self, schema: &Value, at: &str, depth: usize) -> BTreeMap<String, Attribute> {
         let mut attributes = BTreeMap::new();
         for (name, property) in properties(schema) {

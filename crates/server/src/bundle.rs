@@ -22,7 +22,7 @@ use countersign_tools::{
     definition::{AnyDefinition, DefinitionError, Subject, SystemDefinition, Target},
 };
 
-use crate::config::{Config, Found, Problem, Problems, Source, SystemConfig};
+use crate::config::{Config, Found, Mistake, Mistakes, Source, SystemConfig};
 use countersign_app::{offer::Offer, principal::undo_agent};
 
 /// The largest catalog snapshot that is read, in bytes.
@@ -45,12 +45,12 @@ impl Bundle {
     /// Checks tools against systems, and policies against tools and agents.
     ///
     /// # Errors
-    /// [`Problems`]: every definition that does not fit; when all do, every policy that does not.
-    pub fn new(config: &Config, vault: &Arc<dyn Vault>) -> Result<Self, Problems> {
+    /// [`Mistakes`]: every definition that does not fit; when all do, every policy that does not.
+    pub fn new(config: &Config, vault: &Arc<dyn Vault>) -> Result<Self, Mistakes> {
         let found = Found::default();
-        let fail = |found: Found| Problems {
+        let fail = |found: Found| Mistakes {
             folder: config.folder.display().to_string(),
-            problems: found.into_inner(),
+            mistakes: found.into_inner(),
         };
         let definitions: Vec<SystemDefinition> =
             config.systems.values().map(|system| with_catalog(system, &found)).collect();
@@ -85,7 +85,7 @@ impl Bundle {
             .filter(|(_, tool)| !tools.contains_key(*tool) && !config.tools.contains_key(*tool))
         {
             let message = format!("budget `{}` names tool `{tool}`, and there is none", budget.name);
-            found.push(Source::new(crate::config::MAIN, "").problem(None, message, None));
+            found.push(Source::new(crate::config::MAIN, "").mistake(None, message, None));
         }
         if !found.is_empty() {
             return Err(fail(found));
@@ -101,8 +101,8 @@ impl Bundle {
         let mut warnings: Vec<String> =
             policies.warnings().iter().map(|e| placed(&of_policy(config, e))).collect();
         for misnamed in policies.misnamed(&config.policies, &vocabulary(config, &definitions, &tools)) {
-            let problem = of_policy(config, &misnamed.error);
-            if misnamed.certain { found.push(problem) } else { warnings.push(placed(&problem)) }
+            let mistake = of_policy(config, &misnamed.error);
+            if misnamed.certain { found.push(mistake) } else { warnings.push(placed(&mistake)) }
         }
         if !found.is_empty() {
             return Err(fail(found));
@@ -125,18 +125,18 @@ impl Bundle {
 }
 
 /// What is wrong with a policy, where it stands.
-fn of_policy(config: &Config, error: &PolicyError) -> Problem {
+fn of_policy(config: &Config, error: &PolicyError) -> Mistake {
     let text = config.policies.iter().find(|p| p.name == error.file).map(|p| p.text.as_str());
     let file = if text.is_some() { format!("policies/{}.cedar", error.file) } else { error.file.clone() };
     let source = Source::new(file, text.unwrap_or_default());
-    source.problem(error.span.clone(), error.message.clone(), error.help.clone())
+    source.mistake(error.span.clone(), error.message.clone(), error.help.clone())
 }
 
-/// A problem on one line.
-fn placed(problem: &Problem) -> String {
-    let line = problem.line().map(|line| format!(":{line}")).unwrap_or_default();
-    let help = problem.help.as_deref().map(|help| format!(": {help}")).unwrap_or_default();
-    format!("{}{line}: {}{help}", problem.file, problem.message)
+/// A mistake on one line.
+fn placed(mistake: &Mistake) -> String {
+    let line = mistake.line().map(|line| format!(":{line}")).unwrap_or_default();
+    let help = mistake.help.as_deref().map(|help| format!(": {help}")).unwrap_or_default();
+    format!("{}{line}: {}{help}", mistake.file, mistake.message)
 }
 
 /// What policies may name as texts.
@@ -191,7 +191,7 @@ fn with_catalog(system: &SystemConfig, found: &Found) -> SystemDefinition {
                 let place = system.place.of("catalog", None);
                 let help = format!("`countersign system inspect {name} --out FILE` writes one");
                 let message = format!("the catalog of system `{name}` cannot be used: {why}");
-                found.push(system.place.source.problem(place, message, Some(help)));
+                found.push(system.place.source.mistake(place, message, Some(help)));
             }
         }
     }
@@ -225,7 +225,7 @@ fn built_in(config: &Config, tool: AnyTool, tools: &mut BTreeMap<ToolName, Offer
     if let Some(written) = config.tools.get(&name) {
         let message = format!("tool `{name}` has the name of the tool that undoes calls on its system");
         let help = Some("give it another name".to_owned());
-        found.push(written.place.source.problem(written.place.of("", None), message, help));
+        found.push(written.place.source.mistake(written.place.of("", None), message, help));
         return;
     }
     tools.insert(name, Offer::new(tool));
@@ -269,7 +269,7 @@ fn by_session(config: &Config) -> Vec<String> {
         let place = config.budget_places.get(&budget.name);
         warnings.extend(
             place.map(|place| {
-                placed(&place.source.problem(place.of("per", None), message, Some(help.into())))
+                placed(&place.source.mistake(place.of("per", None), message, Some(help.into())))
             }),
         );
     }
@@ -283,7 +283,7 @@ fn by_session(config: &Config) -> Vec<String> {
             tool.definition.tool().name
         );
         let help = "write a rate per `agent` or `tool` as well, such as `{ session = \"10/min\", agent = \"60/min\" }`";
-        warnings.push(placed(&tool.place.source.problem(
+        warnings.push(placed(&tool.place.source.mistake(
             tool.place.of("rate", None),
             message,
             Some(help.into()),
@@ -334,8 +334,8 @@ fn moneyless(config: &Config, specs: &[Arc<ToolSpec>]) -> Vec<String> {
                 let help = format!("write `tools = [{}]`, or raise its `effect_min`", tell.join(", "));
                 let place = config.budget_places.get(&budget.name);
                 placed(&match place {
-                    Some(place) => place.source.problem(place.of("", None), message, Some(help)),
-                    None => Source::new(crate::config::MAIN, "").problem(None, message, Some(help)),
+                    Some(place) => place.source.mistake(place.of("", None), message, Some(help)),
+                    None => Source::new(crate::config::MAIN, "").mistake(None, message, Some(help)),
                 })
             })
         })
@@ -358,9 +358,9 @@ fn report(config: &Config, error: &DefinitionError, found: &Found) {
         Subject::Tool(name) => config.tools.get(name).map(|tool| &tool.place),
     };
     let message = error.to_string();
-    let problem = match place {
-        Some(place) => place.source.problem(place.of(&error.key, error.offset), message, error.help.clone()),
-        None => Source::new(crate::config::MAIN, "").problem(None, message, error.help.clone()),
+    let mistake = match place {
+        Some(place) => place.source.mistake(place.of(&error.key, error.offset), message, error.help.clone()),
+        None => Source::new(crate::config::MAIN, "").mistake(None, message, error.help.clone()),
     };
-    found.push(problem);
+    found.push(mistake);
 }

@@ -54,7 +54,7 @@ impl Kind for LogRestarted {
 
 #[cfg(test)]
 mod tests {
-    use countersign_gate::Entry;
+    use countersign_gate::NewEntry;
     use serde_json::json;
 
     use super::*;
@@ -76,14 +76,14 @@ mod tests {
         };
         let entries = [
             (
-                Entry::new(0, &configured),
+                NewEntry::new(0, &configured),
                 format!(
                     r#"{{"bundle":"{}","config":{{"server":{{"wait_ms":1}}}},"config_digest":"c0","reference_digest":"4e","tools":{{"refund":"v1"}},"version":"0.1.0"}}"#,
                     "b".repeat(64)
                 ),
             ),
             (
-                Entry::new(0, &restarted),
+                NewEntry::new(0, &restarted),
                 r#"{"because":"a disk was lost","continued":{"root":"AAAA","size":7},"signed":["note"]}"#
                     .into(),
             ),

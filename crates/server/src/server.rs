@@ -16,7 +16,7 @@ use axum::{
 use countersign_api::{self as api, Api, Problem};
 use countersign_app::{App, auth::Authenticator, credential, offer::Offer, worker::Worker};
 use countersign_audit::{canonical::canonical_digest, sha256};
-use countersign_gate::{Clock, Entropy, Entry, Gate, Ledger as _, Settings, Vault, ledger::LedgerFault};
+use countersign_gate::{Clock, Entropy, Gate, Ledger as _, NewEntry, Settings, Vault, ledger::LedgerFault};
 use countersign_mcp as mcp;
 use countersign_rules::{Code, Refusal, SystemName, ToolName};
 use countersign_store::{Found, Opening, Options, Store, StoreError};
@@ -33,7 +33,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     bundle::Bundle,
     clock::{OsEntropy, SystemClock, random},
-    config::{Config, Problems, SecretFault, StorePlace},
+    config::{Config, Mistakes, SecretFault, StorePlace},
     descriptors,
     entry::Configured,
     listener,
@@ -46,7 +46,7 @@ use crate::{
 pub enum StartError {
     /// The configuration does not hold together.
     #[error("the configuration cannot be served")]
-    Config(#[source] Box<Problems>),
+    Config(#[source] Box<Mistakes>),
     /// The log cannot be signed.
     #[error("the log cannot be signed")]
     LogKey(#[from] LogKeyError),
@@ -267,7 +267,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         refusals_max: config.limits.refusals_max,
         sessions_max: config.limits.sessions_max,
     };
-    store.record(vec![Entry::new(clock.now_ms(), &configured(&config, &bundle))]).await?;
+    store.record(vec![NewEntry::new(clock.now_ms(), &configured(&config, &bundle))]).await?;
     let gate =
         Gate::new(Arc::clone(&store), Arc::clone(&clock), entropy, Arc::clone(&bundle.policies), settings);
     // Before anybody can approve what would not be performed.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_gate::{
-    Entry,
+    NewEntry,
     ledger::{
         ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Closing, HaltRecord, Intent, Issued,
         LedgerFault, NotIssued,
@@ -116,7 +116,7 @@ impl Issue {
         session::count(records, requester, intent.now_ms, |counters| count.add(counters), &mut changes)?;
         changes.calls.put(intent.call.id.clone(), self.row(records.process));
         for halt in &halts {
-            changes.entries.push(Encoded::of(&Entry::halted(halt))?);
+            changes.entries.push(Encoded::of(&NewEntry::halted(halt))?);
             changes.halts.put(halt.scope.clone(), halt.clone());
         }
         // The widest says most.
@@ -269,7 +269,7 @@ impl Operation for Sweep {
             let mut row = row.clone();
             row.record.state = CallState::InDoubt;
             row.record.doubted |= row.record.is_doubtful();
-            changes.entries.push(Encoded::of(&Entry::in_doubt(
+            changes.entries.push(Encoded::of(&NewEntry::in_doubt(
                 self.now_ms,
                 &row.record.call,
                 row.record.approval.as_ref(),

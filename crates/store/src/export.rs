@@ -14,7 +14,7 @@ use crate::{log::LogHead, store::Store};
 
 /// The log was not exported, for one of these reasons.
 #[derive(Debug, thiserror::Error)]
-pub enum ExportError {
+pub enum ExportFault {
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerFault),
@@ -36,8 +36,8 @@ impl Store {
     /// checkpoint comes last, so a folder with one is complete. Returns the state of the log that was exported.
     ///
     /// # Errors
-    /// Fails with an [`ExportError`]; then the folder is not complete, and has no new checkpoint.
-    pub async fn export(&self, folder: &Path) -> Result<LogHead, ExportError> {
+    /// Fails with an [`ExportFault`]; then the folder is not complete, and has no new checkpoint.
+    pub async fn export(&self, folder: &Path) -> Result<LogHead, ExportFault> {
         let head = self.log_head().await?;
         let mut tree = TileBuilder::new();
         for bundle in bundles(head.size) {
@@ -47,7 +47,7 @@ impl Store {
             }
         }
         if tree.tree().root() != head.root {
-            return Err(ExportError::OtherTree);
+            return Err(ExportFault::OtherTree);
         }
         let partial: Vec<_> = tree.partial().map(|(tile, hashes)| (tile, encode_tile(hashes))).collect();
         for (tile, bytes) in partial {
@@ -75,24 +75,24 @@ impl Store {
         folder: &Path,
         bundle: BundleId,
         tree: &mut TileBuilder,
-    ) -> Result<Vec<(TileId, Vec<u8>)>, ExportError> {
+    ) -> Result<Vec<(TileId, Vec<u8>)>, ExportFault> {
         let entries = self.entries(bundle.first_entry(), u32::from(TILE_WIDTH)).await?;
-        let entries = entries.get(..usize::from(bundle.width())).ok_or(ExportError::OtherTree)?;
+        let entries = entries.get(..usize::from(bundle.width())).ok_or(ExportFault::OtherTree)?;
         let mut tiles = Vec::new();
         for entry in entries {
             tree.append(leaf_hash(&entry.bytes), |tile, hashes| tiles.push((tile, encode_tile(hashes))))
-                .map_err(|_full| ExportError::OtherTree)?;
+                .map_err(|_full| ExportFault::OtherTree)?;
         }
         let bytes = encode_bundle(entries.iter().map(|entry| &entry.bytes))
-            .map_err(|_long| ExportError::OtherTree)?;
+            .map_err(|_long| ExportFault::OtherTree)?;
         write(&folder.join(bundle.path()), bytes).await?;
         Ok(tiles)
     }
 }
 
 /// Writes a file whole: under another name first, so that nobody reads half of it.
-async fn write(path: &Path, bytes: Vec<u8>) -> Result<(), ExportError> {
-    let failed = |source| ExportError::File { path: path.to_owned(), source };
+async fn write(path: &Path, bytes: Vec<u8>) -> Result<(), ExportFault> {
+    let failed = |source| ExportFault::File { path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
         tokio::fs::create_dir_all(folder).await.map_err(failed)?;
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_audit::{Hash, sha256};
-use countersign_gate::{Entry, entry::Kind, ledger::LedgerFault};
+use countersign_gate::{NewEntry, entry::Kind, ledger::LedgerFault};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
@@ -81,7 +81,7 @@ impl Store {
             owner: record.owner.clone(),
             scopes: record.scopes.clone(),
         };
-        let entry = Entry::new(new.now_ms, &issued);
+        let entry = NewEntry::new(new.now_ms, &issued);
         // A crash before this is durable leaves no key; after it, a key that nobody knows and nobody can
         // present: an operator sees it in the list, and revokes it.
         self.submit(IssueKey { row: KeyRow { record: record.clone(), hash }, entry: Encoded::of(&entry)? })
@@ -118,7 +118,7 @@ impl Store {
     /// # Errors
     /// Fails with a [`LedgerFault`]; then the key is as it was, unless it is [`LedgerFault::Unknown`].
     pub async fn revoke_key(&self, id: &str, by: &str, now_ms: i64) -> Result<bool, LedgerFault> {
-        let entry = Entry::new(now_ms, &KeyRevoked { by: by.to_owned(), key: id.to_owned() });
+        let entry = NewEntry::new(now_ms, &KeyRevoked { by: by.to_owned(), key: id.to_owned() });
         // A crash before this is durable leaves the key good, and whoever asked was not told otherwise; after
         // it, it is good for nothing.
         self.submit(RevokeKey { id: id.to_owned(), now_ms, entry: Encoded::of(&entry)? }).await
@@ -201,11 +201,11 @@ mod tests {
         let revoked = KeyRevoked { by: "carol".into(), key: "0a1b2c3d4e5f".into() };
         let entries = [
             (
-                Entry::new(0, &issued),
+                NewEntry::new(0, &issued),
                 r#"{"by":"cli","expires_ms":null,"key":"0a1b2c3d4e5f","owner":{"agent":"ada"},"scopes":["tool:refund"]}"#,
                 "key_issued",
             ),
-            (Entry::new(0, &revoked), r#"{"by":"carol","key":"0a1b2c3d4e5f"}"#, "key_revoked"),
+            (NewEntry::new(0, &revoked), r#"{"by":"carol","key":"0a1b2c3d4e5f"}"#, "key_revoked"),
         ];
         for (entry, body, kind) in &entries {
             let whole = format!(r#"{{"at":"1970-01-01T00:00:00.000Z","body":{body},"kind":"{kind}","v":1}}"#);

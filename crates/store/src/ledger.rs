@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign_gate::{
-    Entry,
+    NewEntry,
     ledger::{
         ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Closing, HaltRecord,
         HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, NotParked, Parking, Standing,
@@ -78,7 +78,7 @@ impl Ledger for Store {
         })
     }
 
-    async fn open_session(&self, requester: &Requester, entry: Entry) -> Result<bool, LedgerFault> {
+    async fn open_session(&self, requester: &Requester, entry: NewEntry) -> Result<bool, LedgerFault> {
         let entry = Encoded::of(&entry)?;
         self.submit(OpenSession { requester: requester.clone(), entry }).await
     }
@@ -88,7 +88,7 @@ impl Ledger for Store {
         Ok(!self.select(Session::select(&key)).await?.is_empty())
     }
 
-    async fn record(&self, entries: Vec<Entry>) -> Result<(), LedgerFault> {
+    async fn record(&self, entries: Vec<NewEntry>) -> Result<(), LedgerFault> {
         self.submit(Record { entries: Encoded::all(&entries)? }).await
     }
 
@@ -110,7 +110,7 @@ impl Ledger for Store {
         &self,
         bond: Bond,
         replaces: Option<&CallId>,
-        entries: Vec<Entry>,
+        entries: Vec<NewEntry>,
     ) -> Result<Option<Bond>, LedgerFault> {
         let entries = Encoded::all(&entries)?;
         self.submit(Bind { bond, replaces: replaces.cloned(), entries }).await
@@ -157,7 +157,7 @@ impl Ledger for Store {
         &self,
         approval: &ApprovalId,
         signature: Signature,
-        entry: Entry,
+        entry: NewEntry,
     ) -> Result<ApprovalRecord, NotAnswered> {
         let entry = Encoded::of(&entry)?;
         self.submit(AddSignature { approval: approval.clone(), signature, entry }).await?
@@ -169,7 +169,7 @@ impl Ledger for Store {
         state: ApprovalState,
         code: Option<Code>,
         why: &str,
-        entries: Vec<Entry>,
+        entries: Vec<NewEntry>,
     ) -> Result<bool, LedgerFault> {
         let (why, entries) = (why.to_owned(), Encoded::all(&entries)?);
         self.submit(End { approval: approval.clone(), state, code, why, entries }).await
@@ -179,11 +179,11 @@ impl Ledger for Store {
         self.submit(Deliver(approval.clone())).await
     }
 
-    async fn halt(&self, halt: HaltRecord, entry: Entry) -> Result<HaltRecord, LedgerFault> {
+    async fn halt(&self, halt: HaltRecord, entry: NewEntry) -> Result<HaltRecord, LedgerFault> {
         self.submit(Halt { record: halt, entry: Encoded::of(&entry)? }).await
     }
 
-    async fn resume(&self, scope: &HaltScope, entry: Entry) -> Result<bool, LedgerFault> {
+    async fn resume(&self, scope: &HaltScope, entry: NewEntry) -> Result<bool, LedgerFault> {
         self.submit(Resume { scope: scope.clone(), entry: Encoded::of(&entry)? }).await
     }
 
@@ -197,7 +197,7 @@ impl Ledger for Store {
         outcome: CallOutcome,
         settlement: Settlement,
         now_ms: i64,
-        entries: Vec<Entry>,
+        entries: Vec<NewEntry>,
     ) -> Result<bool, LedgerFault> {
         let entries = Encoded::all(&entries)?;
         self.submit(Resolve { call: call.clone(), outcome, settlement, now_ms, entries }).await

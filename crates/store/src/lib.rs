@@ -47,7 +47,7 @@ mod writer;
 
 pub use approval::Erasure;
 pub use error::StoreError;
-pub use export::ExportError;
+pub use export::ExportFault;
 pub use key::{KEY_PREFIX, KeyIssued, KeyRevoked};
 pub use list::{ApprovalFilter, CallFilter};
 pub use log::{ENTRIES_MAX, EntryFilter, LogHead, LogNodes, StoredEntry};

@@ -10,7 +10,7 @@ use std::{
 
 use countersign_audit::{SigningKey, VerifierKey};
 use countersign_gate::{
-    Entry,
+    NewEntry,
     ledger::{LedgerFault, Standing},
 };
 use countersign_rules::{AgentId, ApprovalId, CallDigest, Requester};
@@ -429,7 +429,11 @@ impl Store {
     /// # Errors
     /// Fails with a [`LedgerFault`]. When the evidence is erased and its bytes may still stand in a file of the
     /// database, that is [`LedgerFault::Unknown`]; erasing again tries again.
-    pub async fn erase_evidence(&self, approval: &ApprovalId, entry: Entry) -> Result<Erasure, LedgerFault> {
+    pub async fn erase_evidence(
+        &self,
+        approval: &ApprovalId,
+        entry: NewEntry,
+    ) -> Result<Erasure, LedgerFault> {
         let (now_ms, entry) = (entry.at_ms, Encoded::of(&entry)?);
         // A crash before this is durable leaves the evidence. After it the evidence is erased for readers, and
         // its bytes may still stand in a file of the database: erasing again scrubs it.

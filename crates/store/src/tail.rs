@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_audit::{Checkpoint, Frontier, Hash, NodeId, Note, SigningKey, VerifierKey, leaf_hash};
-use countersign_gate::{Entry, ledger::LedgerFault};
+use countersign_gate::{NewEntry, ledger::LedgerFault};
 use countersign_rules::{AgentId, ApprovalId, CallId, SessionId};
 
 use crate::row::{SqlStatement, StoredRow, Value};
@@ -42,7 +42,7 @@ impl Encoded {
     ///
     /// # Errors
     /// Fails when the entry is too long for the log, or has no canonical form.
-    pub(crate) fn of(entry: &Entry) -> Result<Arc<Self>, LedgerFault> {
+    pub(crate) fn of(entry: &NewEntry) -> Result<Arc<Self>, LedgerFault> {
         let bytes = entry
             .encode()
             .map_err(|why| LedgerFault::Unavailable(format!("an entry cannot be recorded: {why}")))?;
@@ -64,7 +64,7 @@ impl Encoded {
     ///
     /// # Errors
     /// Fails as [`Encoded::of`] does.
-    pub(crate) fn all(entries: &[Entry]) -> Result<Vec<Arc<Self>>, LedgerFault> {
+    pub(crate) fn all(entries: &[NewEntry]) -> Result<Vec<Arc<Self>>, LedgerFault> {
         entries.iter().map(Self::of).collect()
     }
 }

@@ -6,7 +6,7 @@ use countersign_audit::{
 };
 
 use crate::{
-    Answer,
+    Printed,
     arguments::LogArguments,
     folder::{self, Folder, named},
     shown,
@@ -15,7 +15,7 @@ use crate::{
 /// The most findings and file names in the report for people; the JSON report has all of them.
 const LINES_MAX: usize = 50;
 
-pub(crate) fn verify(arguments: &LogArguments) -> Result<Answer, String> {
+pub(crate) fn verify(arguments: &LogArguments) -> Result<Printed, String> {
     let key = folder::key(&arguments.key)?;
     let mut folder = Folder(arguments.folder.clone());
     let checkpoint = folder.checkpoint()?;
@@ -32,11 +32,11 @@ pub(crate) fn verify(arguments: &LogArguments) -> Result<Answer, String> {
     check_names(&mut report, &key, &in_folder);
     check_vkey(&mut report, &key, folder.vkey()?.as_deref());
     if arguments.json {
-        return Ok(Answer { text: format!("{}\n", report.to_json()), good: report.verified() });
+        return Ok(Printed { text: format!("{}\n", report.to_json()), good: report.verified() });
     }
     let files = folder.files()?;
     let strangers = strangers(&files, report.size);
-    Ok(Answer { text: describe(&report, &key, &strangers), good: report.verified() })
+    Ok(Printed { text: describe(&report, &key, &strangers), good: report.verified() })
 }
 
 /// An earlier checkpoint is named by its size; a good one under another name is a mix-up.

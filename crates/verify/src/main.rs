@@ -17,8 +17,8 @@ mod proof;
 
 fn main() -> ExitCode {
     let answer = match arguments::parse(std::env::args_os().skip(1)) {
-        Ok(Arguments::Help) => Ok(Answer { text: arguments::HELP.to_owned(), good: true }),
-        Ok(Arguments::Version) => Ok(Answer { text: VERSION.to_owned(), good: true }),
+        Ok(Arguments::Help) => Ok(Printed { text: arguments::HELP.to_owned(), good: true }),
+        Ok(Arguments::Version) => Ok(Printed { text: VERSION.to_owned(), good: true }),
         Ok(Arguments::Log(arguments)) => log::verify(&arguments),
         Ok(Arguments::Proof(arguments)) => proof::verify(&arguments),
         Err(message) => {
@@ -47,7 +47,7 @@ const FINDINGS: u8 = 1;
 const UNUSABLE: u8 = 2;
 
 /// What is printed, and whether it is good news.
-struct Answer {
+struct Printed {
     text: String,
     good: bool,
 }

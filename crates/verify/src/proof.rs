@@ -6,9 +6,9 @@ use countersign_audit::{
     verify::explain,
 };
 
-use crate::{Answer, arguments::ProofArguments, folder, shown};
+use crate::{Printed, arguments::ProofArguments, folder, shown};
 
-pub(crate) fn verify(arguments: &ProofArguments) -> Result<Answer, String> {
+pub(crate) fn verify(arguments: &ProofArguments) -> Result<Printed, String> {
     let key = folder::key(&arguments.key)?;
     let file = folder::read_named(&arguments.file, RECEIPT_BYTES_MAX)?;
     let entry = arguments.entry.as_ref().map(|path| folder::read_named(path, ENTRY_BYTES_MAX)).transpose()?;
@@ -29,7 +29,7 @@ pub(crate) fn verify(arguments: &ProofArguments) -> Result<Answer, String> {
         (Ok((receipt, entry, checkpoint)), false) => describe(receipt, entry, checkpoint),
         (Err(error), false) => format!("NOT VERIFIED\n  {:<24} {}", error.code(), shown(&explain(error))),
     };
-    Ok(Answer { text: text + "\n", good })
+    Ok(Printed { text: text + "\n", good })
 }
 
 fn describe(receipt: &Receipt, entry: &[u8], checkpoint: &Checkpoint) -> String {

@@ -124,13 +124,13 @@ pub struct DoubtResolved<'a> {
     pub happened: bool,
     /// That is known in this way.
     #[serde(flatten)]
-    pub evidence: Finding<'a>,
+    pub evidence: DoubtEvidence<'a>,
 }
 
 /// It is known in one of these ways what became of a call in doubt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "evidence", rename_all = "snake_case")]
-pub enum Finding<'a> {
+pub enum DoubtEvidence<'a> {
     /// A person looked.
     Person {
         /// This person looked.

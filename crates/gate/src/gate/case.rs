@@ -17,7 +17,7 @@ use super::{
 use crate::{
     answer::Answer,
     clock::decision_id,
-    entry::Entry,
+    entry::NewEntry,
     ledger::{ApprovalRecord, Ledger, Standing},
     tool::{Evidence, Tool},
     warrant::Permitted,
@@ -61,7 +61,7 @@ pub(super) struct Case<'a, L, T: Tool> {
     /// Approvers will see this.
     evidence: Option<Evidence>,
     /// These are recorded with whatever comes of the call.
-    entries: Vec<Entry>,
+    entries: Vec<NewEntry>,
 }
 
 impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
@@ -87,7 +87,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         let facts = gate.facts(seen, &standing, start.granted, now_ms);
         let mut entries = Vec::with_capacity(4);
         if start.proposed {
-            entries.push(Entry::call_proposed(now_ms, &call));
+            entries.push(NewEntry::call_proposed(now_ms, &call));
         }
         Ok(Self { gate, tool, seen, start, call, policies, standing, id, facts, evidence: None, entries })
     }
@@ -295,7 +295,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
     }
 
     fn record(&mut self, decision: &Decision) {
-        let entry = Entry::decided(
+        let entry = NewEntry::decided(
             self.facts.now_ms,
             &self.call,
             &self.id,

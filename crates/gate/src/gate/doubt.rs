@@ -11,7 +11,7 @@ use super::{
     stop::Stop,
 };
 use crate::{
-    entry::Entry,
+    entry::NewEntry,
     ledger::{ApprovalRecord, CallOutcome, CallRecord, CallState, Ledger, LedgerFault},
     tool::{Doubt, MeasureError, Recalled, Tool},
 };
@@ -39,7 +39,7 @@ impl<L: Ledger> Gate<L> {
     ) -> Result<bool, LedgerFault> {
         let Some(record) = self.ledger.call(call).await? else { return Ok(false) };
         let now_ms = self.clock.now_ms();
-        let entries = vec![Entry::doubt_resolved(now_ms, &record.call, person, happened, comment)];
+        let entries = vec![NewEntry::doubt_resolved(now_ms, &record.call, person, happened, comment)];
         let (outcome, settlement) = if happened {
             let message = format!("`{person}` found that it happened");
             // What was reserved is what it may have used.
@@ -106,12 +106,12 @@ impl<L: Ledger> Gate<L> {
                 (outcome, Settlement::Released, None)
             }
         };
-        let mut entries = vec![Entry::doubt_recalled(now_ms, record, used)];
+        let mut entries = vec![NewEntry::doubt_recalled(now_ms, record, used)];
         if used.is_some()
             && let Ok(parsed) = tool.parse(&record.call.arguments)
             && let Some(undone) = tool.undoes(&parsed.args)
         {
-            entries.push(Entry::undone(now_ms, &undone, (&record.call.requester, &record.call.id), None));
+            entries.push(NewEntry::undone(now_ms, &undone, (&record.call.requester, &record.call.id), None));
         }
         // A crash here leaves the call in doubt, and the system's record answers the same again.
         let settled = self.ledger.resolve(&record.call.id, outcome, settlement, now_ms, entries).await?;
@@ -133,7 +133,7 @@ impl<L: Ledger> Gate<L> {
         let now_ms = self.clock.now_ms();
         let message = "its answer was lost; it was a read, and may be repeated".to_owned();
         let outcome = CallOutcome::Failed { code: Code::ToolFailed, message, superseded: false };
-        let entries = vec![Entry::read_ended(now_ms, record)];
+        let entries = vec![NewEntry::read_ended(now_ms, record)];
         // A crash before this is durable leaves the read in doubt, and the worker ends it again.
         self.ledger.resolve(&record.call.id, outcome, Settlement::Reserved, now_ms, entries).await
     }
@@ -206,7 +206,7 @@ impl<L: Ledger> Gate<L> {
             // What it reserved is counted once, with the call that is done.
             let outcome = CallOutcome::SentAgain { by: by.id.clone(), message };
             let now_ms = self.clock.now_ms();
-            let entries = vec![Entry::sent_again(now_ms, &record, &by.id)];
+            let entries = vec![NewEntry::sent_again(now_ms, &record, &by.id)];
             // A crash before this is durable leaves the doubt open although its effect is known to be had once: a
             // person or the next equal call ends it. What the earlier call reserved stays held until then.
             let ended =

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     answer::{Answer, Refused},
-    entry::Entry,
+    entry::NewEntry,
     ledger::{ApprovalRecord, CallOutcome, CallState, Closing, Issued, Ledger, LedgerFault, NotIssued, Wait},
     tool::{Performed, Tool, ToolError},
     warrant::{OpenCall, Permitted, Reservation, Unissued, Warrant},
@@ -100,7 +100,7 @@ impl<L: Ledger> Gate<L> {
         let (call, approval) = (&*open.call, open.approval.as_ref());
         let who = (&call.requester, &call.id);
         let duration_ms = u64::try_from(ended_ms.saturating_sub(open.decided_ms)).unwrap_or(0);
-        let mut entries = vec![Entry::outcome(ended_ms, who, approval, &outcome, used, duration_ms)];
+        let mut entries = vec![NewEntry::outcome(ended_ms, who, approval, &outcome, used, duration_ms)];
         if let Some(undone) = undoes.filter(|_| outcome.state() == CallState::Done) {
             let left = match &outcome {
                 CallOutcome::Done { reply } => tool.not_undone(reply),
@@ -109,7 +109,7 @@ impl<L: Ledger> Gate<L> {
                 | CallOutcome::SentAgain { .. }
                 | CallOutcome::InDoubt { .. } => None,
             };
-            entries.push(Entry::undone(ended_ms, &undone, who, left));
+            entries.push(NewEntry::undone(ended_ms, &undone, who, left));
         }
         let closing = open.closing(outcome.clone(), settlement, entries, ended_ms);
         // Reads may join the next commit: a crash leaves only a read in doubt.
@@ -159,7 +159,7 @@ impl<L: Ledger> Gate<L> {
         let message = String::from("not performed, because its intent was not confirmed");
         let outcome = CallOutcome::Failed { code: Code::LedgerUnavailable, message, superseded: true };
         let who = (&call.requester, &call.id);
-        let entry = Entry::outcome(now_ms, who, approval.as_ref(), &outcome, None, 0);
+        let entry = NewEntry::outcome(now_ms, who, approval.as_ref(), &outcome, None, 0);
         let closing = Closing {
             call: call.id.clone(),
             outcome,

@@ -4,7 +4,7 @@ use countersign_rules::{Call, Code, Facts, PolicyId, Reach, Refusal};
 
 use super::{Gate, room::NoRoom};
 use crate::{
-    entry::Entry,
+    entry::NewEntry,
     ledger::Ledger,
     tool::{Evidence, MeasureError, Measured, Tool},
     warrant::Probe,
@@ -18,7 +18,7 @@ impl<L: Ledger> Gate<L> {
         tool: &T,
         call: &Call<T::Args>,
         now_ms: i64,
-        entries: &mut Vec<Entry>,
+        entries: &mut Vec<NewEntry>,
     ) -> Result<(Option<Reach>, Option<Evidence>), Refusal> {
         if !call.tool.measurable {
             return Ok((None, None));
@@ -46,7 +46,7 @@ impl<L: Ledger> Gate<L> {
         call: &Call<T::Args>,
         facts: &Facts,
         policy: &PolicyId,
-        entries: &mut Vec<Entry>,
+        entries: &mut Vec<NewEntry>,
     ) -> Result<(Reach, Option<Evidence>), NoRoom> {
         let refusal = |why: String| {
             let message = format!(
@@ -71,7 +71,7 @@ impl<L: Ledger> Gate<L> {
         call: &Call<A>,
         measured: Measured,
         now_ms: i64,
-        entries: &mut Vec<Entry>,
+        entries: &mut Vec<NewEntry>,
     ) -> Result<(Reach, Option<Evidence>), Refusal> {
         let evidence = measured.sample.map(|sample| {
             let mut salt = [0_u8; 32];
@@ -83,7 +83,7 @@ impl<L: Ledger> Gate<L> {
         });
         let evidence = evidence.transpose().map_err(|why| Refusal::new(Code::Internal, why.to_string()))?;
         let commitment = evidence.as_ref().map(|e| e.commitment.as_str());
-        entries.push(Entry::reach_measured(now_ms, call, &measured.reach, commitment));
+        entries.push(NewEntry::reach_measured(now_ms, call, &measured.reach, commitment));
         Ok((measured.reach, evidence))
     }
 }

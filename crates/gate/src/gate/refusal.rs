@@ -9,7 +9,7 @@ use super::Gate;
 use crate::{
     answer::{Answer, Done, Pending, Refused},
     clock::{BadId, call_id},
-    entry::Entry,
+    entry::NewEntry,
     ledger::{ApprovalRecord, Bond, CallOutcome, HaltRecord, Ledger, LedgerFault, NotIssued},
 };
 
@@ -35,7 +35,7 @@ impl<L: Ledger> Gate<L> {
         if let Some(refusal) = self.beyond(&requester.agent, &refusal, now_ms) {
             return Answer::Refused(Refused::new(None, None, refusal));
         }
-        let entry = Entry::call_rejected(now_ms, requester, &id, tool, &refusal);
+        let entry = NewEntry::call_rejected(now_ms, requester, &id, tool, &refusal);
         // A crash before this is durable leaves nothing done and nothing known of it; after it, a refusal that its
         // agent was not told of.
         let refusal = match self.ledger.record(vec![entry]).await {
@@ -76,7 +76,7 @@ impl<L: Ledger> Gate<L> {
         if sums.is_empty() {
             return Ok(());
         }
-        let entries = sums.iter().map(|sum| Entry::refusals_counted(now_ms, sum)).collect();
+        let entries = sums.iter().map(|sum| NewEntry::refusals_counted(now_ms, sum)).collect();
         // A crash before this is durable loses the counts of these minutes, whose calls were refused all the same.
         // After it nothing is counted twice, because the counts are kept in memory alone.
         let recorded = self.ledger.record(entries).await;
@@ -91,11 +91,11 @@ impl<L: Ledger> Gate<L> {
         &self,
         call: &Call<A>,
         granted: Option<&ApprovalRecord>,
-        mut entries: Vec<Entry>,
+        mut entries: Vec<NewEntry>,
         (id, bundle, facts, deny): (&DecisionId, &BundleDigest, &Facts, Deny),
     ) -> Answer {
         let refusal = denial(call, facts, &deny);
-        entries.push(Entry::decided(facts.now_ms, call, id, bundle, facts, &Decision::Deny(deny)));
+        entries.push(NewEntry::decided(facts.now_ms, call, id, bundle, facts, &Decision::Deny(deny)));
         self.finish_refusal(call, granted, entries, refusal).await
     }
 
@@ -104,10 +104,10 @@ impl<L: Ledger> Gate<L> {
         &self,
         call: &Call<A>,
         granted: Option<&ApprovalRecord>,
-        mut entries: Vec<Entry>,
+        mut entries: Vec<NewEntry>,
         refusal: Refusal,
     ) -> Answer {
-        entries.push(Entry::refused(self.clock.now_ms(), call, &refusal));
+        entries.push(NewEntry::refused(self.clock.now_ms(), call, &refusal));
         self.finish_refusal(call, granted, entries, refusal).await
     }
 
@@ -115,7 +115,7 @@ impl<L: Ledger> Gate<L> {
         &self,
         call: &Call<A>,
         granted: Option<&ApprovalRecord>,
-        entries: Vec<Entry>,
+        entries: Vec<NewEntry>,
         refusal: Refusal,
     ) -> Answer {
         if granted.is_none()
@@ -128,7 +128,7 @@ impl<L: Ledger> Gate<L> {
             && let Some(mut bond) = Bond::of(&call.stored(), None, self.clock.now_ms())
         {
             bond.refusal = Some(refusal.clone());
-            let entries = entries.into_iter().map(Entry::of_a_refused_call).collect();
+            let entries = entries.into_iter().map(NewEntry::of_a_refused_call).collect();
             // A crash before this is durable leaves nothing done and the key free; after it, a repeat under the key is
             // told the same refusal.
             return match self.ledger.bind(bond, call.replaces.as_ref(), entries).await {
@@ -157,7 +157,7 @@ impl<L: Ledger> Gate<L> {
     pub(super) async fn record_refusal(
         &self,
         granted: Option<&ApprovalRecord>,
-        entries: Vec<Entry>,
+        entries: Vec<NewEntry>,
         refusal: &Refusal,
     ) -> Result<(), LedgerFault> {
         match granted {
@@ -165,7 +165,7 @@ impl<L: Ledger> Gate<L> {
                 let code = Some(refusal.code);
                 self.end(record, ApprovalState::Blocked, code, &refusal.to_string(), entries).await
             }
-            None => self.ledger.record(entries.into_iter().map(Entry::of_a_refused_call).collect()).await,
+            None => self.ledger.record(entries.into_iter().map(NewEntry::of_a_refused_call).collect()).await,
         }
     }
 
@@ -173,7 +173,7 @@ impl<L: Ledger> Gate<L> {
         &self,
         call: &Call<A>,
         granted: Option<&ApprovalRecord>,
-        entries: Vec<Entry>,
+        entries: Vec<NewEntry>,
         why: NotIssued,
     ) -> Answer {
         let refusal = match why {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     answer::{Answer, Refused},
-    entry::Entry,
+    entry::NewEntry,
     ledger::{Bond, CallOutcome, CallRecord, CallState, Ledger, LedgerFault},
     tool::Tool,
 };
@@ -73,7 +73,7 @@ impl<L: Ledger> Gate<L> {
                 let message = format!("{most} idempotency keys of this agent are kept already");
                 let refusal = Refusal::new(Code::RateLimited, message)
                     .help("nothing was done; keys are forgotten in time, and a call needs none");
-                let entries = vec![Entry::call_proposed(self.clock.now_ms(), call)];
+                let entries = vec![NewEntry::call_proposed(self.clock.now_ms(), call)];
                 KeyState::Answer(self.refuse(call, None, entries, refusal).await)
             }
             Err(fault) => KeyState::Answer(refused(call, None, not_looked_up(&fault))),
@@ -244,7 +244,7 @@ impl<L: Ledger> Gate<L> {
         let message = format!("the idempotency key was used for another call, `{}`", bond.call);
         let refusal = Refusal::new(Code::KeyReused, message)
             .help("nothing was done for this one; give each call a key of its own, and repeat a call with the very same arguments");
-        let entries = vec![Entry::call_proposed(self.clock.now_ms(), call)];
+        let entries = vec![NewEntry::call_proposed(self.clock.now_ms(), call)];
         self.refuse(call, None, entries, refusal).await
     }
 

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     answer::{Answer, Refused},
     clock::approval_id,
-    entry::Entry,
+    entry::NewEntry,
     ledger::{ApprovalRecord, CallRecord, Ledger, LedgerFault, NotAnswered, NotParked, Parking},
     tool::{Evidence, Tool},
 };
@@ -47,7 +47,7 @@ impl<L: Ledger> Gate<L> {
         ask: &Ask,
         (decision, policies, facts): (DecisionId, &Policies, &Facts),
         evidence: Option<Evidence>,
-        mut entries: Vec<Entry>,
+        mut entries: Vec<NewEntry>,
     ) -> Answer {
         let before = match self.ledger.answered(&call.requester.agent, &call.tool.name, alike.shape).await {
             Ok(records) => records.iter().filter_map(|record| record.answered(Some(&alike))).collect(),
@@ -72,7 +72,7 @@ impl<L: Ledger> Gate<L> {
             alike: Some(alike),
             before,
         };
-        entries.push(Entry::asked(&request));
+        entries.push(NewEntry::asked(&request));
         let replaces = call.replaces.clone();
         // A crash before this is durable leaves nobody asked. After it people are asked, though the agent was not
         // told: the same call again finds the request.
@@ -201,7 +201,7 @@ impl<L: Ledger> Gate<L> {
         }
         let comment = comment.map(|text| text.chars().take(2_000).collect());
         let signature = Signature { person, groups, approved, comment, at_ms, channel: channel.to_owned() };
-        let entry = Entry::answered(&record.request, &signature);
+        let entry = NewEntry::answered(&record.request, &signature);
         // A crash before this is durable leaves the request as it was. After it the answer counts, though the person
         // was not told, and the worker performs what is granted.
         self.ledger.answer(approval, signature, entry).await
@@ -280,10 +280,10 @@ impl<L: Ledger> Gate<L> {
         state: ApprovalState,
         code: Option<Code>,
         why: &str,
-        mut entries: Vec<Entry>,
+        mut entries: Vec<NewEntry>,
     ) -> Result<(), LedgerFault> {
         let ApprovalRecord { request, .. } = record;
-        entries.push(Entry::request_ended(self.clock.now_ms(), request, state, code, why));
+        entries.push(NewEntry::request_ended(self.clock.now_ms(), request, state, code, why));
         // A crash before this is durable leaves the request open, and whoever ended it, the worker or a start, ends it
         // again; after it, the agent is told when it asks.
         self.ledger.end(&request.id, state, code, why, entries).await.map(|_ended| ())
@@ -317,7 +317,12 @@ impl<L: Ledger> Gate<L> {
         }
     }
 
-    pub(super) async fn superseded(&self, record: &ApprovalRecord, why: &str, entries: Vec<Entry>) -> Answer {
+    pub(super) async fn superseded(
+        &self,
+        record: &ApprovalRecord,
+        why: &str,
+        entries: Vec<NewEntry>,
+    ) -> Answer {
         let refusal = match self.end(record, ApprovalState::Superseded, None, why, entries).await {
             Ok(()) => superseded(why),
             Err(fault) => not_looked_up(&fault),

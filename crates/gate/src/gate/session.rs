@@ -10,7 +10,7 @@ use countersign_rules::{AgentId, Code, Refusal, Requester};
 
 use super::{Gate, window::Window};
 use crate::{
-    entry::Entry,
+    entry::NewEntry,
     ledger::{Ledger, LedgerFault},
 };
 
@@ -66,7 +66,7 @@ impl<L: Ledger> Gate<L> {
             refusal.retry_after_ms = Some(again_ms);
             return Err(refusal);
         }
-        let entry = Entry::session_opened(now_ms, requester, front_door, client);
+        let entry = NewEntry::session_opened(now_ms, requester, front_door, client);
         // A crash before this is durable leaves no session, and the next call opens it; after it, a session without a
         // call.
         let opened = self.ledger.open_session(requester, entry).await;

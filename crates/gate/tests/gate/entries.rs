@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
 use countersign_gate::{
-    Entry, Limits,
+    Limits, NewEntry,
     entry::Told,
     gate::RefusalCount,
     ledger::{CallOutcome, CallRecord, HaltRecord, HaltScope},
@@ -159,7 +159,7 @@ fn decisions() -> Vec<Value> {
     ]
 }
 
-fn outcomes(entries: &mut Vec<Entry>) {
+fn outcomes(entries: &mut Vec<NewEntry>) {
     let money = of(json!({ "minor": 1250, "currency": "EUR" }));
     let outcomes = [
         (CallOutcome::Done { reply: json!({ "rows": [1, 2], "text": "é" }) }, Some((2, Some(money)))),
@@ -177,12 +177,12 @@ fn outcomes(entries: &mut Vec<Entry>) {
     ];
     let (approval, call) = (of(json!("apr-1")), call(|_| {}));
     for (approval, (outcome, used)) in [None, Some(&approval)].into_iter().cycle().zip(outcomes) {
-        entries.push(Entry::outcome(NOW_MS, who(&call), approval, &outcome, used, 17));
+        entries.push(NewEntry::outcome(NOW_MS, who(&call), approval, &outcome, used, 17));
     }
 }
 
 /// Each kind that the gate writes, in each form.
-fn every() -> Vec<Entry> {
+fn every() -> Vec<NewEntry> {
     let plain = call(|_| {});
     let keyed = call(|call| {
         call.key = Some(of(json!("key-1")));
@@ -194,15 +194,15 @@ fn every() -> Vec<Entry> {
     strange.as_object_mut().unwrap().remove("on_behalf_of");
     strange["teams"] = json!([]);
     let mut entries = vec![
-        Entry::session_opened(NOW_MS, &of(requester()), "mcp", Some("client 1.0")),
-        Entry::session_opened(NOW_MS, &of(strange), "rest", None),
-        Entry::call_proposed(NOW_MS, &plain),
-        Entry::call_proposed(NOW_MS, &keyed),
-        Entry::call_proposed(NOW_MS, &wordless),
-        Entry::call_proposed(NOW_MS, &long).of_a_refused_call(),
-        Entry::call_proposed(NOW_MS, &plain).of_a_refused_call(),
-        Entry::call_rejected(NOW_MS, &of(requester()), &plain.id, &"t".repeat(200), &refusal()),
-        Entry::refusals_counted(
+        NewEntry::session_opened(NOW_MS, &of(requester()), "mcp", Some("client 1.0")),
+        NewEntry::session_opened(NOW_MS, &of(strange), "rest", None),
+        NewEntry::call_proposed(NOW_MS, &plain),
+        NewEntry::call_proposed(NOW_MS, &keyed),
+        NewEntry::call_proposed(NOW_MS, &wordless),
+        NewEntry::call_proposed(NOW_MS, &long).of_a_refused_call(),
+        NewEntry::call_proposed(NOW_MS, &plain).of_a_refused_call(),
+        NewEntry::call_rejected(NOW_MS, &of(requester()), &plain.id, &"t".repeat(200), &refusal()),
+        NewEntry::refusals_counted(
             NOW_MS,
             &RefusalCount {
                 agent: plain.requester.agent.clone(),
@@ -211,44 +211,44 @@ fn every() -> Vec<Entry> {
                 until_ms: NOW_MS - 1,
             },
         ),
-        Entry::reach_measured(NOW_MS, &plain, &of(reach()), Some("c0ffee")),
-        Entry::reach_measured(
+        NewEntry::reach_measured(NOW_MS, &plain, &of(reach()), Some("c0ffee")),
+        NewEntry::reach_measured(
             NOW_MS,
             &plain,
             &of(json!({ "rows": 0, "exact": false, "unbounded": true, "rehearsed": true })),
             None,
         ),
-        Entry::refused(NOW_MS, &plain, &refusal()),
-        Entry::asked(&request(None)),
-        Entry::asked(&request(Some(&digest('c')))),
-        Entry::answered(&request(None), &signature(true, None)),
-        Entry::answered(&request(None), &signature(false, Some("these are real"))),
-        Entry::request_ended(NOW_MS, &request(None), ApprovalState::Expired, None, "nobody answered"),
-        Entry::request_ended(NOW_MS, &request(None), ApprovalState::Blocked, Some(Code::Halted), "halted"),
-        Entry::in_doubt(NOW_MS, &of(stored()), None),
-        Entry::in_doubt(NOW_MS, &of(stored()), Some(&of(json!("apr-1")))),
-        Entry::doubt_resolved(NOW_MS, &of(stored()), &of(json!("carol")), true, "seen in the ledger"),
-        Entry::doubt_recalled(
+        NewEntry::refused(NOW_MS, &plain, &refusal()),
+        NewEntry::asked(&request(None)),
+        NewEntry::asked(&request(Some(&digest('c')))),
+        NewEntry::answered(&request(None), &signature(true, None)),
+        NewEntry::answered(&request(None), &signature(false, Some("these are real"))),
+        NewEntry::request_ended(NOW_MS, &request(None), ApprovalState::Expired, None, "nobody answered"),
+        NewEntry::request_ended(NOW_MS, &request(None), ApprovalState::Blocked, Some(Code::Halted), "halted"),
+        NewEntry::in_doubt(NOW_MS, &of(stored()), None),
+        NewEntry::in_doubt(NOW_MS, &of(stored()), Some(&of(json!("apr-1")))),
+        NewEntry::doubt_resolved(NOW_MS, &of(stored()), &of(json!("carol")), true, "seen in the ledger"),
+        NewEntry::doubt_recalled(
             NOW_MS,
             &record(Some("apr-1")),
             Some((3, Some(of(json!({ "minor": 5, "currency": "EUR" }))))),
         ),
-        Entry::doubt_recalled(NOW_MS, &record(None), None),
-        Entry::sent_again(NOW_MS, &record(None), &of(json!("call-2"))),
-        Entry::read_ended(NOW_MS, &record(Some("apr-1"))),
-        Entry::undone(NOW_MS, &of(json!("call-0")), who(&plain), None),
-        Entry::undone(NOW_MS, &of(json!("call-0")), who(&plain), Some(json!({ "changed": 2 }))),
-        Entry::evidence_erased(NOW_MS, &of(json!("apr-1")), "olga", "a customer asked"),
+        NewEntry::doubt_recalled(NOW_MS, &record(None), None),
+        NewEntry::sent_again(NOW_MS, &record(None), &of(json!("call-2"))),
+        NewEntry::read_ended(NOW_MS, &record(Some("apr-1"))),
+        NewEntry::undone(NOW_MS, &of(json!("call-0")), who(&plain), None),
+        NewEntry::undone(NOW_MS, &of(json!("call-0")), who(&plain), Some(json!({ "changed": 2 }))),
+        NewEntry::evidence_erased(NOW_MS, &of(json!("apr-1")), "olga", "a customer asked"),
     ];
     let halts = [HaltScope::All, HaltScope::Agent(plain.requester.agent.clone())];
     for scope in halts {
         let halt =
             HaltRecord { scope: scope.clone(), why: "enough".into(), by: "carol".into(), since_ms: NOW_MS };
-        entries.extend([Entry::halted(&halt), Entry::resumed(NOW_MS, &scope, "carol")]);
+        entries.extend([NewEntry::halted(&halt), NewEntry::resumed(NOW_MS, &scope, "carol")]);
     }
     for decision in decisions() {
         let facts = if decision["answer"] == "ask" { plain_facts() } else { facts() };
-        entries.push(Entry::decided(
+        entries.push(NewEntry::decided(
             NOW_MS,
             &plain,
             &of(json!("dec-1")),
@@ -267,9 +267,9 @@ fn every() -> Vec<Entry> {
     let decision = of(json!("dec-1"));
     let account = BudgetAccount { budget: "refunds".into(), subject: "agent:ada".into(), day: 0 };
     let holds = [HoldRequest { account, unit: Unit::Calls, amount: 1250, limit: 2000, halt_at: None }];
-    entries.push(Entry::warrant_issued(NOW_MS, &plain, &decision, None, wide, &[], None));
+    entries.push(NewEntry::warrant_issued(NOW_MS, &plain, &decision, None, wide, &[], None));
     let approval = of(json!("apr-1"));
-    entries.push(Entry::warrant_issued(
+    entries.push(NewEntry::warrant_issued(
         NOW_MS,
         &keyed,
         &decision,
@@ -318,7 +318,7 @@ fn what_is_written_of_each_kind_is_read_back() {
     known.sort_unstable();
     assert_eq!(words, known, "each kind has its golden file");
     // What a later version adds does not hide the rest, and what it changes is not taken for something else.
-    let mut later = Entry::in_doubt(NOW_MS, &of(stored()), None).body().clone();
+    let mut later = NewEntry::in_doubt(NOW_MS, &of(stored()), None).body().clone();
     later["seen_by"] = json!("a newer release");
     assert!(matches!(Told::read("in_doubt", &later), Some(Told::InDoubt(_))));
     assert_eq!(Told::read("outcome", &json!({ "status": "imagined", "detail": {}, "duration_ms": 1 })), None);
@@ -329,7 +329,7 @@ fn what_is_written_of_each_kind_is_read_back() {
 fn large_arguments_of_refused_calls_are_kept_by_digest_and_no_others() {
     let proposed = |size: usize| {
         let arguments = json!({ "from": 0, "to": 5, "note": "x".repeat(size) });
-        (arguments.clone(), Entry::call_proposed(NOW_MS, &call(|call| call.arguments = arguments)))
+        (arguments.clone(), NewEntry::call_proposed(NOW_MS, &call(|call| call.arguments = arguments)))
     };
     let (arguments, small) = proposed(3_000);
     assert_eq!(small.clone().of_a_refused_call(), small);
@@ -342,6 +342,6 @@ fn large_arguments_of_refused_calls_are_kept_by_digest_and_no_others() {
     assert_eq!(kept.body()["arguments_digest"], json!(countersign_audit::sha256(&bytes).to_string()));
     assert_eq!(kept.body()["digest"], large.body()["digest"]);
     assert_eq!((&kept.call, &kept.agent), (&large.call, &large.agent));
-    let other = Entry::undone(NOW_MS, &of(json!("call-0")), who(&call(|_| {})), Some(arguments));
+    let other = NewEntry::undone(NOW_MS, &of(json!("call-0")), who(&call(|_| {})), Some(arguments));
     assert_eq!(other.clone().of_a_refused_call(), other);
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::world::{Forgetful, Trouble, World, budget};
 use countersign_gate::{
-    Answer, Entry,
+    Answer, NewEntry,
     ledger::{CallState, Ledger as _},
     simulation::{Fault, SimEntropy},
 };
@@ -140,7 +140,7 @@ async fn run(seed: u64) -> BTreeMap<&'static str, u64> {
     );
     for (name, happened) in [("recalled_happened", true), ("recalled_never", false)] {
         let recalled =
-            |entry: &&Entry| entry.kind == "doubt_resolved" && entry.body()["happened"] == happened;
+            |entry: &&NewEntry| entry.kind == "doubt_resolved" && entry.body()["happened"] == happened;
         *reached.entry(name).or_default() += world.ledger.log().iter().filter(recalled).count() as u64;
     }
     reached

@@ -9,7 +9,7 @@ use std::{
 
 use clap::Subcommand;
 use countersign_audit::{EntryKind, VerifierKey, verify::explain};
-use countersign_gate::{Clock as _, Entry, Ledger as _};
+use countersign_gate::{Clock as _, Ledger as _, NewEntry};
 use countersign_rules::{AgentId, ApprovalId, CallId, SessionId};
 use countersign_store::{EntryFilter, Erasure, Opening, Store, StoreError, StoredEntry};
 use secrecy::ExposeSecret as _;
@@ -472,7 +472,7 @@ async fn verify(config: &Config, vkey: Option<&str>, kept: &[PathBuf], out: &Out
 /// Erases a request's evidence, and records that.
 async fn erase(config: &Config, approval: &ApprovalId, reason: &str, out: &Output) -> Outcome {
     let store = open_store_as(config, ledger_key(config).await?, Opening::Known).await?;
-    let entry = Entry::evidence_erased(SystemClock.now_ms(), approval, "cli", reason);
+    let entry = NewEntry::evidence_erased(SystemClock.now_ms(), approval, "cli", reason);
     let erased = store.erase_evidence(approval, entry).await;
     store.close().await;
     let erased = erased?;
@@ -513,7 +513,7 @@ async fn restart(config: &Config, because: &str, out: &Output) -> Outcome {
         continued: Continued { root: head.root.to_base64(), size: head.size },
         signed: known.iter().map(|kept| kept.note.clone()).collect(),
     };
-    store.record(vec![Entry::new(SystemClock.now_ms(), &restarted)]).await?;
+    store.record(vec![NewEntry::new(SystemClock.now_ms(), &restarted)]).await?;
     store.close().await;
     out.value(&json!({ "continued": head.size, "restarted": true }));
     out.line(format!(

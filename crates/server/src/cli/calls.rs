@@ -1,7 +1,7 @@
 //! `countersign calls`
 
 use clap::Subcommand;
-use countersign_api::{CallBody, CallsBody, Finding};
+use countersign_api::{CallBody, CallsBody, DoubtFinding};
 use countersign_app::text::visible;
 
 use super::{
@@ -85,7 +85,7 @@ impl Calls {
             }
             Self::Resolve { id, happened, did_not_happen: _, reason, connect } => {
                 let path = format!("/v1/calls/{}/resolve", segment(&id));
-                let finding = Finding { happened, comment: reason };
+                let finding = DoubtFinding { happened, comment: reason };
                 let body: CallBody = connect.client()?.post(&path, &finding).await?;
                 out.value(&body);
                 out.line(format!("call `{}` is {}", body.call, body.state));

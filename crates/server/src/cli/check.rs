@@ -162,7 +162,7 @@ fn tell(live: &[Looked<'_>], out: &Output) {
         }
         let Some(why) = why else { continue };
         let at = place.map(|place| {
-            let line = place.source.problem(place.of("", None), "", None).line();
+            let line = place.source.mistake(place.of("", None), "", None).line();
             format!("{}{}: ", place.source.name, line.map(|line| format!(":{line}")).unwrap_or_default())
         });
         out.line(visible(&format!("{}{kind} `{name}` cannot be used now: {why}", at.unwrap_or_default())));

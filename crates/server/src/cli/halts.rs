@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use countersign_api::{HaltBody, Resumed};
+use countersign_api::{HaltBody, ResumedBody};
 use countersign_gate::{
-    Clock as _, Entry, Ledger as _,
+    Clock as _, Ledger as _, NewEntry,
     ledger::{HaltRecord, HaltScope},
 };
 use countersign_rules::AgentId;
@@ -69,7 +69,7 @@ impl Halt {
             None => HaltScope::All,
         };
         let halt = HaltRecord { scope, why: self.reason, by: "cli".into(), since_ms: SystemClock.now_ms() };
-        let entry = Entry::halted(&halt);
+        let entry = NewEntry::halted(&halt);
         let halt = store.halt(halt, entry).await?;
         Store::close(&store).await;
         out.value(&halt);
@@ -84,7 +84,7 @@ impl Resume {
             Some(agent) => format!("agent={}", segment(agent)),
             None => "all=true".to_owned(),
         };
-        let body: Resumed = self.connect.client()?.delete(&format!("/v1/halts?{query}")).await?;
+        let body: ResumedBody = self.connect.client()?.delete(&format!("/v1/halts?{query}")).await?;
         out.value(&body);
         out.line(format!("{} goes on", whom(self.agent.as_deref())));
         Ok(())

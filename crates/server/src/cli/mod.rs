@@ -35,7 +35,7 @@ use countersign_rules::Refusal;
 
 use crate::{
     bundle::Bundle,
-    config::{Config, Problems},
+    config::{Config, Mistakes},
     vault::ConfigVault,
 };
 use output::Output;
@@ -148,7 +148,7 @@ pub(crate) enum Failure {
     /// It could not be done.
     Failed(anyhow::Error),
     /// The configuration has mistakes.
-    Config(Box<Problems>),
+    Config(Box<Mistakes>),
     /// The answer is no.
     Refused(Box<Refusal>),
     /// The answer is no, and was printed.
@@ -168,7 +168,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 pub(crate) type Outcome = Result<(), Failure>;
 
 pub(crate) fn load(dir: &std::path::Path) -> Result<Config, Failure> {
-    Config::load(dir).map_err(|problems| Failure::Config(Box::new(problems)))
+    Config::load(dir).map_err(|mistakes| Failure::Config(Box::new(mistakes)))
 }
 
 /// Runs the command line.
@@ -187,8 +187,8 @@ pub fn run() -> ExitCode {
             // A call that was performed and failed, or of which nothing is known, was not refused.
             if matches!(refusal.code.status(), "failed" | "in_doubt" | "unknown") { 4 } else { 1 }
         }
-        Err(Failure::Config(problems)) => {
-            out.problems(&problems);
+        Err(Failure::Config(mistakes)) => {
+            out.mistakes(&mistakes);
             1
         }
         Err(Failure::Failed(why)) => {
@@ -245,5 +245,5 @@ fn counted(number: usize, one: &str, many: &str) -> String {
 /// The tools and policies of a configuration, checked offline.
 fn bundle(config: &Config) -> Result<Bundle, Failure> {
     let vault: Arc<dyn Vault> = Arc::new(ConfigVault::new(config));
-    Bundle::new(config, &vault).map_err(|problems| Failure::Config(Box::new(problems)))
+    Bundle::new(config, &vault).map_err(|mistakes| Failure::Config(Box::new(mistakes)))
 }

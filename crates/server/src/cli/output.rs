@@ -15,7 +15,7 @@ use textwrap::{Options, WordSeparator, WordSplitter};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::Failure;
-use crate::config::Problems;
+use crate::config::Mistakes;
 
 /// Where a command prints.
 #[derive(Debug)]
@@ -203,28 +203,28 @@ impl Output {
         self.note(format!("failed: {}", visible(&format!("{why:#}"))));
     }
 
-    pub(crate) fn problems(&self, problems: &Problems) {
+    pub(crate) fn mistakes(&self, mistakes: &Mistakes) {
         if self.json {
-            let list: Vec<Value> = problems
-                .problems
+            let list: Vec<Value> = mistakes
+                .mistakes
                 .iter()
-                .map(|problem| {
+                .map(|mistake| {
                     json!({
-                        "file": problem.file,
-                        "help": problem.help,
-                        "line": problem.line(),
-                        "message": problem.message,
-                        "span": problem.span().map(|span| json!([span.start, span.end])),
+                        "file": mistake.file,
+                        "help": mistake.help,
+                        "line": mistake.line(),
+                        "message": mistake.message,
+                        "span": mistake.span().map(|span| json!([span.start, span.end])),
                     })
                 })
                 .collect();
-            self.always(&json!({ "error": { "message": problems.to_string(), "problems": list } }));
+            self.always(&json!({ "error": { "message": mistakes.to_string(), "problems": list } }));
             return;
         }
         let mut text = String::new();
         let handler = miette::GraphicalReportHandler::new();
-        if handler.render_report(&mut text, problems).is_err() {
-            text = problems.to_string();
+        if handler.render_report(&mut text, mistakes).is_err() {
+            text = mistakes.to_string();
         }
         self.note(text);
     }

@@ -12,7 +12,7 @@ use countersign_rules::{
     AgentId, AgentSpec, Foretold, GroupName, Observed, Observer, PersonId, PolicyId, Refusal, ToolName,
     ToolSpec, explain,
     matrix::{Matrix, matrix},
-    scenario::{Deployment, Question, Report, Scenario},
+    scenario::{Deployment, Question, Scenario, ScenarioReport},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -72,7 +72,7 @@ struct Verdict {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(flatten)]
-    report: Report,
+    report: ScenarioReport,
 }
 
 impl Judged {
@@ -188,10 +188,10 @@ pub(super) fn judge(config: &Config, bundle: &Bundle) -> Result<Judged, Failure>
     let mut judged = Judged::default();
     for (name, text) in &config.scenarios {
         let verdict = match toml::from_str::<Scenario>(text) {
-            Err(why) => Verdict { error: Some(why.to_string()), report: Report::default() },
+            Err(why) => Verdict { error: Some(why.to_string()), report: ScenarioReport::default() },
             Ok(scenario) => match scenario.check(&deployment) {
                 Ok(report) => Verdict { error: None, report },
-                Err(why) => Verdict { error: Some(why.to_string()), report: Report::default() },
+                Err(why) => Verdict { error: Some(why.to_string()), report: ScenarioReport::default() },
             },
         };
         judged.files.insert(name.clone(), verdict);

@@ -51,7 +51,7 @@ impl Serve {
         };
         let running = match started {
             Ok(running) => running,
-            Err(server::StartError::Config(problems)) => return Err(Failure::Config(problems)),
+            Err(server::StartError::Config(mistakes)) => return Err(Failure::Config(mistakes)),
             Err(why) => {
                 let port = matches!(why, server::StartError::Listen { .. });
                 if self.stdio && (port || matches!(why, server::StartError::Store(StoreError::InUse { .. })))

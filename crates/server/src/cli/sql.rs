@@ -307,7 +307,7 @@ impl From<&StrictError> for Failure {
 
 /// One line of output.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct ExplainedLine<'a> {
     id: &'a Value,
     #[serde(flatten)]
     explained: Option<Explained>,
@@ -320,7 +320,7 @@ fn write_json(id: &Value, answer: Result<Explained, Failure>, out: &mut impl Wri
         Ok(explained) => (Some(explained), None),
         Err(failure) => (None, Some(failure)),
     };
-    serde_json::to_writer(&mut *out, &Answer { id, explained, error })?;
+    serde_json::to_writer(&mut *out, &ExplainedLine { id, explained, error })?;
     out.write_all(b"\n")
 }
 

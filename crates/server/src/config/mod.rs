@@ -13,8 +13,8 @@
 mod budget;
 mod endpoint;
 mod form;
+mod mistake;
 mod principal;
-mod problem;
 mod schema;
 mod secret;
 mod section;
@@ -40,14 +40,14 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-pub use problem::{Problem, Problems};
+pub use mistake::{Mistake, Mistakes};
 pub use schema::{SchemaOf, schema};
 pub use secret::{SecretFault, SecretSource, read_file};
 pub use settings::{LimitsConfig, LogConfig, ServerConfig, StoreConfig, StorePlace, TelemetryConfig};
 pub use system::SystemConfig;
 pub use tool::ToolConfig;
 
-pub(crate) use problem::{Found, Source};
+pub(crate) use mistake::{Found, Source};
 use section::{Complaint, Section, reference};
 
 /// All defaults, with a comment on every key. Where a file does not say a key that has a default, the value
@@ -150,7 +150,7 @@ impl<'c> Reading<'c> {
     fn new(folder: &'c Path, source: &'c Source, found: &'c Found) -> Self {
         let (table, errors) = DeTable::parse_recoverable(&source.text);
         for error in &errors {
-            found.push(source.problem(error.span(), error.message().trim().to_lowercase(), None));
+            found.push(source.mistake(error.span(), error.message().trim().to_lowercase(), None));
         }
         // What was recovered from a file with mistakes of syntax may be anything: it is not judged further.
         let table = if errors.is_empty() { table } else { Spanned::new(0..0, DeTable::new()) };
@@ -223,8 +223,8 @@ impl Config {
     /// Reads a configuration folder.
     ///
     /// # Errors
-    /// [`Problems`]: every mistake of form.
-    pub fn load(folder: &Path) -> Result<Self, Problems> {
+    /// [`Mistakes`]: every mistake of form.
+    pub fn load(folder: &Path) -> Result<Self, Mistakes> {
         let found = if cfg!(debug_assertions) { Found::noting() } else { Found::default() };
         let config = read(folder, &found);
         // INVARIANT: what is read stands in the schema. Each test that reads a configuration asks it.
@@ -233,7 +233,7 @@ impl Config {
             "the schema lacks a key: `config/tour.toml` shows no table that has it"
         );
         let fail =
-            |found: Found| Problems { folder: folder.display().to_string(), problems: found.into_inner() };
+            |found: Found| Mistakes { folder: folder.display().to_string(), mistakes: found.into_inner() };
         match config {
             Some(config) if found.is_empty() => Ok(config),
             Some(_) => Err(fail(found)),
@@ -241,7 +241,7 @@ impl Config {
                 if found.is_empty() {
                     // Every `None` comes with a report; this keeps the promise that a failure has one.
                     let source = Source::new(MAIN, "");
-                    found.push(source.problem(None, "the configuration cannot be read", None));
+                    found.push(source.mistake(None, "the configuration cannot be read", None));
                 }
                 Err(fail(found))
             }
@@ -377,7 +377,7 @@ fn read(folder: &Path, found: &Found) -> Option<Config> {
     for name in agents.keys().filter(|agent| people.keys().any(|person| person.as_str() == agent.as_str())) {
         let message = format!("`{name}` is the name of an agent and of a person");
         let help = "give them different names: nobody approves what they proposed".to_owned();
-        found.push(main.problem(None, message, Some(help)));
+        found.push(main.mistake(None, message, Some(help)));
     }
 
     if let Some(store) = &store {
@@ -390,7 +390,7 @@ fn read(folder: &Path, found: &Found) -> Option<Config> {
         for (name, tool) in tool::tools(&mut reading) {
             if tools.contains_key(&name) {
                 let message = format!("two tools are named `{name}`");
-                found.push(source.problem(tool.place.of("", None), message, None));
+                found.push(source.mistake(tool.place.of("", None), message, None));
             }
             tools.insert(name, tool);
         }
@@ -434,7 +434,7 @@ fn distinct_files(
             let message =
                 format!("the ledger and system `{name}` are the same file `{}`", target.path.display());
             let help = "keep the ledger in a file of its own: agents would write into it";
-            found.push(main.problem(None, message, Some(help.to_owned())));
+            found.push(main.mistake(None, message, Some(help.to_owned())));
         }
     }
 }
@@ -473,7 +473,7 @@ fn file(folder: &Path, name: &Path, found: &Found) -> Option<Source> {
     use std::io::Read as _;
     let shown = name.to_string_lossy().into_owned();
     let fail = |message: String, help: Option<String>| {
-        found.push(Source::new(shown.clone(), "").problem(None, message, help));
+        found.push(Source::new(shown.clone(), "").mistake(None, message, help));
         None
     };
     let path = folder.join(name);
@@ -511,14 +511,14 @@ fn files(folder: &Path, under: &str, extension: &str, found: &Found) -> Vec<Sour
                     Ok(entry) => names.push(entry.file_name()),
                     Err(why) => {
                         let source = Source::new(under, "");
-                        found.push(source.problem(None, format!("`{under}` cannot be read: {why}"), None));
+                        found.push(source.mistake(None, format!("`{under}` cannot be read: {why}"), None));
                     }
                 }
             }
         }
         Err(why) if why.kind() == std::io::ErrorKind::NotFound => {}
         Err(why) => {
-            found.push(Source::new(under, "").problem(
+            found.push(Source::new(under, "").mistake(
                 None,
                 format!("`{under}` cannot be read: {why}"),
                 None,
@@ -539,7 +539,7 @@ fn files(folder: &Path, under: &str, extension: &str, found: &Found) -> Vec<Sour
 fn is_read(folder: &Path, path: &Path, extension: &str, found: &Found) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let refuse = |message: String, help: String| {
-        found.push(Source::new(path.to_string_lossy().into_owned(), "").problem(None, message, Some(help)));
+        found.push(Source::new(path.to_string_lossy().into_owned(), "").mistake(None, message, Some(help)));
         false
     };
     let shown = path.display();
@@ -581,7 +581,7 @@ fn stray(folder: &Path, found: &Found) {
             let help = format!(
                 "policies, tools and scenarios are read from `policies/`, `tools/` and `scenarios/`: is it meant for `{meant}/`?"
             );
-            found.push(Source::new(name.clone(), "").problem(
+            found.push(Source::new(name.clone(), "").mistake(
                 None,
                 format!("`{name}` would not be read"),
                 Some(help),

@@ -67,7 +67,7 @@ pub(super) fn distinct(
         if let Some(other) = seen.insert(shape(id), title.clone()) {
             let message = format!("`{other}` and `{title}` have names that differ in case or look alike");
             let help = "give them names that nobody takes for one another".to_owned();
-            found.push(main.problem(place(&title), message, Some(help)));
+            found.push(main.mistake(place(&title), message, Some(help)));
         }
     }
     for (id, _) in people.iter().filter(|(_, person)| person.groups.is_empty()) {
@@ -76,7 +76,7 @@ pub(super) fn distinct(
             let title = format!("[person.{id}]");
             let message = format!("`{title}` is in no group and can answer nothing");
             let help = "say which groups, or that an agent acts for them".to_owned();
-            found.push(main.problem(place(&title), message, Some(help)));
+            found.push(main.mistake(place(&title), message, Some(help)));
         }
     }
     for (id, agent) in agents {
@@ -94,6 +94,6 @@ pub(super) fn distinct(
         };
         let message =
             format!("`on_behalf_of` of `[agent.{id}]` names `{person}`, and there is no such person");
-        found.push(main.problem(place(&format!("\"{person}\"")), message, Some(help)));
+        found.push(main.mistake(place(&format!("\"{person}\"")), message, Some(help)));
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value as Json, json};
 use super::{
     Found, MAIN, REFERENCE, Reading, Source,
     form::{Asked, Forms, Keys, Mark, below, within},
-    problem::Problem,
+    mistake::Mistake,
     sections, tool,
 };
 
@@ -62,7 +62,7 @@ pub(super) fn knows(found: &Found) -> bool {
 static FORMS: LazyLock<Forms> = LazyLock::new(|| read_tour().0);
 
 /// What is noted on the tour, and the mistakes in it, of which there are none.
-fn read_tour() -> (Forms, Vec<Problem>) {
+fn read_tour() -> (Forms, Vec<Mistake>) {
     let found = Found::noting();
     for text in [REFERENCE, TOUR, LEAST] {
         let source = Source::new(MAIN, text);
@@ -184,8 +184,8 @@ mod tests {
 
     #[test]
     fn the_tour_is_a_configuration_without_mistakes() {
-        let (_, problems) = read_tour();
-        assert!(problems.is_empty(), "{problems:?}");
+        let (_, mistakes) = read_tour();
+        assert!(mistakes.is_empty(), "{mistakes:?}");
     }
 
     /// The schema would otherwise have keys that are read only in a variant that it does not tell apart.

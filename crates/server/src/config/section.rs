@@ -12,7 +12,7 @@ use toml::{
 
 use super::{
     form::{self, Asked, Mark},
-    problem::{Found, Source},
+    mistake::{Found, Source},
 };
 
 /// What is wrong with one value.
@@ -85,7 +85,7 @@ impl<'i, 'c> Section<'i, 'c> {
                     | DeValue::Datetime(_)
                     | DeValue::Array(_)) => {
                         let message = format!("`{title}` must be a table, not {}", kind(&other));
-                        found.push(source.problem(Some(span.clone()), message, None));
+                        found.push(source.mistake(Some(span.clone()), message, None));
                         (span, DeTable::new())
                     }
                 }
@@ -97,7 +97,7 @@ impl<'i, 'c> Section<'i, 'c> {
 
     pub(crate) fn report(&self, span: Option<Range<usize>>, complaint: Complaint) {
         let span = span.or_else(|| (!self.span.is_empty()).then(|| self.span.clone()));
-        self.found.push(self.source.problem(span, complaint.message, complaint.help));
+        self.found.push(self.source.mistake(span, complaint.message, complaint.help));
     }
 
     /// Says what tells this table from others that have other keys.
@@ -241,7 +241,7 @@ impl<'i, 'c> Section<'i, 'c> {
                 None => format!("known keys are `{}`", asked.join("`, `")),
             };
             let message = format!("`{written}` is no key of `{}`", self.title);
-            self.found.push(self.source.problem(Some(key.span()), message, Some(help)));
+            self.found.push(self.source.mistake(Some(key.span()), message, Some(help)));
         }
     }
 }

@@ -191,12 +191,13 @@ pub(super) fn server(mut section: Section<'_, '_>) -> Option<ServerConfig> {
 
 pub(super) fn store(mut section: Section<'_, '_>, folder: &Path) -> Option<StoreConfig> {
     #[derive(Clone, Copy)]
-    enum Kind {
+    enum StoreKind {
         Sqlite,
         Postgres,
     }
     let timeout = section.defaulted("timeout_ms", integer(100..=600_000));
-    let kind = section.defaulted("kind", word(&[("sqlite", Kind::Sqlite), ("postgres", Kind::Postgres)]));
+    let kind =
+        section.defaulted("kind", word(&[("sqlite", StoreKind::Sqlite), ("postgres", StoreKind::Postgres)]));
     // Read whatever the kind, so that switching it needs no other change.
     let connections = section.defaulted("connections_max", integer(2..=1_000));
     let ca = section.optional("ca", ca(folder));
@@ -204,13 +205,15 @@ pub(super) fn store(mut section: Section<'_, '_>, folder: &Path) -> Option<Store
     section.variant(Mark::Is(
         "kind",
         match kind {
-            Kind::Sqlite => "sqlite",
-            Kind::Postgres => "postgres",
+            StoreKind::Sqlite => "sqlite",
+            StoreKind::Postgres => "postgres",
         },
     ));
     let place = match kind {
-        Kind::Sqlite => section.defaulted("path", text).map(|path| StorePlace::Sqlite(folder.join(path))),
-        Kind::Postgres => {
+        StoreKind::Sqlite => {
+            section.defaulted("path", text).map(|path| StorePlace::Sqlite(folder.join(path)))
+        }
+        StoreKind::Postgres => {
             let url = section.required(
                 "url",
                 "say where its connection string is kept, such as `url = { env = \"COUNTERSIGN_DATABASE_URL\" }`",

@@ -39,14 +39,14 @@ pub struct SystemConfig {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum SystemKind {
     Sqlite,
     Postgres,
     Http,
     Mcp,
 }
 
-impl Kind {
+impl SystemKind {
     const fn word(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
@@ -57,11 +57,11 @@ impl Kind {
     }
 }
 
-const KINDS: &[(&str, Kind)] = &[
-    (Kind::Sqlite.word(), Kind::Sqlite),
-    (Kind::Postgres.word(), Kind::Postgres),
-    (Kind::Http.word(), Kind::Http),
-    (Kind::Mcp.word(), Kind::Mcp),
+const KINDS: &[(&str, SystemKind)] = &[
+    (SystemKind::Sqlite.word(), SystemKind::Sqlite),
+    (SystemKind::Postgres.word(), SystemKind::Postgres),
+    (SystemKind::Http.word(), SystemKind::Http),
+    (SystemKind::Mcp.word(), SystemKind::Mcp),
 ];
 
 /// When changes are rehearsed, of a system or of one of its tools.
@@ -98,18 +98,20 @@ pub(super) fn systems(reading: &mut Reading<'_>) -> BTreeMap<SystemName, SystemC
         let kind = kind?;
         section.variant(Mark::Is("kind", kind.word()));
         let catalog = match kind {
-            Kind::Sqlite | Kind::Postgres => section.optional("catalog", text).map(|file| folder.join(file)),
-            Kind::Http | Kind::Mcp => None,
+            SystemKind::Sqlite | SystemKind::Postgres => {
+                section.optional("catalog", text).map(|file| folder.join(file))
+            }
+            SystemKind::Http | SystemKind::Mcp => None,
         };
         let extensions = match kind {
-            Kind::Postgres => section.optional("extensions", list(extension)).unwrap_or_default(),
-            Kind::Sqlite | Kind::Http | Kind::Mcp => Vec::new(),
+            SystemKind::Postgres => section.optional("extensions", list(extension)).unwrap_or_default(),
+            SystemKind::Sqlite | SystemKind::Http | SystemKind::Mcp => Vec::new(),
         };
         let target = match kind {
-            Kind::Sqlite => sqlite(section, &folder),
-            Kind::Postgres => postgres(section, &folder, &mut secrets),
-            Kind::Http => http(section, &folder, &mut secrets),
-            Kind::Mcp => mcp(section, &folder, &mut secrets),
+            SystemKind::Sqlite => sqlite(section, &folder),
+            SystemKind::Postgres => postgres(section, &folder, &mut secrets),
+            SystemKind::Http => http(section, &folder, &mut secrets),
+            SystemKind::Mcp => mcp(section, &folder, &mut secrets),
         };
         places.push(place.clone());
         let target = target?;
@@ -148,7 +150,7 @@ fn sqlite(section: &mut Section<'_, '_>, folder: &Path) -> Option<Target> {
     section.set_defaults(reference("system", Some("sqlite")));
     let path = section.required("path", "say which file, such as `path = \"billing.db\"`", text);
     let limits = sql_limits(section);
-    let journal = journal(section, Kind::Sqlite);
+    let journal = journal(section, SystemKind::Sqlite);
     Some(Target::Sqlite(SqliteTarget { path: folder.join(path?), limits: limits?, journal: journal? }))
 }
 
@@ -168,7 +170,7 @@ fn postgres(
     let connections_max = size(section, "connections_max", 1..=1_000);
     let connect_timeout_ms = section.defaulted("connect_timeout_ms", integer(MS));
     let limits = sql_limits(section);
-    let journal = journal(section, Kind::Postgres);
+    let journal = journal(section, SystemKind::Postgres);
     secrets.insert("url".to_owned(), url?);
     Some(Target::Postgres(PostgresTarget {
         search_path: search_path?,
@@ -181,16 +183,16 @@ fn postgres(
 }
 
 /// `[system.NAME.journal]`: there, or not. `None` when there was a mistake.
-fn journal(section: &mut Section<'_, '_>, kind: Kind) -> Option<Option<JournalSettings>> {
+fn journal(section: &mut Section<'_, '_>, kind: SystemKind) -> Option<Option<JournalSettings>> {
     let Some(mut journal) = section.section("journal") else { return Some(None) };
     let defaults = reference("system", Some(kind.word())).and_then(|system| system.get("journal"));
     journal.set_defaults(defaults.and_then(|journal| journal.get_ref().as_table()));
     let retention_ms = journal.defaulted("retention_ms", integer(60_000..=RETENTION_MS_MAX));
     let bytes_max = journal.defaulted("bytes_max", integer(1_024..=64 * 1024 * 1024 * 1024));
     let rewritten = match kind {
-        Kind::Postgres => journal.defaulted("rewritten", list(|name| Ok(name.to_owned())))?,
+        SystemKind::Postgres => journal.defaulted("rewritten", list(|name| Ok(name.to_owned())))?,
         // On SQLite no trigger runs while rows go back.
-        Kind::Sqlite | Kind::Http | Kind::Mcp => Vec::new(),
+        SystemKind::Sqlite | SystemKind::Http | SystemKind::Mcp => Vec::new(),
     };
     journal.finish();
     let rewritten = rewritten.into_iter().collect();

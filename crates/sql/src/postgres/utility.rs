@@ -26,7 +26,7 @@ pub(super) fn statement(node: &pb::Node, known: Option<&Known>) -> Statement {
     walk.found.into_statement(verb)
 }
 
-type Entry = (Verb, Effect, &'static [Category], &'static str, &'static str);
+type UtilityClass = (Verb, Effect, &'static [Category], &'static str, &'static str);
 
 impl Walk<'_> {
     #[expect(
@@ -551,7 +551,7 @@ fn switched_on(option: &pb::Node, name: &str) -> bool {
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the caller makes of None a write of the opaque kind")]
-fn entry(kind: &NodeEnum) -> Option<Entry> {
+fn entry(kind: &NodeEnum) -> Option<UtilityClass> {
     use Verb::{Alter, Create, Drop, Other, Rename};
     Some(match kind {
         // Schema.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_gate::{
-    Entry,
+    NewEntry,
     ledger::{CallOutcome, HaltScope, Ledger, NotIssued, Wait},
 };
 use countersign_rules::{
@@ -132,11 +132,11 @@ contract! {
         let there = ledger.halts().await.unwrap().remove(0);
         let mut again = there.clone();
         again.by = "lea".into();
-        assert_eq!(ledger.halt(again.clone(), Entry::halted(&again)).await.unwrap(), there);
+        assert_eq!(ledger.halt(again.clone(), NewEntry::halted(&again)).await.unwrap(), there);
         assert_eq!(ledger.halts().await.unwrap(), std::slice::from_ref(&there));
         assert_eq!(kinds(&ledger).await.iter().filter(|kind| *kind == "halted").count(), 1);
         // Who resumes it above the threshold has decided that it goes on, up to the limit.
-        assert!(ledger.resume(&there.scope, Entry::resumed(NOW, &there.scope, "lea")).await.unwrap());
+        assert!(ledger.resume(&there.scope, NewEntry::resumed(NOW, &there.scope, "lea")).await.unwrap());
         assert!(!spend("c3").await.unwrap() && !spend("c4").await.unwrap());
         // Another halt, later, is another entry; and so is the threshold when it is reached anew.
         for id in ["c2", "c3", "c4"] {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use countersign_gate::{
-    Entry,
+    NewEntry,
     ledger::{CallState, HaltRecord, HaltScope, Ledger, Wait},
 };
 use countersign_rules::{AgentId, budget::Unit};
@@ -43,7 +43,9 @@ async fn work(ledger: &Store, operation: usize) {
     };
     match operation {
         1 => {
-            assert!(ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await.unwrap())
+            assert!(
+                ledger.open_session(&who, NewEntry::session_opened(NOW, &who, "test", None)).await.unwrap()
+            )
         }
         2 => drop(ledger.park(parking("a1", stored("c1", &who, "x"))).await.unwrap()),
         3 => {
@@ -65,8 +67,8 @@ async fn work(ledger: &Store, operation: usize) {
             intent.holds = vec![hold("rows", Unit::Rows, 3, 5)];
             drop(ledger.issue(intent).await.unwrap());
         }
-        7 => drop(ledger.halt(halt.clone(), Entry::halted(&halt)).await.unwrap()),
-        8 => assert!(ledger.resume(&halt.scope, Entry::resumed(NOW, &halt.scope, "lea")).await.unwrap()),
+        7 => drop(ledger.halt(halt.clone(), NewEntry::halted(&halt)).await.unwrap()),
+        8 => assert!(ledger.resume(&halt.scope, NewEntry::resumed(NOW, &halt.scope, "lea")).await.unwrap()),
         9 => {
             let owner = KeyOwner::Agent(AgentId::parse("bot").unwrap());
             let key = NewKey { owner, scopes: Vec::new(), expires_ms: None, by: "lea".into(), now_ms: NOW };

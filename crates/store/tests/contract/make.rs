@@ -1,7 +1,7 @@
 //! The calls, requests and outcomes that tests speak of.
 
 use countersign_gate::{
-    Entry, Evidence, Sample,
+    Evidence, NewEntry, Sample,
     entry::Kind,
     ledger::{CallOutcome, Closing, Intent, Ledger, Parking},
 };
@@ -88,14 +88,14 @@ impl Kind for Said {
 }
 
 /// An entry of a kind, with a body.
-pub(crate) fn said(kind: &'static str, body: Value) -> Entry {
-    let mut entry = Entry::new(NOW, &Said(body));
+pub(crate) fn said(kind: &'static str, body: Value) -> NewEntry {
+    let mut entry = NewEntry::new(NOW, &Said(body));
     entry.kind = kind;
     entry
 }
 
 /// An entry that says what happened to a call.
-pub(crate) fn note(kind: &'static str, call: &CallId) -> Entry {
+pub(crate) fn note(kind: &'static str, call: &CallId) -> NewEntry {
     let mut entry = said(kind, json!({ "test": true }));
     entry.call = Some(call.clone());
     entry
@@ -147,7 +147,7 @@ pub(crate) fn parking(id: &str, call: StoredCall) -> Parking {
         before: Vec::new(),
         call,
     };
-    let entries = vec![Entry::asked(&request)];
+    let entries = vec![NewEntry::asked(&request)];
     let sample = Sample {
         table: "invoice".into(),
         columns: vec!["id".into(), "name".into()],

@@ -1,7 +1,7 @@
 //! Whatever happens in whatever order, a ledger answers as the simulated one does.
 
 use countersign_gate::{
-    Entry,
+    NewEntry,
     ledger::{Bond, CallOutcome, CallState, HaltRecord, HaltScope, Ledger, Wait},
     simulation::SimLedger,
 };
@@ -240,7 +240,10 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
     match event {
         Event::OpenSession(agent, session) => {
             let who = somebody((*agent, *session));
-            format!("{:?}", ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await)
+            format!(
+                "{:?}",
+                ledger.open_session(&who, NewEntry::session_opened(NOW, &who, "test", None)).await
+            )
         }
         Event::Record(something) => {
             let entries = something.then(|| note("configured", &call_id("x")));
@@ -310,10 +313,10 @@ async fn happen(ledger: &impl Ledger, event: &Event, number: usize) -> String {
         }
         Event::Halt(n) => {
             let halt = HaltRecord { scope: scope(*n), why: "drill".into(), by: "lea".into(), since_ms: NOW };
-            format!("{:?}", ledger.halt(halt.clone(), Entry::halted(&halt)).await)
+            format!("{:?}", ledger.halt(halt.clone(), NewEntry::halted(&halt)).await)
         }
         Event::Resume(n) => {
-            format!("{:?}", ledger.resume(&scope(*n), Entry::resumed(NOW, &scope(*n), "lea")).await)
+            format!("{:?}", ledger.resume(&scope(*n), NewEntry::resumed(NOW, &scope(*n), "lea")).await)
         }
         Event::Sweep | Event::Restart | Event::Together(_) => {
             let mut swept: Vec<_> = ledger.sweep(NOW).await.unwrap().into_iter().map(|c| c.call.id).collect();

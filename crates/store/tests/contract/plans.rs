@@ -11,7 +11,7 @@ use std::{
 };
 
 use countersign_gate::{
-    Entry,
+    NewEntry,
     ledger::{Bond, CallOutcome, CallState, HaltRecord, HaltScope, Ledger, Wait},
 };
 use countersign_rules::{
@@ -123,7 +123,7 @@ fn agent(n: usize) -> String {
 async fn begin(ledger: &Store) {
     for n in 0..40_usize {
         let who = requester(&agent(n), &format!("s{n}"));
-        ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await.unwrap();
+        ledger.open_session(&who, NewEntry::session_opened(NOW, &who, "test", None)).await.unwrap();
         let id = format!("c{n}");
         let mut call = stored(&id, &who, &id);
         call.key = Some(IdempotencyKey::parse(&id).unwrap());
@@ -170,7 +170,7 @@ async fn begin(ledger: &Store) {
         ledger.issue_key(key, [n; 32]).await.unwrap();
         let scope = HaltScope::Agent(AgentId::parse(&format!("halted{n}")).unwrap());
         let halt = HaltRecord { scope, why: "drill".into(), by: "lea".into(), since_ms: NOW };
-        ledger.halt(halt.clone(), Entry::halted(&halt)).await.unwrap();
+        ledger.halt(halt.clone(), NewEntry::halted(&halt)).await.unwrap();
     }
     ledger.prune(NOW).await.unwrap();
     // The log, as the store itself writes it.
@@ -264,7 +264,7 @@ async fn drive(ledger: &Store) {
     for _ in 0..2 {
         ledger.standing(&who, digest, NOW).await.unwrap();
     }
-    ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await.unwrap();
+    ledger.open_session(&who, NewEntry::session_opened(NOW, &who, "test", None)).await.unwrap();
     ledger.has_session(&who).await.unwrap();
     let key = IdempotencyKey::parse("k").unwrap();
     let rates = || vec![("session:new".to_owned(), Rate::parse("100/hour", RateScope::Session).unwrap())];
@@ -310,16 +310,16 @@ async fn drive(ledger: &Store) {
     }
     let scope = HaltScope::All;
     let halt = HaltRecord { scope: scope.clone(), why: "drill".into(), by: "lea".into(), since_ms: NOW };
-    ledger.halt(halt.clone(), Entry::halted(&halt)).await.unwrap();
-    ledger.resume(&scope, Entry::resumed(NOW, &scope, "lea")).await.unwrap();
+    ledger.halt(halt.clone(), NewEntry::halted(&halt)).await.unwrap();
+    ledger.resume(&scope, NewEntry::resumed(NOW, &scope, "lea")).await.unwrap();
     // In one batch, so that one that is there is halted otherwise.
     join_all([true, false, true].map(async |halts| match halts {
-        true => drop(ledger.halt(halt.clone(), Entry::halted(&halt)).await.unwrap()),
-        false => drop(ledger.resume(&scope, Entry::resumed(NOW, &scope, "lea")).await.unwrap()),
+        true => drop(ledger.halt(halt.clone(), NewEntry::halted(&halt)).await.unwrap()),
+        false => drop(ledger.resume(&scope, NewEntry::resumed(NOW, &scope, "lea")).await.unwrap()),
     }))
     .await;
     ledger.halts().await.unwrap();
-    ledger.resume(&scope, Entry::resumed(NOW, &scope, "lea")).await.unwrap();
+    ledger.resume(&scope, NewEntry::resumed(NOW, &scope, "lea")).await.unwrap();
     let owner = KeyOwner::Agent(who.agent.clone());
     let new = NewKey { owner, scopes: Vec::new(), expires_ms: None, by: "lea".into(), now_ms: NOW };
     let (record, presented) = ledger.issue_key(new, [77; 32]).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use countersign_gate::Entry;
+use countersign_gate::NewEntry;
 use countersign_gate::ledger::{CallState, HaltRecord, HaltScope, Ledger, NotIssued, Wait};
 use countersign_rules::{ApprovalState, budget::Unit};
 use countersign_store::{KeyOwner, NewKey, Options, Store, StoreError};
@@ -82,11 +82,11 @@ async fn a_process_sweeps_the_calls_of_those_that_are_gone_only() {
 async fn a_halt_in_one_process_stops_the_other_at_its_next_call() {
     let (_place, one, other) = two().await;
     let halt = HaltRecord { scope: HaltScope::All, why: "stop".into(), by: "lea".into(), since_ms: NOW };
-    one.halt(halt.clone(), Entry::halted(&halt)).await.unwrap();
+    one.halt(halt.clone(), NewEntry::halted(&halt)).await.unwrap();
     assert_eq!(other.issue(intent("c1")).await.unwrap_err(), NotIssued::Halted(halt.clone()));
     let standing = other.standing(&requester("bot", "s1"), intent("c1").call.digest, NOW).await.unwrap();
     assert_eq!(standing.halted, Some(halt.clone()));
-    assert!(other.resume(&halt.scope, Entry::resumed(NOW, &halt.scope, "lea")).await.unwrap());
+    assert!(other.resume(&halt.scope, NewEntry::resumed(NOW, &halt.scope, "lea")).await.unwrap());
     one.issue(intent("c1")).await.unwrap();
 }
 

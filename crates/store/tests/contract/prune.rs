@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_gate::{
-    Entry,
+    NewEntry,
     ledger::{Ledger, NotIssued, Wait},
 };
 use countersign_rules::{
@@ -48,7 +48,7 @@ contract! {
     async fn a_clock_that_jumps_forgets_nothing_that_rules_look_at(place) {
         let ledger = place.open().await;
         let who = requester("bot", "s");
-        ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await.unwrap();
+        ledger.open_session(&who, NewEntry::session_opened(NOW, &who, "test", None)).await.unwrap();
         call(&ledger, "c1", "s", NOW).await;
         ledger.prune(NOW).await.unwrap();
         let rate = [("session:s".to_owned(), Rate::parse("1/day", RateScope::Session).unwrap())];
@@ -66,7 +66,7 @@ contract! {
         as_before().await;
         let opened = kinds(&ledger).await;
         assert!(ledger.has_session(&who).await.unwrap() && !ledger.has_session(&requester("eve", "s")).await.unwrap());
-        assert!(!ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await.unwrap());
+        assert!(!ledger.open_session(&who, NewEntry::session_opened(NOW, &who, "test", None)).await.unwrap());
         assert_eq!(kinds(&ledger).await, opened, "it is the same session");
     }
 
@@ -109,7 +109,7 @@ contract! {
         let ledger = place.open().await;
         for session in ["over", "used", "silent"] {
             let who = requester("bot", session);
-            ledger.open_session(&who, Entry::session_opened(NOW, &who, "test", None)).await.unwrap();
+            ledger.open_session(&who, NewEntry::session_opened(NOW, &who, "test", None)).await.unwrap();
         }
         call(&ledger, "c1", "over", NOW).await;
         call(&ledger, "c2", "used", NOW).await;
@@ -147,7 +147,7 @@ contract! {
         let opened = async || kinds(&ledger).await.iter().filter(|kind| *kind == "session_opened").count();
         for session in ["over", "used", "silent"] {
             let (before, who) = (opened().await, requester("bot", session));
-            ledger.open_session(&who, Entry::session_opened(over, &who, "test", None)).await.unwrap();
+            ledger.open_session(&who, NewEntry::session_opened(over, &who, "test", None)).await.unwrap();
             assert_eq!(opened().await - before, usize::from(session != "used"), "{session}");
         }
     }

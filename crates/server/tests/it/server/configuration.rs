@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use countersign::config::{Config, Problems, REFERENCE};
+use countersign::config::{Config, Mistakes, REFERENCE};
 
 use crate::server::rig::MAIN;
 
-fn load(main: &str, more: &[(&str, &str)]) -> Result<Config, Problems> {
+fn load(main: &str, more: &[(&str, &str)]) -> Result<Config, Mistakes> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("countersign.toml"), main).unwrap();
     for (name, text) in more {
@@ -19,8 +19,8 @@ fn load(main: &str, more: &[(&str, &str)]) -> Result<Config, Problems> {
 
 /// The one mistake of a configuration, as `file:line `text`: message (help)`.
 fn mistakes(main: &str, more: &[(&str, &str)]) -> Vec<String> {
-    let problems = load(main, more).map(|_| ()).unwrap_err().problems;
-    problems
+    let mistakes = load(main, more).map(|_| ()).unwrap_err().mistakes;
+    mistakes
         .iter()
         .map(|p| {
             let text = p.text().unwrap_or_default().lines().next().unwrap_or_default();
@@ -187,7 +187,7 @@ fn an_amount_with_a_fraction_says_how_many_places_it_has() {
     let main = format!(
         "{MAIN}\n[system.pay]\nkind = \"http\"\nbase_url = \"http://127.0.0.1:1\"\nenvironment = \"production\"\naccount = \"acme\"\nallow_private = true"
     );
-    let problems = |kind: &str, scale: &str| {
+    let mistakes = |kind: &str, scale: &str| {
         let tool = format!(
             "[tool.t]\nsystem = \"pay\"\ndescription = \"x\"\neffect = \"write\"\narguments = {{ amount = {{ type = \"{kind}\" }} }}\n\
              request = {{ method = \"POST\", path = \"/x\", body = {{ a = \"$amount\" }} }}\n\
@@ -196,12 +196,12 @@ fn an_amount_with_a_fraction_says_how_many_places_it_has() {
         let config = load(&main, &[("tools/a.toml", &tool)]).unwrap();
         let vault: std::sync::Arc<dyn countersign_gate::Vault> =
             std::sync::Arc::new(ConfigVault::new(&config));
-        Bundle::new(&config, &vault).err().map(|found| found.problems[0].message.clone())
+        Bundle::new(&config, &vault).err().map(|found| found.mistakes[0].message.clone())
     };
-    let fraction = problems("number", "").unwrap();
+    let fraction = mistakes("number", "").unwrap();
     assert!(fraction.contains("may have a fraction"), "{fraction}");
-    assert_eq!(problems("number", ", scale = 2"), None);
-    assert_eq!(problems("integer", ""), None);
+    assert_eq!(mistakes("number", ", scale = 2"), None);
+    assert_eq!(mistakes("integer", ""), None);
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn what_does_not_fit_its_system_or_the_tools_is_reported_where_it_stands() {
         let config = load(MAIN, &[("tools/a.toml", tools), ("policies/p.cedar", policies)]).unwrap();
         let vault: std::sync::Arc<dyn countersign_gate::Vault> =
             std::sync::Arc::new(ConfigVault::new(&config));
-        Bundle::new(&config, &vault).map(|_| ()).unwrap_err().problems
+        Bundle::new(&config, &vault).map(|_| ()).unwrap_err().mistakes
     };
     let tools = "[tool.t]\nsystem = \"shop\"\ndescription = \"x\"\neffect = \"read\"\nsql = \"delete from item where id = 1\"\n\
                  [tool.u]\nsystem = \"nowhere\"\ndescription = \"x\"\neffect = \"read\"\nsql = \"select 1\"";

@@ -13,7 +13,7 @@ use super::form::{Asked, Forms, Mark};
 /// One mistake.
 #[derive(Debug, Clone, thiserror::Error, Diagnostic)]
 #[error("{message}")]
-pub struct Problem {
+pub struct Mistake {
     /// What is wrong: a lower-case fragment with what was written in backticks.
     pub message: String,
     /// What would be right.
@@ -27,7 +27,7 @@ pub struct Problem {
     span: Option<SourceSpan>,
 }
 
-impl Problem {
+impl Mistake {
     /// Where it stands, in bytes of its file.
     #[must_use]
     pub fn span(&self) -> Option<Range<usize>> {
@@ -51,17 +51,17 @@ impl Problem {
 
 /// Every mistake of a configuration. Never empty.
 #[derive(Debug, Clone, thiserror::Error, Diagnostic)]
-#[error("the configuration in `{folder}` has {}", count(.problems.len()))]
-pub struct Problems {
+#[error("the configuration in `{folder}` has {}", count(.mistakes.len()))]
+pub struct Mistakes {
     /// The folder, as it was given.
     pub folder: String,
     /// The mistakes, in the order of the files.
     #[related]
-    pub problems: Vec<Problem>,
+    pub mistakes: Vec<Mistake>,
 }
 
-fn count(problems: usize) -> String {
-    if problems == 1 { "one mistake".into() } else { format!("{problems} mistakes") }
+fn count(mistakes: usize) -> String {
+    if mistakes == 1 { "one mistake".into() } else { format!("{mistakes} mistakes") }
 }
 
 /// A text file of the configuration.
@@ -77,13 +77,13 @@ impl Source {
         Self { name: name.into(), text: text.into() }
     }
 
-    pub(crate) fn problem(
+    pub(crate) fn mistake(
         &self,
         span: Option<Range<usize>>,
         message: impl Into<String>,
         help: Option<String>,
-    ) -> Problem {
-        Problem {
+    ) -> Mistake {
+        Mistake {
             message: message.into(),
             help,
             file: self.name.clone(),
@@ -96,7 +96,7 @@ impl Source {
 /// Where the readers of one configuration put what they find, and note what they asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    problems: RefCell<Vec<Problem>>,
+    mistakes: RefCell<Vec<Mistake>>,
     forms: RefCell<Forms>,
     /// Whether they note it: only for a schema, or to hold a configuration against one.
     notes: bool,
@@ -113,16 +113,16 @@ impl Found {
         self.notes
     }
 
-    pub(crate) fn push(&self, problem: Problem) {
-        self.problems.borrow_mut().push(problem);
+    pub(crate) fn push(&self, mistake: Mistake) {
+        self.mistakes.borrow_mut().push(mistake);
     }
 
-    pub(crate) fn into_inner(self) -> Vec<Problem> {
-        self.problems.into_inner()
+    pub(crate) fn into_inner(self) -> Vec<Mistake> {
+        self.mistakes.into_inner()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.problems.borrow().is_empty()
+        self.mistakes.borrow().is_empty()
     }
 
     /// Notes the keys that a table was asked for.
