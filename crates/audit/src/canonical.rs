@@ -5,11 +5,17 @@
 //! ([`crate::strict`]): whatever this writes, the strict parser reads back as
 //! the same value.
 
-use alloc::{string::String, vec::Vec};
-use core::fmt::Write as _;
+mod writer;
 
-use serde_json::{Map, Number, Value};
+use alloc::{
+    string::{String, ToString as _},
+    vec::Vec,
+};
+use core::fmt::Display;
 
+use serde::Serialize;
+
+use self::writer::Writer;
 use crate::hash::{Hash, sha256};
 
 /// The deepest nesting that is written; arrays and objects count, scalars do not.
@@ -24,8 +30,9 @@ pub const INTEGER_MAX: i64 = 9_007_199_254_740_991;
 /// The canonical bytes of a value.
 ///
 /// # Errors
-/// When a number lies beyond ±(2^53 - 1), or nesting exceeds [`DEPTH_MAX`].
-pub fn to_canonical_vec(value: &Value) -> Result<Vec<u8>, CanonicalError> {
+/// When a number lies beyond ±(2^53 - 1), nesting exceeds [`DEPTH_MAX`], or an object has a key twice or one that is no
+/// text. What was read as JSON has no such keys.
+pub fn to_canonical_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CanonicalError> {
     to_canonical_string(value).map(String::into_bytes)
 }
 
@@ -33,17 +40,15 @@ pub fn to_canonical_vec(value: &Value) -> Result<Vec<u8>, CanonicalError> {
 ///
 /// # Errors
 /// As [`to_canonical_vec`].
-pub fn to_canonical_string(value: &Value) -> Result<String, CanonicalError> {
-    let mut out = String::with_capacity(256);
-    write_value(&mut out, value, DEPTH_MAX)?;
-    Ok(out)
+pub fn to_canonical_string<T: Serialize + ?Sized>(value: &T) -> Result<String, CanonicalError> {
+    Writer::write(value, DEPTH_MAX)
 }
 
 /// SHA-256 of the canonical bytes of a value.
 ///
 /// # Errors
 /// As [`to_canonical_vec`].
-pub fn canonical_digest(value: &Value) -> Result<Hash, CanonicalError> {
+pub fn canonical_digest<T: Serialize + ?Sized>(value: &T) -> Result<Hash, CanonicalError> {
     to_canonical_string(value).map(|text| sha256(text.as_bytes()))
 }
 
@@ -52,10 +57,28 @@ pub fn canonical_digest(value: &Value) -> Result<Hash, CanonicalError> {
 ///
 /// # Errors
 /// [`CanonicalError::Number`], as [`to_canonical_vec`].
-pub fn canonical_digest_of_any_depth(value: &Value) -> Result<Hash, CanonicalError> {
-    let mut out = String::with_capacity(256);
-    write_value(&mut out, value, usize::MAX)?;
-    Ok(sha256(out.as_bytes()))
+pub fn canonical_digest_of_any_depth<T: Serialize + ?Sized>(value: &T) -> Result<Hash, CanonicalError> {
+    Writer::write(value, usize::MAX).map(|text| sha256(text.as_bytes()))
+}
+
+/// The canonical text of a value that stands in an entry of the log, one level below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanonicalBody(String);
+
+impl CanonicalBody {
+    /// Writes a value.
+    ///
+    /// # Errors
+    /// As [`to_canonical_vec`], with one level less.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, CanonicalError> {
+        Writer::write(value, DEPTH_MAX - 1).map(Self)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// A value has no canonical form.
@@ -69,6 +92,18 @@ pub enum CanonicalError {
     /// Too many arrays and objects in each other.
     #[error("arrays and objects are nested deeper than {DEPTH_MAX} levels")]
     Depth,
+    /// A key of an object that is no text, or that the object has twice.
+    #[error("an object has the key {0} twice, or it is no text")]
+    Key(String),
+    /// A value that says itself that it cannot be written.
+    #[error("{0}")]
+    Unwritable(String),
+}
+
+impl serde::ser::Error for CanonicalError {
+    fn custom<T: Display>(why: T) -> Self {
+        Self::Unwritable(why.to_string())
+    }
 }
 
 impl CanonicalError {
@@ -78,73 +113,9 @@ impl CanonicalError {
         match self {
             Self::Number(_) => "json_number_range",
             Self::Depth => "json_depth",
+            Self::Key(_) => "json_key",
+            Self::Unwritable(_) => "json_unwritable",
         }
-    }
-}
-
-pub(crate) fn write_value(out: &mut String, value: &Value, depth_left: usize) -> Result<(), CanonicalError> {
-    match value {
-        Value::Null => out.push_str("null"),
-        Value::Bool(true) => out.push_str("true"),
-        Value::Bool(false) => out.push_str("false"),
-        Value::Number(number) => write_number(out, number)?,
-        Value::String(text) => write_string(out, text),
-        Value::Array(items) => {
-            let depth_left = depth_left.checked_sub(1).ok_or(CanonicalError::Depth)?;
-            out.push('[');
-            for (position, item) in items.iter().enumerate() {
-                if position > 0 {
-                    out.push(',');
-                }
-                write_value(out, item, depth_left)?;
-            }
-            out.push(']');
-        }
-        Value::Object(members) => {
-            write_object(out, members, depth_left.checked_sub(1).ok_or(CanonicalError::Depth)?)?;
-        }
-    }
-    Ok(())
-}
-
-/// Keys are sorted by UTF-16 code units (RFC 8785, section 3.2.3), which differs from the
-/// order of UTF-8 bytes for characters beyond U+FFFF.
-fn write_object(
-    out: &mut String,
-    members: &Map<String, Value>,
-    depth_left: usize,
-) -> Result<(), CanonicalError> {
-    let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
-    sorted.sort_unstable_by(|(a, _), (b, _)| {
-        if a.is_ascii() && b.is_ascii() { a.cmp(b) } else { a.encode_utf16().cmp(b.encode_utf16()) }
-    });
-    out.push('{');
-    for (position, (key, value)) in sorted.into_iter().enumerate() {
-        if position > 0 {
-            out.push(',');
-        }
-        write_string(out, key);
-        out.push(':');
-        write_value(out, value, depth_left)?;
-    }
-    out.push('}');
-    Ok(())
-}
-
-fn write_number(out: &mut String, number: &Number) -> Result<(), CanonicalError> {
-    let refused = || CanonicalError::Number(alloc::format!("{number}"));
-    if let Some(integer) = number.as_i64() {
-        if integer.unsigned_abs() > INTEGER_MAX.unsigned_abs() {
-            return Err(refused());
-        }
-        return write!(out, "{integer}").map_err(|_never| refused());
-    }
-    match number.as_f64() {
-        Some(double) if number.is_f64() && is_safe(double) => {
-            out.push_str(ryu_js::Buffer::new().format_finite(double));
-            Ok(())
-        }
-        Some(_) | None => Err(refused()),
     }
 }
 
@@ -194,9 +165,9 @@ fn write_escape(out: &mut String, byte: u8) {
 mod tests {
     use super::*;
     use crate::strict::{from_slice_strict, tests::any_json};
-    use alloc::string::ToString as _;
+    use alloc::{collections::BTreeMap, vec};
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
     fn the_example_of_the_rfc() {
@@ -265,7 +236,99 @@ mod tests {
         assert!(canonical_digest_of_any_depth(&nested(DEPTH_MAX + 1)).is_ok());
     }
 
+    /// One of each form that a type can have.
+    #[derive(Debug, Serialize)]
+    enum Form {
+        Unit,
+        Newtype(Option<Value>),
+        Tuple(u8, char, bool),
+        Struct { zero: i8, b_b: u64, b: f32, a: () },
+    }
+
+    #[derive(Debug, Serialize)]
+    struct Wrapped(Vec<Form>);
+
+    #[derive(Debug, Serialize)]
+    struct Typed<'a> {
+        zulu: Wrapped,
+        #[serde(flatten)]
+        flat: &'a BTreeMap<String, Value>,
+        by_number: BTreeMap<i32, &'a str>,
+        by_truth: BTreeMap<bool, (u16, i64)>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        alpha: Option<char>,
+    }
+
+    fn typed<'a>(
+        flat: &'a BTreeMap<String, Value>,
+        inner: &Value,
+        alpha: Option<char>,
+        number: i32,
+    ) -> Typed<'a> {
+        let forms = vec![
+            Form::Unit,
+            Form::Newtype(Some(inner.clone())),
+            Form::Newtype(None),
+            Form::Tuple(7, alpha.unwrap_or('"'), true),
+            Form::Struct { zero: -1, b_b: 9_007_199_254_740_991, b: 0.1, a: () },
+        ];
+        Typed {
+            zulu: Wrapped(forms),
+            flat,
+            by_number: [(number, "one"), (-3, "two"), (20, "three"), (100, "\\")].into(),
+            by_truth: [(true, (1, -1)), (false, (2, -2))].into(),
+            alpha,
+        }
+    }
+
+    #[test]
+    fn a_key_stands_once_and_is_a_text() {
+        let flat: BTreeMap<String, Value> = [("alpha".to_string(), json!(1))].into();
+        assert_eq!(to_canonical_vec(&typed(&flat, &json!(1), None, 1)).err(), None);
+        let twice = to_canonical_vec(&typed(&flat, &json!(1), Some('a'), 1)).unwrap_err();
+        assert_eq!(twice, CanonicalError::Key("\"alpha\"".into()));
+        for key in [vec![1], vec![]] {
+            assert_eq!(to_canonical_vec(&BTreeMap::from([(key, 1)])).unwrap_err().code(), "json_key");
+        }
+        assert_eq!(to_canonical_vec(&BTreeMap::from([(None::<&str>, 1)])).unwrap_err().code(), "json_key");
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused() {
+        for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(to_canonical_vec(&number).unwrap_err().code(), "json_number_range");
+        }
+        assert_eq!(to_canonical_vec(&i128::MAX).unwrap_err().code(), "json_number_range");
+        assert_eq!(to_canonical_vec(&u128::MAX).unwrap_err().code(), "json_number_range");
+        assert_eq!(to_canonical_string(&f32::MIN_POSITIVE).unwrap(), "1.1754943508222875e-38");
+    }
+
+    #[test]
+    fn a_variant_counts_as_the_object_that_it_is() {
+        let nested = |depth| (0..depth).fold(json!(1), |inner, _| json!([inner]));
+        assert!(to_canonical_vec(&Form::Newtype(Some(nested(DEPTH_MAX - 1)))).is_ok());
+        assert_eq!(to_canonical_vec(&Form::Newtype(Some(nested(DEPTH_MAX)))), Err(CanonicalError::Depth));
+        assert!(CanonicalBody::of(&nested(DEPTH_MAX - 1)).is_ok());
+        assert_eq!(CanonicalBody::of(&nested(DEPTH_MAX)), Err(CanonicalError::Depth));
+    }
+
     proptest! {
+        #[test]
+        fn what_is_typed_is_written_as_its_tree(
+            flat in proptest::collection::btree_map("(flat_)?[\\PC\\x00-\\x1f\"\\\\ !]{0,5}", any_json(), 0..5),
+            inner in any_json(),
+            alpha in proptest::option::of(any::<char>()),
+            number in any::<i32>(),
+        ) {
+            let names = ["alpha", "zulu", "by_number", "by_truth"];
+            prop_assume!(!flat.keys().any(|key| names.contains(&key.as_str())));
+            let typed = typed(&flat, &inner, alpha, number);
+            let tree = serde_json::to_value(&typed).unwrap();
+            let text = to_canonical_string(&typed).unwrap();
+            prop_assert_eq!(&text, &to_canonical_string(&tree).unwrap());
+            prop_assert_eq!(text.as_bytes(), serde_json_canonicalizer::to_vec(&tree).unwrap());
+        }
+
         #[test]
         fn agrees_with_another_implementation(value in any_json()) {
             prop_assert_eq!(to_canonical_vec(&value).unwrap(), serde_json_canonicalizer::to_vec(&value).unwrap());

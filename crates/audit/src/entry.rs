@@ -19,7 +19,7 @@ use core::fmt::{self, Write as _};
 use serde_json::{Map, Value};
 
 use crate::{
-    canonical::{self, CanonicalError, write_string, write_value},
+    canonical::{self, CanonicalBody, CanonicalError, write_string},
     strict::{StrictError, from_slice_with_depth},
     time::{self, TimeError},
 };
@@ -61,22 +61,22 @@ impl Entry {
     /// # Errors
     /// When the time has no text, the body no canonical form, or the whole exceeds [`ENTRY_BYTES_MAX`].
     pub fn to_bytes(&self) -> Result<Vec<u8>, EntryError> {
-        self.to_bytes_with(&self.body)
+        self.to_bytes_with(&CanonicalBody::of(&self.body)?)
     }
 
-    /// The bytes with another body in place of its own: for a writer that shares its bodies.
+    /// The bytes with another body in place of its own: for a writer that has it as text.
     ///
     /// # Errors
-    /// As [`Entry::to_bytes`].
-    pub fn to_bytes_with(&self, body: &Value) -> Result<Vec<u8>, EntryError> {
-        let mut out = String::with_capacity(512);
+    /// When the time has no text, or the whole exceeds [`ENTRY_BYTES_MAX`].
+    pub fn to_bytes_with(&self, body: &CanonicalBody) -> Result<Vec<u8>, EntryError> {
+        let mut out = String::with_capacity(body.as_str().len().saturating_add(ENVELOPE_BYTES));
         // In the order of the keys, as RFC 8785 demands.
         out.push('{');
         push_reference(&mut out, "agent", self.agent.as_ref());
         out.push_str("\"at\":\"");
         out.push_str(&time::format_ms(self.at_ms)?);
         out.push_str("\",\"body\":");
-        write_value(&mut out, body, BODY_DEPTH_MAX)?;
+        out.push_str(body.as_str());
         out.push(',');
         push_reference(&mut out, "call", self.call.as_ref());
         out.push_str("\"kind\":");
@@ -272,8 +272,8 @@ impl EntryError {
     }
 }
 
-/// The envelope is one level itself.
-const BODY_DEPTH_MAX: usize = canonical::DEPTH_MAX - 1;
+/// What stands around a body has about so many bytes at most, where identifiers are of the usual length.
+const ENVELOPE_BYTES: usize = 320;
 
 fn push_reference(out: &mut String, key: &str, id: Option<&Reference>) {
     if let Some(id) = id {

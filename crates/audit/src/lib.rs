@@ -52,7 +52,7 @@ pub mod time;
 pub mod tree;
 pub mod verify;
 
-pub use canonical::{CanonicalError, to_canonical_vec};
+pub use canonical::{CanonicalBody, CanonicalError, to_canonical_vec};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use commitment::Commitment;
 pub use entry::{ENTRY_BYTES_MAX, Entry, EntryError, EntryKind, ParsedEntry, Reference};

@@ -13,12 +13,15 @@ mod request;
 
 use std::{borrow::Cow, sync::Arc};
 
-use countersign_audit::{Entry, EntryError, EntryKind, entry::Reference, sha256};
+use countersign_audit::{
+    CanonicalBody, CanonicalError, Entry, EntryError, EntryKind, entry::Reference, sha256,
+};
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalState, BundleDigest, Call, CallId, Code, Decision, DecisionId, Facts, Money,
     PersonId, Reach, Refusal, Requester, SessionId, Signature, StoredCall, approval::ApprovalRequest,
     budget::HoldRequest,
 };
+use serde::Serialize;
 use serde_json::Value;
 
 pub use self::{
@@ -56,16 +59,35 @@ pub struct NewEntry {
     pub call: Option<CallId>,
     /// The entry is about this request for approval.
     pub approval: Option<ApprovalId>,
-    /// The details. Shared: an intent that is not issued leaves its entries to the refusal. `None` of a kind that cannot be
-    /// written as JSON: such an entry cannot be encoded, and so what it records does not happen.
-    body: Option<Arc<Value>>,
+    /// The details, as they stand in the log. Shared: an intent that is not issued leaves its entries to the refusal. What cannot
+    /// be written cannot be encoded, and so what it records does not happen.
+    body: Result<Arc<CanonicalBody>, CanonicalError>,
+}
+
+/// An entry about a request for approval names it beside its details.
+#[derive(Serialize)]
+struct Under<'a, K> {
+    approval: &'a ApprovalId,
+    #[serde(flatten)]
+    body: &'a K,
 }
 
 impl NewEntry {
     /// Makes an entry of this kind, about nobody in particular.
     pub fn new<K: Kind>(at_ms: i64, body: &K) -> Self {
-        let body = serde_json::to_value(body).ok().map(Arc::new);
-        Self { at_ms, kind: K::WORD, agent: None, session: None, call: None, approval: None, body }
+        Self::with(at_ms, K::WORD, CanonicalBody::of(body))
+    }
+
+    /// Makes an entry of this kind that names a request for approval, where there is one.
+    fn under<K: Kind>(at_ms: i64, approval: Option<&ApprovalId>, body: &K) -> Self {
+        let Some(approval) = approval else { return Self::new(at_ms, body) };
+        let entry = Self::with(at_ms, K::WORD, CanonicalBody::of(&Under { approval, body }));
+        Self { approval: Some(approval.clone()), ..entry }
+    }
+
+    fn with(at_ms: i64, kind: &'static str, body: Result<CanonicalBody, CanonicalError>) -> Self {
+        let body = body.map(Arc::new);
+        Self { at_ms, kind, agent: None, session: None, call: None, approval: None, body }
     }
 
     fn about(mut self, requester: &Requester, call: &CallId) -> Self {
@@ -75,21 +97,20 @@ impl NewEntry {
         self
     }
 
-    fn under(mut self, approval: Option<&ApprovalId>) -> Self {
-        self.approval = approval.cloned();
-        self
+    /// Reads the details, by kind, as JSON, with the request for approval that the entry names; null if they cannot be written.
+    #[must_use]
+    pub fn body(&self) -> Value {
+        self.text().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     }
 
-    /// Returns the details, by kind.
-    #[must_use]
-    pub fn body(&self) -> &Value {
-        self.body.as_deref().unwrap_or(&Value::Null)
+    fn text(&self) -> Option<&str> {
+        self.body.as_ref().ok().map(|body| body.as_str())
     }
 
     /// Reads the details as what they are; `None` if the entry is of another kind.
     #[must_use]
     pub fn read<K: Kind>(&self) -> Option<K> {
-        (self.kind == K::WORD).then(|| K::deserialize(self.body()).ok()).flatten()
+        if self.kind == K::WORD { serde_json::from_str(self.text()?).ok() } else { None }
     }
 
     /// Returns the bytes that stand in the log: versioned canonical JSON.
@@ -98,19 +119,12 @@ impl NewEntry {
     /// When the entry is larger than the log's format allows, or holds what canonical JSON cannot write.
     pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
         let reference = |id: Option<&str>| id.map(Reference::new).transpose();
-        let body = self.body.as_deref().ok_or(EntryError::Field { field: "body" })?;
+        let body = self.body.as_ref().map_err(CanonicalError::clone)?;
         let mut entry = Entry::new(self.at_ms, EntryKind::new(self.kind)?, Value::Null);
         entry.agent = reference(self.agent.as_ref().map(AgentId::as_str))?;
         entry.session = reference(self.session.as_ref().map(SessionId::as_str))?;
         entry.call = reference(self.call.as_ref().map(CallId::as_str))?;
-        match (&self.approval, body) {
-            (Some(approval), Value::Object(members)) => {
-                let mut members = members.clone();
-                members.insert("approval".into(), Value::from(approval.as_str()));
-                entry.to_bytes_with(&Value::Object(members))
-            }
-            (_, body) => entry.to_bytes_with(body),
-        }
+        entry.to_bytes_with(body)
     }
 
     /// Tells that a session began.
@@ -177,13 +191,15 @@ impl NewEntry {
     /// The entry as it is kept of a call that was refused and had no effect: large arguments by their size and digest.
     #[must_use]
     pub fn of_a_refused_call(self) -> Self {
-        // Looked at where they are: nearly all are small.
-        let arguments = self.body().get("arguments").filter(|_| self.kind == CallProposed::WORD);
-        let Some(Ok(arguments)) = arguments.map(countersign_audit::to_canonical_vec) else { return self };
-        if arguments.len() <= REFUSED_BYTES_MAX {
+        // Nearly all are small, with everything around them.
+        if self.text().is_none_or(|text| text.len() <= REFUSED_BYTES_MAX) {
             return self;
         }
         let Some(proposed) = self.read::<CallProposed<'_>>() else { return self };
+        let Ok(arguments) = countersign_audit::to_canonical_vec(&proposed.arguments) else { return self };
+        if arguments.len() <= REFUSED_BYTES_MAX {
+            return self;
+        }
         let kept = CallProposed {
             arguments: Cow::Owned(Value::Null),
             arguments_bytes: Some(arguments.len()),
@@ -274,7 +290,7 @@ impl NewEntry {
     }
 
     fn of<K: Kind>(request: &ApprovalRequest, at_ms: i64, body: &K) -> Self {
-        Self::new(at_ms, body).about(&request.call.requester, &request.call.id).under(Some(&request.id))
+        Self::under(at_ms, Some(&request.id), body).about(&request.call.requester, &request.call.id)
     }
 
     /// Tells the intent: after this is durable, and not before, the system may be touched.
@@ -297,7 +313,7 @@ impl NewEntry {
             journal: journal.map(Cow::Borrowed),
             sent_as: call.again.as_ref().map(Cow::Borrowed),
         };
-        Self::new(at_ms, &body).about(&call.requester, &call.id).under(approval)
+        Self::under(at_ms, approval, &body).about(&call.requester, &call.id)
     }
 
     /// Tells what became of a call. A result stands in the log as its digest.
@@ -321,14 +337,14 @@ impl NewEntry {
         };
         let (rows, amount) = used.unzip();
         let body = Outcome { end, rows, amount: amount.flatten(), duration_ms };
-        Self::new(at_ms, &body).about(requester, call).under(approval)
+        Self::under(at_ms, approval, &body).about(requester, call)
     }
 
     /// A call whose process is gone: its effect may or may not have happened.
     #[must_use]
     pub fn in_doubt(at_ms: i64, call: &StoredCall, approval: Option<&ApprovalId>) -> Self {
         let message = "the process that issued the call is gone, and no outcome is recorded".into();
-        Self::new(at_ms, &InDoubt { message }).about(&call.requester, &call.id).under(approval)
+        Self::under(at_ms, approval, &InDoubt { message }).about(&call.requester, &call.id)
     }
 
     /// Tells that a person found out what became of a call in doubt.
@@ -369,9 +385,8 @@ impl NewEntry {
     }
 
     fn resolved(at_ms: i64, record: &CallRecord, happened: bool, evidence: DoubtEvidence<'_>) -> Self {
-        Self::new(at_ms, &DoubtResolved { happened, evidence })
+        Self::under(at_ms, record.approval.as_ref(), &DoubtResolved { happened, evidence })
             .about(&record.call.requester, &record.call.id)
-            .under(record.approval.as_ref())
     }
 
     /// An earlier call was taken back by another one, but for what is `left`. Stands under the earlier one's id.
@@ -408,7 +423,7 @@ impl NewEntry {
     #[must_use]
     pub fn evidence_erased(at_ms: i64, approval: &ApprovalId, by: &str, reason: &str) -> Self {
         let body = EvidenceErased { by: by.into(), erased: vec!["evidence".into()], reason: reason.into() };
-        Self::new(at_ms, &body).under(Some(approval))
+        Self::under(at_ms, Some(approval), &body)
     }
 }
 

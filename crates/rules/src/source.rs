@@ -278,7 +278,9 @@ impl Reading<'_> {
                 );
                 fail(message, "no amount or count is larger: write a number up to there")
             }
-            CanonicalError::Depth => fail(why.to_string(), "write it in a simpler way"),
+            CanonicalError::Depth | CanonicalError::Key(_) | CanonicalError::Unwritable(_) => {
+                fail(why.to_string(), "write it in a simpler way")
+            }
         })?;
         let conjuncts = conjuncts(&json);
         let mut mentions = Mentions::default();
