@@ -9,7 +9,7 @@ use serde_json::Value;
 /// An offer is a tool with its schemas as agents see them.
 #[derive(Debug, Clone)]
 pub struct Offer {
-    /// The tool.
+    /// This tool is offered.
     pub tool: AnyTool,
     /// The arguments fit this JSON Schema 2020-12, which has the reserved reason too.
     pub input_schema: Arc<Value>,

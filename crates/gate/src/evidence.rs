@@ -18,9 +18,9 @@ pub struct Sample {
 /// verifiable and the sample unrecoverable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// The rows.
+    /// Approvers are shown these rows.
     pub sample: Sample,
-    /// The salt, in hexadecimal.
+    /// The commitment has this salt, in hexadecimal.
     pub salt: String,
     /// The commitment, as it stands in the log.
     pub commitment: String,

@@ -18,7 +18,7 @@ pub const ARGUMENTS_BYTES_MAX: usize = 32 * 1024;
 pub struct Form<A> {
     /// The arguments without the reason, as they will be performed.
     pub arguments: Value,
-    /// The same in canonical form (RFC 8785).
+    /// This is the same in canonical form (RFC 8785).
     pub canonical: String,
     /// The agent says that the call is for this.
     pub reason: Option<String>,

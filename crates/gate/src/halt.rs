@@ -29,7 +29,7 @@ impl std::fmt::Display for HaltScope {
 pub struct HaltRecord {
     /// These are halted: one agent, or all.
     pub scope: HaltScope,
-    /// Why.
+    /// It was ordered for this reason.
     pub why: String,
     /// This person halted them, or the budget that set it off.
     pub by: String,

@@ -21,7 +21,7 @@ pub use crate::{
 };
 use crate::{entry::NewEntry, evidence::Evidence};
 
-/// The store behind the gate.
+/// This is what the gate asks of the store behind it.
 ///
 /// Contract, for every implementation:
 /// - Each method that changes something is one transaction, serialised with every other one on the same
@@ -230,9 +230,9 @@ pub struct Standing {
     pub session: Counters,
     /// The agent did so much in the current UTC day, calls under way included.
     pub agent_today: Counters,
-    /// Moves whenever `session` or `agent_today` do; see [`Intent::if_history`].
+    /// This number moves whenever `session` or `agent_today` do; see [`Intent::if_history`].
     pub history: u64,
-    /// The agent's newest request for this digest, final or not, in whichever session it was asked: a call that is equal is a
+    /// This is the agent's newest request for this digest, final or not, in whichever session it was asked: an equal call is a
     /// retry of it.
     pub request: Option<ApprovalRecord>,
     /// This is true if people may have refused the agent something and that still holds: see [`Ledger::refused`].
@@ -251,11 +251,11 @@ pub const ANSWERED_MAX: usize = 5;
 pub struct Bond {
     /// The key is one of this agent.
     pub agent: AgentId,
-    /// The key.
+    /// The agent sent this key.
     pub key: IdempotencyKey,
     /// The call has this digest: another call under the key is refused.
     pub digest: CallDigest,
-    /// The call.
+    /// The key stands for this call.
     pub call: CallId,
     /// The call waits for this request, or has spent it.
     pub approval: Option<ApprovalId>,
@@ -297,9 +297,9 @@ impl Bond {
 /// A parking holds a call that is to wait for people.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parking {
-    /// The request.
+    /// People are asked by this request.
     pub request: ApprovalRequest,
-    /// The call whose place this one takes under its idempotency key.
+    /// The call takes the place of this one under its idempotency key.
     pub replaces: Option<CallId>,
     /// Approvers are shown this evidence, which is kept beside the log.
     pub evidence: Option<Evidence>,
@@ -312,21 +312,21 @@ pub struct Parking {
 /// An intent says what must be durable before the system is touched.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Intent {
-    /// The call.
+    /// This call is to be performed.
     pub call: StoredCall,
-    /// The system it acts on.
+    /// The call acts on this system.
     pub system: SystemName,
-    /// The record of calls that the system keeps: see [`Tool::journal`](crate::Tool::journal).
+    /// The system keeps this record of calls: see [`Tool::journal`](crate::Tool::journal).
     pub journal: Option<String>,
     /// The call has this effect.
     pub effect: Effect,
-    /// The decision it stands on.
+    /// The call was decided by this decision.
     pub decision: DecisionId,
-    /// Rates to take, each with the key its instant is stored under.
+    /// These rates are taken, each with the key that its instant is stored under.
     pub rates: Vec<(String, Rate)>,
     /// These amounts are to be reserved of budgets.
     pub holds: Vec<HoldRequest>,
-    /// The most rows it may touch; counted at once, corrected when closed.
+    /// The call may touch at most so many rows, which are counted at once and corrected when it is closed.
     pub rows: u64,
     /// The call moves this money, which is counted at once and corrected when the call is closed.
     pub amount: Option<Money>,
@@ -335,7 +335,7 @@ pub struct Intent {
     pub if_history: Option<u64>,
     /// The call spends this approval.
     pub approval: Option<ApprovalId>,
-    /// The call whose place this one takes under its idempotency key.
+    /// The call takes the place of this one under its idempotency key.
     pub replaces: Option<CallId>,
     /// It happened at this time, in Unix milliseconds UTC.
     pub now_ms: i64,
@@ -357,7 +357,7 @@ impl Intent {
 /// An intent is durable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Issued {
-    /// The halt that this call's holds set off. The call itself still goes ahead.
+    /// The holds of this call set off this halt. The call itself still goes ahead.
     pub halted: Option<HaltRecord>,
 }
 
@@ -401,16 +401,16 @@ pub enum NotParked {
 /// A caller that closes a call says with this whether it waits for the commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// Until it is durable.
+    /// The caller waits until the outcome is durable.
     Durable,
-    /// Until it is queued; a crash may leave the call in doubt. For reads.
+    /// The caller waits until the outcome is queued: a crash may leave the call in doubt. This is for reads.
     Queued,
 }
 
 /// A closing is an outcome to record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Closing {
-    /// The call.
+    /// This call has ended.
     pub call: CallId,
     /// The call has come to this.
     pub outcome: CallOutcome,

@@ -10,12 +10,12 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum CallOutcome {
-    /// Performed. `reply` is what the agent gets.
+    /// The call was performed. `reply` is what the agent gets.
     Done {
         /// The tool replied this.
         reply: Value,
     },
-    /// Not performed, or rolled back: no effect. `superseded` says that it exceeded its approval.
+    /// The call was not performed, or was rolled back: no effect. `superseded` says that it exceeded its approval.
     Failed {
         /// The refusal has this stable code.
         code: Code,

@@ -57,7 +57,7 @@ impl Clock for SimClock {
     }
 }
 
-/// Chance from a seed (SplitMix64).
+/// This is chance from a seed (SplitMix64).
 #[derive(Debug)]
 pub struct SimEntropy(AtomicU64);
 
@@ -68,7 +68,7 @@ impl SimEntropy {
         Self(AtomicU64::new(seed))
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub fn next(&self) -> u64 {
         let mut z = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::SeqCst);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -121,7 +121,7 @@ struct Open {
     charge: Charged,
 }
 
-/// A ledger in memory.
+/// This ledger is kept in memory.
 pub struct SimLedger {
     state: Mutex<Simulated>,
     changes: watch::Sender<u64>,
@@ -149,7 +149,7 @@ impl SimLedger {
         self.state().plan = Some(Box::new(plan));
     }
 
-    /// No more faults.
+    /// Lets no more steps fail.
     pub fn heal(&self) {
         self.state().plan = None;
         self.state().unreadable = false;
@@ -174,7 +174,7 @@ impl SimLedger {
         state.plan = None;
     }
 
-    /// The log, in order.
+    /// Returns the log, in order.
     #[must_use]
     pub fn log(&self) -> Vec<NewEntry> {
         self.state().log.clone()
@@ -771,7 +771,7 @@ impl Ledger for SimLedger {
     }
 }
 
-/// The three ports of a simulated process.
+/// Makes the three ports of a simulated process.
 #[must_use]
 pub fn ports(seed: u64, now_ms: i64) -> (Arc<SimLedger>, Arc<SimClock>, Arc<SimEntropy>) {
     (Arc::new(SimLedger::default()), Arc::new(SimClock::new(now_ms)), Arc::new(SimEntropy::new(seed)))

@@ -12,7 +12,7 @@ use crate::{
     warrant::{Probe, Warrant},
 };
 
-/// One narrow, typed operation on one system.
+/// A tool is one narrow, typed operation on one system.
 ///
 /// Contract: `parse` and `spec` are pure. `measure` leaves no trace. `perform` is the only
 /// method with an effect, and it has that effect at most once per warrant; it stays within
@@ -138,10 +138,10 @@ pub struct Parsed<A> {
     pub reversible: bool,
 }
 
-/// A measured reach, with evidence for the approver.
+/// A reach was measured, and stands here with evidence for the approver.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
-    /// The facts.
+    /// The call would reach this far.
     pub reach: Reach,
     /// Approvers see these few of the rows, masked. They are kept beside the log, never in it.
     pub sample: Option<Sample>,

@@ -4,7 +4,7 @@ use alloc::{collections::BTreeSet, string::String};
 
 use crate::id::{AgentId, TeamName};
 
-/// An agent as configured.
+/// An agent is configured so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentSpec {
     /// Credentials and policies name the agent by this id.

@@ -59,7 +59,7 @@ pub struct Alike {
 /// People gave this answer to an earlier call that is like the one they are asked about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EarlierAnswer {
-    /// The earlier request.
+    /// The earlier request has this id.
     pub approval: ApprovalId,
     /// This is true if the earlier call does the same, however it is spelled. Otherwise it has other values, or only
     /// the tool in common.
@@ -159,7 +159,7 @@ impl ApprovalState {
     }
 }
 
-/// One person's answer. The identity comes from authentication, never from a request body.
+/// This is one person's answer. The identity comes from authentication, never from a request body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
     /// This person answered.

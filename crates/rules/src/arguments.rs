@@ -46,7 +46,7 @@ pub struct BadSchema {
     pub help: Option<String>,
 }
 
-/// A compiled schema of a tool's arguments.
+/// This is the compiled schema of a tool's arguments.
 #[derive(Debug)]
 pub struct Arguments(Schema);
 
@@ -225,7 +225,7 @@ pub fn requires(schema: &Value, name: &str) -> bool {
     names.is_some_and(|names| names.iter().any(|required| required.as_str() == Some(name)))
 }
 
-/// A compiled schema of a tool's result.
+/// This is the compiled schema of a tool's result.
 #[derive(Debug)]
 pub struct ResultSchema(Schema);
 

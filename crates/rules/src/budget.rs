@@ -133,13 +133,13 @@ pub struct Balance {
 /// A call asks for this hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HoldRequest {
-    /// The account.
+    /// The amount is held on this account.
     pub account: BudgetAccount,
     /// The amounts are counted in this unit.
     pub unit: Unit,
     /// This amount is to be reserved, in the unit.
     pub amount: u64,
-    /// The budget's limit.
+    /// The budget has this limit.
     pub limit: u64,
     /// The agent is halted once this amount, in the unit, is spent or held; `None` never halts.
     pub halt_at: Option<u64>,
@@ -149,7 +149,7 @@ pub struct HoldRequest {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("budget `{budget}` has {left} of {limit} {unit} left, and the call needs {amount}")]
 pub struct Exhausted {
-    /// The budget.
+    /// The budget has this name.
     pub budget: String,
     /// The amounts are counted in this unit.
     pub unit: Unit,
@@ -157,7 +157,7 @@ pub struct Exhausted {
     pub amount: u64,
     /// This amount is left, in the unit.
     pub left: u64,
-    /// The limit.
+    /// The budget has this limit.
     pub limit: u64,
 }
 

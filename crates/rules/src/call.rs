@@ -27,7 +27,7 @@ pub const REASON_FIELDS: &[&str] = &[REASON_FIELD, "_reason"];
 /// A requester proposes calls. The front door authenticates it; it is never taken from the call itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requester {
-    /// The agent.
+    /// This agent proposes.
     pub agent: AgentId,
     /// The teams the agent belongs to, by configuration.
     pub teams: Vec<TeamName>,
@@ -59,7 +59,7 @@ pub struct RawCall {
     pub trace: Option<TraceParent>,
 }
 
-/// A place in somebody's trace: the trace and the span (W3C Trace Context, `traceparent`).
+/// This is a place in somebody's trace: the trace and the span (W3C Trace Context, `traceparent`).
 ///
 /// Whoever calls makes it up, so that it is shown in traces and is good for nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ impl TraceParent {
     /// trace is for us to say.
     ///
     /// # Errors
-    /// Returns [`BadTraceParent`].
+    /// Fails with [`BadTraceParent`] if the text is of another form.
     pub fn parse(text: &str) -> Result<Self, BadTraceParent> {
         let hexadecimal = |part: &str, digits: usize| {
             let fits = part.len() == digits && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -307,9 +307,9 @@ pub struct Call<A> {
     pub id: CallId,
     /// This agent proposes the call.
     pub requester: Requester,
-    /// The tool, as declared.
+    /// The call is one of this tool, as it is declared.
     pub tool: Arc<ToolSpec>,
-    /// The arguments without the reason, as validated.
+    /// The call has these arguments, as validated, without the reason.
     pub arguments: Value,
     /// An approval is bound to this digest over tool, version and arguments.
     pub digest: CallDigest,
@@ -358,9 +358,9 @@ pub struct StoredCall {
     pub tool: ToolName,
     /// The version of the tool that the request was made for.
     pub version: ToolVersion,
-    /// The canonical arguments.
+    /// The call has these canonical arguments.
     pub arguments: Value,
-    /// The digest over tool, version and arguments.
+    /// The call has this digest over tool, version and arguments.
     pub digest: CallDigest,
     /// The agent said that the call is for this.
     pub reason: Option<String>,
@@ -381,7 +381,7 @@ pub struct StoredCall {
 pub struct RetryKey {
     /// The agent that asks.
     pub agent: AgentId,
-    /// The digest over tool, version and arguments.
+    /// The call has this digest over tool, version and arguments.
     pub digest: CallDigest,
 }
 

@@ -6,7 +6,7 @@
 /// A category and what it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CategoryWord {
-    /// The word used in tools, policies and log.
+    /// This word is used in tools, policies and log.
     pub word: &'static str,
     /// A call of this category touches this, in words for people.
     pub meaning: &'static str,
@@ -17,7 +17,7 @@ pub const OWN_PREFIX: &str = "x-";
 
 macro_rules! categories {
     ($($word:literal $meaning:literal),* $(,)?) => {
-        /// Every known category. Other words need the prefix [`OWN_PREFIX`].
+        /// These are all known categories. Other words need the prefix [`OWN_PREFIX`].
         pub const KNOWN: &[CategoryWord] = &[$(CategoryWord { word: $word, meaning: $meaning }),*];
     };
 }

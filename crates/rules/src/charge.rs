@@ -20,7 +20,7 @@ use crate::{
 /// A charge says what an intent takes from the limits: what the accounts and instants it names become.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Charge<'a> {
-    /// The instants of its rates, by key.
+    /// Its rates are due at these instants, by key.
     pub due: BTreeMap<&'a str, i64>,
     /// The balances of its holds.
     pub balances: BTreeMap<&'a BudgetAccount, Balance>,

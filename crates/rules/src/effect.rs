@@ -50,7 +50,7 @@ pub enum DeclaredEffect {
 }
 
 impl DeclaredEffect {
-    /// The word used in configuration and listings.
+    /// Returns the word used in configuration and listings.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

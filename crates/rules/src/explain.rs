@@ -25,7 +25,7 @@ use crate::{
 pub struct Explanation {
     /// The decision, as [`decide()`] gives it.
     pub decision: Decision,
-    /// The policies in force.
+    /// The policies in force have this digest.
     pub bundle: BundleDigest,
     /// This is true if the reach has to be known before the call can be decided.
     pub reach_decides: bool,
@@ -36,7 +36,7 @@ pub struct Explanation {
 /// One policy said this about the call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyFinding {
-    /// The policy.
+    /// The policy has this id.
     pub policy: PolicyId,
     /// The policy comes from this layer.
     pub layer: Layer,

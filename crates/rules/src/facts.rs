@@ -133,7 +133,7 @@ pub struct Counters {
 /// and policy bundle by whoever gathers facts; what is left to judge is who signed and for what reach.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalFact {
-    /// The request.
+    /// People were asked by this request.
     pub id: ApprovalId,
     /// These people approved, each for these groups.
     pub signers: Vec<(PersonId, BTreeSet<GroupName>)>,

@@ -36,13 +36,13 @@ pub struct Matrix {
 /// A row is one line of the matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// The agent.
+    /// The row is about this agent.
     pub agent: AgentId,
-    /// The tool.
+    /// The row is about this tool.
     pub tool: ToolName,
-    /// The system's environment.
+    /// The tool's system is of this environment.
     pub environment: String,
-    /// The effect.
+    /// The row is about calls of this effect.
     pub effect: Effect,
     /// This answer is certain: `allow`, `ask` with groups, or `deny`.
     pub answer: String,

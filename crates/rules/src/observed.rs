@@ -23,7 +23,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Together with what the tool declares: the stricter of both.
+    /// Puts it together with what the tool declares: the stricter of both.
     ///
     /// # Errors
     /// Returns a [`Refusal`] when it does more than the tool is declared to do.

@@ -42,7 +42,7 @@ const ERRORS_MAX: usize = 50;
 /// Version of what the bundle digest covers and of how decisions are made from it.
 const BUNDLE_VERSION: u32 = 2;
 
-/// The policies in force.
+/// These policies are in force.
 #[derive(Debug)]
 pub struct Policies {
     pub(crate) rules: BTreeMap<String, Rule>,

@@ -9,7 +9,7 @@ use crate::money::Money;
 /// A reach is what a call would touch, measured without changing anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reach {
-    /// Rows touched in all, cascades included. The most that can be, but for what `triggers` do, and but for more
+    /// So many rows are touched in all, cascades included. The most that can be, but for what `triggers` do, and but for more
     /// where `unbounded`.
     pub rows: u64,
     /// This is true if `rows` is the very number, and not a bound.

@@ -15,7 +15,7 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// Every code.
+            /// These are all codes.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
             /// Returns the code as written, such as `R004`.

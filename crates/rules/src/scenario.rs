@@ -55,7 +55,7 @@ pub struct Scenario {
     pub case: Vec<Case>,
 }
 
-/// An agent of a scenario.
+/// This is given of an agent of a scenario.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentGiven {
@@ -67,7 +67,7 @@ pub struct AgentGiven {
     pub accounts: BTreeSet<String>,
 }
 
-/// A tool of a scenario.
+/// This is given of a tool of a scenario.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolGiven {
@@ -89,7 +89,7 @@ pub struct ToolGiven {
     pub arguments: Map<String, Value>,
 }
 
-/// A system of a scenario's tool.
+/// This is given of the system of a scenario's tool.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SystemGiven {
@@ -195,7 +195,7 @@ pub struct ReachGiven {
     pub amount: Option<AmountGiven>,
 }
 
-/// An amount of money.
+/// This is given of an amount of money.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AmountGiven {
@@ -277,7 +277,7 @@ pub struct Expected {
     pub rows_max: Option<u64>,
 }
 
-/// One of the three answers.
+/// This is one of the three answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExpectedAnswer {

@@ -51,7 +51,7 @@ pub(crate) struct Attribute {
 /// An argument that policies cannot look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Untyped {
-    /// The tool.
+    /// The argument is one of this tool.
     pub tool: String,
     /// The argument is this, as a JSON pointer into the arguments.
     pub argument: String,

@@ -46,7 +46,7 @@ const ANNOTATIONS: &[&str] = &["id", "ask", "quorum", "deadline", "rehearse", "d
 pub enum Layer {
     /// The floor is compiled in, and cannot be changed or left out.
     Floor,
-    /// The default pack.
+    /// The rule is one of the default pack.
     Pack,
     /// The file is the deployment's own.
     User,
@@ -64,7 +64,7 @@ impl Layer {
     }
 }
 
-/// One policy file.
+/// This is one policy file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicySource {
     /// The file has this name, without folder and `.cedar`. The ids of its policies begin with it.

@@ -10,7 +10,7 @@ use crate::{
     rate::Rate,
 };
 
-/// A system that agents reach only through tools.
+/// Agents reach this system only through tools.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SystemSpec {
     /// The configuration calls the system by this name.
@@ -28,7 +28,7 @@ pub struct SystemSpec {
 pub struct ToolSpec {
     /// Agents call the tool by this name.
     pub name: ToolName,
-    /// Digest over the whole definition, template and system included. A changed definition is another
+    /// This is a digest over the whole definition, template and system included. A changed definition is another
     /// version: approvals for the old one no longer fit.
     pub version: ToolVersion,
     /// The system it acts on.

@@ -26,7 +26,7 @@ pub const KEY_PREFIX: &str = "csk_";
 pub struct KeyIssued {
     /// The key was issued by this person, or by the command line.
     pub by: String,
-    /// The key's public id.
+    /// The key has this public id.
     pub key: String,
     /// The key belongs to this agent or person.
     pub owner: KeyOwner,
@@ -45,7 +45,7 @@ impl Kind for KeyIssued {
 pub struct KeyRevoked {
     /// The key was revoked by this person, or by the command line.
     pub by: String,
-    /// The key's public id.
+    /// The key has this public id.
     pub key: String,
 }
 

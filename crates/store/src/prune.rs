@@ -188,6 +188,7 @@ impl Due {
             ),
         ]
     }
+
     fn days_ago(&self, days: i64) -> Value {
         self.age.saturating_sub(days).into()
     }

@@ -7,7 +7,7 @@ use countersign_rules::{AgentId, PersonId, StoredCall, TeamName, ToolName};
 /// This is an authenticated agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The agent.
+    /// The caller is this agent.
     pub agent: AgentId,
     /// The agent belongs to these teams, by configuration.
     pub teams: Vec<TeamName>,

@@ -12,15 +12,15 @@ use serde_json::Value;
 /// An agent proposed a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CallProposed<'a> {
-    /// The tool.
+    /// The agent named this tool.
     pub tool: Cow<'a, ToolName>,
-    /// The version of the tool's definition.
+    /// The tool's definition had this version.
     pub version: Cow<'a, ToolVersion>,
     /// The system that the tool acts on.
     pub system: Cow<'a, SystemName>,
     /// The canonical arguments; null where the call was refused and they are large.
     pub arguments: Cow<'a, Value>,
-    /// The digest over tool, version and arguments.
+    /// The call has this digest over tool, version and arguments.
     pub digest: CallDigest,
     /// The agent says that the call is for this. It is the agent's claim.
     pub reason: Option<Cow<'a, str>>,
@@ -30,7 +30,7 @@ pub struct CallProposed<'a> {
     /// The length of the arguments' canonical form, in bytes, where they are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments_bytes: Option<usize>,
-    /// SHA-256 of that form, in hexadecimal.
+    /// That form has this SHA-256, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments_digest: Option<String>,
 }
@@ -38,9 +38,9 @@ pub struct CallProposed<'a> {
 /// A proposal was refused before it was a call: its tool is unknown, or its arguments do not fit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallRejected<'a> {
-    /// The tool as the agent named it, 128 characters at the most.
+    /// The agent named the tool so, 128 characters at the most.
     pub tool: Cow<'a, str>,
-    /// The code of the refusal.
+    /// The refusal has this code.
     pub code: Code,
     /// This was refused, for this reason.
     pub message: Cow<'a, str>,
@@ -71,11 +71,11 @@ pub struct ReachMeasured<'a> {
 /// The rules decided a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decided<'a> {
-    /// The decision's id.
+    /// The decision has this id.
     pub id: Cow<'a, DecisionId>,
     /// The policies under which it was made.
     pub bundle: Cow<'a, BundleDigest>,
-    /// Everything that the rules looked at.
+    /// The rules looked at all of this.
     pub facts: Cow<'a, Facts>,
     /// The rules said this.
     pub decision: Cow<'a, Decision>,
@@ -84,7 +84,7 @@ pub struct Decided<'a> {
 /// Something else than the policies refused a call: a limit, a halt, a reach that cannot be measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused<'a> {
-    /// The code of the refusal.
+    /// The refusal has this code.
     pub code: Code,
     /// This was refused, for this reason.
     pub message: Cow<'a, str>,

@@ -33,7 +33,7 @@ macro_rules! kinds {
         }
 
         impl Told {
-            /// Every word of these kinds.
+            /// These are the words of all kinds.
             pub const WORDS: &'static [&'static str] = &[$($word),*];
 
             /// Reads the body of an entry. `None` where the kind is not one of these, or where a later version wrote what this

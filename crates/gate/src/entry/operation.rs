@@ -14,7 +14,7 @@ pub struct SessionOpened<'a> {
     pub front_door: Cow<'a, str>,
     /// The client says that it is this, by name and version.
     pub client: Option<Cow<'a, str>>,
-    /// The teams of the agent.
+    /// The agent belongs to these teams.
     pub teams: Cow<'a, [TeamName]>,
     /// The person whom the agent acts for.
     pub on_behalf_of: Option<Cow<'a, PersonId>>,
@@ -34,7 +34,7 @@ pub struct Halted<'a> {
 /// A halt was ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resumed<'a> {
-    /// These go on.
+    /// These agents go on.
     pub scope: Cow<'a, HaltScope>,
     /// This person did it.
     pub by: Cow<'a, str>,
