@@ -49,7 +49,9 @@ impl Heard {
     pub(crate) fn refused(&self, status: &str) -> anyhow::Result<&RefusedBody> {
         match self {
             Self::Refused(refused) if refused.status == status => Ok(refused),
-            _ => anyhow::bail!("expected the call to be {status}: {self:?}"),
+            Self::Done(_) | Self::Pending(_) | Self::Refused(_) => {
+                anyhow::bail!("expected the call to be {status}: {self:?}")
+            }
         }
     }
 }

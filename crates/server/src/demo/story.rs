@@ -156,7 +156,14 @@ impl Story {
                             return Ok(Asked::Expired);
                         }
                         ApprovalState::Refused => false,
-                        _ => true,
+                        state @ (ApprovalState::Superseded | ApprovalState::Blocked) => {
+                            anyhow::bail!("the request ended without an answer ({state:?}); the folder stays")
+                        }
+                        ApprovalState::Approved
+                        | ApprovalState::Executing
+                        | ApprovalState::Done
+                        | ApprovalState::Failed
+                        | ApprovalState::InDoubt => true,
                     };
                     let word = if approve { "APPROVED" } else { "REFUSED" };
                     say(&format!("\n   {word} in the second terminal."));
