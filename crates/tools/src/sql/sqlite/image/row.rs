@@ -7,7 +7,7 @@ use super::cell::{Cell, read_cell, write_cell};
 pub(in crate::sql::sqlite) struct RowImage {
     /// The rowid, where no column shows it.
     pub(in crate::sql::sqlite) rowid: Option<i64>,
-    /// The values, in the order of [`Shape::columns`].
+    /// The values, in the order of [`super::shape::Shape::columns`].
     pub(in crate::sql::sqlite) cells: Vec<Cell>,
 }
 

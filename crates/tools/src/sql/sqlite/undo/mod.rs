@@ -5,7 +5,7 @@
 //! no exchange of unique values is in the way. A row that is no longer what the call left has changed since.
 //!
 //! Reading what was kept of a call ([`kept`]), comparing it with the rows that are there now ([`compare`]), putting them
-//! back ([`restore`]) so that no foreign key is broken ([`dangling`]), and keeping what that changed ([`record`]).
+//! back ([`restore`]) so that no foreign key is broken ([`dangling`]), and keeping what that changed ([`mod@record`]).
 
 mod compare;
 mod dangling;
