@@ -7,7 +7,7 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
         CallToolRequestParams, CallToolResponse, CallToolResult, ListToolsResult, PaginatedRequestParams,
-        ServerCapabilities, ServerConfig, Tool,
+        ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
     },
     service::RequestContext,
     transport::streamable_http_server::{
@@ -61,7 +61,9 @@ impl ServerHandler for Upstream {
         let schema = schema().as_object().cloned().unwrap_or_default();
         let tool =
             |name: &'static str| Tool::new(name, "Billing total of one customer.", Arc::new(schema.clone()));
-        Ok(ListToolsResult::with_all_items(vec![tool("read"), tool("write")]))
+        // Without the hint the gateway takes no tool for a read.
+        let read = tool("read").with_annotations(ToolAnnotations::new().read_only(true));
+        Ok(ListToolsResult::with_all_items(vec![read, tool("write")]))
     }
 
     async fn call_tool(
