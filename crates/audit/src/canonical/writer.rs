@@ -4,7 +4,10 @@ use alloc::{
     string::{String, ToString as _},
     vec::Vec,
 };
-use core::{cmp::Ordering, fmt::Write as _};
+use core::{
+    cmp::Ordering,
+    fmt::{Display, Write as _},
+};
 
 use serde::ser::{
     Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
@@ -48,6 +51,12 @@ impl Writer {
         write_string(&mut self.out, variant);
         self.out.push(':');
         Ok(())
+    }
+
+    /// Writes a number that may be larger than any integer that is written.
+    fn integer<N: TryInto<i64> + Display + Copy>(&mut self, number: N) -> Result<(), CanonicalError> {
+        let integer = number.try_into().map_err(|_large| CanonicalError::Number(number.to_string()))?;
+        self.serialize_i64(integer)
     }
 
     fn items(&mut self, in_variant: bool) -> Result<Items<'_>, CanonicalError> {
@@ -105,8 +114,7 @@ impl<'a> Serializer for &'a mut Writer {
     }
 
     fn serialize_i128(self, value: i128) -> Result<(), CanonicalError> {
-        let integer = i64::try_from(value).map_err(|_large| CanonicalError::Number(value.to_string()))?;
-        self.serialize_i64(integer)
+        self.integer(value)
     }
 
     fn serialize_u8(self, value: u8) -> Result<(), CanonicalError> {
@@ -122,12 +130,11 @@ impl<'a> Serializer for &'a mut Writer {
     }
 
     fn serialize_u64(self, value: u64) -> Result<(), CanonicalError> {
-        self.serialize_i128(i128::from(value))
+        self.integer(value)
     }
 
     fn serialize_u128(self, value: u128) -> Result<(), CanonicalError> {
-        let integer = i64::try_from(value).map_err(|_large| CanonicalError::Number(value.to_string()))?;
-        self.serialize_i64(integer)
+        self.integer(value)
     }
 
     fn serialize_f32(self, value: f32) -> Result<(), CanonicalError> {
@@ -316,11 +323,6 @@ impl Members<'_> {
         Ok(())
     }
 
-    fn field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), CanonicalError> {
-        self.key(|writer| writer.serialize_str(key))?;
-        self.value(value)
-    }
-
     /// Puts the members in the order of their keys, if they are not in it.
     fn close(mut self) -> Result<(), CanonicalError> {
         let out = &self.writer.out;
@@ -363,61 +365,56 @@ fn compare(one: &str, other: &str) -> Ordering {
     read(one).encode_utf16().cmp(read(other).encode_utf16())
 }
 
-impl SerializeSeq for Items<'_> {
-    type Ok = ();
-    type Error = CanonicalError;
+/// An array is written alike, whatever of Rust's it comes from.
+macro_rules! written_as_items {
+    ($($form:ident::$item:ident),*) => {
+        $(impl $form for Items<'_> {
+            type Ok = ();
+            type Error = CanonicalError;
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
-        self.item(value)
-    }
+            fn $item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
+                self.item(value)
+            }
 
-    fn end(self) -> Result<(), CanonicalError> {
-        self.close();
-        Ok(())
-    }
+            fn end(self) -> Result<(), CanonicalError> {
+                self.close();
+                Ok(())
+            }
+        })*
+    };
 }
 
-impl SerializeTuple for Items<'_> {
-    type Ok = ();
-    type Error = CanonicalError;
+written_as_items!(
+    SerializeSeq::serialize_element,
+    SerializeTuple::serialize_element,
+    SerializeTupleStruct::serialize_field,
+    SerializeTupleVariant::serialize_field
+);
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
-        self.item(value)
-    }
+/// An object whose keys are names of fields is written alike, with a variant around it or without.
+macro_rules! written_as_members {
+    ($($form:ident),*) => {
+        $(impl $form for Members<'_> {
+            type Ok = ();
+            type Error = CanonicalError;
 
-    fn end(self) -> Result<(), CanonicalError> {
-        self.close();
-        Ok(())
-    }
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                key: &'static str,
+                value: &T,
+            ) -> Result<(), CanonicalError> {
+                self.key(|writer| writer.serialize_str(key))?;
+                self.value(value)
+            }
+
+            fn end(self) -> Result<(), CanonicalError> {
+                self.close()
+            }
+        })*
+    };
 }
 
-impl SerializeTupleStruct for Items<'_> {
-    type Ok = ();
-    type Error = CanonicalError;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
-        self.item(value)
-    }
-
-    fn end(self) -> Result<(), CanonicalError> {
-        self.close();
-        Ok(())
-    }
-}
-
-impl SerializeTupleVariant for Items<'_> {
-    type Ok = ();
-    type Error = CanonicalError;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
-        self.item(value)
-    }
-
-    fn end(self) -> Result<(), CanonicalError> {
-        self.close();
-        Ok(())
-    }
-}
+written_as_members!(SerializeStruct, SerializeStructVariant);
 
 impl SerializeMap for Members<'_> {
     type Ok = ();
@@ -443,40 +440,6 @@ impl SerializeMap for Members<'_> {
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
         self.value(value)
-    }
-
-    fn end(self) -> Result<(), CanonicalError> {
-        self.close()
-    }
-}
-
-impl SerializeStruct for Members<'_> {
-    type Ok = ();
-    type Error = CanonicalError;
-
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        key: &'static str,
-        value: &T,
-    ) -> Result<(), CanonicalError> {
-        self.field(key, value)
-    }
-
-    fn end(self) -> Result<(), CanonicalError> {
-        self.close()
-    }
-}
-
-impl SerializeStructVariant for Members<'_> {
-    type Ok = ();
-    type Error = CanonicalError;
-
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        key: &'static str,
-        value: &T,
-    ) -> Result<(), CanonicalError> {
-        self.field(key, value)
     }
 
     fn end(self) -> Result<(), CanonicalError> {
