@@ -1,10 +1,8 @@
 //! The keys of an agent are counted when they come and when they are forgotten, and not when somebody asks.
 
-use std::sync::{Arc, Mutex};
-
 use countersign_gate::ledger::{Bond, Ledger, LedgerFault, NotIssued, NotParked};
 use countersign_rules::{AgentId, IdempotencyKey};
-use countersign_store::{Options, Store};
+use countersign_store::Store;
 use futures::future::join_all;
 use proptest::prelude::*;
 
@@ -12,7 +10,7 @@ use crate::{
     make::{NOW, intent_of, parking, requester, stored},
     place::{Place, contract},
     schema::go_back,
-    visits::visits,
+    visits::{listened, visits},
 };
 
 const DAY: i64 = 86_400_000;
@@ -192,12 +190,7 @@ contract! {
         go_back(&place, UNCOUNTED).await;
         many(&place, &agent(0), 10).await;
         many(&place, &agent(1), 100_000).await;
-        let asked = Arc::<Mutex<Vec<_>>>::default();
-        let told = Arc::clone(&asked);
-        let options = Options {
-            statements: Some(Arc::new(move |sql, params| told.lock().unwrap().push((sql, params)))),
-            ..Options::default()
-        };
+        let (asked, options) = listened();
         let ledger = place.open_with(options).await.unwrap();
         place.execute("ANALYZE").await;
         let mut costs = Vec::new();

@@ -1,6 +1,21 @@
 //! What a statement visits, as its database tells it.
 
+use std::sync::{Arc, Mutex};
+
+use countersign_store::Options;
+
 use crate::place::Place;
+
+/// What was asked, in order: each text, with its parameters.
+type Asked = Arc<Mutex<Vec<(&'static str, Vec<Option<String>>)>>>;
+
+/// Returns options under which a ledger tells what it asks its database, and where it is told.
+pub(crate) fn listened() -> (Asked, Options) {
+    let asked = Asked::default();
+    let told = Arc::clone(&asked);
+    let hook = Arc::new(move |sql, params| told.lock().unwrap().push((sql, params)));
+    (asked, Options { statements: Some(hook), ..Options::default() })
+}
 
 /// Returns how many rows PostgreSQL visits, or how many steps SQLite's machine takes, of which a row costs a few, to
 /// answer a statement as it was asked. Nothing is changed.

@@ -1,9 +1,6 @@
 //! A ledger that lacks an entry, wherever, is not opened; and finding that out takes statements that end soon.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::collections::BTreeMap;
 
 use countersign_gate::ledger::Ledger;
 use countersign_store::{Found, Options, Store, StoreError};
@@ -11,7 +8,7 @@ use countersign_store::{Found, Options, Store, StoreError};
 use crate::{
     make::{call_id, note},
     place::{Place, contract},
-    visits::visits,
+    visits::{listened, visits},
 };
 
 /// More than are counted at once, and the last range is none that is full.
@@ -55,12 +52,7 @@ async fn whole(place: &Place) -> Result<(), StoreError> {
 /// Neither at a start nor while the whole log is verified.
 async fn no_statement_visits_every_entry(place: &Place) {
     place.execute("ANALYZE").await;
-    let asked = Arc::<Mutex<Vec<_>>>::default();
-    let told = Arc::clone(&asked);
-    let options = Options {
-        statements: Some(Arc::new(move |sql, params| told.lock().unwrap().push((sql, params)))),
-        ..Options::default()
-    };
+    let (asked, options) = listened();
     let ledger = place.open_with(options).await.unwrap();
     assert!(ledger.verify(&Place::key().verifier(), Vec::new()).await.unwrap().verified());
     Store::close(&ledger).await;
