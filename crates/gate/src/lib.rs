@@ -22,6 +22,7 @@ mod halt;
 pub mod ledger;
 pub mod likeness;
 mod limits;
+pub mod memory;
 mod outcome;
 mod refusals;
 #[cfg(feature = "simulation")]
@@ -37,6 +38,7 @@ pub use form::Form;
 pub use gate::{Gate, NotRecalled, Settings};
 pub use ledger::Ledger;
 pub use likeness::Likeness;
+pub use memory::Remembered;
 pub use tool::{
     Doubt, Evidence, MeasureError, Measured, Parsed, Performed, Recalled, Sample, Tool, ToolError,
 };

@@ -13,9 +13,11 @@ use serde_json::Value;
 use crate::{
     call::Requester,
     facts::{ApprovalFact, Counters, Facts, StatementFacts},
+    memory::DecisionKey,
     mentions::Mentions,
     reach::Reach,
     schema::Attribute,
+    slice::Part,
     tool::ToolSpec,
     unfit::Unfit,
 };
@@ -52,7 +54,7 @@ impl Subject<'_> {
             Ok::<(), Unfit>(())
         };
         add("effect", &|| Ok(Some(text(facts.effect.as_str()))))?;
-        add("categories", &|| Ok(Some(texts(facts.categories.union(&self.tool.categories)))))?;
+        add("categories", &|| Ok(Some(texts(self.categories()))))?;
         add("reversible", &|| Ok(Some(RestrictedExpression::new_bool(facts.reversible))))?;
         add("on_behalf_of", &|| Ok(self.requester.on_behalf_of.as_ref().map(|p| text(p.as_str()))))?;
         let within = |attribute| Within { mentions, attribute, fields: Vec::new() };
@@ -67,6 +69,40 @@ impl Subject<'_> {
         add("approval", &|| valid.map(|a| approval(a, within("approval"))).transpose())?;
         add("args", &|| self.arguments(mentions).map(Some))?;
         Context::from_pairs(fields).map_err(|_cause| Unfit::Facts)
+    }
+
+    /// Returns the key that holds everything that `mentions` can see, where there is one.
+    ///
+    /// INVARIANT: of one tool and agent, equal keys have equal contexts. What a call may have or not is held where it is
+    /// absent, for then there is nothing to see.
+    pub(crate) fn key(
+        &self,
+        part: Part,
+        mentions: &Mentions,
+        valid: Option<&ApprovalFact>,
+    ) -> Option<DecisionKey> {
+        let facts = self.facts;
+        let held = mentions.all_are(|attribute| match attribute {
+            "effect" | "categories" | "reversible" => true,
+            "on_behalf_of" => self.requester.on_behalf_of.is_none(),
+            "reach" => facts.reach.is_none(),
+            "statement" => facts.statement.is_none(),
+            "approval" => valid.is_none(),
+            _ => false,
+        });
+        held.then(|| DecisionKey {
+            tool: self.tool.name.clone(),
+            agent: self.requester.agent.clone(),
+            part,
+            effect: mentions.sees("effect").then_some(facts.effect),
+            reversible: mentions.sees("reversible").then_some(facts.reversible),
+            categories: mentions.sees("categories").then(|| self.categories().cloned().collect()),
+        })
+    }
+
+    /// Declared and observed ones, in order.
+    fn categories(&self) -> impl Iterator<Item = &String> {
+        self.facts.categories.union(&self.tool.categories)
     }
 
     fn arguments(&self, mentions: &Mentions) -> Result<RestrictedExpression, Unfit> {

@@ -5,14 +5,16 @@
 //! error in any policy denies, because then nobody knows what it would have said.
 
 use alloc::{
-    collections::{BTreeMap, BTreeSet},
+    borrow::Cow,
+    collections::BTreeMap,
     format,
     string::{String, ToString as _},
+    sync::Arc,
     vec::Vec,
 };
 
 use cedar_policy::{
-    AuthorizationError, Authorizer, Context, EntityId, EntityUid, EvaluationError, Request, Response,
+    AuthorizationError, Authorizer, Context, EntityId, EntityUid, EvaluationError, Request,
     RestrictedExpression,
 };
 
@@ -24,9 +26,10 @@ use crate::{
     effect::Effect,
     facts::{ApprovalFact, Facts},
     id::{AgentId, GroupName, PolicyId, ToolName},
+    memory::{DecisionKey, Memory, Verdict},
     mentions::Mentions,
     policy::Policies,
-    slice::{Judged, Slice},
+    slice::{Judged, Part, Slice},
     source::Rule,
     unfit::Unfit,
 };
@@ -34,29 +37,11 @@ use crate::{
 /// Decides whether the call is allowed, a person must be asked, or it is denied.
 #[must_use]
 pub fn decide<A>(call: &Call<A>, facts: &Facts, policies: &Policies) -> Decision {
-    let judge = match Judge::of(call, facts, policies) {
-        Ok(judge) => judge,
-        Err(unfit) => return invalid(&unfit),
-    };
-    let decision = match judge.evaluate(&judge.slice.all) {
-        Ok(response) => judge.answer(&response),
-        Err(unfit) => return invalid(&unfit),
-    };
-    match decision {
-        Decision::Deny(_) => decision,
-        Decision::Allow(_) | Decision::Ask(_) => {
-            let silent = judge.silent_for_want_of_reach();
-            if silent.is_empty() {
-                decision
-            } else {
-                Decision::Deny(Deny { policies: silent, reason: DenyReason::ReachUnknown })
-            }
-        }
-    }
+    Judge::of(call, facts, policies).and_then(|judge| judge.decide()).unwrap_or_else(|unfit| invalid(&unfit))
 }
 
 /// Checks that the logged decision is what call, facts and policies give: every logged decision can be computed
-/// again.
+/// again. Nothing is remembered here: it would only confirm itself.
 ///
 /// # Errors
 /// Returns the decision that they give instead.
@@ -66,7 +51,8 @@ pub fn recompute<A>(
     policies: &Policies,
     logged: &Decision,
 ) -> Result<(), Decision> {
-    let again = decide(call, facts, policies);
+    let judge = Judge::of(call, facts, policies).map(|judge| Judge { memory: None, ..judge });
+    let again = judge.and_then(|judge| judge.decide()).unwrap_or_else(|unfit| invalid(&unfit));
     if again == *logged { Ok(()) } else { Err(again) }
 }
 
@@ -83,11 +69,11 @@ impl Policies {
             Ok(judge) => judge,
             Err(unfit) => return Some(invalid_request(&unfit)),
         };
-        let response = match judge.evaluate(&judge.slice.early) {
-            Ok(response) => response,
+        let verdict = match judge.verdict(Part::Early) {
+            Ok(verdict) => verdict,
             Err(unfit) => return Some(invalid_request(&unfit)),
         };
-        match judge.answer(&response) {
+        match judge.answer(&verdict) {
             Decision::Deny(deny) if deny.reason == DenyReason::NothingPermits && judge.slice.late_permit => {
                 None
             }
@@ -151,8 +137,9 @@ pub(crate) struct Judge<'a> {
     requester: &'a Requester,
     subject: Subject<'a>,
     facts: &'a Facts,
-    entities: alloc::borrow::Cow<'a, cedar_policy::Entities>,
+    entities: Cow<'a, cedar_policy::Entities>,
     approval: Option<ApprovalFact>,
+    memory: Option<&'a dyn Memory>,
 }
 
 impl<'a> Judge<'a> {
@@ -179,13 +166,64 @@ impl<'a> Judge<'a> {
             facts,
             entities,
             approval: effective_approval(&call.requester, facts),
+            memory: policies.memory.as_deref(),
         })
     }
 
+    fn decide(&self) -> Result<Decision, Unfit> {
+        let verdict = self.verdict(Part::All)?;
+        let decision = self.answer(&verdict);
+        Ok(match decision {
+            Decision::Deny(_) => decision,
+            Decision::Allow(_) | Decision::Ask(_) => {
+                let silent = self.silent_for_want_of_reach();
+                if silent.is_empty() {
+                    decision
+                } else {
+                    Decision::Deny(Deny { policies: silent, reason: DenyReason::ReachUnknown })
+                }
+            }
+        })
+    }
+
+    /// Returns what a part of the slice says: as it is remembered, or else as it is evaluated. What failed is not
+    /// remembered: how deep an evaluation may go depends on more than its request.
+    fn verdict(&self, part: Part) -> Result<Arc<Verdict>, Unfit> {
+        let judged = self.slice.part(part);
+        let known = self.memory.and_then(|memory| Some((memory, self.key(part)?)));
+        let Some((memory, key)) = known else { return self.evaluate(judged).map(Arc::new) };
+        if let Some(verdict) = memory.recall(&key) {
+            return Ok(verdict);
+        }
+        let verdict = Arc::new(self.evaluate(judged)?);
+        if verdict.failed.is_empty() {
+            memory.keep(key, Arc::clone(&verdict));
+        }
+        Ok(verdict)
+    }
+
+    fn key(&self, part: Part) -> Option<DecisionKey> {
+        match &self.entities {
+            Cow::Borrowed(_) => {
+                self.subject.key(part, &self.slice.part(part).mentions, self.approval.as_ref())
+            }
+            // The agent has other teams now than the configured ones.
+            Cow::Owned(_) => None,
+        }
+    }
+
     /// Evaluates a set of policies. The reach and approval are in the context only where the set looks.
-    pub(crate) fn evaluate(&self, judged: &Judged) -> Result<Response, Unfit> {
+    fn evaluate(&self, judged: &Judged) -> Result<Verdict, Unfit> {
         let request = self.request(&judged.mentions)?;
-        Ok(Authorizer::new().is_authorized(&request, &judged.set, &self.entities))
+        let response = Authorizer::new().is_authorized(&request, &judged.set, &self.entities);
+        let rule = |id: &cedar_policy::PolicyId| self.policies.rules.get(id.as_ref() as &str);
+        let mut matched: Vec<&Rule> = response.diagnostics().reason().filter_map(rule).collect();
+        matched.sort_by_key(|rule| rule.position);
+        Ok(Verdict {
+            allows: response.decision() == cedar_policy::Decision::Allow,
+            policies: matched.into_iter().map(|rule| rule.id.clone()).collect(),
+            failed: response.diagnostics().errors().map(failure).collect(),
+        })
     }
 
     pub(crate) fn request(&self, mentions: &Mentions) -> Result<Request, Unfit> {
@@ -214,35 +252,31 @@ impl<'a> Judge<'a> {
         if self.facts.effect < Effect::Write || guards.set.is_empty() {
             return Vec::new();
         }
-        let Ok(response) = self.evaluate(guards) else {
+        let Ok(verdict) = self.verdict(Part::ReachGuards) else {
             return guards
                 .set
                 .policies()
                 .filter_map(|p| self.policies.rules.get(p.id().as_ref() as &str))
                 .collect();
         };
-        let failed =
-            response.diagnostics().errors().map(|AuthorizationError::PolicyEvaluationError(e)| e.policy_id());
-        let failed: Vec<&Rule> =
-            failed.filter_map(|id| self.policies.rules.get(id.as_ref() as &str)).collect();
-        let mut rules = self.matched(&response);
-        rules.extend(failed);
+        let mut rules = self.matched(&verdict);
+        rules.extend(verdict.failed.iter().filter_map(|(id, _how)| self.policies.rules.get(id)));
         rules
     }
 
-    fn answer(&self, response: &Response) -> Decision {
-        let mut failed: Vec<String> = response.diagnostics().errors().map(failure).collect();
-        if !failed.is_empty() {
+    fn answer(&self, verdict: &Verdict) -> Decision {
+        if !verdict.failed.is_empty() {
+            let mut failed: Vec<&str> = verdict.failed.iter().map(|(_id, how)| how.as_str()).collect();
             failed.sort();
             let reason = DenyReason::EvaluationError { message: failed.join("; ") };
             return Decision::Deny(Deny { policies: Vec::new(), reason });
         }
-        let matched = self.matched(response);
+        let matched = self.matched(verdict);
         let ids = |rules: &[&Rule]| rules.iter().map(|r| r.id.clone()).collect::<Vec<PolicyId>>();
         if matched.is_empty() {
             return Decision::Deny(Deny { policies: Vec::new(), reason: DenyReason::NothingPermits });
         }
-        if response.decision() == cedar_policy::Decision::Deny {
+        if !verdict.allows {
             let message = matched.iter().find_map(|r| r.because.clone());
             return Decision::Deny(Deny {
                 policies: ids(&matched),
@@ -268,11 +302,8 @@ impl<'a> Judge<'a> {
     }
 
     /// Returns the policies that decided, in the order of the bundle.
-    fn matched(&self, response: &Response) -> Vec<&'a Rule> {
-        let ids: BTreeSet<&str> = response.diagnostics().reason().map(AsRef::as_ref).collect();
-        let mut rules: Vec<&Rule> = ids.iter().filter_map(|id| self.policies.rules.get(*id)).collect();
-        rules.sort_by_key(|rule| rule.position);
-        rules
+    fn matched(&self, verdict: &Verdict) -> Vec<&'a Rule> {
+        verdict.policies.iter().filter_map(|id| self.policies.rules.get(id.as_str())).collect()
     }
 }
 
@@ -327,8 +358,8 @@ fn effective_approval(requester: &Requester, facts: &Facts) -> Option<ApprovalFa
     Some(ApprovalFact { signers, ..approval.clone() })
 }
 
-/// Words which policy failed and how, without the values it failed on.
-fn failure(error: &AuthorizationError) -> String {
+/// Returns which policy failed, and words how, without the values it failed on.
+fn failure(error: &AuthorizationError) -> (String, String) {
     let AuthorizationError::PolicyEvaluationError(error) = error;
     let how = match error.inner() {
         EvaluationError::IntegerOverflow(_) => "a sum or product is too large",
@@ -345,7 +376,8 @@ fn failure(error: &AuthorizationError) -> String {
         | EvaluationError::UnlinkedSlot(_)
         | EvaluationError::NonValue(_) => "its types do not fit",
     };
-    format!("policy `{}` could not be evaluated: {how}", error.policy_id())
+    let id: &str = error.policy_id().as_ref();
+    (id.into(), format!("policy `{}` could not be evaluated: {how}", error.policy_id()))
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ pub mod explain;
 pub mod facts;
 pub mod id;
 pub mod matrix;
+pub mod memory;
 mod mentions;
 pub mod money;
 mod named;
@@ -63,6 +64,7 @@ pub use id::{
     SliceDigest, SystemName, TeamName, ToolName, ToolVersion,
 };
 pub use matrix::{Matrix, matrix};
+pub use memory::{DecisionKey, Memory, Verdict};
 pub use money::{Currency, Money};
 pub use named::{Misnamed, Vocabulary};
 pub use observed::Observed;

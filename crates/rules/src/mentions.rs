@@ -61,7 +61,12 @@ impl Mentions {
 
     /// Returns true if nothing but these attributes can make a difference.
     pub(crate) fn only(&self, attributes: &[&str]) -> bool {
-        !self.everything && self.attributes.keys().all(|a| attributes.contains(&a.as_str()))
+        self.all_are(|attribute| attributes.contains(&attribute))
+    }
+
+    /// Returns true if nothing but attributes of this kind can make a difference.
+    pub(crate) fn all_are(&self, kind: impl Fn(&str) -> bool) -> bool {
+        !self.everything && self.attributes.keys().all(|attribute| kind(attribute))
     }
 
     pub(crate) const fn currencies(&self) -> &BTreeSet<String> {

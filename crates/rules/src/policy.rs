@@ -9,6 +9,7 @@ mod digest;
 
 use alloc::{
     borrow::Cow,
+    boxed::Box,
     collections::{BTreeMap, BTreeSet},
     format,
     string::{String, ToString as _},
@@ -28,6 +29,7 @@ use crate::{
     call::{Requester, sha256_of},
     entity,
     id::{AgentId, BadName, BundleDigest, GroupName, ToolName},
+    memory::Memory,
     mentions::Mentions,
     named::{self, Misnamed, Vocabulary},
     schema::{self, CALL, CATEGORY, Untyped},
@@ -53,6 +55,7 @@ pub struct Policies {
     digest: BundleDigest,
     warnings: Vec<PolicyError>,
     untyped: Vec<Untyped>,
+    pub(crate) memory: Option<Box<dyn Memory>>,
 }
 
 impl Policies {
@@ -111,7 +114,14 @@ impl Policies {
             digest,
             warnings,
             untyped,
+            memory: None,
         })
+    }
+
+    /// Lends the policies a memory of their own, in which they find what they said before. No answer is another for it.
+    #[must_use]
+    pub fn with_memory(self, memory: impl Memory + 'static) -> Self {
+        Self { memory: Some(Box::new(memory)), ..self }
     }
 
     /// Texts in the policies that are compared with what the deployment calls its people, groups, tables, environments and

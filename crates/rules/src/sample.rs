@@ -1,13 +1,20 @@
 //! A small deployment for tests: two systems, a handful of tools, two agents.
 
-use alloc::{collections::BTreeSet, string::String, sync::Arc, vec, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    sync::Arc,
+    vec,
+    vec::Vec,
+};
+use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
 use crate::{
-    AgentId, AgentSpec, ApprovalFact, ApprovalId, Arguments, Call, CallDigest, CallId, Counters,
-    DeclaredEffect, Effect, Facts, GroupName, PersonId, Policies, PolicySource, Reach, Requester, SessionId,
-    SystemName, SystemSpec, TeamName, ToolName, ToolSpec, ToolVersion,
+    AgentId, AgentSpec, ApprovalFact, ApprovalId, Arguments, Call, CallDigest, CallId, Counters, DecisionKey,
+    DeclaredEffect, Effect, Facts, GroupName, Memory, PersonId, Policies, PolicySource, Reach, Requester,
+    SessionId, SystemName, SystemSpec, TeamName, ToolName, ToolSpec, ToolVersion, Verdict,
 };
 
 pub(crate) const NOW_MS: i64 = 1_795_000_000_000;
@@ -91,6 +98,33 @@ pub(crate) fn policies(text: &str) -> Policies {
 
 pub(crate) fn default_pack() -> Policies {
     Policies::load(&[PolicySource::default_pack()], &tools(), &agents()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Remembers everything, and counts how often it was of use.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Notes(Arc<Mutex<(BTreeMap<DecisionKey, Arc<Verdict>>, usize)>>);
+
+impl Notes {
+    pub(crate) fn kept(&self) -> usize {
+        self.0.lock().unwrap().0.len()
+    }
+
+    pub(crate) fn recalled(&self) -> usize {
+        self.0.lock().unwrap().1
+    }
+}
+
+impl Memory for Notes {
+    fn recall(&self, key: &DecisionKey) -> Option<Arc<Verdict>> {
+        let mut notes = self.0.lock().unwrap();
+        let found = notes.0.get(key).cloned();
+        notes.1 += usize::from(found.is_some());
+        found
+    }
+
+    fn keep(&self, key: DecisionKey, verdict: Arc<Verdict>) {
+        assert!(self.0.lock().unwrap().0.insert(key, verdict).is_none());
+    }
 }
 
 pub(crate) fn requester(agent: &str) -> Requester {

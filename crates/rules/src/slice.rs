@@ -43,6 +43,27 @@ pub(crate) struct Slice {
     pub(crate) listed_forbids: Judged,
 }
 
+/// A part of a slice answers one question about a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    /// Every policy that can apply.
+    All,
+    /// See [`Slice::early`].
+    Early,
+    /// See [`Slice::reach_guards`].
+    ReachGuards,
+}
+
+impl Slice {
+    pub(crate) const fn part(&self, part: Part) -> &Judged {
+        match part {
+            Part::All => &self.all,
+            Part::Early => &self.early,
+            Part::ReachGuards => &self.reach_guards,
+        }
+    }
+}
+
 /// A set of policies that is evaluated together, with what it looks at.
 #[derive(Debug, Default)]
 pub(crate) struct Judged {

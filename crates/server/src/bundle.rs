@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use countersign_gate::Vault;
+use countersign_gate::{Remembered, Vault};
 use countersign_rules::{
     AgentSpec, GroupName, Policies, PolicyError, ToolName, ToolSpec, Vocabulary,
     budget::{Budget, BudgetScope, Unit},
@@ -92,7 +92,7 @@ impl Bundle {
         }
         let specs: Vec<Arc<ToolSpec>> = tools.values().map(|offer| Arc::clone(offer.spec())).collect();
         let policies = match Policies::load(&config.policies, &specs, &agents(config)) {
-            Ok(policies) => policies,
+            Ok(policies) => policies.with_memory(Remembered::default()),
             Err(errors) => {
                 errors.0.iter().for_each(|error| found.push(of_policy(config, error)));
                 return Err(fail(found));

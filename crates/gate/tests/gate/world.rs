@@ -6,8 +6,8 @@ use std::{
 };
 
 use countersign_gate::{
-    Answer, Doubt, Gate, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Sample, Settings, Tool,
-    ToolError, Upkeep, Warrant,
+    Answer, Doubt, Gate, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Remembered, Sample,
+    Settings, Tool, ToolError, Upkeep, Warrant,
     ledger::{CallState, Ledger as _},
     simulation::{SimClock, SimLedger, ports},
 };
@@ -511,7 +511,8 @@ pub(crate) fn policies(text: &str, tools: &[&Arc<RowTool>]) -> Arc<Policies> {
         })
         .into();
     let specs: Vec<Arc<ToolSpec>> = tools.iter().map(|tool| Arc::clone(tool.spec())).collect();
-    Arc::new(Policies::load(&[PolicySource::user("test", text)], &specs, &agents).unwrap())
+    let policies = Policies::load(&[PolicySource::user("test", text)], &specs, &agents).unwrap();
+    Arc::new(policies.with_memory(Remembered::default()))
 }
 
 pub(crate) fn requester(agent: &str, session: &str) -> Requester {

@@ -9,12 +9,61 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    AgentSpec, DeclaredEffect, PolicySource, TeamName, ToolSpec,
+    AgentSpec, DeclaredEffect, PersonId, PolicySource, StatementFacts, TeamName, ToolSpec,
     explain::{FindingOutcome, explain},
     sample::{self, approval, call, facts, reach},
 };
 
+/// A policy that looks at whatever there is.
 fn policy() -> impl Strategy<Value = String> {
+    conditioned(CONDITIONS)
+}
+
+/// One that looks at no more than a key holds, and at what the most calls do not have.
+fn plain_policy() -> impl Strategy<Value = String> {
+    conditioned(PLAIN_CONDITIONS)
+}
+
+const PLAIN_CONDITIONS: &[&str] = &[
+    "",
+    "when { context.effect == \"destructive\" }",
+    "when { context.effect != \"read\" } unless { context.reversible }",
+    "when { context has effect && [\"read\", \"write\"].contains(context.effect) }",
+    "unless { context.categories.contains(\"schema\") }",
+    "when { context.categories.containsAny([\"data\", \"policy\"]) && context.reversible }",
+    "when { resource.kind == \"http\" && principal.accounts.contains(\"acme\") }",
+    "when { principal in Team::\"sales\" || Agent::\"outsider\".accounts.contains(\"acme\") }",
+    "unless { resource in Environment::\"production\" && System::\"stage\" in Account::\"acme\" }",
+    "when { if context.reversible then 9007199254740991 * 9007199254740991 > 0 else true }",
+    "when { context.effect != \"read\" && context has reach && context.reach.rows > 10 }",
+    "unless { context has approval }",
+    "when { context has on_behalf_of && context.on_behalf_of == \"ann\" }",
+    "unless { context has statement && context.statement.verb == \"drop\" }",
+];
+
+const CONDITIONS: &[&str] = &[
+    "",
+    "",
+    "when { context.effect == \"destructive\" }",
+    "when { context.effect != \"read\" && context has reach && context.reach.rows > 10 }",
+    "when { context has reach && context.reach.rows <= 10 }",
+    "when { if context has reach then context.reach.unbounded else false }",
+    "unless { context.categories.contains(\"schema\") }",
+    "when { context.session.writes * 1024 * 9007199254740991 > 0 }",
+    "when { context.session.writes > 5 } unless { context.reversible }",
+    "when { context.args has amount && context.args.amount > 100 }",
+    "when { context has approval && context.approval.groups.contains(\"dba\") }",
+    "when { resource.kind == \"http\" && principal.accounts.contains(\"acme\") }",
+    "when { context.given.contains(\"amount\") }",
+    "when { context.time.hour < 12 }",
+    "when { principal in Team::\"sales\" || Agent::\"outsider\".accounts.contains(\"acme\") }",
+    "unless { Agent::\"intern\" in Team::\"finance\" }",
+    "when { System::\"stage\".environment == \"staging\" && System::\"other\".account != \"acme\" }",
+    "when { resource in Environment::\"production\" && System::\"stage\" in Account::\"acme\" }",
+    "unless { Action::\"update\" in Action::\"category:money\" }",
+];
+
+fn conditioned(conditions: &'static [&'static str]) -> impl Strategy<Value = String> {
     let head =
         select(vec!["permit", "permit", "permit", "@ask(\"dba\") permit", "@ask(\"ops\") permit", "forbid"]);
     let principal = select(vec![
@@ -46,27 +95,7 @@ fn policy() -> impl Strategy<Value = String> {
         "resource is System in Account::\"acme\"",
         "resource in Account::\"emca\"",
     ]);
-    let condition = select(vec![
-        "",
-        "",
-        "when { context.effect == \"destructive\" }",
-        "when { context.effect != \"read\" && context has reach && context.reach.rows > 10 }",
-        "when { context has reach && context.reach.rows <= 10 }",
-        "when { if context has reach then context.reach.unbounded else false }",
-        "unless { context.categories.contains(\"schema\") }",
-        "when { context.session.writes * 1024 * 9007199254740991 > 0 }",
-        "when { context.session.writes > 5 } unless { context.reversible }",
-        "when { context.args has amount && context.args.amount > 100 }",
-        "when { context has approval && context.approval.groups.contains(\"dba\") }",
-        "when { resource.kind == \"http\" && principal.accounts.contains(\"acme\") }",
-        "when { context.given.contains(\"amount\") }",
-        "when { context.time.hour < 12 }",
-        "when { principal in Team::\"sales\" || Agent::\"outsider\".accounts.contains(\"acme\") }",
-        "unless { Agent::\"intern\" in Team::\"finance\" }",
-        "when { System::\"stage\".environment == \"staging\" && System::\"other\".account != \"acme\" }",
-        "when { resource in Environment::\"production\" && System::\"stage\" in Account::\"acme\" }",
-        "unless { Action::\"update\" in Action::\"category:money\" }",
-    ]);
+    let condition = select(conditions);
     (head, principal, action, resource, condition)
         .prop_map(|(h, p, a, r, c)| format!("{h} ({p}, {a}, {r}) {c};"))
 }
@@ -265,6 +294,18 @@ fn any_case() -> impl Strategy<Value = (Call<()>, Facts)> {
     })
 }
 
+/// One of which much is alike: of one tool and agent, and without what a call need not have.
+fn plain_case() -> impl Strategy<Value = ((Call<()>, Facts), (bool, bool))> {
+    let effect = select(vec![Effect::Read, Effect::Write, Effect::Destructive]);
+    let category = select(vec!["data", "schema", "policy"]);
+    (effect, category, any::<bool>()).prop_map(|(effect, category, reversible)| {
+        let mut facts = facts(effect);
+        facts.categories.insert(category.into());
+        facts.reversible = reversible;
+        ((call("query", json!({ "sql": "x" })), facts), (false, false))
+    })
+}
+
 const fn strictness(decision: &Decision) -> u8 {
     match decision {
         Decision::Allow(_) => 0,
@@ -290,6 +331,39 @@ proptest! {
             let judge = Judge::of(call, facts, &policies).unwrap();
             let sliced = judge.answer(&judge.evaluate(&judge.slice.all).unwrap());
             prop_assert_eq!(sliced, judge.answer(&judge.evaluate(&full).unwrap()), "{:?}", texts);
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_what_cedar_says_each_time(
+        texts in prop_oneof![
+            1 => prop::collection::vec(policy(), 0..10),
+            3 => prop::collection::vec(plain_policy(), 0..10),
+        ],
+        cases in prop::collection::vec(prop_oneof![(any_case(), any::<(bool, bool)>()), plain_case()], 12),
+        order in prop::collection::vec(any::<prop::sample::Index>(), 40),
+    ) {
+        let cases: Vec<_> = cases.into_iter().map(|((mut call, mut facts), (behalf, statement))| {
+            call.requester.on_behalf_of = behalf.then(|| PersonId::parse("ann").unwrap());
+            facts.statement = statement.then(|| StatementFacts { verb: "drop".into(), ..StatementFacts::default() });
+            (call, facts)
+        }).collect();
+        let policies = policies(&texts).with_memory(sample::Notes::default());
+        let everything = Mentions::of(&json!({ "Var": "context" }));
+        for (call, facts) in order.iter().map(|index| index.get(&cases)) {
+            let judge = Judge::of(call, facts, &policies).unwrap();
+            for part in [Part::All, Part::Early, Part::ReachGuards] {
+                let (set, whole) = (&judge.slice.part(part).set, judge.request(&everything).unwrap());
+                let cedar = Authorizer::new().is_authorized(&whole, set, judge.entities());
+                let verdict = judge.verdict(part).unwrap();
+                prop_assert_eq!(verdict.allows, cedar.decision() == cedar_policy::Decision::Allow);
+                let decided: BTreeSet<&str> = verdict.policies.iter().map(PolicyId::as_str).collect();
+                let said: BTreeSet<&str> = cedar.diagnostics().reason().map(AsRef::as_ref).collect();
+                prop_assert_eq!(decided, said, "{:?} {:?}", texts, facts);
+                let failed: BTreeSet<_> = verdict.failed.iter().cloned().collect();
+                prop_assert_eq!(failed, cedar.diagnostics().errors().map(failure).collect::<BTreeSet<_>>());
+            }
+            prop_assert_eq!(recompute(call, facts, &policies, &decide(call, facts, &policies)), Ok(()));
         }
     }
 

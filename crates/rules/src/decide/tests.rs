@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    Currency, Money, PersonId, PolicySource, Reach,
+    Currency, Money, PersonId, PolicySource, Reach, StatementFacts,
     sample::{self, NOW_MS, approval, call, default_pack, facts, policies, reach},
 };
 
@@ -655,4 +655,77 @@ fn time_is_utc() {
     assert!(at(0, "context.time.weekday == 4 && context.time.hour == 0"));
     assert!(at(-1, "context.time.weekday == 3 && context.time.hour == 23 && context.time.minute == 59"));
     assert!(at(i64::MIN, "context.time.unix_ms < 0"));
+}
+
+/// Decides a call twice under a condition. Returns how many verdicts were kept, and how often one was found again.
+fn remembered(condition: &str, call: &Call<()>, facts: &Facts) -> (usize, usize) {
+    let text = format!("permit (principal, action == Action::\"query\", resource) when {{ {condition} }};");
+    let notes = sample::Notes::default();
+    let rules = policies(&text).with_memory(notes.clone());
+    let (first, second) = (decide(call, facts, &rules), decide(call, facts, &rules));
+    assert_eq!(first, second, "{condition}");
+    assert_eq!(first, decide(call, facts, &policies(&text)), "{condition}");
+    (notes.kept(), notes.recalled())
+}
+
+#[test]
+fn what_looks_at_no_more_than_a_key_holds_is_remembered() {
+    for condition in [
+        "true",
+        "context.effect == \"write\"",
+        "context.reversible || context has effect",
+        "context.categories.contains(\"data\")",
+        "principal in Team::\"finance\" && principal.accounts.contains(\"acme\")",
+        "resource.environment == \"production\" && resource in Account::\"acme\"",
+        "context has reach && context.reach.rows > 3",
+        "!(context has approval)",
+        "context has statement && context.statement.verb == \"drop\"",
+        "context has on_behalf_of",
+    ] {
+        let (kept, recalled) =
+            remembered(condition, &call("query", json!({ "sql": "x" })), &facts(Effect::Write));
+        assert!(kept > 0 && recalled == kept, "{condition}: {kept} kept, {recalled} recalled");
+    }
+}
+
+#[test]
+fn what_looks_at_arguments_history_or_anything_else_is_never_remembered() {
+    let any = || call("query", json!({ "sql": "x" }));
+    let query = any();
+    let plain = facts(Effect::Read);
+    for condition in [
+        "context.args.sql == \"x\"",
+        "context.given.contains(\"sql\")",
+        "context.session.calls < 3",
+        "context.agent_today has rows && context.agent_today.rows < 3",
+        "context.time.hour < 12",
+        "context.effect == \"read\" && context.agent_today.tool_count == 0",
+    ] {
+        assert_eq!(remembered(condition, &query, &plain), (0, 0), "{condition}");
+    }
+    // What a call need not have, where it has it.
+    let has = |attribute: &str| format!("context has {attribute}");
+    let with = |change: &dyn Fn(&mut Facts)| {
+        let mut facts = plain.clone();
+        change(&mut facts);
+        facts
+    };
+    let reached = with(&|facts| facts.reach = Some(reach(3)));
+    assert_eq!(remembered(&has("reach"), &query, &reached), (0, 0));
+    let approved = with(&|facts| facts.approval = Some(approval(&[("ann", "dba")], None)));
+    assert_eq!(remembered(&has("approval"), &query, &approved), (0, 0));
+    let stated = with(&|facts| facts.statement = Some(StatementFacts::default()));
+    assert_eq!(remembered(&has("statement"), &query, &stated), (0, 0));
+    let mut behalf = any();
+    behalf.requester.on_behalf_of = Some(PersonId::parse("ann").unwrap());
+    assert_eq!(remembered(&has("on_behalf_of"), &behalf, &plain), (0, 0));
+    // An agent in other teams than the configured ones, one that is not configured, and a policy that fails.
+    let mut moved = any();
+    moved.requester.teams.clear();
+    assert_eq!(remembered("true", &moved, &plain), (0, 0));
+    let mut stranger = any();
+    stranger.requester = sample::requester("stranger");
+    assert_eq!(remembered("true", &stranger, &plain), (0, 0));
+    let failing = "if context.reversible then true else 9007199254740991 * 9007199254740991 > 0";
+    assert_eq!(remembered(failing, &query, &plain), (0, 0));
 }

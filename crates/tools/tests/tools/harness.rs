@@ -10,7 +10,7 @@ use std::{
 };
 
 use countersign_gate::{
-    Answer, Authority, Credential, Done, Evidence, Gate, Pending, Settings, Vault, VaultFault,
+    Answer, Authority, Credential, Done, Evidence, Gate, Pending, Remembered, Settings, Vault, VaultFault,
     ledger::{CallOutcome, Ledger as _},
     simulation::{SimLedger, ports},
 };
@@ -130,7 +130,7 @@ impl World {
             accounts: BTreeSet::from(["acme".to_owned()]),
         }];
         let sources = [PolicySource::floor(), PolicySource::user("test", policy)];
-        let policies = Policies::load(&sources, &specs, &agents).unwrap();
+        let policies = Policies::load(&sources, &specs, &agents).unwrap().with_memory(Remembered::default());
         let (ledger, clock, entropy) = ports(seed, 1_795_000_000_000);
         let settings = Settings {
             budgets,
