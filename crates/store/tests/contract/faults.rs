@@ -2,7 +2,7 @@
 //! without a restart.
 
 use std::sync::{
-    Arc, Condvar, Mutex,
+    Arc,
     atomic::{AtomicU8, Ordering},
 };
 use std::time::Duration;
@@ -16,46 +16,10 @@ use tokio::{
 };
 
 use crate::{
+    held::Held,
     make::{NOW, balances, call_id, done, hold, intent, kinds},
     place::{Place, contract},
 };
-
-/// Holds the writer at a step until it is told to go on.
-#[derive(Default)]
-struct Gate {
-    state: Mutex<(bool, bool)>,
-    changed: Condvar,
-}
-
-impl Gate {
-    fn hook(self: &Arc<Self>, at: Step) -> Options {
-        let gate = Arc::clone(self);
-        let hook = move |step| {
-            if step == at {
-                // The runtime's other tasks go on meanwhile.
-                tokio::task::block_in_place(|| {
-                    let mut state = gate.state.lock().unwrap();
-                    state.0 = true;
-                    gate.changed.notify_all();
-                    drop(gate.changed.wait_while(state, |state| !state.1).unwrap());
-                });
-            }
-        };
-        Options { hook: Some(Arc::new(hook)), ..Options::default() }
-    }
-
-    async fn reached(self: &Arc<Self>) {
-        let gate = Arc::clone(self);
-        let wait =
-            move || drop(gate.changed.wait_while(gate.state.lock().unwrap(), |state| !state.0).unwrap());
-        tokio::task::spawn_blocking(wait).await.unwrap();
-    }
-
-    fn open(&self) {
-        self.state.lock().unwrap().1 = true;
-        self.changed.notify_all();
-    }
-}
 
 fn fault(result: Result<countersign_gate::ledger::Issued, NotIssued>) -> LedgerFault {
     match result {
@@ -66,31 +30,31 @@ fn fault(result: Result<countersign_gate::ledger::Issued, NotIssued>) -> LedgerF
 
 contract! {
     async fn a_caller_that_goes_away_does_not_undo_what_it_asked_for(place) {
-        let gate = Arc::new(Gate::default());
-        let ledger = place.open_with(gate.hook(Step::Begun)).await.unwrap();
+        let (held, options) = Held::at(Step::Begun, Options::default());
+        let ledger = place.open_with(options).await.unwrap();
         let caller = { let ledger = Arc::clone(&ledger); tokio::spawn(async move { ledger.issue(intent("c1")).await }) };
-        gate.reached().await;
+        held.reached().await;
         caller.abort();
         assert!(caller.await.unwrap_err().is_cancelled());
-        gate.open();
+        held.open();
         ledger.record(Vec::new()).await.unwrap();
         assert_eq!(ledger.call(&call_id("c1")).await.unwrap().unwrap().state, CallState::Open);
     }
 
     async fn an_overloaded_ledger_refuses_instead_of_waiting_for_ever(place) {
-        let gate = Arc::new(Gate::default());
-        let options = Options { queue: 1, queue_timeout: Duration::from_millis(250), ..gate.hook(Step::Begun) };
+        let options = Options { queue: 1, queue_timeout: Duration::from_millis(250), ..Options::default() };
+        let (held, options) = Held::at(Step::Begun, options);
         let ledger = place.open_with(options).await.unwrap();
         let issue = |id: &'static str| { let ledger = Arc::clone(&ledger); tokio::spawn(async move { ledger.issue(intent(id)).await }) };
         let first = issue("c1");
-        gate.reached().await;
+        held.reached().await;
         // One more fits the queue; whichever it is, the others are refused.
         let results = futures::future::join_all([issue("c2"), issue("c3"), issue("c4")].map(|task| async {
             tokio::time::timeout(Duration::from_secs(1), task).await
         })).await;
         let refused: Vec<_> = results.into_iter().flatten().map(|r| fault(r.unwrap())).collect();
         assert_eq!(refused, vec![LedgerFault::Unavailable("too many operations wait to be written".into()); 2]);
-        gate.open();
+        held.open();
         first.await.unwrap().unwrap();
         ledger.record(Vec::new()).await.unwrap();
         ledger.close().await;
@@ -203,20 +167,20 @@ async fn a_lock_on_postgres_is_not_waited_for_without_end() {
 async fn a_connection_that_is_terminated_leaves_nothing_half_done() {
     for at in [Step::Begun, Step::Written] {
         let place = Place::postgres().await;
-        let gate = Arc::new(Gate::default());
-        let ledger = place.open_with(gate.hook(at)).await.unwrap();
+        let (held, options) = Held::at(at, Options::default());
+        let ledger = place.open_with(options).await.unwrap();
         let issue = {
             let ledger = Arc::clone(&ledger);
             tokio::spawn(async move { ledger.issue(intent("c1")).await })
         };
-        gate.reached().await;
+        held.reached().await;
         let admin = place.database().connect().await;
         let terminated = admin
             .query("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'countersign' AND datname = current_database()", &[])
             .await
             .unwrap();
         assert!(!terminated.is_empty());
-        gate.open();
+        held.open();
         match fault(issue.await.unwrap()) {
             LedgerFault::Unavailable(_) | LedgerFault::Unknown(_) => {}
             other @ LedgerFault::Damaged(_) => panic!("{other}"),

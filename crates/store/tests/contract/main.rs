@@ -15,9 +15,13 @@ mod calls;
 #[cfg(test)]
 mod columns;
 #[cfg(test)]
+mod cost;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod held;
 #[cfg(test)]
 mod history;
 #[cfg(test)]
