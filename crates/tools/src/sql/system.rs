@@ -216,7 +216,9 @@ impl SqlSystem {
         self.inspect(upkeep).await?;
         if self.journal && self.journal(upkeep).await.is_none() {
             let name = &self.spec.name;
-            return Err(format!("its journal is not there: run `countersign system prepare {name}`"));
+            return Err(format!(
+                "its journal is not there, or not in the form of this version: run `countersign system prepare {name}`"
+            ));
         }
         Ok(())
     }

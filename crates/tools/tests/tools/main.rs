@@ -24,6 +24,7 @@ mod postgres_awkward;
 mod postgres_between;
 mod postgres_crash;
 mod postgres_identity;
+mod postgres_keeping;
 mod postgres_odd;
 mod postgres_promise;
 mod postgres_schemas;

@@ -358,9 +358,9 @@ async fn what_cannot_be_counted_or_kept_does_not_happen(server: &str) {
     };
     check(&on("empties"), "update t set n = 9 where id = 2", "locks table `public.other`").await;
     check(&on("backs_out"), "update t set n = 9 where id = 2", "were counted and").await;
-    db.admin.batch_execute("alter table t disable trigger zz_countersign_keep").await.unwrap();
+    db.admin.batch_execute("alter table t disable trigger zz_countersign_keep_update").await.unwrap();
     check("", "update t set n = 9 where id = 2", "is not prepared").await;
-    db.admin.batch_execute("alter table t enable trigger zz_countersign_keep").await.unwrap();
+    db.admin.batch_execute("alter table t enable trigger zz_countersign_keep_update").await.unwrap();
     // Too many bytes to keep.
     let small = JournalSettings { bytes_max: 10, ..JournalSettings::default() };
     let little = db.world_at(&db.url, vec![counted(reversible(&tables))], ALLOW, small);

@@ -435,7 +435,7 @@ async fn neither_the_account_nor_an_agent_can_change_what_is_kept(server: &str) 
         .await
         .expect("the account may have temporary tables");
     for attack in [
-        "insert into countersign.image (call, relation, new) values ('c', 1, '(1)')",
+        "insert into countersign.image (call, relation, rows, bytes, new) values ('c', 1, 1, 3, '{(1)}')",
         "update countersign.image set old = new",
         "delete from countersign.image",
         "truncate countersign.image",
@@ -448,7 +448,9 @@ async fn neither_the_account_nor_an_agent_can_change_what_is_kept(server: &str) 
         "insert into countersign.aside values ('public.customer')",
         "select countersign.cover('customer')",
         "create trigger t after insert on fake for each row execute function countersign.keep()",
-        "alter table customer disable trigger zz_countersign_keep",
+        "create trigger t after insert on fake referencing new table as new_rows for each statement execute function countersign.keep_rows()",
+        "insert into countersign.kept (call, relation) values ('c', 1)",
+        "alter table customer disable trigger zz_countersign_keep_update",
         "set session_replication_role = replica",
         "create table countersign.mine (a int)",
         // What is kept of one call cannot be added to by another, or after the fact.

@@ -30,8 +30,9 @@ use crate::{
 
 /// What an administrator runs once, and again after new tables came.
 const PREPARE: &str = include_str!("prepare.sql");
-const NOT_PREPARED: &str =
-    "the database is not prepared to keep calls: its administrator runs `countersign system prepare`";
+/// The journal's name, where rows are kept in the form that is known here.
+const IDENTITY: &str = "SELECT countersign.identity() WHERE countersign.form() = 2";
+pub(super) const NOT_PREPARED: &str = "the database is not prepared to keep calls, or was by another version: its administrator runs `countersign system prepare`";
 
 impl PostgresDatabase {
     /// The statements that prepare the database for an account, for its administrator to read and run.
@@ -100,7 +101,8 @@ impl PostgresDatabase {
             return Some(known);
         }
         let client = self.connections.connect(&credential()?).await.ok()?;
-        let asking = client.query_one("SELECT countersign.identity()", &[]);
+        // One in another form is as good as none.
+        let asking = client.query_one(IDENTITY, &[]);
         let Ok(Ok(row)) = tokio::time::timeout(GRACE, asking).await else {
             drop(Object::take(client));
             return None;
@@ -208,7 +210,7 @@ async fn warnings(client: &Client, account: &str) -> Result<Vec<String>, Error> 
                SELECT pg_catalog.format('warning: account %I owns %s and could stop keeping its rows', $1::text, t.tgrelid::regclass) \
                  FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
                  JOIN pg_catalog.pg_roles a ON a.rolname = $1::text \
-                WHERE t.tgname = 'zz_countersign_keep' AND NOT a.rolsuper \
+                WHERE t.tgname IN ('zz_countersign_keep', 'zz_countersign_keep_update') AND NOT a.rolsuper \
                   AND pg_catalog.pg_has_role(a.oid, c.relowner, 'USAGE')";
     let account = account.to_owned();
     client.query(sql, &[&account]).await?.iter().map(|row| row.try_get(0)).collect()
@@ -223,7 +225,7 @@ pub(super) async fn begin(
 ) -> Result<Option<String>, PostgresFault> {
     let sql = "WITH begun AS (INSERT INTO countersign.call (id, tool, digest, images, undoes) \
                               SELECT $1::text, $2::text, $3::text, $4::bool, $5::text \
-                               WHERE countersign.identity() = $6::text RETURNING id, images, undoes) \
+                               WHERE countersign.identity() = $6::text AND countersign.form() = 2 RETURNING id, images, undoes) \
                SELECT pg_catalog.set_config('countersign.call', CASE WHEN images THEN id ELSE '' END, true), \
                       pg_catalog.set_config('countersign.undoes', coalesce(undoes, ''), true) FROM begun";
     let begun = async {
@@ -238,7 +240,10 @@ pub(super) async fn begin(
     };
     match begun.await {
         Ok(Some(_)) => Ok(None),
-        Ok(None) => Ok(Some(client.query_one("SELECT countersign.identity()", &[]).await?.try_get(0)?)),
+        Ok(None) => match client.query_opt(IDENTITY, &[]).await? {
+            Some(found) => Ok(Some(found.try_get(0)?)),
+            None => Err(PostgresFault::Other(NOT_PREPARED.into())),
+        },
         Err(error) if missing(&error) => Err(PostgresFault::Other(NOT_PREPARED.into())),
         Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
             Err(PostgresFault::Recorded(recorded(&mark.call)))
@@ -259,9 +264,14 @@ pub(super) async fn complete(
                       EXISTS (SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid \
                                 JOIN pg_catalog.pg_namespace fn ON fn.oid = f.pronamespace \
                                WHERE t.tgrelid = c.oid AND fn.nspname = 'countersign' AND f.proname = 'keep' \
-                                 AND t.tgenabled IN ('O', 'A') AND t.tgtype = 29), \
+                                 AND t.tgenabled IN ('O', 'A') AND t.tgtype = 29) \
+                      OR 3 = (SELECT count(DISTINCT t.tgtype) FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid \
+                                JOIN pg_catalog.pg_namespace fn ON fn.oid = f.pronamespace \
+                               WHERE t.tgrelid = c.oid AND fn.nspname = 'countersign' AND f.proname = 'keep_rows' \
+                                 AND t.tgenabled IN ('O', 'A') AND t.tgtype IN (4, 8, 16)) \
+                         AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent)), \
                       EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary), \
-                      (SELECT count(*) FROM countersign.image k WHERE k.call = $1 AND k.relation = c.oid) \
+                      (SELECT coalesce(sum(k.rows), 0)::int8 FROM countersign.image k WHERE k.call = $1 AND k.relation = c.oid) \
                  FROM unnest($2::text[], $3::text[], $4::int8[]) AS m (s, r, n) \
                  JOIN pg_catalog.pg_namespace n ON n.nspname = m.s \
                  JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = m.r \
@@ -288,8 +298,7 @@ pub(super) async fn complete(
             "the call could not be undone, so nothing was changed: {why}"
         )));
     }
-    let sql = "SELECT coalesce(sum(octet_length(old)), 0)::int8 + coalesce(sum(octet_length(new)), 0)::int8 \
-                 FROM countersign.image WHERE call = $1";
+    let sql = "SELECT coalesce(sum(bytes), 0)::int8 FROM countersign.image WHERE call = $1";
     let statement = client.prepare_cached(sql).await?;
     let bytes: i64 = client.query_one(&statement, &[&mark.call.as_str()]).await?.try_get(0)?;
     if u64::try_from(bytes).unwrap_or(0) > bytes_max {
@@ -309,7 +318,7 @@ pub(super) async fn seal(client: &Object, mark: &Mark, rows: u64) -> Result<(), 
 }
 
 /// Tells whether the journal is not there, or not ours to use.
-fn missing(error: &Error) -> bool {
+pub(super) fn missing(error: &Error) -> bool {
     error.code().is_some_and(|code| {
         [
             SqlState::UNDEFINED_TABLE,

@@ -32,15 +32,39 @@ CREATE TABLE IF NOT EXISTS countersign.call (
 CREATE INDEX IF NOT EXISTS call_undoes ON countersign.call (undoes) WHERE undoes IS NOT NULL;
 CREATE INDEX IF NOT EXISTS call_at ON countersign.call (at);
 
--- Rows as text, before and after: PostgreSQL reads back exactly what it writes so, for every type.
+-- Rows as text, before and after: PostgreSQL reads back exactly what it writes so, for every type. The rows of a
+-- statement stand together, up to 256 in one entry; what an update made of a row stands in the same place of the
+-- other list. They are not compressed: that would take longer than writing them.
 CREATE TABLE IF NOT EXISTS countersign.image (
     call text NOT NULL,
     seq bigint GENERATED ALWAYS AS IDENTITY,
     relation oid NOT NULL,
-    old text,
-    new text,
+    rows integer NOT NULL,
+    bytes bigint NOT NULL,
+    old text[],
+    new text[],
     PRIMARY KEY (call, seq)
 );
+-- An earlier version kept each row in an entry of its own. Their bytes were counted when their call was held to its limit.
+DO $$
+    BEGIN
+        IF EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = 'countersign.image'::regclass
+                      AND attname = 'old' AND atttypid = 'pg_catalog.text'::regtype) THEN
+            ALTER TABLE countersign.image
+                ADD COLUMN rows integer NOT NULL DEFAULT 1,
+                ADD COLUMN bytes bigint NOT NULL DEFAULT 0,
+                ALTER COLUMN old TYPE text[] USING CASE WHEN old IS NOT NULL THEN ARRAY[old] END,
+                ALTER COLUMN new TYPE text[] USING CASE WHEN new IS NOT NULL THEN ARRAY[new] END;
+            ALTER TABLE countersign.image ALTER COLUMN rows DROP DEFAULT, ALTER COLUMN bytes DROP DEFAULT;
+        END IF;
+    END
+    $$;
+ALTER TABLE countersign.image ALTER COLUMN old SET STORAGE EXTERNAL, ALTER COLUMN new SET STORAGE EXTERNAL;
+
+-- The kept rows one by one, each with a number of its own.
+CREATE OR REPLACE VIEW countersign.kept AS
+    SELECT i.call, i.seq AS entry, i.seq * 256 + u.n - 1 AS seq, i.relation, u.old, u.new
+      FROM countersign.image i CROSS JOIN LATERAL unnest(i.old, i.new) WITH ORDINALITY AS u (old, new, n);
 
 -- The columns that those texts have.
 CREATE TABLE IF NOT EXISTS countersign.layout (
@@ -87,8 +111,56 @@ CREATE OR REPLACE FUNCTION countersign.identity() RETURNS text
     END
     $$;
 
--- Keeps one changed row. Acts for the administrator, so that the account can keep nothing by itself; and only
--- for a call that began in this very transaction, so that nothing is added to another.
+-- In which form rows are kept. A server that knows another one writes nothing here before this script was run again.
+CREATE OR REPLACE FUNCTION countersign.form() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 2';
+
+-- Keeps the rows that one statement changed. Acts for the administrator, so that the account can keep nothing by
+-- itself; and only for a call that began in this very transaction, so that nothing is added to another. The old and
+-- the new rows of an update are listed in the same order. What stands in partitions and children is not told here
+-- by the table it is in: their rows are kept one by one.
+CREATE OR REPLACE FUNCTION countersign.keep_rows() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off SET work_mem = '32MB'
+    SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'
+    SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C'
+    AS $$
+    DECLARE
+        begun text;
+    BEGIN
+        IF EXISTS (SELECT FROM pg_inherits WHERE TG_RELID IN (inhrelid, inhparent)) THEN
+            RETURN NULL;
+        END IF;
+        SELECT c.id INTO begun FROM countersign.call c
+         WHERE c.id = current_setting('countersign.call') AND c.xmin = pg_current_xact_id()::xid;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'call % did not begin in this transaction', current_setting('countersign.call');
+        END IF;
+        IF TG_OP = 'INSERT' THEN
+            INSERT INTO countersign.image (call, relation, rows, bytes, new)
+            SELECT begun, TG_RELID, count(*), sum(octet_length(k.text)), array_agg(k.text)
+              FROM (SELECT (r.*)::text AS text, row_number() OVER () - 1 AS place FROM new_rows r) k GROUP BY k.place / 256;
+        ELSIF TG_OP = 'DELETE' THEN
+            INSERT INTO countersign.image (call, relation, rows, bytes, old)
+            SELECT begun, TG_RELID, count(*), sum(octet_length(k.text)), array_agg(k.text)
+              FROM (SELECT (r.*)::text AS text, row_number() OVER () - 1 AS place FROM old_rows r) k GROUP BY k.place / 256;
+        ELSE
+            -- A part that has no equal on the other side would be missing from what is counted, and the call refused.
+            INSERT INTO countersign.image (call, relation, rows, bytes, old, new)
+            SELECT begun, TG_RELID, was.rows, was.bytes + now.bytes, was.texts, now.texts
+              FROM (SELECT k.place / 256 AS part, count(*) AS rows, sum(octet_length(k.text)) AS bytes,
+                           array_agg(k.text ORDER BY k.place) AS texts
+                      FROM (SELECT (r.*)::text AS text, row_number() OVER () - 1 AS place FROM old_rows r) k GROUP BY 1) was
+              JOIN (SELECT k.place / 256 AS part, count(*) AS rows, sum(octet_length(k.text)) AS bytes,
+                           array_agg(k.text ORDER BY k.place) AS texts
+                      FROM (SELECT (r.*)::text AS text, row_number() OVER () - 1 AS place FROM new_rows r) k GROUP BY 1) now
+                ON now.part = was.part AND now.rows = was.rows;
+        END IF;
+        RETURN NULL;
+    END
+    $$;
+
+-- Keeps one changed row, where statements do not tell which table their rows stand in.
 CREATE OR REPLACE FUNCTION countersign.keep() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -96,9 +168,10 @@ CREATE OR REPLACE FUNCTION countersign.keep() RETURNS trigger
     SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C'
     AS $$
     BEGIN
-        INSERT INTO countersign.image (call, relation, old, new)
-        SELECT c.id, TG_RELID, OLD::text, NEW::text
-          FROM countersign.call c
+        INSERT INTO countersign.image (call, relation, rows, bytes, old, new)
+        SELECT c.id, TG_RELID, 1, coalesce(octet_length(k.old), 0) + coalesce(octet_length(k.new), 0),
+               CASE WHEN TG_OP <> 'INSERT' THEN ARRAY[k.old] END, CASE WHEN TG_OP <> 'DELETE' THEN ARRAY[k.new] END
+          FROM countersign.call c, (SELECT OLD::text AS old, NEW::text AS new) k
          WHERE c.id = current_setting('countersign.call') AND c.xmin = pg_current_xact_id()::xid;
         IF NOT FOUND THEN
             RAISE EXCEPTION 'call % did not begin in this transaction', current_setting('countersign.call');
@@ -145,15 +218,16 @@ CREATE OR REPLACE FUNCTION countersign.prune(retention bigint) RETURNS bigint
     BEGIN
         SELECT now() - greatest(retention, s.retention_ms) * interval '1 millisecond' INTO STRICT before
           FROM countersign.setting s;
-        DELETE FROM countersign.image i USING countersign.call c WHERE c.id = i.call AND c.at < before;
-        GET DIAGNOSTICS forgotten = ROW_COUNT;
+        WITH gone AS (DELETE FROM countersign.image i USING countersign.call c
+                       WHERE c.id = i.call AND c.at < before RETURNING i.rows)
+        SELECT coalesce(sum(gone.rows), 0) INTO forgotten FROM gone;
         DELETE FROM countersign.layout l USING countersign.call c WHERE c.id = l.call AND c.at < before;
         RETURN forgotten;
     END
     $$;
 
 -- Keeps the rows of a table from now on, with those of its partitions and children, and of every table that
--- its foreign keys change. Only calls of Countersign are kept: for others the trigger's condition is false. What
+-- its foreign keys change. Only calls of Countersign are kept: for others the triggers' condition is false. What
 -- has no rows of its own here is left out. Says what was done, a line for each.
 CREATE OR REPLACE FUNCTION countersign.cover(meant regclass) RETURNS SETOF text
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -161,6 +235,11 @@ CREATE OR REPLACE FUNCTION countersign.cover(meant regclass) RETURNS SETOF text
     DECLARE
         found oid;
         kind "char";
+        by_statement boolean;
+        held oid;
+        name text;
+        event text;
+        rows text;
     BEGIN
         FOR found, kind IN
             WITH RECURSIVE reached (relation) AS (
@@ -188,11 +267,33 @@ CREATE OR REPLACE FUNCTION countersign.cover(meant regclass) RETURNS SETOF text
                     ELSE ', which is no table' END;
                 CONTINUE;
             END IF;
-            -- Named so as to come after the triggers of others.
-            EXECUTE format(
-                'CREATE OR REPLACE TRIGGER zz_countersign_keep AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW '
-                'WHEN (coalesce(pg_catalog.current_setting(''countersign.call'', true), '''') <> '''') '
-                'EXECUTE FUNCTION countersign.keep()', found::regclass);
+            -- Named so as to come after the triggers of others. Of those that there are from before none may be left
+            -- that keeps the same rows a second time.
+            by_statement := kind = 'r' AND NOT EXISTS (SELECT FROM pg_inherits WHERE found IN (inhrelid, inhparent));
+            FOR held, name IN
+                SELECT t.tgrelid, t.tgname FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
+                 WHERE t.tgrelid IN (SELECT found UNION SELECT relid FROM pg_partition_tree(found)) AND t.tgparentid = 0
+                   AND f.pronamespace = 'countersign'::regnamespace
+                   AND f.proname = CASE WHEN by_statement THEN 'keep' ELSE 'keep_rows' END
+            LOOP
+                EXECUTE format('DROP TRIGGER %I ON %s', name, held::regclass);
+            END LOOP;
+            IF by_statement THEN
+                FOR event, rows IN
+                    VALUES ('insert', 'NEW TABLE AS new_rows'), ('delete', 'OLD TABLE AS old_rows'),
+                           ('update', 'OLD TABLE AS old_rows NEW TABLE AS new_rows')
+                LOOP
+                    EXECUTE format(
+                        'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s REFERENCING %s FOR EACH STATEMENT '
+                        'WHEN (coalesce(pg_catalog.current_setting(''countersign.call'', true), '''') <> '''') '
+                        'EXECUTE FUNCTION countersign.keep_rows()', 'zz_countersign_keep_' || event, event, found::regclass, rows);
+                END LOOP;
+            ELSE
+                EXECUTE format(
+                    'CREATE OR REPLACE TRIGGER zz_countersign_keep AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW '
+                    'WHEN (coalesce(pg_catalog.current_setting(''countersign.call'', true), '''') <> '''') '
+                    'EXECUTE FUNCTION countersign.keep()', found::regclass);
+            END IF;
             RETURN NEXT 'keeps rows of ' || found::regclass;
         END LOOP;
     END
@@ -203,7 +304,7 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA countersign FROM PUBLIC;
 
 -- The account may say that a call begins, look at what is kept, and nothing else.
 GRANT USAGE ON SCHEMA countersign TO {account};
-GRANT SELECT ON countersign.call, countersign.image, countersign.layout, countersign.aside TO {account};
+GRANT SELECT ON countersign.call, countersign.image, countersign.kept, countersign.layout, countersign.aside TO {account};
 GRANT INSERT (id, tool, digest, state, images, undoes) ON countersign.call TO {account};
-GRANT EXECUTE ON FUNCTION countersign.columns(oid), countersign.identity(), countersign.seal(text, bigint), countersign.prune(bigint) TO {account};
+GRANT EXECUTE ON FUNCTION countersign.columns(oid), countersign.form(), countersign.identity(), countersign.seal(text, bigint), countersign.prune(bigint) TO {account};
 

@@ -205,7 +205,7 @@ pub(super) async fn triggers(client: &Client, tables: &[TableRef]) -> Result<Vec
                  JOIN pg_catalog.pg_trigger t ON t.tgrelid = m.oid \
                 WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' \
                   AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace \
-                                   WHERE f.oid = t.tgfoid AND f.proname = 'keep' AND n.nspname = 'countersign') \
+                                   WHERE f.oid = t.tgfoid AND f.proname IN ('keep', 'keep_rows') AND n.nspname = 'countersign') \
                UNION SELECT 'rule ' || r.rulename::text || ' on ' || m.relname FROM meant m \
                  JOIN pg_catalog.pg_rewrite r ON r.ev_class = m.oid \
                 WHERE r.rulename <> '_RETURN' AND r.ev_enabled <> 'D' ORDER BY 1";

@@ -120,7 +120,7 @@ async fn doubtful(client: &Client, call: &CallId) -> Result<bool, PostgresFault>
                                 JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid \
                                 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
                                WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' \
-                                 AND NOT (p.proname = 'keep' AND n.nspname = 'countersign'))";
+                                 AND NOT (p.proname IN ('keep', 'keep_rows') AND n.nspname = 'countersign'))";
     Ok(client.query_one(sql, &[&call.as_str()]).await?.try_get(0)?)
 }
 
@@ -150,7 +150,7 @@ async fn changed_hands(client: &Client, call: &CallId) -> Result<bool, PostgresF
             continue;
         }
         let sql = format!(
-            "SELECT EXISTS (SELECT FROM (SELECT i.old::{table} AS b, i.new::{table} AS a FROM countersign.image i \
+            "SELECT EXISTS (SELECT FROM (SELECT i.old::{table} AS b, i.new::{table} AS a FROM countersign.kept i \
                              WHERE i.call = $1 AND i.relation = $2::int8::oid AND i.old IS NOT NULL AND i.new IS NOT NULL \
                             OFFSET 0) AS q WHERE {})",
             differs.join(" OR ")

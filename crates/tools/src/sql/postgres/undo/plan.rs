@@ -19,6 +19,7 @@ use crate::sql::{
     mask::Mask,
     postgres::{
         fault::PostgresFault,
+        journal::{NOT_PREPARED, missing},
         net::{Net, RowState},
         schema,
         value::Cell,
@@ -64,8 +65,12 @@ impl RestoreMethod {
 impl Plan {
     pub(in crate::sql::postgres) async fn new(client: &Client, call: &CallId) -> Result<Self, PostgresFault> {
         let id = call.as_str();
-        let sql = "SELECT state, images, rows FROM countersign.call WHERE id = $1";
-        let Some(row) = client.query_opt(sql, &[&id]).await? else {
+        let sql = "SELECT state, images, rows FROM countersign.call WHERE id = $1 AND countersign.form() = 2";
+        let found = match client.query_opt(sql, &[&id]).await {
+            Err(error) if missing(&error) => return Err(PostgresFault::Other(NOT_PREPARED.into())),
+            found => found?,
+        };
+        let Some(row) = found else {
             return Err(PostgresFault::Other(format!("the database knows no call `{call}`")));
         };
         if row.try_get::<_, &str>(0)? == "fenced" {
@@ -170,8 +175,8 @@ impl Plan {
         let sql = format!(
             "SELECT q.word, {values} FROM (SELECT p.n, p.word, coalesce(b.old, a.new)::{row} AS r \
                FROM unnest($2::int8[], $3::int8[], $4::text[]) WITH ORDINALITY AS p (b, a, word, n) \
-               LEFT JOIN countersign.image b ON b.call = $1 AND b.seq = p.b \
-               LEFT JOIN countersign.image a ON a.call = $1 AND a.seq = p.a OFFSET 0) AS q ORDER BY q.n",
+               LEFT JOIN countersign.kept b ON b.call = $1 AND b.seq = p.b \
+               LEFT JOIN countersign.kept a ON a.call = $1 AND a.seq = p.a OFFSET 0) AS q ORDER BY q.n",
             values = values.join(", "),
             row = named(&table.name)
         );

@@ -48,7 +48,7 @@ impl Restoration {
         let (from, row, list) = (table.from.clone(), named(&table.name), self.list(after(nets)));
         self.parts.push(format!(
             "DELETE FROM {from} AS {ROW} USING (SELECT i.new AS is_now, i.new::{row} AS now FROM unnest({list}) AS p (a) \
-               JOIN countersign.image i ON i.call = $1 AND i.seq = p.a OFFSET 0) AS q \
+               JOIN countersign.kept i ON i.call = $1 AND i.seq = p.a OFFSET 0) AS q \
               WHERE {} RETURNING 1",
             Self::untouched(table)
         ));
@@ -62,7 +62,7 @@ impl Restoration {
         self.parts.push(format!(
             "UPDATE {from} AS {ROW} SET {} FROM (SELECT p.n, i.new AS is_now, i.new::{row} AS now \
                FROM unnest({list}) WITH ORDINALITY AS p (a, n) \
-               JOIN countersign.image i ON i.call = $1 AND i.seq = p.a OFFSET 0) AS q WHERE {} RETURNING 1",
+               JOIN countersign.kept i ON i.call = $1 AND i.seq = p.a OFFSET 0) AS q WHERE {} RETURNING 1",
             set.join(", "),
             Self::untouched(table)
         ));
@@ -77,13 +77,13 @@ impl Restoration {
             let new = self.list(after(nets));
             format!(
                 "SELECT b.old::{row} AS was, a.new AS is_now, a.new::{row} AS now FROM unnest({old}, {new}) AS p (b, a) \
-                   JOIN countersign.image b ON b.call = $1 AND b.seq = p.b \
-                   JOIN countersign.image a ON a.call = $1 AND a.seq = p.a OFFSET 0"
+                   JOIN countersign.kept b ON b.call = $1 AND b.seq = p.b \
+                   JOIN countersign.kept a ON a.call = $1 AND a.seq = p.a OFFSET 0"
             )
         } else {
             format!(
                 "SELECT b.old AS is_was, b.old::{row} AS was FROM unnest({old}) AS p (b) \
-                   JOIN countersign.image b ON b.call = $1 AND b.seq = p.b OFFSET 0"
+                   JOIN countersign.kept b ON b.call = $1 AND b.seq = p.b OFFSET 0"
             )
         };
         let condition = match only {
@@ -112,7 +112,7 @@ impl Restoration {
         self.parts.push(format!(
             "INSERT INTO {row} ({}) OVERRIDING SYSTEM VALUE SELECT {} \
                FROM (SELECT i.old::{row} AS was FROM unnest({list}) AS p (b) \
-                       JOIN countersign.image i ON i.call = $1 AND i.seq = p.b OFFSET 0) AS q \
+                       JOIN countersign.kept i ON i.call = $1 AND i.seq = p.b OFFSET 0) AS q \
               WHERE true{earlier} RETURNING 1",
             names.join(", "),
             values.join(", ")

@@ -50,7 +50,7 @@ pub(super) struct Column {
 #[derive(Clone, Copy)]
 pub(in crate::sql::postgres) struct KeptChanges<'k> {
     pub(in crate::sql::postgres) call: &'k CallId,
-    /// The number of the last image that is not among them.
+    /// The number of the last entry of the journal that is not among them.
     pub(in crate::sql::postgres) after: i64,
 }
 
@@ -168,8 +168,8 @@ impl Table {
                     dense_rank() OVER (ORDER BY q.digest) \
                FROM (SELECT i.seq, s.is_new, pg_catalog.sha256(pg_catalog.convert_to(s.text, 'UTF8')) AS digest, \
                             s.text::{row} AS r \
-                       FROM countersign.image i CROSS JOIN LATERAL (VALUES (false, i.old), (true, i.new)) AS s (is_new, text) \
-                      WHERE i.call = $1 AND i.seq > $3 AND s.text IS NOT NULL \
+                       FROM countersign.kept i CROSS JOIN LATERAL (VALUES (false, i.old), (true, i.new)) AS s (is_new, text) \
+                      WHERE i.call = $1 AND i.entry > $3 AND s.text IS NOT NULL \
                         AND i.relation = ANY (ARRAY(SELECT relid FROM pg_catalog.pg_partition_tree($2::text::regclass) \
                                                     UNION ALL SELECT $2::text::regclass)::oid[]) OFFSET 0) AS q ORDER BY q.seq, q.is_new",
             key = self.key_of("(q.r)").join(", "),
@@ -208,8 +208,8 @@ impl Table {
             "SELECT EXISTS (SELECT FROM {from} AS {ROW} WHERE {is_new} AND {as_left}), \
                     EXISTS (SELECT FROM {from} AS {ROW} WHERE {is_old}) \
                FROM unnest($2::int8[], $3::int8[]) WITH ORDINALITY AS p (b, a, n) \
-               LEFT JOIN countersign.image b ON b.call = $1 AND b.seq = p.b \
-               LEFT JOIN countersign.image a ON a.call = $1 AND a.seq = p.a ORDER BY p.n",
+               LEFT JOIN countersign.kept b ON b.call = $1 AND b.seq = p.b \
+               LEFT JOIN countersign.kept a ON a.call = $1 AND a.seq = p.a ORDER BY p.n",
             from = self.from,
             is_new = self.same_key(&new),
             as_left = self.is(&new, "a.new"),
@@ -264,7 +264,7 @@ impl Table {
             .map(|column| format!("(i.{text}::{}).{}::text", named(&self.name), quoted(&column.name)))
             .collect();
         let sql =
-            format!("SELECT {} FROM countersign.image i WHERE i.call = $1 AND i.seq = $2", parts.join(", "));
+            format!("SELECT {} FROM countersign.kept i WHERE i.call = $1 AND i.seq = $2", parts.join(", "));
         let row = client.query_one(&sql, &[&call, seq]).await?;
         let mut shown_parts = Vec::new();
         for (at, column) in self.key.iter().enumerate() {
@@ -320,7 +320,7 @@ impl Table {
             .collect();
         let sql = format!(
             "SELECT {} FROM {} AS {ROW}, (SELECT i.old::{} AS was, i.old AS is_was FROM unnest($2::int8[]) AS p (b) \
-               JOIN countersign.image i ON i.call = $1 AND i.seq = p.b OFFSET 0) AS q \
+               JOIN countersign.kept i ON i.call = $1 AND i.seq = p.b OFFSET 0) AS q \
               WHERE {} AND {}",
             counts.join(", "),
             self.from,
@@ -406,8 +406,8 @@ impl Table {
         let sql = format!(
             "SELECT q.seq FROM (SELECT p.b AS seq, b.old::{row} AS b, a.new::{row} AS a \
                                   FROM unnest($2::int8[], $3::int8[]) AS p (b, a) \
-                                  JOIN countersign.image b ON b.call = $1 AND b.seq = p.b \
-                                  JOIN countersign.image a ON a.call = $1 AND a.seq = p.a OFFSET 0) AS q WHERE {condition}",
+                                  JOIN countersign.kept b ON b.call = $1 AND b.seq = p.b \
+                                  JOIN countersign.kept a ON a.call = $1 AND a.seq = p.a OFFSET 0) AS q WHERE {condition}",
         );
         let found = client.query(&sql, &[&call, &before(&pairs), &after(&pairs)]).await?;
         Ok(found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
@@ -432,8 +432,8 @@ impl Table {
         let sql = format!(
             "SELECT {} FROM (SELECT b.old::{row} AS b, a.new::{row} AS a \
                                FROM unnest($2::int8[], $3::int8[]) AS p (b, a) \
-                               JOIN countersign.image b ON b.call = $1 AND b.seq = p.b \
-                               JOIN countersign.image a ON a.call = $1 AND a.seq = p.a OFFSET 0) AS q",
+                               JOIN countersign.kept b ON b.call = $1 AND b.seq = p.b \
+                               JOIN countersign.kept a ON a.call = $1 AND a.seq = p.a OFFSET 0) AS q",
             differs.join(", ")
         );
         let found = client.query_one(&sql, &[&call, &before(nets), &after(nets)]).await?;
