@@ -5,43 +5,52 @@
 //! row to another; a state left more often than reached is one that was there before, and one reached more
 //! often than left is there now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::sql::change::RowChange;
 
-/// One state of a row: what it was, all of it, as a digest; and its key as text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RowState {
-    /// The same for equal digests, and small: one after the other.
-    pub(super) number: usize,
-    pub(super) digest: Vec<u8>,
-    pub(super) key: String,
-    /// The same for keys that the database takes for equal, however they are written.
-    pub(super) place: i64,
-}
-
-/// One change of a row that was kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One change of a row that was kept. A state of a row is all that it was; equal ones have the same number, and numbers are
+/// small: one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Image {
     /// Its number in the journal.
     pub(super) seq: i64,
     /// None: the row was inserted.
-    pub(super) old: Option<RowState>,
+    pub(super) old: Option<usize>,
     /// None: the row was deleted.
-    pub(super) new: Option<RowState>,
+    pub(super) new: Option<usize>,
 }
 
 /// What happened to one row in all. Before it stands the image whose old row was there, after it the one whose new row is
-/// there now, each with that state.
-pub(super) type Net = RowChange<(i64, RowState)>;
+/// there now.
+pub(super) type Net = RowChange<i64>;
+
+/// Where rows stood: the same for keys that the database takes for equal, however they are written.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// By the number of an image, of its old row.
+    pub(super) old: BTreeMap<i64, i64>,
+    /// And of its new row.
+    pub(super) new: BTreeMap<i64, i64>,
+}
+
+impl Places {
+    pub(super) fn before(&self, net: &Net) -> Option<i64> {
+        self.old.get(net.before()?).copied()
+    }
+
+    pub(super) fn after(&self, net: &Net) -> Option<i64> {
+        self.new.get(net.after()?).copied()
+    }
+}
 
 /// What is known of a state.
 #[derive(Default)]
-struct Tally<'i> {
+struct Tally {
     /// How much more often it was left than reached.
     balance: i64,
-    left: Option<(i64, &'i RowState)>,
-    reached: Option<(i64, &'i RowState)>,
+    left: Option<i64>,
+    reached: Option<i64>,
     /// The states that followed it. None: the row was deleted.
     ways: Vec<Option<usize>>,
     /// Whether it is there now, and no earlier state was found for it so far.
@@ -49,23 +58,23 @@ struct Tally<'i> {
 }
 
 /// Tells what the changes of one table come to, row by row; rows that ended as they began are left out. None when
-/// the changes contradict each other, which those of a table with a primary key cannot.
+/// the changes contradict each other, which those of a table with a primary key cannot. A row that was deleted and
+/// inserted again stands there as two: see [`joined`].
 pub(super) fn net(images: &[Image]) -> Option<Vec<Net>> {
-    let numbers =
-        images.iter().flat_map(|image| image.old.iter().chain(&image.new)).map(|state| state.number);
-    let mut tallies: Vec<Tally<'_>> = Vec::new();
+    let numbers = images.iter().flat_map(|image| image.old.iter().chain(&image.new));
+    let mut tallies: Vec<Tally> = Vec::new();
     tallies.resize_with(numbers.max().map_or(0, |most| most.saturating_add(1)), Tally::default);
     for Image { seq, old, new } in images {
         if let Some(old) = old {
-            let tally = tallies.get_mut(old.number)?;
+            let tally = tallies.get_mut(*old)?;
             tally.balance = tally.balance.saturating_add(1);
-            tally.left = Some((*seq, old));
-            tally.ways.push(new.as_ref().map(|new| new.number));
+            tally.left = Some(*seq);
+            tally.ways.push(*new);
         }
         if let Some(new) = new {
-            let tally = tallies.get_mut(new.number)?;
+            let tally = tallies.get_mut(*new)?;
             tally.balance = tally.balance.saturating_sub(1);
-            tally.reached = Some((*seq, new));
+            tally.reached = Some(*seq);
         }
     }
     for tally in &mut tallies {
@@ -74,11 +83,11 @@ pub(super) fn net(images: &[Image]) -> Option<Vec<Net>> {
         }
         tally.now = tally.balance < 0;
     }
-    // First by what became of the row, so that one whose key changed is still the same row.
+    // By what became of the row, so that one whose key changed is still the same row.
     let before: Vec<usize> = (0..tallies.len())
         .filter(|number| tallies.get(*number).is_some_and(|tally| tally.balance > 0))
         .collect();
-    let mut pairs: Vec<(usize, Option<usize>)> = Vec::with_capacity(before.len());
+    let mut nets = Vec::with_capacity(before.len());
     for before in before {
         let mut at = before;
         let end = loop {
@@ -89,31 +98,49 @@ pub(super) fn net(images: &[Image]) -> Option<Vec<Net>> {
                 None => break std::mem::take(&mut tally.now).then_some(at),
             }
         };
-        pairs.push((before, end));
+        let after = end.and_then(|end| tallies.get(end)?.reached);
+        nets.push(Net::between(tallies.get(before)?.left, after)?);
     }
-    // Then by key: deleted, and inserted again.
-    let mut by_key: BTreeMap<i64, usize> = tallies
-        .iter()
-        .enumerate()
-        .filter(|(_, tally)| tally.now)
-        .filter_map(|(number, tally)| Some((tally.reached?.1.place, number)))
-        .collect();
-    for (before, end) in pairs.iter_mut().filter(|(_, end)| end.is_none()) {
-        let place = tallies.get(*before)?.left?.1.place;
-        if let Some(same) = by_key.remove(&place) {
-            tallies.get_mut(same)?.now = false;
-            *end = Some(same);
+    nets.extend(
+        tallies.iter().filter(|tally| tally.now).filter_map(|tally| tally.reached).map(Net::Inserted),
+    );
+    Some(nets)
+}
+
+/// The images of rows that are gone, and of rows that came: the same row, where they stood in the same place.
+pub(super) fn apart(nets: &[Net]) -> (Vec<i64>, Vec<i64>) {
+    let (mut gone, mut came) = (Vec::new(), Vec::new());
+    for net in nets {
+        match net {
+            Net::Deleted(seq) => gone.push(*seq),
+            Net::Inserted(seq) => came.push(*seq),
+            Net::Updated { .. } => {}
         }
     }
-    let numbered = |known: Option<(i64, &RowState)>| known.map(|(seq, state)| (seq, state.clone()));
-    let mut nets = Vec::with_capacity(pairs.len());
-    for (before, after) in pairs {
-        let after = after.and_then(|after| tallies.get(after)?.reached);
-        nets.push(Net::between(numbered(tallies.get(before)?.left), numbered(after))?);
+    (gone, came)
+}
+
+/// Takes a row that is gone and one that came to the same place for one that changed.
+pub(super) fn joined(mut nets: Vec<Net>, places: &Places) -> Vec<Net> {
+    let mut came: BTreeMap<i64, i64> = nets
+        .iter()
+        .filter_map(|net| match net {
+            Net::Inserted(seq) => Some((places.after(net)?, *seq)),
+            Net::Deleted(_) | Net::Updated { .. } => None,
+        })
+        .collect();
+    let mut taken = BTreeSet::new();
+    for net in &mut nets {
+        if let Net::Deleted(old) = *net
+            && let Some(place) = places.before(net)
+            && let Some(new) = came.remove(&place)
+        {
+            taken.insert(new);
+            *net = Net::Updated { old, new };
+        }
     }
-    let inserted = tallies.iter().filter(|tally| tally.now);
-    nets.extend(inserted.filter_map(|tally| numbered(tally.reached)).map(Net::Inserted));
-    Some(nets)
+    nets.retain(|net| !matches!(net, Net::Inserted(seq) if taken.contains(seq)));
+    nets
 }
 
 #[cfg(test)]
@@ -121,30 +148,51 @@ mod tests {
     use super::*;
 
     /// `7a` is the row with key 7 and content `a`; a key is equal to its capital letter.
-    fn state(text: &str) -> Option<RowState> {
-        let key = text.chars().next()?;
-        let place = i64::from(u32::from(key.to_ascii_lowercase()));
-        let number = text
-            .bytes()
-            .fold(0_usize, |number, byte| number.saturating_mul(256).saturating_add(usize::from(byte)));
-        Some(RowState { number, digest: text.into(), key: key.into(), place })
+    fn number(states: &mut Vec<String>, text: &str) -> Option<usize> {
+        if text.is_empty() {
+            return None;
+        }
+        Some(states.iter().position(|state| state == text).unwrap_or_else(|| {
+            states.push(text.to_owned());
+            states.len() - 1
+        }))
+    }
+
+    fn place(text: &str) -> i64 {
+        i64::from(u32::from(text.chars().next().unwrap().to_ascii_lowercase()))
     }
 
     fn check(changes: &[(&str, &str)], expected: &[(&str, &str)]) {
-        let mut images: Vec<Image> = (1..)
+        let mut states = Vec::new();
+        let mut images: Vec<Image> = (0..)
             .zip(changes)
-            .map(|(seq, (old, new))| Image { seq, old: state(old), new: state(new) })
+            .map(|(seq, (old, new))| Image {
+                seq,
+                old: number(&mut states, old),
+                new: number(&mut states, new),
+            })
             .collect();
+        let mut places = Places::default();
+        for (seq, (old, new)) in (0..).zip(changes) {
+            if !old.is_empty() {
+                places.old.insert(seq, place(old));
+            }
+            if !new.is_empty() {
+                places.new.insert(seq, place(new));
+            }
+        }
         for _reversed in [false, true] {
-            let text = |state: Option<&(i64, RowState)>| {
-                state.map_or_else(String::new, |(_, s)| String::from_utf8(s.digest.clone()).unwrap())
-            };
-            let mut found: Vec<(String, String)> =
-                net(&images).unwrap().into_iter().map(|n| (text(n.before()), text(n.after()))).collect();
-            found.sort();
-            let mut expected: Vec<(String, String)> =
-                expected.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect();
-            expected.sort();
+            let change = |seq: &i64| changes[usize::try_from(*seq).unwrap()];
+            let mut found: Vec<(&str, &str)> = joined(net(&images).unwrap(), &places)
+                .iter()
+                .map(|net| {
+                    let (old, new) = (net.before().map(change), net.after().map(change));
+                    (old.map_or("", |(old, _)| old), new.map_or("", |(_, new)| new))
+                })
+                .collect();
+            found.sort_unstable();
+            let mut expected = expected.to_vec();
+            expected.sort_unstable();
             assert_eq!(found, expected, "{changes:?}");
             images.reverse();
         }
@@ -171,7 +219,7 @@ mod tests {
 
     #[test]
     fn refuses_what_cannot_have_been() {
-        let twice = |seq| Image { seq, old: state("1a"), new: None };
+        let twice = |seq| Image { seq, old: Some(0), new: None };
         assert_eq!(net(&[twice(1), twice(2)]), None);
     }
 }

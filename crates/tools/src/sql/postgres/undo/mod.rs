@@ -46,10 +46,12 @@ use crate::{
     },
 };
 
-/// As texts are kept, so are they read and compared: see `prepare.sql`.
+/// As texts are kept, so are they read and compared: see `prepare.sql`. And nothing is compiled that runs once,
+/// nor are lists of a hundred thousand rows sorted in files.
 pub(super) const AS_KEPT: &str = "SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; \
     SET LOCAL timezone = 'UTC'; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; \
-    SET LOCAL lc_monetary = 'C'; SET LOCAL array_nulls = on; SET LOCAL xmloption = content";
+    SET LOCAL lc_monetary = 'C'; SET LOCAL array_nulls = on; SET LOCAL xmloption = content; \
+    SET LOCAL jit = off; SET LOCAL work_mem = '32MB'";
 
 impl PostgresDatabase {
     fn everything(&self) -> Scope {

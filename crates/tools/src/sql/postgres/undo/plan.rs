@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Error};
 use super::{
     departure::Departure,
     statement::{Restoration, Selection},
-    table::{Column, KeptChanges, Table},
+    table::{Column, KeptChanges, Side, States, Table},
 };
 use crate::sql::{
     cascade::{named, quoted},
@@ -20,7 +20,7 @@ use crate::sql::{
     postgres::{
         fault::PostgresFault,
         journal::{NOT_PREPARED, missing},
-        net::{Net, RowState},
+        net::Net,
         schema,
         value::Cell,
     },
@@ -166,8 +166,8 @@ impl Plan {
             Net::Updated { .. } => (net, GOES_BACK),
         });
         for (net, word) in changed.take(2).chain(goes).take(most) {
-            before.push(net.before().map(|(seq, _)| *seq));
-            after.push(net.after().map(|(seq, _)| *seq));
+            before.push(net.before().copied());
+            after.push(net.after().copied());
             words.push(word);
         }
         let names: Vec<String> = table.kept().map(|column| column.name.clone()).collect();
@@ -230,7 +230,7 @@ impl Plan {
             }
             let spared = table.pairs_of_which(client, &self.call, &same.join(" AND ")).await?;
             any |= !spared.is_empty();
-            table.nets.retain(|net| net.before().is_none_or(|(seq, _)| !spared.contains(seq)));
+            table.nets.retain(|net| net.before().is_none_or(|seq| !spared.contains(seq)));
         }
         Ok(any)
     }
@@ -251,7 +251,7 @@ impl Plan {
             let pairs = |net: &&Net| {
                 method != RestoreMethod::Replace
                     && net.after().is_some()
-                    && net.before().is_some_and(|(seq, _)| !renumbered.contains(seq))
+                    && net.before().is_some_and(|seq| !renumbered.contains(seq))
             };
             let (update, rest): (Vec<&Net>, Vec<&Net>) = table.nets.iter().partition(pairs);
             let gone: Vec<&Net> = rest.iter().copied().filter(|net| net.after().is_some()).collect();
@@ -322,14 +322,14 @@ impl Plan {
         done: KeptChanges<'_>,
     ) -> Result<Departure, PostgresFault> {
         client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
-        let departure = self.departure(client, done).await?;
+        let departure = self.departure(client, call, done).await?;
         if !departure.refused(accepted) {
             return Ok(departure);
         }
         // Triggers ran along, and changed again what was put back. Once more, now that all rows are there.
         self.settle(client, call, accepted).await?;
         client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
-        self.departure(client, done).await
+        self.departure(client, call, done).await
     }
 
     /// Writes the old rows once more over what triggers made of them, but for columns that may be theirs.
@@ -353,7 +353,12 @@ impl Plan {
     }
 
     /// Tells how what was done is not the exact reverse of this plan.
-    async fn departure(&self, client: &Client, by: KeptChanges<'_>) -> Result<Departure, PostgresFault> {
+    async fn departure(
+        &self,
+        client: &Client,
+        call: &CallId,
+        by: KeptChanges<'_>,
+    ) -> Result<Departure, PostgresFault> {
         let mut departure = Departure::default();
         let sql = "SELECT DISTINCT n.nspname::text, c.relname::text FROM countersign.image i \
                      JOIN pg_catalog.pg_class c ON c.oid = coalesce(pg_catalog.pg_partition_root(i.relation), i.relation) \
@@ -365,10 +370,15 @@ impl Plan {
         for table in &self.tables {
             touched.remove(&table.name);
             let done = table.net(client, by).await?;
-            let (was, is): (Side, Side) = (Net::before, Net::after);
-            if digests(&done, was) != digests(&table.nets, is) || keys(&done, is) != keys(&table.nets, was) {
+            let was = |call, nets| States { call, nets, side: Side::Before };
+            let is = |call, nets| States { call, nets, side: Side::After };
+            let (undone, done) = ((call, table.nets.as_slice()), (by.call, done.as_slice()));
+            let gone = table.same(client, was(done.0, done.1), is(undone.0, undone.1), false).await?;
+            let (now, then) = (is(done.0, done.1), was(undone.0, undone.1));
+            let back = table.same(client, now, then, false).await?;
+            if !gone || !back && !table.same(client, now, then, true).await? {
                 departure.rows.get_or_insert_with(|| table.name.to_string());
-            } else if digests(&done, is) != digests(&table.nets, was) {
+            } else if !back {
                 let others = table.other_columns(client, &self.call).await?;
                 if others.is_empty() {
                     departure.rows.get_or_insert_with(|| table.name.to_string());
@@ -384,22 +394,4 @@ impl Plan {
         }
         Ok(departure)
     }
-}
-
-/// What rows were, or what they are.
-type Side = fn(&Net) -> Option<&(i64, RowState)>;
-
-/// The states of one side, whatever their order.
-fn digests(nets: &[Net], side: Side) -> Vec<&[u8]> {
-    let mut all: Vec<&[u8]> =
-        nets.iter().filter_map(side).map(|(_, state)| state.digest.as_slice()).collect();
-    all.sort_unstable();
-    all
-}
-
-/// The keys of one side, whatever their order.
-fn keys(nets: &[Net], side: Side) -> Vec<&str> {
-    let mut all: Vec<&str> = nets.iter().filter_map(side).map(|(_, state)| state.key.as_str()).collect();
-    all.sort_unstable();
-    all
 }

@@ -12,7 +12,7 @@ use crate::sql::{
     mask::Mask,
     postgres::{
         fault::PostgresFault,
-        net::{Image, Net, RowState, net},
+        net::{Image, Net, Places, apart, joined, net},
     },
 };
 
@@ -28,6 +28,43 @@ pub(super) struct Table {
     pub(super) nets: Vec<Net>,
     /// Rows that changed since.
     pub(super) changed: Vec<Net>,
+}
+
+/// Says that what was kept stands in this table or in one of its partitions; its name is `$2`.
+const OF_TABLE: &str = "i.relation = ANY (ARRAY(SELECT relid FROM pg_catalog.pg_partition_tree($2::text::regclass) \
+                                                UNION ALL SELECT $2::text::regclass)::oid[])";
+
+/// Rows that were kept of a call, as they stand in some of its images.
+#[derive(Clone, Copy)]
+pub(super) struct States<'s> {
+    pub(super) call: &'s CallId,
+    pub(super) nets: &'s [Net],
+    /// What they were, or what they are.
+    pub(super) side: Side,
+}
+
+/// What rows were, or what they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Before,
+    After,
+}
+
+impl States<'_> {
+    fn seqs(&self) -> Vec<i64> {
+        let nets = self.nets.iter();
+        match self.side {
+            Side::Before => nets.filter_map(Net::before).copied().collect(),
+            Side::After => nets.filter_map(Net::after).copied().collect(),
+        }
+    }
+
+    const fn column(&self) -> &'static str {
+        match self.side {
+            Side::Before => "old",
+            Side::After => "new",
+        }
+    }
 }
 
 /// A column of the primary key.
@@ -145,11 +182,16 @@ impl Table {
 
     /// Says that the row of the table has the key of another.
     pub(super) fn same_key(&self, row: &str) -> String {
+        self.stays(ROW, row)
+    }
+
+    /// Says that two rows have the same key.
+    fn stays(&self, one: &str, other: &str) -> String {
         let parts: Vec<String> = self
             .key
             .iter()
             .map(|KeyColumn { name, equals }| {
-                format!("{ROW}.{column} {equals} {row}.{column}", column = quoted(name))
+                format!("{one}.{column} {equals} {other}.{column}", column = quoted(name))
             })
             .collect();
         parts.join(" AND ")
@@ -161,36 +203,76 @@ impl Table {
         client: &Client,
         kept: KeptChanges<'_>,
     ) -> Result<Vec<Net>, PostgresFault> {
+        let (call, name) = (kept.call.as_str(), named(&self.name));
+        let sql = format!(
+            "SELECT coalesce(bool_or(i.old IS NOT NULL), false), coalesce(bool_or(i.new IS NOT NULL), false) \
+               FROM countersign.image i WHERE i.call = $1 AND i.seq > $3 AND {OF_TABLE}"
+        );
+        let sides = client.query_one(&sql, &[&call, &name, &kept.after]).await?;
+        let (old, new): (bool, bool) = (sides.try_get(0)?, sides.try_get(1)?);
+        if old && new {
+            return self.followed(client, kept).await;
+        }
+        // Rows that only go, or only come, do so once each.
+        let of: fn(i64) -> Net = if old { Net::Deleted } else { Net::Inserted };
+        let sql =
+            format!("SELECT i.seq FROM countersign.kept i WHERE i.call = $1 AND i.entry > $3 AND {OF_TABLE}");
+        let found = client.query(&sql, &[&call, &name, &kept.after]).await?;
+        Ok(found.iter().map(|row| row.try_get(0).map(of)).collect::<Result<_, _>>()?)
+    }
+
+    /// Follows rows through their changes.
+    async fn followed(&self, client: &Client, kept: KeptChanges<'_>) -> Result<Vec<Net>, PostgresFault> {
+        let call = kept.call.as_str();
+        let sql = format!(
+            "SELECT i.seq, pg_catalog.sha256(pg_catalog.convert_to(i.old, 'UTF8')), \
+                    pg_catalog.sha256(pg_catalog.convert_to(i.new, 'UTF8')) \
+               FROM countersign.kept i WHERE i.call = $1 AND i.entry > $3 AND {OF_TABLE}"
+        );
+        let mut numbers: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+        let mut number = |digest: Option<Vec<u8>>| {
+            let next = numbers.len();
+            digest.map(|digest| *numbers.entry(digest).or_insert(next))
+        };
+        let mut images = Vec::new();
+        for row in client.query(&sql, &[&call, &named(&self.name), &kept.after]).await? {
+            let (old, new) = (number(row.try_get(1)?), number(row.try_get(2)?));
+            images.push(Image { seq: row.try_get(0)?, old, new });
+        }
+        let nets = net(&images).ok_or_else(|| {
+            PostgresFault::Other(format!("what was kept of table `{}` contradicts itself", self.name))
+        })?;
+        let (gone, came) = apart(&nets);
+        if gone.is_empty() || came.is_empty() {
+            return Ok(nets);
+        }
+        Ok(joined(nets, &self.places(client, call, &gone, &came).await?))
+    }
+
+    /// Tells where old rows of some images stood, and new ones of others.
+    async fn places(
+        &self,
+        client: &Client,
+        call: &str,
+        old: &[i64],
+        new: &[i64],
+    ) -> Result<Places, PostgresFault> {
         // Which keys are the same the database says: `1.0` and `1.00` are, and so may be `a` and `A`.
         let sql = format!(
-            "SELECT q.seq, q.is_new, q.digest, ROW({key})::text, \
-                    dense_rank() OVER (ORDER BY {key}), \
-                    dense_rank() OVER (ORDER BY q.digest) \
-               FROM (SELECT i.seq, s.is_new, pg_catalog.sha256(pg_catalog.convert_to(s.text, 'UTF8')) AS digest, \
-                            s.text::{row} AS r \
-                       FROM countersign.kept i CROSS JOIN LATERAL (VALUES (false, i.old), (true, i.new)) AS s (is_new, text) \
-                      WHERE i.call = $1 AND i.entry > $3 AND s.text IS NOT NULL \
-                        AND i.relation = ANY (ARRAY(SELECT relid FROM pg_catalog.pg_partition_tree($2::text::regclass) \
-                                                    UNION ALL SELECT $2::text::regclass)::oid[]) OFFSET 0) AS q ORDER BY q.seq, q.is_new",
+            "SELECT q.seq, q.is_new, dense_rank() OVER (ORDER BY {key}) \
+               FROM (SELECT i.seq, false AS is_new, i.old::{row} AS r FROM unnest($2::int8[]) AS p (s) \
+                       JOIN countersign.kept i ON i.call = $1 AND i.seq = p.s \
+                      UNION ALL SELECT i.seq, true, i.new::{row} FROM unnest($3::int8[]) AS p (s) \
+                       JOIN countersign.kept i ON i.call = $1 AND i.seq = p.s OFFSET 0) AS q",
             key = self.key_of("(q.r)").join(", "),
             row = named(&self.name),
         );
-        let mut images: Vec<Image> = Vec::new();
-        for row in client.query(&sql, &[&kept.call.as_str(), &named(&self.name), &kept.after]).await? {
-            let seq = row.try_get(0)?;
-            let number = usize::try_from(row.try_get::<_, i64>(5)?).unwrap_or(0);
-            let state =
-                RowState { number, digest: row.try_get(2)?, key: row.try_get(3)?, place: row.try_get(4)? };
-            if images.last().is_none_or(|image| image.seq != seq) {
-                images.push(Image { seq, old: None, new: None });
-            }
-            if let Some(image) = images.last_mut() {
-                *(if row.try_get(1)? { &mut image.new } else { &mut image.old }) = Some(state);
-            }
+        let mut places = Places::default();
+        for row in client.query(&sql, &[&call, &old, &new]).await? {
+            let side = if row.try_get(1)? { &mut places.new } else { &mut places.old };
+            side.insert(row.try_get(0)?, row.try_get(2)?);
         }
-        net(&images).ok_or_else(|| {
-            PostgresFault::Other(format!("what was kept of table `{}` contradicts itself", self.name))
-        })
+        Ok(places)
     }
 
     /// Tells the rows that still are what the call left from those that changed since.
@@ -200,47 +282,91 @@ impl Table {
         call: &str,
         nets: Vec<Net>,
     ) -> Result<(), PostgresFault> {
-        let before: Vec<Option<i64>> = nets.iter().map(|net| net.before().map(|(seq, _)| *seq)).collect();
-        let after: Vec<Option<i64>> = nets.iter().map(|net| net.after().map(|(seq, _)| *seq)).collect();
-        let row = named(&self.name);
-        let (old, new) = (format!("(b.old::{row})"), format!("(a.new::{row})"));
-        let sql = format!(
-            "SELECT EXISTS (SELECT FROM {from} AS {ROW} WHERE {is_new} AND {as_left}), \
-                    EXISTS (SELECT FROM {from} AS {ROW} WHERE {is_old}) \
-               FROM unnest($2::int8[], $3::int8[]) WITH ORDINALITY AS p (b, a, n) \
-               LEFT JOIN countersign.kept b ON b.call = $1 AND b.seq = p.b \
-               LEFT JOIN countersign.kept a ON a.call = $1 AND a.seq = p.a ORDER BY p.n",
-            from = self.from,
-            is_new = self.same_key(&new),
-            as_left = self.is(&new, "a.new"),
-            is_old = self.same_key(&old),
-        );
-        let found = client.query(&sql, &[&call, &before, &after]).await?;
+        let mut odd = self.odd(client, call, &nets).await?;
         let mut open = Vec::with_capacity(nets.len());
-        for (net, row) in nets.into_iter().zip(found) {
-            let (as_left, taken): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
-            if net.after().is_none() || as_left {
-                open.push((net, taken));
-            } else {
-                self.changed.push(net);
+        for (at, net) in (1..).zip(nets) {
+            match odd.remove(&at) {
+                Some(false) => self.changed.push(net),
+                found => open.push((net, found.is_some())),
             }
         }
-        // Where an old row has to go, there must be no other than one that leaves; and a row that finds its place
-        // taken does not leave its own.
-        loop {
-            let leaving: BTreeSet<i64> =
-                open.iter().filter_map(|(net, _)| net.after()).map(|(_, state)| state.place).collect();
-            let (free, stuck): (Vec<_>, Vec<_>) = open.into_iter().partition(|(net, taken)| {
-                net.before().is_none_or(|(_, state)| !taken || leaving.contains(&state.place))
-            });
-            open = free;
-            if stuck.is_empty() {
-                break;
-            }
-            self.changed.extend(stuck.into_iter().map(|(net, _)| net));
+        if open.iter().any(|(_, taken)| *taken) {
+            open = self.fitting(client, call, open).await?;
         }
         self.nets = open.into_iter().map(|(net, _)| net).collect();
         Ok(())
+    }
+
+    /// The rows that are not what the call left, or that are although another row has the place they had before it; by their
+    /// position in the list, and whether they are what the call left.
+    async fn odd(
+        &self,
+        client: &Client,
+        call: &str,
+        nets: &[Net],
+    ) -> Result<BTreeMap<i64, bool>, PostgresFault> {
+        if nets.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let before: Vec<Option<i64>> = nets.iter().map(|net| net.before().copied()).collect();
+        let after: Vec<Option<i64>> = nets.iter().map(|net| net.after().copied()).collect();
+        let (any_before, any_after) = (before.iter().any(Option::is_some), after.iter().any(Option::is_some));
+        let (row, from) = (named(&self.name), &self.from);
+        let mut columns = String::new();
+        let mut joins = String::new();
+        let (mut as_left, mut taken) = ("true".to_owned(), "false".to_owned());
+        if any_after {
+            columns.push_str(&format!(", a.new AS is_now, a.new::{row} AS now"));
+            joins.push_str(" LEFT JOIN countersign.kept a ON a.call = $1 AND a.seq = p.a");
+            let (is_there, is) = (self.same_key("(q.now)"), self.is("(q.now)", "q.is_now"));
+            as_left =
+                format!("(q.a IS NULL OR EXISTS (SELECT FROM {from} AS {ROW} WHERE {is_there} AND {is}))");
+        }
+        if any_before {
+            columns.push_str(&format!(", b.old::{row} AS was"));
+            joins.push_str(" LEFT JOIN countersign.kept b ON b.call = $1 AND b.seq = p.b");
+            let is_there = self.same_key("(q.was)");
+            taken = format!("(q.b IS NOT NULL AND EXISTS (SELECT FROM {from} AS {ROW} WHERE {is_there}))");
+            if any_after {
+                // In its own place a row is in nobody's way.
+                taken = format!("((q.a IS NULL OR NOT ({})) AND {taken})", self.stays("(q.was)", "(q.now)"));
+            }
+        }
+        let sql = format!(
+            "SELECT o.n, o.as_left FROM (SELECT q.n, {as_left} AS as_left, {taken} AS taken \
+               FROM (SELECT p.n, p.b, p.a{columns} FROM unnest($2::int8[], $3::int8[]) WITH ORDINALITY AS p (b, a, n){joins} \
+                     OFFSET 0) AS q OFFSET 0) AS o WHERE NOT o.as_left OR o.taken"
+        );
+        let mut odd = BTreeMap::new();
+        for row in client.query(&sql, &[&call, &before, &after]).await? {
+            odd.insert(row.try_get(0)?, row.try_get(1)?);
+        }
+        Ok(odd)
+    }
+
+    /// Leaves rows that find their place taken among those that changed since. Where an old row has to go, there must be no
+    /// other than one that leaves; and a row that finds its place taken does not leave its own.
+    async fn fitting(
+        &mut self,
+        client: &Client,
+        call: &str,
+        mut open: Vec<(Net, bool)>,
+    ) -> Result<Vec<(Net, bool)>, PostgresFault> {
+        let side = |of: fn(&Net) -> Option<&i64>| -> Vec<i64> {
+            open.iter().filter_map(|(net, _)| of(net)).copied().collect()
+        };
+        let places = self.places(client, call, &side(Net::before), &side(Net::after)).await?;
+        loop {
+            let leaving: BTreeSet<i64> = open.iter().filter_map(|(net, _)| places.after(net)).collect();
+            let (free, stuck): (Vec<_>, Vec<_>) = open.into_iter().partition(|(net, taken)| {
+                !taken || places.before(net).is_none_or(|place| leaving.contains(&place))
+            });
+            open = free;
+            if stuck.is_empty() {
+                return Ok(open);
+            }
+            self.changed.extend(stuck.into_iter().map(|(net, _)| net));
+        }
     }
 
     /// The key of a row that changed since, as people may see it.
@@ -251,21 +377,26 @@ impl Table {
         net: &Net,
         mask: &Mask,
     ) -> Result<String, PostgresFault> {
-        let (text, (seq, state)) = match net {
-            Net::Deleted(image) | Net::Updated { old: image, .. } => ("old", image),
-            Net::Inserted(image) => ("new", image),
+        let (text, seq) = match net {
+            Net::Deleted(seq) | Net::Updated { old: seq, .. } => ("old", seq),
+            Net::Inserted(seq) => ("new", seq),
         };
-        if !self.key.iter().any(|column| mask.hides(&self.name.name, &column.name)) {
-            return Ok(mask.cleaned(&state.key));
-        }
-        let parts: Vec<String> = self
-            .key
-            .iter()
-            .map(|column| format!("(i.{text}::{}).{}::text", named(&self.name), quoted(&column.name)))
-            .collect();
-        let sql =
-            format!("SELECT {} FROM countersign.kept i WHERE i.call = $1 AND i.seq = $2", parts.join(", "));
+        let hidden = self.key.iter().any(|column| mask.hides(&self.name.name, &column.name));
+        let key = self.key_of("(q.r)");
+        let parts = if hidden {
+            key.iter().map(|part| format!("{part}::text")).collect()
+        } else {
+            vec![format!("ROW({})::text", key.join(", "))]
+        };
+        let sql = format!(
+            "SELECT {} FROM (SELECT i.{text}::{} AS r FROM countersign.kept i WHERE i.call = $1 AND i.seq = $2 OFFSET 0) AS q",
+            parts.join(", "),
+            named(&self.name)
+        );
         let row = client.query_one(&sql, &[&call, seq]).await?;
+        if !hidden {
+            return Ok(mask.cleaned(row.try_get(0)?));
+        }
         let mut shown_parts = Vec::new();
         for (at, column) in self.key.iter().enumerate() {
             let value = serde_json::Value::from(row.try_get::<_, Option<String>>(at)?);
@@ -302,6 +433,45 @@ impl Table {
             counters.retain(|column| differing.contains(column));
         }
         Ok(counters)
+    }
+
+    /// Tells whether the same rows stand in two places of the journal, in all of their columns or by their keys. None of either
+    /// stands there twice: all were in a table with a key at once.
+    pub(super) async fn same(
+        &self,
+        client: &Client,
+        these: States<'_>,
+        those: States<'_>,
+        by_key: bool,
+    ) -> Result<bool, PostgresFault> {
+        let (one, other) = (these.seqs(), those.seqs());
+        if one.len() != other.len() || one.is_empty() {
+            return Ok(one.len() == other.len());
+        }
+        let listed = |states: States<'_>, call: u8, list: u8| {
+            let text = if by_key {
+                format!("ROW({})::text", self.key_of("(q.r)").join(", "))
+            } else {
+                "q.text".to_owned()
+            };
+            let row = if by_key {
+                format!(", i.{}::{} AS r", states.column(), named(&self.name))
+            } else {
+                String::new()
+            };
+            format!(
+                "(SELECT {text} AS text FROM (SELECT i.{} AS text{row} FROM unnest(${list}::int8[]) AS p (s) \
+                    JOIN countersign.kept i ON i.call = ${call} AND i.seq = p.s OFFSET 0) AS q)",
+                states.column()
+            )
+        };
+        let sql = format!(
+            "SELECT NOT EXISTS (SELECT FROM {} AS x FULL JOIN {} AS y ON x.text = y.text WHERE x.text IS NULL OR y.text IS NULL)",
+            listed(these, 1, 2),
+            listed(those, 3, 4)
+        );
+        let row = client.query_one(&sql, &[&these.call.as_str(), &one, &those.call.as_str(), &other]).await?;
+        Ok(row.try_get(0)?)
     }
 
     /// The columns that are not what they were in rows that are back.
@@ -448,9 +618,9 @@ impl Table {
 }
 
 pub(super) fn before(nets: &[&Net]) -> Vec<i64> {
-    nets.iter().filter_map(|net| net.before()).map(|(seq, _)| *seq).collect()
+    nets.iter().filter_map(|net| net.before()).copied().collect()
 }
 
 pub(super) fn after(nets: &[&Net]) -> Vec<i64> {
-    nets.iter().filter_map(|net| net.after()).map(|(seq, _)| *seq).collect()
+    nets.iter().filter_map(|net| net.after()).copied().collect()
 }
