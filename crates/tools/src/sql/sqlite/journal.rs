@@ -45,8 +45,8 @@ CREATE TABLE IF NOT EXISTS countersign_journal (
 );
 INSERT INTO countersign_journal (name)
   SELECT lower(hex(randomblob(16))) WHERE NOT EXISTS (SELECT 1 FROM countersign_journal);
--- The rows that a call changed: as they were before it, and after it. `dangling` says that a row referred to
--- nothing before it already.
+-- The rows that a call changed: as they were before it, and after it, up to 256 of a kind in one entry. `dangling`
+-- says that they referred to nothing before it already.
 CREATE TABLE IF NOT EXISTS countersign_image (
   call TEXT NOT NULL,
   seq INTEGER NOT NULL,
@@ -144,7 +144,7 @@ impl SqliteDatabase {
         recalled.await.map_err(|error| MeasureError::System(error.to_string()))
     }
 
-    /// Forgets rows that were kept longer than the retention; returns how many. The records of calls stay:
+    /// Forgets rows that were kept longer than the retention; returns how many their calls touched. The records of calls stay:
     /// a call that is asked for after its record went would be taken for one that never happened.
     pub(super) async fn prune(&self) -> Result<u64, String> {
         let retention_ms = self.journal.as_ref().ok_or(NO_JOURNAL)?.retention_ms;
@@ -154,9 +154,11 @@ impl SqliteDatabase {
                     return Err(SqliteFault::Argument(NOT_PREPARED.into()));
                 }
                 let retention = i64::try_from(retention_ms).unwrap_or(i64::MAX);
-                let old =
-                    format!("SELECT id FROM countersign_call WHERE tables IS NOT NULL AND at < {NOW} - ?1");
-                let gone = connection
+                let old = format!("FROM countersign_call WHERE tables IS NOT NULL AND at < {NOW} - ?1");
+                let rows = format!("SELECT coalesce(sum(rows), 0) {old}");
+                let gone: i64 = connection.query_row(&rows, [retention], |row| row.get(0))?;
+                let old = format!("SELECT id {old}");
+                connection
                     .execute(&format!("DELETE FROM countersign_image WHERE call IN ({old})"), [retention])?;
                 connection.execute(
                     &format!("UPDATE countersign_call SET tables = NULL WHERE id IN ({old})"),
@@ -336,6 +338,7 @@ pub(super) fn keep(connection: &Connection, mark: &Mark, images: &Images) -> Res
         };
         insert.row(table, &change, dangling)
     })?;
+    insert.finish()?;
     let shapes = serde_json::to_string(&shapes).map_err(|error| {
         SqliteFault::Argument(format!("the layout of the tables cannot be written: {error}"))
     })?;
@@ -349,18 +352,45 @@ pub(super) fn layouts_of(connection: &Connection, mark: &Mark, shapes: &str) -> 
     Ok(())
 }
 
-/// Inserts the rows that one call changed.
+/// How many rows, and how many bytes of them, stand in one entry of the journal.
+const ROWS_OF_AN_ENTRY: usize = 256;
+const BYTES_OF_AN_ENTRY: usize = 1 << 20;
+
+/// Inserts the rows that one call changed: those of the same kind together, as far as they come one after the other.
+#[must_use = "what was not inserted yet is lost"]
 pub(super) struct Insert<'c> {
     statement: rusqlite::Statement<'c>,
     call: String,
     seq: i64,
+    entry: Option<Entry>,
+}
+
+/// Rows that are inserted as one.
+struct Entry {
+    table: String,
+    dangling: bool,
+    rows: usize,
+    old: Vec<u8>,
+    new: Vec<u8>,
+}
+
+impl Entry {
+    /// Tells whether such a row may stand in it too.
+    fn takes(&self, table: &str, change: &RowChange<RowImage>, dangling: bool) -> bool {
+        self.table == table
+            && self.dangling == dangling
+            && self.old.is_empty() == change.before().is_none()
+            && self.new.is_empty() == change.after().is_none()
+            && self.rows < ROWS_OF_AN_ENTRY
+            && self.old.len().saturating_add(self.new.len()) < BYTES_OF_AN_ENTRY
+    }
 }
 
 impl<'c> Insert<'c> {
     pub(super) fn new(connection: &'c Connection, mark: &Mark) -> Result<Self, SqliteFault> {
         let statement = connection
             .prepare("INSERT INTO countersign_image (call, seq, tbl, old, new, dangling) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-        Ok(Self { statement, call: mark.call.as_str().to_owned(), seq: 0 })
+        Ok(Self { statement, call: mark.call.as_str().to_owned(), seq: 0, entry: None })
     }
 
     pub(super) fn row(
@@ -369,9 +399,35 @@ impl<'c> Insert<'c> {
         change: &RowChange<RowImage>,
         dangling: bool,
     ) -> Result<(), SqliteFault> {
+        if self.entry.as_ref().is_some_and(|entry| !entry.takes(table, change, dangling)) {
+            self.write()?;
+        }
+        let entry = self.entry.get_or_insert_with(|| Entry {
+            table: table.to_owned(),
+            dangling,
+            rows: 0,
+            old: Vec::new(),
+            new: Vec::new(),
+        });
+        entry.rows = entry.rows.saturating_add(1);
+        for (row, bytes) in [(change.before(), &mut entry.old), (change.after(), &mut entry.new)] {
+            if let Some(row) = row {
+                row.append_to(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Inserts what has not been yet.
+    pub(super) fn finish(mut self) -> Result<(), SqliteFault> {
+        self.write()
+    }
+
+    fn write(&mut self) -> Result<(), SqliteFault> {
+        let Some(Entry { table, dangling, old, new, .. }) = self.entry.take() else { return Ok(()) };
         self.seq = self.seq.saturating_add(1);
-        let (old, new) = (change.before().map(RowImage::to_bytes), change.after().map(RowImage::to_bytes));
-        self.statement.execute((&self.call, self.seq, table, old, new, dangling))?;
+        let side = |bytes: Vec<u8>| (!bytes.is_empty()).then_some(bytes);
+        self.statement.execute((&self.call, self.seq, table, side(old), side(new), dangling))?;
         Ok(())
     }
 }

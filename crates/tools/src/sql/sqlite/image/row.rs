@@ -11,35 +11,61 @@ pub(in crate::sql::sqlite) struct RowImage {
     pub(in crate::sql::sqlite) cells: Vec<Cell>,
 }
 
-/// The form in which rows are kept: this byte, the rowid, the values; each value as a tag and its bytes.
+/// The form in which a row is kept: this byte, the rowid, the values; each value as a tag and its bytes.
 const FORM: u8 = 1;
+/// The form in which several are: this byte, how many values each has, in four bytes, and each with its rowid and values.
+const FORM_OF_SEVERAL: u8 = 2;
 
 impl RowImage {
     pub(in crate::sql::sqlite) fn size(&self) -> usize {
         self.cells.iter().fold(16, |size, cell| size.saturating_add(cell.size()))
     }
 
-    pub(in crate::sql::sqlite) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.size());
-        bytes.push(FORM);
+    /// Adds it to those that are written already.
+    pub(in crate::sql::sqlite) fn append_to(&self, bytes: &mut Vec<u8>) {
+        match bytes.first() {
+            None => bytes.push(FORM),
+            Some(&FORM) => {
+                bytes.splice(..1, [FORM_OF_SEVERAL].into_iter().chain(width(self.cells.len())));
+            }
+            Some(_) => {}
+        }
         let rowid = self.rowid.map_or(Cell::Null, Cell::Integer);
         for cell in std::iter::once(&rowid).chain(&self.cells) {
-            write_cell(cell, &mut bytes);
+            write_cell(cell, bytes);
         }
-        bytes
     }
 
-    /// None when the bytes are not those of a row with so many columns.
-    pub(in crate::sql::sqlite) fn from_bytes(bytes: &[u8], columns: usize) -> Option<Self> {
-        let mut rest = bytes.strip_prefix(&[FORM])?;
-        let rowid = match read_cell(&mut rest)? {
+    /// Reads the rows that are written there. None when the bytes are not those of rows with so many columns.
+    pub(in crate::sql::sqlite) fn several(bytes: &[u8], columns: usize) -> Option<Vec<Self>> {
+        let (form, mut rest) = bytes.split_first()?;
+        if *form == FORM {
+            let row = Self::next(&mut rest, columns)?;
+            return rest.is_empty().then(|| vec![row]);
+        }
+        let mut rest = bytes.strip_prefix(&[FORM_OF_SEVERAL])?.strip_prefix(&width(columns))?;
+        let mut rows = Vec::new();
+        while !rest.is_empty() {
+            rows.push(Self::next(&mut rest, columns)?);
+        }
+        (rows.len() > 1).then_some(rows)
+    }
+
+    /// Takes a row off the bytes.
+    fn next(rest: &mut &[u8], columns: usize) -> Option<Self> {
+        let rowid = match read_cell(rest)? {
             Cell::Null => None,
             Cell::Integer(rowid) => Some(rowid),
             Cell::Real(_) | Cell::Text(_) | Cell::Blob(_) => return None,
         };
-        let cells = (0..columns).map(|_| read_cell(&mut rest)).collect::<Option<Vec<_>>>()?;
-        rest.is_empty().then_some(Self { rowid, cells })
+        let cells = (0..columns).map(|_| read_cell(rest)).collect::<Option<Vec<_>>>()?;
+        Some(Self { rowid, cells })
     }
+}
+
+/// How many values a row has, as it is written.
+fn width(columns: usize) -> [u8; 4] {
+    u32::try_from(columns).unwrap_or(u32::MAX).to_le_bytes()
 }
 
 #[cfg(test)]
@@ -62,19 +88,27 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn rows_come_back_as_they_were_written(cells in prop::collection::vec(cell(), 0..5), rowid: Option<i64>) {
-            let row = RowImage { rowid, cells };
-            let bytes = row.to_bytes();
-            let columns = row.cells.len();
-            prop_assert_eq!(RowImage::from_bytes(&bytes, columns), Some(row));
-            prop_assert_eq!(RowImage::from_bytes(&bytes, columns.saturating_add(1)), None);
-            prop_assert_eq!(RowImage::from_bytes(&bytes[1..], columns), None);
+        fn rows_come_back_as_they_were_written(
+            columns in prop::collection::vec(prop::collection::vec(cell(), 3..4), 1..5), rowid: Option<i64>
+        ) {
+            let rows: Vec<RowImage> = columns.into_iter().map(|cells| RowImage { rowid, cells }).collect();
+            let mut bytes = Vec::new();
+            for row in &rows {
+                row.append_to(&mut bytes);
+            }
+            prop_assert_eq!(RowImage::several(&bytes, 3), Some(rows));
+            prop_assert_eq!(RowImage::several(&bytes[1..], 3), None);
+            prop_assert_eq!(RowImage::several(&bytes[..bytes.len() - 1], 3), None);
         }
 
         #[test]
         fn garbage_is_no_row(bytes: Vec<u8>, columns in 0_usize..4) {
-            if let Some(row) = RowImage::from_bytes(&bytes, columns) {
-                prop_assert_eq!(row.to_bytes(), bytes);
+            if let Some(rows) = RowImage::several(&bytes, columns) {
+                let mut written = Vec::new();
+                for row in rows {
+                    row.append_to(&mut written);
+                }
+                prop_assert_eq!(written, bytes);
             }
         }
     }

@@ -87,15 +87,29 @@ impl KeptCall {
         while let Some(row) = rows.next()? {
             let table: String = row.get(0)?;
             let shape = Rc::clone(shapes.get(&table).ok_or_else(|| broken(call))?);
-            let image = |at: usize| -> Result<Option<RowImage>, SqliteFault> {
+            let images = |at: usize| -> Result<Option<Vec<RowImage>>, SqliteFault> {
                 let bytes: Option<Vec<u8>> = row.get(at)?;
                 bytes
-                    .map(|b| RowImage::from_bytes(&b, shape.columns.len()).ok_or_else(|| broken(call)))
+                    .map(|b| RowImage::several(&b, shape.columns.len()).ok_or_else(|| broken(call)))
                     .transpose()
             };
-            // A record of neither says nothing of any row.
-            let Some(change) = RowChange::between(image(1)?, image(2)?) else { continue };
-            entries.push(KeptRow { table, shape, change, dangling: row.get(3)? });
+            let changes: Vec<RowChange<RowImage>> = match (images(1)?, images(2)?) {
+                (Some(old), None) => old.into_iter().map(RowChange::Deleted).collect(),
+                (None, Some(new)) => new.into_iter().map(RowChange::Inserted).collect(),
+                (Some(old), Some(new)) if old.len() == new.len() => {
+                    old.into_iter().zip(new).map(|(old, new)| RowChange::Updated { old, new }).collect()
+                }
+                (Some(_), Some(_)) => return Err(broken(call)),
+                // A record of neither says nothing of any row.
+                (None, None) => continue,
+            };
+            let dangling = row.get(3)?;
+            entries.extend(changes.into_iter().map(|change| KeptRow {
+                table: table.clone(),
+                shape: Rc::clone(&shape),
+                change,
+                dangling,
+            }));
         }
         Ok(Self { call: call.clone(), undid, shapes, entries })
     }

@@ -61,6 +61,7 @@ impl KeptCall {
             let dangling = orphans.was(&entry.table, &entry.shape, &change, stood)?;
             insert.row(&entry.table, &change, dangling)?;
         }
+        insert.finish()?;
         let shapes: BTreeMap<&str, &Shape> =
             self.shapes.iter().map(|(table, shape)| (table.as_str(), &**shape)).collect();
         let shapes = serde_json::to_string(&shapes).map_err(|_unwritable| broken(&self.call))?;
