@@ -1,8 +1,8 @@
 //! What it costs to record calls in the database that they change, and to keep the rows they change.
 //!
 //! The same statements run by the driver itself, and through the gate: on a system without journal, on one with it,
-//! and by a tool whose rows are kept. All in turns, so that a slow moment slows them all. Then a writer of single
-//! rows that is not ours, on a table without triggers and on one whose rows are kept.
+//! and by a tool whose rows are kept, which is undone then. All in turns, so that a slow moment slows them all. Then a
+//! writer that is not ours, on a table without triggers and on one whose rows are kept.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +17,9 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use countersign_gate::{Answer, Gate, Vault};
-use countersign_rules::{AgentId, DeclaredEffect, RawCall, Requester, SessionId, SystemName, ToolName};
+use countersign_rules::{
+    AgentId, CallId, DeclaredEffect, RawCall, Requester, SessionId, SystemName, ToolName,
+};
 use countersign_store::Store;
 use countersign_tools::{
     AnyDefinition, AnyTool, Systems,
@@ -27,10 +29,10 @@ use countersign_tools::{
     },
 };
 use secrecy::SecretString;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
-    progress,
+    HELP, println, progress,
     report::median,
     sizing::{Secrets, gate, postgres, sqlite, system},
 };
@@ -54,6 +56,12 @@ enum Way {
     /// And the rows it changes are kept.
     Kept,
 }
+
+/// What undoing it does, as the driver would.
+const REVERSES: [(&str, &str); 2] = [
+    ("update", "update bare set minor = minor - 1 where id <= {rows}"),
+    ("delete", "insert into bare select * from covered where id <= {rows}"),
+];
 
 const WAYS: [Way; 4] = [Way::Direct, Way::Plain, Way::Recorded, Way::Kept];
 
@@ -120,12 +128,26 @@ impl Other {
     }
 }
 
+/// Only this.
+pub(crate) async fn alone(options: &[&str]) -> anyhow::Result<()> {
+    let (mut rows, mut postgres) = (ROWS_MAX, None);
+    for pair in options.chunks(2) {
+        match pair {
+            ["--rows", n] => rows = n.parse()?,
+            ["--postgres", url] => postgres = Some(*url),
+            _ => bail!("{HELP}"),
+        }
+    }
+    println(&run(rows, postgres).await?);
+    Ok(())
+}
+
 /// The table for SQLite and, where a server is given, for PostgreSQL.
 pub(crate) async fn run(rows: u64, url: Option<&str>) -> anyhow::Result<String> {
     let rows = rows.clamp(1, ROWS_MAX);
     let mut text = format!(
         "\n## Keeping what a statement of {rows} rows changes\n\n| database | statement | by the driver, ms | through the gate | \
-         recorded | rows kept |\n|---|---|---|---|---|---|\n"
+         recorded | rows kept | undone | of what was kept | of its reverse by the driver |\n|---|---|---|---|---|---|---|---|---|\n"
     );
     const TABLE: &str = "(id bigint primary key, customer bigint not null, month bigint not null, minor bigint not null, note text not null)";
     let tables = format!("create table bare {TABLE}; create table covered {TABLE};");
@@ -137,7 +159,8 @@ pub(crate) async fn run(rows: u64, url: Option<&str>) -> anyhow::Result<String> 
     drop(connection);
     let other = Other::Sqlite(path.clone());
     other.execute(&tables).await?;
-    let limits = SqlLimits { statement_timeout_ms: 600_000, ..SqlLimits::default() };
+    let limits =
+        SqlLimits { statement_timeout_ms: 600_000, measure_timeout_ms: 600_000, ..SqlLimits::default() };
     let target = |journal| Target::Sqlite(SqliteTarget { path: path.clone(), limits, journal });
     World::new(folder.path(), &target, None).await?.measure("SQLite", rows, &other, &mut text).await?;
     drop(folder);
@@ -165,6 +188,7 @@ pub(crate) async fn run(rows: u64, url: Option<&str>) -> anyhow::Result<String> 
 struct World {
     gate: Arc<Gate<Store>>,
     tools: Vec<(Way, &'static str, AnyTool)>,
+    undo: AnyTool,
     next: AtomicU64,
 }
 
@@ -212,7 +236,9 @@ impl World {
             }
         }
         let permits = r#"@id("all") permit (principal, action, resource);"#;
-        let gate = gate(folder, tools.iter().map(|(_, _, tool)| tool), permits)?;
+        let undo = systems.undo_tools(&[]).map_err(|error| anyhow!("{error}"))?.pop();
+        let undo = undo.context("there is no tool that undoes")?;
+        let gate = gate(folder, tools.iter().map(|(_, _, tool)| tool).chain([&undo]), permits)?;
         let name = SystemName::parse("journal")?;
         let admin = url.map(|url| SecretString::from(url.to_owned()));
         let database = systems.journal(&name).map_err(anyhow::Error::msg)?;
@@ -221,41 +247,45 @@ impl World {
             .prepare(&Gate::<Store>::review(&name), admin.as_ref(), &tables)
             .await
             .map_err(anyhow::Error::msg)?;
-        Ok(Self { gate, tools, next: AtomicU64::new(1) })
+        Ok(Self { gate, tools, undo, next: AtomicU64::new(1) })
     }
 
-    /// Runs a statement. Returns how long that took, in milliseconds.
-    async fn once(&self, way: Way, verb: &str, rows: u64, other: &Other) -> anyhow::Result<f64> {
-        let statement = STATEMENTS.iter().find(|(known, _)| *known == verb);
-        let (_, statement) = statement.context("there is no such statement")?;
-        let sql = statement.replace("{table}", way.table()).replace("{rows}", &rows.to_string());
+    /// Runs a statement. Returns how long that took, in milliseconds, and which call it was.
+    async fn once(
+        &self,
+        way: Way,
+        verb: &str,
+        rows: u64,
+        other: &Other,
+    ) -> anyhow::Result<(f64, Option<CallId>)> {
         let tool =
             self.tools.iter().find(|(is, name, _)| *is == way && *name == verb).map(|(_, _, tool)| tool);
+        let started = Instant::now();
+        let call = match tool {
+            None => {
+                other.execute(&written(&STATEMENTS, verb, way.table(), rows)?).await?;
+                None
+            }
+            Some(tool) => Some(self.call(tool, json!({ "rows": rows }), rows).await?),
+        };
+        Ok((milliseconds(started), call))
+    }
+
+    /// Calls a tool, which changes so many rows.
+    async fn call(&self, tool: &AnyTool, arguments: Value, rows: u64) -> anyhow::Result<CallId> {
         let requester = Requester {
             agent: AgentId::parse("robot")?,
             teams: Vec::new(),
             session: SessionId::parse(&format!("session-{}", self.next.fetch_add(1, Ordering::Relaxed)))?,
             on_behalf_of: None,
         };
-        let started = Instant::now();
-        match tool {
-            None => other.execute(&sql).await?,
-            Some(tool) => {
-                let raw = RawCall {
-                    tool: tool.spec().name.to_string(),
-                    arguments: json!({ "rows": rows }),
-                    key: None,
-                    trace: None,
-                };
-                match tool.submit(&self.gate, &requester, raw).await {
-                    Answer::Done(done) if done.rows == rows => {}
-                    answer @ (Answer::Done(_) | Answer::Pending(_) | Answer::Refused(_)) => {
-                        bail!("not as it should be: {answer:?}")
-                    }
-                }
+        let raw = RawCall { tool: tool.spec().name.to_string(), arguments, key: None, trace: None };
+        match tool.submit(&self.gate, &requester, raw).await {
+            Answer::Done(done) if done.rows == rows => Ok(done.call),
+            answer @ (Answer::Done(_) | Answer::Pending(_) | Answer::Refused(_)) => {
+                bail!("not as it should be: {answer:?}")
             }
         }
-        Ok(started.elapsed().as_secs_f64() * 1e3)
     }
 
     async fn measure(
@@ -268,19 +298,37 @@ impl World {
         for (verb, _) in STATEMENTS {
             for rows in BTreeSet::from([1, rows]) {
                 let mut times: [Vec<f64>; WAYS.len()] = Default::default();
+                let (mut undone, mut reverse) = (Vec::new(), Vec::new());
                 for _ in 0..TURNS {
                     for (way, times) in WAYS.into_iter().zip(&mut times) {
                         other.fill(way.table(), rows.max(1_000)).await?;
-                        times.push(self.once(way, verb, rows, other).await?);
+                        let (time, call) = self.once(way, verb, rows, other).await?;
+                        times.push(time);
+                        if way == Way::Kept {
+                            let started = Instant::now();
+                            self.call(&self.undo, json!({ "call": call }), rows).await?;
+                            undone.push(milliseconds(started));
+                        }
                     }
+                    // Both tables are full again but for what the driver has taken from the one.
+                    other.fill("bare", rows.max(1_000)).await?;
+                    other.execute(&written(&STATEMENTS, verb, "bare", rows)?).await?;
+                    let back = written(&REVERSES, verb, "bare", rows)?;
+                    let started = Instant::now();
+                    other.execute(&back).await?;
+                    reverse.push(milliseconds(started));
                 }
                 let [direct, plain, recorded, kept] = times.map(median);
+                let (undone, reverse) = (median(undone), median(reverse));
                 writeln!(
                     text,
-                    "| {database} | {verb} of {rows} rows | {direct:.2} | {:.2}x | {:.2}x | {:.2}x |",
+                    "| {database} | {verb} of {rows} rows | {direct:.2} | {:.2}x | {:.2}x | {:.2}x | {:.2}x | {:.2}x | {:.2}x |",
                     plain / direct,
                     recorded / direct,
-                    kept / direct
+                    kept / direct,
+                    undone / direct,
+                    undone / kept,
+                    undone / reverse
                 )?;
             }
         }
@@ -288,7 +336,18 @@ impl World {
     }
 }
 
-/// Somebody else who updates single rows, on the table that has no triggers and on the one that has them.
+/// One of these statements, on a table and of so many rows.
+fn written(statements: &[(&str, &str)], verb: &str, table: &str, rows: u64) -> anyhow::Result<String> {
+    let (_, statement) =
+        statements.iter().find(|(known, _)| *known == verb).context("there is no such statement")?;
+    Ok(statement.replace("{table}", table).replace("{rows}", &rows.to_string()))
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// Somebody else who updates rows one by one and all at once, on the table that has no triggers and on the one that has them.
 async fn writer(url: &str, rows: u64, text: &mut String) -> anyhow::Result<()> {
     let client = postgres(url).await?;
     let other = Other::Postgres(postgres(url).await?);
@@ -310,12 +369,23 @@ async fn writer(url: &str, rows: u64, text: &mut String) -> anyhow::Result<()> {
             rates.push(done as f64 / started.elapsed().as_secs_f64());
         }
     }
+    let (mut all_bare, mut all_covered) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        for (table, times) in [("bare", &mut all_bare), ("covered", &mut all_covered)] {
+            other.fill(table, rows).await?;
+            let started = Instant::now();
+            client.batch_execute(&format!("update {table} set month = month + 1")).await?;
+            times.push(milliseconds(started));
+        }
+    }
     let (bare, covered) = (median(bare), median(covered));
+    let (all_bare, all_covered) = (median(all_bare), median(all_covered));
     writeln!(
         text,
-        "\nOn PostgreSQL another writer makes {bare:.0} single updates/s on a table without the trigger, and {covered:.0} on \
-         one that is prepared ({:.2}).",
-        covered / bare
+        "\nOn PostgreSQL another writer makes {bare:.0} single updates/s on a table without triggers, and {covered:.0} on \
+         one that is prepared ({:.2}); {rows} rows at once it updates in {all_bare:.0} ms and in {all_covered:.0} ms ({:.2}x).",
+        covered / bare,
+        all_covered / all_bare
     )?;
     Ok(())
 }

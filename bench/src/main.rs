@@ -28,6 +28,7 @@ use report::Target;
 const HELP: &str = "\
 usage: countersign-bench --binary PATH [--postgres URL] [--turns N] [--seconds S] [--callers N]
        countersign-bench sizing [--rows N] [--postgres URL]
+       countersign-bench keeping [--rows N] [--postgres URL]
        countersign-bench growth [--calls N] [--postgres URL]
        countersign-bench classification
        countersign-bench crowd --binary PATH
@@ -43,6 +44,7 @@ async fn main() -> anyhow::Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["sizing", options @ ..] => sizing::run(options).await,
+        ["keeping", options @ ..] => keeping::alone(options).await,
         ["growth", options @ ..] => growth::run(options).await,
         ["classification"] => {
             let statements = classification::measure()?;
