@@ -17,7 +17,7 @@
 mod address;
 pub(crate) mod client;
 mod definition;
-mod send;
+pub(crate) mod send;
 mod system;
 mod template;
 mod tool;

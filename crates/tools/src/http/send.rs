@@ -260,7 +260,7 @@ pub(super) fn authorization(
 }
 
 /// Tells what went wrong and its causes, and whether anything was sent.
-pub(super) fn chain(error: &reqwest::Error) -> (String, bool) {
+pub(crate) fn chain(error: &reqwest::Error) -> (String, bool) {
     let sent = !(error.is_connect() || error.is_builder());
     let timeout = if error.is_timeout() { "it took too long: " } else { "" };
     let mut text = format!("{timeout}{error}");

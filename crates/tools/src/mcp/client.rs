@@ -6,8 +6,11 @@ use countersign_gate::Credential;
 use process_wrap::tokio::{CommandWrap, KillOnDrop, ProcessGroup};
 use rmcp::{
     ClientHandler, RoleClient,
-    model::{ClientCapabilities, ClientConfig, Implementation},
-    service::{NotificationContext, RunningService, ServiceExt as _},
+    model::{ClientCapabilities, ClientConfig, Implementation, RequestMetaObject, SubscriptionFilter},
+    service::{
+        ClientCacheConfig, ClientLifecycleMode, ClientServiceExt as _, NotificationContext, RunningService,
+        ServiceExt as _, Subscription,
+    },
     transport::{
         StreamableHttpClientTransport, TokioChildProcess,
         streamable_http_client::StreamableHttpClientTransportConfig,
@@ -19,6 +22,7 @@ use tokio::{
     sync::Notify,
 };
 
+use super::direct::{Direct, REVISION};
 use crate::{
     definition::{McpLimits, McpTransport},
     http::client::client,
@@ -29,7 +33,12 @@ use crate::{
 const DIAGNOSTIC_BYTES_MAX: usize = 4_096;
 
 /// A connection to an upstream.
-pub(super) type Connection = RunningService<RoleClient, Listener>;
+pub(super) struct Connection {
+    /// The SDK's.
+    pub(super) service: RunningService<RoleClient, Listener>,
+    /// The way past the SDK; in the revision without a handshake only.
+    pub(super) direct: Option<Arc<Direct>>,
+}
 
 /// Hears when an upstream's tools change. Offers an upstream nothing: no sampling, no roots, no questions to
 /// a user, because none of these passes the gate.
@@ -62,26 +71,73 @@ pub(super) async fn connect(
         match transport {
             McpTransport::Child { .. } => {
                 let child = start(transport, credential, &scrubber)?;
-                listener.serve(child).await.map_err(|error| error.to_string())
+                let service = listener.serve(child).await.map_err(|error| error.to_string())?;
+                Ok(Connection { service, direct: None })
             }
-            McpTransport::Http { url, bearer, allow_private, ca } => {
-                let client = client(wait, *allow_private, false, ca.as_deref())?;
-                let mut config = StreamableHttpClientTransportConfig::with_uri(url.as_str());
-                config.max_json_response_size = bytes_max(limits);
-                config.max_sse_event_size = bytes_max(limits);
-                if let Some(name) = bearer {
-                    let secret = credential.secret(name);
-                    let secret = secret.ok_or_else(|| format!("the credential has no secret `{name}`"))?;
-                    config.auth_header = Some(secret.expose_secret().to_owned());
-                }
-                let transport = StreamableHttpClientTransport::with_client(client, config);
-                listener.serve(transport).await.map_err(|error| error.to_string())
-            }
+            McpTransport::Http { .. } => over_http(transport, limits, credential, listener, wait).await,
         }
     };
-    match tokio::time::timeout(wait, connecting).await {
-        Ok(connected) => connected.map_err(|why| scrubber.clean(&why)),
-        Err(_elapsed) => Err(format!("it did not answer within {} ms", wait.as_millis())),
+    let connection = match tokio::time::timeout(wait, connecting).await {
+        Ok(connected) => connected.map_err(|why| scrubber.clean(&why))?,
+        Err(_elapsed) => return Err(format!("it did not answer within {} ms", wait.as_millis())),
+    };
+    // It is not the upstream that says for how long its list is believed, and an old list does not stand in for one
+    // that cannot be had.
+    connection.service.peer().set_response_cache_config(ClientCacheConfig::disabled()).await;
+    Ok(connection)
+}
+
+/// Connects to an upstream over HTTP: in the revision without a handshake if it knows that, and otherwise with one.
+async fn over_http(
+    transport: &McpTransport,
+    limits: &McpLimits,
+    credential: &Credential,
+    listener: Listener,
+    wait: Duration,
+) -> Result<Connection, String> {
+    let McpTransport::Http { url, bearer, allow_private, ca } = transport else {
+        return Err("is not reached over HTTP".into());
+    };
+    let client = client(wait, *allow_private, false, ca.as_deref())?;
+    let mut config = StreamableHttpClientTransportConfig::with_uri(url.as_str());
+    config.max_json_response_size = bytes_max(limits);
+    config.max_sse_event_size = bytes_max(limits);
+    if let Some(name) = bearer {
+        let secret = credential.secret(name);
+        let secret = secret.ok_or_else(|| format!("the credential has no secret `{name}`"))?;
+        config.auth_header = Some(secret.expose_secret().to_owned());
+    }
+    let transport = || StreamableHttpClientTransport::with_client(client.clone(), config.clone());
+    let discover = ClientLifecycleMode::Discover { preferred_versions: vec![REVISION] };
+    // For half of the time: an upstream that does not know the question may leave it unanswered.
+    let asked = listener.clone().serve_with_lifecycle(transport(), discover);
+    let half = Duration::from_millis(limits.connect_timeout_ms / 2);
+    if let Ok(Ok(service)) = tokio::time::timeout(half, asked).await {
+        let us = listener.get_info();
+        let context = RequestMetaObject::with_client_context(REVISION, us.client_info, us.capabilities);
+        let bearer = config.auth_header.as_deref();
+        let direct = Direct::new(client, url.clone(), bearer, context, bytes_max(limits), listener.changed)?;
+        return Ok(Connection { service, direct: Some(Arc::new(direct)) });
+    }
+    let service = listener.serve(transport()).await.map_err(|error| error.to_string())?;
+    Ok(Connection { service, direct: None })
+}
+
+/// Asks to be told when the tools change: in the revision without a handshake an upstream tells only those who ask.
+pub(super) async fn subscribe(connection: &Connection, wait: Duration) -> Option<Subscription> {
+    let peer = connection.service.peer();
+    let upstream = peer.peer_info()?;
+    let tells = upstream.capabilities.tools.as_ref().is_some_and(|tools| tools.list_changed == Some(true));
+    if connection.direct.is_none() || !tells {
+        return None;
+    }
+    let changes = SubscriptionFilter::builder().tools_list_changed().build();
+    match tokio::time::timeout(wait, peer.listen(changes)).await {
+        Ok(Ok(subscription)) => Some(subscription),
+        Ok(Err(_)) | Err(_) => {
+            tracing::debug!("an upstream says that it tells of changed tools, and takes no subscription");
+            None
+        }
     }
 }
 

@@ -13,12 +13,21 @@ pub struct Reviewable {
     pub digest: Result<String, String>,
     /// The digest covers this.
     pub definition: Value,
+    /// A call of it needs no header but its name's, and that is written as it is.
+    pub(super) plain: bool,
 }
 
 impl Reviewable {
     pub(super) fn new(tool: &Tool) -> Self {
         let definition = covered(tool);
-        Self { name: tool.name.to_string(), digest: definition_digest(&definition), definition }
+        let plain_name =
+            tool.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
+        Self {
+            name: tool.name.to_string(),
+            digest: definition_digest(&definition),
+            plain: plain_name && !tool.name.is_empty() && !names_headers(&definition),
+            definition,
+        }
     }
 }
 
@@ -28,6 +37,17 @@ impl Reviewable {
 /// Says so when the definition holds a number that canonical JSON cannot write.
 pub fn definition_digest(definition: &Value) -> Result<String, String> {
     canonical_digest(definition).map(|digest| format!("sha256:{digest}")).map_err(|error| error.to_string())
+}
+
+/// Tells whether any schema puts an argument into a header, wherever that stands in it.
+fn names_headers(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => {
+            members.iter().any(|(key, value)| key == "x-mcp-header" || names_headers(value))
+        }
+        Value::Array(items) => items.iter().any(names_headers),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
 }
 
 /// The members of a definition that tell what it does: all that is not there is left out, so that an upstream
@@ -72,6 +92,30 @@ mod tests {
             r#"{"name":"t","description":"d","inputSchema":{"type":"object"},"annotations":{"readOnlyHint":true}}"#,
         ] {
             assert_ne!(base, digest(changed), "{changed}");
+        }
+    }
+
+    #[test]
+    fn knows_which_calls_need_headers_of_their_own() {
+        for (plain, text) in [
+            (
+                true,
+                r#"{"name":"a.B_c-9","inputSchema":{"type":"object","properties":{"a":{"type":"string"}}}}"#,
+            ),
+            (false, r#"{"name":"a b","inputSchema":{"type":"object"}}"#),
+            (false, r#"{"name":"ä","inputSchema":{"type":"object"}}"#),
+            (false, r#"{"name":"","inputSchema":{"type":"object"}}"#),
+            (
+                false,
+                r#"{"name":"t","inputSchema":{"type":"object","properties":{"a":{"type":"string","x-mcp-header":"A"}}}}"#,
+            ),
+            (
+                false,
+                r#"{"name":"t","inputSchema":{"type":"object","anyOf":[{"properties":{"a":{"x-mcp-header":"A"}}}]}}"#,
+            ),
+        ] {
+            let tool: Tool = serde_json::from_str(text).unwrap();
+            assert_eq!(Reviewable::new(&tool).plain, plain, "{text}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use countersign_gate::{Credential, Upkeep, Vault};
 use countersign_rules::SystemSpec;
-use rmcp::{Peer, RoleClient};
+use rmcp::{Peer, RoleClient, service::Subscription};
 use secrecy::ExposeSecret as _;
 use tokio::{
     sync::{Notify, watch},
@@ -17,8 +17,9 @@ use tokio::{
 };
 
 use super::{
-    client::{Connection, Listener, connect},
+    client::{Connection, Listener, connect, subscribe},
     digest::Reviewable,
+    direct::Direct,
 };
 use crate::{
     declared::check_kind,
@@ -62,10 +63,19 @@ pub(super) enum UpstreamState {
     Up(Up),
 }
 
+/// A connection that was just made.
+struct Fresh {
+    connection: Connection,
+    credential: Credential,
+    definitions: BTreeMap<String, Reviewable>,
+    changes: Option<Subscription>,
+}
+
 /// A connection that works, and what its upstream offers.
 #[derive(Clone)]
 pub(super) struct Up {
     pub(super) peer: Peer<RoleClient>,
+    pub(super) direct: Option<Arc<Direct>>,
     pub(super) definitions: Arc<BTreeMap<String, Reviewable>>,
     /// The credential it was made with.
     credential: Credential,
@@ -185,7 +195,6 @@ impl McpSystem {
         if *self.stopping.borrow() {
             return Err("it was shut down".into());
         }
-        let wait = Duration::from_millis(self.target.limits.connect_timeout_ms);
         let fits = |state: &UpstreamState| match state {
             UpstreamState::Up(up) => !up.peer.is_transport_closed() && same(&up.credential, credential),
             UpstreamState::Idle | UpstreamState::Away(_) => false,
@@ -195,7 +204,7 @@ impl McpSystem {
             // A connection that died unseen, or a credential that was changed: look again.
             self.wake.notify_one();
         }
-        let found = timeout(wait, state.wait_for(fits)).await;
+        let found = timeout(self.wait(), state.wait_for(fits)).await;
         match found {
             Ok(Ok(found)) => match &*found {
                 UpstreamState::Up(up) => Ok(up.clone()),
@@ -214,13 +223,13 @@ impl McpSystem {
         let mut pause = PAUSE;
         while !*self.stopping.borrow() {
             match self.connected(&upkeep).await {
-                Ok((mut connection, credential, definitions)) => {
-                    tracing::info!(system = %self.spec.name, tools = definitions.len(), "an upstream is connected");
+                Ok(mut fresh) => {
+                    tracing::info!(system = %self.spec.name, tools = fresh.definitions.len(), "an upstream is connected");
                     pause = PAUSE;
-                    let why = self.watch(&connection, credential, definitions, &upkeep).await;
+                    let why = self.watch(&mut fresh, &upkeep).await;
                     tracing::warn!(system = %self.spec.name, %why, "an upstream is away");
                     self.state.send_replace(UpstreamState::Away(why));
-                    if let Err(error) = connection.close_with_timeout(CLOSE_MAX).await {
+                    if let Err(error) = fresh.connection.service.close_with_timeout(CLOSE_MAX).await {
                         tracing::warn!(system = %self.spec.name, %error, "closing an upstream failed");
                     }
                 }
@@ -240,10 +249,7 @@ impl McpSystem {
         self.state.send_replace(UpstreamState::Away("it was shut down".into()));
     }
 
-    async fn connected(
-        &self,
-        upkeep: &Upkeep,
-    ) -> Result<(Connection, Credential, BTreeMap<String, Reviewable>), String> {
+    async fn connected(&self, upkeep: &Upkeep) -> Result<Fresh, String> {
         let credential = self.vault.open(upkeep).map_err(|fault| fault.to_string())?;
         let listener = Listener { changed: Arc::clone(&self.wake) };
         let mut stopping = self.stopping.subscribe();
@@ -251,31 +257,37 @@ impl McpSystem {
             connection = connect(&self.target.transport, &self.target.limits, &credential, listener) => connection?,
             _stopped = stopping.wait_for(|stop| *stop) => return Err("it was shut down".into()),
         };
-        let definitions = self.listed(connection.peer()).await?;
-        Ok((connection, credential, definitions))
+        // Before the first look, so that no change falls between the two.
+        let changes = subscribe(&connection, self.wait()).await;
+        let definitions = self.listed(connection.service.peer()).await?;
+        Ok(Fresh { connection, credential, definitions, changes })
+    }
+
+    const fn wait(&self) -> Duration {
+        Duration::from_millis(self.target.limits.connect_timeout_ms)
     }
 
     /// Looks after a connection until it is lost, and says why it was.
-    async fn watch(
-        &self,
-        connection: &Connection,
-        credential: Credential,
-        definitions: BTreeMap<String, Reviewable>,
-        upkeep: &Upkeep,
-    ) -> String {
-        let peer = connection.peer().clone();
-        let mut definitions = Arc::new(definitions);
+    async fn watch(&self, fresh: &mut Fresh, upkeep: &Upkeep) -> String {
+        let Fresh { connection, credential, definitions, changes } = fresh;
+        let peer = connection.service.peer().clone();
+        let mut definitions = Arc::new(std::mem::take(definitions));
         loop {
             let up = Up {
                 peer: peer.clone(),
+                direct: connection.direct.clone(),
                 definitions: Arc::clone(&definitions),
                 credential: credential.clone(),
             };
             self.state.send_replace(UpstreamState::Up(up));
             tokio::select! {
                 () = self.wake.notified() => {}
+                () = heard(changes) => {}
                 () = closed(&peer) => return "the connection was lost".into(),
-                () = tokio::time::sleep(LIST_AGE_MAX) => {}
+                // One that ended is asked for again no more often than this.
+                () = tokio::time::sleep(LIST_AGE_MAX) => if changes.is_none() {
+                    *changes = subscribe(connection, self.wait()).await;
+                },
             }
             if *self.stopping.borrow() {
                 return "it was shut down".into();
@@ -284,7 +296,7 @@ impl McpSystem {
                 return "the connection was lost".into();
             }
             match self.vault.open(upkeep) {
-                Ok(now) if same(&now, &credential) => {}
+                Ok(now) if same(&now, credential) => {}
                 Ok(_) => return "its credential has changed".into(),
                 Err(fault) => return fault.to_string(),
             }
@@ -303,8 +315,7 @@ impl McpSystem {
     }
 
     async fn listed(&self, peer: &Peer<RoleClient>) -> Result<BTreeMap<String, Reviewable>, String> {
-        let wait = Duration::from_millis(self.target.limits.connect_timeout_ms);
-        let tools = match timeout(wait, peer.list_all_tools()).await {
+        let tools = match timeout(self.wait(), peer.list_all_tools()).await {
             Ok(Ok(tools)) => tools,
             Ok(Err(error)) => return Err(format!("it did not list its tools: {error}")),
             Err(_elapsed) => return Err("it did not list its tools in time".into()),
@@ -322,6 +333,14 @@ impl McpSystem {
             }
         }
         Ok(definitions)
+    }
+}
+
+/// Resolves when an upstream says to a subscriber that its tools have changed, or says no more to it.
+async fn heard(changes: &mut Option<Subscription>) {
+    let Some(subscription) = changes else { return std::future::pending().await };
+    if !matches!(subscription.next().await, Ok(Some(_))) {
+        *changes = None;
     }
 }
 

@@ -6,13 +6,13 @@ use countersign_gate::{MeasureError, Measured, Parsed, Performed, Probe, Tool, T
 use countersign_rules::{
     Amount, Code, DeclaredEffect, Effect, Foretold, Money, Reach, Refusal, ToolSpec, arguments::requires,
 };
-use rmcp::{
-    ServiceError,
-    model::{CallToolRequestParams, CallToolResponse, CallToolResult, ErrorCode},
-};
+use rmcp::model::{CallToolRequestParams, CallToolResult, ErrorCode};
 use serde_json::{Map, Value, json};
 
-use super::system::{McpSystem, Up, UpstreamState};
+use super::{
+    answer::Answered,
+    system::{McpSystem, Up, UpstreamState},
+};
 use crate::{
     any_tool::ToolStatus,
     declared::Declared,
@@ -199,7 +199,7 @@ impl McpTool {
     async fn call(
         &self,
         up: &Up,
-        arguments: Map<String, Value>,
+        arguments: &Map<String, Value>,
         scrubber: &Scrubber,
     ) -> Result<Value, ToolError> {
         let read = self.declared.spec.effect == DeclaredEffect::Read;
@@ -209,21 +209,20 @@ impl McpTool {
             if read { ToolError::Unavailable { message } } else { ToolError::InDoubt { message } }
         };
         let failed = |message: String| ToolError::Failed { message: scrubber.clean(&message) };
-        let params = CallToolRequestParams::new(self.upstream_tool.clone()).with_arguments(arguments);
         let wait = Duration::from_millis(self.system.target().limits.call_timeout_ms);
-        // Giving up sends a cancellation, which the upstream may heed or not.
-        let Ok(answered) = tokio::time::timeout(wait, up.peer.call_tool_once(params)).await else {
+        // Giving up cancels the call, which the upstream may heed or not.
+        let Ok(answered) = tokio::time::timeout(wait, self.answered(up, arguments)).await else {
             return Err(unknown(format!("the upstream did not answer within {} ms", wait.as_millis())));
         };
         match answered {
-            Ok(CallToolResponse::Complete(result)) if result.is_error == Some(true) => {
+            Answered::Result(result) if result.is_error == Some(true) => {
                 Err(failed(format!("the upstream says that it failed: {}", text(&result, scrubber))))
             }
-            Ok(CallToolResponse::Complete(result)) => self.reply(result, scrubber, read),
-            Ok(_) => {
+            Answered::Result(result) => self.reply(result, scrubber, read),
+            Answered::More => {
                 Err(unknown("the upstream asks for more, or answers later: both are not supported".into()))
             }
-            Err(ServiceError::McpError(error))
+            Answered::Error(error)
                 if matches!(
                     error.code,
                     ErrorCode::INVALID_PARAMS
@@ -234,7 +233,24 @@ impl McpTool {
             {
                 Err(failed(format!("the upstream refuses it: {}", error.message)))
             }
-            Err(error) => Err(unknown(format!("the upstream did not answer: {error}"))),
+            Answered::Error(error) => Err(unknown(format!("the upstream did not answer: {error}"))),
+            Answered::Nothing(why) => Err(unknown(format!("the upstream did not answer: {why}"))),
+        }
+    }
+
+    /// Sends the call, once: directly where that will do, and otherwise through the SDK.
+    async fn answered(&self, up: &Up, arguments: &Map<String, Value>) -> Answered {
+        let direct = up.direct.as_ref().filter(|direct| {
+            up.definitions.get(&self.upstream_tool).is_some_and(|definition| direct.takes(definition))
+        });
+        match direct {
+            Some(_) if up.peer.is_transport_closed() => Answered::Nothing("the connection was lost".into()),
+            Some(direct) => direct.call(&self.upstream_tool, arguments).await,
+            None => {
+                let params =
+                    CallToolRequestParams::new(self.upstream_tool.clone()).with_arguments(arguments.clone());
+                up.peer.call_tool_once(params).await.into()
+            }
         }
     }
 
@@ -314,7 +330,7 @@ impl Tool for McpTool {
         if let Some(refusal) = self.switched_off(&up) {
             return Err(ToolError::Failed { message: refusal.message });
         }
-        let reply = self.call(&up, warrant.args().clone(), &scrubber).await.map_err(|error| match error {
+        let reply = self.call(&up, warrant.args(), &scrubber).await.map_err(|error| match error {
             ToolError::ResultRejected { message, rows, .. } => {
                 ToolError::ResultRejected { message, rows, amount }
             }

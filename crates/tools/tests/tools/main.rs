@@ -18,6 +18,7 @@ mod harness;
 mod http;
 mod inspect;
 mod mcp;
+mod mcp_direct;
 mod postgres;
 mod postgres_attacks;
 mod postgres_awkward;

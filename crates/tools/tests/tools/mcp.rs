@@ -26,7 +26,7 @@ use crate::{
     upstream::Upstream,
 };
 
-const SECRET: &str = "tok_verysecret";
+pub(crate) const SECRET: &str = "tok_verysecret";
 
 fn child(limits: McpLimits) -> SystemDefinition {
     // Cargo builds the example beside the tests.
@@ -42,25 +42,50 @@ fn child(limits: McpLimits) -> SystemDefinition {
     system("upstream", Target::Mcp(McpTarget { transport, limits }))
 }
 
-async fn http() -> (SystemDefinition, Upstream) {
-    let upstream = Upstream::default();
+/// How an upstream is reached, and the calls of its tools.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    /// As a child process.
+    Child,
+    /// Over HTTP, in the revision without sessions. Calls go directly.
+    Direct,
+    /// The same, and its tools' argument is in a header as well: calls go through the SDK.
+    Annotated,
+    /// Over HTTP, in an older revision: a session of the SDK.
+    Session,
+}
+
+impl Way {
+    const ALL: [Self; 4] = [Self::Child, Self::Direct, Self::Annotated, Self::Session];
+    const HTTP: [Self; 3] = [Self::Direct, Self::Annotated, Self::Session];
+
+    async fn target(self, limits: McpLimits) -> (SystemDefinition, Upstream) {
+        if self == Self::Child { (child(limits), Upstream::default()) } else { http(self, limits).await }
+    }
+}
+
+async fn http(way: Way, limits: McpLimits) -> (SystemDefinition, Upstream) {
+    let upstream =
+        Upstream { annotated: way == Way::Annotated, old: way == Way::Session, ..Upstream::default() };
     let served = upstream.clone();
+    let mut config = StreamableHttpServerConfig::default();
+    config.json_response = true;
     let service = StreamableHttpService::new(
         move || Ok(served.clone()),
         Arc::new(LocalSessionManager::default()),
-        StreamableHttpServerConfig::default(),
+        config,
     );
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap()).parse().unwrap();
     let app = axum::Router::new().nest_service("/mcp", service);
     tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
     let transport = McpTransport::Http { url, bearer: Some("token".into()), allow_private: true, ca: None };
-    (system("upstream", Target::Mcp(McpTarget { transport, limits: McpLimits::default() })), upstream)
+    (system("upstream", Target::Mcp(McpTarget { transport, limits })), upstream)
 }
 
 /// The digest of a tool as the upstream describes it at first.
-fn reviewed(name: &str) -> String {
-    let schema = json!({"type": "object", "properties": {"text": {"type": "string"}}});
+fn reviewed(way: Way, name: &str) -> String {
+    let schema = Upstream::schema(way == Way::Annotated);
     let description = match name {
         "change" => "changes the description of echo".to_owned(),
         name => format!("does {name}"),
@@ -68,11 +93,11 @@ fn reviewed(name: &str) -> String {
     definition_digest(&json!({"name": name, "description": description, "inputSchema": schema})).unwrap()
 }
 
-fn definition(name: &str, upstream: &str, effect: DeclaredEffect) -> McpDefinition {
+fn definition(way: Way, name: &str, upstream: &str, effect: DeclaredEffect) -> McpDefinition {
     McpDefinition {
         tool: tool(name, "upstream", effect, json!({"text": {"type": "string", "optional": true}})),
         upstream_tool: upstream.into(),
-        definition_digest: reviewed(upstream),
+        definition_digest: reviewed(way, upstream),
         effect_reviewed: true,
         amount: None,
     }
@@ -88,20 +113,20 @@ async fn world(target: SystemDefinition, definitions: Vec<McpDefinition>, policy
 }
 
 /// Every tool of the upstream: as a read under its own name, and as a write with `w_` before it.
-fn all() -> Vec<McpDefinition> {
+fn all(way: Way) -> Vec<McpDefinition> {
     ["echo", "text", "env", "fail", "fault", "huge", "hang", "crash", "change"]
         .iter()
         .flat_map(|name| {
             [
-                definition(name, name, DeclaredEffect::Read),
-                definition(&format!("w_{name}"), name, DeclaredEffect::Write),
+                definition(way, name, name, DeclaredEffect::Read),
+                definition(way, &format!("w_{name}"), name, DeclaredEffect::Write),
             ]
         })
         .collect()
 }
 
 /// Waits for a status, which the upstream's keeper brings about.
-async fn until(tool: &AnyTool, wanted: impl Fn(&ToolStatus) -> bool) -> ToolStatus {
+pub(crate) async fn until(tool: &AnyTool, wanted: impl Fn(&ToolStatus) -> bool) -> ToolStatus {
     let waiting = async {
         loop {
             let status = tool.status();
@@ -116,7 +141,7 @@ async fn until(tool: &AnyTool, wanted: impl Fn(&ToolStatus) -> bool) -> ToolStat
 
 #[tokio::test]
 async fn a_child_sees_only_its_own_environment_and_its_results_hold_no_secret() {
-    let world = world(child(McpLimits::default()), all(), ALLOW).await;
+    let world = world(child(McpLimits::default()), all(Way::Child), ALLOW).await;
     assert_eq!(world.done("echo", json!({"text": "hi"})).await.reply, json!({"echo": {"text": "hi"}}));
     let done = world.done("text", json!({})).await;
     assert_eq!(done.reply["content"][0]["text"], "plain words");
@@ -131,26 +156,36 @@ async fn a_child_sees_only_its_own_environment_and_its_results_hold_no_secret() 
 #[tokio::test]
 async fn what_became_of_a_call_follows_from_the_answer() {
     let limits = McpLimits { call_timeout_ms: 500, result_bytes_max: 10_000, ..McpLimits::default() };
-    let world = world(child(limits), all(), ALLOW).await;
-    for (name, read, write) in [
-        ("fail", Code::ToolFailed, Code::ToolFailed),
-        ("fault", Code::SystemUnavailable, Code::InDoubt),
-        ("huge", Code::ToolFailed, Code::ResultRejected),
-        ("hang", Code::SystemUnavailable, Code::InDoubt),
-    ] {
-        let refusal = world.refusal(name, json!({})).await;
-        assert_eq!(refusal.code, read, "{name}: {refusal}");
-        let refusal = world.refusal(&format!("w_{name}"), json!({})).await;
-        assert_eq!(refusal.code, write, "w_{name}: {refusal}");
+    for way in Way::ALL {
+        let (target, upstream) = way.target(limits).await;
+        let world = world(target, all(way), ALLOW).await;
+        for (name, read, write) in [
+            ("fail", Code::ToolFailed, Code::ToolFailed),
+            ("fault", Code::SystemUnavailable, Code::InDoubt),
+            ("huge", Code::ToolFailed, Code::ResultRejected),
+            ("hang", Code::SystemUnavailable, Code::InDoubt),
+        ] {
+            let refusal = world.refusal(name, json!({})).await;
+            assert_eq!(refusal.code, read, "{way:?} {name}: {refusal}");
+            let refusal = world.refusal(&format!("w_{name}"), json!({})).await;
+            assert_eq!(refusal.code, write, "{way:?} w_{name}: {refusal}");
+        }
+        // The connection outlives all of that.
+        assert_eq!(world.done("echo", json!({"text": "é"})).await.reply, json!({"echo": {"text": "é"}}));
+        assert_eq!(world.done("text", json!({})).await.reply["content"][0]["text"], "plain words");
+        world.systems.stop().await;
+        let calls = upstream.calls.load(Ordering::SeqCst);
+        assert_eq!(world.refusal("echo", json!({})).await.code, Code::SystemUnavailable, "{way:?}");
+        assert_eq!(upstream.calls.load(Ordering::SeqCst), calls, "{way:?}: called after its end");
+        let (direct, over_http) = (upstream.direct.load(Ordering::SeqCst), way != Way::Child);
+        assert_eq!(calls, if over_http { 10 } else { 0 }, "{way:?}");
+        assert_eq!(direct, if way == Way::Direct { 10 } else { 0 }, "{way:?}");
     }
-    // The connection outlives all of that.
-    assert!(matches!(world.call("echo", json!({})).await, Answer::Done(_)));
-    world.systems.stop().await;
 }
 
 #[tokio::test]
 async fn a_crash_is_in_doubt_for_a_write_and_the_upstream_comes_back() {
-    let world = world(child(McpLimits::default()), all(), ALLOW).await;
+    let world = world(child(McpLimits::default()), all(Way::Child), ALLOW).await;
     let before = world.done("env", json!({})).await.reply["pid"].clone();
     assert_eq!(world.refusal("w_crash", json!({})).await.code, Code::InDoubt);
     // Waits for the connection that is being made again.
@@ -163,15 +198,15 @@ async fn a_crash_is_in_doubt_for_a_write_and_the_upstream_comes_back() {
 
 #[tokio::test]
 async fn a_changed_definition_switches_the_tool_off_until_it_is_as_reviewed() {
-    for over_http in [false, true] {
-        let target = if over_http { http().await.0 } else { child(McpLimits::default()) };
-        let world = world(target, all(), ALLOW).await;
+    for way in Way::ALL {
+        let (target, _upstream) = way.target(McpLimits::default()).await;
+        let world = world(target, all(way), ALLOW).await;
         assert_eq!(world.tools["echo"].status(), ToolStatus::Ready);
         world.done("w_change", json!({})).await;
         let status = until(&world.tools["echo"], |status| matches!(status, ToolStatus::Off(_))).await;
         let ToolStatus::Off(refusal) = status else { panic!("not off") };
         assert_eq!(refusal.code, Code::ToolSwitchedOff);
-        assert!(refusal.message.contains(&reviewed("echo")), "{refusal}");
+        assert!(refusal.message.contains(&reviewed(way, "echo")), "{refusal}");
         assert_eq!(world.refusal("w_echo", json!({})).await.code, Code::ToolSwitchedOff);
         assert_eq!(world.tools["text"].status(), ToolStatus::Ready, "the others go on");
         world.done("w_change", json!({})).await;
@@ -183,62 +218,61 @@ async fn a_changed_definition_switches_the_tool_off_until_it_is_as_reviewed() {
 
 #[tokio::test]
 async fn a_tool_that_is_not_as_reviewed_is_never_called() {
-    let (target, upstream) = http().await;
-    let mut stale = definition("stale", "echo", DeclaredEffect::Write);
-    stale.definition_digest = reviewed("text");
-    let gone =
-        McpDefinition { upstream_tool: "gone".into(), ..definition("gone", "echo", DeclaredEffect::Write) };
-    // Declared a read, and upstream says nothing of that.
-    let unread =
-        McpDefinition { effect_reviewed: false, ..definition("unread", "echo", DeclaredEffect::Read) };
-    let written =
-        McpDefinition { effect_reviewed: false, ..definition("written", "echo", DeclaredEffect::Write) };
-    let world = world(target, vec![stale, gone, unread, written], ALLOW).await;
-    for name in ["stale", "gone", "unread"] {
-        assert_eq!(world.refusal(name, json!({})).await.code, Code::ToolSwitchedOff, "{name}");
-        assert!(world.tools[name].try_out(&world.gate.upkeep(world.tools[name].spec())).await.is_err());
+    for way in Way::HTTP {
+        let (target, upstream) = http(way, McpLimits::default()).await;
+        let write = |name, upstream| definition(way, name, upstream, DeclaredEffect::Write);
+        let stale = McpDefinition { definition_digest: reviewed(way, "text"), ..write("stale", "echo") };
+        let gone = McpDefinition { upstream_tool: "gone".into(), ..write("gone", "echo") };
+        // Declared a read, and upstream says nothing of that.
+        let unread = McpDefinition {
+            effect_reviewed: false,
+            ..definition(way, "unread", "echo", DeclaredEffect::Read)
+        };
+        let written = McpDefinition { effect_reviewed: false, ..write("written", "echo") };
+        let world = world(target, vec![stale, gone, unread, written], ALLOW).await;
+        for name in ["stale", "gone", "unread"] {
+            assert_eq!(world.refusal(name, json!({})).await.code, Code::ToolSwitchedOff, "{name}");
+            assert!(world.tools[name].try_out(&world.gate.upkeep(world.tools[name].spec())).await.is_err());
+        }
+        assert_eq!(upstream.calls.load(Ordering::SeqCst), 0);
+        world.done("written", json!({})).await;
+        assert_eq!(upstream.calls.load(Ordering::SeqCst), 1);
+        // What there is to review.
+        let spec = world.tools["stale"].spec();
+        let offered = world
+            .systems
+            .definitions(&SystemName::parse("upstream").unwrap(), world.gate.upkeep(spec))
+            .await
+            .unwrap();
+        let echo = offered.iter().find(|offered| offered.name == "echo").unwrap();
+        assert_eq!(echo.digest.as_deref(), Ok(reviewed(way, "echo").as_str()));
+        assert_eq!(echo.definition["description"], "does echo");
+        world.systems.stop().await;
     }
-    assert_eq!(upstream.calls.load(Ordering::SeqCst), 0);
-    world.done("written", json!({})).await;
-    assert_eq!(upstream.calls.swap(0, Ordering::SeqCst), 1);
-    assert_eq!(upstream.calls.load(Ordering::SeqCst), 0);
-    // What there is to review.
-    let spec = world.tools["stale"].spec();
-    let offered = world
-        .systems
-        .definitions(&SystemName::parse("upstream").unwrap(), world.gate.upkeep(spec))
-        .await
-        .unwrap();
-    let echo = offered.iter().find(|offered| offered.name == "echo").unwrap();
-    assert_eq!(echo.digest.as_deref(), Ok(reviewed("echo").as_str()));
-    assert_eq!(echo.definition["description"], "does echo");
-    world.systems.stop().await;
 }
 
 #[tokio::test]
 async fn a_tool_that_changes_while_people_are_asked_is_not_performed() {
-    let (target, upstream) = http().await;
-    let world = world(
-        target,
-        vec![
-            definition("w_echo", "echo", DeclaredEffect::Write),
-            definition("change", "change", DeclaredEffect::Read),
-        ],
-        ASK,
-    )
-    .await;
-    let pending = world.pending("w_echo", json!({"text": "x"})).await;
-    world.done("change", json!({})).await;
-    until(&world.tools["w_echo"], |status| matches!(status, ToolStatus::Off(_))).await;
-    let calls = upstream.calls.load(Ordering::SeqCst);
-    let Answer::Refused(_) = world.approve(&pending.approval).await else { panic!("performed") };
-    assert_eq!(upstream.calls.load(Ordering::SeqCst), calls);
-    world.systems.stop().await;
+    for way in Way::HTTP {
+        let (target, upstream) = http(way, McpLimits::default()).await;
+        let tools = vec![
+            definition(way, "w_echo", "echo", DeclaredEffect::Write),
+            definition(way, "change", "change", DeclaredEffect::Read),
+        ];
+        let world = world(target, tools, ASK).await;
+        let pending = world.pending("w_echo", json!({"text": "x"})).await;
+        world.done("change", json!({})).await;
+        until(&world.tools["w_echo"], |status| matches!(status, ToolStatus::Off(_))).await;
+        let calls = upstream.calls.load(Ordering::SeqCst);
+        let Answer::Refused(_) = world.approve(&pending.approval).await else { panic!("performed") };
+        assert_eq!(upstream.calls.load(Ordering::SeqCst), calls);
+        world.systems.stop().await;
+    }
 }
 
 #[tokio::test]
 async fn an_upstream_that_is_not_there_harms_no_other() {
-    let (target, _upstream) = http().await;
+    let (target, _upstream) = http(Way::Direct, McpLimits::default()).await;
     let transport = McpTransport::Child {
         command: "/nowhere/at/all".into(),
         args: Vec::new(),
@@ -248,9 +282,10 @@ async fn an_upstream_that_is_not_there_harms_no_other() {
     };
     let limits = McpLimits { connect_timeout_ms: 200, ..McpLimits::default() };
     let dead = system("dead", Target::Mcp(McpTarget { transport, limits }));
-    let mut lost = definition("lost", "echo", DeclaredEffect::Read);
+    let mut lost = definition(Way::Direct, "lost", "echo", DeclaredEffect::Read);
     lost.tool.system = SystemName::parse("dead").unwrap();
-    let definitions = [lost, definition("echo", "echo", DeclaredEffect::Read)].map(AnyDefinition::Mcp);
+    let definitions =
+        [lost, definition(Way::Direct, "echo", "echo", DeclaredEffect::Read)].map(AnyDefinition::Mcp);
     let vault = TestVault::default().with("upstream", "token", SECRET);
     let world = World::new(&[target, dead], vault, &definitions, ALLOW);
     Systems::start(world.tools.values(), |spec| world.gate.upkeep(spec));
@@ -263,7 +298,7 @@ async fn an_upstream_that_is_not_there_harms_no_other() {
 
 #[tokio::test]
 async fn money_comes_from_an_argument_and_is_measured() {
-    let mut pay = definition("pay", "echo", DeclaredEffect::Write);
+    let mut pay = definition(Way::Child, "pay", "echo", DeclaredEffect::Write);
     pay.tool.arguments =
         json!({"text": {"type": "string", "optional": true}, "cents": {"type": "integer", "minimum": 0}});
     pay.amount = Some(AmountDefinition {
@@ -285,14 +320,14 @@ fn definitions_that_do_not_hold_are_refused() {
         let error = AnyTool::new(&AnyDefinition::Mcp(definition), &systems).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     };
-    let mut bad = definition("t", "echo", DeclaredEffect::Read);
+    let mut bad = definition(Way::Child, "t", "echo", DeclaredEffect::Read);
     bad.definition_digest = "sha256:abc".into();
     check(bad, "definition_digest");
-    check(definition("t", "echo", DeclaredEffect::FromStatement), "from_statement");
-    let mut bad = definition("t", "echo", DeclaredEffect::Write);
+    check(definition(Way::Child, "t", "echo", DeclaredEffect::FromStatement), "from_statement");
+    let mut bad = definition(Way::Child, "t", "echo", DeclaredEffect::Write);
     bad.tool.idempotent = true;
     check(bad, "no key is sent");
-    let mut bad = definition("t", "echo", DeclaredEffect::Write);
+    let mut bad = definition(Way::Child, "t", "echo", DeclaredEffect::Write);
     bad.amount = Some(AmountDefinition {
         scale: None,
         minor: AmountSource::Preview("/a".into()),

@@ -1,19 +1,24 @@
 //! An MCP server whose tools behave, and do not.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
 };
 
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
         CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ListToolsResult,
-        PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+        PaginatedRequestParams, ProtocolVersion, RequestId, ServerCapabilities, ServerConfig,
+        SubscriptionFilter, Tool,
     },
-    service::RequestContext,
+    service::{RequestContext, SubscriptionContext},
 };
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 /// The server.
 #[derive(Debug, Clone, Default)]
@@ -22,14 +27,32 @@ pub(crate) struct Upstream {
     pub(crate) changed: Arc<AtomicBool>,
     /// How often a tool was called.
     pub(crate) calls: Arc<AtomicU32>,
+    /// How often it was called past the SDK, which counts its ids in 32 bits.
+    pub(crate) direct: Arc<AtomicU32>,
+    /// Whether its tools have their argument in a header as well.
+    pub(crate) annotated: bool,
+    /// Whether it knows no revision without a handshake.
+    pub(crate) old: bool,
+    /// Told when a description changes.
+    pub(crate) told: watch::Sender<()>,
 }
 
 /// The names of the tools.
 const TOOLS: [&str; 8] = ["echo", "text", "env", "fail", "fault", "huge", "hang", "crash"];
 
 impl Upstream {
+    /// The schema of all tools' arguments.
+    pub(crate) fn schema(annotated: bool) -> Value {
+        let text = if annotated {
+            json!({"type": "string", "x-mcp-header": "Text"})
+        } else {
+            json!({"type": "string"})
+        };
+        json!({"type": "object", "properties": {"text": text}})
+    }
+
     fn tools(&self) -> Vec<Tool> {
-        let schema = json!({"type": "object", "properties": {"text": {"type": "string"}}});
+        let schema = Self::schema(self.annotated);
         let schema = schema.as_object().cloned().unwrap_or_default();
         let describe = |name: &str| {
             let changed = name == "echo" && self.changed.load(Ordering::SeqCst);
@@ -47,6 +70,29 @@ impl ServerHandler for Upstream {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_tool_list_changed().build())
     }
 
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        let newest = if self.old { ProtocolVersion::V_2025_11_25 } else { ProtocolVersion::LATEST };
+        Cow::Borrowed(ProtocolVersion::known_up_to(&newest))
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(requested.clone())
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let mut told = self.told.subscribe();
+        loop {
+            tokio::select! {
+                () = context.cancelled() => return Ok(()),
+                Ok(()) = told.changed() => {
+                    if context.sink().notify_tool_list_changed().await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
     async fn list_tools(
         &self,
         _request: Option<PaginatedRequestParams>,
@@ -62,6 +108,9 @@ impl ServerHandler for Upstream {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        if matches!(context.id, RequestId::Number(id) if id > i64::from(u32::MAX)) {
+            self.direct.fetch_add(1, Ordering::SeqCst);
+        }
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         let result = match &*request.name {
             "echo" => CallToolResult::structured(json!({"echo": arguments})),
@@ -73,12 +122,16 @@ impl ServerHandler for Upstream {
             }
             "fail" => CallToolResult::error(vec![ContentBlock::text("it did not work")]),
             "fault" => return Err(ErrorData::internal_error("inside", None)),
-            "huge" => CallToolResult::structured(json!({"huge": "x".repeat(50_000)})),
+            "huge" => CallToolResult::structured(json!({"huge": "x".repeat(30_000)})),
             "hang" => std::future::pending().await,
             "crash" => std::process::exit(1),
             "change" => {
                 self.changed.fetch_xor(true, Ordering::SeqCst);
-                if let Err(error) = context.peer.notify_tool_list_changed().await {
+                self.told.send_replace(());
+                let revision = context.protocol_version();
+                let asked = revision.is_some_and(|revision| !revision.has_initialize());
+                // Without a session only those are told who have asked to be.
+                if !asked && let Err(error) = context.peer.notify_tool_list_changed().await {
                     return Err(ErrorData::internal_error(error.to_string(), None));
                 }
                 CallToolResult::structured(json!({"changed": true}))
