@@ -1,8 +1,9 @@
-//! One decision: Cedar alone, ours with 20 policies, ours with 1,000 of which a slice names the tool.
+//! One decision: Cedar alone, ours with 20 policies, ours with 1,000 of which a slice names the tool, and ours remembered.
 
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use cedar_policy::{Authorizer, Context, Entities, EntityUid, PolicySet, Request};
+use countersign_gate::Remembered;
 use countersign_rules::{
     AgentId, AgentSpec, Arguments, Call, CallDigest, CallId, Counters, DeclaredEffect, Effect, Facts,
     Policies, PolicySource, Requester, SessionId, SystemName, SystemSpec, TeamName, ToolName, ToolSpec,
@@ -19,17 +20,25 @@ pub(crate) struct Decisions {
     pub(crate) ours_20: f64,
     /// Ours, 1,000 policies over 500 tools.
     pub(crate) ours_1000: f64,
+    /// Ours, 20 policies of which those of the tool look at no more than a key holds: evaluated each time.
+    pub(crate) plain: f64,
+    /// The same, remembered.
+    pub(crate) remembered: f64,
 }
 
 /// Measures all of them in turns, so that a slow moment slows them all.
 pub(crate) fn measure() -> anyhow::Result<Decisions> {
-    let few = World::new(10)?;
-    let many = World::new(500)?;
+    let few = World::new(10, policy)?;
+    let many = World::new(500, policy)?;
+    let plain = World::new(10, plain_policy)?;
+    let remembered = World::new(10, plain_policy)?.remembering();
     let bare = Bare::new()?;
-    let mut cases: [(&mut dyn FnMut(), Vec<f64>); 3] = [
+    let mut cases: [(&mut dyn FnMut(), Vec<f64>); 5] = [
         (&mut || bare.decide(), Vec::new()),
         (&mut || few.decide(), Vec::new()),
         (&mut || many.decide(), Vec::new()),
+        (&mut || plain.decide(), Vec::new()),
+        (&mut || remembered.decide(), Vec::new()),
     ];
     for _ in 0..15 {
         for (case, times) in &mut cases {
@@ -40,8 +49,9 @@ pub(crate) fn measure() -> anyhow::Result<Decisions> {
             times.push(started.elapsed().as_secs_f64() * 1e9 / 400.0);
         }
     }
-    let [bare_20, ours_20, ours_1000] = cases.map(|(_, times)| crate::report::median(times));
-    Ok(Decisions { bare_20, ours_20, ours_1000 })
+    let [bare_20, ours_20, ours_1000, plain, remembered] =
+        cases.map(|(_, times)| crate::report::median(times));
+    Ok(Decisions { bare_20, ours_20, ours_1000, plain, remembered })
 }
 
 /// Two policies a tool: one permit that fits, one forbid that does not.
@@ -54,6 +64,16 @@ fn policy(tool: usize) -> String {
     )
 }
 
+/// As many, that look at nothing but agent, system and effect.
+fn plain_policy(tool: usize) -> String {
+    format!(
+        "permit (principal in Team::\"finance\", action == Action::\"tool_{tool}\", resource)\n\
+         when {{ context.effect == \"read\" }};\n\
+         forbid (principal, action == Action::\"tool_{tool}\", resource)\n\
+         when {{ resource.environment == \"production\" && context.effect != \"read\" }};\n"
+    )
+}
+
 struct World {
     policies: Policies,
     call: Call<()>,
@@ -61,7 +81,7 @@ struct World {
 }
 
 impl World {
-    fn new(tools: usize) -> anyhow::Result<Self> {
+    fn new(tools: usize, policy: fn(usize) -> String) -> anyhow::Result<Self> {
         let arguments = Arguments::parse(&crate::upstream::schema()).map_err(|e| anyhow::anyhow!("{e:?}"))?;
         let spec = |n: usize| -> anyhow::Result<Arc<ToolSpec>> {
             Ok(Arc::new(ToolSpec {
@@ -134,6 +154,10 @@ impl World {
         Ok(world)
     }
 
+    fn remembering(self) -> Self {
+        Self { policies: self.policies.with_memory(Remembered::default()), ..self }
+    }
+
     fn decide(&self) {
         std::hint::black_box(decide(&self.call, &self.facts, &self.policies));
     }
@@ -189,8 +213,10 @@ mod tests {
     /// What the rules learn to refuse must not stop the benchmark before it measures anything.
     #[test]
     fn the_policies_are_accepted_and_allow_the_call() {
-        let world = World::new(10).unwrap();
-        assert!(matches!(decide(&world.call, &world.facts, &world.policies), Decision::Allow(_)));
+        for policy in [policy, plain_policy] {
+            let world = World::new(10, policy).unwrap().remembering();
+            assert!(matches!(decide(&world.call, &world.facts, &world.policies), Decision::Allow(_)));
+        }
         let bare = Bare::new().unwrap();
         let answer = bare.authorizer.is_authorized(&bare.request, &bare.policies, &bare.entities);
         assert_eq!(answer.decision(), cedar_policy::Decision::Allow);

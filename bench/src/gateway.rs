@@ -1,6 +1,6 @@
 //! The gateway under measurement: the ordinary server, from a folder written for it, with an agent's key.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 
@@ -20,13 +20,24 @@ const POLICIES: &str = r#"
 
 /// Starts a gateway in front of `upstream`. `store` is the `[store]` table.
 pub(crate) fn start(binary: &Path, folder: &Path, upstream: &str, store: &str) -> anyhow::Result<Gateway> {
+    start_under(&[], binary, folder, upstream, store)
+}
+
+/// The same, as the last argument of another program, which runs it.
+pub(crate) fn start_under(
+    under: &[&str],
+    binary: &Path,
+    folder: &Path,
+    upstream: &str,
+    store: &str,
+) -> anyhow::Result<Gateway> {
     std::fs::create_dir_all(folder.join("tools"))?;
     std::fs::create_dir_all(folder.join("policies"))?;
     std::fs::write(folder.join("policies/bench.cedar"), POLICIES)?;
     let config = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n\n[store]\n{store}\n\n[log]\norigin = \"bench.example/log\"\nkey = \"log.key\"\n\n\
          [telemetry]\nlevel = \"error\"\n\n[agent.bench]\naccounts = [\"acme\"]\n\n\
-         [system.upstream]\nkind = \"mcp\"\nenvironment = \"production\"\naccount = \"acme\"\nurl = \"{upstream}\"\nallow_private = true\n"
+         [system.upstream]\nkind = \"mcp\"\nenvironment = \"production\"\naccount = \"acme\"\nurl = \"{upstream}\"\nallow_private = true\nconnect_timeout_ms = 60000\n"
     );
     std::fs::write(folder.join("countersign.toml"), config)?;
     run(binary, folder, &["keys", "log", "--create"])?;
@@ -49,8 +60,11 @@ pub(crate) fn start(binary: &Path, folder: &Path, upstream: &str, store: &str) -
     std::fs::write(folder.join("tools/upstream.toml"), tools)?;
     let key = run(binary, folder, &["keys", "create", "--agent", "bench"])?;
     let key = key.split_whitespace().find(|word| word.starts_with("csk_")).context("no key")?.to_owned();
-    let path: PathBuf = folder.into();
-    let (process, line) = process::start(binary, &["serve", &path.to_string_lossy(), "--print-url"])?;
+    let (place, program) = (folder.to_string_lossy(), binary.to_string_lossy());
+    let mut words = under.to_vec();
+    words.extend([&*program, "serve", &place, "--print-url"]);
+    let (program, arguments) = words.split_first().context("no program")?;
+    let (process, line) = process::start(Path::new(program), arguments)?;
     Ok(Gateway { process, url: format!("{}/mcp", line.trim_end_matches('/')), key })
 }
 

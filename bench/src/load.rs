@@ -56,11 +56,7 @@ pub(crate) async fn run(target: &Target, callers: usize, time: Duration) -> anyh
             let mut times = Vec::new();
             while started.elapsed() < time {
                 let sent = Instant::now();
-                let answer = send(&client, &target, &body).await?;
-                ensure!(answer.status().is_success(), "status {}", answer.status());
-                let bytes = answer.bytes().await?;
-                let text = std::str::from_utf8(&bytes)?;
-                ensure!(text.contains("120450") && !text.contains("\"isError\":true"), "no result: {text}");
+                answered(send(&client, &target, &body).await?).await?;
                 times.push(sent.elapsed());
             }
             anyhow::Ok(times)
@@ -85,6 +81,24 @@ pub(crate) async fn run(target: &Target, callers: usize, time: Duration) -> anyh
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52 calls")]
     let per_second = times.len() as f64 / elapsed;
     Ok(Measured { per_second, p50_us: at(0.5), p99_us: at(0.99), calls: times.len() })
+}
+
+/// Calls so many times, one after the other.
+pub(crate) async fn repeat(target: &Target, calls: u32) -> anyhow::Result<()> {
+    let (client, body) = (client()?, call(target.tool));
+    for _ in 0..calls {
+        answered(send(&client, target, &body).await?).await?;
+    }
+    Ok(())
+}
+
+/// Checks that an answer is a result of the tool.
+async fn answered(answer: reqwest::Response) -> anyhow::Result<()> {
+    ensure!(answer.status().is_success(), "status {}", answer.status());
+    let bytes = answer.bytes().await?;
+    let text = std::str::from_utf8(&bytes)?;
+    ensure!(text.contains("120450") && !text.contains("\"isError\":true"), "no result: {text}");
+    Ok(())
 }
 
 fn call(tool: &str) -> Vec<u8> {

@@ -10,6 +10,7 @@ mod decisions;
 mod gateway;
 mod growth;
 mod hop;
+mod instructions;
 mod keeping;
 mod load;
 mod log;
@@ -32,6 +33,7 @@ usage: countersign-bench --binary PATH [--postgres URL] [--turns N] [--seconds S
        countersign-bench growth [--calls N] [--postgres URL]
        countersign-bench classification
        countersign-bench crowd --binary PATH
+       countersign-bench instructions --binary PATH --committed FILE
        countersign-bench upstream | hop URL      (what it starts for itself)
 
 Calls the same tool server directly, through a no-op hop and through Countersign, in turns, at 1, 16 and 64
@@ -54,6 +56,11 @@ async fn main() -> anyhow::Result<()> {
         }
         ["crowd", "--binary", binary] => {
             println(&crowd::measure(&PathBuf::from(*binary).canonicalize()?).await?);
+            Ok(())
+        }
+        ["instructions", "--binary", binary, "--committed", file] => {
+            let binary = PathBuf::from(*binary).canonicalize()?;
+            println(&instructions::measure(&binary, &PathBuf::from(*file)).await?);
             Ok(())
         }
         ["upstream"] => upstream::serve().await,
@@ -107,12 +114,15 @@ async fn run(options: &[&str]) -> anyhow::Result<()> {
     println("## Statements\n");
     println(&classification::table(&statements));
     println(&format!(
-        "Absolute figures of this run: decision {:.1} µs with 20 policies (bare Cedar {:.1} µs), {:.1} µs with 1,000; \
+        "Absolute figures of this run: decision {:.1} µs with 20 policies (bare Cedar {:.1} µs), {:.1} µs with 1,000, \
+         {:.1} µs with 20 that look at no more than a key holds and {:.1} µs where it is remembered; \
          log {:.0} and {:.0} entries/s with 1 and 64 writers \
          (raw disk {:.0} and {:.0}); memory {:.0} MiB at rest, {:.0} MiB after load.",
         decisions.ours_20 / 1e3,
         decisions.bare_20 / 1e3,
         decisions.ours_1000 / 1e3,
+        decisions.plain / 1e3,
+        decisions.remembered / 1e3,
         appends.ledger_1,
         appends.ledger_64,
         appends.raw_1,
@@ -160,6 +170,7 @@ fn beside(calls: &calls::Calls, decisions: &decisions::Decisions, appends: &log:
         more("8: log, 64 writers, × raw group commit", appends.ledger_64 / appends.raw_64, 0.5, 0.8),
         more("8: log, 64 writers, × one writer", appends.ledger_64 / appends.ledger_1, 30.0, 60.0),
         less("10: decision with 20 policies, × bare Cedar", decisions.ours_20 / decisions.bare_20, 2.0, 1.3),
+        less("decision remembered, × evaluated", decisions.remembered / decisions.plain, 0.5, 0.2),
         less("11: decision with 1,000 policies, × 20", decisions.ours_1000 / decisions.ours_20, 5.0, 2.0),
         less("memory at rest, MiB", calls.memory.0, 100.0, 50.0),
     ]

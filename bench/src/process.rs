@@ -39,6 +39,16 @@ pub(crate) fn start(program: &Path, arguments: &[&str]) -> anyhow::Result<(Proce
 }
 
 impl Process {
+    /// Asks the process to end, and waits until it has.
+    pub(crate) fn end(mut self) -> anyhow::Result<()> {
+        #[expect(clippy::disallowed_methods, reason = "a benchmark ends what it started")]
+        let asked = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status()?;
+        ensure!(asked.success(), "the process cannot be asked to end");
+        let ended = self.0.wait()?;
+        ensure!(ended.success(), "the process ended with {ended}");
+        Ok(())
+    }
+
     /// Processor time used so far, in microseconds (proc(5), fields 14 and 15 of `stat`; 100 ticks a second).
     pub(crate) fn cpu_us(&self) -> anyhow::Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
