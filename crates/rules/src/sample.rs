@@ -102,28 +102,34 @@ pub(crate) fn default_pack() -> Policies {
 
 /// Remembers everything, and counts how often it was of use.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Notes(Arc<Mutex<(BTreeMap<DecisionKey, Arc<Verdict>>, usize)>>);
+pub(crate) struct Notes(Arc<Mutex<Noted>>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    kept: BTreeMap<DecisionKey, Arc<Verdict>>,
+    recalled: usize,
+}
 
 impl Notes {
     pub(crate) fn kept(&self) -> usize {
-        self.0.lock().unwrap().0.len()
+        self.0.lock().unwrap().kept.len()
     }
 
     pub(crate) fn recalled(&self) -> usize {
-        self.0.lock().unwrap().1
+        self.0.lock().unwrap().recalled
     }
 }
 
 impl Memory for Notes {
     fn recall(&self, key: &DecisionKey) -> Option<Arc<Verdict>> {
-        let mut notes = self.0.lock().unwrap();
-        let found = notes.0.get(key).cloned();
-        notes.1 += usize::from(found.is_some());
+        let mut noted = self.0.lock().unwrap();
+        let found = noted.kept.get(key).cloned();
+        noted.recalled = noted.recalled.saturating_add(usize::from(found.is_some()));
         found
     }
 
     fn keep(&self, key: DecisionKey, verdict: Arc<Verdict>) {
-        assert!(self.0.lock().unwrap().0.insert(key, verdict).is_none());
+        assert!(self.0.lock().unwrap().kept.insert(key, verdict).is_none());
     }
 }
 

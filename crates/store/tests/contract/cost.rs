@@ -62,7 +62,7 @@ impl Counter {
         Options {
             statements: Some(Arc::new(move |_sql, params| {
                 asked.add(0, 1);
-                asked.add(1, params.iter().flatten().map(bytes).sum());
+                asked.add(1, params.iter().flatten().map(|param| bytes(param)).sum());
             })),
             hook: Some(Arc::new(move |step| {
                 if step == Step::Committed {
@@ -81,7 +81,7 @@ impl Counter {
 }
 
 /// Bytes are told by their digits.
-fn bytes(param: &String) -> usize {
+fn bytes(param: &str) -> usize {
     param.strip_prefix("\\x").map_or(param.len(), |digits| digits.len() / 2)
 }
 
