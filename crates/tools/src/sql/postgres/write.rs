@@ -59,7 +59,7 @@ use crate::{
 };
 
 /// How often a transaction is begun.
-const ATTEMPTS: u32 = 4;
+const ATTEMPTS: u32 = 5;
 
 /// How one transaction ended without effect, or with an unknown one.
 struct Ended {

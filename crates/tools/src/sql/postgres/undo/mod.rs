@@ -33,14 +33,14 @@ use super::{
     GRACE, PostgresDatabase,
     body::{Body, Done, Uncounted},
     connection::snapshot,
-    fault::{PostgresFault, told},
+    fault::{PostgresFault, cut_short, told},
     measure::measured,
     schema,
 };
 use crate::{
     definition::Rehearse,
     sql::{
-        journal::{COMES_BACK, GOES_BACK, Mark, Undoing, Undone},
+        journal::{COMES_BACK, GOES_BACK, Mark, OnChange, Undoing, Undone},
         mask::Mask,
         statement::Scope,
     },
@@ -76,9 +76,9 @@ impl PostgresDatabase {
                 // The plan was counted, and is held to when it is meant.
                 let any = Limits { rows_max: u64::MAX, tables: None, amount_max: None };
                 loop {
-                    let method = body.method;
+                    let way = (body.method, body.hopeful);
                     let rehearsed = self.run_and_roll_back(credential, &mut body, &any, Some(mark)).await;
-                    if rehearsed.is_ok() || body.method == method {
+                    if rehearsed.is_ok() || (body.method, body.hopeful) == way {
                         break rehearsed;
                     }
                 }
@@ -154,7 +154,9 @@ impl PostgresDatabase {
 
     fn undo_body<'a>(&self, mark: &'a Mark, undoing: &'a Undoing, mask: &'a Mask) -> Reversal<'a> {
         let scope = self.everything();
-        Reversal { undoing, by: &mark.call, mask, scope, method: RestoreMethod::Update }
+        // Rows that changed since can be left alone only when it is known which.
+        let hopeful = undoing.on_change == OnChange::Refuse;
+        Reversal { undoing, by: &mark.call, mask, scope, method: RestoreMethod::Update, hopeful }
     }
 }
 
@@ -181,6 +183,9 @@ struct Reversal<'a> {
     scope: Scope,
     /// How the rows go back. The next one is tried when one fails.
     method: RestoreMethod,
+    /// Whether no row is looked at before it is put back. Where that goes wrong, whatever it is, nothing was changed, and the
+    /// next try looks first.
+    hopeful: bool,
 }
 
 impl Reversal<'_> {
@@ -194,6 +199,48 @@ impl Reversal<'_> {
             }
             (fault, _) => fault,
         }
+    }
+
+    /// Puts the rows back, and looks at what came of it.
+    async fn put_back(&mut self, client: &Client) -> Result<Undone, PostgresFault> {
+        let call = &self.undoing.call;
+        let plan =
+            if self.hopeful { Plan::hopeful(client, call).await? } else { Plan::new(client, call).await? };
+        let mut undone = plan.undone(client, &self.scope, self.mask).await?;
+        if undone.restored.is_empty()
+            && let Some(by) = undone_by(client, call, Some(self.by)).await?
+        {
+            return Err(PostgresFault::Other(format!("call `{call}` was undone by call `{by}`")));
+        }
+        if let Some(why) = undone.refusal(self.undoing) {
+            return Err(PostgresFault::Other(why));
+        }
+        if undone.restored.is_empty() {
+            return Err(PostgresFault::Other(format!("nothing is left to undo of call `{call}`")));
+        }
+        if let Err(fault) = plan.apply(client, call, self.method).await {
+            return Err(if self.hopeful { fault } else { self.go_on(fault) });
+        }
+        let accepted = &self.undoing.rewritten;
+        let departure = plan.settled(client, call, accepted, KeptChanges { call: self.by, after: 0 }).await?;
+        if departure.refused(accepted) {
+            return Err(PostgresFault::Other(departure.message(accepted)));
+        }
+        undone.rewritten = departure.told(&self.scope);
+        Ok(undone)
+    }
+}
+
+/// Whatever went wrong while no row was looked at first: another try that does may do better, or will say why not. Not where
+/// the server broke off, or is gone.
+fn less_hopeful(fault: PostgresFault) -> PostgresFault {
+    match fault {
+        PostgresFault::Database(error) if error.as_db_error().is_none() || cut_short(&error) => {
+            PostgresFault::Database(error)
+        }
+        PostgresFault::Database(error) => PostgresFault::Moved(told(&error)),
+        PostgresFault::Other(why) => PostgresFault::Moved(why),
+        fault @ (PostgresFault::Moved(_) | PostgresFault::Row(_) | PostgresFault::Recorded(_)) => fault,
     }
 }
 
@@ -209,29 +256,11 @@ impl Body for Reversal<'_> {
                 &[&self.undoing.call.as_str()],
             )
             .await?;
-        let call = &self.undoing.call;
-        let plan = Plan::new(client, call).await?;
-        let mut undone = plan.undone(client, &self.scope, self.mask).await?;
-        if undone.restored.is_empty()
-            && let Some(by) = undone_by(client, call, Some(self.by)).await?
-        {
-            return Err(PostgresFault::Other(format!("call `{call}` was undone by call `{by}`")));
-        }
-        if let Some(why) = undone.refusal(self.undoing) {
-            return Err(PostgresFault::Other(why));
-        }
-        if undone.restored.is_empty() {
-            return Err(PostgresFault::Other(format!("nothing is left to undo of call `{call}`")));
-        }
-        if let Err(fault) = plan.apply(client, call, self.method).await {
-            return Err(self.go_on(fault));
-        }
-        let accepted = &self.undoing.rewritten;
-        let departure = plan.settled(client, call, accepted, KeptChanges { call: self.by, after: 0 }).await?;
-        if departure.refused(accepted) {
-            return Err(PostgresFault::Other(departure.message(accepted)));
-        }
-        undone.rewritten = departure.told(&self.scope);
+        let done = self.put_back(client).await;
+        let undone = match done {
+            Err(fault) if std::mem::take(&mut self.hopeful) => return Err(less_hopeful(fault)),
+            done => done?,
+        };
         let rows = undone.restored.clone();
         Ok((undone, Uncounted { rows: Some(rows), ..Uncounted::default() }))
     }

@@ -63,7 +63,18 @@ impl RestoreMethod {
 }
 
 impl Plan {
+    /// Reads what was kept of a call, and tells the rows that changed since.
     pub(in crate::sql::postgres) async fn new(client: &Client, call: &CallId) -> Result<Self, PostgresFault> {
+        let mut plan = Self::hopeful(client, call).await?;
+        for table in &mut plan.tables {
+            table.sort(client, &plan.call).await?;
+        }
+        Ok(plan)
+    }
+
+    /// The same, in the hope that no row changed since. Whether that is so shows when they are put back: each change says in
+    /// its condition what it is for, no place is taken twice, and all are counted.
+    pub(super) async fn hopeful(client: &Client, call: &CallId) -> Result<Self, PostgresFault> {
         let id = call.as_str();
         let sql = "SELECT state, images, rows FROM countersign.call WHERE id = $1 AND countersign.form() = 2";
         let found = match client.query_opt(sql, &[&id]).await {
@@ -105,8 +116,7 @@ impl Plan {
                 )));
             }
             let mut table = Table::read(client, name).await?;
-            let nets = table.net(client, KeptChanges { call, after: 0 }).await?;
-            table.sort(client, id, nets).await?;
+            table.nets = table.net(client, KeptChanges { call, after: 0 }).await?;
             tables.push(table);
         }
         Ok(Self { call: id.to_owned(), tables })

@@ -276,12 +276,8 @@ impl Table {
     }
 
     /// Tells the rows that still are what the call left from those that changed since.
-    pub(super) async fn sort(
-        &mut self,
-        client: &Client,
-        call: &str,
-        nets: Vec<Net>,
-    ) -> Result<(), PostgresFault> {
+    pub(super) async fn sort(&mut self, client: &Client, call: &str) -> Result<(), PostgresFault> {
+        let nets = std::mem::take(&mut self.nets);
         let mut odd = self.odd(client, call, &nets).await?;
         let mut open = Vec::with_capacity(nets.len());
         for (at, net) in (1..).zip(nets) {
