@@ -15,6 +15,8 @@ pub struct Offer {
     pub input_schema: Arc<Value>,
     /// This is the same schema, as the MCP SDK asks for it at every call.
     pub input_object: Arc<serde_json::Map<String, Value>>,
+    /// This is true if a client repeats arguments of the tool in headers (`x-mcp-header` in the schema, SEP-2243).
+    pub names_headers: bool,
     /// The result fits this JSON Schema 2020-12, when one is declared.
     pub output_schema: Option<Arc<Value>>,
 }
@@ -25,6 +27,7 @@ impl Offer {
     pub fn new(tool: AnyTool) -> Self {
         let advertised = tool.advertised();
         Self {
+            names_headers: names_headers(&advertised),
             input_object: Arc::new(advertised.as_object().cloned().unwrap_or_default()),
             input_schema: Arc::new(advertised),
             output_schema: tool.spec().result.clone().map(Arc::new),
@@ -46,6 +49,17 @@ impl Offer {
             ToolStatus::Ready | ToolStatus::Away(_) => None,
             ToolStatus::Off(refusal) => Some(refusal),
         }
+    }
+}
+
+/// Tells whether the annotation stands anywhere: also where the protocol gives it no meaning.
+fn names_headers(schema: &Value) -> bool {
+    match schema {
+        Value::Object(members) => {
+            members.iter().any(|(key, value)| key == "x-mcp-header" || names_headers(value))
+        }
+        Value::Array(items) => items.iter().any(names_headers),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 

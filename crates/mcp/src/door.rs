@@ -3,9 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use countersign_gate::Answer;
-use countersign_rules::{
-    ApprovalId, CallId, Code, IdempotencyKey, Refusal, Requester, ToolName, ToolVersion, TraceParent,
-};
+use countersign_rules::{ApprovalId, CallId, Code, Refusal, Requester, ToolName, ToolVersion, TraceParent};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
@@ -20,8 +18,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    REVISIONS, Settings, outcome,
-    session::{SessionKey, client_text},
+    REVISIONS, Settings,
+    client::Client,
+    outcome,
+    session::SessionKey,
     task, tools,
     waiting::{self, Round},
 };
@@ -71,15 +71,9 @@ pub(super) struct Door {
 }
 
 impl Door {
-    async fn requester(&self, context: &RequestContext<RoleServer>) -> Result<Requester, Refusal> {
-        // Where nobody introduced themselves, the SDK puts its own name.
-        let said = context.client_info().filter(|info| info.name != "rmcp");
-        let client = self
-            .session
-            .client
-            .clone()
-            .or_else(|| said.map(|info| client_text(&info.name, Some(&info.version))));
-        let key = named(context).or(self.session.key.as_deref());
+    async fn requester(&self, client: Client<'_>) -> Result<Requester, Refusal> {
+        let key = client.session().or(self.session.key.as_deref());
+        let client = self.session.client.clone().or_else(|| client.text());
         self.app.requester(&self.who, key, self.transport.as_str(), client.as_deref()).await
     }
 
@@ -92,7 +86,7 @@ impl Door {
     async fn await_request(
         &self,
         arguments: Option<JsonObject>,
-        context: &RequestContext<RoleServer>,
+        client: Client<'_>,
         arrived: Instant,
     ) -> CallToolResult {
         let (awaited, asked) = match awaited(arguments.unwrap_or_default()) {
@@ -102,14 +96,14 @@ impl Door {
         let approval = match awaited {
             Awaited::Request(approval) => approval,
             Awaited::Call(call) => {
-                let limit = waiting::await_limit(&self.settings, context, arrived, asked);
-                return self.told(&self.await_call(&call, limit.min(waiting::AWAIT_LIMIT), context).await);
+                let limit = waiting::await_limit(&self.settings, client, arrived, asked);
+                return self.told(&self.await_call(&call, limit.min(waiting::AWAIT_LIMIT), client).await);
             }
         };
         let answer = match self.app.fetch(&self.who, &approval).await {
             Answer::Pending(pending) => {
-                let limit = waiting::await_limit(&self.settings, context, arrived, asked);
-                waiting::wait((&self.app, &self.who), &self.settings, pending, limit, context).await
+                let limit = waiting::await_limit(&self.settings, client, arrived, asked);
+                waiting::wait((&self.app, &self.who), &self.settings, pending, limit, client).await
             }
             answer @ (Answer::Done(_) | Answer::Refused(_)) => answer,
         };
@@ -117,15 +111,10 @@ impl Door {
     }
 
     /// Tells what became of an issued call, which waits for its system and for nobody else.
-    async fn await_call(
-        &self,
-        call: &CallId,
-        limit: Duration,
-        context: &RequestContext<RoleServer>,
-    ) -> Answer {
+    async fn await_call(&self, call: &CallId, limit: Duration, client: Client<'_>) -> Answer {
         tokio::select! {
             answer = self.app.fetch_call(&self.who, call, limit) => answer,
-            () = context.ct.cancelled() => self.app.fetch_call(&self.who, call, Duration::ZERO).await,
+            () = waiting::gone(client) => self.app.fetch_call(&self.who, call, Duration::ZERO).await,
             () = self.settings.stopping.cancelled() => self.app.fetch_call(&self.who, call, Duration::ZERO).await,
         }
     }
@@ -136,24 +125,22 @@ impl Door {
         request: &CallToolRequestParams,
         answer: Answer,
         rounds: u8,
-        context: &RequestContext<RoleServer>,
+        client: Client<'_>,
         arrived: Instant,
     ) -> Result<CallToolResponse, ErrorData> {
         let Answer::Pending(pending) = answer else { return Ok(self.told(&answer).into()) };
-        let modern = is_modern(context);
-        let tasks = modern && context.client_capabilities().is_some_and(|client| client.supports_tasks());
-        if tasks && rounds == 0 {
+        if rounds == 0 && client.takes_tasks() {
             return match self.app.request(&self.who, &pending.approval).await {
                 Ok(record) => Ok(CreateTaskResult::new(task::of(&record, &Answer::Pending(pending))).into()),
                 // The call is parked all the same, and the agent is told so in the plain form.
                 Err(_unreadable) => Ok(self.told(&Answer::Pending(pending)).into()),
             };
         }
-        let limit = waiting::hold_limit(&self.settings, context, arrived);
-        let answer = waiting::wait((&self.app, &self.who), &self.settings, pending, limit, context).await;
+        let limit = waiting::hold_limit(&self.settings, client, arrived);
+        let answer = waiting::wait((&self.app, &self.who), &self.settings, pending, limit, client).await;
         if let Answer::Pending(pending) = &answer
-            && modern
-            && (rounds > 0 || goes_through_rounds(context))
+            && client.is_modern()
+            && (rounds > 0 || client.goes_through_rounds())
         {
             let round = Round { approval: pending.approval.clone(), rounds: rounds.saturating_add(1) };
             let agent = self.who.agent.as_str();
@@ -284,7 +271,9 @@ impl ServerHandler for Door {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        Box::pin(self.called(request, context)).await
+        // The SDK has read a revision, or fills in the one that it assumes.
+        let version = context.protocol_version().unwrap_or(ProtocolVersion::V_2025_06_18);
+        Box::pin(self.called(request, Client::of(&context, &version))).await
     }
 
     async fn get_task(
@@ -345,32 +334,36 @@ const METHODS: &[&str] = &[
 ];
 
 impl Door {
-    async fn called(
+    /// Performs a call, whichever way it came in.
+    pub(super) async fn called(
         &self,
-        request: CallToolRequestParams,
-        context: RequestContext<RoleServer>,
+        mut request: CallToolRequestParams,
+        client: Client<'_>,
     ) -> Result<CallToolResponse, ErrorData> {
         let arrived = Instant::now();
         if request.name == tools::AWAIT {
-            return Ok(self.await_request(request.arguments, &context, arrived).await.into());
+            return Ok(self.await_request(request.arguments, client, arrived).await.into());
         }
         if let Some(state) = &request.request_state {
             let (agent, seal) = (self.who.agent.as_str(), &self.settings.seal);
             let round = Round::open(seal, agent, &request.name, &request.arguments, state)?;
             let answer = self.app.fetch(&self.who, &round.approval).await;
-            return self.hold(&request, answer, round.rounds, &context, arrived).await;
+            return self.hold(&request, answer, round.rounds, client, arrived).await;
         }
-        let beside = Beside { key: key(&context)?, trace: traced(&context).or_else(|| self.trace.clone()) };
-        let requester = match self.requester(&context).await {
+        let beside = Beside { key: client.key()?, trace: client.trace().or_else(|| self.trace.clone()) };
+        let requester = match self.requester(client).await {
             Ok(requester) => requester,
             Err(refusal) => return Ok(outcome::refused(refusal, self.settings.refusals).into()),
         };
-        let arguments = Value::Object(request.arguments.clone().unwrap_or_default());
+        // Only a client that is sent through rounds has its arguments sealed.
+        let sealed = client.is_modern() && client.goes_through_rounds();
+        let arguments = if sealed { request.arguments.clone() } else { request.arguments.take() };
+        let arguments = Value::Object(arguments.unwrap_or_default());
         let answer = self.app.call(&self.who, &requester, &request.name, arguments, beside).await;
         if let Some(error) = outcome::unknown_tool(&answer) {
             return Err(error);
         }
-        self.hold(&request, answer, 0, &context, arrived).await
+        self.hold(&request, answer, 0, client, arrived).await
     }
 
     async fn task(&self, id: &str) -> Result<countersign_gate::ledger::ApprovalRecord, ErrorData> {
@@ -384,40 +377,6 @@ impl Door {
             }
         })
     }
-}
-
-fn is_modern(context: &RequestContext<RoleServer>) -> bool {
-    context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
-}
-
-/// Tells whether the client said that it repeats a call with the state that it was answered with. Revisions
-/// name no capability for that, and not every client of 2026-07-28 does it.
-fn goes_through_rounds(context: &RequestContext<RoleServer>) -> bool {
-    context.meta.get(super::ROUNDS_META).and_then(Value::as_bool) == Some(true)
-}
-
-/// Reads the idempotency key of a call. One that cannot be read is an error: its client relies on it.
-fn key(context: &RequestContext<RoleServer>) -> Result<Option<IdempotencyKey>, ErrorData> {
-    let bad = |why: String| {
-        ErrorData::invalid_params(format!("`{}` in `_meta`: {why}", super::IDEMPOTENCY_META), None)
-    };
-    match context.meta.get(super::IDEMPOTENCY_META) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => {
-            IdempotencyKey::parse(text).map(Some).map_err(|why| bad(why.to_string()))
-        }
-        Some(_) => Err(bad("it must be a string".into())),
-    }
-}
-
-/// Reads the place in its client's trace that a call comes from. What is no such place is nothing.
-fn traced(context: &RequestContext<RoleServer>) -> Option<TraceParent> {
-    TraceParent::parse(context.meta.get(super::TRACE_META)?.as_str()?).ok()
-}
-
-/// Returns the session that a request on a shared connection names for itself.
-fn named(context: &RequestContext<RoleServer>) -> Option<&str> {
-    context.meta.get(super::SESSION_META).and_then(Value::as_str)
 }
 
 /// Our own tool is asked for one of these.

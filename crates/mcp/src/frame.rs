@@ -5,11 +5,11 @@
 //! given what that one read.
 
 use countersign_audit::from_slice_strict;
-use rmcp::model::{ErrorCode, ProtocolVersion};
+use rmcp::model::{ErrorCode, JsonObject, ProtocolVersion};
 use serde_json::{Value, json};
 
 /// Under this key of `_meta`, which the protocol itself defines, a request names its revision.
-const VERSION_META: &str = "io.modelcontextprotocol/protocolVersion";
+pub(super) const VERSION_META: &str = "io.modelcontextprotocol/protocolVersion";
 
 /// A frame is a message of good form: an object with method and parameters, or a response.
 #[derive(Debug)]
@@ -70,6 +70,16 @@ impl Frame {
         self.0.get("params").and_then(|params| params.get(name))
     }
 
+    /// Returns the parameters, where there are any.
+    pub(super) fn parameters(&self) -> Option<&JsonObject> {
+        self.0.get("params").and_then(Value::as_object)
+    }
+
+    /// Tells whether the message has no members but these.
+    pub(super) fn has_only(&self, members: &[&str]) -> bool {
+        self.0.as_object().is_some_and(|own| own.keys().all(|key| members.contains(&key.as_str())))
+    }
+
     /// Returns one entry of `_meta`.
     pub(super) fn meta(&self, key: &str) -> Option<&Value> {
         self.parameter("_meta").and_then(|meta| meta.get(key))
@@ -83,6 +93,14 @@ impl Frame {
     /// Returns true if the message belongs to a revision without handshake.
     pub(super) fn is_modern(&self) -> bool {
         self.revision().is_some_and(|revision| revision >= ProtocolVersion::V_2026_07_28.as_str())
+    }
+
+    /// Returns the parameters, exactly as they were read; none if there are none.
+    pub(super) fn into_parameters(mut self) -> JsonObject {
+        match self.0.get_mut("params").map(Value::take) {
+            Some(Value::Object(parameters)) => parameters,
+            Some(_) | None => JsonObject::new(),
+        }
     }
 
     /// Returns the message, exactly as it was read.

@@ -23,12 +23,13 @@ use super::{
     REVISIONS, Settings,
     door::{Door, Transport},
     frame::{BadFrame, Frame},
+    plain::PlainCall,
     session::{MCP_SESSION_HEADER, NoSession, SessionKey},
 };
 use countersign_app::{App, body::read, connection::Seat, trace::trace_of};
 
 /// The protocol has this header for the revision.
-const VERSION_HEADER: &str = "mcp-protocol-version";
+pub(super) const VERSION_HEADER: &str = "mcp-protocol-version";
 
 /// Makes the route `/mcp`.
 pub fn router(app: Arc<App>, settings: Settings) -> Router {
@@ -113,6 +114,10 @@ async fn serve(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Respo
         Ok(session) => session,
         Err(NoSession::NotFound(bad)) => return error(StatusCode::NOT_FOUND, &bad),
         Err(NoSession::Malformed(bad)) => return error(StatusCode::BAD_REQUEST, &bad),
+    };
+    let frame = match PlainCall::take(&parts.headers, frame, (&endpoint.app, &who), &endpoint.settings) {
+        Ok(call) => return Box::pin(call.answer(&door(session))).await,
+        Err(frame) => frame,
     };
     let begins = frame.method() == Some("initialize");
     let issued = begins.then(|| SessionKey::issue(&endpoint.settings.seal, &who, &frame)).flatten();

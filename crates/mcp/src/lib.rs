@@ -8,7 +8,8 @@
 //! # Revisions
 //! 2025-06-18 and 2025-11-25 begin with `initialize`; 2026-07-28 has no handshake, and every request names its
 //! revision and the client's capabilities. Over HTTP each request is served by itself, whatever its revision
-//! (rmcp's stateless mode): answers are plain JSON, and a stream only when there is progress to report.
+//! (rmcp's stateless mode): answers are plain JSON, and a stream only when there is progress to report. A call of
+//! [plain form](plain) is answered without the SDK, and says, decides and does the same.
 //!
 //! # Sessions
 //! Limits and history attach to *our* session, which is a key under the authenticated agent. The key is, first
@@ -32,10 +33,12 @@
 //! `tools/list_changed` over HTTP for the revisions with a handshake; 2026-07-28 has `subscriptions/listen`.
 
 mod bridge;
+mod client;
 mod door;
 mod frame;
 mod http;
 mod outcome;
+mod plain;
 mod seal;
 mod session;
 mod stdio;

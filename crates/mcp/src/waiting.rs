@@ -25,16 +25,12 @@ use std::time::Duration;
 use countersign_app::{App, auth::Identity};
 use countersign_gate::{Answer, Pending};
 use countersign_rules::ApprovalId;
-use rmcp::{
-    RoleServer,
-    model::{ErrorData, InputRequests, InputRequiredResult, JsonObject, ProgressNotificationParam},
-    service::RequestContext,
-};
+use rmcp::model::{ErrorData, InputRequests, InputRequiredResult, JsonObject, ProgressNotificationParam};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Settings, outcome, seal::Seal};
+use super::{Settings, client::Client, outcome, seal::Seal};
 
 /// A client is sent through so many rounds before it is told to come back by itself.
 pub(super) const ROUNDS_MAX: u8 = 3;
@@ -106,30 +102,30 @@ fn canonical(arguments: &Option<JsonObject>) -> Option<String> {
 
 /// Tells how long a call of this client is held from now on. One that hears nothing counts from when it sent
 /// the call, and not from when people were asked.
-pub(super) fn hold_limit(
-    settings: &Settings,
-    context: &RequestContext<RoleServer>,
-    arrived: Instant,
-) -> Duration {
-    if hears_progress(context) { settings.wait } else { settings.hold.saturating_sub(arrived.elapsed()) }
+pub(super) fn hold_limit(settings: &Settings, client: Client<'_>, arrived: Instant) -> Duration {
+    if client.progress().is_some() { settings.wait } else { settings.hold.saturating_sub(arrived.elapsed()) }
 }
 
 /// Tells how long our own tool waits for this client, which may have asked for a time.
 pub(super) fn await_limit(
     settings: &Settings,
-    context: &RequestContext<RoleServer>,
+    client: Client<'_>,
     arrived: Instant,
     asked: Option<Duration>,
 ) -> Duration {
-    if hears_progress(context) {
+    if client.progress().is_some() {
         return asked.unwrap_or(settings.wait);
     }
     let most = AWAIT_LIMIT.max(settings.hold).saturating_sub(arrived.elapsed());
     asked.map_or(most, |asked| asked.min(most))
 }
 
-fn hears_progress(context: &RequestContext<RoleServer>) -> bool {
-    context.meta.get_progress_token().is_some()
+/// Ends when the client has gone. One without the SDK's end of the talk takes its whole request with it when it goes.
+pub(super) async fn gone(client: Client<'_>) {
+    match client.context() {
+        Some(context) => context.ct.cancelled().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for a request until it is final, `limit` is over, the client has gone, or the server stops. Stopping
@@ -139,7 +135,7 @@ pub(super) async fn wait(
     settings: &Settings,
     pending: Pending,
     limit: Duration,
-    context: &RequestContext<RoleServer>,
+    client: Client<'_>,
 ) -> Answer {
     if limit.is_zero() {
         return Answer::Pending(pending);
@@ -149,18 +145,18 @@ pub(super) async fn wait(
         seen.send_replace(pending.clone());
     });
     tokio::pin!(waiting);
-    let mut progress = Progress { token: context.meta.get_progress_token(), sent: 0.0 };
+    let mut progress = Progress { token: client.progress(), sent: 0.0 };
     let mut beat = tokio::time::interval(settings.beat.max(BEAT_MIN));
     loop {
         tokio::select! {
             answer = &mut waiting => return answer,
-            () = context.ct.cancelled() => return Answer::Pending(changes.borrow().clone()),
+            () = gone(client) => return Answer::Pending(changes.borrow().clone()),
             () = settings.stopping.cancelled() => return Answer::Pending(changes.borrow().clone()),
             _ = beat.tick(), if progress.token.is_some() => {}
             Ok(()) = changes.changed(), if progress.token.is_some() => {}
         }
         let message = outcome::standing(&changes.borrow_and_update());
-        progress.send(context, message).await;
+        progress.send(client, message).await;
     }
 }
 
@@ -171,8 +167,8 @@ struct Progress {
 
 impl Progress {
     /// Reports progress. How long people take is unknown, so progress has no total; it only rises.
-    async fn send(&mut self, context: &RequestContext<RoleServer>, message: String) {
-        let Some(token) = self.token.clone() else { return };
+    async fn send(&mut self, client: Client<'_>, message: String) {
+        let (Some(token), Some(context)) = (self.token.clone(), client.context()) else { return };
         self.sent += 1.0;
         let progress = ProgressNotificationParam::new(token, self.sent).with_message(message);
         if context.peer.notify_progress(progress).await.is_err() {

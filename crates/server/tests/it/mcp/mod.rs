@@ -7,6 +7,7 @@ mod conformance;
 mod effects;
 mod holding;
 mod hostile;
+mod plain;
 mod refusals;
 mod repeat;
 mod sessions;

@@ -153,8 +153,9 @@ mod tests {
             return None;
         }
         Some(states.iter().position(|state| state == text).unwrap_or_else(|| {
+            let next = states.len();
             states.push(text.to_owned());
-            states.len() - 1
+            next
         }))
     }
 
