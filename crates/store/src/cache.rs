@@ -1,5 +1,5 @@
 //! Everything that each decision looks at, kept in memory by the one process that writes: halts, counters, good
-//! keys, and which calls people were asked about.
+//! keys, and which calls people were asked about or were ever in doubt.
 //!
 //! Only for a ledger that no other process writes to. The writer tells what a batch has left after its commit
 //! and before it answers anybody, so whoever was told of a change finds it here: a halt stops the next
@@ -12,6 +12,7 @@ use countersign_gate::ledger::{HaltRecord, HaltScope, Standing};
 use countersign_rules::{AgentId, CallDigest, Counters, Requester};
 
 use crate::record::{
+    call::doubt,
     halt::scopes,
     key::KeyRow,
     session::{CounterKey, History},
@@ -20,8 +21,8 @@ use crate::record::{
 /// At most so many halts, counters, histories and keys are kept; beyond, all of them are forgotten.
 const KEPT_MAX: usize = 20_000;
 
-/// At most so many digests of requests are kept, and so many agents; with more, requests are looked for in the
-/// database each time.
+/// At most so many digests of requests are kept, so many agents and so many calls that were in doubt; with more, they are
+/// looked for in the database each time.
 pub(crate) const DIGESTS_MAX: u32 = 20_000;
 
 /// This is everything that is kept in memory, with a number that moves whenever something of it is forgotten.
@@ -38,7 +39,8 @@ pub(crate) struct Cache {
     asked: Option<Asked>,
 }
 
-/// This says which calls people were ever asked about, and which agents they ever refused something.
+/// This says which calls people were ever asked about, which agents they ever refused something, and which calls were ever
+/// in doubt.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
     /// These are the digests of all calls that people were ever asked about, and perhaps of some that are gone.
@@ -47,6 +49,9 @@ pub(crate) struct Asked {
     /// People ever refused these agents something. They are not all there when there are more than
     /// [`DIGESTS_MAX`].
     pub(crate) refused: BTreeSet<AgentId>,
+    /// These are found by, as [`doubt`] has it, all calls that are or were in doubt, and perhaps some that are gone.
+    /// They are not all there when there are more than [`DIGESTS_MAX`].
+    pub(crate) doubted: BTreeSet<String>,
 }
 
 impl Cache {
@@ -91,12 +96,20 @@ impl Cache {
         complete(asked.refused.len()).then(|| asked.refused.contains(agent))
     }
 
+    /// Tells whether a call of this agent with this digest is or was ever in doubt; `None` when that is not known.
+    pub(crate) fn doubted(&self, agent: &AgentId, digest: CallDigest) -> Option<bool> {
+        let asked = self.asked.as_ref()?;
+        let known = complete(asked.doubted.len());
+        known.then(|| !asked.doubted.is_empty() && asked.doubted.contains(&doubt(agent, digest)))
+    }
+
     /// Tells whether [`Cache::learn_asked`] is waited for.
     pub(crate) const fn wants_asked(&self) -> bool {
         self.asked.is_none()
     }
 
-    /// Keeps what was read since `version`, unless people were asked of another call or refused one meanwhile.
+    /// Keeps what was read since `version`, unless people were asked of another call or refused one, or one came into
+    /// doubt meanwhile.
     pub(crate) fn learn_asked(&mut self, version: u64, asked: Asked) {
         if self.version == version {
             self.asked = Some(asked);
@@ -115,6 +128,14 @@ impl Cache {
     pub(crate) fn refuse(&mut self, agent: &AgentId) {
         match &mut self.asked {
             Some(asked) => drop(asked.refused.insert(agent.clone())),
+            None => self.version = self.version.wrapping_add(1),
+        }
+    }
+
+    /// Takes note of what a call in doubt is found by.
+    pub(crate) fn doubt(&mut self, found_by: String) {
+        match &mut self.asked {
+            Some(asked) => drop(asked.doubted.insert(found_by)),
             None => self.version = self.version.wrapping_add(1),
         }
     }
@@ -229,6 +250,34 @@ mod tests {
         });
         cache.learn_asked(cache.version(), Asked { digests: many.collect(), ..Asked::default() });
         assert_eq!(cache.asked(digest(3)), None);
+    }
+
+    #[test]
+    fn a_call_that_came_into_doubt_while_the_others_were_read_is_not_missed() {
+        let digest = |byte| CallDigest::from_bytes([byte; 32]);
+        let [ada, bob] = ["ada", "bob"].map(|name| AgentId::parse(name).unwrap());
+        let mut cache = Cache::default();
+        assert_eq!(cache.doubted(&ada, digest(1)), None);
+        let before = cache.version();
+        cache.doubt(doubt(&ada, digest(1)));
+        cache.learn_asked(before, Asked::default());
+        assert_eq!(cache.doubted(&ada, digest(1)), None);
+        let doubted = BTreeSet::from([doubt(&ada, digest(1))]);
+        cache.learn_asked(cache.version(), Asked { doubted, ..Asked::default() });
+        cache.doubt(doubt(&bob, digest(2)));
+        let told = |cache: &Cache| {
+            [(&ada, 1), (&ada, 2), (&bob, 1), (&bob, 2)]
+                .map(|(agent, byte)| cache.doubted(agent, digest(byte)))
+        };
+        assert_eq!(told(&cache), [Some(true), Some(false), Some(false), Some(true)]);
+        cache.forget_deleted();
+        assert_eq!(told(&cache), [Some(true), Some(false), Some(false), Some(true)]);
+        cache.forget();
+        assert_eq!(told(&cache), [None; 4]);
+        // Beyond the limit nothing is said, because not all were read.
+        let doubted = (0..=DIGESTS_MAX).map(|n| n.to_string()).collect();
+        cache.learn_asked(cache.version(), Asked { doubted, ..Asked::default() });
+        assert_eq!(told(&cache), [None; 4]);
     }
 
     #[test]

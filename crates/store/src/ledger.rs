@@ -261,6 +261,9 @@ impl Ledger for Store {
         digest: CallDigest,
         since_ms: i64,
     ) -> Result<Option<CallRecord>, LedgerFault> {
+        if !self.may_be_doubted(agent, digest).await? {
+            return Ok(None);
+        }
         let rows = self.select(call::select_doubted(agent, digest, since_ms)).await?;
         rows.first().map(|row| Ok(CallRow::read(row)?.record)).transpose()
     }

@@ -22,7 +22,7 @@ use crate::{
     record::{
         Changed, Record, Table,
         approval::{self, ApprovalRow},
-        call::CallRow,
+        call::{self, CallRow},
         key::KeyRow,
         rate::Due,
         session::{History, Session},
@@ -241,6 +241,8 @@ impl Records {
         self.histories.left().for_each(|(agent, version)| cache.history(agent, version.copied()));
         self.credentials.left().for_each(|(id, _row)| cache.forget_key(id));
         self.approvals.fresh().for_each(|row| cache.ask(row.record.request.call.digest));
+        let calls = self.calls.left().filter_map(|(_id, row)| row);
+        calls.filter_map(|row| call::doubted(&row.record)).for_each(|found_by| cache.doubt(found_by));
         for (_id, row) in self.approvals.left() {
             if let Some(ApprovalRow { record, .. }) = row
                 && record.state == ApprovalState::Refused

@@ -25,7 +25,7 @@ use crate::{
     postgres::{self, PostgresReader},
     queue::{Inbox, Operation, Queue},
     record::{
-        Record as _, approval,
+        Record as _, approval, call,
         key::{KeyRecord, KeyRow, NewKey},
     },
     records::Records,
@@ -346,8 +346,24 @@ impl Store {
         agent: &AgentId,
         digest: CallDigest,
     ) -> Result<(bool, bool), LedgerFault> {
-        let tell =
-            |cache: &Cache| (cache.asked(digest).unwrap_or(true), cache.refused(agent).unwrap_or(true));
+        self.told(|cache| (cache.asked(digest).unwrap_or(true), cache.refused(agent).unwrap_or(true))).await
+    }
+
+    /// Tells whether a call of this agent with this digest may be or have been in doubt.
+    pub(crate) async fn may_be_doubted(
+        &self,
+        agent: &AgentId,
+        digest: CallDigest,
+    ) -> Result<bool, LedgerFault> {
+        // Another process may have found a call in doubt.
+        if !self.shared.alone {
+            return Ok(true);
+        }
+        self.told(|cache| cache.doubted(agent, digest).unwrap_or(true)).await
+    }
+
+    /// Returns what the cache tells of requests and doubts, which are read where that was not done yet.
+    async fn told<T>(&self, tell: impl Fn(&Cache) -> T) -> Result<T, LedgerFault> {
         let version = {
             let cache = self.cache();
             if !cache.wants_asked() {
@@ -357,13 +373,20 @@ impl Store {
         };
         let most = cache::DIGESTS_MAX.saturating_add(1);
         let answers = self
-            .select_each(vec![approval::select_digests(most), approval::select_refused_agents(most)])
+            .select_each(vec![
+                approval::select_digests(most),
+                approval::select_refused_agents(most),
+                call::select_doubts(most),
+            ])
             .await?;
-        let [digests, refused] = answers.as_slice() else {
+        let [digests, refused, doubted] = answers.as_slice() else {
             return Err(LedgerFault::Unavailable("a record was not read".into()));
         };
-        let asked =
-            Asked { digests: approval::read_digests(digests)?, refused: approval::read_agents(refused)? };
+        let asked = Asked {
+            digests: approval::read_digests(digests)?,
+            refused: approval::read_agents(refused)?,
+            doubted: call::read_doubts(doubted)?,
+        };
         let mut cache = self.shared.cache.write().unwrap_or_else(PoisonError::into_inner);
         cache.learn_asked(version, asked);
         Ok(tell(&cache))

@@ -1,5 +1,7 @@
 //! Issued calls, with what they are charged.
 
+use std::collections::BTreeSet;
+
 use countersign_gate::ledger::{CallRecord, CallState, LedgerFault};
 use countersign_rules::{AgentId, CallDigest, CallId, Effect, charge::Charged};
 
@@ -123,13 +125,26 @@ pub(crate) fn select_all(state: Option<CallState>, limit: u32) -> SqlStatement {
 }
 
 /// Returns what a call that is in doubt is found by.
-fn doubt(agent: &AgentId, digest: CallDigest) -> String {
+pub(crate) fn doubt(agent: &AgentId, digest: CallDigest) -> String {
     format!("{digest} {agent}")
 }
 
 /// Returns what a call that is or was in doubt is found by from now on, also once the doubt is settled.
-fn doubted(record: &CallRecord) -> Option<String> {
+pub(crate) fn doubted(record: &CallRecord) -> Option<String> {
     record.doubted.then(|| doubt(&record.call.requester.agent, record.call.digest))
+}
+
+/// Returns the statement that reads what all calls are found by that are or were in doubt; at most `limit`.
+pub(crate) fn select_doubts(limit: u32) -> SqlStatement {
+    SqlStatement::new(
+        "SELECT DISTINCT doubted FROM call WHERE doubted IS NOT NULL LIMIT $1",
+        vec![u64::from(limit).into()],
+    )
+}
+
+/// Reads what [`select_doubts`] answers.
+pub(crate) fn read_doubts(rows: &[StoredRow]) -> Result<BTreeSet<String>, Damage> {
+    rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
 }
 
 /// Returns the statement that reads the newest call of an agent with this digest that is in doubt, or else was

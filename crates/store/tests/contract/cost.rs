@@ -29,7 +29,7 @@ use crate::{
 /// ledger is handed the intents together, and then the outcomes.
 const FIGURES: &str = "
                               statements    bytes  commits  pages
-    SQLite      whole write       15.03  3406.75     2.00  24.50
+    SQLite      whole write       14.03  3406.75     2.00  24.50
     SQLite      whole read        11.03  3219.13     2.00  22.59
     SQLite      64 writes          4.44   771.41     0.03   0.88
     SQLite      64 reads           4.44   762.88     0.03   0.92

@@ -41,7 +41,7 @@ const SMALL: u32 = 100;
 
 /// Statements that may read a table or an index from end to end, each by the end of its text, with the table and the
 /// reason.
-const SCANS: [(&str, &str, &str); 9] = [
+const SCANS: [(&str, &str, &str); 10] = [
     ("FROM api_key ORDER BY issued_ms, id", "api_key", "people list every key"),
     ("FROM halt ORDER BY scope", "halt", "every halt in force is listed"),
     ("SELECT DISTINCT digest FROM approval LIMIT $1", "approval", "by an index alone, once after a start"),
@@ -60,6 +60,11 @@ const SCANS: [(&str, &str, &str); 9] = [
         "ORDER BY day DESC, budget, subject LIMIT $1",
         "balance",
         "the newest, in the order of an index, up to the limit",
+    ),
+    (
+        "SELECT DISTINCT doubted FROM call WHERE doubted IS NOT NULL LIMIT $1",
+        "call",
+        "by an index alone, of what was in doubt, once after a start",
     ),
     ("doubted FROM call ORDER BY issued_ms DESC, id DESC LIMIT $1", "call", "the newest, up to the limit"),
     (
