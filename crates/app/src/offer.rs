@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_rules::{Refusal, ToolSpec};
-use countersign_tools::{AnyTool, ToolStatus};
+use countersign_tools::{AnyTool, ToolStatus, mcp::names_headers};
 use serde_json::Value;
 
 /// An offer is a tool with its schemas as agents see them.
@@ -49,17 +49,6 @@ impl Offer {
             ToolStatus::Ready | ToolStatus::Away(_) => None,
             ToolStatus::Off(refusal) => Some(refusal),
         }
-    }
-}
-
-/// Tells whether the annotation stands anywhere: also where the protocol gives it no meaning.
-fn names_headers(schema: &Value) -> bool {
-    match schema {
-        Value::Object(members) => {
-            members.iter().any(|(key, value)| key == "x-mcp-header" || names_headers(value))
-        }
-        Value::Array(items) => items.iter().any(names_headers),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 

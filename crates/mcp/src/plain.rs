@@ -180,12 +180,9 @@ fn parts(
 
 /// Tells whether a `_meta` is complete for its revision and asks for nothing that only the SDK gives.
 fn is_plain_meta(meta: &JsonObject, version: &ProtocolVersion) -> bool {
-    let known = |key: &str| {
-        !key.starts_with("io.modelcontextprotocol/")
-            || matches!(
-                key.trim_start_matches("io.modelcontextprotocol/"),
-                "protocolVersion" | "clientInfo" | "clientCapabilities"
-            )
+    let known = |key: &str| match key.strip_prefix("io.modelcontextprotocol/") {
+        Some(key) => matches!(key, "protocolVersion" | "clientInfo" | "clientCapabilities"),
+        None => true,
     };
     let capable = || {
         let said = meta.get("io.modelcontextprotocol/clientCapabilities");

@@ -39,8 +39,10 @@ pub fn definition_digest(definition: &Value) -> Result<String, String> {
     canonical_digest(definition).map(|digest| format!("sha256:{digest}")).map_err(|error| error.to_string())
 }
 
-/// Tells whether any schema puts an argument into a header, wherever that stands in it.
-fn names_headers(value: &Value) -> bool {
+/// Tells whether a schema, or a definition with its schemas, puts an argument into a header (`x-mcp-header`, SEP-2243),
+/// wherever that stands in it: also where the protocol gives it no meaning.
+#[must_use]
+pub fn names_headers(value: &Value) -> bool {
     match value {
         Value::Object(members) => {
             members.iter().any(|(key, value)| key == "x-mcp-header" || names_headers(value))

@@ -19,6 +19,6 @@ mod direct;
 mod system;
 mod tool;
 
-pub use digest::{Reviewable, definition_digest};
+pub use digest::{Reviewable, definition_digest, names_headers};
 pub use system::McpSystem;
 pub use tool::McpTool;
