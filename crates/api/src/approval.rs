@@ -3,11 +3,8 @@
 use std::time::Duration;
 
 use axum::{Json, extract::State, response::Response};
-use countersign_gate::{
-    Answer, Ledger as _, NewEntry,
-    ledger::{ApprovalRecord, NotAnswered},
-};
-use countersign_rules::{ApprovalId, ApprovalState, Code, GroupName, approval::AnswerRefusal};
+use countersign_gate::{Answer, NewEntry};
+use countersign_rules::{ApprovalId, ApprovalState, Code};
 use countersign_store::{ApprovalFilter, Erasure};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -16,26 +13,17 @@ use super::{
     Api, Problem, ProblemBody, UrlQuery,
     call::respond,
     page::{after, cut, page_size},
-    request::{AsAgent, AsAnybody, AsOperator, AsPerson, Nameable as _, Named, Strict},
+    request::{AsAgent, AsAnybody, AsOperator, AsPerson, Named, Strict},
 };
 use countersign_app::{
     answer::{ASKED_STILL_HELP, AnswerBody, asked_still},
-    auth::{Person, Principal},
-    offer::Offer,
+    approval::{Verdict, visible},
+    auth::Principal,
     request::{RequestBody, RequestDetail},
 };
 
-/// Whether a person is asked, in any of their groups.
-fn asked(record: &ApprovalRecord, person: &Person) -> bool {
-    record.request.of.iter().any(|ask| person.groups.contains(&ask.group))
-}
-
-fn visible(record: &ApprovalRecord, who: &Principal) -> bool {
-    match who {
-        Principal::Agent(agent) => agent.sees(&record.request.call),
-        Principal::Person(person) => asked(record, person),
-    }
-}
+/// An answer that came by REST is recorded to have come so.
+const CHANNEL: &str = "rest";
 
 /// Which requests.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -97,11 +85,6 @@ pub(crate) async fn list(
     Ok(Json(RequestsBody { approvals: records.iter().map(RequestBody::from).collect(), next }))
 }
 
-async fn find(api: &Api, id: &ApprovalId, who: &Principal) -> Result<ApprovalRecord, Problem> {
-    let record = api.app.store().approval(id).await?;
-    record.filter(|record| visible(record, who)).ok_or_else(ApprovalId::unknown)
-}
-
 /// One request, with everything an approver needs to judge it.
 #[utoipa::path(
     get, path = "/v1/approvals/{id}", tag = "approvals", operation_id = "get_approval",
@@ -117,7 +100,7 @@ pub(crate) async fn show(
     AsAnybody(who): AsAnybody,
     Named(id): Named<ApprovalId>,
 ) -> Result<Json<RequestDetail>, Problem> {
-    let record = find(&api, &id, &who).await?;
+    let record = api.app.approval(&id, &who).await?;
     Ok(Json(api.app.detail(&record, &who).await?))
 }
 
@@ -157,12 +140,9 @@ pub(crate) async fn approve(
     Named(id): Named<ApprovalId>,
     Strict(body): Strict<Approve>,
 ) -> Result<Json<RequestBody>, Problem> {
-    let record = find(&api, &id, &Principal::Person(person.clone())).await?;
-    if body.digest.is_some_and(|digest| digest != record.request.call.digest.to_string()) {
-        let message = "the request is about another call than the one looked at";
-        return Err(Problem::new(Code::AnswerRefused, message).help("look at the request again"));
-    }
-    answer(&api, person, &record, true, body.comment).await
+    let verdict = Verdict::Approve { comment: body.comment, digest: body.digest };
+    let record = api.app.answer(&person, &id, verdict, CHANNEL).await?;
+    Ok(Json(RequestBody::from(&record)))
 }
 
 /// Refuses a request.
@@ -183,12 +163,9 @@ pub(crate) async fn refuse(
     Named(id): Named<ApprovalId>,
     Strict(body): Strict<Refuse>,
 ) -> Result<Json<RequestBody>, Problem> {
-    let record = find(&api, &id, &Principal::Person(person.clone())).await?;
-    if body.reason.trim().is_empty() {
-        return Err(Problem::new(Code::Malformed, "a refusal has no reason")
-            .help("say what the agent should do differently"));
-    }
-    answer(&api, person, &record, false, Some(body.reason)).await
+    let verdict = Verdict::Refuse { reason: body.reason };
+    let record = api.app.answer(&person, &id, verdict, CHANNEL).await?;
+    Ok(Json(RequestBody::from(&record)))
 }
 
 /// Why evidence is erased.
@@ -239,42 +216,6 @@ pub(crate) async fn erase(
         Erasure::Asked { until_ms } => {
             Err(Problem::new(Code::AnswerRefused, asked_still(&id, until_ms)).help(ASKED_STILL_HELP))
         }
-    }
-}
-
-async fn answer(
-    api: &Api,
-    person: Person,
-    record: &ApprovalRecord,
-    approved: bool,
-    comment: Option<String>,
-) -> Result<Json<RequestBody>, Problem> {
-    let Person { id, groups, .. } = person;
-    let groups: std::collections::BTreeSet<GroupName> = groups;
-    let gate = api.app.gate();
-    // What is switched off is not performed, whoever approves it.
-    if approved
-        && record.state == ApprovalState::Waiting
-        && let Some(refusal) = api.app.tool(&record.request.call.tool).and_then(Offer::off)
-    {
-        gate.supersede(record, &refusal.message).await?;
-    }
-    match gate.answer(&record.request.id, id, groups, approved, comment, "rest").await {
-        Ok(record) => {
-            api.app.metrics().answered(approved);
-            Ok(Json(RequestBody::from(&record)))
-        }
-        Err(NotAnswered::NotFound) => Err(ApprovalId::unknown()),
-        Err(NotAnswered::Refused(AnswerRefusal::NotOpen(ApprovalState::Superseded))) => {
-            let why = api.app.store().approval(&record.request.id).await?.and_then(|record| record.why);
-            let why = why.unwrap_or_else(|| "what was asked no longer holds".into());
-            let message = format!("the request is superseded, and nothing was done: {why}");
-            Err(Problem::new(Code::AnswerRefused, message).help(
-                "the agent is told so; when it repeats the call, a new request asks about what holds now",
-            ))
-        }
-        Err(NotAnswered::Refused(why)) => Err(Problem::new(Code::AnswerRefused, why.to_string())),
-        Err(NotAnswered::Fault(fault)) => Err(fault.into()),
     }
 }
 

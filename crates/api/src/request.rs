@@ -115,7 +115,7 @@ pub(crate) trait Nameable: Sized + Send {
 }
 
 impl Nameable for ApprovalId {
-    const UNKNOWN: &str = "no such request is visible to you";
+    const UNKNOWN: &str = countersign_app::approval::UNKNOWN;
 
     fn named(text: &str) -> Option<Self> {
         Self::parse(text).ok()

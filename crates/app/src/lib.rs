@@ -1,5 +1,6 @@
-//! Every front door shares this: who is calling, the tools they may see, the one way to propose a call, its
-//! answer, the story of a call, streams, undoing, and the worker that goes on without anybody asking.
+//! Every front door shares this: who is calling, the tools they may see, the one way to propose a call, the one
+//! way for people to answer a request, answers, the story of a call, streams, undoing, and the worker that goes
+//! on without anybody asking.
 //!
 //! A front door turns a protocol into these calls and back, and holds no rule. It sees this crate and no other
 //! door. Nothing here decides either: whatever comes in becomes [`App::call`], and that is one call to the
@@ -7,6 +8,7 @@
 
 pub mod answer;
 mod app;
+pub mod approval;
 pub mod auth;
 pub mod body;
 pub mod connection;

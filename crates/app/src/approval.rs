@@ -1,0 +1,131 @@
+//! A person answers a request: the one way to do so, whichever surface the person uses.
+//!
+//! A surface authenticates the person and turns its protocol into [`App::answer`]; who is asked, whether the
+//! call is still the one that was looked at, and whether an answer counts is looked at here and in the gate.
+
+use countersign_gate::{
+    Ledger as _,
+    ledger::{ApprovalRecord, NotAnswered},
+};
+use countersign_rules::{ApprovalId, ApprovalState, Code, Refusal, approval::AnswerRefusal};
+
+use crate::{
+    answer::not_looked_up,
+    app::App,
+    auth::{Person, Principal},
+    offer::Offer,
+};
+
+/// A person answers this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The call may be performed.
+    Approve {
+        /// A remark for the record.
+        comment: Option<String>,
+        /// The person looked at the call of this digest, where the surface knows: then nothing is approved if
+        /// the request is about another.
+        digest: Option<String>,
+    },
+    /// The call must not be performed.
+    Refuse {
+        /// It must not for this reason, which reaches the agent.
+        reason: String,
+    },
+}
+
+/// A request that is not there, and one that is none of the caller's business, are answered with this: nobody
+/// can tell the two apart.
+pub const UNKNOWN: &str = "no such request is visible to you";
+
+/// Returns true if a request may be shown to somebody: people see those that ask one of their groups, and
+/// agents see their own.
+#[must_use]
+pub fn visible(record: &ApprovalRecord, who: &Principal) -> bool {
+    match who {
+        Principal::Agent(agent) => agent.sees(&record.request.call),
+        Principal::Person(person) => record.request.of.iter().any(|ask| person.groups.contains(&ask.group)),
+    }
+}
+
+impl App {
+    /// Returns a request, for whoever looks.
+    ///
+    /// # Errors
+    /// Returns [`Code::NotFound`] if there is none that is [`visible`], and [`Code::NotLookedUp`] if the ledger
+    /// cannot be read.
+    pub async fn approval(&self, id: &ApprovalId, who: &Principal) -> Result<ApprovalRecord, Refusal> {
+        let record = self.store().approval(id).await.map_err(|fault| not_looked_up(&fault))?;
+        record.filter(|record| visible(record, who)).ok_or_else(unknown)
+    }
+
+    /// Records a person's answer to a request, who is authenticated and has given it by `channel`: `rest`,
+    /// `console`, …. A call that is granted by it is decided again, and then performed by the worker.
+    ///
+    /// # Errors
+    /// Returns [`Code::NotFound`] if no such request is visible to the person, [`Code::Malformed`] for a refusal
+    /// without a reason, [`Code::AnswerRefused`] if the answer does not count, and [`Code::NotLookedUp`] if the
+    /// ledger cannot be used. Nothing is approved then.
+    pub async fn answer(
+        &self,
+        person: &Person,
+        id: &ApprovalId,
+        verdict: Verdict,
+        channel: &str,
+    ) -> Result<ApprovalRecord, Refusal> {
+        let record = self.approval(id, &Principal::Person(person.clone())).await?;
+        let (approved, comment) = match verdict {
+            Verdict::Approve { comment, digest } => {
+                if digest.is_some_and(|digest| digest != record.request.call.digest.to_string()) {
+                    let message = "the request is about another call than the one looked at";
+                    return Err(Refusal::new(Code::AnswerRefused, message).help("look at the request again"));
+                }
+                (true, comment)
+            }
+            Verdict::Refuse { reason } => {
+                if reason.trim().is_empty() {
+                    return Err(Refusal::new(Code::Malformed, "a refusal has no reason")
+                        .help("say what the agent should do differently"));
+                }
+                (false, Some(reason))
+            }
+        };
+        // What is switched off is not performed, whoever approves it.
+        if approved
+            && record.state == ApprovalState::Waiting
+            && let Some(refusal) = self.tool(&record.request.call.tool).and_then(Offer::off)
+        {
+            let superseded = self.gate().supersede(&record, &refusal.message).await;
+            superseded.map_err(|fault| not_looked_up(&fault))?;
+        }
+        let (who, groups) = (person.id.clone(), person.groups.clone());
+        match self.gate().answer(id, who, groups, approved, comment, channel).await {
+            Ok(record) => {
+                self.metrics().answered(approved);
+                Ok(record)
+            }
+            Err(NotAnswered::NotFound) => Err(unknown()),
+            Err(NotAnswered::Refused(AnswerRefusal::NotOpen(ApprovalState::Superseded))) => {
+                Err(self.superseded(id).await)
+            }
+            Err(NotAnswered::Refused(why)) => Err(Refusal::new(Code::AnswerRefused, why.to_string())),
+            Err(NotAnswered::Fault(fault)) => Err(not_looked_up(&fault)),
+        }
+    }
+
+    /// Tells a person who answers a superseded request why it is.
+    async fn superseded(&self, id: &ApprovalId) -> Refusal {
+        let why = match self.store().approval(id).await {
+            Ok(record) => record.and_then(|record| record.why),
+            Err(fault) => return not_looked_up(&fault),
+        };
+        let why = why.unwrap_or_else(|| "what was asked no longer holds".into());
+        let message = format!("the request is superseded, and nothing was done: {why}");
+        Refusal::new(Code::AnswerRefused, message)
+            .help("the agent is told so; when it repeats the call, a new request asks about what holds now")
+    }
+}
+
+fn unknown() -> Refusal {
+    Refusal::new(Code::NotFound, UNKNOWN)
+}
