@@ -17,7 +17,7 @@ use super::{
 };
 use countersign_app::{
     answer::{ASKED_STILL_HELP, AnswerBody, asked_still},
-    approval::{Verdict, visible},
+    approval::{PersonAnswer, visible},
     auth::Principal,
     request::{RequestBody, RequestDetail},
 };
@@ -140,8 +140,8 @@ pub(crate) async fn approve(
     Named(id): Named<ApprovalId>,
     Strict(body): Strict<Approve>,
 ) -> Result<Json<RequestBody>, Problem> {
-    let verdict = Verdict::Approve { comment: body.comment, digest: body.digest };
-    let record = api.app.answer(&person, &id, verdict, CHANNEL).await?;
+    let answer = PersonAnswer::Approve { comment: body.comment, digest: body.digest };
+    let record = api.app.answer(&person, &id, answer, CHANNEL).await?;
     Ok(Json(RequestBody::from(&record)))
 }
 
@@ -163,8 +163,8 @@ pub(crate) async fn refuse(
     Named(id): Named<ApprovalId>,
     Strict(body): Strict<Refuse>,
 ) -> Result<Json<RequestBody>, Problem> {
-    let verdict = Verdict::Refuse { reason: body.reason };
-    let record = api.app.answer(&person, &id, verdict, CHANNEL).await?;
+    let answer = PersonAnswer::Refuse { reason: body.reason };
+    let record = api.app.answer(&person, &id, answer, CHANNEL).await?;
     Ok(Json(RequestBody::from(&record)))
 }
 

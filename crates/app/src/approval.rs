@@ -18,7 +18,7 @@ use crate::{
 
 /// A person answers this.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PersonAnswer {
     /// The call may be performed.
     Approve {
         /// A remark for the record.
@@ -70,19 +70,19 @@ impl App {
         &self,
         person: &Person,
         id: &ApprovalId,
-        verdict: Verdict,
+        answer: PersonAnswer,
         channel: &str,
     ) -> Result<ApprovalRecord, Refusal> {
         let record = self.approval(id, &Principal::Person(person.clone())).await?;
-        let (approved, comment) = match verdict {
-            Verdict::Approve { comment, digest } => {
+        let (approved, comment) = match answer {
+            PersonAnswer::Approve { comment, digest } => {
                 if digest.is_some_and(|digest| digest != record.request.call.digest.to_string()) {
                     let message = "the request is about another call than the one looked at";
                     return Err(Refusal::new(Code::AnswerRefused, message).help("look at the request again"));
                 }
                 (true, comment)
             }
-            Verdict::Refuse { reason } => {
+            PersonAnswer::Refuse { reason } => {
                 if reason.trim().is_empty() {
                     return Err(Refusal::new(Code::Malformed, "a refusal has no reason")
                         .help("say what the agent should do differently"));
