@@ -20,7 +20,7 @@ use super::{
     request::{AsAgent, AsAnybody, AsOperator, Nameable as _, Named, Strict, WithCall},
 };
 use countersign_app::{
-    answer::{AnswerBody, timestamp},
+    answer::{AnswerBody, http_status, timestamp},
     auth::{Principal, Scopes},
     undo::UndoProposal,
 };
@@ -91,9 +91,7 @@ pub(crate) fn respond(answer: &Answer) -> Response {
     let (status, retry_after_ms) = match answer {
         Answer::Done(_) => (StatusCode::OK, None),
         Answer::Pending(_) => (StatusCode::ACCEPTED, None),
-        Answer::Refused(refused) => {
-            (problem::status_of(refused.refusal.code), refused.refusal.retry_after_ms)
-        }
+        Answer::Refused(refused) => (http_status(refused.refusal.code), refused.refusal.retry_after_ms),
     };
     let mut response = (status, Json(AnswerBody::from(answer))).into_response();
     problem::retry_after(response.headers_mut(), retry_after_ms);

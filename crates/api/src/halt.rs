@@ -139,18 +139,6 @@ pub(crate) async fn resume(
     UrlQuery(resume): UrlQuery<Resume>,
 ) -> Result<Json<ResumedBody>, Problem> {
     let scope = scope(resume.agent.as_deref(), resume.all)?;
-    // Whom an agent acts for lets it go on no more than they approve its calls.
-    let auth = api.app.auth();
-    let own = match &scope {
-        HaltScope::Agent(agent) => auth.acts_for(agent, &person.id),
-        HaltScope::All => auth.any_acts_for(&person.id),
-    };
-    if own {
-        let message = format!("{scope} acts for you, and another person must let it go on");
-        return Err(Problem::new(Code::OutOfScope, message).help("ask another operator"));
-    }
-    if api.app.gate().resume(&scope, person.id.as_str()).await? {
-        return Ok(Json(ResumedBody { resumed: true }));
-    }
-    Err(Problem::new(Code::NotFound, format!("{scope} is not halted")))
+    api.app.resume(&person, &scope).await?;
+    Ok(Json(ResumedBody { resumed: true }))
 }

@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use countersign_app::answer::not_looked_up;
+use countersign_app::answer::{http_status, not_looked_up};
 use countersign_gate::ledger::LedgerFault;
 use countersign_rules::{Code, Refusal};
 use serde::{Deserialize, Serialize};
@@ -79,7 +79,7 @@ impl From<LedgerFault> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Self { refusal, challenge, status } = self;
-        let status = status.unwrap_or_else(|| status_of(refusal.code));
+        let status = status.unwrap_or_else(|| http_status(refusal.code));
         let retry = refusal.retry_after_ms;
         let body = ProblemBody {
             kind: format!("urn:countersign:error:{}", refusal.code.as_str()),
@@ -106,33 +106,5 @@ impl IntoResponse for Problem {
 pub(crate) fn retry_after(headers: &mut http::HeaderMap, retry_after_ms: Option<u64>) {
     if let Some(ms) = retry_after_ms {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
-    }
-}
-
-/// The HTTP status of a code.
-pub(crate) const fn status_of(code: Code) -> StatusCode {
-    match code {
-        Code::Malformed => StatusCode::BAD_REQUEST,
-        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Code::DeniedByPolicy
-        | Code::OutOfScope
-        | Code::Halted
-        | Code::BudgetExhausted
-        | Code::ApprovalRefused
-        | Code::ToolSwitchedOff
-        | Code::AnswerRefused => StatusCode::FORBIDDEN,
-        Code::UnknownTool | Code::NotFound => StatusCode::NOT_FOUND,
-        Code::ApprovalSuperseded | Code::ReachExceeded => StatusCode::CONFLICT,
-        Code::ApprovalExpired => StatusCode::GONE,
-        Code::InvalidArguments | Code::StatementRefused | Code::ReachUnmeasurable | Code::KeyReused => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
-        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        Code::ApprovalPending => StatusCode::ACCEPTED,
-        Code::ShuttingDown | Code::LedgerUnavailable | Code::NotLookedUp => StatusCode::SERVICE_UNAVAILABLE,
-        Code::SystemUnavailable | Code::ToolFailed | Code::ResultRejected | Code::CredentialUnavailable => {
-            StatusCode::BAD_GATEWAY
-        }
-        Code::InDoubt | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

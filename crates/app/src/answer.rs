@@ -5,6 +5,7 @@ use countersign_gate::{Answer, Done, Pending, Refused, ledger::LedgerFault};
 use countersign_rules::{
     ApprovalId, ApprovalState, AskOf, CallId, Code, GroupName, PolicyId, Reach, Refusal,
 };
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -220,6 +221,35 @@ pub const ASKED_STILL_HELP: &str =
 /// Writes an instant, in Unix milliseconds UTC, in RFC 3339; `None` for one outside its years.
 pub fn timestamp(unix_ms: i64) -> Option<String> {
     format_ms(unix_ms).ok()
+}
+
+/// Returns the HTTP status of a code, which every door that speaks HTTP answers with.
+#[must_use]
+pub const fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::Malformed => StatusCode::BAD_REQUEST,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::DeniedByPolicy
+        | Code::OutOfScope
+        | Code::Halted
+        | Code::BudgetExhausted
+        | Code::ApprovalRefused
+        | Code::ToolSwitchedOff
+        | Code::AnswerRefused => StatusCode::FORBIDDEN,
+        Code::UnknownTool | Code::NotFound => StatusCode::NOT_FOUND,
+        Code::ApprovalSuperseded | Code::ReachExceeded => StatusCode::CONFLICT,
+        Code::ApprovalExpired => StatusCode::GONE,
+        Code::InvalidArguments | Code::StatementRefused | Code::ReachUnmeasurable | Code::KeyReused => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::ApprovalPending => StatusCode::ACCEPTED,
+        Code::ShuttingDown | Code::LedgerUnavailable | Code::NotLookedUp => StatusCode::SERVICE_UNAVAILABLE,
+        Code::SystemUnavailable | Code::ToolFailed | Code::ResultRejected | Code::CredentialUnavailable => {
+            StatusCode::BAD_GATEWAY
+        }
+        Code::InDoubt | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod auth;
 pub mod body;
 pub mod connection;
 pub mod credential;
+mod halt;
 pub mod metrics;
 pub mod offer;
 pub mod places;

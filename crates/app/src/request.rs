@@ -16,7 +16,7 @@ use crate::{
     answer::{not_looked_up, timestamp},
     app::App,
     auth::Principal,
-    story::{Deed, deeds},
+    story::{Deed, deeds, of_objects, touched},
 };
 
 /// So many entries of a session, the newest, are read to show what it did so far.
@@ -152,6 +152,43 @@ pub struct RequestDetail {
     pub bundle: String,
     /// The session did this so far, oldest first; only people are shown it.
     pub session_so_far: Vec<Deed>,
+}
+
+impl RequestDetail {
+    /// Returns what others wrote and an approver goes by: names and arguments, and the claim.
+    #[must_use]
+    pub fn written(&self) -> String {
+        let RequestBody { agent, session, tool, .. } = &self.request;
+        let mut texts: Vec<&str> = vec![agent, session, tool, &self.arguments];
+        texts.extend(self.reason_claimed.as_deref());
+        texts.extend(self.on_behalf_of.as_deref());
+        texts.extend(self.reach.iter().flat_map(|reach| reach.tables.keys()).map(String::as_str));
+        if let Some(sample) = &self.sample {
+            texts.push(&sample.table);
+            texts.extend(sample.columns.iter().map(String::as_str));
+        }
+        texts.join("\n")
+    }
+}
+
+/// Says how far a call reaches, and how that is known.
+#[must_use]
+pub fn reach_words(reach: &Reach) -> String {
+    let known = match (reach.rehearsed, reach.exact, reach.unbounded) {
+        (true, _, _) => "exactly: it was run and rolled back",
+        (false, _, true) => "or more: not all of them were counted",
+        (false, true, false) => "exactly: they were counted",
+        (false, false, false) if !reach.triggers.is_empty() => "and what the triggers below do",
+        (false, false, false) => "at most",
+    };
+    let (touched, objects) = (touched(reach), of_objects(reach));
+    match reach.amount {
+        // What an API tells was not counted by us.
+        Some(amount) if objects => format!("{amount} on {touched}, as the system tells"),
+        Some(amount) => format!("{touched}, {known}; {amount}"),
+        None if objects => format!("{touched}, as the system tells"),
+        None => format!("{touched}, {known}"),
+    }
 }
 
 impl From<&ApprovalRecord> for RequestBody {

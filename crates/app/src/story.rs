@@ -24,8 +24,8 @@ use serde_json::Value;
 
 pub use self::{
     deed::{Deed, deeds},
-    line::line,
-    session::{Session, sessions},
+    line::{EntryLine, entry_line, line},
+    session::{Opened, Session, sessions},
     words::{of_objects, touched},
 };
 use self::{
@@ -43,35 +43,40 @@ pub struct Story {
     /// The call has this id.
     pub call: String,
     /// This agent asked.
-    agent: String,
-    session: String,
+    pub agent: String,
+    /// The agent asked in this session.
+    pub session: String,
     /// The agent asked for this tool.
-    tool: String,
-    system: Option<String>,
-    arguments: Value,
-    reason_claimed: Option<String>,
+    pub tool: String,
+    /// The tool acts on this system.
+    pub system: Option<String>,
+    /// The agent asked with these arguments.
+    pub arguments: Value,
+    /// The agent claims that the call is for this.
+    pub reason_claimed: Option<String>,
     /// The call was seen to have this effect: `read`, `write` or `destructive`.
-    effect: Option<String>,
+    pub effect: Option<String>,
     /// The call has come to this: `proposed`, `waiting`, `approved`, `issued`, or a final word.
-    state: String,
+    pub state: String,
     /// The call touched or returned so many rows.
-    rows: Option<u64>,
-    approved_by: Vec<String>,
+    pub rows: Option<u64>,
+    /// These people approved it.
+    pub approved_by: Vec<String>,
     /// This call took it back.
-    undone_by: Option<String>,
+    pub undone_by: Option<String>,
     /// The steps stand in order.
-    steps: Vec<Step>,
+    pub steps: Vec<Step>,
 }
 
 /// A step is one sentence.
 #[derive(Debug, Serialize)]
-struct Step {
+pub struct Step {
     /// It happened at this time (RFC 3339).
-    at: String,
+    pub at: String,
     /// These entries say so.
-    entries: Vec<u64>,
+    pub entries: Vec<u64>,
     /// This is the sentence, and what belongs under it.
-    text: Vec<String>,
+    pub text: Vec<String>,
 }
 
 /// Returns the stories in some entries, one per call, in the order in which the calls came.

@@ -108,6 +108,12 @@ impl<L: Ledger> Gate<L> {
         *self.policies.write().unwrap_or_else(PoisonError::into_inner) = policies;
     }
 
+    /// Returns what the gate is set to.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Makes the authority to look after the connection to a tool's system.
     #[must_use]
     pub fn upkeep(&self, spec: &ToolSpec) -> Upkeep {

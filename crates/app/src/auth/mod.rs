@@ -99,6 +99,16 @@ impl Authenticator {
         self.tokens.as_ref().map(oauth::Tokens::issuer)
     }
 
+    /// Returns every agent that is configured, in the order of their names.
+    pub fn agents(&self) -> impl Iterator<Item = &AgentId> {
+        self.agents.keys()
+    }
+
+    /// Returns every person who is configured, in the order of their names.
+    pub fn people(&self) -> impl Iterator<Item = (&PersonId, &PersonConfig)> {
+        self.people.iter()
+    }
+
     /// Tells whether an agent is configured to act for a person.
     #[must_use]
     pub fn acts_for(&self, agent: &AgentId, person: &PersonId) -> bool {

@@ -11,13 +11,46 @@ use super::{
 };
 use crate::text::one_line;
 
+/// An entry, in the parts of one line. What is not there is `-`.
+#[derive(Debug)]
+pub struct EntryLine {
+    /// The entry has this index.
+    pub index: u64,
+    /// The entry was recorded at this time (RFC 3339).
+    pub at: String,
+    /// The entry is of this kind.
+    pub kind: String,
+    /// The entry is about this agent.
+    pub agent: String,
+    /// The entry is about this session.
+    pub session: String,
+    /// The entry is about this call.
+    pub call: String,
+    /// The entry says this, in short.
+    pub gist: String,
+}
+
+/// Returns what an entry says, in parts, each on one line.
+#[must_use]
+pub fn entry_line(stored: &StoredEntry) -> EntryLine {
+    let entry = Read::new(stored);
+    let word = |field: &str| one_line(entry.text(field).unwrap_or("-"));
+    EntryLine {
+        index: entry.index,
+        at: word("at"),
+        kind: word("kind"),
+        agent: word("agent"),
+        session: word("session"),
+        call: word("call"),
+        gist: one_line(&gist(&entry)),
+    }
+}
+
 /// Returns what an entry says, in one line for people: its index, when, its kind, of whose call, and the gist.
 #[must_use]
 pub fn line(stored: &StoredEntry) -> String {
-    let entry = Read::new(stored);
-    let word = |field: &str| one_line(entry.text(field).unwrap_or("-"));
-    let (at, kind, agent, call) = (word("at"), word("kind"), word("agent"), word("call"));
-    format!("{:>6} {at} {kind:<16} {agent} {call} {}", entry.index, one_line(&gist(&entry)))
+    let EntryLine { index, at, kind, agent, call, gist, .. } = entry_line(stored);
+    format!("{index:>6} {at} {kind:<16} {agent} {call} {gist}")
 }
 
 fn gist(entry: &Read) -> String {

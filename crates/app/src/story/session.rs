@@ -14,22 +14,31 @@ use crate::text::one_line;
 /// This is the story of one agent's session.
 #[derive(Debug, Default, Serialize)]
 pub struct Session {
-    session: String,
-    agent: String,
+    /// The session has this name.
+    pub session: String,
+    /// The session is this agent's.
+    pub agent: String,
     /// The session began so, if the entry that opened it is among those read.
-    opened: Option<Opened>,
-    calls: Vec<Story>,
+    pub opened: Option<Opened>,
+    /// The session's calls, in the order in which they came.
+    pub calls: Vec<Story>,
 }
 
 /// A session began so.
 #[derive(Debug, Serialize)]
-struct Opened {
-    at: String,
-    entry: u64,
-    front_door: String,
-    client: Option<String>,
-    teams: Vec<String>,
-    on_behalf_of: Option<String>,
+pub struct Opened {
+    /// The session began at this time (RFC 3339).
+    pub at: String,
+    /// This entry says so.
+    pub entry: u64,
+    /// The session came by this door: `mcp`, `rest`, …
+    pub front_door: String,
+    /// The client calls itself this.
+    pub client: Option<String>,
+    /// The agent belonged to these teams then.
+    pub teams: Vec<String>,
+    /// The agent acted for this person then.
+    pub on_behalf_of: Option<String>,
 }
 
 /// Returns the sessions in some entries, one per agent: two agents may give theirs the same name.

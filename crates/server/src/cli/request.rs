@@ -2,8 +2,7 @@
 //! reaches and how that is known, whether it can be taken back, and some of the rows.
 
 use countersign_app::{
-    request::{RequestBody, RequestDetail, SampleBody, SignatureBody},
-    story::{of_objects, touched},
+    request::{RequestBody, RequestDetail, SampleBody, SignatureBody, reach_words},
     text::{alike, grouped, one_line},
 };
 use countersign_rules::Reach;
@@ -49,7 +48,7 @@ pub(super) fn detail(detail: &RequestDetail) -> String {
     ));
     lines.extend(labelled("effect", request.effect.as_str()));
     lines.extend(labelled("arguments", &one_line(&detail.arguments)));
-    if let Some(alike) = alike(&written(detail)) {
+    if let Some(alike) = alike(&detail.written()) {
         lines.extend(labelled("careful", &alike));
     }
     lines.extend(labelled("digest", &one_line(&detail.digest)));
@@ -128,20 +127,6 @@ const fn answer(signature: &SignatureBody) -> &'static str {
     if signature.approved { "approved" } else { "refused" }
 }
 
-/// What others wrote and an approver goes by: names and arguments, and the claim.
-fn written(detail: &RequestDetail) -> String {
-    let RequestBody { agent, session, tool, .. } = &detail.request;
-    let mut texts: Vec<&str> = vec![agent, session, tool, &detail.arguments];
-    texts.extend(detail.reason_claimed.as_deref());
-    texts.extend(detail.on_behalf_of.as_deref());
-    texts.extend(detail.reach.iter().flat_map(|reach| reach.tables.keys()).map(String::as_str));
-    if let Some(sample) = &detail.sample {
-        texts.push(&sample.table);
-        texts.extend(sample.columns.iter().map(String::as_str));
-    }
-    texts.join("\n")
-}
-
 /// A label and what stands behind it, on as many lines as it takes.
 fn labelled(label: &str, text: &str) -> Vec<String> {
     let texts = wrapped(text);
@@ -178,22 +163,7 @@ fn reached(reach: Option<&Reach>) -> Vec<String> {
     let Some(reach) = reach else {
         return labelled("reach", "unknown: it was not measured");
     };
-    let known = match (reach.rehearsed, reach.exact, reach.unbounded) {
-        (true, _, _) => "exactly: it was run and rolled back",
-        (false, _, true) => "or more: not all of them were counted",
-        (false, true, false) => "exactly: they were counted",
-        (false, false, false) if !reach.triggers.is_empty() => "and what the triggers below do",
-        (false, false, false) => "at most",
-    };
-    let (touched, objects) = (touched(reach), of_objects(reach));
-    let first = match reach.amount {
-        // What an API tells was not counted by us.
-        Some(amount) if objects => format!("{amount} on {touched}, as the system tells"),
-        Some(amount) => format!("{touched}, {known}; {amount}"),
-        None if objects => format!("{touched}, as the system tells"),
-        None => format!("{touched}, {known}"),
-    };
-    let mut lines = labelled("reach", &first);
+    let mut lines = labelled("reach", &reach_words(reach));
     let tables: Vec<(String, String)> =
         reach.tables.iter().map(|(table, rows)| (one_line(table), grouped(*rows))).collect();
     let name = tables.iter().map(|(table, _)| width(table)).max().unwrap_or(0);
