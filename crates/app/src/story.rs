@@ -65,12 +65,12 @@ pub struct Story {
     /// This call took it back.
     pub undone_by: Option<String>,
     /// The steps stand in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<StoryStep>,
 }
 
 /// A step is one sentence.
 #[derive(Debug, Serialize)]
-pub struct Step {
+pub struct StoryStep {
     /// It happened at this time (RFC 3339).
     pub at: String,
     /// These entries say so.
@@ -132,7 +132,7 @@ impl Story {
                 last.text.extend(text);
             }
             Some(_) | None => {
-                self.steps.push(Step { at: entry.word("at"), entries: vec![entry.index], text });
+                self.steps.push(StoryStep { at: entry.word("at"), entries: vec![entry.index], text });
             }
         }
     }
