@@ -17,7 +17,7 @@ use serde_json::Value;
 use tracing::Instrument as _;
 
 use crate::{
-    auth::{Authenticator, Identity},
+    auth::{Accounts, Authenticator, Identity},
     credential::Credentials,
     metrics::Metrics,
     offer::{Offer, Offered},
@@ -372,6 +372,12 @@ impl App {
     #[must_use]
     pub const fn auth(&self) -> &Authenticator {
         &self.auth
+    }
+
+    /// Returns the accounts by which people sign in to a browser.
+    #[must_use]
+    pub const fn accounts(&self) -> &Accounts {
+        self.auth.accounts()
     }
 
     /// Returns what the front doors are set to.

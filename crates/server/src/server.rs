@@ -268,8 +268,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         sessions_max: config.limits.sessions_max,
     };
     store.record(vec![NewEntry::new(clock.now_ms(), &configured(&config, &bundle))]).await?;
-    let gate =
-        Gate::new(Arc::clone(&store), Arc::clone(&clock), entropy, Arc::clone(&bundle.policies), settings);
+    let gate = Gate::new(
+        Arc::clone(&store),
+        Arc::clone(&clock),
+        Arc::clone(&entropy),
+        Arc::clone(&bundle.policies),
+        settings,
+    );
     // Before anybody can approve what would not be performed.
     let superseded = gate.supersede_changed().await?;
     if superseded > 0 {
@@ -279,8 +284,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         );
     }
     let (agents, people, issuer) = (config.agents.clone(), config.people.clone(), config.oauth.clone());
-    let auth =
-        Authenticator::new(agents, people, issuer, store, Arc::clone(&clock)).map_err(StartError::Client)?;
+    let auth = Authenticator::new(agents, people, issuer, store, Arc::clone(&clock), entropy)
+        .map_err(StartError::Client)?;
 
     let stopping = CancellationToken::new();
     let hosts = hosts(&config, address);

@@ -1,4 +1,4 @@
-//! The ledger on SQLite and PostgreSQL: calls, holds, approvals, counters, halts, API keys and the log,
+//! The ledger on SQLite and PostgreSQL: calls, holds, approvals, counters, halts, API keys, accounts and the log,
 //! changed together in one transaction.
 //!
 //! ```text
@@ -17,6 +17,7 @@
 //! What is absent on purpose: a clock and randomness (both are arguments), retries (the caller's business),
 //! and any way to change or delete an entry.
 
+mod account;
 mod approval;
 mod bond;
 mod cache;
@@ -27,6 +28,7 @@ mod halt;
 mod history;
 mod key;
 mod ledger;
+mod link;
 mod list;
 mod log;
 mod look;
@@ -42,19 +44,29 @@ mod session;
 mod sqlite;
 mod store;
 mod tail;
+mod token;
 mod verify;
+mod web_session;
 mod writer;
 
+pub use account::NewAccount;
 pub use approval::Erasure;
 pub use error::StoreError;
 pub use export::ExportFault;
 pub use key::{KEY_PREFIX, KeyIssued, KeyRevoked};
+pub use link::NewLink;
 pub use list::{ApprovalFilter, CallFilter};
 pub use log::{ENTRIES_MAX, EntryFilter, LogHead, LogNodes, StoredEntry};
 pub use look::Found;
 pub use options::{Kept, Opening, Options};
 pub use postgres::Held;
-pub use record::key::{KeyOwner, KeyRecord, NewKey};
+pub use record::{
+    account::{AccountRecord, PasswordHash},
+    key::{KeyOwner, KeyRecord, NewKey},
+    link::{LinkRecord, LinkRefusal},
+    web_session::{WebSessionRecord, WebSessionRefusal},
+};
 pub use row::StatementHook;
 pub use store::Store;
+pub use web_session::NewWebSession;
 pub use writer::{Step, StepHook};

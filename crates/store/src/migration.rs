@@ -8,7 +8,7 @@
 
 /// These are all steps, in order; the first is number 1.
 pub(crate) const STEPS: &[&str] =
-    &[FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED, ALIKE, CALLS, GROWTH, COUNTED];
+    &[FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED, ALIKE, CALLS, GROWTH, COUNTED, ACCOUNTS];
 
 /// Returns the number of the newest schema that this program knows.
 pub(crate) fn newest() -> i64 {
@@ -315,6 +315,43 @@ CREATE TABLE bond_count (
 INSERT INTO bond_count (agent, bonds) SELECT agent, count(*) FROM bond GROUP BY agent;
 DROP INDEX bond_day;
 CREATE INDEX bond_day ON bond (day, at_ms, agent, name);
+";
+
+/// People sign in to a browser: with accounts, which links set up, and in sessions.
+const ACCOUNTS: &str = "
+CREATE TABLE account (
+    person TEXT PRIMARY KEY,
+    password TEXT NOT NULL,
+    codes TEXT NOT NULL,
+    round BIGINT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    changed_ms BIGINT NOT NULL,
+    made_by TEXT NOT NULL,
+    makers TEXT NOT NULL,
+    disabled_ms BIGINT
+) STRICT;
+CREATE TABLE account_link (
+    id TEXT PRIMARY KEY,
+    hash BYTEA NOT NULL,
+    person TEXT NOT NULL,
+    made_by TEXT NOT NULL,
+    makers TEXT NOT NULL,
+    round BIGINT NOT NULL,
+    expires_ms BIGINT NOT NULL,
+    spent_ms BIGINT
+) STRICT;
+CREATE INDEX account_link_expires ON account_link (expires_ms);
+CREATE TABLE web_session (
+    id TEXT PRIMARY KEY,
+    hash BYTEA NOT NULL,
+    person TEXT NOT NULL,
+    round BIGINT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    seen_ms BIGINT NOT NULL,
+    expires_ms BIGINT NOT NULL,
+    ended_ms BIGINT
+) STRICT;
+CREATE INDEX web_session_expires ON web_session (expires_ms);
 ";
 
 #[cfg(test)]

@@ -7,8 +7,9 @@
 //! Nothing here weakens a limit. A rate's instant that passed days ago means nothing. Counters of a day are
 //! looked at on that day. A session that was idle for [`IDLE_DAYS`] begins anew, which its agent could have had
 //! at any time by naming another one. An idempotency key that is older than the configuration says, and has
-//! seen three days go by, is forgotten; what its call became is not. What a budget has spent or holds is never
-//! forgotten, nor is anything of the log, of calls or of requests.
+//! seen three days go by, is forgotten; what its call became is not. A link or a session of a person opens nothing
+//! once it is over, and is forgotten a month later. What a budget has spent or holds is never forgotten, nor is
+//! anything of the log, of calls or of requests, nor an account.
 
 use countersign_gate::ledger::LedgerFault;
 use countersign_rules::budget::day;
@@ -25,6 +26,10 @@ const IDLE_DAYS: i64 = 30;
 
 /// Rates that have passed, and idempotency keys, are kept until the ledger has seen more days than these go by.
 const PASSED_DAYS: i64 = 2;
+
+/// Links and sessions of people are kept for so long after they are over, in milliseconds: whoever comes back with one is
+/// told what became of it, and who was signed in when is listed.
+const OVER_MS: i64 = 30 * 86_400_000;
 
 /// Pruning begins again at most so often at one call, so that it ends.
 const ROUNDS_MAX: u32 = 50;
@@ -129,11 +134,12 @@ macro_rules! select_bonds_due {
 impl Due {
     /// Returns the steps in this order: a day is seen before anything is judged by it, and a session as it is now
     /// before it is taken for idle. What is compared is a parameter, so that PostgreSQL knows how few rows fit.
-    fn steps(&self) -> [Step; 8] {
+    fn steps(&self) -> [Step; 10] {
         let days_ago = |days: i64| self.days_ago(days);
         let today = || Value::from(day(self.now_ms));
         let before = || Value::from(day(self.now_ms).saturating_sub(IDLE_DAYS));
         let passed = || Value::from(self.now_ms.saturating_mul(1_000));
+        let long_over = || Value::from(self.now_ms.saturating_sub(OVER_MS));
         [
             step!("UPDATE age SET day = day + 1, seen = $1", "id", "age", "seen < $1", "id", vec![today()]),
             step!(
@@ -185,6 +191,22 @@ impl Due {
                  AND NOT EXISTS (SELECT 1 FROM counter c WHERE c.day = 0 AND c.subject = 'session:' || id)",
                 "mark_day",
                 vec![days_ago(IDLE_DAYS)]
+            ),
+            step!(
+                "DELETE FROM account_link",
+                "id",
+                "account_link",
+                "expires_ms < $1",
+                "expires_ms",
+                vec![long_over()]
+            ),
+            step!(
+                "DELETE FROM web_session",
+                "id",
+                "web_session",
+                "expires_ms < $1",
+                "expires_ms",
+                vec![long_over()]
             ),
         ]
     }

@@ -3,14 +3,17 @@
 //! A new kind is a file below this one, a line in the list of [`crate::records`], and a step in
 //! [`crate::migration`].
 
+pub(crate) mod account;
 pub(crate) mod approval;
 pub(crate) mod bond;
 pub(crate) mod budget;
 pub(crate) mod call;
 pub(crate) mod halt;
 pub(crate) mod key;
+pub(crate) mod link;
 pub(crate) mod rate;
 pub(crate) mod session;
+pub(crate) mod web_session;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -21,11 +21,14 @@ use crate::{
     cache::Cache,
     record::{
         Changed, Record, Table,
+        account::AccountRecord,
         approval::{self, ApprovalRow},
         call::{self, CallRow},
         key::KeyRow,
+        link::LinkRow,
         rate::Due,
         session::{History, Session},
+        web_session::WebSessionRow,
     },
     row::{Damage, SqlStatement, StoredRow},
     tail::{Encoded, LogTail},
@@ -149,6 +152,9 @@ kinds! {
     approvals: Approval(ApprovalRow),
     bonds: Bond(Bond),
     credentials: Credential(KeyRow),
+    accounts: Account(AccountRecord),
+    links: Link(LinkRow),
+    web_sessions: WebSession(WebSessionRow),
 }
 
 /// The operations of a batch need these records, which are not read yet.

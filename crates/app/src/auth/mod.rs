@@ -1,8 +1,10 @@
-//! This finds out who is calling: agents by API key or OAuth 2.1 access token, people by their key.
+//! This finds out who is calling: agents by API key or OAuth 2.1 access token, people by their key or, in a browser, by
+//! their account.
 //!
 //! An identity comes from a credential and from nothing else. What an agent or person may do is configured;
 //! a credential of somebody who is not configured (any more) opens nothing.
 
+pub mod account;
 mod identity;
 mod issuer;
 mod oauth;
@@ -13,7 +15,7 @@ use std::{
 };
 
 use countersign_gate::{
-    Clock,
+    Clock, Entropy,
     ledger::{ApprovalRecord, LedgerFault},
 };
 use countersign_rules::{AgentId, Code, GroupName, PersonId, Refusal, ToolName};
@@ -21,6 +23,7 @@ use countersign_store::{KEY_PREFIX, KeyOwner, KeyRecord, Store};
 use http::{HeaderMap, header::AUTHORIZATION};
 
 pub use self::{
+    account::{Accounts, SignedIn, WebSession},
     identity::{Identity, Scopes},
     issuer::{JwksPlace, OauthConfig},
 };
@@ -47,7 +50,7 @@ pub struct Person {
     pub groups: BTreeSet<GroupName>,
     /// This is true if the person may resume what is halted and settle calls in doubt.
     pub operator: bool,
-    /// This is the id of the person's key; it is never the secret.
+    /// This is the id of the person's key, or of the session in a browser after `session:`; it is never the secret.
     pub credential: String,
 }
 
@@ -56,8 +59,9 @@ pub struct Authenticator {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     agents: BTreeMap<AgentId, AgentConfig>,
-    people: BTreeMap<PersonId, PersonConfig>,
+    people: Arc<BTreeMap<PersonId, PersonConfig>>,
     tokens: Option<oauth::Tokens>,
+    accounts: Accounts,
 }
 
 impl std::fmt::Debug for Authenticator {
@@ -85,12 +89,21 @@ impl Authenticator {
         issuer: Option<OauthConfig>,
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
     ) -> Result<Self, String> {
         let tokens = match issuer {
             Some(issuer) => Some(oauth::Tokens::new(issuer, Arc::clone(&clock))?),
             None => None,
         };
-        Ok(Self { store, clock, agents, people, tokens })
+        let people = Arc::new(people);
+        let accounts = Accounts::new(Arc::clone(&people), Arc::clone(&store), Arc::clone(&clock), entropy);
+        Ok(Self { store, clock, agents, people, tokens, accounts })
+    }
+
+    /// Returns the accounts by which people sign in to a browser.
+    #[must_use]
+    pub const fn accounts(&self) -> &Accounts {
+        &self.accounts
     }
 
     /// Returns the issuer whose access tokens agents may present, if there is one.
@@ -196,10 +209,10 @@ impl Authenticator {
     }
 
     /// Returns true if those who approved a request and still may are enough for it. Who has no good key any
-    /// more, or left the group, no longer counts.
+    /// more and no account that is enabled, or left the group, no longer counts.
     ///
     /// # Errors
-    /// Returns a [`LedgerFault`] if the keys cannot be read.
+    /// Returns a [`LedgerFault`] if keys and accounts cannot be read.
     pub async fn still_approved(&self, record: &ApprovalRecord) -> Result<bool, LedgerFault> {
         let now_ms = self.clock.now_ms();
         let keys = self.store.keys().await?;
@@ -208,8 +221,12 @@ impl Authenticator {
                 matches!(&key.owner, KeyOwner::Person(owner) if owner == person) && key.is_good(now_ms)
             })
         };
-        let mut signatures = record.signatures.clone();
-        signatures.retain(|signature| good(&signature.person));
+        let mut signatures = Vec::new();
+        for signature in &record.signatures {
+            if good(&signature.person) || self.accounts.may_sign_in(&signature.person).await? {
+                signatures.push(signature.clone());
+            }
+        }
         for signature in &mut signatures {
             let config = self.people.get(&signature.person);
             signature.groups.retain(|group| config.is_some_and(|person| person.groups.contains(group)));

@@ -5,6 +5,7 @@
 #![expect(clippy::arithmetic_side_effects, reason = "an overflow in a test is a failed test")]
 
 #[cfg(test)]
+mod accounts;
 mod approvals;
 #[cfg(test)]
 mod bonds;
