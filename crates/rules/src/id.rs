@@ -109,6 +109,8 @@ names! {
     PersonId,
     /// This names a group of people that policies ask (`@ask`).
     GroupName,
+    /// This names a channel by which people are told that something waits for them.
+    ChannelName,
     /// This names a team that agents belong to.
     TeamName,
     /// This names a tool, as it is configured and as agents call it.

@@ -60,8 +60,8 @@ pub use effect::{DeclaredEffect, Effect};
 pub use explain::{Explanation, FindingOutcome, PolicyFinding, explain};
 pub use facts::{ApprovalFact, Counters, Facts, StatementFacts};
 pub use id::{
-    AgentId, ApprovalId, BundleDigest, CallId, DecisionId, GroupName, PersonId, PolicyId, SessionId,
-    SliceDigest, SystemName, TeamName, ToolName, ToolVersion,
+    AgentId, ApprovalId, BundleDigest, CallId, ChannelName, DecisionId, GroupName, PersonId, PolicyId,
+    SessionId, SliceDigest, SystemName, TeamName, ToolName, ToolVersion,
 };
 pub use matrix::{Matrix, matrix};
 pub use memory::{DecisionKey, Memory, Verdict};

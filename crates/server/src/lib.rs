@@ -4,6 +4,7 @@
 //! whatever comes in by a front door becomes `App::call`, and that is one call to the gate.
 
 pub mod bundle;
+mod channels;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -16,9 +16,10 @@ use axum::{
 use countersign_api::{self as api, Api, Problem};
 use countersign_app::{App, auth::Authenticator, credential, offer::Offer, worker::Worker};
 use countersign_audit::{canonical::canonical_digest, sha256};
+use countersign_channels::Channels;
 use countersign_gate::{Clock, Entropy, Gate, Ledger as _, NewEntry, Settings, Vault, ledger::LedgerFault};
 use countersign_mcp as mcp;
-use countersign_rules::{Code, Refusal, SystemName, ToolName};
+use countersign_rules::{ChannelName, Code, Refusal, SystemName, ToolName};
 use countersign_store::{Found, Opening, Options, Store, StoreError};
 use countersign_tools::{
     Systems,
@@ -32,6 +33,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     bundle::Bundle,
+    channels,
     clock::{OsEntropy, SystemClock, random},
     config::{Config, Mistakes, SecretFault, StorePlace},
     descriptors,
@@ -74,6 +76,9 @@ pub enum StartError {
     /// The client for the issuer's keys cannot be made.
     #[error("the client for the issuer's keys cannot be made: {0}")]
     Client(String),
+    /// A channel cannot be told anything.
+    #[error("channel `{0}` cannot be used: {1}")]
+    Channel(ChannelName, String),
     /// There are too few file descriptors for any connection.
     #[error(transparent)]
     Descriptors(#[from] descriptors::TooFewDescriptors),
@@ -105,6 +110,7 @@ pub struct Running {
     shutdown: Duration,
     listening: JoinHandle<()>,
     working: JoinHandle<()>,
+    telling: JoinHandle<()>,
 }
 
 /// How the ledger of a configuration is opened.
@@ -123,6 +129,7 @@ pub(crate) fn store_options(config: &Config) -> Options {
         checkpoint: Some(config.log.checkpoint.clone()),
         witnesses: config.log.witnesses.clone(),
         keys_kept: config.limits.idempotency,
+        telling: channels::telling(config),
         ..defaults
     }
 }
@@ -249,6 +256,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let vault: Arc<dyn Vault> = Arc::new(ConfigVault::new(&config));
     let bundle = Bundle::new(&config, &vault).map_err(|why| StartError::Config(Box::new(why)))?;
     let connections_max = descriptors::connections(&config)?;
+    let channels = channels::made(&config)?;
     // Before anything is made or recorded: a start that cannot be leaves no trace.
     let listen = config.server.listen;
     let listener =
@@ -325,9 +333,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (used, keys) = (app.credentials().clone(), Arc::clone(app.store()));
     tokio::spawn(credential::watch(used, keys, Arc::clone(app.clock()), stopping.clone()));
     let working = tokio::spawn(Worker::new(Arc::clone(&app), systems.clone()).run(stopping.clone()));
+    let channels = Channels::new(Arc::clone(&app), entropy, channels, public);
+    let telling = tokio::spawn(channels.run(stopping.clone()));
     let listening = tokio::spawn(listener::serve(listener, router, limits, stopping.clone()));
     tracing::info!(%address, "listening");
-    Ok(Running { app, address, mcp, systems, stopping, shutdown, listening, working })
+    Ok(Running { app, address, mcp, systems, stopping, shutdown, listening, working, telling })
 }
 
 /// What is set for every front door.
@@ -363,6 +373,7 @@ impl Running {
             self.app.gate().idle().await;
             drop(self.listening.await);
             drop(self.working.await);
+            drop(self.telling.await);
         })
         .await
         .is_ok();

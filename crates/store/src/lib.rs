@@ -34,6 +34,7 @@ mod log;
 mod look;
 mod migration;
 mod options;
+mod outbox;
 mod postgres;
 mod prune;
 mod queue;
@@ -59,11 +60,13 @@ pub use list::{ApprovalFilter, CallFilter};
 pub use log::{ENTRIES_MAX, EntryFilter, LogHead, LogNodes, StoredEntry};
 pub use look::Found;
 pub use options::{Kept, Opening, Options};
+pub use outbox::{GivenUp, Listener, Telling, Turn};
 pub use postgres::Held;
 pub use record::{
     account::{AccountRecord, PasswordHash},
     key::{KeyOwner, KeyRecord, NewKey},
     link::{LinkRecord, LinkRefusal},
+    outbox::{Event, Notice},
     web_session::{WebSessionRecord, WebSessionRefusal},
 };
 pub use row::StatementHook;

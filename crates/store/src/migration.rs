@@ -7,8 +7,9 @@
 //! `AGENT_OF_CALL` and `TOOL_OF_CALL` are whose a call is and of what.
 
 /// These are all steps, in order; the first is number 1.
-pub(crate) const STEPS: &[&str] =
-    &[FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED, ALIKE, CALLS, GROWTH, COUNTED, ACCOUNTS];
+pub(crate) const STEPS: &[&str] = &[
+    FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED, ALIKE, CALLS, GROWTH, COUNTED, ACCOUNTS, OUTBOX,
+];
 
 /// Returns the number of the newest schema that this program knows.
 pub(crate) fn newest() -> i64 {
@@ -352,6 +353,23 @@ CREATE TABLE web_session (
     ended_ms BIGINT
 ) STRICT;
 CREATE INDEX web_session_expires ON web_session (expires_ms);
+";
+
+/// What channels are told of requests. Most rows have nothing to do: only those that do are in the index by which that is
+/// found.
+const OUTBOX: &str = "
+CREATE TABLE outbox (
+    approval TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    due_ms BIGINT,
+    dead BIGINT NOT NULL,
+    day BIGINT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (approval, channel)
+) STRICT;
+CREATE INDEX outbox_due ON outbox (channel, due_ms) WHERE due_ms IS NOT NULL;
+CREATE INDEX outbox_dead ON outbox (channel, approval) WHERE dead = 1;
+CREATE INDEX outbox_day ON outbox (day);
 ";
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{fs, io::ErrorKind, path::PathBuf, time::Duration};
 
 use countersign_audit::{Checkpoint, VerifierKey};
 
-use crate::{error::StoreError, row::StatementHook, writer::StepHook};
+use crate::{error::StoreError, outbox::Telling, row::StatementHook, writer::StepHook};
 
 /// These options say how a ledger is opened. The defaults are right for a server.
 #[derive(Clone)]
@@ -30,6 +30,8 @@ pub struct Options {
     pub witnesses: Vec<PathBuf>,
     /// Idempotency keys are kept at least so long.
     pub keys_kept: Duration,
+    /// People are told of requests by these rules.
+    pub telling: Telling,
     /// Opening the ledger takes this for granted.
     pub opening: Opening,
     /// This is called between the durable steps of the writer. It is for tests.
@@ -53,6 +55,7 @@ impl Default for Options {
             checkpoint: None,
             witnesses: Vec::new(),
             keys_kept: Duration::from_secs(24 * 60 * 60),
+            telling: Telling::default(),
             opening: Opening::Known,
             hook: None,
             statements: None,
@@ -71,6 +74,7 @@ impl std::fmt::Debug for Options {
             .field("checkpoint", &self.checkpoint)
             .field("witnesses", &self.witnesses)
             .field("keys_kept", &self.keys_kept)
+            .field("telling", &self.telling)
             .field("opening", &self.opening)
             .finish_non_exhaustive()
     }

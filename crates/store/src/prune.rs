@@ -8,8 +8,9 @@
 //! looked at on that day. A session that was idle for [`IDLE_DAYS`] begins anew, which its agent could have had
 //! at any time by naming another one. An idempotency key that is older than the configuration says, and has
 //! seen three days go by, is forgotten; what its call became is not. A link or a session of a person opens nothing
-//! once it is over, and is forgotten a month later. What a budget has spent or holds is never forgotten, nor is
-//! anything of the log, of calls or of requests, nor an account.
+//! once it is over, and is forgotten a month later. What channels were told of a request is forgotten when they have
+//! it by then or never get it. What a budget has spent or holds is never forgotten, nor is anything of the log, of
+//! calls or of requests, nor an account.
 
 use countersign_gate::ledger::LedgerFault;
 use countersign_rules::budget::day;
@@ -30,6 +31,9 @@ const PASSED_DAYS: i64 = 2;
 /// Links and sessions of people are kept for so long after they are over, in milliseconds: whoever comes back with one is
 /// told what became of it, and who was signed in when is listed.
 const OVER_MS: i64 = 30 * 86_400_000;
+
+/// What channels were told, or could not be, is kept until the ledger has seen more days than these go by.
+const TOLD_DAYS: i64 = 30;
 
 /// Pruning begins again at most so often at one call, so that it ends.
 const ROUNDS_MAX: u32 = 50;
@@ -134,7 +138,7 @@ macro_rules! select_bonds_due {
 impl Due {
     /// Returns the steps in this order: a day is seen before anything is judged by it, and a session as it is now
     /// before it is taken for idle. What is compared is a parameter, so that PostgreSQL knows how few rows fit.
-    fn steps(&self) -> [Step; 10] {
+    fn steps(&self) -> [Step; 11] {
         let days_ago = |days: i64| self.days_ago(days);
         let today = || Value::from(day(self.now_ms));
         let before = || Value::from(day(self.now_ms).saturating_sub(IDLE_DAYS));
@@ -207,6 +211,14 @@ impl Due {
                 "expires_ms < $1",
                 "expires_ms",
                 vec![long_over()]
+            ),
+            step!(
+                "DELETE FROM outbox",
+                "approval, channel",
+                "outbox",
+                "day < $1",
+                "day",
+                vec![days_ago(TOLD_DAYS)]
             ),
         ]
     }

@@ -11,6 +11,7 @@ pub(crate) mod call;
 pub(crate) mod halt;
 pub(crate) mod key;
 pub(crate) mod link;
+pub(crate) mod outbox;
 pub(crate) mod rate;
 pub(crate) mod session;
 pub(crate) mod web_session;

@@ -19,6 +19,7 @@ use countersign_rules::{ApprovalId, ApprovalState, CallId, Counters, RetryKey, b
 
 use crate::{
     cache::Cache,
+    outbox::{self, Telling},
     record::{
         Changed, Record, Table,
         account::AccountRecord,
@@ -26,6 +27,7 @@ use crate::{
         call::{self, CallRow},
         key::KeyRow,
         link::LinkRow,
+        outbox::Thread,
         rate::Due,
         session::{History, Session},
         web_session::WebSessionRow,
@@ -85,6 +87,8 @@ macro_rules! kinds {
             committed: Option<Committed>,
             /// The process that writes has this id.
             pub(crate) process: i64,
+            /// People are told of what changes by these rules.
+            telling: Arc<Telling>,
             watched: bool,
         }
 
@@ -155,6 +159,7 @@ kinds! {
     accounts: Account(AccountRecord),
     links: Link(LinkRow),
     web_sessions: WebSession(WebSessionRow),
+    outbox: Outbox(Thread),
 }
 
 /// The operations of a batch need these records, which are not read yet.
@@ -163,7 +168,13 @@ pub(crate) struct Needs(BTreeSet<Key>);
 
 impl Needs {
     /// Names a record; one that is known already is not read again.
+    ///
+    /// With a request come the threads in which channels are told of it: whatever changes it goes on with them.
     pub(crate) fn name(&mut self, records: &Records, key: &Key) {
+        if let Key::Approval(approval) = key {
+            let threads = outbox::keys(&records.telling.channels, approval);
+            self.0.extend(threads.filter(|thread| !records.knows(thread)));
+        }
         if !records.knows(key) && !self.0.contains(key) {
             self.0.insert(key.clone());
         }
@@ -206,7 +217,7 @@ impl Records {
         head: &StoredRow,
         key: &VerifierKey,
         disturbed: bool,
-        process: i64,
+        (process, telling): (i64, &Arc<Telling>),
     ) -> Result<bool, LedgerFault> {
         let trusted = self.committed.take();
         let log = LogTail::read(head, key, trusted.as_ref().map(|committed| committed.checkpoint.as_str()))?;
@@ -218,6 +229,7 @@ impl Records {
         self.committed = trusted.filter(|_| still);
         self.log = log;
         self.process = process;
+        self.telling = Arc::clone(telling);
         Ok(still)
     }
 
@@ -307,6 +319,7 @@ impl Records {
         if changes.is_empty() {
             return Ok(());
         }
+        outbox::tell(self, &Arc::clone(&self.telling), &mut changes);
         self.log.append(std::mem::take(&mut changes.entries))?;
         self.watched |= changes.is_watched();
         for (id, row) in changes.approvals.puts() {

@@ -253,6 +253,7 @@ impl Store {
             changes: changes.clone(),
             hook: options.hook.clone(),
             statements: options.statements.clone(),
+            telling: Arc::new(options.telling.clone()),
             seen: None,
             failing: Arc::clone(&failing),
             keeper: None,

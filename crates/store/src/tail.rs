@@ -60,6 +60,14 @@ impl Encoded {
         Ok(Arc::new(Self { leaf, columns }))
     }
 
+    /// Returns when it happened, in Unix milliseconds UTC.
+    pub(crate) const fn at_ms(&self) -> Option<i64> {
+        match &self.columns {
+            [_, Value::Int(at_ms), ..] => Some(*at_ms),
+            _ => None,
+        }
+    }
+
     /// Encodes several entries. This is done by whoever hands an operation over, not by the one writer.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ use crate::{
     cache::Cache,
     error::Failure,
     history::{Keeper, Seen},
+    outbox::Telling,
     queue::{Inbox, Message},
     records::{Needs, Records},
     row::{self, SqlStatement, StatementHook, StoredRow},
@@ -93,6 +94,8 @@ pub(crate) struct Writer<B> {
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) hook: Option<StepHook>,
     pub(crate) statements: Option<StatementHook>,
+    /// People are told of requests by these rules.
+    pub(crate) telling: Arc<Telling>,
     /// Every head of the log must continue this.
     pub(crate) seen: Option<Seen>,
     /// This is true if the last transaction failed.
@@ -220,7 +223,8 @@ impl<B: Backend> Writer<B> {
         let begun = self.backend.begin().await?;
         self.step(Step::Begun);
         let process = self.backend.process();
-        if !records.begin(&begun.head, &self.verifier, begun.disturbed, process)? {
+        let given = (process, &self.telling);
+        if !records.begin(&begun.head, &self.verifier, begun.disturbed, given)? {
             self.cache(Cache::forget);
             self.follow(records).await?;
         }
@@ -399,6 +403,7 @@ mod tests {
             changes: watch::Sender::new(0),
             hook: None,
             statements: None,
+            telling: Arc::default(),
             seen: None,
             failing: Arc::default(),
             keeper: None,

@@ -11,6 +11,7 @@
 //! fit the tools is checked by [`crate::bundle`], with the same kind of report.
 
 mod budget;
+mod channel;
 mod endpoint;
 mod form;
 mod mistake;
@@ -32,7 +33,9 @@ use countersign_app::{
     auth::OauthConfig,
     principal::{AgentConfig, PersonConfig},
 };
-use countersign_rules::{AgentId, PersonId, SystemName, ToolName, budget::Budget, source::PolicySource};
+use countersign_rules::{
+    AgentId, ChannelName, PersonId, SystemName, ToolName, budget::Budget, source::PolicySource,
+};
 use countersign_tools::definition::Target;
 use serde_json::{Value as Json, json};
 use toml::{
@@ -40,6 +43,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+pub use channel::{ApprovalsConfig, ChannelConfig, ChannelTarget};
 pub use mistake::{Mistake, Mistakes};
 pub use schema::{SchemaOf, schema};
 pub use secret::{SecretFault, SecretSource, read_file};
@@ -77,6 +81,10 @@ pub struct Config {
     pub oauth: Option<OauthConfig>,
     /// `[telemetry]`
     pub telemetry: TelemetryConfig,
+    /// `[approvals]`
+    pub approvals: ApprovalsConfig,
+    /// `[channel.*]`
+    pub channels: BTreeMap<ChannelName, ChannelConfig>,
     /// `[system.*]`
     pub systems: BTreeMap<SystemName, SystemConfig>,
     /// `[agent.*]`
@@ -303,9 +311,19 @@ impl Config {
             json!({ "agent_claim": oauth.agent_claim, "audience": oauth.audience, "issuer": oauth.issuer })
         });
         let store = self.store.place.kind();
+        let ms = |wait: Option<std::time::Duration>| {
+            wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+        };
+        let approvals = json!({
+            "escalate_ms": ms(self.approvals.escalate),
+            "escalate_to": self.approvals.escalate_to,
+            "remind_ms": ms(self.approvals.remind),
+        });
         json!({
             "agents": agents,
+            "approvals": approvals,
             "budgets": budgets,
+            "channels": self.public_channels(),
             "grant_ms": self.limits.grant_ms,
             "idempotency_ms": u64::try_from(self.limits.idempotency.as_millis()).unwrap_or(u64::MAX),
             "open_requests_max": self.limits.open_requests_max,
@@ -322,6 +340,28 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The channels without a secret. The path of a URL may be one.
+    fn public_channels(&self) -> Json {
+        let channels = self.channels.iter().map(|(name, channel)| {
+            let (place, secret) = match &channel.target {
+                ChannelTarget::Webhook { url, secret, .. } => {
+                    (url.origin().ascii_serialization(), secret.to_json())
+                }
+            };
+            let shown = json!({
+                "details": channel.details,
+                "groups": channel.groups,
+                "kind": channel.target.kind(),
+                "origin": place,
+                "secret": secret,
+            });
+            (name.to_string(), shown)
+        });
+        channels.collect()
+    }
+}
+
 /// What the main file says, section by section; `None` for a section with a mistake.
 struct Sections {
     server: Option<ServerConfig>,
@@ -331,6 +371,8 @@ struct Sections {
     #[expect(clippy::option_option, reason = "absent, unreadable and read are three things")]
     oauth: Option<Option<OauthConfig>>,
     telemetry: Option<TelemetryConfig>,
+    approvals: Option<ApprovalsConfig>,
+    channels: BTreeMap<ChannelName, ChannelConfig>,
     systems: BTreeMap<SystemName, SystemConfig>,
     agents: BTreeMap<AgentId, AgentConfig>,
     people: BTreeMap<PersonId, PersonConfig>,
@@ -350,13 +392,29 @@ fn sections(mut reading: Reading<'_>, folder: &Path) -> Sections {
         Some(None)
     };
     let telemetry = settings::telemetry(reading.root.top("telemetry"));
+    let approvals = channel::approvals(reading.root.top("approvals"));
+    let channels = channel::channels(&mut reading);
     let systems = system::systems(&mut reading);
     let agents = principal::agents(&mut reading);
     let people = principal::people(&mut reading);
     let budgets = budget::budgets(&mut reading);
     let tools = tool::tools(&mut reading);
     reading.root.finish();
-    Sections { server, store, log, limits, oauth, telemetry, systems, agents, people, budgets, tools }
+    Sections {
+        server,
+        store,
+        log,
+        limits,
+        oauth,
+        telemetry,
+        approvals,
+        channels,
+        systems,
+        agents,
+        people,
+        budgets,
+        tools,
+    }
 }
 
 fn read(folder: &Path, found: &Found) -> Option<Config> {
@@ -368,6 +426,8 @@ fn read(folder: &Path, found: &Found) -> Option<Config> {
         limits,
         oauth,
         telemetry,
+        approvals,
+        channels,
         systems,
         agents,
         people,
@@ -385,6 +445,7 @@ fn read(folder: &Path, found: &Found) -> Option<Config> {
     }
     stray(folder, found);
     principal::distinct(&agents, &people, &main, found);
+    channel::heard((&channels, approvals.as_ref()), &people, &main, found);
     for source in files(folder, "tools", "toml", found) {
         let mut reading = Reading::new(folder, &source, found);
         for (name, tool) in tool::tools(&mut reading) {
@@ -409,6 +470,8 @@ fn read(folder: &Path, found: &Found) -> Option<Config> {
         limits: limits?,
         oauth: oauth?,
         telemetry: telemetry?,
+        approvals: approvals?,
+        channels,
         systems,
         agents,
         people,

@@ -10,14 +10,15 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use countersign_gate::{
     NewEntry,
     ledger::{CallState, HaltRecord, HaltScope, Ledger, Wait},
 };
-use countersign_rules::{AgentId, budget::Unit};
-use countersign_store::{KeyOwner, NewKey, Options, Step, Store};
+use countersign_rules::{AgentId, ChannelName, budget::Unit};
+use countersign_store::{Event, KeyOwner, Listener, NewKey, Options, Step, Store, Telling};
 
 use crate::{
     make::{
@@ -28,7 +29,21 @@ use crate::{
 };
 
 /// How many operations [`work`] knows.
-const OPERATIONS: usize = 9;
+const OPERATIONS: usize = 11;
+
+/// A turn to tell a channel lasts so long.
+const LEASE: Duration = Duration::from_secs(60);
+
+fn channel() -> ChannelName {
+    ChannelName::parse("ops").unwrap()
+}
+
+/// Options under which one channel is told of everything.
+fn options() -> Options {
+    let listener = Listener { name: channel(), groups: [].into(), escalations: false };
+    let telling = Telling { channels: vec![listener], ..Telling::default() };
+    Options { telling, ..Options::default() }
+}
 
 const STEPS: [Step; 4] = [Step::Begun, Step::Written, Step::Committed, Step::Answered];
 
@@ -74,6 +89,17 @@ async fn work(ledger: &Store, operation: usize) {
             let key = NewKey { owner, scopes: Vec::new(), expires_ms: None, by: "lea".into(), now_ms: NOW };
             drop(ledger.issue_key(key, [1; 32]).await.unwrap());
         }
+        10 => {
+            let turn =
+                ledger.take_turn(&approval_id("a1"), &channel(), NOW + 10, LEASE).await.unwrap().unwrap();
+            assert_eq!(turn.notice.event, Event::Asked);
+        }
+        11 => {
+            // Whoever had the turn is gone, and its time is over.
+            let later = NOW + 10 + 60_000;
+            let turn = ledger.take_turn(&approval_id("a1"), &channel(), later, LEASE).await.unwrap().unwrap();
+            assert_eq!(turn.notice.event, Event::Asked);
+        }
         other => panic!("there is no operation {other}"),
     }
 }
@@ -82,8 +108,11 @@ async fn work(ledger: &Store, operation: usize) {
 async fn seen(ledger: &Store) -> String {
     let who = requester("bot", "s1");
     let standing = ledger.standing(&who, stored("c1", &who, "x").digest, NOW).await.unwrap();
+    // When there is something to tell, to the second.
+    let due_s = async |s: i64| ledger.due(&channel(), NOW + s * 1_000, 10).await.unwrap();
+    let told = (due_s(0).await, due_s(60).await, due_s(71).await, due_s(1_000).await);
     format!(
-        "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+        "{told:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
         kinds(ledger).await,
         balances(ledger).await,
         ledger.calls(None, 100).await.unwrap(),
@@ -111,7 +140,7 @@ fn child() {
             }
         }
     };
-    let options = Options { hook: Some(Arc::new(hook)), ..Options::default() };
+    let options = Options { hook: Some(Arc::new(hook)), ..options() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let ledger = if place.starts_with("postgres") {
@@ -162,7 +191,7 @@ fn kill_at(place: &str, step: usize, nth: usize) -> usize {
 /// What each number of operations leaves, undisturbed.
 async fn expected() -> Vec<String> {
     let place = Place::sqlite();
-    let ledger = place.open().await;
+    let ledger = place.open_with(options()).await.unwrap();
     let mut all = vec![seen(&ledger).await];
     for operation in 1..=OPERATIONS {
         work(&ledger, operation).await;

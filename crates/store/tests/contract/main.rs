@@ -36,6 +36,8 @@ mod make;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod outbox;
+#[cfg(test)]
 mod place;
 #[cfg(test)]
 mod plans;

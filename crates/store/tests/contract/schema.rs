@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What undoes each step of the schema but the first, the newest last.
-const UNDONE: [&str; 12] = [
+const UNDONE: [&str; 13] = [
     "ALTER TABLE approval DROP COLUMN code",
     "DROP TABLE approval_group",
     "ALTER TABLE counter DROP COLUMN mark; ALTER TABLE counter DROP COLUMN mark_day; \
@@ -37,6 +37,7 @@ const UNDONE: [&str; 12] = [
      DROP INDEX session_mark",
     "DROP TABLE bond_count; DROP INDEX bond_day; CREATE INDEX bond_day ON bond (day, at_ms)",
     "DROP TABLE account; DROP TABLE account_link; DROP TABLE web_session",
+    "DROP TABLE outbox",
 ];
 
 /// Makes a ledger what an older schema had.

@@ -14,7 +14,10 @@ const REDIRECTS_MAX: usize = 3;
 const IDLE: Duration = Duration::from_secs(60);
 
 /// Checks that a URL can be the base of a system.
-pub(crate) fn check_base(url: &Url, allow_private: bool) -> Result<(), &'static str> {
+///
+/// # Errors
+/// Says what the URL is or has that no base may.
+pub fn check_base(url: &Url, allow_private: bool) -> Result<(), &'static str> {
     if !matches!(url.scheme(), "https" | "http") || url.cannot_be_a_base() {
         return Err("must start with `https://`");
     }
@@ -42,8 +45,11 @@ pub(crate) fn check_base(url: &Url, allow_private: bool) -> Result<(), &'static 
 
 /// A client that connects only where it may, and trusts the certificates of `ca` alone where that is given. Proxies of the
 /// environment are not used, cookies not kept.
+///
+/// # Errors
+/// Says what is wrong with the file `ca`, or with the machine's own certificates.
 #[expect(clippy::disallowed_methods, reason = "the one place that makes HTTP clients")]
-pub(crate) fn client(
+pub fn client(
     connect_timeout: Duration,
     allow_private: bool,
     follow_redirects: bool,

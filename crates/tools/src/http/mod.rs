@@ -23,5 +23,6 @@ mod template;
 mod tool;
 
 pub use address::is_public;
+pub use client::{check_base, client};
 pub use system::HttpSystem;
 pub use tool::{HttpCall, HttpTool};

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod binary;
+mod channels;
 mod configuration;
 mod connections;
 mod effects;

@@ -120,8 +120,18 @@ impl Rig {
         Self::made_with(place, main, "").await
     }
 
+    /// With something more in the main file, and files that the owner alone may read.
+    pub(crate) async fn secretly(place: Place, more: &str, secrets: &[(&str, &str)]) -> Self {
+        Self::made_of(place, &format!("{MAIN}{more}"), "", secrets).await
+    }
+
     async fn made_with(place: Place, main: &str, policies: &str) -> Self {
+        Self::made_of(place, main, policies, &[]).await
+    }
+
+    async fn made_of(place: Place, main: &str, policies: &str, secrets: &[(&str, &str)]) -> Self {
         let deployment = Deployment::new(place, main, POLICIES);
+        secrets.iter().for_each(|(name, text)| deployment.write_secret(name, text));
         deployment.write("tools/shop.toml", TOOLS);
         deployment.write("policies/more.cedar", policies);
         database(deployment.path())

@@ -1,0 +1,180 @@
+//! Channels by which people are told, and what a waiting request does in time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use countersign_app::principal::PersonConfig;
+use countersign_rules::{ChannelName, GroupName, PersonId};
+use url::Url;
+
+use super::{
+    Found, Reading, SecretSource, Source,
+    endpoint::{ca, http_url},
+    form::Mark,
+    secret::secret,
+    section::{Complaint, Section, flag, integer, list, parsed, reference, word},
+};
+
+/// `[channel.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelConfig {
+    /// The groups whose requests it hears of; of all when empty.
+    pub groups: BTreeSet<GroupName>,
+    /// Whether it may be told arguments and rows.
+    pub details: bool,
+    /// How it is told.
+    pub target: ChannelTarget,
+}
+
+/// How a channel is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChannelTarget {
+    /// By signed requests to a URL.
+    Webhook {
+        /// Where messages are posted.
+        url: Url,
+        /// Where the secret is kept that signs them.
+        secret: SecretSource,
+        /// Whether private addresses may be connected to.
+        allow_private: bool,
+        /// A PEM file with the certificates that are trusted; those that the machine trusts if not said.
+        ca: Option<PathBuf>,
+        /// The longest that one message may take.
+        timeout: Duration,
+    },
+}
+
+impl ChannelTarget {
+    /// What the configuration calls this kind of channel.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Webhook { .. } => "webhook",
+        }
+    }
+}
+
+/// `[approvals]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalsConfig {
+    /// When channels are reminded of a request that waits; never when `None`.
+    pub remind: Option<Duration>,
+    /// When a request that waits is escalated; never when `None`.
+    pub escalate: Option<Duration>,
+    /// The groups whose channels hear of every escalation.
+    pub escalate_to: BTreeSet<GroupName>,
+}
+
+/// The longest that a request may wait before it is reminded of: 30 days.
+const WAIT_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
+
+pub(super) fn channels(reading: &mut Reading<'_>) -> BTreeMap<ChannelName, ChannelConfig> {
+    let folder = reading.folder.to_owned();
+    reading.named("channel", channel_name, |section| {
+        let target = webhook(section, &folder);
+        let groups = section.defaulted("groups", list(|group| Ok(GroupName::parse(group)?)));
+        let details = section.defaulted("details", flag);
+        Some(ChannelConfig { groups: groups?.into_iter().collect(), details: details?, target: target? })
+    })
+}
+
+/// A channel's name stands in the ids of its messages, which are signed as a text with full stops between its parts.
+fn channel_name(text: &str) -> Result<ChannelName, Complaint> {
+    if let Some(bad) = text.chars().find(|c| matches!(c, '.' | ':' | '@')) {
+        let complaint = Complaint::new(format!("`{bad}` may not stand in the name of a channel"));
+        return Err(complaint.help("use letters, digits, `_` and `-`"));
+    }
+    Ok(ChannelName::parse(text)?)
+}
+
+fn webhook(section: &mut Section<'_, '_>, folder: &Path) -> Option<ChannelTarget> {
+    section.set_defaults(reference("channel", Some("webhook")));
+    section.required("kind", "say how it is told: `kind = \"webhook\"`", word(&[("webhook", ())]))?;
+    section.variant(Mark::Is("kind", "webhook"));
+    let url = section.required(
+        "url",
+        "say where messages are posted, such as `url = \"https://hooks.example.com/countersign\"`",
+        parsed(http_url),
+    );
+    let written = section.place("url");
+    let secret = section.required(
+        "secret",
+        "say where the secret is kept that signs messages, such as `secret = { env = \"OPS_WEBHOOK_SECRET\" }`",
+        secret(folder),
+    );
+    let allow_private = section.defaulted("allow_private", flag);
+    let ca = section.optional("ca", ca(folder));
+    let timeout = section.defaulted("timeout_ms", integer(100..=60_000));
+    let (url, allow_private) = (url?, allow_private?);
+    if let Err(why) = reachable(&url, allow_private) {
+        let complaint = Complaint::new(format!("`{url}` {why}"));
+        let help =
+            "use `https` and a public address, or say `allow_private = true` where the channel is your own";
+        section.report(written, complaint.help(help));
+        return None;
+    }
+    Some(ChannelTarget::Webhook {
+        url,
+        secret: secret?,
+        allow_private,
+        ca,
+        timeout: Duration::from_millis(timeout?),
+    })
+}
+
+/// What holds for a system's base holds for a channel's URL, which may have a query.
+fn reachable(url: &Url, allow_private: bool) -> Result<(), &'static str> {
+    let mut base = url.clone();
+    base.set_query(None);
+    countersign_tools::http::check_base(&base, allow_private)
+}
+
+pub(super) fn approvals(mut section: Section<'_, '_>) -> Option<ApprovalsConfig> {
+    let remind = section.defaulted("remind_ms", integer(0..=WAIT_MS_MAX));
+    let written = section.place("escalate_ms");
+    let escalate = section.defaulted("escalate_ms", integer(0..=WAIT_MS_MAX));
+    let escalate_to = section.defaulted("escalate_to", list(|group| Ok(GroupName::parse(group)?)));
+    if let (Some(remind @ 1..), Some(escalate @ 1..)) = (remind, escalate)
+        && escalate < remind
+    {
+        let complaint =
+            Complaint::new("`escalate_ms` is shorter than `remind_ms`, so that nobody is reminded");
+        section.report(written, complaint.help("raise `escalate_ms`, or say `remind_ms = 0`"));
+    }
+    section.finish();
+    let wait = |ms: u64| (ms > 0).then(|| Duration::from_millis(ms));
+    Some(ApprovalsConfig {
+        remind: wait(remind?),
+        escalate: wait(escalate?),
+        escalate_to: escalate_to?.into_iter().collect(),
+    })
+}
+
+/// Reports groups that channels name and nobody is in, and groups that escalations go to and no channel serves: nobody would
+/// hear of what is told there.
+pub(super) fn heard(
+    (channels, approvals): (&BTreeMap<ChannelName, ChannelConfig>, Option<&ApprovalsConfig>),
+    people: &BTreeMap<PersonId, PersonConfig>,
+    main: &Source,
+    found: &Found,
+) {
+    let place = |written: &str| main.text.find(written).map(|at| at..at.saturating_add(written.len()));
+    for (name, channel) in channels {
+        let nobody = |group: &&GroupName| !people.values().any(|person| person.groups.contains(*group));
+        for group in channel.groups.iter().filter(nobody) {
+            let title = format!("[channel.{name}]");
+            let message = format!("`groups` of `{title}` names `{group}`, and nobody is in that group");
+            let help = "name a group that a `[person.NAME]` is in, or leave it out".to_owned();
+            found.push(main.mistake(place(&title), message, Some(help)));
+        }
+    }
+    let unserved = |group: &&GroupName| !channels.values().any(|channel| channel.groups.contains(*group));
+    for group in approvals.iter().flat_map(|approvals| &approvals.escalate_to).filter(unserved) {
+        let message = format!("`escalate_to` names `{group}`, and no channel serves that group");
+        let help = format!("add a channel with `groups = [\"{group}\"]`");
+        found.push(main.mistake(place("escalate_to"), message, Some(help)));
+    }
+}
