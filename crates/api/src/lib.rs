@@ -10,6 +10,7 @@
 mod approval;
 mod budget;
 mod call;
+mod channel;
 mod event;
 mod halt;
 mod key;
@@ -40,6 +41,7 @@ pub use self::{
     approval::{Approve, Erased, Refuse, RequestsBody},
     budget::{AccountBody, BudgetsBody},
     call::{CallBody, CallsBody, DoubtFinding, OnChange, Proposal, Undoing},
+    channel::{ChannelBody, ChannelDone, ChannelsBody, GivenUpBody, GivenUpsBody, Retry},
     halt::{Halt, HaltBody, ResumedBody},
     key::{KeyBody, KeysBody, Revoked},
     problem::{Problem, ProblemBody},
@@ -82,6 +84,7 @@ impl Api {
         (name = "halts", description = "Stopping agents"),
         (name = "keys", description = "Credentials"),
         (name = "budgets", description = "Limits and what is left"),
+        (name = "channels", description = "How people are told"),
         (name = "events", description = "That something changed"),
     ),
 )]
@@ -119,6 +122,10 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(key::list))
         .routes(routes!(key::revoke))
         .routes(routes!(budget::list))
+        .routes(routes!(channel::list))
+        .routes(routes!(channel::given_up))
+        .routes(routes!(channel::retry))
+        .routes(routes!(channel::test))
         .routes(routes!(log::checkpoint))
         .routes(routes!(log::entries))
         .routes(routes!(log::receipt))

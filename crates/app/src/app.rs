@@ -18,6 +18,7 @@ use tracing::Instrument as _;
 
 use crate::{
     auth::{Accounts, Authenticator, Identity},
+    channel::ChannelState,
     credential::Credentials,
     metrics::Metrics,
     offer::{Offer, Offered},
@@ -69,6 +70,8 @@ pub struct Settings {
     pub stream: Duration,
     /// These budgets are in force.
     pub budgets: Vec<Budget>,
+    /// These channels tell people.
+    pub channels: Vec<Arc<ChannelState>>,
 }
 
 /// A client may send this beside a call, in a header or in `_meta`.

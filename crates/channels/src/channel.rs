@@ -1,16 +1,10 @@
-//! A channel: what it is called, what it may be told, and how it is told.
+//! A channel: how it stands, and how it is told.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use countersign_rules::ChannelName;
+use countersign_app::channel::{ChannelState, ChannelTest};
 use secrecy::SecretString;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::webhook::Webhook;
 
@@ -20,49 +14,29 @@ pub type ReadSecret = Arc<dyn Fn() -> Result<SecretString, String> + Send + Sync
 
 /// A channel tells people that something waits for them.
 pub struct Channel {
-    name: ChannelName,
-    details: bool,
-    webhook: Webhook,
-    /// The other end has said that it is gone.
-    gone: AtomicBool,
+    pub(crate) state: Arc<ChannelState>,
+    pub(crate) webhook: Webhook,
+    /// Operators ask for tests here.
+    pub(crate) tests: Mutex<mpsc::Receiver<ChannelTest>>,
 }
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Channel").field("name", &self.state.name).finish_non_exhaustive()
     }
 }
 
 impl Channel {
-    /// Makes a channel. It is told arguments and rows only where `details` says so.
+    /// Makes a channel that stands so, of which operators ask for `tests`, and that is told by a webhook.
     #[must_use]
-    pub const fn new(name: ChannelName, details: bool, webhook: Webhook) -> Self {
-        Self { name, details, webhook, gone: AtomicBool::new(false) }
+    pub fn new(state: Arc<ChannelState>, tests: mpsc::Receiver<ChannelTest>, webhook: Webhook) -> Self {
+        Self { state, webhook, tests: Mutex::new(tests) }
     }
 
-    /// Returns the channel's name.
+    /// Returns how the channel stands.
     #[must_use]
-    pub const fn name(&self) -> &ChannelName {
-        &self.name
-    }
-
-    /// Returns true if the channel may be told arguments and rows.
-    pub(crate) const fn details(&self) -> bool {
-        self.details
-    }
-
-    pub(crate) const fn webhook(&self) -> &Webhook {
-        &self.webhook
-    }
-
-    /// Returns true if the other end has said that it is gone: it is told nothing until the server starts again.
-    #[must_use]
-    pub fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn leave(&self) {
-        self.gone.store(true, Ordering::Relaxed);
+    pub const fn state(&self) -> &Arc<ChannelState> {
+        &self.state
     }
 }
 

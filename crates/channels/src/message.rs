@@ -10,6 +10,8 @@ use countersign_rules::ApprovalState;
 use countersign_store::{Event, Turn};
 use serde::{Deserialize, Serialize};
 
+use crate::channel::Channel;
+
 /// Arguments of more bytes than these stay in the server, whatever the channel may be told.
 const ARGUMENTS_BYTES_MAX: usize = 32 * 1024;
 
@@ -50,6 +52,27 @@ pub struct MessageData {
     /// These are some of the rows, masked where the tool says so, where the channel may be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample: Option<SampleBody>,
+}
+
+/// A channel is told this when an operator tests it.
+#[derive(Debug, Serialize)]
+pub(crate) struct TestMessage {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    timestamp: Option<String>,
+    data: TestData,
+}
+
+#[derive(Debug, Serialize)]
+struct TestData {
+    channel: String,
+}
+
+impl TestMessage {
+    pub(crate) fn new(channel: &Channel, now_ms: i64) -> Self {
+        let data = TestData { channel: channel.state.name.to_string() };
+        Self { kind: "channel.test", timestamp: timestamp(now_ms), data }
+    }
 }
 
 impl Message {

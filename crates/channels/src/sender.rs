@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     channel::{Channel, Delivery},
-    message::Message,
+    message::{Message, TestMessage},
 };
 
 /// A channel looks after each such time even when nothing seems to have changed: pauses and reminders pass silently.
@@ -61,8 +61,32 @@ impl Channels {
     }
 
     async fn serve(&self, channel: &Channel, stopping: &CancellationToken) {
+        // Both end together: no test is taken that nobody answers.
+        tokio::select! {
+            () = self.send(channel, stopping) => {}
+            () = self.test(channel) => {}
+        }
+        channel.tests.lock().await.close();
+    }
+
+    /// Sends test messages when operators ask for them, each once.
+    async fn test(&self, channel: &Channel) {
+        let mut tests = channel.tests.lock().await;
+        while let Some(asked) = tests.recv().await {
+            let now_ms = self.app.clock().now_ms();
+            let id = format!("test:{}:{now_ms}", channel.state.name);
+            let told = match channel.webhook.tell(&id, &TestMessage::new(channel, now_ms), now_ms).await {
+                Delivery::Told => Ok(()),
+                Delivery::NotTold { why, .. } | Delivery::Gone { why } => Err(why),
+            };
+            // Who asked may not wait any more.
+            drop(asked.send(told));
+        }
+    }
+
+    async fn send(&self, channel: &Channel, stopping: &CancellationToken) {
         let mut changes = self.app.gate().ledger().changes();
-        while !channel.is_gone() {
+        while !channel.state.is_gone() {
             changes.borrow_and_update();
             let found = self.round(channel, stopping).await;
             let again = if found { Duration::ZERO } else { TICK };
@@ -77,21 +101,22 @@ impl Channels {
 
     /// Tells what is due. Returns true if there may be more.
     async fn round(&self, channel: &Channel, stopping: &CancellationToken) -> bool {
-        let due = match self.app.store().due(channel.name(), self.app.clock().now_ms(), FOUND_MAX).await {
+        let due = match self.app.store().due(&channel.state.name, self.app.clock().now_ms(), FOUND_MAX).await
+        {
             Ok(due) => due,
             Err(fault) => {
-                tracing::warn!(%fault, channel = %channel.name(), "what is to be told cannot be read");
+                tracing::warn!(%fault, channel = %channel.state.name, "what is to be told cannot be read");
                 return false;
             }
         };
         let found = !due.is_empty();
         stream::iter(due)
             .for_each_concurrent(AT_ONCE, async |approval| {
-                if channel.is_gone() || stopping.is_cancelled() {
+                if channel.state.is_gone() || stopping.is_cancelled() {
                     return;
                 }
                 if let Err(fault) = self.tell(channel, &approval, stopping).await {
-                    tracing::warn!(%fault, %approval, channel = %channel.name(), "a channel may be told twice");
+                    tracing::warn!(%fault, %approval, channel = %channel.state.name, "a channel may be told twice");
                 }
             })
             .await;
@@ -107,7 +132,7 @@ impl Channels {
     ) -> Result<(), LedgerFault> {
         let (store, clock) = (self.app.store(), self.app.clock());
         // A crash before this is durable leaves the turn to whoever comes next; after it, to whoever comes when it has passed.
-        let turn = store.take_turn(approval, channel.name(), clock.now_ms(), LEASE).await?;
+        let turn = store.take_turn(approval, &channel.state.name, clock.now_ms(), LEASE).await?;
         let Some(turn) = turn else { return Ok(()) };
         let delivery = tokio::select! {
             delivery = self.deliver(channel, &turn) => delivery,
@@ -124,9 +149,9 @@ impl Channels {
                 store.fail_turn(&turn, &why, after, self.entropy.bytes(), clock.now_ms()).await?;
             }
             Delivery::Gone { why } => {
-                channel.leave();
+                channel.state.leave();
                 tracing::error!(
-                    channel = %channel.name(),
+                    channel = %channel.state.name,
                     %why,
                     "a channel is gone and is told nothing more until the server starts again: mend or remove it"
                 );
@@ -137,7 +162,7 @@ impl Channels {
     }
 
     async fn deliver(&self, channel: &Channel, turn: &Turn) -> Delivery {
-        let message = Message::new(&self.app, turn, channel.details(), &self.public_url);
-        channel.webhook().tell(&turn.id(), &message, self.app.clock().now_ms()).await
+        let message = Message::new(&self.app, turn, channel.state.details, &self.public_url);
+        channel.webhook.tell(&turn.id(), &message, self.app.clock().now_ms()).await
     }
 }

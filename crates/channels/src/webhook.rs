@@ -6,13 +6,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{Client, StatusCode, header};
 use secrecy::ExposeSecret as _;
+use serde::Serialize;
 use sha2::Sha256;
 use url::Url;
 
-use crate::{
-    channel::{Delivery, ReadSecret},
-    message::Message,
-};
+use crate::channel::{Delivery, ReadSecret};
 
 /// Secrets begin with this.
 const PREFIX: &str = "whsec_";
@@ -59,7 +57,7 @@ fn sign(key: &[u8], id: &str, timestamp_s: i64, body: &[u8]) -> Result<String, S
 
 impl Webhook {
     /// Posts a message under its id, at `now_ms` (Unix milliseconds UTC). Nothing of an answer's body is read.
-    pub(crate) async fn tell(&self, id: &str, message: &Message, now_ms: i64) -> Delivery {
+    pub(crate) async fn tell(&self, id: &str, message: &impl Serialize, now_ms: i64) -> Delivery {
         let not_told = |why: String| Delivery::NotTold { why, after: None };
         let timestamp_s = now_ms.div_euclid(1_000);
         let key = match (self.secret)().and_then(|secret| webhook_key(secret.expose_secret())) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_app::channel::ChannelState;
 use countersign_channels::{Channel, ReadSecret, Webhook, webhook_key};
 use countersign_store::{Listener, Telling};
 use countersign_tools::http;
@@ -34,9 +35,10 @@ pub(crate) fn made(config: &Config) -> Result<Vec<Channel>, StartError> {
     config
         .channels
         .iter()
-        .map(|(name, ChannelConfig { details, target, .. })| {
+        .map(|(name, ChannelConfig { groups, details, target })| {
             let webhook = webhook(target).map_err(|why| StartError::Channel(name.clone(), why))?;
-            Ok(Channel::new(name.clone(), *details, webhook))
+            let (state, tests) = ChannelState::new(name.clone(), target.kind(), groups.clone(), *details);
+            Ok(Channel::new(Arc::new(state), tests, webhook))
         })
         .collect()
 }

@@ -16,7 +16,7 @@ use axum::{
 use countersign_api::{self as api, Api, Problem};
 use countersign_app::{App, auth::Authenticator, credential, offer::Offer, worker::Worker};
 use countersign_audit::{canonical::canonical_digest, sha256};
-use countersign_channels::Channels;
+use countersign_channels::{Channel, Channels};
 use countersign_gate::{Clock, Entropy, Gate, Ledger as _, NewEntry, Settings, Vault, ledger::LedgerFault};
 use countersign_mcp as mcp;
 use countersign_rules::{ChannelName, Code, Refusal, SystemName, ToolName};
@@ -292,7 +292,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         );
     }
     let (agents, people, issuer) = (config.agents.clone(), config.people.clone(), config.oauth.clone());
-    let auth = Authenticator::new(agents, people, issuer, store, Arc::clone(&clock), entropy)
+    let auth = Authenticator::new(agents, people, issuer, store, Arc::clone(&clock), Arc::clone(&entropy))
         .map_err(StartError::Client)?;
 
     let stopping = CancellationToken::new();
@@ -327,7 +327,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     // Upstream MCP servers are connected in the background: one that is away keeps nobody from starting.
     Systems::start(bundle.tools.values().map(|offer| &offer.tool), |spec| gate.upkeep(spec));
     let systems = bundle.systems.clone();
-    let app = App::new(gate, bundle.tools, auth, shared(config), clock);
+    let app = App::new(gate, bundle.tools, auth, shared(config, &channels), clock);
     let api = Api::new(Arc::clone(&app), stopping.clone(), metadata.as_deref());
     let router = router(Arc::clone(&app), api, guard, mcp.clone());
     let (used, keys) = (app.credentials().clone(), Arc::clone(app.store()));
@@ -341,13 +341,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 }
 
 /// What is set for every front door.
-fn shared(config: Config) -> countersign_app::Settings {
+fn shared(config: Config, channels: &[Channel]) -> countersign_app::Settings {
     countersign_app::Settings {
         wait: config.server.wait,
         body_bytes_max: config.server.body_bytes_max,
         streams_max: config.server.streams_max,
         stream: config.server.stream,
         budgets: config.budgets,
+        channels: channels.iter().map(|channel| Arc::clone(channel.state())).collect(),
     }
 }
 

@@ -8,6 +8,7 @@ mod approvals;
 mod audit;
 mod budgets;
 mod calls;
+mod channels;
 mod check;
 mod client;
 mod connect;
@@ -104,6 +105,9 @@ enum Command {
     Undo(undo::Undo),
     /// See what is spent and held of each budget
     Budgets(budgets::Budgets),
+    /// See and test the channels that tell people, and try again what they were not told
+    #[command(subcommand)]
+    Channels(channels::Channels),
     /// Look after the databases that agents reach: inspect, prepare for undo, prune
     #[command(subcommand)]
     System(system::System),
@@ -223,6 +227,7 @@ fn dispatch(command: Command, out: &mut Output) -> Outcome {
         Command::Calls(calls) => wait(calls.run(out)),
         Command::Undo(undo) => wait(undo.run(out)),
         Command::Budgets(budgets) => wait(budgets.run(out)),
+        Command::Channels(channels) => wait(channels.run(out)),
         Command::System(system) => wait(system.run(out)),
         Command::Tools(tools) => wait(tools.run(out)),
     }

@@ -259,6 +259,89 @@ async fn a_channel_that_says_it_is_gone_is_left_alone_until_the_next_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn operators_see_and_test_channels_and_nobody_else() {
+    let mut receiver = Receiver::new(&[Does::Answer(204), Does::Answer(500), Does::Answer(410)]).await;
+    let rig = rig(Place::sqlite(), &receiver, "groups = [\"approvers\"]").await;
+    let (status, body) = rig.get("alice", "/v1/channels").await;
+    assert_eq!(status, StatusCode::OK);
+    let listed = json!([{ "channel": "ops", "kind": "webhook", "groups": ["approvers"], "details": false, "gone": false, "given_up": 0 }]);
+    assert_eq!(body["channels"], listed);
+    let (status, _) = rig.post("alice", "/v1/channels/ops/test", json!({})).await;
+    assert_eq!(status, StatusCode::OK);
+    let arrived = receiver.next().await;
+    assert_eq!(
+        (&arrived.body["type"], &arrived.body["data"]["channel"]),
+        (&json!("channel.test"), &json!("ops"))
+    );
+    let (status, body) = rig.post("alice", "/v1/channels/ops/test", json!({})).await;
+    assert_eq!(status, StatusCode::BAD_GATEWAY);
+    assert!(body["detail"].as_str().unwrap().contains("it answered 500"), "{body}");
+    receiver.next().await;
+    rig.ask("add_item", json!({ "name": "a" })).await;
+    receiver.next().await;
+    while rig.get("alice", "/v1/channels").await.1["channels"][0]["gone"] != json!(true) {
+        tokio::task::yield_now().await;
+    }
+    let (status, body) = rig.post("alice", "/v1/channels/ops/test", json!({})).await;
+    assert_eq!(status, StatusCode::BAD_GATEWAY);
+    assert!(body["detail"].as_str().unwrap().contains("gone"), "{body}");
+
+    let (_, body) = rig.get("alice", "/v1/channels/ops/given-up").await;
+    assert_eq!(body["given_up"], json!([]));
+    let (status, body) = rig.post("alice", "/v1/channels/ops/retry", json!({ "approval": "apr-x" })).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "{body}");
+    assert_eq!(rig.get("alice", "/v1/channels/nowhere/given-up").await.0, StatusCode::NOT_FOUND);
+    for who in ["clerk", "bob"] {
+        assert_eq!(rig.get(who, "/v1/channels").await.0, StatusCode::FORBIDDEN);
+        assert_eq!(rig.get(who, "/v1/channels/ops/given-up").await.0, StatusCode::FORBIDDEN);
+        for what in ["test", "retry"] {
+            let (status, _) =
+                rig.post(who, &format!("/v1/channels/ops/{what}"), json!({ "approval": "apr-x" })).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{who} {what}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_up_is_listed_and_tried_again_on_the_command_line() {
+    let mut receiver = Receiver::new(&[Does::Answer(500)]).await;
+    let mut rig = rig(Place::sqlite(), &receiver, "").await;
+    let approval = rig.ask("add_item", json!({ "name": "a" })).await;
+    receiver.next().await;
+    rig.stop().await;
+    // As a day of failures leaves it.
+    let ledger = rusqlite::Connection::open(rig.deployment.at("countersign.db")).unwrap();
+    let changed = ledger
+        .execute(
+            "UPDATE outbox SET due_ms = NULL, dead = 1, body = json_set(body, '$.dead', json('true'))",
+            [],
+        )
+        .unwrap();
+    assert_eq!(changed, 1);
+    drop(ledger);
+    rig.start().await;
+    let key = rig.key("alice").to_owned();
+    rig.deployment.write_secret("alice.key", &key);
+    let server = rig.url("");
+    let run = async |words: &[&str]| {
+        let words = [words, &["--server", &server, "--key-file", "alice.key"]].concat();
+        let output = rig.deployment.command(&words).output().await.unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let listed = run(&["channels", "list", "--json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&listed).unwrap()["channels"][0]["given_up"], 1, "{listed}");
+    let dead = run(&["channels", "dead", "ops"]).await;
+    assert!(dead.contains(&approval) && dead.contains("asked") && dead.contains("500"), "{dead}");
+    let said = run(&["channels", "retry", "ops", &approval]).await;
+    assert!(said.contains("is told of request"), "{said}");
+    assert_eq!(receiver.told().await, (format!("{approval}:ops:0"), "request.asked".into()));
+    let said = run(&["channels", "test", "ops"]).await;
+    assert!(said.contains("channel `ops` was told"), "{said}");
+    assert_eq!(receiver.told().await.1, "channel.test");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_waits_is_reminded_of_and_others_hear_when_it_is_escalated() {
     let (mut receiver, mut boss) = (Receiver::new(&[]).await, Receiver::new(&[]).await);
     let more = format!(
