@@ -180,7 +180,8 @@ pub trait Ledger: Send + Sync + 'static {
         since_ms: i64,
     ) -> impl Future<Output = Result<Option<CallRecord>, LedgerFault>> + Send;
 
-    /// Lists issued calls in a state, newest first; `None` means all states.
+    /// Lists issued calls in a state, newest first: in the order in which they were issued, whatever clocks said. `None`
+    /// means all states.
     fn calls(
         &self,
         state: Option<CallState>,

@@ -116,6 +116,8 @@ struct Simulated {
 }
 
 struct Open {
+    /// So many calls were issued before.
+    place: usize,
     record: CallRecord,
     process: u64,
     charge: Charged,
@@ -201,11 +203,6 @@ impl SimLedger {
             Some(Fault::KeptButReportedLost | Fault::Lost) | None => result,
         }
     }
-}
-
-/// How young a call is: the time it was issued at, and its id.
-const fn age(record: &CallRecord) -> (i64, &CallId) {
-    (record.issued_ms, &record.call.id)
 }
 
 /// What a ledger says to an id that is not new.
@@ -548,7 +545,7 @@ impl Ledger for SimLedger {
                 doubted: false,
             };
             let charge = Charged::new(intent.rows, intent.amount, &intent.holds);
-            let open = Open { process, charge, record };
+            let open = Open { place: state.calls.len(), process, charge, record };
             state.calls.insert(open.record.call.id.clone(), open);
             // The widest says most.
             Ok(Issued { halted: halts.into_iter().max_by(|a, b| a.scope.cmp(&b.scope)) })
@@ -734,21 +731,22 @@ impl Ledger for SimLedger {
         self.readable()?;
         let state = self.state();
         let key = RetryKey { agent: agent.clone(), digest };
-        let found = state.calls.values().map(|open| &open.record).filter(|record| {
+        let found = state.calls.values().filter(|Open { record, .. }| {
             let late = record.state == CallState::Done && record.closed_ms.is_some_and(|at| at > since_ms);
             record.doubted && key.is_of(&record.call) && (record.state == CallState::InDoubt || late)
         });
         // The newest in doubt, or else the newest.
-        Ok(found.max_by_key(|record| (record.state == CallState::InDoubt, age(record))).cloned())
+        let found = found.max_by_key(|open| (open.record.state == CallState::InDoubt, open.place));
+        Ok(found.map(|open| open.record.clone()))
     }
 
     async fn calls(&self, state: Option<CallState>, limit: u32) -> Result<Vec<CallRecord>, LedgerFault> {
         let held = self.state();
-        let mut calls: Vec<&CallRecord> = held.calls.values().map(|open| &open.record).collect();
-        calls.retain(|record| state.is_none_or(|state| state == record.state));
-        calls.sort_by_key(|record| Reverse(age(record)));
+        let mut calls: Vec<&Open> = held.calls.values().collect();
+        calls.retain(|open| state.is_none_or(|state| state == open.record.state));
+        calls.sort_by_key(|open| Reverse(open.place));
         calls.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        Ok(calls.into_iter().cloned().collect())
+        Ok(calls.into_iter().map(|open| open.record.clone()).collect())
     }
 
     async fn halts(&self) -> Result<Vec<HaltRecord>, LedgerFault> {

@@ -9,16 +9,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_gate::ledger::{HaltRecord, HaltScope, Standing};
-use countersign_rules::{AgentId, CallDigest, Counters, Requester};
+use countersign_rules::{AgentId, CallDigest, Requester};
 
 use crate::record::{
     call::doubt,
     halt::scopes,
     key::KeyRow,
-    session::{CounterKey, History},
+    session::{CounterKey, CounterRow, history},
 };
 
-/// At most so many halts, counters, histories and keys are kept; beyond, all of them are forgotten.
+/// At most so many halts, counters and keys are kept; beyond, all of them are forgotten.
 const KEPT_MAX: usize = 20_000;
 
 /// At most so many digests of requests are kept, so many agents and so many calls that were in doubt; with more, they are
@@ -32,8 +32,7 @@ pub(crate) struct Cache {
     version: u64,
     /// Each is known to be in force, or known not to be.
     halts: BTreeMap<HaltScope, Option<HaltRecord>>,
-    counters: BTreeMap<CounterKey, Counters>,
-    histories: BTreeMap<AgentId, u64>,
+    counters: BTreeMap<CounterKey, CounterRow>,
     keys: BTreeMap<String, KeyRow>,
     /// This is `None` before they were read.
     asked: Option<Asked>,
@@ -62,11 +61,13 @@ impl Cache {
         for scope in scopes(&requester.agent) {
             halted = halted.or(self.halts.get(&scope)?.as_ref());
         }
+        let session = self.counters.get(&CounterKey::session(requester))?;
+        let agent_today = self.counters.get(&CounterKey::agent(requester, now_ms))?;
         Some(Standing {
-            history: *self.histories.get(&requester.agent)?,
+            history: history(session, agent_today),
             halted: halted.cloned(),
-            session: self.counters.get(&CounterKey::session(requester))?.clone(),
-            agent_today: self.counters.get(&CounterKey::agent(requester, now_ms))?.clone(),
+            session: session.counters.clone(),
+            agent_today: agent_today.counters.clone(),
             request: None,
             refusals: false,
         })
@@ -76,12 +77,8 @@ impl Cache {
         self.halts.insert(scope.clone(), halt.cloned());
     }
 
-    pub(crate) fn count(&mut self, key: &CounterKey, counters: Option<&Counters>) {
+    pub(crate) fn count(&mut self, key: &CounterKey, counters: Option<&CounterRow>) {
         self.counters.insert(key.clone(), counters.cloned().unwrap_or_default());
-    }
-
-    pub(crate) fn history(&mut self, agent: &AgentId, version: Option<History>) {
-        self.histories.insert(agent.clone(), version.unwrap_or_default().0);
     }
 
     /// Tells whether people were ever asked about calls of this digest; `None` when that is not known.
@@ -180,7 +177,7 @@ impl Cache {
     /// Forgets everything but what people were asked about and refused, when there are more than [`KEPT_MAX`]
     /// other records.
     pub(crate) fn bound(&mut self) {
-        let sizes = [self.halts.len(), self.counters.len(), self.histories.len(), self.keys.len()];
+        let sizes = [self.halts.len(), self.counters.len(), self.keys.len()];
         if sizes.iter().sum::<usize>() > KEPT_MAX {
             self.forget_deleted();
         }
@@ -193,7 +190,7 @@ fn complete(kept: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use countersign_rules::SessionId;
+    use countersign_rules::{Counters, SessionId};
 
     use super::*;
     use crate::record::key::{KeyOwner, KeyRecord};
@@ -291,11 +288,14 @@ mod tests {
             on_behalf_of: None,
         };
         let halt = HaltRecord { scope: HaltScope::All, why: "w".into(), by: "lea".into(), since_ms: 1 };
-        let counters = Counters { calls: 3, ..Counters::default() };
-        let steps: [&dyn Fn(&mut Cache); 5] = [
+        let counters = CounterRow {
+            counters: Counters { calls: 3, ..Counters::default() },
+            version: 7,
+            ..CounterRow::default()
+        };
+        let steps: [&dyn Fn(&mut Cache); 4] = [
             &|cache| cache.halt(&HaltScope::Agent(agent.clone()), None),
             &|cache| cache.halt(&HaltScope::All, Some(&halt)),
-            &|cache| cache.history(&agent, Some(History(7))),
             &|cache| cache.count(&CounterKey::session(&requester), Some(&counters)),
             &|cache| cache.count(&CounterKey::agent(&requester, 0), None),
         ];

@@ -95,7 +95,7 @@ impl Issue {
                 records.approvals.find(id)?.ok_or(NotIssued::ApprovalSpent(ApprovalState::Superseded))?;
             changes.approvals.put(id.clone(), self.spend(approval)?);
         }
-        let history = session::history(records, &requester.agent)?;
+        let history = session::history_at(records, requester, intent.now_ms)?;
         if intent.if_history.is_some_and(|seen| seen != history) {
             return Err(NotIssued::HistoryMoved);
         }
@@ -114,7 +114,7 @@ impl Issue {
         }
         let count = self.count();
         session::count(records, requester, intent.now_ms, |counters| count.add(counters), &mut changes)?;
-        changes.calls.put(intent.call.id.clone(), self.row(records.process));
+        changes.calls.put(intent.call.id.clone(), self.row(records));
         for halt in &halts {
             changes.entries.push(Encoded::of(&NewEntry::halted(halt))?);
             changes.halts.put(halt.scope.clone(), halt.clone());
@@ -138,9 +138,10 @@ impl Issue {
         Count { tool: &call.tool, effect: *effect, rows: *rows, amount: *amount }
     }
 
-    fn row(&self, process: i64) -> CallRow {
+    fn row(&self, records: &Records) -> CallRow {
         let intent = &self.intent;
         CallRow {
+            place: records.log_tail().size().cast_signed(),
             record: CallRecord {
                 call: intent.call.clone(),
                 system: intent.system.clone(),
@@ -156,7 +157,7 @@ impl Issue {
                 doubted: false,
             },
             charge: Charged::new(intent.rows, intent.amount, &intent.holds),
-            process,
+            process: records.process,
         }
     }
 }

@@ -11,8 +11,8 @@ use countersign_gate::{
     },
 };
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, Counters, IdempotencyKey, Requester,
-    RetryKey, Signature, ToolName,
+    AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, IdempotencyKey, Requester, RetryKey,
+    Signature, ToolName,
     budget::{Balance, BudgetAccount, HoldRequest},
     charge::Charge,
     rate::Rate,
@@ -32,7 +32,7 @@ use crate::{
         call::{self, CallRow},
         halt,
         rate::Due,
-        session::{CounterKey, History, Session},
+        session::{Session, history, read_counters, select_counters},
     },
     session::{OpenSession, Record},
     store::Store,
@@ -56,25 +56,22 @@ impl Ledger for Store {
             let request = rows.first().map(ApprovalRow::read).transpose()?.map(|row| row.record);
             return Ok(Standing { request, refusals, ..standing });
         }
-        // The version before what it counts: a change in between makes the decision's issue fail, while
-        // the other way round it would pass unseen.
         let answers = self.select_each(vec![
-            History::select(&requester.agent),
             halt::select_for(&requester.agent),
-            Counters::select(&CounterKey::session(requester)),
-            Counters::select(&CounterKey::agent(requester, now_ms)),
+            select_counters(requester, now_ms),
             newest,
             approval::select_refusals(&requester.agent, now_ms),
         ]);
         let answers = answers.await?;
         let first = |question: usize| answers.get(question).and_then(|rows| rows.first());
+        let [session, agent_today] = read_counters(answers.get(1).map_or(&[], Vec::as_slice))?;
         Ok(Standing {
-            history: first(0).map(History::read).transpose()?.unwrap_or_default().0,
-            halted: first(1).map(HaltRecord::read).transpose()?,
-            session: first(2).map(Counters::read).transpose()?.unwrap_or_default(),
-            agent_today: first(3).map(Counters::read).transpose()?.unwrap_or_default(),
-            request: first(4).map(ApprovalRow::read).transpose()?.map(|row| row.record),
-            refusals: first(5).is_some(),
+            history: history(&session, &agent_today),
+            halted: first(0).map(HaltRecord::read).transpose()?,
+            session: session.counters,
+            agent_today: agent_today.counters,
+            request: first(2).map(ApprovalRow::read).transpose()?.map(|row| row.record),
+            refusals: first(3).is_some(),
         })
     }
 

@@ -10,7 +10,7 @@
 //! `record/`. A database reads records by key, writes them back and locks: [`sqlite`] for one process,
 //! [`postgres`] for several.
 //!
-//! Modules know one another in one direction: `row` and `error`, then `record/`, [`records`], [`queue`], the
+//! Modules know one another in one direction: `row`, `error` and [`place`], then `record/`, [`records`], [`queue`], the
 //! operations and the [`writer`], the databases, the [`store`], and what is asked of it ([`ledger`], [`log`],
 //! [`list`], [`look`], …).
 //!
@@ -35,6 +35,7 @@ mod look;
 mod migration;
 mod options;
 mod outbox;
+mod place;
 mod postgres;
 mod prune;
 mod queue;

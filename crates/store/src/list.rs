@@ -13,7 +13,7 @@ use crate::{
     record::{
         Record as _,
         approval::ApprovalRow,
-        call::{self, CallRow, select_calls},
+        call::{self, CallRow, call_columns, open_calls, select_calls},
     },
     row::{SqlStatement, Value},
     store::Store,
@@ -68,7 +68,7 @@ impl Store {
     /// # Errors
     /// Fails with a [`LedgerFault`] when the ledger cannot be read.
     pub async fn list_calls(&self, filter: &CallFilter, limit: u32) -> Result<Vec<CallRecord>, LedgerFault> {
-        let rows = self.scan(page_of_calls(filter, limit)).await?;
+        let rows = self.scan(page_of_calls(self, filter, limit)).await?;
         rows.iter().map(|row| Ok(CallRow::read(row)?.record)).collect()
     }
 
@@ -83,7 +83,7 @@ impl Store {
         };
         Ok((
             count("SELECT count(*) FROM approval WHERE state = 'waiting'").await?,
-            count("SELECT count(*) FROM call WHERE state <> 'done' AND state = 'in_doubt'").await?,
+            count("SELECT count(*) FROM call WHERE unsettled = 'in_doubt'").await?,
         ))
     }
 }
@@ -133,17 +133,8 @@ fn page_of_requests(filter: &ApprovalFilter, limit: u32) -> SqlStatement {
     SqlStatement::new(sql, params)
 }
 
-macro_rules! select_page {
-    ($condition:literal) => {
-        select_calls!("WHERE ", $condition, "ORDER BY issued_ms DESC, id DESC LIMIT $1")
-    };
-    ($condition:literal, $after:literal) => {
-        select_calls!("WHERE ", $condition, "AND ", $after, "ORDER BY issued_ms DESC, id DESC LIMIT $1")
-    };
-}
-
 /// Returns the statement that reads a page of the list of an agent's calls.
-fn page_of_own_calls(agent: &AgentId, filter: &CallFilter, limit: u32) -> SqlStatement {
+fn page_of_own_calls(store: &Store, agent: &AgentId, filter: &CallFilter, limit: u32) -> SqlStatement {
     // Tools stand between commas, which no name has: what is left after taking one out is shorter.
     let tools = filter.tools.as_ref().map(|tools| {
         let names: String = tools.iter().map(|tool| format!(",{tool},")).collect();
@@ -156,46 +147,38 @@ fn page_of_own_calls(agent: &AgentId, filter: &CallFilter, limit: u32) -> SqlSta
         tools.as_deref().into(),
     ];
     params.extend(filter.after.as_ref().map(|after| Value::from(after.as_str())));
-    macro_rules! select_own {
-        ($($after:literal)?) => {
-            select_page!(
-                "agent = $2 AND (CAST($3 AS TEXT) IS NULL OR state = $3) \
-                 AND (CAST($4 AS TEXT) IS NULL OR replace($4, ',' || tool || ',', '') <> $4) "
-                $(, $after)?
-            )
-        };
-    }
-    let sql = match &filter.after {
-        None => select_own!(),
-        // Where the page begins is told by the agent's own calls alone.
-        Some(_) => select_own!(
-            "(issued_ms, id) < (SELECT c.issued_ms, c.id FROM call c WHERE c.id = $5 AND c.agent = $2) "
-        ),
-    };
-    SqlStatement::new(sql, params)
+    SqlStatement::new(store.select_own_calls(filter.after.is_some()), params)
 }
 
 /// Returns the statement that reads a page of the list of calls.
-fn page_of_calls(filter: &CallFilter, limit: u32) -> SqlStatement {
+fn page_of_calls(store: &Store, filter: &CallFilter, limit: u32) -> SqlStatement {
     if let Some(agent) = &filter.agent {
-        return page_of_own_calls(agent, filter, limit);
+        return page_of_own_calls(store, agent, filter, limit);
     }
     let Some(after) = &filter.after else { return call::select_all(filter.state, limit) };
     let mut params = vec![u64::from(limit).into(), after.as_str().into()];
     let sql = match filter.state {
-        // Said in the text, so that the small index on what is not done is used.
-        Some(state @ (CallState::Open | CallState::InDoubt | CallState::Failed)) => {
+        Some(CallState::Open) => concat!(
+            open_calls!(
+                concat!(call_columns!(), ", place"),
+                "AND place < (SELECT c.place FROM call c WHERE c.id = $2) "
+            ),
+            "ORDER BY place DESC LIMIT $1"
+        ),
+        Some(state @ (CallState::InDoubt | CallState::Failed)) => {
             params.push(state.as_str().into());
-            select_page!(
-                "state <> 'done' AND state = $3 ",
-                "(issued_ms, id) < (SELECT c.issued_ms, c.id FROM call c WHERE c.id = $2) "
+            select_calls!(
+                "WHERE unsettled = $3 AND place < (SELECT c.place FROM call c WHERE c.id = $2) \
+                 ORDER BY place DESC LIMIT $1"
             )
         }
-        Some(CallState::Done) => select_page!(
-            "state = 'done' ",
-            "(issued_ms, id) < (SELECT c.issued_ms, c.id FROM call c WHERE c.id = $2) "
+        Some(CallState::Done) => select_calls!(
+            "WHERE state = 'done' AND place < (SELECT c.place FROM call c WHERE c.id = $2) \
+             ORDER BY place DESC LIMIT $1"
         ),
-        None => select_page!("(issued_ms, id) < (SELECT c.issued_ms, c.id FROM call c WHERE c.id = $2) "),
+        None => select_calls!(
+            "WHERE place < (SELECT c.place FROM call c WHERE c.id = $2) ORDER BY place DESC LIMIT $1"
+        ),
     };
     SqlStatement::new(sql, params)
 }

@@ -10,6 +10,7 @@ use countersign_gate::ledger::LedgerFault;
 use countersign_rules::{AgentId, ApprovalId, CallId, SessionId};
 
 use crate::{
+    place::{By, COMMON},
     row::{Damage, SqlStatement, StoredRow},
     store::Store,
     tail::{LogTail, SELECT_HEAD},
@@ -54,36 +55,6 @@ pub struct EntryFilter {
     pub until_ms: Option<i64>,
     /// The entries have this index or a later one.
     pub from: u64,
-}
-
-/// Every call has entries of these kinds. They are in no index by kind; see the schema.
-const COMMON: [&str; 4] = ["call_proposed", "decided", "warrant_issued", "outcome"];
-
-/// Makes the statement for any other kind, with the condition as the index has it.
-macro_rules! by_rare_kind {
-    ($order:literal) => {
-        by_column!(
-            "kind <> 'call_proposed' AND kind <> 'decided' AND kind <> 'warrant_issued' AND kind <> 'outcome' \
-             AND kind = $8",
-            $order
-        )
-    };
-}
-
-/// Makes the statement for a filter, whose parameters are in order of appearance, as SQLite numbers them.
-macro_rules! by_column {
-    ($subject:literal, $order:literal) => {
-        concat!(
-            "SELECT idx, bytes FROM entry WHERE idx >= $1 AND at_ms >= $2 AND at_ms < $3",
-            " AND (CAST($4 AS TEXT) IS NULL OR session = $4) AND (CAST($5 AS TEXT) IS NULL OR kind = $5)",
-            " AND (CAST($6 AS TEXT) IS NULL OR agent = $6) AND (CAST($7 AS TEXT) IS NULL OR approval = $7)",
-            " AND ",
-            $subject,
-            " ORDER BY idx ",
-            $order,
-            " LIMIT $9"
-        )
-    };
 }
 
 /// One answer holds at most so many entries.
@@ -157,33 +128,19 @@ impl Store {
         limit: u32,
         newest_first: bool,
     ) -> Result<Vec<StoredEntry>, LedgerFault> {
-        // The one most selective column picks the index; the others are checked on what it finds.
-        let (subject, by): (Option<&str>, usize) = if let Some(call) = &filter.call {
-            (Some(call.as_str()), 1)
+        // By the one most selective column; the others are checked on what it finds.
+        let (subject, by) = if let Some(call) = &filter.call {
+            (Some(call.as_str()), By::Call)
         } else if let Some(approval) = &filter.approval {
-            (Some(approval.as_str()), 2)
+            (Some(approval.as_str()), By::Approval)
         } else if let Some(session) = &filter.session {
-            (Some(session.as_str()), 3)
+            (Some(session.as_str()), By::Session)
         } else if let Some(kind) = filter.kind.as_ref().filter(|kind| !COMMON.contains(&kind.as_str())) {
-            (Some(kind.as_str()), 4)
+            (Some(kind.as_str()), By::Kind)
         } else if let Some(agent) = &filter.agent {
-            (Some(agent.as_str()), 5)
+            (Some(agent.as_str()), By::Agent)
         } else {
-            (None, 0)
-        };
-        let sql = match (by, newest_first) {
-            (1, false) => by_column!("call = $8", "ASC"),
-            (1, true) => by_column!("call = $8", "DESC"),
-            (2, false) => by_column!("approval = $8", "ASC"),
-            (2, true) => by_column!("approval = $8", "DESC"),
-            (3, false) => by_column!("session = $8", "ASC"),
-            (3, true) => by_column!("session = $8", "DESC"),
-            (4, false) => by_rare_kind!("ASC"),
-            (4, true) => by_rare_kind!("DESC"),
-            (5, false) => by_column!("agent = $8", "ASC"),
-            (5, true) => by_column!("agent = $8", "DESC"),
-            (_, false) => by_column!("CAST($8 AS TEXT) IS NULL", "ASC"),
-            (_, true) => by_column!("CAST($8 AS TEXT) IS NULL", "DESC"),
+            (None, By::Index)
         };
         let params = vec![
             filter.from.into(),
@@ -196,7 +153,7 @@ impl Store {
             subject.into(),
             u64::from(limit.min(ENTRIES_MAX)).into(),
         ];
-        stored_entries(&self.scan(SqlStatement::new(sql, params)).await?)
+        stored_entries(&self.scan(SqlStatement::new(self.select_entries(by, newest_first), params)).await?)
     }
 
     /// Returns signed checkpoints of the size `from` or a larger one, each with its size, smallest first; at

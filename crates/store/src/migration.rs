@@ -6,9 +6,12 @@
 //! is in doubt; `ASKED_TOOL` and `ASKED_UNTIL` are which tool a request is about, and when it expires;
 //! `AGENT_OF_CALL` and `TOOL_OF_CALL` are whose a call is and of what.
 
+use std::collections::BTreeSet;
+
 /// These are all steps, in order; the first is number 1.
 pub(crate) const STEPS: &[&str] = &[
     FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED, ALIKE, CALLS, GROWTH, COUNTED, ACCOUNTS, OUTBOX,
+    PLACES,
 ];
 
 /// Returns the number of the newest schema that this program knows.
@@ -28,11 +31,19 @@ pub(crate) fn after(found: i64) -> impl Iterator<Item = (i64, &'static str)> {
     )
 }
 
-/// Returns the names of the tables that there are after the first `version` steps.
-pub(crate) fn tables(version: i64) -> impl Iterator<Item = &'static str> {
-    let steps = usize::try_from(version).unwrap_or_default();
-    let made = STEPS.iter().take(steps).flat_map(|step| step.split("CREATE TABLE ").skip(1));
-    made.filter_map(|rest| rest.split_once(' ')).map(|(name, _columns)| name)
+/// Returns the names of the tables that there are after the first `version` steps, as `written` for a database.
+pub(crate) fn tables(version: i64, written: fn(&str) -> String) -> BTreeSet<String> {
+    let mut tables = BTreeSet::new();
+    for step in STEPS.iter().take(usize::try_from(version).unwrap_or_default()) {
+        for statement in written(step).split(';') {
+            if let Some((_before, rest)) = statement.split_once("CREATE TABLE ") {
+                tables.extend(rest.split(' ').next().map(ToOwned::to_owned));
+            } else if let Some((_before, name)) = statement.split_once("DROP TABLE ") {
+                tables.remove(name);
+            }
+        }
+    }
+    tables
 }
 
 /// This table keeps the numbers of the steps that were applied.
@@ -40,7 +51,7 @@ pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS migration (version BI
 
 /// Writes a step in SQLite's dialect.
 pub(crate) fn for_sqlite(step: &str) -> String {
-    step.replace("BIGINT", "INTEGER").replace("BYTEA", "BLOB").replace(
+    without(step, "-- On PostgreSQL alone:").replace("BIGINT", "INTEGER").replace("BYTEA", "BLOB").replace(
         "EACH_ASKED",
         "json_extract(asked.value, '$.group'), a.place FROM approval a, json_each(a.request, '$.of') asked",
     )
@@ -53,7 +64,7 @@ pub(crate) fn for_sqlite(step: &str) -> String {
 
 /// Writes a step in PostgreSQL's dialect.
 pub(crate) fn for_postgres(step: &str) -> String {
-    step.replace(" STRICT", "").replace(
+    without(step, "-- On SQLite alone:").replace(" STRICT", "").replace(
         "EACH_ASKED",
         "asked ->> 'group', a.place FROM approval a, jsonb_array_elements(a.request::jsonb -> 'of') asked",
     )
@@ -62,6 +73,12 @@ pub(crate) fn for_postgres(step: &str) -> String {
     .replace("ASKED_UNTIL", "(request::jsonb ->> 'expires_ms')::bigint")
     .replace("AGENT_OF_CALL", "body::jsonb -> 'requester' ->> 'agent'")
     .replace("TOOL_OF_CALL", "body::jsonb ->> 'tool'")
+}
+
+/// Leaves out each paragraph that begins with this line: it is for the other database.
+fn without(step: &str, other: &str) -> String {
+    let paragraphs = step.split("\n\n").filter(|paragraph| !paragraph.starts_with(other));
+    paragraphs.collect::<Vec<_>>().join("\n\n")
 }
 
 const FIRST: &str = "
@@ -218,7 +235,7 @@ ALTER TABLE session ADD COLUMN mark_day BIGINT;
 const JOURNAL: &str = "ALTER TABLE call ADD COLUMN journal TEXT;";
 
 /// The kinds that every call has are found by call, or by reading on; an index over them would cost each call
-/// more than all that is ever found by it. [`crate::log`] has the same condition. It is no `NOT IN`, for which
+/// more than all that is ever found by it. PostgreSQL's [`crate::place`] has the same condition. It is no `NOT IN`, for which
 /// SQLite would make a table of the words at each insertion.
 const RARE: &str = "
 DROP INDEX entry_kind;
@@ -372,15 +389,108 @@ CREATE INDEX outbox_dead ON outbox (channel, approval) WHERE dead = 1;
 CREATE INDEX outbox_day ON outbox (day);
 ";
 
+/// A call that one caller waits for changes few pages. Calls stand in the order in which they were issued, and only those
+/// are in an index of calls that are not done that stay so for a while. Counters have the version that `history` had. On
+/// SQLite, entries and calls of agents are filed in bulk; see [`crate::place`]. Calls that are there already stand before
+/// the first that comes.
+const PLACES: &str = "
+ALTER TABLE counter ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+DROP TABLE history;
+ALTER TABLE call RENAME TO call_before;
+DROP INDEX call_issued;
+DROP INDEX call_unsettled;
+DROP INDEX call_doubted;
+DROP INDEX call_agent;
+CREATE TABLE call (
+    place BIGINT PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    system TEXT NOT NULL,
+    effect TEXT NOT NULL,
+    decision TEXT NOT NULL,
+    approval TEXT,
+    state TEXT NOT NULL,
+    issued_ms BIGINT NOT NULL,
+    closed_ms BIGINT,
+    row_count BIGINT NOT NULL,
+    process BIGINT NOT NULL,
+    body TEXT NOT NULL,
+    charge TEXT NOT NULL,
+    outcome TEXT,
+    journal TEXT,
+    doubted TEXT,
+    agent TEXT,
+    tool TEXT,
+    unsettled TEXT
+) STRICT;
+INSERT INTO call (place, id, system, effect, decision, approval, state, issued_ms, closed_ms, row_count, process, body, charge,
+        outcome, journal, doubted, agent, tool, unsettled)
+    SELECT row_number() OVER (ORDER BY issued_ms, id) - (SELECT count(*) FROM call_before) - 1, id, system, effect, decision,
+        approval, state, issued_ms, closed_ms, row_count, process, body, charge, outcome, journal, doubted, agent, tool,
+        CASE state WHEN 'done' THEN NULL ELSE state END
+    FROM call_before ORDER BY issued_ms, id;
+DROP TABLE call_before;
+CREATE INDEX call_unsettled ON call (unsettled, place) WHERE unsettled IS NOT NULL;
+CREATE INDEX call_doubted ON call (doubted, place) WHERE doubted IS NOT NULL;
+
+-- On PostgreSQL alone:
+CREATE INDEX call_agent ON call (agent, place);
+
+-- On SQLite alone:
+CREATE TABLE call_place (
+    owner TEXT NOT NULL,
+    idx BIGINT NOT NULL,
+    PRIMARY KEY (owner, idx)
+) STRICT, WITHOUT ROWID;
+INSERT INTO call_place (owner, idx) SELECT agent, place FROM call WHERE agent IS NOT NULL ORDER BY agent, place;
+CREATE TABLE entry_place (
+    what TEXT NOT NULL,
+    value TEXT NOT NULL,
+    idx BIGINT NOT NULL,
+    PRIMARY KEY (what, value, idx)
+) STRICT, WITHOUT ROWID;
+INSERT INTO entry_place (what, value, idx)
+    SELECT 'agent', agent, idx FROM entry
+        WHERE agent IS NOT NULL AND idx < (SELECT size / 256 * 256 FROM log_head) ORDER BY agent, idx;
+INSERT INTO entry_place (what, value, idx)
+    SELECT 'approval', approval, idx FROM entry
+        WHERE approval IS NOT NULL AND idx < (SELECT size / 256 * 256 FROM log_head) ORDER BY approval, idx;
+INSERT INTO entry_place (what, value, idx)
+    SELECT 'call', call, idx FROM entry
+        WHERE call IS NOT NULL AND idx < (SELECT size / 256 * 256 FROM log_head) ORDER BY call, idx;
+INSERT INTO entry_place (what, value, idx)
+    SELECT 'kind', kind, idx FROM entry
+        WHERE kind NOT IN ('call_proposed', 'decided', 'warrant_issued', 'outcome')
+        AND idx < (SELECT size / 256 * 256 FROM log_head) ORDER BY kind, idx;
+INSERT INTO entry_place (what, value, idx)
+    SELECT 'session', session, idx FROM entry
+        WHERE session IS NOT NULL AND idx < (SELECT size / 256 * 256 FROM log_head) ORDER BY session, idx;
+DROP INDEX entry_call;
+DROP INDEX entry_session;
+DROP INDEX entry_agent;
+DROP INDEX entry_approval;
+DROP INDEX entry_rare;
+";
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_tables_of_a_schema_are_known() {
-        let first: Vec<_> = tables(1).collect();
-        assert_eq!((first.len(), first.first()), (15, Some(&"log_head")));
-        assert!(!first.contains(&"approval_group") && tables(newest()).any(|name| name == "approval_group"));
+        let first = tables(1, for_sqlite);
+        assert!(first.len() == 15 && first.contains("log_head") && first.contains("history"));
+        let newest = tables(newest(), for_sqlite);
+        assert!(!first.contains("approval_group") && newest.contains("approval_group"));
+        assert!(newest.contains("call") && !newest.contains("call_before") && !newest.contains("history"));
+    }
+
+    #[test]
+    fn what_is_for_one_database_alone_is_not_in_the_other() {
+        let of = |written| tables(newest(), written).contains("entry_place");
+        assert!(of(for_sqlite) && !of(for_postgres));
+        assert!(
+            for_postgres(PLACES).contains("call_agent ON") && !for_sqlite(PLACES).contains("call_agent ON")
+        );
     }
 
     #[test]

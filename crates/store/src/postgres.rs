@@ -7,6 +7,7 @@
 mod connect;
 mod fault;
 mod listen;
+pub(crate) mod place;
 mod read;
 mod row;
 mod schema;

@@ -15,7 +15,7 @@ use std::{
 
 use countersign_audit::{SigningKey, VerifierKey};
 use countersign_gate::ledger::{Bond, HaltRecord, LedgerFault};
-use countersign_rules::{ApprovalId, ApprovalState, CallId, Counters, RetryKey, budget::Balance};
+use countersign_rules::{ApprovalId, ApprovalState, CallId, RetryKey, budget::Balance};
 
 use crate::{
     cache::Cache,
@@ -29,7 +29,7 @@ use crate::{
         link::LinkRow,
         outbox::Thread,
         rate::Due,
-        session::{History, Session},
+        session::{CounterRow, Session},
         web_session::WebSessionRow,
     },
     row::{Damage, SqlStatement, StoredRow},
@@ -148,8 +148,7 @@ macro_rules! kinds {
 kinds! {
     halts: Halt(HaltRecord),
     sessions: Session(Session),
-    counters: Counter(Counters),
-    histories: History(History),
+    counters: Counter(CounterRow),
     rates: Rate(Due),
     balances: Balance(Balance),
     calls: Call(CallRow),
@@ -256,7 +255,6 @@ impl Records {
     fn tell(&self, cache: &mut Cache) {
         self.halts.left().for_each(|(scope, halt)| cache.halt(scope, halt));
         self.counters.left().for_each(|(key, counters)| cache.count(key, counters));
-        self.histories.left().for_each(|(agent, version)| cache.history(agent, version.copied()));
         self.credentials.left().for_each(|(id, _row)| cache.forget_key(id));
         self.approvals.fresh().for_each(|row| cache.ask(row.record.request.call.digest));
         let calls = self.calls.left().filter_map(|(_id, row)| row);
@@ -344,12 +342,20 @@ impl Records {
         self.watched
     }
 
-    /// Returns the statements that write the batch, the signed head of the log among them.
-    pub(crate) fn write(&mut self, key: &SigningKey) -> Result<Vec<SqlStatement>, LedgerFault> {
+    /// Returns the statements that write the batch, the signed head of the log among them. Where it completes tiles of the
+    /// log, `filing` files what stands in them.
+    pub(crate) fn write(
+        &mut self,
+        key: &SigningKey,
+        filing: &[&'static str],
+    ) -> Result<Vec<SqlStatement>, LedgerFault> {
         let mut out = Vec::new();
         self.log.write(key, &mut out)?;
         self.write_tables(&mut out)?;
         out.extend(self.statements.iter().cloned());
+        if let Some((from, end)) = self.log.completed() {
+            out.extend(filing.iter().map(|sql| SqlStatement::new(sql, vec![from.into(), end.into()])));
+        }
         Ok(out)
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use countersign_gate::ledger::{LedgerFault, session_key};
-use countersign_rules::{AgentId, Counters, Requester};
+use countersign_rules::{Counters, Requester};
 
 use crate::{
     queue::Operation,
-    record::session::{CounterKey, History, Session},
+    record::session::{CounterKey, CounterRow, Session, history},
     records::{Changes, Key, Needs, Records},
     tail::Encoded,
 };
@@ -67,15 +67,11 @@ impl Operation for Record {
 }
 
 /// Returns the counters that a call of this requester at this time (Unix milliseconds UTC) belongs to.
-pub(crate) fn keys(requester: &Requester, at_ms: i64) -> [Key; 3] {
-    [
-        Key::Counter(CounterKey::session(requester)),
-        Key::Counter(CounterKey::agent(requester, at_ms)),
-        Key::History(requester.agent.clone()),
-    ]
+pub(crate) fn keys(requester: &Requester, at_ms: i64) -> [Key; 2] {
+    [Key::Counter(CounterKey::session(requester)), Key::Counter(CounterKey::agent(requester, at_ms))]
 }
 
-/// Changes both counters of a call, and moves the history when that changed anything.
+/// Changes both counters of a call, and moves the version of each that has changed.
 pub(crate) fn count(
     records: &Records,
     requester: &Requester,
@@ -83,24 +79,23 @@ pub(crate) fn count(
     change: impl Fn(&mut Counters),
     changes: &mut Changes,
 ) -> Result<(), LedgerFault> {
-    let mut moved = false;
     for key in [CounterKey::session(requester), CounterKey::agent(requester, at_ms)] {
         let before = records.counters.find(&key)?.cloned().unwrap_or_default();
-        let mut after = before.clone();
+        let mut after = before.counters.clone();
         change(&mut after);
-        if after != before {
-            changes.counters.put(key, after);
-            moved = true;
+        if after != before.counters {
+            changes
+                .counters
+                .put(key, CounterRow { counters: after, version: records.next_order(), ..before });
         }
-    }
-    if moved {
-        let version = history(records, &requester.agent)?.saturating_add(1);
-        changes.histories.put(requester.agent.clone(), History(version));
     }
     Ok(())
 }
 
-/// Returns the version of all counters of an agent: it moves whenever one of them does.
-pub(crate) fn history(records: &Records, agent: &AgentId) -> Result<u64, LedgerFault> {
-    Ok(records.histories.find(agent)?.copied().unwrap_or_default().0)
+/// Returns [`history`] as a call of this requester at this time (Unix milliseconds UTC) finds it.
+pub(crate) fn history_at(records: &Records, requester: &Requester, at_ms: i64) -> Result<u64, LedgerFault> {
+    let absent = CounterRow::default();
+    let session = records.counters.find(&CounterKey::session(requester))?;
+    let agent_today = records.counters.find(&CounterKey::agent(requester, at_ms))?;
+    Ok(history(session.unwrap_or(&absent), agent_today.unwrap_or(&absent)))
 }

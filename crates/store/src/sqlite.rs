@@ -8,6 +8,8 @@
 //! a file releases all of the process's `fcntl` locks on it; so the handle stays open as long as any connection
 //! may.
 
+pub(crate) mod place;
+
 use std::{
     borrow::Cow,
     collections::BTreeSet,
@@ -29,6 +31,7 @@ use crate::{
     error::{Failure, StoreError},
     migration,
     options::{Kept, Options},
+    record::call::open_calls,
     row::{SqlStatement, StoredRow, Value},
     tail,
     writer::{Backend, Begun},
@@ -242,9 +245,13 @@ impl Backend for SqliteWriter {
 
     fn orphans(&self) -> SqlStatement {
         SqlStatement::new(
-            "SELECT id FROM call WHERE state <> 'done' AND state = 'open' AND process <> $1 ORDER BY issued_ms, id",
+            concat!(open_calls!("id, place", "AND process <> $1 "), "ORDER BY place"),
             vec![self.process.into()],
         )
+    }
+
+    fn filing(&self) -> &'static [&'static str] {
+        &place::FILING
     }
 }
 
@@ -363,17 +370,16 @@ pub(crate) fn holds_ledger(path: &Path, options: &Options) -> Result<bool, Store
     if tables.is_empty() {
         return Ok(false);
     }
-    let known = || migration::tables(migration::newest());
-    let ours = known().filter(|table| tables.contains(*table)).count();
+    let of = |version| migration::tables(version, migration::for_sqlite);
+    let known = of(migration::newest());
+    let ours = known.intersection(&tables).count();
     match version {
-        Some(version) if ours > 0 => {
-            match migration::tables(version).find(|table| !tables.contains(*table)) {
-                Some(table) => Err(StoreError::Damaged(format!("its table `{table}` is missing"))),
-                None => Ok(true),
-            }
-        }
+        Some(version) if ours > 0 => match of(version).difference(&tables).next() {
+            Some(table) => Err(StoreError::Damaged(format!("its table `{table}` is missing"))),
+            None => Ok(true),
+        },
         // Most of a ledger, without what says which.
-        None if ours > known().count() / 2 => {
+        None if ours > known.len() / 2 => {
             Err(StoreError::Damaged("the numbers of its schema are missing".into()))
         }
         Some(_) | None => Err(StoreError::Foreign { path: path.to_owned() }),

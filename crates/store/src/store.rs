@@ -22,6 +22,7 @@ use crate::{
     error::StoreError,
     history::Keeper,
     options::{Kept, Opening, Options},
+    place::By,
     postgres::{self, PostgresReader},
     queue::{Inbox, Operation, Queue},
     record::{
@@ -330,6 +331,30 @@ impl Store {
     pub(crate) fn cached_standing(&self, requester: &Requester, now_ms: i64) -> Option<Standing> {
         match &self.shared.reader {
             AnyReader::Sqlite(_) => self.cache().standing(requester, now_ms),
+            AnyReader::Postgres { .. } => None,
+        }
+    }
+
+    /// Returns the statement that finds entries `by` a column.
+    pub(crate) fn select_entries(&self, by: By, newest_first: bool) -> &'static str {
+        match &self.shared.reader {
+            AnyReader::Sqlite(_) => sqlite::place::select_entries(by, newest_first),
+            AnyReader::Postgres { .. } => postgres::place::select_entries(by, newest_first),
+        }
+    }
+
+    /// Returns the statement that reads calls of an agent, from the newest on or `after` one.
+    pub(crate) fn select_own_calls(&self, after: bool) -> &'static str {
+        match &self.shared.reader {
+            AnyReader::Sqlite(_) => sqlite::place::select_own_calls(after),
+            AnyReader::Postgres { .. } => postgres::place::select_own_calls(after),
+        }
+    }
+
+    /// Returns the statement that reads what is filed of entries, where anything is.
+    pub(crate) fn select_filed(&self) -> Option<&'static str> {
+        match &self.shared.reader {
+            AnyReader::Sqlite(_) => Some(sqlite::place::FILED),
             AnyReader::Postgres { .. } => None,
         }
     }

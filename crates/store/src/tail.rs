@@ -6,7 +6,10 @@ use countersign_audit::{Checkpoint, Frontier, Hash, NodeId, Note, SigningKey, Ve
 use countersign_gate::{NewEntry, ledger::LedgerFault};
 use countersign_rules::{AgentId, ApprovalId, CallId, SessionId};
 
-use crate::row::{SqlStatement, StoredRow, Value};
+use crate::{
+    place::filed,
+    row::{SqlStatement, StoredRow, Value},
+};
 
 /// This reads the head, under the writer's lock where a batch begins.
 pub(crate) const SELECT_HEAD: &str = "SELECT size, frontier, checkpoint, changed FROM log_head WHERE id = 0";
@@ -138,6 +141,17 @@ impl LogTail {
         })
     }
 
+    /// Returns how many entries the log has so far.
+    pub(crate) fn size(&self) -> u64 {
+        self.frontier.size()
+    }
+
+    /// Returns the index of the first entry of the tiles that the batch completes, and that of the entry after them.
+    pub(crate) fn completed(&self) -> Option<(u64, u64)> {
+        let (from, end) = (filed(self.size_before), filed(self.size()));
+        (from != end).then_some((from, end))
+    }
+
     /// Returns how many operations have changed the ledger so far.
     pub(crate) const fn changed(&self) -> u64 {
         self.changed
@@ -207,7 +221,7 @@ impl LogTail {
             ));
         }
         // One checkpoint is kept for every tile of entries; any other can be proven from these.
-        if size >> 8 != self.size_before >> 8 {
+        if self.completed().is_some() {
             out.push(SqlStatement::one(
                 "INSERT INTO checkpoint (size, note) VALUES ($1, $2)",
                 vec![size.into(), self.checkpoint.clone().into()],

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     log::ENTRIES_MAX,
+    place::{COMMON, filed},
     row::{SqlStatement, StoredRow, Value},
     store::Store,
 };
@@ -17,8 +18,22 @@ use crate::{
 /// So many rows are read at once.
 const ROWS: u32 = 1_000;
 
+/// So much of what is filed is read at once, with the entry of each.
+const PLACES: u32 = 500;
+
 /// This is a hash that is kept of a complete tile, by its place: level, index and hash.
 type Inner = (i64, u64, Hash);
+
+/// This must be kept beside the entries.
+#[derive(Default)]
+struct Kept {
+    /// There are so many entries.
+    count: u64,
+    /// Complete tiles have these hashes.
+    inner: Vec<Inner>,
+    /// So much is filed of the entries, where it is.
+    places: u64,
+}
 
 impl Store {
     /// Verifies every entry of the log against its signed head, against the checkpoints that the ledger keeps,
@@ -97,8 +112,9 @@ impl Rows<'_> {
         if signer != Some(key.to_string().as_str()) {
             self.differs("the ledger's head", "it names another key");
         }
-        let (count, inner) = self.entries(size)?;
+        let Kept { count, inner, places } = self.entries(size)?;
         self.inner(size, inner)?;
+        self.places(size, places)?;
         if count != size || self.has_strays()? {
             self.differs(
                 "the ledger's log",
@@ -134,21 +150,23 @@ impl Rows<'_> {
         self.report.push(Finding::FileMismatch { file: file.into(), reason: reason.into() });
     }
 
-    /// Compares every column of every entry. Returns how many entries there are, and the hashes that must be kept
-    /// of complete tiles.
-    fn entries(&mut self, size: u64) -> Result<(u64, Vec<Inner>), LedgerFault> {
+    /// Compares every column of every entry. Returns what there must be beside the entries.
+    fn entries(&mut self, size: u64) -> Result<Kept, LedgerFault> {
         const ENTRIES: &str = "SELECT idx, leaf, at_ms, kind, agent, session, call, approval, bytes FROM entry \
              WHERE idx >= $1 AND idx < $2 ORDER BY idx LIMIT $3";
-        let (mut frontier, mut inner) = (Frontier::new(), Vec::new());
-        let (mut count, mut from) = (0_u64, 0_u64);
+        let (mut frontier, mut from) = (Frontier::new(), 0_u64);
+        let Kept { mut count, mut inner, mut places } = Kept::default();
         loop {
             let params = vec![from.into(), size.into(), u64::from(ROWS).into()];
             let rows = self.read(SqlStatement::new(ENTRIES, params))?;
-            let Some(last) = rows.last() else { return Ok((count, inner)) };
+            let Some(last) = rows.last() else { return Ok(Kept { count, inner, places }) };
             from = last.count(0)?.saturating_add(1);
             for row in &rows {
                 count = count.saturating_add(1);
                 let (index, bytes) = (row.count(0)?, row.bytes(8)?);
+                if index < filed(size) {
+                    places = places.saturating_add(filed_of(row)?);
+                }
                 let leaf = leaf_hash(bytes);
                 let appended = frontier.append_with(leaf, |id, hash| {
                     if id.level != 0 && id.level & 7 == 0 {
@@ -164,6 +182,32 @@ impl Rows<'_> {
                 }
             }
         }
+    }
+
+    /// Checks that what is filed of entries is what they say, and that there is so much of it.
+    fn places(&mut self, size: u64, expected: u64) -> Result<(), LedgerFault> {
+        let Some(select) = self.store.select_filed() else { return Ok(()) };
+        let (mut found, mut equal) = (0_u64, true);
+        let mut after = [Value::from(""), Value::from(""), Value::from(i64::MIN)];
+        loop {
+            let mut params = after.to_vec();
+            params.push(u64::from(PLACES).into());
+            let rows = self.read(SqlStatement::new(select, params))?;
+            for row in &rows {
+                after = [row.text(0)?.into(), row.text(1)?.into(), row.int(2)?.into()];
+                equal &= row.optional_int(3)? == Some(1);
+                // Others may have appended meanwhile.
+                let counts = u64::try_from(row.int(2)?).is_ok_and(|index| index < filed(size));
+                found = found.saturating_add(counts.into());
+            }
+            if rows.is_empty() {
+                break;
+            }
+        }
+        if !equal || found != expected {
+            self.differs("the places of the ledger's entries", "they are not those of the entries");
+        }
+        Ok(())
     }
 
     /// Compares the kept hashes of complete tiles with those of the entries.
@@ -194,6 +238,13 @@ impl Rows<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns under how many things an entry is filed.
+fn filed_of(row: &StoredRow) -> Result<u64, LedgerFault> {
+    let rare = !COMMON.contains(&row.text(3)?);
+    let about = row.0.iter().skip(4).take(4).filter(|column| **column != Value::Null);
+    Ok(about.fold(rare.into(), |sum: u64, _column| sum.saturating_add(1)))
 }
 
 /// Tells whether a hash is of entries that were appended meanwhile, beyond the log that is verified.

@@ -59,6 +59,8 @@ pub(crate) trait Backend: Send + 'static {
     fn process(&self) -> i64;
     /// Returns the statement that finds open calls whose process is gone.
     fn orphans(&self) -> SqlStatement;
+    /// Returns the statements that file what stands in complete tiles of the log, from an index to another one.
+    fn filing(&self) -> &'static [&'static str];
 }
 
 /// This transaction has begun.
@@ -236,7 +238,7 @@ impl<B: Backend> Writer<B> {
             self.backend.roll_back().await;
             return Ok(false);
         }
-        let statements = records.write(&self.key)?;
+        let statements = records.write(&self.key, self.backend.filing())?;
         row::tell(self.statements.as_ref(), &statements);
         self.backend.write(&statements).await?;
         // A crash here leaves the state before this batch, and callers who were told nothing.
@@ -370,6 +372,10 @@ mod tests {
 
         fn orphans(&self) -> SqlStatement {
             SqlStatement::new("", Vec::new())
+        }
+
+        fn filing(&self) -> &'static [&'static str] {
+            &[]
         }
     }
 

@@ -66,7 +66,7 @@ async fn version(
     if found > migration::newest() {
         return Ok(Err(StoreError::Schema { found, known: migration::newest() }));
     }
-    let expected: Vec<&str> = migration::tables(found).collect();
+    let expected: Vec<String> = migration::tables(found, migration::for_postgres).into_iter().collect();
     let missing = transaction
         .query_opt("SELECT t FROM unnest($1::text[]) t WHERE to_regclass(t) IS NULL LIMIT 1", &[&expected])
         .await?;

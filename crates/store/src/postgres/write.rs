@@ -12,11 +12,13 @@ use tokio_postgres::{Client, Statement};
 use super::{
     connect::{Connector, GRACE},
     fault::{failure, is_refusal},
+    place,
     row::ask_each,
 };
 use crate::{
     error::{Failure, StoreError},
     history::went_back,
+    record::call::open_calls,
     row::{SqlStatement, StoredRow},
     writer::{Backend, Begun},
 };
@@ -142,7 +144,9 @@ impl Session {
 }
 
 /// Under these process ids calls are open.
-const OPEN: &str = "SELECT DISTINCT process FROM call WHERE state <> 'done' AND state = 'open'";
+const OPEN: &str = "SELECT DISTINCT process FROM (SELECT process FROM call WHERE unsettled = 'open' \
+     UNION ALL SELECT process FROM call WHERE place >= (SELECT size / 256 * 256 FROM log_head WHERE id = 0) \
+     AND place <= (SELECT size FROM log_head WHERE id = 0) AND state = 'open') c";
 
 const LOCK_HEAD: &str = "SELECT size, frontier, checkpoint, changed FROM log_head WHERE id = 0 FOR UPDATE";
 
@@ -241,12 +245,19 @@ impl Backend for PostgresWriter {
 
     fn orphans(&self) -> SqlStatement {
         SqlStatement::new(
-            "SELECT id FROM call WHERE state <> 'done' AND state = 'open' AND process <> $1 AND process::oid NOT IN \
-             (SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 \
-              AND classid = 'process'::regclass::oid \
-              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) \
-             ORDER BY issued_ms, id",
+            concat!(
+                "SELECT id FROM (",
+                open_calls!("id, place, process", ""),
+                ") c WHERE process <> $1 AND process::oid NOT IN (SELECT objid FROM pg_locks \
+                 WHERE locktype = 'advisory' AND granted AND objsubid = 2 \
+                 AND classid = 'process'::regclass::oid \
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) ORDER BY place"
+            ),
             vec![self.process.into()],
         )
+    }
+
+    fn filing(&self) -> &'static [&'static str] {
+        &place::FILING
     }
 }

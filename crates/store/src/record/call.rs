@@ -11,21 +11,56 @@ use crate::row::{Damage, SqlStatement, StoredRow, Value, json};
 /// This is an issued call with what it is charged.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CallRow {
+    /// The call has this place in the order of calls; see [`crate::place`].
+    pub(crate) place: i64,
     pub(crate) record: CallRecord,
     pub(crate) charge: Charged,
     pub(crate) process: i64,
 }
 
+/// These columns a row is read from, and the call's place after them.
+macro_rules! call_columns {
+    () => {
+        "system, effect, decision, approval, state, issued_ms, closed_ms, row_count, process, body, charge, outcome, \
+         journal, doubted"
+    };
+}
+pub(crate) use call_columns;
+
 macro_rules! select_calls {
     ($($rest:literal),+) => {
-        concat!(
-            "SELECT system, effect, decision, approval, state, issued_ms, closed_ms, row_count, process, body, ",
-            "charge, outcome, journal, doubted FROM call ",
-            $($rest),+
-        )
+        concat!("SELECT ", $crate::record::call::call_columns!(), ", place FROM call ", $($rest),+)
     };
 }
 pub(crate) use select_calls;
+
+/// Says which calls are open: of those that are filed, and of the others, which are few. The upper end is for PostgreSQL,
+/// which takes a range with one end for a third of the table.
+macro_rules! open_calls {
+    ($columns:expr, $rest:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM call WHERE unsettled = 'open' ",
+            $rest,
+            "UNION ALL SELECT ",
+            $columns,
+            " FROM call WHERE place >= (SELECT size / 256 * 256 FROM log_head WHERE id = 0) ",
+            "AND place <= (SELECT size FROM log_head WHERE id = 0) AND state = 'open' ",
+            $rest
+        )
+    };
+}
+pub(crate) use open_calls;
+
+/// This files the calls from a place to another one that are still open. A call that came into doubt or failed is filed
+/// by that change, and one that is done is not.
+macro_rules! files_calls {
+    () => {
+        "UPDATE call SET unsettled = state WHERE place >= $1 AND place < $2 AND state = 'open'"
+    };
+}
+pub(crate) use files_calls;
 
 impl Record for CallRow {
     type Key = CallId;
@@ -51,17 +86,18 @@ impl Record for CallRow {
             journal: row.optional_text(12)?.map(ToOwned::to_owned),
             doubted: row.optional_text(13)?.is_some(),
         };
-        Ok(Self { record, process: row.int(8)?, charge: row.json(10)? })
+        Ok(Self { place: row.int(14)?, record, process: row.int(8)?, charge: row.json(10)? })
     }
 
     fn insert(&self, id: &CallId) -> Result<SqlStatement, LedgerFault> {
-        let Self { record, charge, process } = self;
+        let Self { place, record, charge, process } = self;
         let outcome = record.outcome.as_ref().map(json).transpose()?;
         Ok(SqlStatement::one(
-            "INSERT INTO call (id, system, effect, decision, approval, state, issued_ms, closed_ms, row_count, \
-             process, body, charge, outcome, journal, doubted, agent, tool) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+            "INSERT INTO call (place, id, system, effect, decision, approval, state, issued_ms, closed_ms, row_count, \
+             process, body, charge, outcome, journal, doubted, agent, tool, unsettled) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
             vec![
+                (*place).into(),
                 id.as_str().into(),
                 record.system.as_str().into(),
                 record.effect.as_str().into(),
@@ -79,6 +115,7 @@ impl Record for CallRow {
                 doubted(record).into(),
                 record.call.requester.agent.as_str().into(),
                 record.call.tool.as_str().into(),
+                unsettled(record.state).into(),
             ],
         ))
     }
@@ -88,7 +125,7 @@ impl Record for CallRow {
         let outcome = record.outcome.as_ref().map(json).transpose()?;
         Ok(SqlStatement::one(
             "UPDATE call SET state = $1, closed_ms = $2, row_count = $3, charge = $4, outcome = $5, \
-             doubted = COALESCE(doubted, $6) WHERE id = $7",
+             doubted = COALESCE(doubted, $6), unsettled = CASE $1 WHEN 'open' THEN unsettled ELSE $7 END WHERE id = $8",
             vec![
                 record.state.as_str().into(),
                 record.closed_ms.into(),
@@ -96,6 +133,7 @@ impl Record for CallRow {
                 json(charge)?,
                 outcome.into(),
                 doubted(record).into(),
+                unsettled(record.state).into(),
                 id.as_str().into(),
             ],
         ))
@@ -111,16 +149,26 @@ impl Record for CallRow {
 pub(crate) fn select_all(state: Option<CallState>, limit: u32) -> SqlStatement {
     let limit = Value::from(u64::from(limit));
     match state {
-        // Said in the text, so that the small index on what is not done is used.
-        Some(state @ (CallState::Open | CallState::InDoubt | CallState::Failed)) => SqlStatement::new(
-            select_calls!("WHERE state <> 'done' AND state = $1 ORDER BY issued_ms DESC, id DESC LIMIT $2"),
-            vec![state.as_str().into(), limit],
-        ),
-        Some(CallState::Done) => SqlStatement::new(
-            select_calls!("WHERE state = 'done' ORDER BY issued_ms DESC, id DESC LIMIT $1"),
+        Some(CallState::Open) => SqlStatement::new(
+            concat!(open_calls!(concat!(call_columns!(), ", place"), ""), "ORDER BY place DESC LIMIT $1"),
             vec![limit],
         ),
-        None => SqlStatement::new(select_calls!("ORDER BY issued_ms DESC, id DESC LIMIT $1"), vec![limit]),
+        Some(state @ (CallState::InDoubt | CallState::Failed)) => SqlStatement::new(
+            select_calls!("WHERE unsettled = $1 ORDER BY place DESC LIMIT $2"),
+            vec![state.as_str().into(), limit],
+        ),
+        Some(CallState::Done) => {
+            SqlStatement::new(select_calls!("WHERE state = 'done' ORDER BY place DESC LIMIT $1"), vec![limit])
+        }
+        None => SqlStatement::new(select_calls!("ORDER BY place DESC LIMIT $1"), vec![limit]),
+    }
+}
+
+/// Returns what a change to this state files a call under. An open one is filed when its tile is complete.
+const fn unsettled(state: CallState) -> Option<&'static str> {
+    match state {
+        CallState::Open | CallState::Done => None,
+        CallState::InDoubt | CallState::Failed => Some(state.as_str()),
     }
 }
 
@@ -153,7 +201,7 @@ pub(crate) fn select_doubted(agent: &AgentId, digest: CallDigest, since_ms: i64)
     SqlStatement::new(
         select_calls!(
             "WHERE doubted = $1 AND (state = 'in_doubt' OR (state = 'done' AND closed_ms > $2)) ",
-            "ORDER BY CASE state WHEN 'in_doubt' THEN 0 ELSE 1 END, issued_ms DESC, id DESC LIMIT 1"
+            "ORDER BY CASE state WHEN 'in_doubt' THEN 0 ELSE 1 END, place DESC LIMIT 1"
         ),
         vec![doubt(agent, digest).into(), since_ms.into()],
     )

@@ -1,7 +1,7 @@
 //! Sessions, and what they and their agents did so far.
 
 use countersign_gate::ledger::{LedgerFault, session_key};
-use countersign_rules::{AgentId, Counters, Requester, budget::day};
+use countersign_rules::{Counters, Requester, budget::day};
 
 use super::Record;
 use crate::row::{Damage, SqlStatement, StoredRow, Value, json};
@@ -52,55 +52,83 @@ impl CounterKey {
     }
 }
 
-impl Record for Counters {
+/// These are counters, with what stands beside them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct CounterRow {
+    pub(crate) counters: Counters,
+    /// The ledger had been changed so often when these were. No two changes have the same number, and a later one has a
+    /// larger.
+    pub(crate) version: u64,
+    /// Pruning has marked them as not used since.
+    pub(crate) marked: bool,
+}
+
+impl Record for CounterRow {
     type Key = CounterKey;
 
     fn select(key: &CounterKey) -> SqlStatement {
-        SqlStatement::new("SELECT body FROM counter WHERE subject = $1 AND day = $2", key.params())
+        SqlStatement::new(
+            "SELECT body, version, mark_day FROM counter WHERE subject = $1 AND day = $2",
+            key.params(),
+        )
     }
 
     fn read(row: &StoredRow) -> Result<Self, Damage> {
-        row.json(0)
+        Ok(Self { counters: row.json(0)?, version: row.count(1)?, marked: row.optional_int(2)?.is_some() })
     }
 
     fn insert(&self, key: &CounterKey) -> Result<SqlStatement, LedgerFault> {
         let mut params = key.params();
-        params.push(json(self)?);
-        Ok(SqlStatement::one("INSERT INTO counter (subject, day, body) VALUES ($1, $2, $3)", params))
-    }
-
-    fn update(&self, key: &CounterKey) -> Result<SqlStatement, LedgerFault> {
-        let mut params = vec![json(self)?];
-        params.extend(key.params());
+        params.extend([json(&self.counters)?, self.version.into()]);
         Ok(SqlStatement::one(
-            "UPDATE counter SET body = $1, mark_day = NULL WHERE subject = $2 AND day = $3",
+            "INSERT INTO counter (subject, day, body, version) VALUES ($1, $2, $3, $4)",
             params,
         ))
     }
+
+    fn update(&self, key: &CounterKey) -> Result<SqlStatement, LedgerFault> {
+        let mut params = vec![json(&self.counters)?, self.version.into()];
+        params.extend(key.params());
+        // A mark is found by an index, which most changes need not touch.
+        let sql = if self.marked {
+            "UPDATE counter SET body = $1, version = $2, mark_day = NULL WHERE subject = $3 AND day = $4"
+        } else {
+            "UPDATE counter SET body = $1, version = $2 WHERE subject = $3 AND day = $4"
+        };
+        Ok(SqlStatement::one(sql, params))
+    }
+
+    /// Returns false for counters that were marked: a change takes the mark away.
+    fn is_kept(row: Option<&Self>) -> bool {
+        row.is_none_or(|row| !row.marked)
+    }
 }
 
-/// This is the version of all counters of an agent: it moves whenever one of them does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct History(pub(crate) u64);
+/// Returns the statement that reads the counters of a requester's session and those of its agent on a day, as they are at
+/// one time.
+pub(crate) fn select_counters(requester: &Requester, now_ms: i64) -> SqlStatement {
+    let mut params = CounterKey::session(requester).params();
+    params.extend(CounterKey::agent(requester, now_ms).params());
+    SqlStatement::new(
+        "SELECT body, version, mark_day, CAST(0 AS BIGINT) FROM counter WHERE subject = $1 AND day = $2 \
+         UNION ALL \
+         SELECT body, version, mark_day, CAST(1 AS BIGINT) FROM counter WHERE subject = $3 AND day = $4",
+        params,
+    )
+}
 
-impl Record for History {
-    type Key = AgentId;
-
-    fn select(agent: &AgentId) -> SqlStatement {
-        SqlStatement::new("SELECT version FROM history WHERE agent = $1", vec![agent.as_str().into()])
+/// Reads what [`select_counters`] answers: the session's counters, then the agent's.
+pub(crate) fn read_counters(rows: &[StoredRow]) -> Result<[CounterRow; 2], Damage> {
+    let mut found = [CounterRow::default(), CounterRow::default()];
+    for row in rows {
+        let [session, agent] = &mut found;
+        *(if row.int(3)? == 0 { session } else { agent }) = CounterRow::read(row)?;
     }
+    Ok(found)
+}
 
-    fn read(row: &StoredRow) -> Result<Self, Damage> {
-        row.count(0).map(Self)
-    }
-
-    fn insert(&self, agent: &AgentId) -> Result<SqlStatement, LedgerFault> {
-        let params = vec![agent.as_str().into(), self.0.into()];
-        Ok(SqlStatement::one("INSERT INTO history (agent, version) VALUES ($1, $2)", params))
-    }
-
-    fn update(&self, agent: &AgentId) -> Result<SqlStatement, LedgerFault> {
-        let params = vec![self.0.into(), agent.as_str().into()];
-        Ok(SqlStatement::one("UPDATE history SET version = $1 WHERE agent = $2", params))
-    }
+/// Returns a number that moves whenever a session's counters do, or those of its agent on a day. Both are read at one
+/// time: a change is newer than both, so that the newer of them tells of it.
+pub(crate) fn history(session: &CounterRow, agent_today: &CounterRow) -> u64 {
+    session.version.max(agent_today.version)
 }

@@ -133,6 +133,37 @@ contract! {
         let mut other = intent_of(stored("c3", &requester("other", "s1"), "x"));
         other.if_history = Some(0);
         ledger.issue(other).await.unwrap();
+
+        // It moves with what the decision looked at: with its own session, and with its agent's day, whichever session and
+        // whether counters go up or down.
+        let seen = async || ledger.standing(&who, digest, NOW).await.unwrap().history;
+        let mut before = seen().await;
+        let mut moves = async |what: &str, moved: bool| {
+            let after = seen().await;
+            assert_eq!(after != before, moved, "{what}");
+            before = after;
+        };
+        ledger.issue(intent_of(stored("c4", &requester("bot", "s2"), "x"))).await.unwrap();
+        moves("another session today", true).await;
+        let lost = |id: &str| {
+            let failed = CallOutcome::Failed { code: Code::ToolFailed, message: "no".into(), superseded: false };
+            closing(id, failed, Settlement::Released)
+        };
+        Ledger::close(&*ledger, lost("c4"), Wait::Durable).await.unwrap();
+        moves("a call that was counted did not happen", true).await;
+        let mut tomorrow = intent_of(stored("c5", &requester("bot", "s2"), "x"));
+        tomorrow.now_ms = NOW + 86_400_000;
+        ledger.issue(tomorrow).await.unwrap();
+        moves("another session on another day", false).await;
+        let mut tomorrow = intent("c6");
+        tomorrow.now_ms = NOW + 86_400_000;
+        ledger.issue(tomorrow).await.unwrap();
+        moves("its session on another day", true).await;
+        ledger.record(vec![note("noted", &call_id("c1"))]).await.unwrap();
+        moves("nothing that counts", false).await;
+        // Another process finds what this one did.
+        ledger.close().await;
+        assert_eq!(place.open().await.standing(&who, digest, NOW).await.unwrap().history, before);
     }
 
     async fn an_outcome_that_is_only_queued_is_recorded(place) {
@@ -155,8 +186,9 @@ contract! {
         let ids = |calls: Vec<countersign_gate::ledger::CallRecord>| -> Vec<String> {
             calls.iter().map(|c| c.call.id.to_string()).collect()
         };
-        assert_eq!(ids(ledger.calls(None, 10).await.unwrap()), ["a", "c", "b"]);
-        assert_eq!(ids(ledger.calls(None, 2).await.unwrap()), ["a", "c"]);
+        // Whatever the clock said: one that was set back hides nothing behind what was listed before.
+        assert_eq!(ids(ledger.calls(None, 10).await.unwrap()), ["c", "b", "a"]);
+        assert_eq!(ids(ledger.calls(None, 2).await.unwrap()), ["c", "b"]);
         assert_eq!(ids(ledger.calls(Some(CallState::Open), 10).await.unwrap()), ["c", "b"]);
         assert_eq!(ids(ledger.calls(Some(CallState::Done), 10).await.unwrap()), ["a"]);
     }

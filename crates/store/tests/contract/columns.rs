@@ -27,8 +27,18 @@ const COLUMNS: [(&str, &str, &[&str]); 15] = [
     ("log_head", "vkey", &["'another'"]),
 ];
 
+/// What entries are filed by on SQLite.
+const FILED: [(&str, &str, &[&str]); 3] = [
+    ("entry_place", "what", &["'call'", "'other'"]),
+    ("entry_place", "value", &["'other'", "value || 'x'", "''"]),
+    ("entry_place", "idx", &["-1", "idx + 100000", "idx + 1000000000000"]),
+];
+
 /// The tables of the log.
-const TABLES: [&str; 4] = ["entry", "node", "checkpoint", "log_head"];
+fn tables(place: &Place) -> Vec<&'static str> {
+    let filed = matches!(place, Place::Sqlite(_)).then_some("entry_place");
+    ["entry", "node", "checkpoint", "log_head"].into_iter().chain(filed).collect()
+}
 
 /// A change of one column of one row, in the dialect of the place.
 fn change(place: &Place, (table, column, value): (&str, &str, &str), row: usize) -> String {
@@ -43,6 +53,7 @@ fn change(place: &Place, (table, column, value): (&str, &str, &str), row: usize)
         match table {
             "entry" => "idx",
             "node" => "level * 1000000 + idx",
+            "entry_place" => "what || ' ' || value || ' ' || idx",
             "checkpoint" => "size",
             _ => "id",
         },
@@ -69,13 +80,16 @@ contract! {
         let key = Place::key().verifier();
         assert!(ledger.verify(&key, Vec::new()).await.unwrap().verified());
 
+        let tables = tables(&place);
         let cases: Vec<_> = COLUMNS
             .iter()
+            .chain(FILED.iter().filter(|(table, _, _)| tables.contains(table)))
             .flat_map(|(table, column, values)| values.iter().map(move |value| (*table, *column, *value)))
             .collect();
-        place.execute(&TABLES.map(|table| format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}")).join(";")).await;
+        place.execute(&tables.iter().map(|table| format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}")).collect::<Vec<_>>().join(";")).await;
         let put_back =
-            TABLES.map(|table| format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM kept_{table}")).join(";");
+            tables.iter().map(|table| format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM kept_{table}"));
+        let put_back = put_back.collect::<Vec<_>>().join(";");
         for (number, case) in cases.into_iter().enumerate() {
             // The first, the last, and one that nobody chose.
             for row in [0, usize::MAX >> 34, number * 37 + 5] {
@@ -86,5 +100,17 @@ contract! {
             }
         }
         assert!(ledger.verify(&key, Vec::new()).await.unwrap().verified());
+        if let Place::Sqlite(_) = place {
+            for changed in [
+                "DELETE FROM entry_place WHERE what = 'call' AND idx = 5",
+                // Of a kind that is not filed, and of an entry that there is not.
+                "INSERT INTO entry_place (what, value, idx) SELECT 'kind', kind, idx FROM entry WHERE kind = 'outcome'",
+                "INSERT INTO entry_place (what, value, idx) VALUES ('call', 'c2', 1000000)",
+            ] {
+                place.change(changed).await;
+                assert!(!ledger.verify(&key, Vec::new()).await.unwrap().verified(), "{changed}");
+                place.execute(&put_back).await;
+            }
+        }
     }
 }

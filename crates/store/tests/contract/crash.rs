@@ -26,6 +26,7 @@ use crate::{
         signature, stored,
     },
     place::Place,
+    places,
 };
 
 /// How many operations [`work`] knows.
@@ -188,10 +189,11 @@ fn kill_at(place: &str, step: usize, nth: usize) -> usize {
     acknowledged
 }
 
-/// What each number of operations leaves, undisturbed.
-async fn expected() -> Vec<String> {
+/// What each number of operations leaves, undisturbed, after so many entries.
+async fn expected(entries: usize) -> Vec<String> {
     let place = Place::sqlite();
     let ledger = place.open_with(options()).await.unwrap();
+    places::note_all(&ledger, entries).await;
     let mut all = vec![seen(&ledger).await];
     for operation in 1..=OPERATIONS {
         work(&ledger, operation).await;
@@ -209,6 +211,7 @@ async fn check(place: &Place, expected: &[String], step: usize, nth: usize) {
     assert_eq!(seen(&ledger).await, expected[kept], "step {step}, operation {nth}");
     let report = ledger.verify(&Place::key().verifier(), Vec::new()).await.unwrap();
     assert!(report.verified(), "{:?}", report.findings);
+    places::is_exact(&ledger).await;
 
     // Its open calls are in doubt, once, and hold what they held.
     let before = balances(&ledger).await;
@@ -234,7 +237,7 @@ async fn check(place: &Place, expected: &[String], step: usize, nth: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_keeps_what_was_committed_and_nothing_else() {
-    let expected = expected().await;
+    let expected = expected(0).await;
     for step in 0..STEPS.len() {
         for nth in 1..=OPERATIONS {
             check(&Place::sqlite(), &expected, step, nth).await;
@@ -242,9 +245,37 @@ async fn sqlite_keeps_what_was_committed_and_nothing_else() {
     }
 }
 
+/// The operations complete a tile of the log: what stands in it is filed with the entry that does, or not at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_tile_is_filed_by_is_as_whole_as_its_entries() {
+    // So many entries that the tile is complete when a call is issued, when one is closed, and when another is issued; and
+    // that the first of the operations does it.
+    for (entries, completing) in [(255, 1), (252, 4), (251, 5), (250, 6)] {
+        let expected = expected(entries).await;
+        let (place, tile) = (Place::sqlite(), 256);
+        let ledger = place.open_with(options()).await.unwrap();
+        places::note_all(&ledger, entries).await;
+        for operation in 1..=completing {
+            assert!(ledger.log_head().await.unwrap().size < tile, "before operation {operation}");
+            work(&ledger, operation).await;
+        }
+        assert_eq!(ledger.log_head().await.unwrap().size, tile);
+        for step in 0..STEPS.len() {
+            for nth in [completing, completing + 1] {
+                let place = Place::sqlite();
+                let ledger = place.open().await;
+                places::note_all(&ledger, entries).await;
+                Store::close(&ledger).await;
+                drop(ledger);
+                check(&place, &expected, step, nth).await;
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_keeps_what_was_committed_and_nothing_else() {
-    let expected = expected().await;
+    let expected = expected(0).await;
     // A database for each takes its time: every operation around its commit, and one at every step.
     let around = [1, 2].into_iter().flat_map(|step| (1..=OPERATIONS).map(move |nth| (step, nth)));
     for (step, nth) in around.chain([(0, 4), (3, 4)]) {

@@ -40,6 +40,8 @@ mod outbox;
 #[cfg(test)]
 mod place;
 #[cfg(test)]
+mod places;
+#[cfg(test)]
 mod plans;
 #[cfg(test)]
 mod processes;

@@ -388,8 +388,8 @@ async fn seen(ledger: &impl Ledger) -> Vec<String> {
         for (what, day) in (0..3_u8).flat_map(|what| (0..2).map(move |day| (what, day))) {
             let digest = stored("x", &who, &what.to_string()).digest;
             let mut standing = ledger.standing(&who, digest, NOW + day * DAY).await.unwrap();
-            // Each may say so of what is over.
-            standing.refusals = false;
+            // Each may say so of what is over, and counts changes in its own way.
+            (standing.refusals, standing.history) = (false, 0);
             all.push(format!("{standing:?}"));
         }
     }

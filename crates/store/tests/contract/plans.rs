@@ -62,9 +62,9 @@ const SCANS: [(&str, &str, &str); 9] = [
         "balance",
         "the newest, in the order of an index, up to the limit",
     ),
-    ("doubted FROM call ORDER BY issued_ms DESC, id DESC LIMIT $1", "call", "the newest, up to the limit"),
+    ("place FROM call ORDER BY place DESC LIMIT $1", "call", "the newest, up to the limit"),
     (
-        "WHERE state = 'done' ORDER BY issued_ms DESC, id DESC LIMIT $1",
+        "WHERE state = 'done' ORDER BY place DESC LIMIT $1",
         "call",
         "the newest, up to the limit: nearly every call is done",
     ),
@@ -216,10 +216,11 @@ async fn multiply(place: &Place) {
     let over = "(a.state NOT IN ('waiting', 'approved', 'refused') OR a.state = 'refused' AND s.n < 10)";
     let all = [
         format!(
-            "INSERT INTO call (id, system, effect, decision, approval, state, issued_ms, closed_ms, row_count, process, \
-             body, charge, outcome, journal, doubted, agent, tool) SELECT id {step} '-' {step} s.n, system, effect, decision, \
-             approval, state, issued_ms - s.n * 100000, closed_ms, row_count, process, body, charge, outcome, journal, doubted, \
-             agent {step} (s.n % 20), tool FROM call a, {series} WHERE state = 'done' OR state = 'failed' AND s.n < 20"
+            "INSERT INTO call (place, id, system, effect, decision, approval, state, issued_ms, closed_ms, row_count, process, \
+             body, charge, outcome, journal, doubted, agent, tool, unsettled) SELECT place - s.n * 100000, \
+             id {step} '-' {step} s.n, system, effect, decision, approval, state, issued_ms - s.n * 100000, closed_ms, row_count, \
+             process, body, charge, outcome, journal, doubted, agent {step} (s.n % 20), tool, unsettled \
+             FROM call a, {series} WHERE state = 'done' OR state = 'failed' AND s.n < 20"
         ),
         format!(
             "INSERT INTO evidence (approval, body) SELECT e.approval {step} '-' {step} s.n, e.body FROM evidence e, \
@@ -248,9 +249,6 @@ async fn multiply(place: &Place) {
              mark_day FROM counter, {series}"
         ),
         format!(
-            "INSERT INTO history (agent, version) SELECT agent {step} '-' {step} s.n, version FROM history, {series}"
-        ),
-        format!(
             "INSERT INTO rate (id, due_us, mark_day) SELECT id {step} '-' {step} s.n, due_us, mark_day \
              FROM rate, {series}"
         ),
@@ -275,6 +273,11 @@ async fn multiply(place: &Place) {
     ];
     for sql in all {
         place.execute(&sql).await;
+    }
+    if let Place::Sqlite(_) = place {
+        place
+            .execute("INSERT INTO call_place (owner, idx) SELECT agent, place FROM call WHERE place < 0")
+            .await;
     }
 }
 

@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use countersign_gate::ledger::{CallState, Ledger, Wait};
 use countersign_rules::IdempotencyKey;
-use countersign_store::Options;
+use countersign_store::{Options, Store};
 
 use crate::{
     make::{NOW, call_id, done, intent, intent_of, requester, stored},
     place::{Place, contract},
+    places::{is_exact, note_all},
 };
 
 /// What undoes each step of the schema but the first, the newest last.
-const UNDONE: [&str; 13] = [
+const UNDONE: [&str; 14] = [
     "ALTER TABLE approval DROP COLUMN code",
     "DROP TABLE approval_group",
     "ALTER TABLE counter DROP COLUMN mark; ALTER TABLE counter DROP COLUMN mark_day; \
@@ -38,6 +39,25 @@ const UNDONE: [&str; 13] = [
     "DROP TABLE bond_count; DROP INDEX bond_day; CREATE INDEX bond_day ON bond (day, at_ms)",
     "DROP TABLE account; DROP TABLE account_link; DROP TABLE web_session",
     "DROP TABLE outbox",
+    "ALTER TABLE counter DROP COLUMN version; CREATE TABLE history (agent TEXT PRIMARY KEY, version BIGINT NOT NULL); \
+     ALTER TABLE call RENAME TO call_after; \
+     CREATE TABLE call (id TEXT PRIMARY KEY, system TEXT NOT NULL, effect TEXT NOT NULL, decision TEXT NOT NULL, \
+     approval TEXT, state TEXT NOT NULL, issued_ms BIGINT NOT NULL, closed_ms BIGINT, row_count BIGINT NOT NULL, \
+     process BIGINT NOT NULL, body TEXT NOT NULL, charge TEXT NOT NULL, outcome TEXT, journal TEXT, doubted TEXT, \
+     agent TEXT, tool TEXT); \
+     INSERT INTO call SELECT id, system, effect, decision, approval, state, issued_ms, closed_ms, row_count, process, body, \
+     charge, outcome, journal, doubted, agent, tool FROM call_after; DROP TABLE call_after; \
+     CREATE INDEX call_issued ON call (issued_ms, id); \
+     CREATE INDEX call_unsettled ON call (state, issued_ms, id) WHERE state <> 'done'; \
+     CREATE INDEX call_doubted ON call (doubted, issued_ms, id) WHERE doubted IS NOT NULL; \
+     CREATE INDEX call_agent ON call (agent, issued_ms, id); \
+     DROP TABLE IF EXISTS call_place; DROP TABLE IF EXISTS entry_place; \
+     CREATE INDEX IF NOT EXISTS entry_call ON entry (call) WHERE call IS NOT NULL; \
+     CREATE INDEX IF NOT EXISTS entry_session ON entry (session) WHERE session IS NOT NULL; \
+     CREATE INDEX IF NOT EXISTS entry_agent ON entry (agent) WHERE agent IS NOT NULL; \
+     CREATE INDEX IF NOT EXISTS entry_approval ON entry (approval) WHERE approval IS NOT NULL; \
+     CREATE INDEX IF NOT EXISTS entry_rare ON entry (kind) \
+     WHERE kind <> 'call_proposed' AND kind <> 'decided' AND kind <> 'warrant_issued' AND kind <> 'outcome'",
 ];
 
 /// Makes a ledger what an older schema had.
@@ -51,6 +71,10 @@ pub(crate) async fn go_back(place: &Place, version: usize) {
     }
 }
 
+async fn ids(ledger: &Store) -> Vec<String> {
+    ledger.calls(None, 10).await.unwrap().iter().map(|record| record.call.id.to_string()).collect()
+}
+
 contract! {
     async fn every_older_schema_is_brought_up_to_date(place) {
         let ledger = place.open().await;
@@ -61,6 +85,7 @@ contract! {
         };
         ledger.issue(keyed("c1")).await.unwrap();
         ledger.prune(NOW).await.unwrap();
+        note_all(&ledger, 300).await;
         ledger.issue(keyed("c2")).await.unwrap();
         Ledger::close(&*ledger, done("c2", 1), Wait::Durable).await.unwrap();
         ledger.close().await;
@@ -74,10 +99,17 @@ contract! {
             // Schema 10 brought them.
             assert_eq!(ledger.bonds(&who.agent).await.unwrap(), if version < 10 { 0 } else { 2 }, "schema {version}");
             assert_eq!(ledger.call(&call_id("c2")).await.unwrap().unwrap().state, CallState::Done);
+            assert_eq!(ids(&ledger).await, ["c2", "c1"], "schema {version}");
+            is_exact(&ledger).await;
+            assert!(ledger.verify(&Place::key().verifier(), Vec::new()).await.unwrap().verified(), "schema {version}");
             ledger.prune(NOW).await.unwrap();
             ledger.close().await;
         }
-        place.open().await.issue(intent_of(stored("c3", &requester("bot", "s1"), "3"))).await.unwrap();
+        let ledger = place.open().await;
+        ledger.issue(intent_of(stored("c3", &requester("bot", "s1"), "3"))).await.unwrap();
+        note_all(&ledger, 300).await;
+        assert_eq!(ids(&ledger).await, ["c3", "c2", "c1"]);
+        is_exact(&ledger).await;
     }
 
     async fn what_was_used_after_its_mark_is_not_forgotten_by_an_upgrade(place) {
