@@ -1,5 +1,6 @@
-//! Something stays open on these credentials: streams, and waits for people. One look at all keys ends what is
-//! open on those that are good no more, however much there is and whether or not anything is sent on it.
+//! Something stays open on these credentials: streams, and waits for people. One look at all keys, and one at each
+//! browser's session, ends what is open on those that are good no more, however much there is and whether or not
+//! anything is sent on it.
 
 use std::{
     collections::BTreeMap,
@@ -7,10 +8,12 @@ use std::{
     time::Duration,
 };
 
-use countersign_gate::Clock;
+use countersign_gate::{Clock, ledger::LedgerFault};
 use countersign_store::Store;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::auth::account::{SESSION_CREDENTIAL, SESSION_IDLE_MS};
 
 /// All keys are looked at after each such time while something is open.
 const LOOK: Duration = Duration::from_secs(2);
@@ -62,6 +65,15 @@ impl Credentials {
     fn is_empty(&self) -> bool {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
+
+    /// Returns the sessions of people in a browser on which something is open, by their public ids.
+    fn sessions(&self) -> Vec<String> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.keys()
+            .filter_map(|credential| credential.strip_prefix(SESSION_CREDENTIAL))
+            .map(str::to_owned)
+            .collect()
+    }
 }
 
 impl Use {
@@ -92,8 +104,8 @@ impl Drop for Use {
     }
 }
 
-/// Looks at all keys now and then, until the server stops. Where they cannot be read, nothing ends: nor can
-/// anything be recorded then.
+/// Looks at all keys and browsers' sessions now and then, until the server stops. Where they cannot be read, nothing ends:
+/// nor can anything be recorded then.
 pub async fn watch(
     credentials: Credentials,
     store: Arc<Store>,
@@ -108,12 +120,23 @@ pub async fn watch(
         if credentials.is_empty() {
             continue;
         }
-        match store.keys().await {
-            Ok(keys) => {
-                let now_ms = clock.now_ms();
-                keys.iter().filter(|key| !key.is_good(now_ms)).for_each(|key| credentials.end(&key.id));
-            }
-            Err(fault) => tracing::warn!(%fault, "whether keys are still good cannot be read"),
+        if let Err(fault) = look(&credentials, &store, clock.now_ms()).await {
+            tracing::warn!(%fault, "whether keys are still good cannot be read");
         }
     }
+}
+
+/// Ends what is open on a key or a session that is good no more.
+pub(crate) async fn look(credentials: &Credentials, store: &Store, now_ms: i64) -> Result<(), LedgerFault> {
+    let keys = store.keys().await?;
+    keys.iter().filter(|key| !key.is_good(now_ms)).for_each(|key| credentials.end(&key.id));
+    for id in credentials.sessions() {
+        let found = store.web_session(&id).await?;
+        let good =
+            found.is_some_and(|(session, account)| session.check(&account, now_ms, SESSION_IDLE_MS).is_ok());
+        if !good {
+            credentials.end(&format!("{SESSION_CREDENTIAL}{id}"));
+        }
+    }
+    Ok(())
 }

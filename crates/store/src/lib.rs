@@ -19,6 +19,7 @@
 
 mod account;
 mod approval;
+mod beside;
 mod bond;
 mod cache;
 mod call;
@@ -53,6 +54,7 @@ mod writer;
 
 pub use account::NewAccount;
 pub use approval::Erasure;
+pub use beside::StoreBeside;
 pub use error::StoreError;
 pub use export::ExportFault;
 pub use key::{KEY_PREFIX, KeyIssued, KeyRevoked};

@@ -25,10 +25,7 @@ use crate::{
     place::By,
     postgres::{self, PostgresReader},
     queue::{Inbox, Operation, Queue},
-    record::{
-        Record as _, approval, call,
-        key::{KeyRecord, KeyRow, NewKey},
-    },
+    record::{Record as _, approval, call, key::KeyRow},
     records::Records,
     row::{self, SqlStatement, StatementHook, StoredRow},
     session,
@@ -92,20 +89,13 @@ impl Store {
         Ok(store)
     }
 
-    /// Issues a key in a file that another process has open, such as a running server; see
-    /// [`Store::issue_key`]. The key is good at once. Nothing else can be done beside that process: its calls
-    /// would look like those of a process that is gone, and what it keeps in memory would be wrong.
-    ///
-    /// # Errors
-    /// Fails with a [`StoreError`], among others when the schema is not this program's or the log has another
-    /// key.
-    pub async fn issue_key_beside(
+    /// Opens the ledger in a file that another process has open, with the thread that writes; see
+    /// [`StoreBeside`](crate::StoreBeside), which says what may be done with it.
+    pub(crate) async fn open_beside(
         path: &Path,
         key: SigningKey,
         options: &Options,
-        new: NewKey,
-        random: [u8; 32],
-    ) -> Result<(KeyRecord, String), StoreError> {
+    ) -> Result<(Self, std::thread::JoinHandle<()>), StoreError> {
         let known = options.expected(&key.verifier())?;
         let reader = SqliteReader::open(path, options, None)?;
         let stored = reader.identity()?;
@@ -116,10 +106,7 @@ impl Store {
         let (store, writer, inbox) = Self::assemble(AnyReader::Sqlite(reader), backend, key, options, None);
         store.contains(&known).await?;
         let writing = std::thread::spawn(move || futures::executor::block_on(writer.run(inbox)));
-        let issued = store.issue_key(new, random).await;
-        store.close().await;
-        drop(writing);
-        Ok(issued?)
+        Ok((store, writing))
     }
 
     /// Opens the ledger in a PostgreSQL database (14 or newer), which several processes may do at once, and

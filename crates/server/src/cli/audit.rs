@@ -153,6 +153,12 @@ pub(super) enum Audit {
 
 /// Opens the ledger to read; also while a server writes to it.
 pub(super) async fn open_to_read(config: &Config) -> Result<Store, Failure> {
+    let opened = opened_to_read(config).await?;
+    Ok(opened.ok_or(StartError::Store(StoreError::Absent))?)
+}
+
+/// The ledger to read, if there is one yet.
+pub(super) async fn opened_to_read(config: &Config) -> Result<Option<Store>, Failure> {
     let opened = match &config.store.place {
         StorePlace::Sqlite(path) => Store::open_sqlite_read_only(path, &store_options(config)),
         StorePlace::Postgres { url, .. } => {
@@ -160,7 +166,11 @@ pub(super) async fn open_to_read(config: &Config) -> Result<Store, Failure> {
             Store::open_postgres_read_only(url.expose_secret(), &store_options(config)).await
         }
     };
-    Ok(opened.map_err(StartError::from)?)
+    match opened {
+        Ok(store) => Ok(Some(store)),
+        Err(StoreError::Absent) => Ok(None),
+        Err(why) => Err(StartError::from(why).into()),
+    }
 }
 
 impl Audit {

@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use url::{Host, Url};
 
 use super::{Failure, KEY_VARIABLE, Output, load};
-use crate::config::{MAIN, SecretSource, read_file};
+use crate::config::{Config, MAIN, SecretSource, read_file};
 
 /// How long an answer may take; longer than a server waits for people.
 const TIMEOUT: Duration = Duration::from_secs(660);
@@ -113,16 +113,7 @@ impl Connect {
             )
             .into());
         }
-        let config = load(&self.dir)?;
-        let listen = config.server.listen;
-        match config.server.public_url {
-            Some(url) => Ok(url),
-            // An address that means every address is reached at this machine's own.
-            None if listen.ip().is_unspecified() => {
-                Ok(format!("http://127.0.0.1:{}", listen.port()).parse()?)
-            }
-            None => Ok(format!("http://{listen}").parse()?),
-        }
+        address_of(&load(&self.dir)?)
     }
 
     fn key(&self) -> Result<SecretString, Failure> {
@@ -135,6 +126,17 @@ impl Connect {
                 .into()
             }),
         }
+    }
+}
+
+/// Where the server of a configuration is reached.
+pub(super) fn address_of(config: &Config) -> Result<Url, Failure> {
+    let listen = config.server.listen;
+    match &config.server.public_url {
+        Some(url) => Ok(url.clone()),
+        // An address that means every address is reached at this machine's own.
+        None if listen.ip().is_unspecified() => Ok(format!("http://127.0.0.1:{}", listen.port()).parse()?),
+        None => Ok(format!("http://{listen}").parse()?),
     }
 }
 

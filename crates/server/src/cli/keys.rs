@@ -5,7 +5,7 @@ use countersign_api::{KeyBody, KeysBody};
 use countersign_app::auth::TOOL_SCOPE;
 use countersign_gate::Clock as _;
 use countersign_rules::{AgentId, PersonId, ToolName};
-use countersign_store::{KeyOwner, KeyRecord, NewKey, Store, StoreError};
+use countersign_store::{KeyOwner, KeyRecord, NewKey, Store, StoreBeside, StoreError};
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::json;
@@ -196,8 +196,10 @@ async fn create(
         let key = log_key::read(&config.log.key, &config.log.origin).map_err(StartError::from)?;
         let new = new_key(owner, scopes, expires_days);
         let options = store_options(config);
-        let issued = Store::issue_key_beside(path, key.signing, &options, new, random());
-        return Ok(issued.await.map_err(StartError::from)?);
+        let beside = StoreBeside::open(path, key.signing, &options).await.map_err(StartError::from)?;
+        let issued = beside.issue_key(new, random()).await;
+        beside.close().await;
+        return Ok(issued?);
     };
     let issued = issue(&store, owner, scopes, expires_days).await;
     store.close().await;
@@ -205,7 +207,7 @@ async fn create(
 }
 
 /// The ledger, unless it is a file that another process has open.
-async fn open_alone(config: &Config) -> Result<Option<Store>, Failure> {
+pub(super) async fn open_alone(config: &Config) -> Result<Option<Store>, Failure> {
     let key = ledger_key(config).await?;
     match open_store(config, key).await {
         Ok(store) => Ok(Some(store)),

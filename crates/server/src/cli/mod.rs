@@ -19,6 +19,7 @@ mod journal;
 mod keys;
 mod moment;
 pub(crate) mod output;
+mod people;
 mod policy;
 mod propose;
 mod request;
@@ -94,6 +95,9 @@ enum Command {
     /// Issue, list and revoke API keys of agents and people
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// See who can sign in to the console, and make the links by which people set up their accounts
+    #[command(subcommand)]
+    People(people::People),
     /// Stop an agent, or all, from the next decision on
     Halt(halts::Halt),
     /// End a halt
@@ -222,6 +226,7 @@ fn dispatch(command: Command, out: &mut Output) -> Outcome {
         Command::Approvals(approvals) => wait(approvals.run(out)),
         Command::Audit(audit) => wait(audit.run(out)),
         Command::Keys(keys) => wait(keys.run(out)),
+        Command::People(people) => wait(people.run(out)),
         Command::Halt(halt) => wait(halt.run(out)),
         Command::Resume(resume) => wait(resume.run(out)),
         Command::Calls(calls) => wait(calls.run(out)),

@@ -29,6 +29,8 @@ mod ordinary;
 #[cfg(test)]
 mod payments;
 #[cfg(test)]
+mod people;
+#[cfg(test)]
 mod place;
 #[cfg(test)]
 mod policy;

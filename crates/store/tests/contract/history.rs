@@ -7,12 +7,11 @@ use std::{
 };
 
 use countersign_gate::ledger::{Ledger, LedgerFault};
-use countersign_rules::AgentId;
-use countersign_store::{KeyOwner, NewKey, Opening, Options, Store, StoreError};
+use countersign_store::{Opening, Options, Store, StoreBeside, StoreError};
 use tempfile::TempDir;
 
 use crate::{
-    make::{NOW, call_id, note},
+    make::{call_id, note},
     place::Place,
 };
 
@@ -177,10 +176,7 @@ async fn a_backup_put_in_place_is_refused_until_it_is_accepted() {
     let refused = kept.open().await.unwrap_err();
     assert_eq!(refused, StoreError::WentBack { path: kept.file(), kept: 5, found: 3 });
     // A key is not issued beside it either, and it can be looked at.
-    let owner = KeyOwner::Agent(AgentId::parse("bot").unwrap());
-    let new = NewKey { owner, scopes: Vec::new(), expires_ms: None, by: "cli".into(), now_ms: NOW };
-    let beside =
-        Store::issue_key_beside(&kept.place.path(), Place::key(), &kept.options(), new, [1; 32]).await;
+    let beside = StoreBeside::open(&kept.place.path(), Place::key(), &kept.options()).await;
     assert_eq!(beside.unwrap_err(), refused);
     let looked = Store::open_sqlite_read_only(&kept.place.path(), &Options::default()).unwrap();
     assert_eq!(looked.log_head().await.unwrap().size, 3);

@@ -15,15 +15,16 @@ use countersign_gate::{
     ledger::{Bond, CallOutcome, CallState, HaltRecord, HaltScope, Ledger, Wait},
 };
 use countersign_rules::{
-    AgentId, ApprovalState, CallDigest, ChannelName, Code, GroupName, IdempotencyKey, Refusal, ToolName,
+    AgentId, ApprovalState, CallDigest, ChannelName, Code, GroupName, IdempotencyKey, PersonId, Refusal,
+    ToolName,
     approval::Alike,
     budget::Unit,
     rate::{Rate, RateScope},
     settlement::Settlement,
 };
 use countersign_store::{
-    ApprovalFilter, CallFilter, EntryFilter, KeyOwner, Listener, NewKey, Options, StatementHook, Store,
-    Telling,
+    ApprovalFilter, CallFilter, EntryFilter, KeyOwner, Listener, NewAccount, NewKey, NewLink, NewWebSession,
+    Options, PasswordHash, StatementHook, Store, Telling,
 };
 use futures::future::join_all;
 
@@ -42,7 +43,9 @@ const SMALL: u32 = 100;
 
 /// Statements that may read a table or an index from end to end, each by the end of its text, with the table and the
 /// reason.
-const SCANS: [(&str, &str, &str); 9] = [
+const SCANS: [(&str, &str, &str); 11] = [
+    ("FROM account ORDER BY person", "account", "people list every account"),
+    ("FROM web_session ORDER BY id", "web_session", "people list every session that is not forgotten"),
     ("FROM api_key ORDER BY issued_ms, id", "api_key", "people list every key"),
     ("FROM halt ORDER BY scope", "halt", "every halt in force is listed"),
     ("SELECT DISTINCT digest FROM approval LIMIT $1", "approval", "by an index alone, once after a start"),
@@ -190,6 +193,26 @@ async fn begin(ledger: &Store) {
         let halt = HaltRecord { scope, why: "drill".into(), by: "lea".into(), since_ms: NOW };
         ledger.halt(halt.clone(), NewEntry::halted(&halt)).await.unwrap();
     }
+    for n in 0..5 {
+        let person = PersonId::parse(&format!("p{n}")).unwrap();
+        let token = |what: &str| format!("{what} {n}");
+        for link in ["spent", "open"] {
+            let new = NewLink {
+                person: person.clone(),
+                by: "cli".into(),
+                maker: None,
+                expires_ms: NOW + 1,
+                now_ms: NOW,
+            };
+            assert!(ledger.make_link(new, &token(link)).await.unwrap());
+        }
+        let account = NewAccount { password: PasswordHash::new("p".into()), codes: Vec::new() };
+        ledger
+            .set_up_account(&token("spent"), account, web_session(&token("session")))
+            .await
+            .unwrap()
+            .unwrap();
+    }
     ledger.prune(NOW).await.unwrap();
     // The log, as the store itself writes it.
     for batch in 0..20 {
@@ -266,6 +289,18 @@ async fn multiply(place: &Place) {
         format!(
             "INSERT INTO api_key (id, hash, owner, scopes, issued_ms) SELECT id {step} '-' {step} s.n, hash, owner, scopes, \
              issued_ms FROM api_key, {series}"
+        ),
+        format!(
+            "INSERT INTO account (person, password, codes, round, created_ms, changed_ms, made_by, makers) SELECT person {step} '-' {step} \
+             s.n, password, codes, round, created_ms, changed_ms, made_by, makers FROM account, {series}"
+        ),
+        format!(
+            "INSERT INTO account_link (id, hash, person, made_by, makers, round, expires_ms, spent_ms) SELECT id {step} '-' {step} \
+             s.n, hash, person, made_by, makers, round, expires_ms - s.n * 100000000, spent_ms FROM account_link, {series}"
+        ),
+        format!(
+            "INSERT INTO web_session (id, hash, person, round, created_ms, seen_ms, expires_ms, ended_ms) SELECT id {step} '-' \
+             {step} s.n, hash, person, round, created_ms, seen_ms, expires_ms - s.n * 100000000, ended_ms FROM web_session, {series}"
         ),
         format!(
             "INSERT INTO halt (scope, body) SELECT scope {step} '-' {step} s.n, body FROM halt, {series}"
@@ -355,9 +390,33 @@ async fn drive(ledger: &Store) {
     ledger.keys().await.unwrap();
     ledger.balances(100).await.unwrap();
     ledger.prove_writable().await.unwrap();
+    drive_people(ledger).await;
     drive_lists(ledger, &who.agent).await;
     drive_log(ledger).await;
     assert!(ledger.prune(NOW + DAY).await.unwrap() > 0);
+}
+
+const fn web_session(token: &str) -> NewWebSession<'_> {
+    NewWebSession { token, now_ms: NOW, expires_ms: NOW + DAY }
+}
+
+async fn drive_people(ledger: &Store) {
+    let person = PersonId::parse("p1").unwrap();
+    let maker = Some(PersonId::parse("p2").unwrap());
+    let new = NewLink { person: person.clone(), by: "p2".into(), maker, expires_ms: NOW + 1, now_ms: NOW };
+    assert!(ledger.make_link(new, "link").await.unwrap());
+    ledger.look_at_link("link", NOW).await.unwrap().unwrap();
+    let account = NewAccount { password: PasswordHash::new("p".into()), codes: Vec::new() };
+    ledger.set_up_account("link", account, web_session("first")).await.unwrap().unwrap();
+    let account = ledger.account(&person).await.unwrap().unwrap();
+    let session = ledger.begin_web_session(&account, None, web_session("second")).await.unwrap().unwrap();
+    ledger.find_web_session("second").await.unwrap().unwrap();
+    ledger.use_web_session(&session.id, NOW + 1).await.unwrap();
+    assert!(ledger.end_web_session(&session.id, "p1", NOW).await.unwrap());
+    assert!(ledger.sign_out_everywhere(&person, "p2", NOW).await.unwrap());
+    assert_eq!(ledger.enable_account(&person, false, "p2", NOW).await.unwrap(), Some(true));
+    ledger.accounts().await.unwrap();
+    ledger.web_sessions().await.unwrap();
 }
 
 async fn drive_requests(ledger: &Store) {

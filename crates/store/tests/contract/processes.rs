@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use countersign_gate::NewEntry;
 use countersign_gate::ledger::{CallState, HaltRecord, HaltScope, Ledger, NotIssued, Wait};
-use countersign_rules::{ApprovalState, budget::Unit};
-use countersign_store::{KeyOwner, NewKey, Options, Store, StoreError};
+use countersign_rules::{ApprovalState, PersonId, budget::Unit};
+use countersign_store::{
+    KeyOwner, NewAccount, NewKey, NewLink, NewWebSession, Options, PasswordHash, Store, StoreBeside,
+    StoreError,
+};
 
 use crate::{
     make::{
@@ -102,7 +105,7 @@ async fn a_process_is_told_what_another_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_issued_beside_the_writer_and_nothing_is_lost() {
+async fn keys_links_and_accounts_change_beside_the_writer_and_nothing_is_lost() {
     let place = Place::sqlite();
     let ledger = place.open().await;
     ledger.issue(intent("open")).await.unwrap();
@@ -110,7 +113,12 @@ async fn a_key_is_issued_beside_the_writer_and_nothing_is_lost() {
     let new = NewKey { owner, scopes: Vec::new(), expires_ms: None, by: "test".into(), now_ms: NOW };
     let beside = |n: u8| {
         let (path, new) = (place.path(), new.clone());
-        async move { Store::issue_key_beside(&path, Place::key(), &Options::default(), new, [n; 32]).await }
+        async move {
+            let beside = StoreBeside::open(&path, Place::key(), &Options::default()).await.unwrap();
+            let issued = beside.issue_key(new, [n; 32]).await;
+            beside.close().await;
+            issued
+        }
     };
     let mut calls = tokio::task::JoinSet::new();
     for n in 0..100 {
@@ -126,8 +134,32 @@ async fn a_key_is_issued_beside_the_writer_and_nothing_is_lost() {
     assert_eq!(ledger.calls(Some(CallState::Open), 1_000).await.unwrap().len(), 101);
     assert_eq!(kinds(&ledger).await.len(), 111);
     assert!(ledger.verify(&Place::key().verifier(), Vec::new()).await.unwrap().verified());
+    // So are links made and accounts changed, and good at once, though the writer has looked at them before.
+    let person = PersonId::parse("ann").unwrap();
+    let link =
+        NewLink { person: person.clone(), by: "cli".into(), maker: None, expires_ms: NOW + 1, now_ms: NOW };
+    let account = || NewAccount { password: PasswordHash::new("p".into()), codes: Vec::new() };
+    let session = |token| NewWebSession { token, now_ms: NOW, expires_ms: NOW + 1 };
+    let beside = StoreBeside::open(&place.path(), Place::key(), &Options::default()).await.unwrap();
+    for round in ["one", "two"] {
+        assert!(beside.make_link(link.clone(), round).await.unwrap());
+        ledger.set_up_account(round, account(), session(round)).await.unwrap().unwrap();
+        let good = async || {
+            let (session, account) = ledger.find_web_session(round).await.unwrap().unwrap();
+            session.check(&account, NOW, 1).is_ok()
+        };
+        assert!(good().await);
+        if round == "one" {
+            assert!(beside.sign_out_everywhere(&person, "cli", NOW).await.unwrap());
+        } else {
+            assert_eq!(beside.enable_account(&person, false, "cli", NOW).await.unwrap(), Some(true));
+        }
+        assert!(!good().await);
+    }
+    beside.close().await;
+    assert!(ledger.verify(&Place::key().verifier(), Vec::new()).await.unwrap().verified());
     let other = countersign_audit::SigningKey::from_seed(crate::place::ORIGIN, &[8; 32]).unwrap();
-    let refused = Store::issue_key_beside(&place.path(), other, &Options::default(), new, [99; 32]).await;
+    let refused = StoreBeside::open(&place.path(), other, &Options::default()).await;
     assert!(matches!(refused, Err(StoreError::OtherKey { .. })));
 }
 

@@ -12,7 +12,10 @@ use countersign_store::{KeyOwner, NewKey, Options};
 use serde_json::json;
 
 use super::{super::Authenticator, *};
-use crate::principal::AgentConfig;
+use crate::{
+    credential::{self, Credentials, Use},
+    principal::AgentConfig,
+};
 
 /// A Sunday noon.
 const NOW: i64 = 1_795_348_800_000;
@@ -402,6 +405,29 @@ async fn whose_account_is_disabled_is_signed_out_at_once() {
     assert!(place.accounts().look_at_link(&token).await.is_err());
     assert!(place.sign_in("ann", PASSWORD).await.is_ok());
     assert_eq!(place.store.enable_account(&id("bob"), false, "cli", NOW).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_is_open_on_a_session_ends_with_it() {
+    let place = Place::new();
+    let (signed_in, _codes) = place.set_up("ann", "cli").await;
+    let (stays, _codes) = place.set_up("bob", "cli").await;
+    let credentials = Credentials::default();
+    let open = |signed_in: &SignedIn| {
+        let WebSession { person, expires_ms, .. } = &signed_in.session;
+        credentials.open(&person.credential, Some(*expires_ms), NOW)
+    };
+    let (ends, other) = (open(&signed_in), open(&stays));
+    let over = |used: &Use| futures::FutureExt::now_or_never(used.ended()).is_some();
+    credential::look(&credentials, &place.store, NOW).await.unwrap();
+    assert!(!over(&ends) && !over(&other));
+    place.accounts().sign_out(&signed_in.token).await.unwrap();
+    credential::look(&credentials, &place.store, NOW).await.unwrap();
+    assert!(over(&ends) && !over(&other));
+    // One that is not used any more, and one that there never was.
+    let nobodys = credentials.open("session:000000000000", None, NOW);
+    credential::look(&credentials, &place.store, NOW + SESSION_IDLE_MS).await.unwrap();
+    assert!(over(&other) && over(&nobodys));
 }
 
 #[tokio::test]
