@@ -107,8 +107,10 @@ async fn issue(dir: &Path, agent: &AgentId, person: &PersonId) -> Result<(PathBu
     let store = keys::open(&config).await?;
     let folder = dir.join("keys");
     fs::create_dir_all(&folder)?;
-    let (_, agents) = keys::issue(&store, KeyOwner::Agent(agent.clone()), Vec::new(), None).await?;
-    let (_, peoples) = keys::issue(&store, KeyOwner::Person(person.clone()), Vec::new(), None).await?;
+    let (_, agents) =
+        keys::issue(&store, KeyOwner::Agent(agent.clone()), Vec::new(), keys::Expiry::Never).await?;
+    let (_, peoples) =
+        keys::issue(&store, KeyOwner::Person(person.clone()), Vec::new(), keys::Expiry::Never).await?;
     store.close().await;
     let files = (folder.join(format!("{agent}.key")), folder.join(format!("{person}.key")));
     secret_file(&files.0, &agents)?;

@@ -14,7 +14,7 @@ use super::{
     Failure, FolderOption, Outcome, Output,
     approvals::segment,
     client::{Connect, cell},
-    load,
+    counted, load,
 };
 use crate::{
     clock::{SystemClock, random},
@@ -23,13 +23,33 @@ use crate::{
     server::{StartError, ledger_key, open_store, store_options},
 };
 
+/// A person's key expires after so many days where nobody says otherwise: a quarter, in which whoever uses it makes another.
+const PERSON_DAYS: u32 = 90;
+
+/// When a key stops being good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expiry {
+    Never,
+    Days(u32),
+}
+
+fn expiry(text: &str) -> Result<Expiry, String> {
+    match text.parse() {
+        _ if text == "never" => Ok(Expiry::Never),
+        Ok(days) if days > 0 => Ok(Expiry::Days(days)),
+        Ok(_) | Err(_) => Err("say a number of days from 1 on, or `never`".to_owned()),
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Keys {
     /// Issue a key and print it, this once
     #[command(
         group = clap::ArgGroup::new("owner").required(true).args(["agent", "person"]),
         after_help = "The owner must stand in the configuration. The key is printed once and kept as a hash.\n\
-                      It is good at once, also with a server that runs."
+                      It is good at once, also with a server that runs. A person's key expires after 90 days unless\n\
+                      `--expires` says otherwise: nobody looks for the one that was forgotten on some machine. An agent's\n\
+                      does not: it would stop at night."
     )]
     Create {
         /// For this agent
@@ -41,9 +61,9 @@ pub(super) enum Keys {
         /// Reaches only this tool; may be repeated
         #[arg(long = "tool", value_name = "TOOL", requires = "agent")]
         tools: Vec<String>,
-        /// Expires after so many days
-        #[arg(long, value_name = "DAYS")]
-        expires_days: Option<u32>,
+        /// Expires after so many days, or `never` [default: 90 for a person, never for an agent]
+        #[arg(long, value_name = "DAYS", alias = "expires-days", value_parser = expiry)]
+        expires: Option<Expiry>,
         #[command(flatten)]
         folder: FolderOption,
     },
@@ -75,7 +95,7 @@ pub(super) enum Keys {
 impl Keys {
     pub(super) async fn run(self, out: &Output) -> Outcome {
         match self {
-            Self::Create { agent, person, tools, expires_days, folder } => {
+            Self::Create { agent, person, tools, expires, folder } => {
                 let config = load(&folder.dir)?;
                 let owner = owner(&config, agent.as_deref(), person.as_deref())?;
                 let mut scopes = Vec::new();
@@ -86,7 +106,11 @@ impl Keys {
                     }
                     scopes.push(format!("{TOOL_SCOPE}{name}"));
                 }
-                let (record, presented) = create(&config, owner, scopes, expires_days).await?;
+                let expires = expires.unwrap_or(match &owner {
+                    KeyOwner::Agent(_) => Expiry::Never,
+                    KeyOwner::Person(_) => Expiry::Days(PERSON_DAYS),
+                });
+                let (record, presented) = create(&config, owner, scopes, expires).await?;
                 out.value(&Issued { key: KeyBody::from(&record), secret: &presented });
                 out.line(presented);
                 if !out.json() {
@@ -94,6 +118,9 @@ impl Keys {
                         "key `{}` is printed this once: keep it where only its owner can read it",
                         record.id
                     ));
+                    if let Expiry::Days(days) = expires {
+                        out.note(format!("it expires in {}", counted(usize::try_from(days)?, "day", "days")));
+                    }
                 }
             }
             Self::List { folder } => {
@@ -187,21 +214,21 @@ async fn create(
     config: &Config,
     owner: KeyOwner,
     scopes: Vec<String>,
-    expires_days: Option<u32>,
+    expires: Expiry,
 ) -> Result<(KeyRecord, String), Failure> {
     let Some(store) = open_alone(config).await? else {
         let StorePlace::Sqlite(path) = &config.store.place else {
             return Err(anyhow::anyhow!("the ledger is in use by another process").into());
         };
         let key = log_key::read(&config.log.key, &config.log.origin).map_err(StartError::from)?;
-        let new = new_key(owner, scopes, expires_days);
+        let new = new_key(owner, scopes, expires);
         let options = store_options(config);
         let beside = StoreBeside::open(path, key.signing, &options).await.map_err(StartError::from)?;
         let issued = beside.issue_key(new, random()).await;
         beside.close().await;
         return Ok(issued?);
     };
-    let issued = issue(&store, owner, scopes, expires_days).await;
+    let issued = issue(&store, owner, scopes, expires).await;
     store.close().await;
     issued
 }
@@ -221,15 +248,17 @@ pub(super) async fn issue(
     store: &Store,
     owner: KeyOwner,
     scopes: Vec<String>,
-    expires_days: Option<u32>,
+    expires: Expiry,
 ) -> Result<(KeyRecord, String), Failure> {
-    Ok(store.issue_key(new_key(owner, scopes, expires_days), random()).await?)
+    Ok(store.issue_key(new_key(owner, scopes, expires), random()).await?)
 }
 
-fn new_key(owner: KeyOwner, scopes: Vec<String>, expires_days: Option<u32>) -> NewKey {
+fn new_key(owner: KeyOwner, scopes: Vec<String>, expires: Expiry) -> NewKey {
     let now_ms = SystemClock.now_ms();
-    let expires_ms =
-        expires_days.map(|days| now_ms.saturating_add(i64::from(days).saturating_mul(86_400_000)));
+    let expires_ms = match expires {
+        Expiry::Never => None,
+        Expiry::Days(days) => Some(now_ms.saturating_add(i64::from(days).saturating_mul(86_400_000))),
+    };
     NewKey { owner, scopes, expires_ms, by: "cli".into(), now_ms }
 }
 

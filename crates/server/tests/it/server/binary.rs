@@ -127,6 +127,20 @@ fn from_init_to_a_verified_log() {
     assert_eq!(json(0, &["audit", "verify", "-C", &folder])["verified"], true);
     assert_eq!(server.terminate(), Some(0));
 
+    // A person's key expires unless that is said otherwise, and an agent's does not.
+    let expires = |who: &[&str]| {
+        let key = json(0, &[&["keys", "create", "-C", &folder], who].concat());
+        let ms = |at: &Value| at.as_str().map(|at| at.parse::<jiff::Timestamp>().unwrap().as_millisecond());
+        ms(&key["expires_at"]).map(|at| (at - ms(&key["issued_at"]).unwrap()) / 86_400_000)
+    };
+    assert_eq!(expires(&["--person", "alice"]), Some(90));
+    assert_eq!(expires(&["--person", "alice", "--expires", "7"]), Some(7));
+    assert_eq!(expires(&["--person", "alice", "--expires", "never"]), None);
+    assert_eq!(expires(&["--agent", "assistant"]), None);
+    assert_eq!(expires(&["--agent", "assistant", "--expires-days", "30"]), Some(30));
+    for never in ["0", "-1", "soon", ""] {
+        run(2, &["keys", "create", "--person", "alice", "--expires", never, "-C", &folder]);
+    }
     let secret = run(0, &["keys", "create", "--agent", "assistant", "-C", &folder]);
     assert!(secret.starts_with("csk_"), "{secret}");
     run(2, &["keys", "create", "--agent", "nobody", "-C", &folder]);
