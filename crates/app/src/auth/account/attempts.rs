@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn no_flood_makes_it_grow() {
         let attempts = Attempts::default();
-        for n in 0..u32::try_from(COUNTED_MAX).unwrap() + 50 {
+        for n in 0..u32::try_from(COUNTED_MAX + 50).unwrap() {
             drop(attempts.begin(&format!("p{n}"), IpAddr::from(n.to_be_bytes()), i64::from(n)));
         }
         let counts = attempts.counts.lock().unwrap();
