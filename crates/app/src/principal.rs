@@ -22,6 +22,8 @@ pub struct PersonConfig {
     pub groups: BTreeSet<GroupName>,
     /// This is true if the person may resume what is halted and settle calls in doubt.
     pub operator: bool,
+    /// The person is this user of Slack, `TEAM/USER`, if one at all.
+    pub slack: Option<String>,
 }
 
 /// People undo as this agent. It has no credential, and no agent of this name can be configured.

@@ -6,7 +6,7 @@ use countersign_app::channel::{ChannelState, ChannelTest};
 use secrecy::SecretString;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::webhook::Webhook;
+use crate::{slack::Slack, webhook::Webhook};
 
 /// Reads a channel's secret where it is kept, each time it is needed: one that is rotated is the one used next. The error
 /// says why it cannot be had, and never carries it.
@@ -15,9 +15,18 @@ pub type ReadSecret = Arc<dyn Fn() -> Result<SecretString, String> + Send + Sync
 /// A channel tells people that something waits for them.
 pub struct Channel {
     pub(crate) state: Arc<ChannelState>,
-    pub(crate) webhook: Webhook,
+    pub(crate) told: Told,
     /// Operators ask for tests here.
     pub(crate) tests: Mutex<mpsc::Receiver<ChannelTest>>,
+}
+
+/// A channel is told so.
+#[derive(Debug)]
+pub enum Told {
+    /// By signed requests.
+    Webhook(Webhook),
+    /// By messages in Slack.
+    Slack(Slack),
 }
 
 impl fmt::Debug for Channel {
@@ -27,10 +36,10 @@ impl fmt::Debug for Channel {
 }
 
 impl Channel {
-    /// Makes a channel that stands so, of which operators ask for `tests`, and that is told by a webhook.
+    /// Makes a channel that stands so, of which operators ask for `tests`, and that is `told` so.
     #[must_use]
-    pub fn new(state: Arc<ChannelState>, tests: mpsc::Receiver<ChannelTest>, webhook: Webhook) -> Self {
-        Self { state, webhook, tests: Mutex::new(tests) }
+    pub fn new(state: Arc<ChannelState>, tests: mpsc::Receiver<ChannelTest>, told: Told) -> Self {
+        Self { state, told, tests: Mutex::new(tests) }
     }
 
     /// Returns how the channel stands.
@@ -43,8 +52,8 @@ impl Channel {
 /// Telling a channel went so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Delivery {
-    /// It was told.
-    Told,
+    /// It was told, and calls what it made of the request this.
+    Told { handle: Option<String> },
     /// It was not told, or nobody knows.
     NotTold {
         why: String,

@@ -6,16 +6,21 @@
 //!
 //! A message says no more than is needed to decide whether to look: who wants what of which system, how much it
 //! touches, who is asked by which rule, until when. Arguments and rows leave the server only where a channel's
-//! `details` says so. An answer is given elsewhere, by somebody who is authenticated.
+//! `details` says so. Slack's buttons answer by the one function that answers requests, for the person whom
+//! Slack's signed word and the configuration name; by every other channel people are only told.
 //!
 //! What is absent on purpose: a rule, and any way to a system.
 
 mod channel;
+mod interaction;
 mod message;
 mod sender;
+mod slack;
 mod webhook;
 
-pub use channel::{Channel, ReadSecret};
+pub use channel::{Channel, ReadSecret, Told};
+pub use interaction::router;
 pub use message::{Message, MessageData};
 pub use sender::Channels;
+pub use slack::Slack;
 pub use webhook::{Webhook, webhook_key};

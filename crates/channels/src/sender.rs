@@ -10,7 +10,7 @@ use futures::{StreamExt as _, future::join_all, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    channel::{Channel, Delivery},
+    channel::{Channel, Delivery, Told},
     message::{Message, TestMessage},
 };
 
@@ -33,7 +33,7 @@ const AT_ONCE: usize = 4;
 pub struct Channels {
     app: Arc<App>,
     entropy: Arc<dyn Entropy>,
-    channels: Vec<Channel>,
+    channels: Vec<Arc<Channel>>,
     public_url: String,
 }
 
@@ -49,7 +49,7 @@ impl Channels {
     pub const fn new(
         app: Arc<App>,
         entropy: Arc<dyn Entropy>,
-        channels: Vec<Channel>,
+        channels: Vec<Arc<Channel>>,
         public_url: String,
     ) -> Self {
         Self { app, entropy, channels, public_url }
@@ -75,8 +75,13 @@ impl Channels {
         while let Some(asked) = tests.recv().await {
             let now_ms = self.app.clock().now_ms();
             let id = format!("test:{}:{now_ms}", channel.state.name);
-            let told = match channel.webhook.tell(&id, &TestMessage::new(channel, now_ms), now_ms).await {
-                Delivery::Told => Ok(()),
+            let message = TestMessage::new(channel, now_ms);
+            let delivery = match &channel.told {
+                Told::Webhook(webhook) => webhook.tell(&id, &message, now_ms).await,
+                Told::Slack(slack) => slack.test().await,
+            };
+            let told = match delivery {
+                Delivery::Told { .. } => Ok(()),
                 Delivery::NotTold { why, .. } | Delivery::Gone { why } => Err(why),
             };
             // Who asked may not wait any more.
@@ -140,9 +145,9 @@ impl Channels {
         };
         // A crash before this is durable lets the channel be told again, under the same id.
         match delivery {
-            Delivery::Told => {
+            Delivery::Told { handle } => {
                 tracing::debug!(message = %turn.id(), "told");
-                store.end_turn(&turn, None, clock.now_ms()).await?;
+                store.end_turn(&turn, handle, clock.now_ms()).await?;
             }
             Delivery::NotTold { why, after } => {
                 tracing::warn!(message = %turn.id(), %why, "a channel was not told; it is tried again");
@@ -163,6 +168,9 @@ impl Channels {
 
     async fn deliver(&self, channel: &Channel, turn: &Turn) -> Delivery {
         let message = Message::new(&self.app, turn, channel.state.details, &self.public_url);
-        channel.webhook.tell(&turn.id(), &message, self.app.clock().now_ms()).await
+        match &channel.told {
+            Told::Webhook(webhook) => webhook.tell(&turn.id(), &message, self.app.clock().now_ms()).await,
+            Told::Slack(slack) => slack.tell(turn, &message).await,
+        }
     }
 }

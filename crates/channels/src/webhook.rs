@@ -93,7 +93,7 @@ impl Webhook {
 /// Returns what an answer means.
 fn outcome(status: StatusCode, headers: &header::HeaderMap) -> Delivery {
     if status.is_success() {
-        return Delivery::Told;
+        return Delivery::Told { handle: None };
     }
     let why = format!("it answered {status}");
     if status == StatusCode::GONE {
@@ -108,7 +108,7 @@ pub(crate) fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
 }
 
 /// Returns the innermost reason, which is the one that says something.
-fn root(why: &reqwest::Error) -> String {
+pub(crate) fn root(why: &reqwest::Error) -> String {
     let mut why: &dyn std::error::Error = why;
     while let Some(source) = why.source() {
         why = source;
@@ -151,8 +151,9 @@ mod tests {
             headers.extend(after.map(|after| (header::RETRY_AFTER, header::HeaderValue::from_static(after))));
             outcome(StatusCode::from_u16(status).unwrap(), &headers)
         };
-        assert_eq!(with(200, None), Delivery::Told);
-        assert_eq!(with(204, None), Delivery::Told);
+        for status in [200, 204] {
+            assert_eq!(with(status, None), Delivery::Told { handle: None });
+        }
         assert!(matches!(with(410, None), Delivery::Gone { .. }));
         for status in [302, 400, 404, 500] {
             assert!(matches!(with(status, None), Delivery::NotTold { after: None, .. }));

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use countersign_app::channel::ChannelState;
-use countersign_channels::{Channel, ReadSecret, Webhook, webhook_key};
+use countersign_channels::{Channel, ReadSecret, Slack, Told, Webhook, webhook_key};
 use countersign_store::{Listener, Telling};
 use countersign_tools::http;
 use secrecy::ExposeSecret as _;
 
 use crate::{
-    config::{ChannelConfig, ChannelTarget, Config},
+    config::{ChannelConfig, ChannelTarget, Config, SecretSource},
     server::StartError,
 };
 
@@ -31,25 +31,58 @@ pub(crate) fn telling(config: &Config) -> Telling {
 ///
 /// # Errors
 /// [`StartError::Channel`].
-pub(crate) fn made(config: &Config) -> Result<Vec<Channel>, StartError> {
+pub(crate) fn made(config: &Config) -> Result<Vec<Arc<Channel>>, StartError> {
     config
         .channels
         .iter()
         .map(|(name, ChannelConfig { groups, details, target })| {
-            let webhook = webhook(target).map_err(|why| StartError::Channel(name.clone(), why))?;
+            let told = told(target).map_err(|why| StartError::Channel(name.clone(), why))?;
             let (state, tests) = ChannelState::new(name.clone(), target.kind(), groups.clone(), *details);
-            Ok(Channel::new(Arc::new(state), tests, webhook))
+            Ok(Arc::new(Channel::new(Arc::new(state), tests, told)))
         })
         .collect()
 }
 
-fn webhook(target: &ChannelTarget) -> Result<Webhook, String> {
-    let ChannelTarget::Webhook { url, secret, allow_private, ca, timeout } = target;
-    let source = secret.clone();
-    let secret: ReadSecret = Arc::new(move || source.read().map_err(|why| format!("cannot be read: {why}")));
-    secret()
-        .and_then(|secret| webhook_key(secret.expose_secret()))
-        .map_err(|why| format!("its secret {why}"))?;
-    let client = http::client(*timeout, *allow_private, false, ca.as_deref())?;
-    Ok(Webhook { url: url.clone(), secret, client, timeout: *timeout })
+fn told(target: &ChannelTarget) -> Result<Told, String> {
+    match target {
+        ChannelTarget::Webhook { url, secret, allow_private, ca, timeout } => {
+            let secret = read(secret);
+            secret()
+                .and_then(|secret| webhook_key(secret.expose_secret()))
+                .map_err(|why| format!("its secret {why}"))?;
+            let client = http::client(*timeout, *allow_private, false, ca.as_deref())?;
+            Ok(Told::Webhook(Webhook { url: url.clone(), secret, client, timeout: *timeout }))
+        }
+        ChannelTarget::Slack {
+            token,
+            signing_secret,
+            channel,
+            team,
+            app,
+            api_url,
+            allow_private,
+            ca,
+            timeout,
+        } => {
+            let (token, signing_secret) = (read(token), read(signing_secret));
+            token().map_err(|why| format!("its token {why}"))?;
+            signing_secret().map_err(|why| format!("its signing secret {why}"))?;
+            Ok(Told::Slack(Slack {
+                token,
+                signing_secret,
+                channel: channel.clone(),
+                team: team.clone(),
+                app: app.clone(),
+                api_url: api_url.clone(),
+                client: http::client(*timeout, *allow_private, false, ca.as_deref())?,
+                timeout: *timeout,
+            }))
+        }
+    }
+}
+
+/// Reads a secret where it is kept, each time.
+fn read(source: &SecretSource) -> ReadSecret {
+    let source = source.clone();
+    Arc::new(move || source.read().map_err(|why| format!("cannot be read: {why}")))
 }

@@ -329,7 +329,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let systems = bundle.systems.clone();
     let app = App::new(gate, bundle.tools, auth, shared(config, &channels), clock);
     let api = Api::new(Arc::clone(&app), stopping.clone(), metadata.as_deref());
-    let router = router(Arc::clone(&app), api, guard, mcp.clone());
+    let interactions = countersign_channels::router(&app, &channels);
+    let router = router(Arc::clone(&app), api, interactions, guard, mcp.clone());
     let (used, keys) = (app.credentials().clone(), Arc::clone(app.store()));
     tokio::spawn(credential::watch(used, keys, Arc::clone(app.clock()), stopping.clone()));
     let working = tokio::spawn(Worker::new(Arc::clone(&app), systems.clone()).run(stopping.clone()));
@@ -341,7 +342,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 }
 
 /// What is set for every front door.
-fn shared(config: Config, channels: &[Channel]) -> countersign_app::Settings {
+fn shared(config: Config, channels: &[Arc<Channel>]) -> countersign_app::Settings {
     countersign_app::Settings {
         wait: config.server.wait,
         body_bytes_max: config.server.body_bytes_max,
@@ -424,8 +425,9 @@ fn origin(url: &str) -> String {
     url::Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.origin().ascii_serialization())
 }
 
-fn router(app: Arc<App>, api: Api, guard: Guard, mcp: mcp::Settings) -> Router {
+fn router(app: Arc<App>, api: Api, interactions: Router, guard: Guard, mcp: mcp::Settings) -> Router {
     api::router(api)
+        .merge(interactions)
         .layer(axum::middleware::from_fn_with_state(Arc::new(guard), admit))
         .merge(mcp::router(app, mcp))
         .layer(CatchPanicLayer::custom(panicked))

@@ -50,7 +50,8 @@ pub struct Person {
     pub groups: BTreeSet<GroupName>,
     /// This is true if the person may resume what is halted and settle calls in doubt.
     pub operator: bool,
-    /// This is the id of the person's key, or of the session in a browser after `session:`; it is never the secret.
+    /// This is the id of the person's key, or of the session in a browser after `session:`, or the Slack user after
+    /// `slack:`; it is never the secret.
     pub credential: String,
 }
 
@@ -216,14 +217,11 @@ impl Authenticator {
     pub async fn still_approved(&self, record: &ApprovalRecord) -> Result<bool, LedgerFault> {
         let now_ms = self.clock.now_ms();
         let keys = self.store.keys().await?;
-        let good = |person: &PersonId| {
-            keys.iter().any(|key| {
-                matches!(&key.owner, KeyOwner::Person(owner) if owner == person) && key.is_good(now_ms)
-            })
-        };
         let mut signatures = Vec::new();
         for signature in &record.signatures {
-            if good(&signature.person) || self.accounts.may_sign_in(&signature.person).await? {
+            if has_key(&keys, &signature.person, now_ms)
+                || self.accounts.may_sign_in(&signature.person).await?
+            {
                 signatures.push(signature.clone());
             }
         }
@@ -232,6 +230,36 @@ impl Authenticator {
             signature.groups.retain(|group| config.is_some_and(|person| person.groups.contains(group)));
         }
         Ok(record.request.is_met(&signatures))
+    }
+
+    /// Tells which person is a user of Slack (`TEAM/USER`), whom Slack itself has authenticated: by configuration, and never by
+    /// a name or an address.
+    ///
+    /// # Errors
+    /// Returns [`Code::Unauthenticated`] if nobody is, or the person has neither a good key nor an account that is
+    /// enabled, without which no signature counts; and [`Code::NotLookedUp`] if the ledger cannot be read.
+    pub async fn slack_user(&self, user: &str) -> Result<Person, Refusal> {
+        let found = self.people.iter().find(|(_, config)| config.slack.as_deref() == Some(user));
+        let (id, config) = found.ok_or_else(|| {
+            unauthenticated(&format!("no person of this server is the Slack user `{user}`"))
+                .help(format!("ask for `slack = \"{user}\"` in your `[person.NAME]`"))
+        })?;
+        let now_ms = self.clock.now_ms();
+        let keys = self.store.keys().await.map_err(|fault| not_checked(&fault))?;
+        if !has_key(&keys, id, now_ms)
+            && !self.accounts.may_sign_in(id).await.map_err(|fault| not_checked(&fault))?
+        {
+            let why = format!(
+                "`{id}` has neither a good key nor an account that is enabled, so that no answer would count"
+            );
+            return Err(unauthenticated(&why).help("ask an operator for a key or an account"));
+        }
+        Ok(Person {
+            id: id.clone(),
+            groups: config.groups.clone(),
+            operator: config.operator,
+            credential: format!("slack:{user}"),
+        })
     }
 
     async fn key(&self, presented: &str) -> Result<Principal, Refusal> {
@@ -262,6 +290,12 @@ impl Authenticator {
             }
         }
     }
+}
+
+/// Returns true if a person has a key that is good.
+fn has_key(keys: &[KeyRecord], person: &PersonId, now_ms: i64) -> bool {
+    keys.iter()
+        .any(|key| matches!(&key.owner, KeyOwner::Person(owner) if owner == person) && key.is_good(now_ms))
 }
 
 fn identity(agent: &AgentId, config: &AgentConfig, scopes: Scopes, credential: String) -> Identity {

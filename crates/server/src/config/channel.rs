@@ -45,6 +45,33 @@ pub enum ChannelTarget {
         /// The longest that one message may take.
         timeout: Duration,
     },
+    /// By messages in Slack, whose buttons answer.
+    Slack {
+        /// Where the token is kept that posts.
+        token: SecretSource,
+        /// Where the secret is kept by which Slack signs what people do.
+        signing_secret: SecretSource,
+        /// The id of the channel in Slack.
+        channel: String,
+        /// The id of the team; what others do is refused.
+        team: String,
+        /// The id of the app; what comes by another is refused. Any that the secret signs for if not said.
+        app: Option<String>,
+        /// Where Slack's API is.
+        api_url: Url,
+        /// Whether private addresses may be connected to.
+        allow_private: bool,
+        /// A PEM file with the certificates that are trusted; those that the machine trusts if not said.
+        ca: Option<PathBuf>,
+        /// The longest that one message may take.
+        timeout: Duration,
+    },
+}
+
+#[derive(Clone, Copy)]
+enum ChannelKind {
+    Webhook,
+    Slack,
 }
 
 impl ChannelTarget {
@@ -53,6 +80,7 @@ impl ChannelTarget {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Webhook { .. } => "webhook",
+            Self::Slack { .. } => "slack",
         }
     }
 }
@@ -74,7 +102,7 @@ const WAIT_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
 pub(super) fn channels(reading: &mut Reading<'_>) -> BTreeMap<ChannelName, ChannelConfig> {
     let folder = reading.folder.to_owned();
     reading.named("channel", channel_name, |section| {
-        let target = webhook(section, &folder);
+        let target = target(section, &folder);
         let groups = section.defaulted("groups", list(|group| Ok(GroupName::parse(group)?)));
         let details = section.defaulted("details", flag);
         Some(ChannelConfig { groups: groups?.into_iter().collect(), details: details?, target: target? })
@@ -90,9 +118,62 @@ fn channel_name(text: &str) -> Result<ChannelName, Complaint> {
     Ok(ChannelName::parse(text)?)
 }
 
+fn target(section: &mut Section<'_, '_>, folder: &Path) -> Option<ChannelTarget> {
+    let kinds = &[("webhook", ChannelKind::Webhook), ("slack", ChannelKind::Slack)];
+    let help = "say how it is told: `kind = \"webhook\"` or `kind = \"slack\"`";
+    match section.required("kind", help, word(kinds))? {
+        ChannelKind::Webhook => webhook(section, folder),
+        ChannelKind::Slack => slack(section, folder),
+    }
+}
+
+fn slack(section: &mut Section<'_, '_>, folder: &Path) -> Option<ChannelTarget> {
+    section.set_defaults(reference("channel", Some("slack")));
+    section.variant(Mark::Is("kind", "slack"));
+    let id = |first: &'static [char]| {
+        parsed(move |text: &str| {
+            let good = text.len() > 1
+                && text.starts_with(first)
+                && text.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
+            if good {
+                return Ok(text.to_owned());
+            }
+            Err(Complaint::new(format!("`{text}` is no such id of Slack"))
+                .help("write the id, and not the name"))
+        })
+    };
+    let kept = "say where it is kept: `{ env = \"NAME\" }` or `{ file = \"path\" }`";
+    let token = section.required("token", kept, secret(folder));
+    let signing_secret = section.required("signing_secret", kept, secret(folder));
+    let channel = section.required("channel", "write the channel's id, such as `C0123ABCD`", id(&['C', 'G']));
+    let team = section.required("team", "write the team's id, such as `T0123ABCD`", id(&['T', 'E']));
+    let app = section.optional("app", id(&['A']));
+    let api_url = section.defaulted("api_url", parsed(http_url));
+    let written = section.place("api_url");
+    let allow_private = section.defaulted("allow_private", flag);
+    let ca = section.optional("ca", ca(folder));
+    let timeout = section.defaulted("timeout_ms", integer(100..=60_000));
+    let (api_url, allow_private) = (api_url?, allow_private?);
+    if let Err(why) = reachable(&api_url, allow_private) {
+        let complaint = Complaint::new(format!("`{api_url}` {why}"));
+        section.report(written, complaint.help("leave `api_url` out, for Slack's own"));
+        return None;
+    }
+    Some(ChannelTarget::Slack {
+        token: token?,
+        signing_secret: signing_secret?,
+        channel: channel?,
+        team: team?,
+        app,
+        api_url,
+        allow_private,
+        ca,
+        timeout: Duration::from_millis(timeout?),
+    })
+}
+
 fn webhook(section: &mut Section<'_, '_>, folder: &Path) -> Option<ChannelTarget> {
     section.set_defaults(reference("channel", Some("webhook")));
-    section.required("kind", "say how it is told: `kind = \"webhook\"`", word(&[("webhook", ())]))?;
     section.variant(Mark::Is("kind", "webhook"));
     let url = section.required(
         "url",

@@ -291,6 +291,11 @@ impl Config {
             .collect();
         let people: BTreeMap<&str, Json> =
             self.people.iter().map(|(name, person)| (name.as_str(), json!(person.groups))).collect();
+        let slack_users: BTreeMap<&str, &str> = self
+            .people
+            .iter()
+            .filter_map(|(name, person)| Some((name.as_str(), person.slack.as_deref()?)))
+            .collect();
         let budgets: Vec<Json> = self
             .budgets
             .iter()
@@ -332,6 +337,7 @@ impl Config {
             "oauth": oauth,
             "origin": self.log.origin,
             "people": people,
+            "slack_users": slack_users,
             "policies": names(self.policies.iter().map(|p| p.name.as_str()).collect()),
             "store": store,
             "systems": systems,
@@ -344,17 +350,24 @@ impl Config {
     /// The channels without a secret. The path of a URL may be one.
     fn public_channels(&self) -> Json {
         let channels = self.channels.iter().map(|(name, channel)| {
-            let (place, secret) = match &channel.target {
+            let target = match &channel.target {
                 ChannelTarget::Webhook { url, secret, .. } => {
-                    (url.origin().ascii_serialization(), secret.to_json())
+                    json!({ "origin": url.origin().ascii_serialization(), "secret": secret.to_json() })
                 }
+                ChannelTarget::Slack { token, signing_secret, channel, team, app, api_url, .. } => json!({
+                    "app": app,
+                    "channel": channel,
+                    "origin": api_url.origin().ascii_serialization(),
+                    "signing_secret": signing_secret.to_json(),
+                    "team": team,
+                    "token": token.to_json(),
+                }),
             };
             let shown = json!({
                 "details": channel.details,
                 "groups": channel.groups,
                 "kind": channel.target.kind(),
-                "origin": place,
-                "secret": secret,
+                "target": target,
             });
             (name.to_string(), shown)
         });
@@ -445,6 +458,7 @@ fn read(folder: &Path, found: &Found) -> Option<Config> {
     }
     stray(folder, found);
     principal::distinct(&agents, &people, &main, found);
+    principal::distinct_slack_users(&people, &main, found);
     channel::heard((&channels, approvals.as_ref()), &people, &main, found);
     for source in files(folder, "tools", "toml", found) {
         let mut reading = Reading::new(folder, &source, found);

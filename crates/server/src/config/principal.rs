@@ -46,8 +46,36 @@ pub(super) fn people(reading: &mut Reading<'_>) -> BTreeMap<PersonId, PersonConf
             list(|g| Ok(GroupName::parse(g)?)),
         )?;
         let operator = section.defaulted("operator", flag)?;
-        Some(PersonConfig { groups: groups.into_iter().collect(), operator })
+        let slack = section.optional("slack", parsed(slack_user));
+        Some(PersonConfig { groups: groups.into_iter().collect(), operator, slack })
     })
+}
+
+/// A user of Slack: the ids of team and user, which nobody chooses.
+fn slack_user(text: &str) -> Result<String, Complaint> {
+    let is_id = |id: &str, first: &[char]| {
+        id.len() > 1
+            && id.starts_with(first)
+            && id.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
+    };
+    match text.split_once('/') {
+        Some((team, user)) if is_id(team, &['T', 'E']) && is_id(user, &['U', 'W']) => Ok(text.to_owned()),
+        Some(_) | None => Err(Complaint::new(format!("`{text}` is no user of Slack"))
+            .help("write the ids of team and user, such as `T0123ABCD/U0456EFGH`")),
+    }
+}
+
+/// Reports users of Slack who are two people: nobody could tell who has answered.
+pub(super) fn distinct_slack_users(people: &BTreeMap<PersonId, PersonConfig>, main: &Source, found: &Found) {
+    let mut seen: BTreeMap<&str, &PersonId> = BTreeMap::new();
+    for (id, user) in people.iter().filter_map(|(id, person)| Some((id, person.slack.as_deref()?))) {
+        if let Some(other) = seen.insert(user, id) {
+            let message = format!("`[person.{other}]` and `[person.{id}]` are the same Slack user `{user}`");
+            let help = "give each person the Slack user that is theirs".to_owned();
+            let place = main.text.rfind(user).map(|at| at..at.saturating_add(user.len()));
+            found.push(main.mistake(place, message, Some(help)));
+        }
+    }
 }
 
 /// Names that are one to a reader and two to us: an agent's person spelled in another way could approve its calls, and so

@@ -52,7 +52,11 @@ fn id(person: &str) -> PersonId {
 }
 
 fn person(groups: &[&str], operator: bool) -> PersonConfig {
-    PersonConfig { groups: groups.iter().map(|group| GroupName::parse(group).unwrap()).collect(), operator }
+    PersonConfig {
+        groups: groups.iter().map(|group| GroupName::parse(group).unwrap()).collect(),
+        operator,
+        slack: None,
+    }
 }
 
 impl Place {

@@ -313,7 +313,7 @@ async fn what_was_given_up_is_listed_and_tried_again_on_the_command_line() {
     let ledger = rusqlite::Connection::open(rig.deployment.at("countersign.db")).unwrap();
     let changed = ledger
         .execute(
-            "UPDATE outbox SET due_ms = NULL, dead = 1, body = json_set(body, '$.dead', json('true'))",
+            "UPDATE outbox SET due_ms = NULL, dead = 1, body = json_set(body, '$.dead', json('true'), '$.why', 'it answered 500')",
             [],
         )
         .unwrap();

@@ -19,5 +19,6 @@ mod refusals;
 mod repeat;
 mod rig;
 mod schema;
+mod slack;
 mod terminal;
 mod tls;

@@ -125,6 +125,11 @@ impl Rig {
         Self::made_of(place, &format!("{MAIN}{more}"), "", secrets).await
     }
 
+    /// With another main file, and files that the owner alone may read.
+    pub(crate) async fn secret_main(place: Place, main: &str, secrets: &[(&str, &str)]) -> Self {
+        Self::made_of(place, main, "", secrets).await
+    }
+
     async fn made_with(place: Place, main: &str, policies: &str) -> Self {
         Self::made_of(place, main, policies, &[]).await
     }

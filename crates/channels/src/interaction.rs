@@ -1,0 +1,283 @@
+//! What people do in Slack comes here: buttons, and the reason of a refusal.
+//!
+//! A request is believed only when Slack has signed it, not long ago, for the first time, and for the configured
+//! team and app. Who it is says the configuration by the ids that Slack signed. The answer goes where every answer
+//! goes.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{
+    Json, Router,
+    body::{Body, to_bytes},
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse as _, Response},
+    routing::post,
+};
+use countersign_app::{App, approval::PersonAnswer};
+use countersign_rules::{ApprovalId, Code, Refusal};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use crate::{
+    channel::{Channel, Told},
+    slack::{APPROVE, REFUSE, Slack, escape},
+};
+
+/// No interaction is longer.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// A signature is good for so long, in seconds.
+const WINDOW_S: i64 = 300;
+
+/// So many signatures are remembered within that time; beyond, nothing is believed until some are older.
+const SEEN_MAX: usize = 10_000;
+
+/// An answer that came by Slack is recorded to have come so.
+const CHANNEL: &str = "slack";
+
+/// The reason of a refusal stands in this block, and in its element of the same name.
+const REASON: &str = "reason";
+
+struct Door {
+    app: Arc<App>,
+    channels: Vec<Arc<Channel>>,
+    /// The signatures that were believed, each with the second of its time.
+    seen: Mutex<BTreeMap<Vec<u8>, i64>>,
+}
+
+/// Returns the routes by which channels answer: `POST /channels/slack/NAME/interact`.
+pub fn router(app: &Arc<App>, channels: &[Arc<Channel>]) -> Router {
+    let door = Door { app: Arc::clone(app), channels: channels.to_vec(), seen: Mutex::default() };
+    Router::new().route("/channels/slack/{name}/interact", post(interact)).with_state(Arc::new(door))
+}
+
+/// A person did this.
+#[derive(Debug, Deserialize)]
+struct Payload {
+    #[serde(rename = "type")]
+    kind: String,
+    team: Option<Id>,
+    api_app_id: Option<String>,
+    user: User,
+    #[serde(default)]
+    actions: Vec<Action>,
+    trigger_id: Option<String>,
+    channel: Option<Id>,
+    view: Option<View>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Id {
+    id: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct User {
+    id: String,
+    team_id: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Action {
+    action_id: String,
+    value: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct View {
+    callback_id: String,
+    private_metadata: String,
+    state: Value,
+}
+
+/// A message was about this.
+#[derive(Debug, Deserialize)]
+struct About {
+    approval: ApprovalId,
+    digest: String,
+}
+
+async fn interact(
+    State(door): State<Arc<Door>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let said = |status: StatusCode, why: &'static str| (status, why).into_response();
+    let channel = door.channels.iter().find(|channel| channel.state.name.as_str() == name).cloned();
+    let Some(channel) = channel.filter(|channel| matches!(channel.told, Told::Slack(_))) else {
+        return said(StatusCode::NOT_FOUND, "there is no such channel");
+    };
+    let Told::Slack(slack) = &channel.told else {
+        return said(StatusCode::NOT_FOUND, "there is no such channel");
+    };
+    let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
+        return said(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long");
+    };
+    let now_s = door.app.clock().now_ms().div_euclid(1_000);
+    let Some(tag) = signed(slack, &headers, &body, now_s) else {
+        return said(StatusCode::UNAUTHORIZED, "the request is not signed, or was signed long ago");
+    };
+    if let Err((status, why)) = door.first_time(tag, now_s) {
+        return said(status, why);
+    }
+    let payload = url::form_urlencoded::parse(&body).find(|(key, _)| key == "payload");
+    let payload = payload.and_then(|(_, text)| serde_json::from_str::<Payload>(&text).ok());
+    let Some(payload) = payload else {
+        return said(StatusCode::BAD_REQUEST, "the body holds no interaction");
+    };
+    if !is_ours(slack, &payload) {
+        return said(StatusCode::FORBIDDEN, "the interaction is of another team or app");
+    }
+    door.act(&channel, slack, payload).await
+}
+
+/// Returns the signature of a body where Slack has made it within the last minutes.
+fn signed(slack: &Slack, headers: &HeaderMap, body: &[u8], now_s: i64) -> Option<Vec<u8>> {
+    let header = |name: &str| headers.get(name)?.to_str().ok();
+    let timestamp = header("x-slack-request-timestamp")?;
+    let at_s: i64 = timestamp.parse().ok()?;
+    if now_s.abs_diff(at_s) > WINDOW_S.unsigned_abs() {
+        return None;
+    }
+    let tag = bytes(header("x-slack-signature")?.strip_prefix("v0=")?)?;
+    let secret = (slack.signing_secret)().ok()?;
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()).ok()?;
+    mac.update(format!("v0:{timestamp}:").as_bytes());
+    mac.update(body);
+    // In constant time.
+    mac.verify_slice(&tag).ok()?;
+    Some(tag)
+}
+
+/// Reads bytes by their digits.
+fn bytes(digits: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u32> = digits.chars().map(|digit| digit.to_digit(16)).collect::<Option<_>>()?;
+    let pair = |pair: &[u32]| match pair {
+        [high, low] => u8::try_from(high.checked_mul(16)?.checked_add(*low)?).ok(),
+        _ => None,
+    };
+    digits.chunks(2).map(pair).collect()
+}
+
+fn is_ours(slack: &Slack, payload: &Payload) -> bool {
+    let team = payload.team.as_ref().is_some_and(|team| team.id == slack.team);
+    // Somebody of another team may be a guest in a shared channel.
+    let home = payload.user.team_id.as_ref().is_none_or(|team| *team == slack.team);
+    let app = slack.app.as_ref().is_none_or(|app| payload.api_app_id.as_ref() == Some(app));
+    team && home && app
+}
+
+impl Door {
+    /// Takes note of a signature, which is good once.
+    fn first_time(&self, tag: Vec<u8>, now_s: i64) -> Result<(), (StatusCode, &'static str)> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // A timestamp may lie as far ahead as behind.
+        seen.retain(|_, at_s| now_s.saturating_sub(*at_s) <= WINDOW_S.saturating_mul(2));
+        if seen.len() >= SEEN_MAX {
+            return Err((StatusCode::SERVICE_UNAVAILABLE, "too many interactions at once"));
+        }
+        match seen.insert(tag, now_s) {
+            None => Ok(()),
+            Some(_) => Err((StatusCode::CONFLICT, "the request was taken before")),
+        }
+    }
+
+    async fn act(&self, channel: &Arc<Channel>, slack: &Slack, payload: Payload) -> Response {
+        let user = format!("{}/{}", slack.team, payload.user.id);
+        if let (Some(view), "view_submission") = (&payload.view, payload.kind.as_str()) {
+            return self.refuse(&user, view).await;
+        }
+        let action = payload.actions.first();
+        let about = action.and_then(|action| serde_json::from_str::<About>(action.value.as_deref()?).ok());
+        let (Some(action), Some(about)) = (action, about) else {
+            // A link was followed, or a button is of somebody else: nothing is asked of us.
+            return StatusCode::OK.into_response();
+        };
+        let told = match action.action_id.as_str() {
+            APPROVE => self.approve(&user, about).await,
+            REFUSE => self.ask_why(slack, &user, about, payload.trigger_id.as_deref()).await,
+            _ => return StatusCode::OK.into_response(),
+        };
+        if let Err(refusal) = told {
+            let place = payload.channel.map_or_else(|| slack.channel.clone(), |channel| channel.id);
+            let body = json!({ "channel": place, "user": payload.user.id, "text": words(&refusal) });
+            let channel = Arc::clone(channel);
+            // Slack waits for us no longer than three seconds, and we do not make it wait for itself.
+            tokio::spawn(async move {
+                if let Told::Slack(slack) = &channel.told
+                    && slack.call("chat.postEphemeral", &body).await.is_err()
+                {
+                    tracing::warn!(channel = %channel.state.name, "a person could not be told why an answer does not count");
+                }
+            });
+        }
+        StatusCode::OK.into_response()
+    }
+
+    async fn approve(&self, user: &str, about: About) -> Result<(), Refusal> {
+        let person = self.app.auth().slack_user(user).await?;
+        let answer = PersonAnswer::Approve { comment: None, digest: Some(about.digest) };
+        self.app.answer(&person, &about.approval, answer, CHANNEL).await.map(|_record| ())
+    }
+
+    /// Asks a person for the reason of a refusal.
+    async fn ask_why(
+        &self,
+        slack: &Slack,
+        user: &str,
+        about: About,
+        trigger: Option<&str>,
+    ) -> Result<(), Refusal> {
+        self.app.auth().slack_user(user).await?;
+        let plain = |text: &str| json!({ "type": "plain_text", "text": text });
+        let about = json!({ "approval": about.approval, "digest": about.digest }).to_string();
+        let input = json!({ "type": "plain_text_input", "action_id": REASON, "multiline": true, "max_length": 2_000 });
+        let view = json!({
+            "type": "modal", "callback_id": REFUSE, "private_metadata": about,
+            "title": plain("Refuse"), "submit": plain("Refuse"), "close": plain("Cancel"),
+            "blocks": [{ "type": "input", "block_id": REASON, "element": input,
+                         "label": plain("Why? The agent is told.") }],
+        });
+        let opened = slack.call("views.open", &json!({ "trigger_id": trigger, "view": view })).await;
+        opened.map(|_answer| ()).map_err(|_why| {
+            Refusal::new(
+                Code::SystemUnavailable,
+                "Slack did not open the form for the reason: nothing was answered",
+            )
+            .help("press the button again")
+        })
+    }
+
+    /// Refuses with the reason that a person gave.
+    async fn refuse(&self, user: &str, view: &View) -> Response {
+        let about = serde_json::from_str::<About>(&view.private_metadata).ok();
+        let (Some(about), REFUSE) = (about, view.callback_id.as_str()) else {
+            return StatusCode::OK.into_response();
+        };
+        let reason = view.state.pointer("/values/reason/reason/value").and_then(Value::as_str);
+        let answer = PersonAnswer::Refuse { reason: reason.unwrap_or_default().to_owned() };
+        let answered = match self.app.auth().slack_user(user).await {
+            Ok(person) => self.app.answer(&person, &about.approval, answer, CHANNEL).await.map(|_record| ()),
+            Err(refusal) => Err(refusal),
+        };
+        let body = match answered {
+            Ok(()) => json!({ "response_action": "clear" }),
+            Err(refusal) => json!({ "response_action": "errors", "errors": { REASON: words(&refusal) } }),
+        };
+        Json(body).into_response()
+    }
+}
+
+/// Returns what a person is told of an answer that does not count.
+fn words(refusal: &Refusal) -> String {
+    let help = refusal.help.as_deref().map(|help| format!(" ({help})")).unwrap_or_default();
+    escape(&format!("Not answered: {}{help}", refusal.message))
+}

@@ -1,0 +1,250 @@
+//! Messages in Slack: one for each request, brought up to date in place, with buttons that answer while it waits.
+//!
+//! Three methods of Slack's API and one signature are all that is needed of it. What an agent wrote is never taken for Slack's
+//! markup: it stands in plain text, escaped, on one line.
+
+use std::{fmt, time::Duration};
+
+use countersign_app::text::one_line;
+use countersign_rules::ApprovalState;
+use countersign_store::{Event, Turn};
+use reqwest::{Client, StatusCode};
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::{
+    channel::{Delivery, ReadSecret},
+    message::{Message, MessageData},
+    webhook::{retry_after, root},
+};
+
+/// Slack refuses longer texts.
+const FIELD_CHARS_MAX: usize = 1_500;
+
+/// No answer of Slack's is longer.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// The buttons are called so.
+pub(crate) const APPROVE: &str = "countersign_approve";
+pub(crate) const REFUSE: &str = "countersign_refuse";
+
+/// People are told in a channel of Slack.
+pub struct Slack {
+    /// The token posts.
+    pub token: ReadSecret,
+    /// Slack signs with this what people do.
+    pub signing_secret: ReadSecret,
+    /// The channel has this id.
+    pub channel: String,
+    /// People of this team may answer.
+    pub team: String,
+    /// Answers come by this app; by any that the secret signs for when `None`.
+    pub app: Option<String>,
+    /// Slack's API is here.
+    pub api_url: Url,
+    /// The client connects where it may, and follows no redirects.
+    pub client: Client,
+    /// One request may take so long.
+    pub timeout: Duration,
+}
+
+impl fmt::Debug for Slack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slack").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}
+
+/// Slack did not do what it was asked.
+pub(crate) enum NotDone {
+    /// It says this word.
+    Said(String),
+    /// It could not be asked, or not now.
+    Failed(Delivery),
+}
+
+impl Slack {
+    /// Tells what happened to a request: in its own message, or below it where people are to notice.
+    pub(crate) async fn tell(&self, turn: &Turn, message: &Message) -> Delivery {
+        let data = &message.data;
+        let (text, blocks) = (heading(data), blocks(turn, data));
+        let before = turn.handle.as_deref().and_then(|handle| handle.split_once(' '));
+        let (method, body) = match (turn.notice.event, before) {
+            (_, None) => {
+                ("chat.postMessage", json!({ "channel": self.channel, "text": text, "blocks": blocks }))
+            }
+            (Event::Reminded | Event::Escalated, Some((channel, ts))) => {
+                let said = format!("{}: {text}", happened(turn.notice.event));
+                (
+                    "chat.postMessage",
+                    json!({ "channel": channel, "thread_ts": ts, "reply_broadcast": true, "text": said }),
+                )
+            }
+            (Event::Asked | Event::Answered | Event::Ended, Some((channel, ts))) => {
+                ("chat.update", json!({ "channel": channel, "ts": ts, "text": text, "blocks": blocks }))
+            }
+        };
+        match self.call(method, &body).await {
+            Ok(answer) => {
+                let said = |key: &str| answer.get(key).and_then(Value::as_str);
+                let handle = said("channel").zip(said("ts")).map(|(channel, ts)| format!("{channel} {ts}"));
+                Delivery::Told { handle: handle.filter(|_| before.is_none()) }
+            }
+            // Somebody has deleted the message: there is nothing to bring up to date.
+            Err(NotDone::Said(word)) if method == "chat.update" && word == "message_not_found" => {
+                Delivery::Told { handle: None }
+            }
+            Err(NotDone::Said(word)) => {
+                Delivery::NotTold { why: format!("Slack says `{}`", one_line(&word)), after: None }
+            }
+            Err(NotDone::Failed(delivery)) => delivery,
+        }
+    }
+
+    /// Posts a test message.
+    pub(crate) async fn test(&self) -> Delivery {
+        let body = json!({ "channel": self.channel, "text": "Countersign reaches this channel." });
+        match self.call("chat.postMessage", &body).await {
+            Ok(_answer) => Delivery::Told { handle: None },
+            Err(NotDone::Said(word)) => {
+                Delivery::NotTold { why: format!("Slack says `{}`", one_line(&word)), after: None }
+            }
+            Err(NotDone::Failed(delivery)) => delivery,
+        }
+    }
+
+    /// Asks Slack to do something, and returns what it answers where it did.
+    pub(crate) async fn call(&self, method: &str, body: &Value) -> Result<Value, NotDone> {
+        let failed = |why: String| NotDone::Failed(Delivery::NotTold { why, after: None });
+        let token = (self.token)().map_err(|why| failed(format!("its token {why}")))?;
+        let url = self.api_url.join(method).map_err(|why| failed(why.to_string()))?;
+        let request =
+            self.client.post(url).timeout(self.timeout).bearer_auth(token.expose_secret()).json(body);
+        let mut response = request.send().await.map_err(|why| {
+            let said =
+                if why.is_timeout() { "it did not answer in time".into() } else { root(&why.without_url()) };
+            failed(format!("Slack cannot be reached: {said}"))
+        })?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            let after = retry_after(response.headers());
+            return Err(NotDone::Failed(Delivery::NotTold {
+                why: format!("Slack answered {status}"),
+                after,
+            }));
+        }
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|why| failed(root(&why.without_url())))? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > ANSWER_BYTES_MAX {
+                return Err(failed("Slack's answer is too long".into()));
+            }
+        }
+        let answer: Value =
+            serde_json::from_slice(&bytes).map_err(|_form| failed("Slack's answer is no JSON".into()))?;
+        if answer.get("ok") == Some(&Value::Bool(true)) {
+            return Ok(answer);
+        }
+        Err(NotDone::Said(answer.get("error").and_then(Value::as_str).unwrap_or("no reason").to_owned()))
+    }
+}
+
+/// Writes what somebody else wrote, so that it is no markup (`<!channel>`, links, `&amp;`), stays on its line, and is
+/// not too long.
+pub(crate) fn escape(text: &str) -> String {
+    let line = one_line(text);
+    let mut out = String::new();
+    for (n, c) in line.chars().enumerate() {
+        if n == FIELD_CHARS_MAX {
+            out.push('…');
+            break;
+        }
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn plain(text: String) -> Value {
+    json!({ "type": "plain_text", "emoji": false, "text": text })
+}
+
+const fn happened(event: Event) -> &'static str {
+    match event {
+        Event::Asked => "Asked",
+        Event::Reminded => "Still waiting",
+        Event::Escalated => "Escalated: nobody has answered",
+        Event::Answered => "Answered",
+        Event::Ended => "Over",
+    }
+}
+
+fn heading(data: &MessageData) -> String {
+    let request = &data.request;
+    let place = match (&data.system, &data.environment) {
+        (Some(system), Some(environment)) => format!(" on {system} ({environment})"),
+        (_, _) => String::new(),
+    };
+    escape(&format!("{} asks for {}{place}: {}", request.agent, request.tool, request.state.as_str()))
+}
+
+fn blocks(turn: &Turn, data: &MessageData) -> Value {
+    let request = &data.request;
+    let mut fields = vec![
+        format!("Effect: {}", request.effect.as_str()),
+        request.rows.map_or_else(|| "Rows: not measured".to_owned(), |rows| format!("Rows: {rows}")),
+        format!("State: {}", request.state.as_str()),
+        format!("Until: {}", request.expires_at.as_deref().unwrap_or("-")),
+    ];
+    // No message has more than ten fields.
+    fields.extend(request.of.iter().take(3).map(|ask| {
+        let because =
+            ask.because.as_deref().map(|because| format!(", because {because}")).unwrap_or_default();
+        format!("Asked: {} of {} by rule {}{because}", ask.quorum, ask.group, ask.policy)
+    }));
+    fields.extend(request.signatures.iter().take(3).map(|signature| {
+        let said = if signature.approved { "Approved" } else { "Refused" };
+        format!("{said} by {} ({})", signature.person, signature.channel)
+    }));
+    let fields: Vec<Value> = fields.iter().map(|field| plain(escape(field))).collect();
+    let mut blocks = vec![
+        json!({ "type": "section", "text": plain(heading(data)) }),
+        json!({ "type": "section", "fields": fields }),
+    ];
+    let claim = data.reason_claimed.as_deref().map(|reason| format!("The agent claims: {}", escape(reason)));
+    let arguments = data.arguments.as_deref().map(|text| format!("Arguments: {}", escape(text)));
+    let more = claim.into_iter().chain(arguments);
+    blocks.extend(more.map(|text| json!({ "type": "section", "text": plain(text) })));
+    let link = format!("<{}|Look at the request>", escape(&data.link));
+    blocks.push(json!({ "type": "section", "text": { "type": "mrkdwn", "verbatim": true, "text": link } }));
+    if request.state == ApprovalState::Waiting {
+        // The answer is for the very call that was shown.
+        let value =
+            json!({ "approval": request.approval, "digest": turn.record.request.call.digest.to_string() })
+                .to_string();
+        let button = |id: &str, word: &str, style: &str| json!({ "type": "button", "action_id": id, "style": style, "value": value, "text": plain(word.into()) });
+        let buttons = [button(APPROVE, "Approve", "primary"), button(REFUSE, "Refuse", "danger")];
+        blocks.push(json!({ "type": "actions", "elements": buttons }));
+    }
+    Value::from(blocks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_is_no_markup_and_stays_on_its_line() {
+        assert_eq!(
+            escape("<!channel> & <https://evil.example|Approve>"),
+            "&lt;!channel&gt; &amp; &lt;https://evil.example|Approve&gt;"
+        );
+        assert!(!escape("a\nState: approved").contains('\n'));
+        assert_eq!(escape(&"x".repeat(10_000)).chars().count(), FIELD_CHARS_MAX + 1);
+        assert!(escape(&"&".repeat(10_000)).len() < 8_000);
+    }
+}
