@@ -169,7 +169,7 @@ pub(crate) fn escape(text: &str) -> String {
     out
 }
 
-fn plain(text: String) -> Value {
+fn plain(text: &str) -> Value {
     json!({ "type": "plain_text", "emoji": false, "text": text })
 }
 
@@ -210,15 +210,15 @@ fn blocks(turn: &Turn, data: &MessageData) -> Value {
         let said = if signature.approved { "Approved" } else { "Refused" };
         format!("{said} by {} ({})", signature.person, signature.channel)
     }));
-    let fields: Vec<Value> = fields.iter().map(|field| plain(escape(field))).collect();
+    let fields: Vec<Value> = fields.iter().map(|field| plain(&escape(field))).collect();
     let mut blocks = vec![
-        json!({ "type": "section", "text": plain(heading(data)) }),
+        json!({ "type": "section", "text": plain(&heading(data)) }),
         json!({ "type": "section", "fields": fields }),
     ];
     let claim = data.reason_claimed.as_deref().map(|reason| format!("The agent claims: {}", escape(reason)));
     let arguments = data.arguments.as_deref().map(|text| format!("Arguments: {}", escape(text)));
     let more = claim.into_iter().chain(arguments);
-    blocks.extend(more.map(|text| json!({ "type": "section", "text": plain(text) })));
+    blocks.extend(more.map(|text| json!({ "type": "section", "text": plain(&text) })));
     let link = format!("<{}|Look at the request>", escape(&data.link));
     blocks.push(json!({ "type": "section", "text": { "type": "mrkdwn", "verbatim": true, "text": link } }));
     if request.state == ApprovalState::Waiting {
@@ -226,7 +226,7 @@ fn blocks(turn: &Turn, data: &MessageData) -> Value {
         let value =
             json!({ "approval": request.approval, "digest": turn.record.request.call.digest.to_string() })
                 .to_string();
-        let button = |id: &str, word: &str, style: &str| json!({ "type": "button", "action_id": id, "style": style, "value": value, "text": plain(word.into()) });
+        let button = |id: &str, word: &str, style: &str| json!({ "type": "button", "action_id": id, "style": style, "value": value, "text": plain(word) });
         let buttons = [button(APPROVE, "Approve", "primary"), button(REFUSE, "Refuse", "danger")];
         blocks.push(json!({ "type": "actions", "elements": buttons }));
     }

@@ -270,7 +270,8 @@ impl Thread {
         };
         let serves = channel.serves(&record.request);
         let (remind_ms, escalate_ms) = (at(telling.remind).filter(|_| serves), at(telling.escalate));
-        if !serves && !(channel.escalations && escalate_ms.is_some()) {
+        let hears = serves || (channel.escalations && escalate_ms.is_some());
+        if !hears {
             return None;
         }
         let mut thread = Self {
