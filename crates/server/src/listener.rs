@@ -8,13 +8,14 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use axum::{Router, response::Response};
+use axum::{Router, extract::ConnectInfo, response::Response};
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
@@ -63,7 +64,7 @@ pub(crate) async fn serve(
             () = stopping.cancelled() => break,
             accepted = accept(&listener, &open) => accepted,
         };
-        let (stream, connection) = match accepted {
+        let (stream, from, connection) = match accepted {
             Ok(accepted) => accepted,
             Err(why) if is_of_one_connection(&why) => continue,
             Err(why) => {
@@ -76,7 +77,8 @@ pub(crate) async fn serve(
         let gone = connection.gone();
         let stream = TokioIo::new(Patient::new(stream, limits.write));
         let (router, connection) = (router.clone(), Arc::new(connection));
-        let service = service_fn(move |request| answer(router.clone(), Arc::clone(&connection), request));
+        let service =
+            service_fn(move |request| answer(router.clone(), Arc::clone(&connection), from, request));
         let served = connections.watch(http.serve_connection(stream, service));
         tokio::spawn(async move {
             tokio::select! {
@@ -98,22 +100,27 @@ pub(crate) async fn serve(
 async fn answer(
     mut router: Router,
     connection: Arc<Connection>,
+    from: SocketAddr,
     mut request: Request<Incoming>,
 ) -> Result<Response, io::Error> {
     let Some(busy) = connection.begin() else {
         return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the connection has made room"));
     };
     request.extensions_mut().insert(busy.seat());
+    request.extensions_mut().insert(ConnectInfo(from));
     let response = router.call(request).await.unwrap_or_else(|never| match never {});
     Ok(response.map(|body| busy.until_given(body)))
 }
 
-async fn accept(listener: &TcpListener, open: &Connections) -> io::Result<(TcpStream, Connection)> {
+async fn accept(
+    listener: &TcpListener,
+    open: &Connections,
+) -> io::Result<(TcpStream, SocketAddr, Connection)> {
     open.room().await;
-    let (stream, _from) = listener.accept().await?;
+    let (stream, from) = listener.accept().await?;
     // Answers are small and waited for.
     stream.set_nodelay(true)?;
-    Ok((stream, open.opened()))
+    Ok((stream, from, open.opened()))
 }
 
 /// Whether a failure to accept says something about that one client alone.

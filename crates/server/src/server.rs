@@ -17,6 +17,7 @@ use countersign_api::{self as api, Api, Problem};
 use countersign_app::{App, auth::Authenticator, credential, offer::Offer, worker::Worker};
 use countersign_audit::{canonical::canonical_digest, sha256};
 use countersign_channels::{Channel, Channels};
+use countersign_console::{self as console, Console};
 use countersign_gate::{Clock, Entropy, Gate, Ledger as _, NewEntry, Settings, Vault, ledger::LedgerFault};
 use countersign_mcp as mcp;
 use countersign_rules::{ChannelName, Code, Refusal, SystemName, ToolName};
@@ -25,7 +26,7 @@ use countersign_tools::{
     Systems,
     definition::{DefinitionError, SystemDefinition, Target},
 };
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use secrecy::ExposeSecret as _;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -103,6 +104,8 @@ pub struct Running {
     pub app: Arc<App>,
     /// Where it listens.
     pub address: SocketAddr,
+    /// How people and clients name it.
+    pub public: String,
     /// How the MCP front door behaves.
     pub mcp: mcp::Settings,
     systems: Systems,
@@ -329,16 +332,17 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let systems = bundle.systems.clone();
     let app = App::new(gate, bundle.tools, auth, shared(config, &channels), clock);
     let api = Api::new(Arc::clone(&app), stopping.clone(), metadata.as_deref());
-    let interactions = countersign_channels::router(&app, &channels);
-    let router = router(Arc::clone(&app), api, interactions, guard, mcp.clone());
+    let console = Console::new(Arc::clone(&app), stopping.clone());
+    let people = console::router(console).merge(countersign_channels::router(&app, &channels));
+    let router = router(api, people, guard, mcp::router(Arc::clone(&app), mcp.clone()));
     let (used, keys) = (app.credentials().clone(), Arc::clone(app.store()));
     tokio::spawn(credential::watch(used, keys, Arc::clone(app.clock()), stopping.clone()));
     let working = tokio::spawn(Worker::new(Arc::clone(&app), systems.clone()).run(stopping.clone()));
-    let channels = Channels::new(Arc::clone(&app), entropy, channels, public);
+    let channels = Channels::new(Arc::clone(&app), entropy, channels, public.clone());
     let telling = tokio::spawn(channels.run(stopping.clone()));
     let listening = tokio::spawn(listener::serve(listener, router, limits, stopping.clone()));
     tracing::info!(%address, "listening");
-    Ok(Running { app, address, mcp, systems, stopping, shutdown, listening, working, telling })
+    Ok(Running { app, address, public, mcp, systems, stopping, shutdown, listening, working, telling })
 }
 
 /// What is set for every front door.
@@ -425,11 +429,11 @@ fn origin(url: &str) -> String {
     url::Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.origin().ascii_serialization())
 }
 
-fn router(app: Arc<App>, api: Api, interactions: Router, guard: Guard, mcp: mcp::Settings) -> Router {
+fn router(api: Api, people: Router, guard: Guard, mcp: Router) -> Router {
     api::router(api)
-        .merge(interactions)
+        .merge(people)
         .layer(axum::middleware::from_fn_with_state(Arc::new(guard), admit))
-        .merge(mcp::router(app, mcp))
+        .merge(mcp)
         .layer(CatchPanicLayer::custom(panicked))
 }
 
@@ -441,13 +445,24 @@ struct Guard {
     timeout: Duration,
 }
 
+impl Guard {
+    /// Tells whether an origin is the server's own, by any name under which it is called, or one that is allowed.
+    fn knows(&self, origin: &str, headers: &HeaderMap) -> bool {
+        // The `Host` was looked at before: it is a name of this server.
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let own = origin.split_once("://").map(|(_scheme, host)| host);
+        self.origins.iter().any(|known| known == origin)
+            || own.is_some_and(|own| host.is_some_and(|host| host.eq_ignore_ascii_case(own)))
+    }
+}
+
 /// Admits requests that name this server (DNS rebinding) and come from no foreign page, and ends those that
 /// take too long. What a call was doing goes on in the gate.
 async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     // Probes name the server by an address of the machine; what they read is nobody's secret.
     let probe = matches!(path, "/healthz" | "/readyz" | "/metrics");
-    let stream = path == "/v1/events";
+    let stream = matches!(path, "/v1/events" | "/console/events");
     if !probe {
         let host = request
             .uri()
@@ -459,7 +474,7 @@ async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
                 .into_response();
         }
         if let Some(from) = request.headers().get(header::ORIGIN)
-            && !from.to_str().is_ok_and(|from| guard.origins.iter().any(|known| known == from))
+            && !from.to_str().is_ok_and(|from| guard.knows(from, request.headers()))
         {
             return refuse(StatusCode::FORBIDDEN, "the request comes from a page of another origin")
                 .help("add the origin to `allowed_origins` if it is right")

@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeSet, io::IsTerminal as _};
 
+use countersign_app::auth::account::FIRST_LINK_MS;
 use countersign_gate::Clock as _;
-use countersign_rules::ApprovalState;
+use countersign_rules::{ApprovalState, Code, PersonId, Refusal};
 use countersign_store::{ApprovalFilter, KeyOwner, StoreError};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use secrecy::ExposeSecret as _;
@@ -16,7 +17,7 @@ use countersign_mcp as mcp;
 /// `countersign serve`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Listens for MCP at /mcp and REST at /v1. Says on standard error what happens, as JSON lines where that is no terminal.\n\
+    after_help = "Listens for MCP at /mcp and REST at /v1, and serves the console for people at /console/. Says on standard error what happens, as JSON lines where that is no terminal.\n\
                         Ends on SIGTERM or SIGINT, after the calls under way have finished or are parked; takes no notice of SIGHUP."
 )]
 pub(super) struct Serve {
@@ -106,8 +107,16 @@ async fn welcome(running: &server::Running, folder: &Folder) -> String {
     let mut lines = vec![
         format!("countersign serves `{}`", folder.dir().display()),
         format!("   agents   MCP at http://{at}/mcp, REST at http://{at}/v1/calls"),
+        format!("   people   {}/console/", running.public),
     ];
     let store = running.app.store();
+    match first_link(running).await {
+        Ok(None) => {}
+        Ok(Some((person, link))) => lines.push(format!(
+            "            nobody has an account yet. {person} sets theirs up here, once, within a day:\n            {link}"
+        )),
+        Err(why) => lines.push(format!("            no link to sign in with can be made: {}", why.message)),
+    }
     let now_ms = SystemClock.now_ms();
     match store.keys().await {
         Ok(keys) => {
@@ -144,6 +153,22 @@ async fn welcome(running: &server::Running, folder: &Folder) -> String {
     }
     lines.push("   Ctrl-C ends it, after the calls under way".into());
     lines.join("\n")
+}
+
+/// Makes the link by which the first person sets up an account, while nobody has one: for the first operator, or the first
+/// person where there is none. It stands on a terminal, and in no log.
+async fn first_link(running: &server::Running) -> Result<Option<(PersonId, String)>, Refusal> {
+    let accounts = running.app.accounts();
+    let none_yet = accounts.none_yet().await;
+    if !none_yet.map_err(|fault| Refusal::new(Code::NotLookedUp, fault.to_string()))? {
+        return Ok(None);
+    }
+    let people = || running.app.auth().people();
+    let Some((person, _)) = people().find(|(_, config)| config.operator).or_else(|| people().next()) else {
+        return Ok(None);
+    };
+    let token = accounts.invite(person, "server", FIRST_LINK_MS).await?;
+    Ok(Some((person.clone(), format!("{}/console/link#{token}", running.public))))
 }
 
 /// So many waiting requests are counted at start.

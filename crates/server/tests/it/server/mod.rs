@@ -7,6 +7,7 @@ mod binary;
 mod channels;
 mod configuration;
 mod connections;
+mod console;
 mod effects;
 mod identity;
 mod jwks;

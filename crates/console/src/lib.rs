@@ -1,0 +1,95 @@
+//! The web console: people see what waits for them, answer it, and look at what was done.
+//!
+//! A front door like the others: it sees `app` and no other door, and holds no rule. Pages are made on the server and
+//! work without scripts; the one script adds keys, what changes meanwhile, and checking a proof. Nothing comes from
+//! another host, and nothing stands in a page that a policy of the browser could not refuse.
+
+mod asset;
+mod budget;
+mod event;
+mod failure;
+#[expect(unreachable_pub, reason = "made so by the macro of filters")]
+mod filters;
+mod frame;
+mod guard;
+mod halt;
+mod health;
+mod inbox;
+mod log;
+mod people;
+mod proof;
+mod request;
+mod session;
+mod sign_in;
+mod signed;
+mod statement;
+mod tool;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware,
+    response::Redirect,
+    routing::{any, get, post},
+};
+use countersign_app::App;
+use tokio_util::sync::CancellationToken;
+
+use self::failure::Failure;
+pub use self::guard::CONTENT_SECURITY_POLICY;
+
+/// A form of the console has at most so many bytes.
+const FORM_BYTES_MAX: usize = 64 * 1024;
+
+/// What handlers share.
+#[derive(Debug, Clone)]
+pub struct Console {
+    pub(crate) app: Arc<App>,
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Console {
+    /// Makes the console of an application, until the server stops.
+    #[must_use]
+    pub const fn new(app: Arc<App>, stopping: CancellationToken) -> Self {
+        Self { app, stopping }
+    }
+}
+
+/// Returns every route under `/console`, and the one from `/` to it.
+pub fn router(console: Console) -> Router {
+    let pages = Router::new()
+        .route("/console", get(|| async { Redirect::permanent("/console/") }))
+        .route("/console/", get(inbox::show))
+        .route("/console/waiting", get(inbox::waiting))
+        .route("/console/events", get(event::events))
+        .route("/console/requests", get(inbox::all))
+        .route("/console/requests/{id}", get(request::show))
+        .route("/console/requests/{id}/approve", post(request::approve))
+        .route("/console/requests/{id}/refuse", post(request::refuse))
+        .route("/console/sessions", get(session::list))
+        .route("/console/sessions/{agent}/{session}", get(session::show))
+        .route("/console/log", get(log::list))
+        .route("/console/log/{index}", get(log::show))
+        .route("/console/tools", get(tool::list))
+        .route("/console/budgets", get(budget::list))
+        .route("/console/people", get(people::list))
+        .route("/console/health", get(health::show))
+        .route("/console/halts", post(halt::halt))
+        .route("/console/halts/resume", post(halt::resume))
+        .route("/console/sign-in", get(sign_in::show).post(sign_in::sign_in))
+        .route("/console/sign-out", post(sign_in::sign_out))
+        .route("/console/link", get(sign_in::link).post(sign_in::look))
+        .route("/console/link/set-up", post(sign_in::set_up))
+        .route("/console/{*page}", any(|| async { Failure::nothing_here() }))
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .layer(middleware::map_response(guard::never_stored));
+    Router::new()
+        .route("/", get(|| async { Redirect::temporary("/console/") }))
+        .route("/console/assets/{name}", get(asset::serve))
+        .merge(pages)
+        .layer(middleware::from_fn(guard::admit))
+        .with_state(console)
+}

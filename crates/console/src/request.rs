@@ -1,0 +1,148 @@
+//! One request: everything an approver needs to judge it, and the answer.
+
+use askama::Template;
+use axum::{
+    extract::{Path, State},
+    response::{Html, Redirect},
+};
+use countersign_app::{
+    approval::{PersonAnswer, UNKNOWN},
+    request::{RequestDetail, reach_words},
+    text::{alike, grouped, one_line},
+};
+use countersign_gate::ledger::ApprovalRecord;
+use countersign_rules::{ApprovalId, ApprovalState};
+use http::StatusCode;
+use serde::Deserialize;
+
+use crate::{
+    Console,
+    failure::Failure,
+    filters,
+    frame::Frame,
+    signed::{Sent, Signed},
+    statement::{self, Argument},
+};
+
+/// So many of a session's calls are shown, the last ones.
+const DEEDS_MAX: usize = 20;
+
+#[derive(Template)]
+#[template(path = "request.html")]
+struct Page {
+    frame: Frame,
+    detail: RequestDetail,
+    arguments: Vec<Argument>,
+    /// Letters in it that look like others.
+    careful: Option<String>,
+    /// How far it reaches, in words.
+    reach: String,
+    tables: Vec<(String, String)>,
+    cascades: Option<String>,
+    triggers: Vec<String>,
+    /// What approving permits.
+    permits: String,
+    open: bool,
+    /// Why the person's answer would not count, where it would not.
+    barred: Option<String>,
+    deeds_left_out: usize,
+}
+
+async fn find(console: &Console, id: &str, signed: &Signed) -> Result<ApprovalRecord, Failure> {
+    let Ok(id) = ApprovalId::parse(id) else {
+        return Err(Failure::new(StatusCode::NOT_FOUND, "Not found", UNKNOWN));
+    };
+    Ok(console.app.approval(&id, &signed.principal()).await?)
+}
+
+/// Shows a request.
+pub(crate) async fn show(
+    State(console): State<Console>,
+    signed: Signed,
+    Path(id): Path<String>,
+) -> Result<Html<String>, Failure> {
+    let record = find(&console, &id, &signed).await?;
+    let (frame, _waiting) = console.frame(&signed, "inbox").await?;
+    let mut detail = console.app.detail(&record, &signed.principal()).await?;
+    let deeds_left_out = detail.session_so_far.len().saturating_sub(DEEDS_MAX);
+    detail.session_so_far.drain(..deeds_left_out);
+    let reach = detail.reach.as_ref();
+    let barred =
+        console.app.accounts().may_answer(&signed.session, &record).await.err().map(|why| why.message);
+    let page = Page {
+        arguments: statement::arguments(&record.request.call.arguments),
+        careful: alike(&detail.written()),
+        reach: reach.map_or_else(|| "not measured: how far it reaches is not known".into(), reach_words),
+        tables: reach
+            .iter()
+            .flat_map(|reach| &reach.tables)
+            .map(|(table, rows)| (one_line(table), grouped(*rows)))
+            .collect(),
+        cascades: reach.filter(|reach| reach.cascades > 0).map(|reach| {
+            let why =
+                if reach.rehearsed { "by foreign keys or triggers" } else { "because foreign keys cascade" };
+            format!("{} of them {why}", grouped(reach.cascades))
+        }),
+        triggers: reach.iter().flat_map(|reach| &reach.triggers).map(|trigger| one_line(trigger)).collect(),
+        permits: permits(&console, &record),
+        open: record.state == ApprovalState::Waiting,
+        barred,
+        deeds_left_out,
+        frame,
+        detail,
+    };
+    Ok(Html(page.render()?))
+}
+
+/// Says what an approval permits, and until when.
+fn permits(console: &Console, record: &ApprovalRecord) -> String {
+    let minutes = console.app.gate().settings().grant_ms.div_ceil(60_000);
+    let most = match &record.request.reach {
+        Some(reach) => {
+            format!("touching no more than was measured, {}", countersign_app::story::touched(reach))
+        }
+        None => "touching no more rows than its tool may".into(),
+    };
+    format!(
+        "this very call, once, {most}, within {minutes} minutes of the last approval. If the rules, the tool or its reach \
+         have changed by then, nothing is done."
+    )
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Approval {
+    digest: String,
+    comment: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Denial {
+    reason: String,
+}
+
+/// Approves a request, where it is about the call that was looked at.
+pub(crate) async fn approve(
+    State(console): State<Console>,
+    Path(id): Path<String>,
+    Sent { by, form }: Sent<Approval>,
+) -> Result<Redirect, Failure> {
+    let comment = form.comment.filter(|comment| !comment.trim().is_empty());
+    answer(&console, &by, &id, PersonAnswer::Approve { comment, digest: Some(form.digest) }).await
+}
+
+/// Refuses a request; the reason reaches the agent.
+pub(crate) async fn refuse(
+    State(console): State<Console>,
+    Path(id): Path<String>,
+    Sent { by, form }: Sent<Denial>,
+) -> Result<Redirect, Failure> {
+    answer(&console, &by, &id, PersonAnswer::Refuse { reason: form.reason }).await
+}
+
+async fn answer(console: &Console, by: &Signed, id: &str, answer: PersonAnswer) -> Result<Redirect, Failure> {
+    let record = find(console, id, by).await?;
+    console.app.accounts().may_answer(&by.session, &record).await?;
+    let id = &record.request.id;
+    console.app.answer(by.person(), id, answer, "console").await?;
+    Ok(Redirect::to(&format!("/console/requests/{id}")))
+}

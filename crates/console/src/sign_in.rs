@@ -1,0 +1,233 @@
+//! Signing in and out, and the one-time link by which somebody gets to choose how they sign in.
+
+use std::net::{IpAddr, SocketAddr};
+
+use askama::Template;
+use axum::{
+    Form,
+    extract::{ConnectInfo, FromRequestParts as _, Query, Request, State},
+    response::{Html, IntoResponse as _, Redirect, Response},
+};
+use countersign_rules::{Code, Refusal};
+use http::{StatusCode, header, uri::PathAndQuery};
+use serde::Deserialize;
+
+use crate::{
+    Console, asset,
+    failure::Failure,
+    signed::{self, Sent, Signed, form},
+};
+
+#[derive(Template)]
+#[template(path = "sign_in.html")]
+struct Page<'a> {
+    assets: asset::Version,
+    next: &'a str,
+    person: &'a str,
+    why: Option<&'a str>,
+}
+
+#[derive(Template)]
+#[template(path = "link.html")]
+struct Link {
+    assets: asset::Version,
+}
+
+#[derive(Template)]
+#[template(path = "set_up.html")]
+struct SetUp<'a> {
+    assets: asset::Version,
+    person: &'a str,
+    token: &'a str,
+    why: Option<&'a str>,
+}
+
+#[derive(Template)]
+#[template(path = "recovery.html")]
+struct Recovery<'a> {
+    assets: asset::Version,
+    person: &'a str,
+    codes: &'a [String],
+}
+
+/// Returns where to sign in, so that one comes back to this page. Only pages of the console are come back to.
+pub(crate) fn leading_back(page: Option<&PathAndQuery>) -> String {
+    let page = page.map_or("/console/", PathAndQuery::as_str);
+    format!("/console/sign-in?next={}", percent(page))
+}
+
+/// Escapes a text for a value of a query.
+fn percent(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                escaped.push(char::from(byte))
+            }
+            other => escaped.push_str(&format!("%{other:02X}")),
+        }
+    }
+    escaped
+}
+
+/// Returns a page of the console that may be gone on to; the inbox for everything else. What begins with two
+/// slashes, or has a backslash or a control, is another host to some browsers.
+fn inside(next: &str) -> &str {
+    let plain = next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    if next.starts_with("/console/") && !next.contains("//") && plain { next } else { "/console/" }
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Next {
+    next: Option<String>,
+}
+
+/// Shows the form; who is signed in already goes on.
+pub(crate) async fn show(
+    State(_console): State<Console>,
+    signed: Option<Signed>,
+    Query(Next { next }): Query<Next>,
+) -> Result<Response, Failure> {
+    let next = inside(next.as_deref().unwrap_or_default());
+    if signed.is_some() {
+        return Ok(Redirect::to(next).into_response());
+    }
+    Ok(Html(Page { assets: asset::Version, next, person: "", why: None }.render()?).into_response())
+}
+
+#[derive(Deserialize)]
+struct Credentials {
+    person: String,
+    password: String,
+    next: Option<String>,
+}
+
+/// Signs in.
+pub(crate) async fn sign_in(State(console): State<Console>, request: Request) -> Result<Response, Failure> {
+    let (mut parts, body) = request.into_parts();
+    let from = ConnectInfo::<SocketAddr>::from_request_parts(&mut parts, &console).await;
+    let from = from.map_or_else(|_unknown| IpAddr::from([0, 0, 0, 0]), |ConnectInfo(address)| address.ip());
+    let Form(Credentials { person, password, next }) =
+        form(Request::from_parts(parts, body), &console).await?;
+    let next = inside(next.as_deref().unwrap_or_default());
+    match console.app.accounts().sign_in(&person, &password, from).await {
+        Ok(signed) => Ok(([(header::SET_COOKIE, signed::kept(&signed))], Redirect::to(next)).into_response()),
+        Err(refusal) if refusal.code == Code::Unauthenticated => {
+            let page = Page { assets: asset::Version, next, person: &person, why: Some(&refusal.message) };
+            Ok((StatusCode::UNAUTHORIZED, Html(page.render()?)).into_response())
+        }
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Nothing {}
+
+/// Signs out: the session ends, whoever has its cookie.
+pub(crate) async fn sign_out(
+    State(console): State<Console>,
+    Sent { by, form: Nothing {} }: Sent<Nothing>,
+) -> Result<Response, Failure> {
+    console.app.accounts().sign_out(&by.token).await?;
+    Ok(([(header::SET_COOKIE, signed::forgotten())], Redirect::to("/console/sign-in")).into_response())
+}
+
+/// The page that a link opens. The link's token stands behind `#`, which no browser sends and no log keeps; the page's
+/// script sends it in a form. Opening it spends nothing.
+pub(crate) async fn link() -> Result<Html<String>, Failure> {
+    Ok(Html(Link { assets: asset::Version }.render()?))
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Token {
+    token: String,
+}
+
+/// Looks whom a link is for, and asks for a password.
+pub(crate) async fn look(
+    State(console): State<Console>,
+    Form(Token { token }): Form<Token>,
+) -> Result<Html<String>, Failure> {
+    let person = console.app.accounts().look_at_link(token.trim()).await.map_err(of_link)?;
+    Ok(Html(
+        SetUp { assets: asset::Version, person: person.as_str(), token: token.trim(), why: None }.render()?,
+    ))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Chosen {
+    token: String,
+    password: String,
+    again: String,
+}
+
+/// Spends a link: sets the password, signs in, and shows the recovery codes this once.
+pub(crate) async fn set_up(
+    State(console): State<Console>,
+    Form(chosen): Form<Chosen>,
+) -> Result<Response, Failure> {
+    let accounts = console.app.accounts();
+    let person = accounts.look_at_link(&chosen.token).await.map_err(of_link)?;
+    let again = |why: &str| -> Result<Response, Failure> {
+        let page =
+            SetUp { assets: asset::Version, person: person.as_str(), token: &chosen.token, why: Some(why) };
+        Ok((StatusCode::BAD_REQUEST, Html(page.render()?)).into_response())
+    };
+    if chosen.password != chosen.again {
+        return again("the two passwords are not the same; nothing was done");
+    }
+    match accounts.set_up(&chosen.token, &chosen.password).await {
+        Ok((signed, codes)) => {
+            let page = Recovery { assets: asset::Version, person: person.as_str(), codes: &codes };
+            Ok(([(header::SET_COOKIE, signed::kept(&signed))], Html(page.render()?)).into_response())
+        }
+        Err(refusal) if refusal.code == Code::Malformed => again(&refusal.message),
+        Err(refusal) => Err(of_link(refusal)),
+    }
+}
+
+/// A link that is no good is nobody's credential, and signing in is no help.
+fn of_link(refusal: Refusal) -> Failure {
+    if refusal.code != Code::Unauthenticated {
+        return refusal.into();
+    }
+    Failure::new(StatusCode::UNAUTHORIZED, "The link is not good", refusal.message)
+        .help("ask whoever runs this server for another one: `countersign people link NAME`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_comes_back_to_pages_of_the_console_only() {
+        for page in ["/console/", "/console/requests/apr-1", "/console/log?from=3&kind=decided"] {
+            assert_eq!(inside(page), page);
+        }
+        for elsewhere in [
+            "",
+            "/",
+            "//evil.example",
+            "https://evil.example",
+            "/console",
+            "/console//evil.example",
+            "/\\evil.example",
+            "/console/\\evil.example",
+            "/console/\u{9}/evil",
+            "/v1/tools",
+            "javascript:alert(1)",
+            "/console/ü",
+        ] {
+            assert_eq!(inside(elsewhere), "/console/", "{elsewhere:?}");
+        }
+    }
+
+    #[test]
+    fn the_way_back_survives_the_query() {
+        let page = PathAndQuery::from_static("/console/log?from=3&kind=decided");
+        assert_eq!(
+            leading_back(Some(&page)),
+            "/console/sign-in?next=/console/log%3Ffrom%3D3%26kind%3Ddecided"
+        );
+    }
+}
