@@ -187,6 +187,9 @@ if (notify) {
   });
 }
 
+// A path is copied with the name of this server.
+for (const link of $$('a[data-copy]')) link.textContent = link.href;
+
 // ---- a one-time link: its token stands behind `#`
 
 const link = $('form[data-link]');

@@ -38,7 +38,7 @@ pub(crate) async fn events(
                 changes.borrow_and_update();
             }
             // A session that has ended hears nothing more.
-            console.app.accounts().session(&signed.token).await.ok()?;
+            console.app.accounts().look_at_session(&signed.token).await.ok()?;
             // An event without data is none to a browser.
             let event = if changed {
                 Event::default().event("changed").data("changed")

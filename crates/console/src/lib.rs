@@ -76,6 +76,7 @@ pub fn router(console: Console) -> Router {
         .route("/console/tools", get(tool::list))
         .route("/console/budgets", get(budget::list))
         .route("/console/people", get(people::list))
+        .route("/console/people/link", post(people::invite))
         .route("/console/health", get(health::show))
         .route("/console/halts", post(halt::halt))
         .route("/console/halts/resume", post(halt::resume))

@@ -50,7 +50,12 @@ impl FromRequestParts<Console> for Signed {
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Failure> {
         let out = || Failure::SignedOut { next: crate::sign_in::leading_back(parts.uri.path_and_query()) };
         let token = token(&parts.headers).ok_or_else(out)?;
-        match console.app.accounts().session(&token).await {
+        let accounts = console.app.accounts();
+        // What a page that is open asks by itself is no use of a session, and keeps none from ending.
+        let by_itself = parts.headers.get("sec-fetch-dest").is_some_and(|dest| dest == "empty");
+        let session =
+            if by_itself { accounts.look_at_session(&token).await } else { accounts.session(&token).await };
+        match session {
             Ok(session) => Ok(Self { session, token }),
             Err(refusal) if refusal.code == Code::Unauthenticated => Err(out()),
             Err(refusal) => Err(refusal.into()),

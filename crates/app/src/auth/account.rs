@@ -228,17 +228,30 @@ impl Accounts {
     /// Returns [`Code::Unauthenticated`] if it is none, was signed out, or is over, or if the person is not configured
     /// any more or may not sign in, and [`Code::NotLookedUp`] if the ledger cannot be read.
     pub async fn session(&self, token: &str) -> Result<WebSession, Refusal> {
-        let found = self.store.find_web_session(token).await.map_err(|fault| not_read(&fault))?;
-        let (session, account) = found.ok_or_else(|| session_refused(WebSessionRefusal::Unknown))?;
+        let (session, web_session) = self.good_session(token).await?;
         let now_ms = self.clock.now_ms();
-        session.check(&account, now_ms, SESSION_IDLE_MS).map_err(session_refused)?;
-        let web_session = self.web_session(&session)?;
         if now_ms.saturating_sub(session.seen_ms) >= SEEN_MS
             && let Err(fault) = self.store.use_web_session(&session.id, now_ms).await
         {
             tracing::warn!(%fault, session = session.id, "that a session is used cannot be noted");
         }
         Ok(web_session)
+    }
+
+    /// Tells whose session a token opens. What a page asks by itself, while nobody is there, is no use of it.
+    ///
+    /// # Errors
+    /// Fails as [`Accounts::session`] does.
+    pub async fn look_at_session(&self, token: &str) -> Result<WebSession, Refusal> {
+        Ok(self.good_session(token).await?.1)
+    }
+
+    async fn good_session(&self, token: &str) -> Result<(WebSessionRecord, WebSession), Refusal> {
+        let found = self.store.find_web_session(token).await.map_err(|fault| not_read(&fault))?;
+        let (session, account) = found.ok_or_else(|| session_refused(WebSessionRefusal::Unknown))?;
+        session.check(&account, self.clock.now_ms(), SESSION_IDLE_MS).map_err(session_refused)?;
+        let web_session = self.web_session(&session)?;
+        Ok((session, web_session))
     }
 
     /// Ends the session of a token. It is no error if there is none.

@@ -264,6 +264,7 @@ const ROUTES: &[(&str, &str, &str, [u16; 3])] = &[
     ("GET", "/console/tools", "/console/tools", [303, 200, 200]),
     ("GET", "/console/budgets", "/console/budgets", [303, 200, 200]),
     ("GET", "/console/people", "/console/people", [303, 200, 200]),
+    ("POST", "/console/people/link", "/console/people/link", [401, 403, 200]),
     ("GET", "/console/health", "/console/health", [303, 200, 200]),
     ("POST", "/console/halts", "/console/halts", [401, 303, 303]),
     ("POST", "/console/halts/resume", "/console/halts/resume", [401, 403, 303]),
@@ -446,4 +447,26 @@ async fn an_operator_lets_go_on_what_anybody_may_halt_but_not_their_own_agent() 
     assert_eq!(press(&alice, "/console/halts/resume", &resume).await, StatusCode::SEE_OTHER);
     assert_eq!(press(&alice, "/console/halts/resume", &resume).await, StatusCode::NOT_FOUND);
     assert_eq!(rig.call("items", json!({})).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn operators_make_links_and_who_follows_one_is_told_by_whom_it_was_made() {
+    let rig = Rig::new().await;
+    let alice = Browser::signed_in(&rig, "alice", "cli").await;
+    let token = alice.get("/console/people").await.field("form_token");
+    let form = [("form_token", token.as_str()), ("person", "nobody")];
+    let none = alice.send(Method::POST, "/console/people/link", &form).await;
+    assert_eq!(none.status, StatusCode::NOT_FOUND, "{}", none.text);
+    let form = [("form_token", token.as_str()), ("person", "owner")];
+    let made = alice.send(Method::POST, "/console/people/link", &form).await;
+    let (_, rest) = made.text.split_once("/console/link#").unwrap();
+    let token = rest.split('"').next().unwrap();
+    let owner = Browser::new(&rig);
+    let chosen = [("token", token), ("password", PASSWORD), ("again", PASSWORD)];
+    assert_eq!(owner.send(Method::POST, "/console/link/set-up", &chosen).await.status, StatusCode::OK);
+    let again = owner.send(Method::POST, "/console/link", &[("token", token)]).await;
+    assert_eq!(again.status, StatusCode::UNAUTHORIZED);
+    assert!(again.text.contains("The link is not good"), "{}", again.text);
+    let people = alice.get("/console/people").await;
+    assert!(people.text.contains("by a link of alice"), "{}", people.text);
 }
