@@ -46,6 +46,7 @@ fn said(ran: &Ran, code: i32, word: &str) {
     assert!(ran.err.contains(word) || ran.out.contains(word), "{word}: {}{}", ran.out, ran.err);
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as every test on a place takes it")]
 fn who_can_sign_in_is_seen_and_changed_whether_or_not_a_server_runs(place: Place) {
     let folder = folder(&place);
     let at = folder.path();
