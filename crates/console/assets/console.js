@@ -173,7 +173,8 @@ if (list || page) {
   });
   events.addEventListener('error', () => {
     const live = $('#live');
-    if (live) live.textContent = 'Not connected; trying again.';
+    const over = events.readyState === EventSource.CLOSED;
+    if (live) live.textContent = over ? 'Not live. Reload to see what is new.' : 'Not connected; trying again.';
   });
 }
 
