@@ -237,8 +237,9 @@ tries['two pages race, and the second is told what became of the request'] = asy
   const alice = await (await Visitor.come(server)).setUp();
   const asked = await server.propose(9);
   await alice.page.goto(`/console/requests/${asked.approval}`);
-  const second = await alice.context.newPage();
-  // Without scripts nothing tells this page that it is old: a page that was open for a day.
+  // Nothing tells this page that it is old: it was open for a day in another browser.
+  const elsewhere = await Visitor.come(server, { storageState: await alice.context.storageState() });
+  const second = elsewhere.page;
   await second.route('**/console/events', (route) => route.abort());
   await second.goto(`/console/requests/${asked.approval}`);
   await alice.page.locator('#approve').click();
@@ -329,6 +330,25 @@ tries['a server that goes away and comes back is heard of'] = async (server) => 
   await alice.leave();
 };
 
+tries['eight pages are open at once, all of them live, and an answer goes through'] = async (server) => {
+  const alice = await (await Visitor.come(server)).setUp();
+  const pages = [];
+  for (let at = 0; at < 7; at += 1) {
+    const page = await alice.context.newPage();
+    await page.goto('/console/');
+    await page.getByText('Live.').waitFor();
+    pages.push(page);
+  }
+  const asked = await server.propose(16);
+  for (const page of pages) await page.locator(`#${asked.approval}`).waitFor();
+  // The one that listens goes, and another takes over.
+  await alice.page.goto(`/console/requests/${asked.approval}`);
+  await alice.page.locator('#approve').click();
+  await alice.page.locator('.state.done').waitFor();
+  for (const page of pages) await page.getByText('Nothing waits for you').waitFor();
+  await alice.leave();
+};
+
 tries['the halt switch is two keys away, and an operator ends it'] = async (server) => {
   const alice = await (await Visitor.come(server)).setUp();
   await alice.page.keyboard.press('h');
@@ -346,14 +366,14 @@ tries['the halt switch is two keys away, and an operator ends it'] = async (serv
 tries['every page keeps the rules of accessibility, on its own and narrow'] = async (server) => {
   const alice = await (await Visitor.come(server)).setUp();
   await server.rest('POST', '/v1/calls', { tool: 'customer_invoices', arguments: { customer: 7 }, session: 'browser' });
-  for (const page of ['requests', 'requests?state=done', 'sessions', 'sessions/assistant/browser', 'log', 'log/3', 'tools', 'budgets', 'people', 'health', 'nowhere']) {
+  for (const page of ['requests', 'requests?state=done', 'sessions', 'session?agent=assistant&session=browser', 'log', 'log/3', 'tools', 'budgets', 'people', 'health', 'nowhere']) {
     await alice.page.goto(`/console/${page}`);
     await alice.isAccessible(page);
     await alice.page.setViewportSize({ width: 360, height: 740 });
     const overflow = await alice.page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     assert.ok(overflow <= 0, `${page} is ${overflow} wider than a phone`);
     await alice.page.setViewportSize({ width: 1280, height: 720 });
-    if (/^(sessions\/.*|log|tools|budgets)$/.test(page)) await alice.photograph(page.split('/')[0]);
+    if (/^(session\?.*|log|tools|budgets)$/.test(page)) await alice.photograph(page.split('?')[0]);
   }
   await alice.leave();
 };

@@ -21,6 +21,8 @@ use crate::{
 
 /// Slack refuses longer texts.
 const FIELD_CHARS_MAX: usize = 1_500;
+/// It counts a section of 3,000 as it is sent, with a few words of ours beside.
+const FIELD_BYTES_MAX: usize = 2_900;
 
 /// No answer of Slack's is longer.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -150,21 +152,22 @@ impl Slack {
 }
 
 /// Writes what somebody else wrote, so that it is no markup (`<!channel>`, links, `&amp;`), stays on its line, and is
-/// not too long.
+/// not too long as it is sent.
 pub(crate) fn escape(text: &str) -> String {
-    let line = one_line(text);
     let mut out = String::new();
-    for (n, c) in line.chars().enumerate() {
-        if n == FIELD_CHARS_MAX {
+    for (n, c) in one_line(text).chars().enumerate() {
+        let mut plain = [0; 4];
+        let sent = match c {
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            c => &*c.encode_utf8(&mut plain),
+        };
+        if n == FIELD_CHARS_MAX || out.len().saturating_add(sent.len()) > FIELD_BYTES_MAX {
             out.push('…');
             break;
         }
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            c => out.push(c),
-        }
+        out.push_str(sent);
     }
     out
 }
@@ -177,7 +180,7 @@ const fn happened(event: Event) -> &'static str {
     match event {
         Event::Asked => "Asked",
         Event::Reminded => "Still waiting",
-        Event::Escalated => "Escalated: nobody has answered",
+        Event::Escalated => "Escalated: it still waits",
         Event::Answered => "Answered",
         Event::Ended => "Over",
     }
@@ -245,6 +248,6 @@ mod tests {
         );
         assert!(!escape("a\nState: approved").contains('\n'));
         assert_eq!(escape(&"x".repeat(10_000)).chars().count(), FIELD_CHARS_MAX + 1);
-        assert!(escape(&"&".repeat(10_000)).len() < 8_000);
+        assert!(escape(&"&".repeat(10_000)).len() < 3_000 - 50);
     }
 }

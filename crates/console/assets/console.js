@@ -162,20 +162,53 @@ async function reload() {
   }
 }
 
+// A browser opens six connections to a host: one page listens, and tells the others. Which one is settled by a lock, which
+// passes on when its page is closed.
+const others = globalThis.BroadcastChannel ? new BroadcastChannel('countersign') : undefined;
+let heard = '';
+
+function hear(what) {
+  heard = what === 'changed' ? heard : what;
+  const live = $('#live');
+  const words = { open: 'Live.', away: 'Not connected; trying again.', over: 'Not live. Reload to see what is new.' };
+  if (live && words[what]) live.textContent = words[what];
+  // What happened while nothing was heard, or before the first word, is looked at now.
+  if (what === 'changed' || what === 'open') changed();
+}
+
+// Ends a minute after the server has refused to be listened to; another page tries it then, or this one again.
+function listen() {
+  return new Promise((done) => {
+    const events = new EventSource('/console/events');
+    const pass = (what) => {
+      hear(what);
+      others?.postMessage(what);
+    };
+    const answer = ({ data }) => data === 'how?' && heard && others.postMessage(heard);
+    others?.addEventListener('message', answer);
+    events.addEventListener('changed', () => pass('changed'));
+    events.addEventListener('open', () => pass('open'));
+    events.addEventListener('error', () => {
+      if (events.readyState !== EventSource.CLOSED) return pass('away');
+      pass('over');
+      others?.removeEventListener('message', answer);
+      setTimeout(done, 60_000);
+    });
+  });
+}
+
+async function listenInTurn() {
+  for (;;) await navigator.locks.request('countersign-events', listen);
+}
+
 if (list || page) {
-  const events = new EventSource('/console/events');
-  events.addEventListener('changed', changed);
-  events.addEventListener('open', () => {
-    const live = $('#live');
-    if (live) live.textContent = 'Live.';
-    // What happened while nothing was heard, or before the first word, is looked at now.
-    changed();
-  });
-  events.addEventListener('error', () => {
-    const live = $('#live');
-    const over = events.readyState === EventSource.CLOSED;
-    if (live) live.textContent = over ? 'Not live. Reload to see what is new.' : 'Not connected; trying again.';
-  });
+  if (others && navigator.locks) {
+    others.addEventListener('message', ({ data }) => data !== 'how?' && hear(data));
+    listenInTurn();
+    others.postMessage('how?');
+  } else {
+    listen();
+  }
 }
 
 if (notify) {
@@ -188,14 +221,11 @@ if (notify) {
   });
 }
 
-// A path is copied with the name of this server.
-for (const link of $$('a[data-copy]')) link.textContent = link.href;
-
 // ---- a one-time link: its token stands behind `#`
 
 const link = $('form[data-link]');
 if (link && location.hash.length > 1) {
-  link.elements.token.value = decodeURIComponent(location.hash.slice(1));
+  link.elements.token.value = location.hash.slice(1);
   history.replaceState(null, '', location.pathname);
   link.requestSubmit();
 }

@@ -23,12 +23,16 @@ pub(crate) async fn events(
     let streams = console.app.streams();
     let (open, until) = (streams.open(&signed.principal())?, streams.until());
     let changes = console.app.store().changes();
+    let (credential, expires_ms) = (&signed.person().credential, signed.session.expires_ms);
+    let used = console.app.credentials().open(credential, Some(expires_ms), console.app.clock().now_ms());
+    let open = (open, used);
     let events = stream::unfold(
         (changes, console, open, signed),
         move |(mut changes, console, open, signed)| async move {
             let changed = tokio::select! {
                 changed = changes.changed() => { changed.ok()?; true }
                 () = console.stopping.cancelled() => return None,
+                () = open.1.ended() => return None,
                 () = tokio::time::sleep_until(until) => return None,
                 () = tokio::time::sleep(BEAT) => false,
             };

@@ -1,10 +1,7 @@
 //! What waits for the person, and what became of requests.
 
 use askama::Template;
-use axum::{
-    extract::{Query, State},
-    response::Html,
-};
+use axum::{extract::State, response::Html};
 use countersign_app::{
     approval::visible,
     text::{grouped, one_line},
@@ -19,6 +16,7 @@ use crate::{
     failure::Failure,
     filters,
     frame::{Frame, at},
+    query::UrlQuery,
     signed::Signed,
     statement,
 };
@@ -94,7 +92,7 @@ struct Requests {
 pub(crate) async fn all(
     State(console): State<Console>,
     signed: Signed,
-    Query(which): Query<Which>,
+    UrlQuery(which): UrlQuery<Which>,
 ) -> Result<Html<String>, Failure> {
     let (frame, _waiting) = console.frame(&signed, "requests").await?;
     let state = which.state.unwrap_or_default();

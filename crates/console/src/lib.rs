@@ -18,6 +18,7 @@ mod inbox;
 mod log;
 mod people;
 mod proof;
+mod query;
 mod request;
 mod session;
 mod sign_in;
@@ -70,13 +71,12 @@ pub fn router(console: Console) -> Router {
         .route("/console/requests/{id}/approve", post(request::approve))
         .route("/console/requests/{id}/refuse", post(request::refuse))
         .route("/console/sessions", get(session::list))
-        .route("/console/sessions/{agent}/{session}", get(session::show))
+        .route("/console/session", get(session::show))
         .route("/console/log", get(log::list))
         .route("/console/log/{index}", get(log::show))
         .route("/console/tools", get(tool::list))
         .route("/console/budgets", get(budget::list))
         .route("/console/people", get(people::list))
-        .route("/console/people/link", post(people::invite))
         .route("/console/health", get(health::show))
         .route("/console/halts", post(halt::halt))
         .route("/console/halts/resume", post(halt::resume))

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::{
-    extract::{Path, Query, State},
+    extract::{Path, State},
     response::Html,
 };
 use countersign_app::{
@@ -15,7 +15,7 @@ use countersign_store::EntryFilter;
 use http::StatusCode;
 use serde::Deserialize;
 
-use crate::{Console, failure::Failure, frame::Frame, proof::Proof, signed::Signed};
+use crate::{Console, failure::Failure, frame::Frame, proof::Proof, query::UrlQuery, signed::Signed};
 
 /// So many entries stand on one page.
 const PAGE: u32 = 100;
@@ -75,7 +75,7 @@ struct List {
 pub(crate) async fn list(
     State(console): State<Console>,
     signed: Signed,
-    Query(which): Query<Which>,
+    UrlQuery(which): UrlQuery<Which>,
 ) -> Result<Html<String>, Failure> {
     let (frame, _waiting) = console.frame(&signed, "log").await?;
     let filter = which.filter()?;

@@ -1,16 +1,14 @@
 //! What sessions did, call by call, as the log tells it.
 
 use askama::Template;
-use axum::{
-    extract::{Path, State},
-    response::Html,
-};
+use axum::{extract::State, response::Html};
 use countersign_app::story::{Session, sessions};
 use countersign_rules::{AgentId, SessionId};
 use countersign_store::{EntryFilter, StoredEntry};
 use http::StatusCode;
+use serde::Deserialize;
 
-use crate::{Console, failure::Failure, filters, frame::Frame, signed::Signed};
+use crate::{Console, failure::Failure, filters, frame::Frame, query::UrlQuery, signed::Signed};
 
 /// So many sessions are listed, the newest.
 const SESSIONS_MAX: u32 = 100;
@@ -45,11 +43,19 @@ struct Page {
     cut: bool,
 }
 
+/// Which session. Agents name theirs, also `..`: no path may be made of it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Which {
+    agent: String,
+    session: String,
+}
+
 /// One session as a timeline.
 pub(crate) async fn show(
     State(console): State<Console>,
     signed: Signed,
-    Path((agent, session)): Path<(String, String)>,
+    UrlQuery(Which { agent, session }): UrlQuery<Which>,
 ) -> Result<Html<String>, Failure> {
     let (frame, _waiting) = console.frame(&signed, "sessions").await?;
     let none = || Failure::new(StatusCode::NOT_FOUND, "Not found", "the log has no such session");

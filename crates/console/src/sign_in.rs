@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use askama::Template;
 use axum::{
     Form,
-    extract::{ConnectInfo, FromRequestParts as _, Query, Request, State},
+    extract::{ConnectInfo, FromRequestParts as _, Request, State},
     response::{Html, IntoResponse as _, Redirect, Response},
 };
 use countersign_rules::{Code, Refusal};
@@ -15,6 +15,7 @@ use serde::Deserialize;
 use crate::{
     Console, asset,
     failure::Failure,
+    query::UrlQuery,
     signed::{self, Sent, Signed, form},
 };
 
@@ -74,7 +75,11 @@ fn percent(text: &str) -> String {
 /// slashes, or has a backslash or a control, is another host to some browsers.
 fn inside(next: &str) -> &str {
     let plain = next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-    if next.starts_with("/console/") && !next.contains("//") && plain { next } else { "/console/" }
+    // Dots and escapes in the path lead elsewhere; in the query they are what was asked for.
+    let path = next.split('?').next().unwrap_or_default();
+    let inside =
+        path.starts_with("/console/") && !next.contains("//") && !path.contains("..") && !path.contains('%');
+    if inside && plain { next } else { "/console/" }
 }
 
 #[derive(Debug, Deserialize)]
@@ -86,7 +91,7 @@ pub(crate) struct Next {
 pub(crate) async fn show(
     State(_console): State<Console>,
     signed: Option<Signed>,
-    Query(Next { next }): Query<Next>,
+    UrlQuery(Next { next }): UrlQuery<Next>,
 ) -> Result<Response, Failure> {
     let next = inside(next.as_deref().unwrap_or_default());
     if signed.is_some() {
@@ -113,6 +118,7 @@ pub(crate) async fn sign_in(State(console): State<Console>, request: Request) ->
     match console.app.accounts().sign_in(&person, &password, from).await {
         Ok(signed) => Ok(([(header::SET_COOKIE, signed::kept(&signed))], Redirect::to(next)).into_response()),
         Err(refusal) if refusal.code == Code::Unauthenticated => {
+            console.app.metrics().unauthenticated();
             let page = Page { assets: asset::Version, next, person: &person, why: Some(&refusal.message) };
             Ok((StatusCode::UNAUTHORIZED, Html(page.render()?)).into_response())
         }
@@ -144,10 +150,8 @@ pub(crate) struct Token {
 }
 
 /// Looks whom a link is for, and asks for a password.
-pub(crate) async fn look(
-    State(console): State<Console>,
-    Form(Token { token }): Form<Token>,
-) -> Result<Html<String>, Failure> {
+pub(crate) async fn look(State(console): State<Console>, request: Request) -> Result<Html<String>, Failure> {
+    let Form(Token { token }) = form(request, &console).await?;
     let person = console.app.accounts().look_at_link(token.trim()).await.map_err(of_link)?;
     Ok(Html(
         SetUp { assets: asset::Version, person: person.as_str(), token: token.trim(), why: None }.render()?,
@@ -162,10 +166,8 @@ pub(crate) struct Chosen {
 }
 
 /// Spends a link: sets the password, signs in, and shows the recovery codes this once.
-pub(crate) async fn set_up(
-    State(console): State<Console>,
-    Form(chosen): Form<Chosen>,
-) -> Result<Response, Failure> {
+pub(crate) async fn set_up(State(console): State<Console>, request: Request) -> Result<Response, Failure> {
+    let Form(chosen): Form<Chosen> = form(request, &console).await?;
     let accounts = console.app.accounts();
     let person = accounts.look_at_link(&chosen.token).await.map_err(of_link)?;
     let again = |why: &str| -> Result<Response, Failure> {
@@ -217,6 +219,8 @@ mod tests {
             "/v1/tools",
             "javascript:alert(1)",
             "/console/ü",
+            "/console/../v1/tools",
+            "/console/%2e%2e/v1",
         ] {
             assert_eq!(inside(elsewhere), "/console/", "{elsewhere:?}");
         }

@@ -125,11 +125,13 @@ pub(crate) async fn form<T: DeserializeOwned>(
     })
 }
 
-/// Returns the session's token, where there is exactly one.
+/// Returns the session's token, where there is exactly one. What others on this host keep in cookies is not looked at.
 fn token(headers: &HeaderMap) -> Option<String> {
     let mut found = None;
     for value in headers.get_all(header::COOKIE) {
-        for cookie in value.to_str().ok()?.split(';') {
+        for cookie in
+            value.as_bytes().split(|byte| *byte == b';').filter_map(|cookie| str::from_utf8(cookie).ok())
+        {
             let Some((name, value)) = cookie.trim().split_once('=') else { continue };
             // Two of one name are a trick: whose is meant?
             if name == COOKIE && found.replace(value.to_owned()).is_some() {

@@ -43,6 +43,14 @@ pub(crate) fn made(config: &Config) -> Result<Vec<Arc<Channel>>, StartError> {
         .collect()
 }
 
+/// Checks that a channel could be told something, as a start does: its secrets are there, and are what they should be.
+///
+/// # Errors
+/// Says what could not be used.
+pub(crate) fn look_at(channel: &ChannelConfig) -> Result<(), String> {
+    told(&channel.target).map(drop)
+}
+
 fn told(target: &ChannelTarget) -> Result<Told, String> {
     match target {
         ChannelTarget::Webhook { url, secret, allow_private, ca, timeout } => {

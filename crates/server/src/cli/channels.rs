@@ -51,7 +51,7 @@ impl Channels {
                 out.table(
                     &["channel", "kind", "groups", "details", "state", "given up"],
                     body.channels.into_iter().map(|one| {
-                        let state = if one.gone { "gone" } else { "told" };
+                        let state = if one.gone { "gone" } else { "in use" };
                         let details = if one.details { "yes" } else { "no" };
                         vec![
                             one.channel,

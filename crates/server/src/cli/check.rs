@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{Failure, Folder, Outcome, Output, bundle, counted, load, policy};
 use crate::{
     bundle::Bundle,
+    channels,
     clock::SystemClock,
     config::{Config, Place},
     log_key, server,
@@ -95,7 +96,7 @@ impl Check {
 /// What was found of a system, of a tool on it, or of what a start needs beside them.
 #[derive(Debug, Serialize)]
 struct Looked<'a> {
-    /// `system`, `tool`, `ledger` or `issuer`.
+    /// `system`, `tool`, `ledger`, `channel` or `issuer`.
     kind: &'static str,
     /// As it is called in the configuration; of the ledger, what kind it is.
     name: &'a str,
@@ -127,6 +128,10 @@ async fn live<'a>(config: &'a Config, bundle: &'a Bundle, out: &Output) -> Vec<L
     }
     bundle.systems.stop().await;
     all.push(ledger(config).await);
+    for (name, channel) in &config.channels {
+        let why = channels::look_at(channel).err();
+        all.push(Looked { kind: "channel", name: name.as_str(), what: None, why, place: None });
+    }
     if let Some(oauth) = &config.oauth {
         out.note("reading the issuer's keys …");
         let why = auth::look_at_issuer(oauth, Arc::new(SystemClock)).await.err();

@@ -153,7 +153,11 @@ fn slack(section: &mut Section<'_, '_>, folder: &Path) -> Option<ChannelTarget> 
     let allow_private = section.defaulted("allow_private", flag);
     let ca = section.optional("ca", ca(folder));
     let timeout = section.defaulted("timeout_ms", integer(100..=60_000));
-    let (api_url, allow_private) = (api_url?, allow_private?);
+    let (mut api_url, allow_private) = (api_url?, allow_private?);
+    // What stands before the last slash is what the names of methods are put behind.
+    if !api_url.path().ends_with('/') {
+        api_url.set_path(&format!("{}/", api_url.path()));
+    }
     if let Err(why) = reachable(&api_url, allow_private) {
         let complaint = Complaint::new(format!("`{api_url}` {why}"));
         section.report(written, complaint.help("leave `api_url` out, for Slack's own"));

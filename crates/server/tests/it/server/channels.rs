@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::{
+    binary::run_in,
     deployment::PATIENCE,
     place::{Place, on_either_store},
     server::rig::{MAIN, Rig},
@@ -370,6 +371,10 @@ async fn a_server_does_not_start_with_a_channel_that_it_cannot_sign_for() {
         }
         other => panic!("{:?}", other.map(|_| ())),
     }
+    // A look at what a start needs finds it as well.
+    let looked = run_in(rig.deployment.path(), &["check", "--live"]);
+    assert_eq!(looked.code, 1, "{}", looked.err);
+    assert!(looked.out.contains("channel `ops` cannot be used now: its secret"), "{}", looked.out);
 }
 
 /// What is found wrong in a configuration with these lines.
