@@ -13,7 +13,7 @@ use crate::{Console, failure::Failure, signed::Signed};
 
 /// The shortest time between two events.
 const PAUSE: Duration = Duration::from_millis(250);
-/// So often a stream on which nothing happens says that it is there, and whether its session still is.
+/// How often a stream on which nothing happens says that it is there, to clients and proxies.
 const BEAT: Duration = Duration::from_secs(15);
 
 pub(crate) async fn events(
@@ -25,31 +25,23 @@ pub(crate) async fn events(
     let changes = console.app.store().changes();
     let (credential, expires_ms) = (&signed.person().credential, signed.session.expires_ms);
     let used = console.app.credentials().open(credential, Some(expires_ms), console.app.clock().now_ms());
-    let open = (open, used);
     let events = stream::unfold(
-        (changes, console, open, signed),
-        move |(mut changes, console, open, signed)| async move {
-            let changed = tokio::select! {
-                changed = changes.changed() => { changed.ok()?; true }
+        (changes, console, (open, used), signed),
+        move |(mut changes, console, held, signed)| async move {
+            tokio::select! {
+                changed = changes.changed() => changed.ok()?,
                 () = console.stopping.cancelled() => return None,
-                () = open.1.ended() => return None,
+                () = held.1.ended() => return None,
                 () = tokio::time::sleep_until(until) => return None,
-                () = tokio::time::sleep(BEAT) => false,
-            };
-            if changed {
-                // Whatever changes meanwhile is in the same event.
-                tokio::time::sleep(PAUSE).await;
-                changes.borrow_and_update();
             }
+            // Whatever changes meanwhile is in the same event.
+            tokio::time::sleep(PAUSE).await;
+            changes.borrow_and_update();
             // A session that has ended hears nothing more.
             console.app.accounts().look_at_session(&signed.token).await.ok()?;
             // An event without data is none to a browser.
-            let event = if changed {
-                Event::default().event("changed").data("changed")
-            } else {
-                Event::default().comment("")
-            };
-            Some((Ok(event), (changes, console, open, signed)))
+            let event = Event::default().event("changed").data("changed");
+            Some((Ok(event), (changes, console, held, signed)))
         },
     );
     Ok(Sse::new(events).keep_alive(KeepAlive::default().interval(BEAT)))

@@ -11,7 +11,7 @@ use countersign_store::ApprovalFilter;
 use crate::{Console, asset, failure::Failure, signed::Signed};
 
 /// So many waiting requests are read; of more it is said that they are more.
-pub(crate) const WAITING_MAX: usize = 100;
+const WAITING_MAX: usize = 100;
 
 /// What stands around a page.
 #[derive(Debug)]

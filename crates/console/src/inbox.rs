@@ -59,16 +59,23 @@ struct Waiting {
 
 /// The inbox.
 pub(crate) async fn show(State(console): State<Console>, signed: Signed) -> Result<Html<String>, Failure> {
-    let (frame, records) = console.frame(&signed, "inbox").await?;
-    let lines = records.iter().map(|record| line(&console, record, &signed)).collect();
+    let (frame, lines) = waiting_for(&console, &signed).await?;
     Ok(Html(Inbox { frame, lines }.render()?))
 }
 
 /// The list of the inbox alone, for the script of a page that is open.
 pub(crate) async fn waiting(State(console): State<Console>, signed: Signed) -> Result<Html<String>, Failure> {
-    let (frame, records) = console.frame(&signed, "inbox").await?;
-    let lines = records.iter().map(|record| line(&console, record, &signed)).collect();
+    let (frame, lines) = waiting_for(&console, &signed).await?;
     Ok(Html(Waiting { frame, lines }.render()?))
+}
+
+async fn waiting_for(console: &Console, signed: &Signed) -> Result<(Frame, Vec<Line>), Failure> {
+    let (frame, records) = console.frame(signed, "inbox").await?;
+    Ok((frame, lines(console, &records, signed)))
+}
+
+fn lines(console: &Console, records: &[ApprovalRecord], signed: &Signed) -> Vec<Line> {
+    records.iter().map(|record| line(console, record, signed)).collect()
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,7 +115,7 @@ pub(crate) async fn all(
     records.truncate(PAGE);
     records.retain(|record| visible(record, &signed.principal()));
     let next = records.last().filter(|_last| more).map(|record| record.request.id.to_string());
-    let lines = records.iter().map(|record| line(&console, record, &signed)).collect();
+    let lines = lines(&console, &records, &signed);
     Ok(Html(Requests { frame, lines, states: ApprovalState::ALL, state, next }.render()?))
 }
 
