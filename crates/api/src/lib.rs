@@ -14,6 +14,7 @@ mod channel;
 mod event;
 mod halt;
 mod key;
+mod level;
 mod log;
 mod page;
 mod problem;
@@ -117,6 +118,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(approval::refuse))
         .routes(routes!(approval::result))
         .routes(routes!(approval::erase))
+        .routes(routes!(level::show))
         .routes(routes!(tool::list))
         .routes(routes!(halt::list, halt::halt, halt::resume))
         .routes(routes!(key::list))

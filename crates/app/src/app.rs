@@ -43,7 +43,9 @@ pub struct App {
     auth: Authenticator,
     settings: Settings,
     clock: Arc<dyn Clock>,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
+    /// Whoever computes service levels has this.
+    measuring: tokio::sync::Mutex<()>,
     opened: Mutex<BTreeSet<(AgentId, SessionId)>>,
     /// Agents wait for answers in these places.
     waits: Places<AgentId>,
@@ -94,6 +96,9 @@ impl App {
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let streams = Streams::new(settings.streams_max, settings.stream);
+        let metrics = Arc::new(Metrics::new(tools.keys()));
+        let counted = Arc::clone(&metrics);
+        gate.when_expired(move |record| counted.expired(record));
         Arc::new(Self {
             streams,
             gate,
@@ -101,7 +106,8 @@ impl App {
             auth,
             settings,
             clock,
-            metrics: Metrics::default(),
+            metrics,
+            measuring: tokio::sync::Mutex::default(),
             opened: Mutex::default(),
             waits: Places::new(WAITS_MAX),
             credentials: Credentials::default(),
@@ -409,8 +415,13 @@ impl App {
 
     /// Returns what is counted.
     #[must_use]
-    pub const fn metrics(&self) -> &Metrics {
+    pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Returns the turn of whoever computes service levels.
+    pub(crate) const fn measuring(&self) -> &tokio::sync::Mutex<()> {
+        &self.measuring
     }
 }
 

@@ -102,6 +102,7 @@ impl App {
         match self.gate().answer(id, who, groups, approved, comment, channel).await {
             Ok(record) => {
                 self.metrics().answered(approved);
+                self.metrics().decided(&record);
                 Ok(record)
             }
             Err(NotAnswered::NotFound) => Err(unknown()),

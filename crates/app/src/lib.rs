@@ -15,6 +15,7 @@ pub mod channel;
 pub mod connection;
 pub mod credential;
 mod halt;
+pub mod level;
 pub mod metrics;
 pub mod offer;
 pub mod places;

@@ -42,6 +42,23 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// Writes how long something took, of which there are so many milliseconds: `850 ms`, `12 s`, `4 min 10 s`, `2 h 5 min`,
+/// `3 d 4 h`.
+pub fn span(ms: u64) -> String {
+    let two = |large: u64, one: &str, small: u64, other: &str| match small {
+        0 => format!("{} {one}", grouped(large)),
+        _ => format!("{} {one} {small} {other}", grouped(large)),
+    };
+    let s = ms.div_euclid(1_000);
+    match s {
+        0 => format!("{ms} ms"),
+        1..60 => format!("{s} s"),
+        60..3_600 => two(s.div_euclid(60), "min", s.rem_euclid(60), "s"),
+        3_600..86_400 => two(s.div_euclid(3_600), "h", s.rem_euclid(3_600).div_euclid(60), "min"),
+        _ => two(s.div_euclid(86_400), "d", s.rem_euclid(86_400).div_euclid(3_600), "h"),
+    }
+}
+
 fn spelled(text: &str, lines: bool) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut before = '\n';

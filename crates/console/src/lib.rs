@@ -15,6 +15,7 @@ mod guard;
 mod halt;
 mod health;
 mod inbox;
+mod level;
 mod log;
 mod people;
 mod proof;
@@ -77,6 +78,7 @@ pub fn router(console: Console) -> Router {
         .route("/console/tools", get(tool::list))
         .route("/console/budgets", get(budget::list))
         .route("/console/people", get(people::list))
+        .route("/console/levels", get(level::show))
         .route("/console/health", get(health::show))
         .route("/console/halts", post(halt::halt))
         .route("/console/halts/resume", post(halt::resume))

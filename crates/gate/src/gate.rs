@@ -17,7 +17,7 @@ mod session;
 mod stop;
 mod window;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use countersign_rules::{
     Code, RawCall, Refusal, Requester, SystemName, ToolSpec, budget::Budget, policy::Policies,
@@ -64,7 +64,12 @@ pub struct Gate<L> {
     under_way: TaskTracker,
     refusals: Refusals,
     sessions: Sessions,
+    /// This is told each request that this process has found unanswered in time.
+    expired: OnceLock<Expired>,
 }
+
+/// This is told a request that nobody answered in time, once it has ended.
+type Expired = Box<dyn Fn(&ApprovalRecord) + Send + Sync>;
 
 impl<L> std::fmt::Debug for Gate<L> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -90,7 +95,14 @@ impl<L: Ledger> Gate<L> {
             under_way: TaskTracker::new(),
             refusals: Refusals::default(),
             sessions: Sessions::default(),
+            expired: OnceLock::new(),
         })
+    }
+
+    /// Tells `told` each request that this process ends because nobody answered in time, once: to count it. Only the first
+    /// one that is given is told.
+    pub fn when_expired(&self, told: impl Fn(&ApprovalRecord) + Send + Sync + 'static) {
+        drop(self.expired.set(Box::new(told)));
     }
 
     /// Returns the ledger behind the gate, to read from.

@@ -201,6 +201,13 @@ pub enum AnswerRefusal {
     Expired,
 }
 
+/// Returns true if enough of the right people have approved what is asked of these groups.
+#[must_use]
+pub fn is_enough(of: &[AskOf], signatures: &[Signature]) -> bool {
+    let approving = signatures.iter().filter(|signature| signature.approved);
+    are_met(of, approving.map(|signature| (&signature.person, &signature.groups)))
+}
+
 /// Returns true if these people, each with their groups, are enough for everything that is asked. Each of them counts
 /// for one group, and for all that are shared ([`AskOf::shared`]). Where nothing is asked nobody is enough.
 pub(crate) fn are_met<'a>(
@@ -253,9 +260,7 @@ impl ApprovalRequest {
     /// Returns true if enough of the right people have approved.
     #[must_use]
     pub fn is_met(&self, signatures: &[Signature]) -> bool {
-        let approving = signatures.iter().filter(|signature| signature.approved);
-        let signers = approving.map(|signature| (&signature.person, &signature.groups));
-        are_met(&self.of, signers)
+        is_enough(&self.of, signatures)
     }
 
     /// Returns true if nothing that can decide about its call has changed since it was asked. Where the request does

@@ -163,7 +163,9 @@ impl<L: Ledger> Gate<L> {
         match granted {
             Some(record) => {
                 let code = Some(refusal.code);
-                self.end(record, ApprovalState::Blocked, code, &refusal.to_string(), entries).await
+                self.end(record, ApprovalState::Blocked, code, &refusal.to_string(), entries)
+                    .await
+                    .map(|_ended| ())
             }
             None => self.ledger.record(entries.into_iter().map(NewEntry::of_a_refused_call).collect()).await,
         }

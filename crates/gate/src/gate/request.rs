@@ -231,8 +231,16 @@ impl<L: Ledger> Gate<L> {
         } else {
             "it was granted, and not performed in time"
         };
-        if let Err(fault) = self.end(record, ApprovalState::Expired, None, why, Vec::new()).await {
-            tracing::warn!(%fault, approval = %record.request.id, "an overdue request could not be ended");
+        match self.end(record, ApprovalState::Expired, None, why, Vec::new()).await {
+            Ok(true) if record.state == ApprovalState::Waiting => {
+                if let Some(told) = self.expired.get() {
+                    told(record);
+                }
+            }
+            Ok(_ended) => {}
+            Err(fault) => {
+                tracing::warn!(%fault, approval = %record.request.id, "an overdue request could not be ended");
+            }
         }
     }
 
@@ -270,10 +278,10 @@ impl<L: Ledger> Gate<L> {
     /// # Errors
     /// [`LedgerFault`].
     pub async fn supersede(&self, record: &ApprovalRecord, why: &str) -> Result<(), LedgerFault> {
-        self.end(record, ApprovalState::Superseded, None, why, Vec::new()).await
+        self.end(record, ApprovalState::Superseded, None, why, Vec::new()).await.map(|_ended| ())
     }
 
-    /// Ends a request that was not performed. One that has moved on meanwhile stays as it is.
+    /// Ends a request that was not performed. One that has moved on meanwhile stays as it is. Returns whether it was ended.
     pub(super) async fn end(
         &self,
         record: &ApprovalRecord,
@@ -281,12 +289,12 @@ impl<L: Ledger> Gate<L> {
         code: Option<Code>,
         why: &str,
         mut entries: Vec<NewEntry>,
-    ) -> Result<(), LedgerFault> {
+    ) -> Result<bool, LedgerFault> {
         let ApprovalRecord { request, .. } = record;
         entries.push(NewEntry::request_ended(self.clock.now_ms(), request, state, code, why));
         // A crash before this is durable leaves the request open, and whoever ended it, the worker or a start, ends it
         // again; after it, the agent is told when it asks.
-        self.ledger.end(&request.id, state, code, why, entries).await.map(|_ended| ())
+        self.ledger.end(&request.id, state, code, why, entries).await
     }
 
     pub(super) async fn grant<T: Tool>(&self, tool: &T, record: ApprovalRecord) -> Answer {
@@ -324,7 +332,7 @@ impl<L: Ledger> Gate<L> {
         entries: Vec<NewEntry>,
     ) -> Answer {
         let refusal = match self.end(record, ApprovalState::Superseded, None, why, entries).await {
-            Ok(()) => superseded(why),
+            Ok(_ended) => superseded(why),
             Err(fault) => not_looked_up(&fault),
         };
         refused_request(record, refusal)

@@ -82,6 +82,14 @@ pub(super) enum Approvals {
         #[command(flatten)]
         connect: Connect,
     },
+    /// See how soon people answer, by group and tool, and what you answered; operators see what everybody answered
+    Levels {
+        /// Look at the requests of so many days before now, 1 to 90
+        #[arg(long, default_value_t = countersign_app::level::DAYS)]
+        days: u32,
+        #[command(flatten)]
+        connect: Connect,
+    },
     /// Print requests as they come, in two lines each, until interrupted; a server that restarts is waited for
     Watch {
         #[command(flatten)]
@@ -124,6 +132,7 @@ impl Approvals {
                 out.line(one_line(&format!("erased the evidence of `{id}`; the log says so, and verifies")));
                 Ok(())
             }
+            Self::Levels { days, connect } => super::levels::show(days, &connect, out).await,
             Self::Watch { connect } => watch(&connect, out).await,
         }
     }

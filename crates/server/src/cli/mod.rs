@@ -17,6 +17,7 @@ mod halts;
 mod init;
 mod journal;
 mod keys;
+mod levels;
 mod moment;
 pub(crate) mod output;
 mod people;

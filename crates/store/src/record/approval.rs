@@ -23,9 +23,9 @@ pub(crate) struct ApprovalRow {
 
 /// People said this, and the request ended for this reason.
 #[derive(Debug, Serialize, Deserialize)]
-struct Answers {
-    signatures: Vec<Signature>,
-    why: Option<String>,
+pub(crate) struct Answers {
+    pub(crate) signatures: Vec<Signature>,
+    pub(crate) why: Option<String>,
 }
 
 macro_rules! select_approvals {
@@ -253,7 +253,7 @@ fn code(text: &str) -> Result<Code, Damage> {
         .ok_or_else(|| Damage("a request was ended by an unknown code".into()))
 }
 
-fn state(text: &str) -> Result<ApprovalState, Damage> {
+pub(crate) fn state(text: &str) -> Result<ApprovalState, Damage> {
     ApprovalState::ALL
         .into_iter()
         .find(|state| state.as_str() == text)

@@ -77,6 +77,29 @@ contract! {
         }
     }
 
+    async fn times_of_requests_are_read_newest_first_without_what_they_are_about(place) {
+        let ledger = place.open().await;
+        for n in 0..5 {
+            ask(&ledger, &format!("a{n}"), "bot", "dba", true).await;
+        }
+        // No text that an argument may have stands in the way.
+        let mut odd = parking("odd", stored("odd", &requester("bot", "s"), "odd"));
+        odd.request.call.arguments = serde_json::json!({ "of": 1, "asked_ms": "no", "nul": "a\u{0}b", "quoted": "\\u0000 \\ud83d" });
+        ledger.park(odd.clone()).await.unwrap();
+        ledger.answer(&approval_id("a2"), signature("lea", false), note("answered", &call_id("call-a2"))).await.unwrap();
+        let first = ledger.request_times(None, 4).await.unwrap();
+        let rest = ledger.request_times(first.last().map(|last| last.place), 4).await.unwrap();
+        let all: Vec<_> = first.into_iter().chain(rest).collect();
+        assert_eq!(all.len(), 6);
+        assert!(all.windows(2).all(|two| two[0].place > two[1].place));
+        assert_eq!((&all[0].of, all[0].asked_ms, all[0].expires_ms), (&odd.request.of, odd.request.asked_ms, odd.request.expires_ms));
+        assert_eq!((all[0].tool.as_str(), all[0].effect), (odd.request.call.tool.as_str(), odd.effect));
+        assert_eq!((all[3].state, all[3].of.len()), (ApprovalState::Refused, 3));
+        assert_eq!(all[3].signatures, [signature("lea", false)]);
+        assert!(ledger.request_times(Some(0), 4).await.unwrap().is_empty());
+        assert!(ledger.request_times(Some(u64::MAX), 9).await.unwrap().len() == 6);
+    }
+
     async fn pages_of_requests_show_everything_once_while_more_comes(place) {
         let ledger = place.open().await;
         for n in 0..7 {

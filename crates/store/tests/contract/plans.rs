@@ -434,6 +434,9 @@ async fn drive_requests(ledger: &Store) {
     ledger.deliver(&approval_id("r0")).await.unwrap();
     ledger.approval(&approval_id("r0")).await.unwrap();
     ledger.erase_evidence(&approval_id("r0"), said("evidence_erased", serde_json::json!({}))).await.unwrap();
+    for before in [None, Some(1_000)] {
+        assert!(!ledger.request_times(before, 10).await.unwrap().is_empty());
+    }
     // As the gate asks.
     for states in [&[][..], &[ApprovalState::Approved], &[ApprovalState::Waiting, ApprovalState::Approved]] {
         ledger.approvals(states, 100_000).await.unwrap();

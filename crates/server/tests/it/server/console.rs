@@ -246,6 +246,28 @@ async fn who_is_not_asked_sees_no_request_in_the_console() {
     assert_eq!(bob.get("/console/requests/apr-nothing").await.status, StatusCode::NOT_FOUND);
 }
 
+#[tokio::test]
+async fn service_levels_show_a_reviewer_their_own_answers_and_an_operator_those_of_all() {
+    let rig = Rig::new().await;
+    let (alice, bob) =
+        (Browser::signed_in(&rig, "alice", "cli").await, Browser::signed_in(&rig, "bob", "cli").await);
+    assert!(alice.get("/console/levels").await.text.contains("Nobody was asked."));
+    let approval = rig.ask("add_item", json!({ "name": "quince" })).await;
+    assert_eq!(alice.answer(&approval, "refuse", &[("reason", "no")]).await.status, StatusCode::SEE_OTHER);
+    let row = "<th scope=\"row\">alice</th><td>add_item</td><td>write</td>";
+    let page = alice.get("/console/levels?days=7").await;
+    assert!(page.text.contains(row) && page.text.contains("100.0 %"), "{}", page.text);
+    assert!(page.text.contains("aria-current=\"page\">7</strong>"), "{}", page.text);
+    let page = bob.get("/console/levels").await;
+    assert!(!page.text.contains("alice"), "{}", page.text);
+    assert!(page.text.contains("<th scope=\"row\">approvers</th>"), "{}", page.text);
+    assert!(page.text.contains("You answered nothing."), "{}", page.text);
+    for odd in ["0", "91", "4294967295"] {
+        assert_eq!(bob.get(&format!("/console/levels?days={odd}")).await.status, StatusCode::OK, "{odd}");
+    }
+    assert_eq!(bob.get("/console/levels?days=-1").await.status, StatusCode::BAD_REQUEST);
+}
+
 /// Every route of the console, with a path and what it answers: to nobody, to a person, to an operator.
 const ROUTES: &[(&str, &str, &str, [u16; 3])] = &[
     ("GET", "/", "/", [307, 307, 307]),
@@ -264,6 +286,7 @@ const ROUTES: &[(&str, &str, &str, [u16; 3])] = &[
     ("GET", "/console/tools", "/console/tools", [303, 200, 200]),
     ("GET", "/console/budgets", "/console/budgets", [303, 200, 200]),
     ("GET", "/console/people", "/console/people", [303, 200, 200]),
+    ("GET", "/console/levels", "/console/levels", [303, 200, 200]),
     ("GET", "/console/health", "/console/health", [303, 200, 200]),
     ("POST", "/console/halts", "/console/halts", [401, 303, 303]),
     ("POST", "/console/halts/resume", "/console/halts/resume", [401, 403, 303]),

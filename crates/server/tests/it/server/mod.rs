@@ -11,6 +11,7 @@ mod console;
 mod effects;
 mod identity;
 mod jwks;
+mod levels;
 mod lists;
 mod log;
 mod oauth;
