@@ -18,6 +18,7 @@ use tracing::Instrument as _;
 
 use crate::{
     auth::{Accounts, Authenticator, Identity},
+    certificate::CertificateState,
     channel::ChannelState,
     credential::Credentials,
     metrics::Metrics,
@@ -74,6 +75,8 @@ pub struct Settings {
     pub budgets: Vec<Budget>,
     /// These channels tell people.
     pub channels: Vec<Arc<ChannelState>>,
+    /// The server's own certificate, where it speaks TLS itself.
+    pub certificate: Option<Arc<CertificateState>>,
 }
 
 /// A client may send this beside a call, in a header or in `_meta`.

@@ -11,6 +11,7 @@ mod app;
 pub mod approval;
 pub mod auth;
 pub mod body;
+pub mod certificate;
 pub mod channel;
 pub mod connection;
 pub mod credential;

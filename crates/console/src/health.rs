@@ -39,6 +39,8 @@ struct Page {
     log_size: u64,
     origin: String,
     failing: bool,
+    /// Why the files of the server's certificate cannot be used; empty where they are.
+    certificate: String,
     under_way: usize,
 }
 
@@ -66,6 +68,12 @@ pub(crate) async fn show(State(console): State<Console>, signed: Signed) -> Resu
         log_size: app.store().log_head().await?.size,
         origin: app.store().verifier().name().to_string(),
         failing: app.store().is_failing(),
+        certificate: app
+            .settings()
+            .certificate
+            .as_ref()
+            .and_then(|state| state.fault())
+            .map_or_else(String::new, |why| one_line(&why)),
         under_way: app.gate().under_way(),
     };
     Ok(Html(page.render()?))

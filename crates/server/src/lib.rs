@@ -15,4 +15,5 @@ mod listener;
 pub mod log_key;
 pub mod server;
 pub mod telemetry;
+mod tls;
 pub mod vault;

@@ -2,6 +2,7 @@
 //! limited before anybody is known to be behind it.
 //!
 //! - Headers must arrive in time. The same time ends a connection on which nothing is asked.
+//! - TLS must be agreed on in the same time, where it is spoken. Who asks without is told so.
 //! - An answer must be taken in time: a client that stops reading is not waited for.
 //! - There are only so many connections. For a further one, the one gives way that has been quiet longest
 //!   ([`connection`](countersign_app::connection)); where requests are answered on all of them, it waits in the system's queue.
@@ -16,11 +17,11 @@ use std::{
 };
 
 use axum::{Router, extract::ConnectInfo, response::Response};
-use http::Request;
+use http::{HeaderValue, Request, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -32,8 +33,13 @@ use tower::Service as _;
 
 use countersign_app::connection::{Connection, Connections};
 
+use crate::tls::Certificates;
+
 /// How long accepting rests when the system has nothing left to accept with, such as file descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(500);
+
+/// Over TLS, browsers ask this server for nothing without it any more, for a year.
+const STRICT: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// What connections may take.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +59,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
+    tls: Option<Arc<Certificates>>,
     stopping: CancellationToken,
 ) {
     let open = Connections::new(limits.connections_max, limits.requests_max);
@@ -75,18 +82,28 @@ pub(crate) async fn serve(
             }
         };
         let gone = connection.gone();
-        let stream = TokioIo::new(Patient::new(stream, limits.write));
-        let (router, connection) = (router.clone(), Arc::new(connection));
-        let service =
-            service_fn(move |request| answer(router.clone(), Arc::clone(&connection), from, request));
-        let served = connections.watch(http.serve_connection(stream, service));
+        let door =
+            Door { http: http.clone(), router: router.clone(), from, connection: Arc::new(connection) };
+        let (tls, watcher, stopping) = (tls.clone(), connections.watcher(), stopping.clone());
+        let served = async move {
+            let Some(tls) = tls else {
+                return door.converse(Patient::new(stream, limits.write), watcher, false).await;
+            };
+            let agreed = tls.accept(stream, |stream| Patient::new(stream, limits.write));
+            let agreed = tokio::select! {
+                agreed = tokio::time::timeout(limits.header, agreed) => agreed,
+                () = stopping.cancelled() => return,
+            };
+            match agreed {
+                Ok(Ok(Some(stream))) => door.converse(stream, watcher, true).await,
+                Ok(Ok(None)) => {}
+                Ok(Err(why)) => tracing::debug!(%why, "TLS was not agreed on"),
+                Err(_late) => tracing::debug!("TLS was not agreed on in time"),
+            }
+        };
         tokio::spawn(async move {
             tokio::select! {
-                served = served => {
-                    if let Err(why) = served {
-                        tracing::debug!(%why, "a connection ended early");
-                    }
-                }
+                () = served => {}
                 () = gone.cancelled() => tracing::debug!("a connection on which nothing was asked made room"),
             }
         });
@@ -96,11 +113,37 @@ pub(crate) async fn serve(
     connections.shutdown().await;
 }
 
+/// What one connection leads to.
+struct Door {
+    http: http1::Builder,
+    router: Router,
+    from: SocketAddr,
+    connection: Arc<Connection>,
+}
+
+impl Door {
+    /// Answers what is asked on a connection, to its end.
+    async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        self,
+        stream: S,
+        watcher: Watcher,
+        secure: bool,
+    ) {
+        let Self { http, router, from, connection } = self;
+        let service = service_fn(move |request| {
+            answer(router.clone(), Arc::clone(&connection), (from, secure), request)
+        });
+        if let Err(why) = watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await {
+            tracing::debug!(%why, "a connection ended early");
+        }
+    }
+}
+
 /// Answers one request, on a connection that is busy until the answer was given away.
 async fn answer(
     mut router: Router,
     connection: Arc<Connection>,
-    from: SocketAddr,
+    (from, secure): (SocketAddr, bool),
     mut request: Request<Incoming>,
 ) -> Result<Response, io::Error> {
     let Some(busy) = connection.begin() else {
@@ -108,8 +151,22 @@ async fn answer(
     };
     request.extensions_mut().insert(busy.seat());
     request.extensions_mut().insert(ConnectInfo(from));
-    let response = router.call(request).await.unwrap_or_else(|never| match never {});
+    let strict = secure && is_named(&request);
+    let mut response = router.call(request).await.unwrap_or_else(|never| match never {});
+    if strict {
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, STRICT);
+    }
     Ok(response.map(|body| busy.until_given(body)))
+}
+
+/// Whether a request names the server by a name of its own. What a browser keeps of `localhost` holds for every port there,
+/// and of an address it keeps nothing.
+fn is_named(request: &Request<Incoming>) -> bool {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    host.is_some_and(|host| {
+        let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
+        !name.eq_ignore_ascii_case("localhost")
+    })
 }
 
 async fn accept(

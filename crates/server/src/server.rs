@@ -41,6 +41,7 @@ use crate::{
     entry::Configured,
     listener,
     log_key::{self, LogKey, LogKeyError},
+    tls::Certificates,
     vault::ConfigVault,
 };
 
@@ -80,6 +81,9 @@ pub enum StartError {
     /// A channel cannot be told anything.
     #[error("channel `{0}` cannot be used: {1}")]
     Channel(ChannelName, String),
+    /// TLS cannot be spoken.
+    #[error("TLS cannot be spoken: {0}")]
+    Tls(String),
     /// There are too few file descriptors for any connection.
     #[error(transparent)]
     Descriptors(#[from] descriptors::TooFewDescriptors),
@@ -260,6 +264,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let bundle = Bundle::new(&config, &vault).map_err(|why| StartError::Config(Box::new(why)))?;
     let connections_max = descriptors::connections(&config)?;
     let channels = channels::made(&config)?;
+    let tls = config.server.tls.as_ref().map(Certificates::open).transpose().map_err(StartError::Tls)?;
     // Before anything is made or recorded: a start that cannot be leaves no trace.
     let listen = config.server.listen;
     let listener =
@@ -301,7 +306,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let stopping = CancellationToken::new();
     let hosts = hosts(&config, address);
     let public = config.server.public_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
-    let public = public.unwrap_or_else(|| format!("http://{address}"));
+    let public = public.unwrap_or_else(|| format!("{}://{address}", config.server.scheme()));
     let metadata = config.oauth.is_some().then(|| format!("{public}/.well-known/oauth-protected-resource"));
     let mcp = mcp::Settings {
         hosts: hosts.clone(),
@@ -330,7 +335,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     // Upstream MCP servers are connected in the background: one that is away keeps nobody from starting.
     Systems::start(bundle.tools.values().map(|offer| &offer.tool), |spec| gate.upkeep(spec));
     let systems = bundle.systems.clone();
-    let app = App::new(gate, bundle.tools, auth, shared(config, &channels), clock);
+    let app = App::new(gate, bundle.tools, auth, shared(config, &channels, tls.as_ref()), clock);
     let api = Api::new(Arc::clone(&app), stopping.clone(), metadata.as_deref());
     let console = Console::new(Arc::clone(&app), stopping.clone());
     let people = console::router(console).merge(countersign_channels::router(&app, &channels));
@@ -340,13 +345,20 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let working = tokio::spawn(Worker::new(Arc::clone(&app), systems.clone()).run(stopping.clone()));
     let channels = Channels::new(Arc::clone(&app), entropy, channels, public.clone());
     let telling = tokio::spawn(channels.run(stopping.clone()));
-    let listening = tokio::spawn(listener::serve(listener, router, limits, stopping.clone()));
+    let listening = tokio::spawn(listener::serve(listener, router, limits, tls.clone(), stopping.clone()));
+    if let Some(tls) = tls {
+        tokio::spawn(tls.watch(stopping.clone()));
+    }
     tracing::info!(%address, "listening");
     Ok(Running { app, address, public, mcp, systems, stopping, shutdown, listening, working, telling })
 }
 
 /// What is set for every front door.
-fn shared(config: Config, channels: &[Arc<Channel>]) -> countersign_app::Settings {
+fn shared(
+    config: Config,
+    channels: &[Arc<Channel>],
+    tls: Option<&Arc<Certificates>>,
+) -> countersign_app::Settings {
     countersign_app::Settings {
         wait: config.server.wait,
         body_bytes_max: config.server.body_bytes_max,
@@ -354,6 +366,7 @@ fn shared(config: Config, channels: &[Arc<Channel>]) -> countersign_app::Setting
         stream: config.server.stream,
         budgets: config.budgets,
         channels: channels.iter().map(|channel| Arc::clone(channel.state())).collect(),
+        certificate: tls.map(|tls| tls.state()),
     }
 }
 

@@ -29,6 +29,9 @@ pub(super) struct Connect {
     /// A file with your key, readable by you alone [default: the variable COUNTERSIGN_KEY]
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// A PEM file with the certificates to trust instead of the machine's, where the server's is a private one
+    #[arg(long, env = "COUNTERSIGN_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// The configuration folder to find the server by
     #[arg(long, short = 'C', default_value = ".", value_name = "DIR", visible_alias = "folder")]
     dir: PathBuf,
@@ -70,10 +73,13 @@ impl Connect {
         guarded(&server)?;
         // Beside a crowd a connection that was kept longer may be sent away under the next request, of which then nobody
         // knows whether it arrived.
-        let plain = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .pool_idle_timeout(KEPT);
+        let mut plain = reqwest::Client::builder();
+        if let Some(ca) = &self.ca {
+            let trusted = countersign_tools::tls::authorities(ca).map_err(anyhow::Error::msg)?;
+            let trusted = trusted.iter().map(|certificate| reqwest::Certificate::from_der(certificate));
+            plain = plain.tls_certs_only(trusted.collect::<Result<Vec<_>, _>>()?);
+        }
+        let plain = plain.redirect(reqwest::redirect::Policy::none()).no_proxy().pool_idle_timeout(KEPT);
         let http = timeout.into_iter().fold(plain, reqwest::ClientBuilder::timeout).build()?;
         Ok((http, server, self.key()?))
     }
@@ -96,6 +102,9 @@ impl Connect {
         }
         if let Some(server) = &self.server {
             flags.push_str(&format!(" --server {server}"));
+        }
+        if let Some(ca) = &self.ca {
+            flags.push_str(&format!(" --ca {}", quoted(ca)));
         }
         if let Some(file) = &self.key_file {
             flags.push_str(&format!(" --key-file {}", quoted(file)));
@@ -135,8 +144,10 @@ pub(super) fn address_of(config: &Config) -> Result<Url, Failure> {
     match &config.server.public_url {
         Some(url) => Ok(url.clone()),
         // An address that means every address is reached at this machine's own.
-        None if listen.ip().is_unspecified() => Ok(format!("http://127.0.0.1:{}", listen.port()).parse()?),
-        None => Ok(format!("http://{listen}").parse()?),
+        None if listen.ip().is_unspecified() => {
+            Ok(format!("{}://127.0.0.1:{}", config.server.scheme(), listen.port()).parse()?)
+        }
+        None => Ok(format!("{}://{listen}", config.server.scheme()).parse()?),
     }
 }
 

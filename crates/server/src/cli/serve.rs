@@ -46,6 +46,7 @@ impl Serve {
                 tracing::warn!("SIGHUP changes nothing: restart the server to put a changed folder in force");
             }
         });
+        let scheme = config.server.scheme();
         let started = tokio::select! {
             started = Box::pin(server::start(config)) => started,
             ended = ending.asked() => return ended,
@@ -70,10 +71,10 @@ impl Serve {
             }
         };
         if self.print_url {
-            out.raw(format!("http://{}\n", running.address).as_bytes());
+            out.raw(format!("{scheme}://{}\n", running.address).as_bytes());
         }
         if std::io::stderr().is_terminal() {
-            out.note(welcome(&running, &self.folder).await);
+            out.note(welcome(&running, &self.folder, scheme).await);
         }
         let ended = if self.stdio { self.stdio(&running, &mut ending).await } else { ending.asked().await };
         let finished = running.stop().await;
@@ -102,11 +103,11 @@ impl Serve {
 }
 
 /// What a person wants to know who has just started a server.
-async fn welcome(running: &server::Running, folder: &Folder) -> String {
+async fn welcome(running: &server::Running, folder: &Folder, scheme: &str) -> String {
     let at = running.address;
     let mut lines = vec![
         format!("countersign serves `{}`", folder.dir().display()),
-        format!("   agents   MCP at http://{at}/mcp, REST at http://{at}/v1/calls"),
+        format!("   agents   MCP at {scheme}://{at}/mcp, REST at {scheme}://{at}/v1/calls"),
         format!("   people   {}/console/", running.public),
     ];
     let store = running.app.store();

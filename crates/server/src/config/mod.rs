@@ -47,7 +47,9 @@ pub use channel::{ApprovalsConfig, ChannelConfig, ChannelTarget};
 pub use mistake::{Mistake, Mistakes};
 pub use schema::{SchemaOf, schema};
 pub use secret::{SecretFault, SecretSource, read_file};
-pub use settings::{LimitsConfig, LogConfig, ServerConfig, StoreConfig, StorePlace, TelemetryConfig};
+pub use settings::{
+    LimitsConfig, LogConfig, ServerConfig, StoreConfig, StorePlace, TelemetryConfig, TlsConfig,
+};
 pub use system::SystemConfig;
 pub use tool::ToolConfig;
 
@@ -394,7 +396,7 @@ struct Sections {
 }
 
 fn sections(mut reading: Reading<'_>, folder: &Path) -> Sections {
-    let server = settings::server(reading.root.top("server"));
+    let server = settings::server(reading.root.top("server"), folder);
     let store = settings::store(reading.root.top("store"), folder);
     let log = settings::log(reading.root.top("log"), folder);
     let limits = settings::limits(reading.root.top("limits"));

@@ -27,6 +27,8 @@ const MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
 pub struct ServerConfig {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// The server speaks TLS with this certificate and key; without TLS where there is none.
+    pub tls: Option<TlsConfig>,
     /// How clients name this server; the resource of its OAuth metadata.
     pub public_url: Option<Url>,
     /// Origins of browsers that may call, beside the server's own.
@@ -57,6 +59,23 @@ pub struct ServerConfig {
     pub streams_max: usize,
     /// The longest that a stream lasts.
     pub stream: Duration,
+}
+
+impl ServerConfig {
+    /// What URLs of this server begin with.
+    #[must_use]
+    pub const fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+}
+
+/// The server's own certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// A PEM file with the certificate, and those that lead to its authority behind it.
+    pub cert: PathBuf,
+    /// A PEM file with its key, which nobody else may read.
+    pub key: PathBuf,
 }
 
 /// `[store]`
@@ -136,7 +155,7 @@ pub struct TelemetryConfig {
     pub service_name: String,
 }
 
-pub(super) fn server(mut section: Section<'_, '_>) -> Option<ServerConfig> {
+pub(super) fn server(mut section: Section<'_, '_>, folder: &Path) -> Option<ServerConfig> {
     let listen = section.defaulted(
         "listen",
         parsed(|text| {
@@ -146,6 +165,16 @@ pub(super) fn server(mut section: Section<'_, '_>) -> Option<ServerConfig> {
             })
         }),
     );
+    let written = section.place("tls_cert").or_else(|| section.place("tls_key"));
+    let tls = match (section.optional("tls_cert", text), section.optional("tls_key", text)) {
+        (Some(cert), Some(key)) => Some(TlsConfig { cert: folder.join(cert), key: folder.join(key) }),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => {
+            let complaint = Complaint::new("TLS needs both `tls_cert` and `tls_key`");
+            section.report(written, complaint.help("name the PEM files of the certificate and of its key"));
+            None
+        }
+    };
     let public_url = section.optional("public_url", parsed(origin_url));
     let allowed_origins = section.defaulted("allowed_origins", list(origin));
     let allowed_hosts = section.defaulted("allowed_hosts", list(host));
@@ -171,6 +200,7 @@ pub(super) fn server(mut section: Section<'_, '_>) -> Option<ServerConfig> {
     section.finish();
     Some(ServerConfig {
         listen: listen?,
+        tls,
         public_url,
         allowed_origins: allowed_origins?,
         allowed_hosts: allowed_hosts?,

@@ -9,6 +9,7 @@ mod configuration;
 mod connections;
 mod console;
 mod effects;
+mod https;
 mod identity;
 mod jwks;
 mod levels;

@@ -65,6 +65,10 @@ impl Authority {
 }
 
 impl Identity {
+    pub(crate) fn der(&self) -> &[u8] {
+        self.certificate.der()
+    }
+
     pub(crate) fn certificate_pem(&self) -> String {
         self.certificate.pem()
     }
