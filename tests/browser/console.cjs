@@ -365,8 +365,10 @@ tries['the halt switch is two keys away, and an operator ends it'] = async (serv
 
 tries['every page keeps the rules of accessibility, on its own and narrow'] = async (server) => {
   const alice = await (await Visitor.come(server)).setUp();
+  const asked = await server.propose(11);
+  await server.rest('POST', `/v1/approvals/${asked.approval}/refuse`, { reason: 'not these' }, 'alice');
   await server.rest('POST', '/v1/calls', { tool: 'customer_invoices', arguments: { customer: 7 }, session: 'browser' });
-  for (const page of ['requests', 'requests?state=done', 'sessions', 'session?agent=assistant&session=browser', 'log', 'log/3', 'tools', 'budgets', 'people', 'health', 'nowhere']) {
+  for (const page of ['requests', 'requests?state=done', 'sessions', 'session?agent=assistant&session=browser', 'log', 'log/3', 'tools', 'budgets', 'people', 'levels', 'health', 'nowhere']) {
     await alice.page.goto(`/console/${page}`);
     await alice.isAccessible(page);
     await alice.page.setViewportSize({ width: 360, height: 740 });

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, slice::from_ref};
 
 use countersign_rules::PolicyId;
 
@@ -72,13 +72,13 @@ fn each_group_that_is_asked_answers_for_itself() {
     for (state, signatures, fates) in [
         (Approved, &[ann.clone(), ben][..], [Answered(MIN), Answered(9 * MIN)]),
         // Who had answered is not late because another is.
-        (Expired, &[ann.clone()], [Answered(MIN), Fate::Expired]),
+        (Expired, from_ref(&ann), [Answered(MIN), Fate::Expired]),
         (Expired, &[], [Fate::Expired; 2]),
         // It is overdue, and nobody has ended it.
-        (Waiting, &[ann.clone()], [Answered(MIN), Fate::Expired]),
+        (Waiting, from_ref(&ann), [Answered(MIN), Fate::Expired]),
         // One refused: that is an answer, and the other was spared.
-        (Refused, &[no.clone()], [Otherwise, Answered(2 * MIN)]),
-        (Refused, &[ann, no], [Answered(MIN), Answered(2 * MIN)]),
+        (Refused, from_ref(&no), [Otherwise, Answered(2 * MIN)]),
+        (Refused, &[ann.clone(), no.clone()], [Answered(MIN), Answered(2 * MIN)]),
         // It was stopped before anybody answered.
         (Blocked, &[], [Otherwise; 2]),
         // One person is not two, and nobody knows for which group they stood.
@@ -157,7 +157,7 @@ fn a_reviewer_sees_their_own_answers_and_an_operator_those_of_all() {
     };
     let ann = ("ann".to_owned(), Effect::Write, 1, 1);
     let ben = [("ben".to_owned(), Effect::Write, 1, 0), ("ben".to_owned(), Effect::Destructive, 1, 0)];
-    assert_eq!(names(&person("ann", false)), [ann.clone()]);
+    assert_eq!(names(&person("ann", false)), from_ref(&ann));
     assert_eq!(names(&person("ben", false)), ben);
     assert_eq!(names(&person("eve", false)), []);
     assert_eq!(names(&person("eve", true)), [&[ann], &ben[..]].concat());

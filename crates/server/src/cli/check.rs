@@ -15,7 +15,7 @@ use crate::{
     channels,
     clock::SystemClock,
     config::{Config, Place},
-    log_key, server,
+    log_key, server, tls,
 };
 use countersign_app::{auth, text::visible};
 
@@ -26,7 +26,7 @@ use countersign_app::{auth, text::visible};
                         Opens no secret, no database and no connection.\n\n\
                         --live looks at the systems as well: secrets are read, databases logged in to and their tables read,\n\
                         statements compiled, upstream tools compared with what was reviewed, the headers of each API's base\n\
-                        address asked for, and the log's key, the ledger and the issuer's keys read as at a start. Nothing is\n\
+                        address asked for, and the log's key, the ledger, the server's certificate and the issuer's keys read as at a start. Nothing is\n\
                         changed, and no tool is called.\n\n\
                         Exit codes: 0 all fits · 1 the folder, a scenario or, with --live, a system, the ledger or the issuer does not."
 )]
@@ -46,6 +46,11 @@ impl Check {
         if !self.live
             && config.log.key.exists()
             && let Err(why) = log_key::read(&config.log.key, &config.log.origin)
+        {
+            warnings.push(format!("the server would not start: {why}"));
+        }
+        if !self.live
+            && let Some(Err(why)) = config.server.tls.as_ref().map(tls::look)
         {
             warnings.push(format!("the server would not start: {why}"));
         }
@@ -96,7 +101,7 @@ impl Check {
 /// What was found of a system, of a tool on it, or of what a start needs beside them.
 #[derive(Debug, Serialize)]
 struct Looked<'a> {
-    /// `system`, `tool`, `ledger`, `channel` or `issuer`.
+    /// `system`, `tool`, `ledger`, `certificate`, `channel` or `issuer`.
     kind: &'static str,
     /// As it is called in the configuration; of the ledger, what kind it is.
     name: &'a str,
@@ -128,6 +133,10 @@ async fn live<'a>(config: &'a Config, bundle: &'a Bundle, out: &Output) -> Vec<L
     }
     bundle.systems.stop().await;
     all.push(ledger(config).await);
+    if let Some(files) = &config.server.tls {
+        let why = tls::look(files).err();
+        all.push(Looked { kind: "certificate", name: "server", what: None, why, place: None });
+    }
     for (name, channel) in &config.channels {
         let why = channels::look_at(channel).err();
         all.push(Looked { kind: "channel", name: name.as_str(), what: None, why, place: None });

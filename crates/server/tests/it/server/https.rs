@@ -19,6 +19,7 @@ use super::{
     tls::{Authority, Identity},
 };
 use crate::{
+    binary::run_in,
     deployment::{Deployment, PATIENCE},
     place::Place,
 };
@@ -221,6 +222,15 @@ async fn a_server_does_not_start_with_a_certificate_that_nobody_could_trust_it_b
             other => panic!("{told}: {:?}", other.map(|_running| ())),
         };
         assert!(why.contains(told), "{told}: {why}");
+        // Who only looks is told the same.
+        let checked = run_in(deployment.path(), &["check"]);
+        assert!(
+            checked.out.contains("the server would not start") && checked.out.contains(told),
+            "{}",
+            checked.out
+        );
+        let looked = run_in(deployment.path(), &["check", "--live", "--json"]);
+        assert!(looked.code == 1 && looked.out.contains(told), "{}", looked.out);
     }
     fs::remove_file(deployment.at("server.pem")).unwrap();
     assert!(matches!(server::start(deployment.config()).await, Err(StartError::Tls(_))));

@@ -72,6 +72,40 @@ async fn what_people_answered_and_what_expired_is_told_by_group_tool_and_person(
     counted(&rig).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_more_requests_than_are_looked_at_the_newest_count_and_that_is_said() {
+    let mut rig = Rig::new().await;
+    let asked = rig.ask("add_item", json!({ "name": "quince" })).await;
+    rig.post("alice", &format!("/v1/approvals/{asked}/refuse"), json!({ "reason": "no" })).await;
+    rig.stop().await;
+    let ledger = rig.deployment.at("countersign.db");
+    let multiply = |from: u32, to: u32, asked_ms: &str| {
+        let ledger = rusqlite::Connection::open(&ledger).unwrap();
+        let sql = format!(
+            "INSERT INTO approval (id, place, agent, session, digest, state, effect, delivered, request, answers, code, tool, \
+             until_ms, normal, shape) WITH RECURSIVE s (n) AS (SELECT {from} UNION ALL SELECT n + 1 FROM s WHERE n < {to}) \
+             SELECT id || '-' || n, place + 1000 * n, agent, session, digest, state, effect, delivered, \
+             json_set(request, '$.asked_ms', {asked_ms}), answers, code, tool, until_ms, normal, shape FROM approval, s WHERE \
+             id = '{asked}'"
+        );
+        ledger.execute(&sql, []).unwrap();
+    };
+    // Newest in the log, and of a day before the window: the clock was set back for a while.
+    multiply(1, 9_949, "json_extract(request, '$.asked_ms')");
+    multiply(9_950, 9_999, "json_extract(request, '$.asked_ms') - 40 * 86400000");
+    rig.start().await;
+    let (_, body) = rig.get("alice", "/v1/service-levels").await;
+    assert_eq!((&body["all"]["asked"], &body["cut"]), (&json!(9_950), &json!(false)), "{body}");
+    rig.stop().await;
+    multiply(20_000, 20_099, "json_extract(request, '$.asked_ms')");
+    rig.start().await;
+    let (_, body) = rig.get("alice", "/v1/service-levels").await;
+    // Those that do not count are looked at, too.
+    assert_eq!((&body["all"]["asked"], &body["cut"]), (&json!(9_950), &json!(true)), "{body}");
+    let (_, other) = rig.get("owner", "/v1/service-levels?days=90").await;
+    assert_eq!((&other["all"]["asked"], &other["cut"]), (&json!(10_000), &json!(true)), "{other}");
+}
+
 /// The command line says the same.
 async fn printed(rig: &Rig, body: &Value) {
     let run = async |arguments: &[&str]| {
