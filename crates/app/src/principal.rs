@@ -1,8 +1,8 @@
 //! Agents and people are configured so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_rules::{AgentId, Code, GroupName, PersonId, Refusal, TeamName};
+use countersign_rules::{AgentId, Code, GroupName, PersonId, ProviderName, Refusal, TeamName};
 
 /// An agent is configured so, and may present a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct PersonConfig {
     pub operator: bool,
     /// The person is this user of Slack, `TEAM/USER`, if one at all.
     pub slack: Option<String>,
+    /// Each of these providers knows the person by this subject.
+    pub subjects: BTreeMap<ProviderName, String>,
 }
 
 /// People undo as this agent. It has no credential, and no agent of this name can be configured.

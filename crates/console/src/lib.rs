@@ -19,6 +19,7 @@ mod level;
 mod log;
 mod people;
 mod proof;
+mod provider;
 mod query;
 mod request;
 mod session;
@@ -83,6 +84,9 @@ pub fn router(console: Console) -> Router {
         .route("/console/halts", post(halt::halt))
         .route("/console/halts/resume", post(halt::resume))
         .route("/console/sign-in", get(sign_in::show).post(sign_in::sign_in))
+        .route("/console/sign-in/{provider}", get(provider::leave))
+        .route("/console/sign-in/{provider}/return", get(provider::came_back))
+        .route("/console/sign-in/{provider}/sign-out", post(provider::ordered_out))
         .route("/console/sign-out", post(sign_in::sign_out))
         .route("/console/link", get(sign_in::link).post(sign_in::look))
         .route("/console/link/set-up", post(sign_in::set_up))

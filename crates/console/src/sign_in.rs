@@ -26,6 +26,14 @@ struct Page<'a> {
     next: &'a str,
     person: &'a str,
     why: Option<&'a str>,
+    /// Each provider by which one may sign in as well, with its address.
+    providers: Vec<(String, &'a str)>,
+}
+
+/// Returns the providers by which one may sign in, with the addresses that lead there and back to a page.
+fn providers<'a>(console: &'a Console, next: &str) -> Vec<(String, &'a str)> {
+    let titles = console.app.accounts().providers().titles();
+    titles.map(|(name, title)| (format!("/console/sign-in/{name}?next={}", percent(next)), title)).collect()
 }
 
 #[derive(Template)]
@@ -73,7 +81,7 @@ fn percent(text: &str) -> String {
 
 /// Returns a page of the console that may be gone on to; the inbox for everything else. What begins with two
 /// slashes, or has a backslash or a control, is another host to some browsers.
-fn inside(next: &str) -> &str {
+pub(crate) fn inside(next: &str) -> &str {
     let plain = next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     // Dots and escapes in the path lead elsewhere; in the query they are what was asked for.
     let path = next.split('?').next().unwrap_or_default();
@@ -84,12 +92,12 @@ fn inside(next: &str) -> &str {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Next {
-    next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 /// Shows the form; who is signed in already goes on.
 pub(crate) async fn show(
-    State(_console): State<Console>,
+    State(console): State<Console>,
     signed: Option<Signed>,
     UrlQuery(Next { next }): UrlQuery<Next>,
 ) -> Result<Response, Failure> {
@@ -97,7 +105,9 @@ pub(crate) async fn show(
     if signed.is_some() {
         return Ok(Redirect::to(next).into_response());
     }
-    Ok(Html(Page { assets: asset::Version, next, person: "", why: None }.render()?).into_response())
+    let providers = providers(&console, next);
+    let page = Page { assets: asset::Version, next, person: "", why: None, providers };
+    Ok(Html(page.render()?).into_response())
 }
 
 #[derive(Deserialize)]
@@ -119,7 +129,8 @@ pub(crate) async fn sign_in(State(console): State<Console>, request: Request) ->
         Ok(signed) => Ok(([(header::SET_COOKIE, signed::kept(&signed))], Redirect::to(next)).into_response()),
         Err(refusal) if refusal.code == Code::Unauthenticated => {
             console.app.metrics().unauthenticated();
-            let page = Page { assets: asset::Version, next, person: &person, why: Some(&refusal.message) };
+            let (why, providers) = (Some(refusal.message.as_str()), providers(&console, next));
+            let page = Page { assets: asset::Version, next, person: &person, why, providers };
             Ok((StatusCode::UNAUTHORIZED, Html(page.render()?)).into_response())
         }
         Err(refusal) => Err(refusal.into()),

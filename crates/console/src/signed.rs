@@ -16,6 +16,9 @@ use crate::{Console, failure::Failure};
 /// or to the machine itself.
 const COOKIE: &str = "__Host-countersign";
 
+/// A sign-in by a provider that is under way is kept in this cookie.
+const IN_FLIGHT: &str = "__Host-countersign-sign-in";
+
 /// This is who is signed in, with the session.
 #[derive(Debug, Clone)]
 pub(crate) struct Signed {
@@ -49,7 +52,7 @@ impl FromRequestParts<Console> for Signed {
 
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Failure> {
         let out = || Failure::SignedOut { next: crate::sign_in::leading_back(parts.uri.path_and_query()) };
-        let token = token(&parts.headers).ok_or_else(out)?;
+        let token = value_of(COOKIE, &parts.headers).ok_or_else(out)?;
         let accounts = console.app.accounts();
         // What a page that is open asks by itself is no use of a session, and keeps none from ending.
         let by_itself = parts.headers.get("sec-fetch-dest").is_some_and(|dest| dest == "empty");
@@ -125,8 +128,9 @@ pub(crate) async fn form<T: DeserializeOwned>(
     })
 }
 
-/// Returns the session's token, where there is exactly one. What others on this host keep in cookies is not looked at.
-fn token(headers: &HeaderMap) -> Option<String> {
+/// Returns what a cookie of this name has, where there is exactly one. What others on this host keep in cookies is not looked
+/// at.
+fn value_of(wanted: &str, headers: &HeaderMap) -> Option<String> {
     let mut found = None;
     for value in headers.get_all(header::COOKIE) {
         for cookie in
@@ -134,7 +138,7 @@ fn token(headers: &HeaderMap) -> Option<String> {
         {
             let Some((name, value)) = cookie.trim().split_once('=') else { continue };
             // Two of one name are a trick: whose is meant?
-            if name == COOKIE && found.replace(value.to_owned()).is_some() {
+            if name == wanted && found.replace(value.to_owned()).is_some() {
                 return None;
             }
         }
@@ -144,17 +148,32 @@ fn token(headers: &HeaderMap) -> Option<String> {
 
 /// Returns the cookie that keeps a session, until the browser closes or the session ends.
 pub(crate) fn kept(signed: &SignedIn) -> HeaderValue {
-    cookie(&signed.token, "")
+    cookie(COOKIE, &signed.token, "")
+}
+
+/// Returns the cookie that keeps a sign-in by a provider while it is under way.
+pub(crate) fn in_flight(kept: &str) -> HeaderValue {
+    cookie(IN_FLIGHT, kept, "; Max-Age=600")
+}
+
+/// Returns what the browser kept of a sign-in by a provider.
+pub(crate) fn kept_in_flight(headers: &HeaderMap) -> Option<String> {
+    value_of(IN_FLIGHT, headers)
+}
+
+/// Returns the cookie that takes away what was kept of a sign-in by a provider.
+pub(crate) fn landed() -> HeaderValue {
+    cookie(IN_FLIGHT, "", "; Max-Age=0")
 }
 
 /// Returns the cookie that takes a session away.
 pub(crate) fn forgotten() -> HeaderValue {
-    cookie("", "; Max-Age=0")
+    cookie(COOKIE, "", "; Max-Age=0")
 }
 
 /// `Lax`, so that a link in a message finds its reader signed in; forms of other sites carry no such cookie.
-fn cookie(value: &str, more: &str) -> HeaderValue {
-    let text = format!("{COOKIE}={value}; Path=/; Secure; HttpOnly; SameSite=Lax{more}");
+fn cookie(name: &str, value: &str, more: &str) -> HeaderValue {
+    let text = format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite=Lax{more}");
     let mut value = HeaderValue::try_from(text).unwrap_or_else(|_odd| HeaderValue::from_static(""));
     value.set_sensitive(true);
     value
@@ -171,7 +190,7 @@ mod tests {
             for cookie in cookies {
                 headers.append(header::COOKIE, HeaderValue::from_str(cookie).unwrap());
             }
-            token(&headers)
+            value_of(COOKIE, &headers)
         };
         assert_eq!(with(&["a=b; __Host-countersign=t1; c=d"]).as_deref(), Some("t1"));
         for none in [

@@ -111,6 +111,8 @@ names! {
     GroupName,
     /// This names a channel by which people are told that something waits for them.
     ChannelName,
+    /// This names an identity provider by which people sign in.
+    ProviderName,
     /// This names a team that agents belong to.
     TeamName,
     /// This names a tool, as it is configured and as agents call it.

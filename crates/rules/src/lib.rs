@@ -61,7 +61,7 @@ pub use explain::{Explanation, FindingOutcome, PolicyFinding, explain};
 pub use facts::{ApprovalFact, Counters, Facts, StatementFacts};
 pub use id::{
     AgentId, ApprovalId, BundleDigest, CallId, ChannelName, DecisionId, GroupName, PersonId, PolicyId,
-    SessionId, SliceDigest, SystemName, TeamName, ToolName, ToolVersion,
+    ProviderName, SessionId, SliceDigest, SystemName, TeamName, ToolName, ToolVersion,
 };
 pub use matrix::{Matrix, matrix};
 pub use memory::{DecisionKey, Memory, Verdict};

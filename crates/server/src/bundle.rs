@@ -22,7 +22,7 @@ use countersign_tools::{
     definition::{AnyDefinition, DefinitionError, Subject, SystemDefinition, Target},
 };
 
-use crate::config::{Config, Found, Mistake, Mistakes, Source, SystemConfig};
+use crate::config::{Config, Found, Mistake, Mistakes, Source, SystemConfig, groups_of};
 use countersign_app::{offer::Offer, principal::undo_agent};
 
 /// The largest catalog snapshot that is read, in bytes.
@@ -342,11 +342,11 @@ fn moneyless(config: &Config, specs: &[Arc<ToolSpec>]) -> Vec<String> {
         .collect()
 }
 
-/// How many people are in each group.
+/// How many people are in each group, or may be by what a provider says.
 fn members(config: &Config) -> BTreeMap<GroupName, u32> {
     let mut members = BTreeMap::new();
-    for group in config.people.values().flat_map(|person| &person.groups) {
-        let people = members.entry(group.clone()).or_insert(0_u32);
+    for group in config.people.values().flat_map(|person| groups_of(person, &config.providers)) {
+        let people = members.entry(group).or_insert(0_u32);
         *people = people.saturating_add(1);
     }
     members

@@ -13,6 +13,7 @@ pub mod descriptors;
 mod entry;
 mod listener;
 pub mod log_key;
+mod providers;
 pub mod server;
 pub mod telemetry;
 mod tls;

@@ -20,7 +20,7 @@ use countersign_channels::{Channel, Channels};
 use countersign_console::{self as console, Console};
 use countersign_gate::{Clock, Entropy, Gate, Ledger as _, NewEntry, Settings, Vault, ledger::LedgerFault};
 use countersign_mcp as mcp;
-use countersign_rules::{ChannelName, Code, Refusal, SystemName, ToolName};
+use countersign_rules::{ChannelName, Code, ProviderName, Refusal, SystemName, ToolName};
 use countersign_store::{Found, Opening, Options, Store, StoreError};
 use countersign_tools::{
     Systems,
@@ -41,6 +41,7 @@ use crate::{
     entry::Configured,
     listener,
     log_key::{self, LogKey, LogKeyError},
+    providers,
     tls::Certificates,
     vault::ConfigVault,
 };
@@ -78,6 +79,9 @@ pub enum StartError {
     /// The client for the issuer's keys cannot be made.
     #[error("the client for the issuer's keys cannot be made: {0}")]
     Client(String),
+    /// Nobody can sign in by a provider.
+    #[error("provider `{0}` cannot be used: {1}")]
+    Provider(ProviderName, String),
     /// A channel cannot be told anything.
     #[error("channel `{0}` cannot be used: {1}")]
     Channel(ChannelName, String),
@@ -272,8 +276,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let address = listener.local_addr().map_err(|source| StartError::Listen { address: listen, source })?;
     let key = ledger_key(&config).await?;
     let seal = mcp::Seal::derive(key.shared_secret());
-    let store = Arc::new(open_store(&config, key).await?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let providers = providers::made(&config, key.shared_secret(), &clock)?;
+    let store = Arc::new(open_store(&config, key).await?);
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
     let settings = Settings {
         budgets: config.budgets.clone(),
@@ -300,8 +305,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         );
     }
     let (agents, people, issuer) = (config.agents.clone(), config.people.clone(), config.oauth.clone());
-    let auth = Authenticator::new(agents, people, issuer, store, Arc::clone(&clock), Arc::clone(&entropy))
-        .map_err(StartError::Client)?;
+    let (now, chance) = (Arc::clone(&clock), Arc::clone(&entropy));
+    let auth = Authenticator::new(agents, people, issuer, store, now, chance, providers);
+    let auth = auth.map_err(StartError::Client)?;
 
     let stopping = CancellationToken::new();
     let hosts = hosts(&config, address);

@@ -195,9 +195,8 @@ impl Operation for SetUp {
             person: person.clone(),
         };
         row.record.spent_ms = Some(now_ms);
-        let session = self.session.begin(records, &account)?;
-        let signed_in =
-            SignedIn { person: person.clone(), session: session.record.id.clone(), with: With::Link };
+        let session = self.session.begin(records, &account, None)?;
+        let signed_in = SignedIn::new(person.clone(), session.record.id.clone(), With::Link);
         let mut changes = Changes::entries(vec![
             Encoded::of(&NewEntry::new(now_ms, &set_up))?,
             Encoded::of(&NewEntry::new(now_ms, &signed_in))?,

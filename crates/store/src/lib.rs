@@ -45,6 +45,7 @@ mod record;
 mod records;
 mod row;
 mod session;
+mod sign_in;
 mod sqlite;
 mod store;
 mod tail;
@@ -72,9 +73,10 @@ pub use record::{
     key::{KeyOwner, KeyRecord, NewKey},
     link::{LinkRecord, LinkRefusal},
     outbox::{Event, Notice},
-    web_session::{WebSessionRecord, WebSessionRefusal},
+    web_session::{Vouched, WebSessionRecord, WebSessionRefusal},
 };
 pub use row::StatementHook;
+pub use sign_in::{NewLogout, NewVouchedSession, VouchRefusal};
 pub use store::Store;
 pub use web_session::NewWebSession;
 pub use writer::{Step, StepHook};

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 /// These are all steps, in order; the first is number 1.
 pub(crate) const STEPS: &[&str] = &[
     FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED, ALIKE, CALLS, GROWTH, COUNTED, ACCOUNTS, OUTBOX,
-    PLACES,
+    PLACES, PROVIDERS,
 ];
 
 /// Returns the number of the newest schema that this program knows.
@@ -469,6 +469,18 @@ DROP INDEX entry_session;
 DROP INDEX entry_agent;
 DROP INDEX entry_approval;
 DROP INDEX entry_rare;
+";
+
+/// People sign in by providers, who vouch for them and may end their sessions. What may happen once, a sign-in or an order to
+/// end a session, leaves a mark for as long as it could be repeated.
+const PROVIDERS: &str = "
+ALTER TABLE web_session ADD COLUMN vouched TEXT;
+CREATE TABLE sign_in_mark (
+    id TEXT PRIMARY KEY,
+    at_s BIGINT NOT NULL,
+    until_ms BIGINT NOT NULL
+) STRICT;
+CREATE INDEX sign_in_mark_until ON sign_in_mark (until_ms);
 ";
 
 #[cfg(test)]

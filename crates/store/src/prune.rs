@@ -9,7 +9,8 @@
 //! at any time by naming another one. An idempotency key that is older than the configuration says, and has
 //! seen three days go by, is forgotten; what its call became is not. A link or a session of a person opens nothing
 //! once it is over, and is forgotten a month later. What channels were told of a request is forgotten when they have
-//! it by then or never get it. What a budget has spent or holds is never forgotten, nor is anything of the log, of
+//! it by then or never get it. That a sign-in happened, or an order to end a session, is forgotten when it could not be
+//! repeated any more. What a budget has spent or holds is never forgotten, nor is anything of the log, of
 //! calls or of requests, nor an account.
 
 use countersign_gate::ledger::LedgerFault;
@@ -138,7 +139,7 @@ macro_rules! select_bonds_due {
 impl Due {
     /// Returns the steps in this order: a day is seen before anything is judged by it, and a session as it is now
     /// before it is taken for idle. What is compared is a parameter, so that PostgreSQL knows how few rows fit.
-    fn steps(&self) -> [Step; 11] {
+    fn steps(&self) -> [Step; 12] {
         let days_ago = |days: i64| self.days_ago(days);
         let today = || Value::from(day(self.now_ms));
         let before = || Value::from(day(self.now_ms).saturating_sub(IDLE_DAYS));
@@ -211,6 +212,14 @@ impl Due {
                 "expires_ms < $1",
                 "expires_ms",
                 vec![long_over()]
+            ),
+            step!(
+                "DELETE FROM sign_in_mark",
+                "id",
+                "sign_in_mark",
+                "until_ms < $1",
+                "until_ms",
+                vec![self.now_ms.into()]
             ),
             step!(
                 "DELETE FROM outbox",

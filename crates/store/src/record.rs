@@ -14,6 +14,7 @@ pub(crate) mod link;
 pub(crate) mod outbox;
 pub(crate) mod rate;
 pub(crate) mod session;
+pub(crate) mod sign_in;
 pub(crate) mod web_session;
 
 use std::{

@@ -30,6 +30,7 @@ use crate::{
         outbox::Thread,
         rate::Due,
         session::{CounterRow, Session},
+        sign_in::SignInMark,
         web_session::WebSessionRow,
     },
     row::{Damage, SqlStatement, StoredRow},
@@ -158,6 +159,7 @@ kinds! {
     accounts: Account(AccountRecord),
     links: Link(LinkRow),
     web_sessions: WebSession(WebSessionRow),
+    sign_in_marks: SignInMark(SignInMark),
     outbox: Outbox(Thread),
 }
 

@@ -1,8 +1,11 @@
-//! Sessions of people in a browser: begun by a password, a recovery code or a link.
+//! Sessions of people in a browser: begun by a password, a recovery code or a link; [`crate::sign_in`] has those that a
+//! provider vouches for.
+
+use std::collections::BTreeSet;
 
 use countersign_audit::Hash;
 use countersign_gate::{NewEntry, entry::Kind, ledger::LedgerFault};
-use countersign_rules::PersonId;
+use countersign_rules::{GroupName, PersonId, ProviderName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
     record::{
         Record as _,
         account::AccountRecord,
-        web_session::{self, WebSessionRecord, WebSessionRow},
+        web_session::{self, Vouched, WebSessionRecord, WebSessionRow},
     },
     records::{Changes, Key, Needs, Records},
     store::Store,
@@ -36,14 +39,28 @@ pub(crate) enum With {
     Password,
     RecoveryCode,
     Link,
+    Provider,
 }
 
 /// This entry says that a person signed in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SignedIn {
+    /// The groups that the person is in by what a provider said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) groups: Option<BTreeSet<GroupName>>,
     pub(crate) person: PersonId,
+    /// The provider that has vouched for the person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) provider: Option<ProviderName>,
     pub(crate) session: String,
     pub(crate) with: With,
+}
+
+impl SignedIn {
+    /// With an account of ours.
+    pub(crate) const fn new(person: PersonId, session: String, with: With) -> Self {
+        Self { groups: None, person, provider: None, session, with }
+    }
 }
 
 impl Kind for SignedIn {
@@ -95,6 +112,7 @@ impl Kept {
         &self,
         records: &Records,
         account: &AccountRecord,
+        vouched: Option<Vouched>,
     ) -> Result<WebSessionRow, LedgerFault> {
         if records.web_sessions.find(&self.id)?.is_some() {
             return Err(LedgerFault::Unavailable("a session of this id was begun before".into()));
@@ -107,6 +125,7 @@ impl Kept {
             seen_ms: self.now_ms,
             expires_ms: self.expires_ms,
             ended_ms: None,
+            vouched,
         };
         Ok(WebSessionRow { record, hash: self.hash })
     }
@@ -229,10 +248,10 @@ impl Operation for Begin {
             changes.entries.push(Encoded::of(&NewEntry::new(now_ms, &used))?);
             changes.accounts.put(self.person.clone(), left);
         }
-        let session = self.session.begin(records, account)?;
+        let session = self.session.begin(records, account, None)?;
         let begun = session.record.clone();
         let with = if self.code.is_some() { With::RecoveryCode } else { With::Password };
-        let signed_in = SignedIn { person: self.person.clone(), session: begun.id.clone(), with };
+        let signed_in = SignedIn::new(self.person.clone(), begun.id.clone(), with);
         changes.entries.push(Encoded::of(&NewEntry::new(now_ms, &signed_in))?);
         changes.web_sessions.put(begun.id.clone(), session);
         Ok((Some(begun), changes))
@@ -299,11 +318,21 @@ mod tests {
     fn the_bytes_of_each_kind_of_entry_are_as_they_were() {
         let ann = || PersonId::parse("ann").unwrap();
         let id = || "0a1b2c3d4e5f".to_owned();
-        let signed_in = SignedIn { person: ann(), session: id(), with: With::RecoveryCode };
+        let signed_in = SignedIn::new(ann(), id(), With::RecoveryCode);
         let signed_out = SignedOut { by: "ann".into(), person: ann(), session: Some(id()) };
         let everywhere = SignedOut { by: "cli".into(), person: ann(), session: None };
         let used = RecoveryCodeUsed { left: 9, person: ann() };
+        let vouched = SignedIn {
+            groups: Some([GroupName::parse("dba").unwrap()].into()),
+            provider: Some(ProviderName::parse("corp").unwrap()),
+            ..SignedIn::new(ann(), id(), With::Provider)
+        };
         let entries = [
+            (
+                NewEntry::new(0, &vouched),
+                r#"{"groups":["dba"],"person":"ann","provider":"corp","session":"0a1b2c3d4e5f","with":"provider"}"#,
+                "signed_in",
+            ),
             (
                 NewEntry::new(0, &signed_in),
                 r#"{"person":"ann","session":"0a1b2c3d4e5f","with":"recovery_code"}"#,
@@ -321,10 +350,11 @@ mod tests {
             let whole = format!(r#"{{"at":"1970-01-01T00:00:00.000Z","body":{body},"kind":"{kind}","v":1}}"#);
             assert_eq!(String::from_utf8(entry.encode().unwrap()).unwrap(), whole);
         }
-        assert_eq!(entries[0].0.read(), Some(signed_in));
-        assert_eq!(entries[1].0.read(), Some(signed_out));
-        assert_eq!(entries[2].0.read(), Some(everywhere));
-        assert_eq!(entries[3].0.read(), Some(used));
+        assert_eq!(entries[0].0.read(), Some(vouched));
+        assert_eq!(entries[1].0.read(), Some(signed_in));
+        assert_eq!(entries[2].0.read(), Some(signed_out));
+        assert_eq!(entries[3].0.read(), Some(everywhere));
+        assert_eq!(entries[4].0.read(), Some(used));
         for (with, word) in [(With::Password, r#""password""#), (With::Link, r#""link""#)] {
             assert_eq!(serde_json::to_string(&with).unwrap(), word);
         }

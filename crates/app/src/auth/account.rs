@@ -10,8 +10,13 @@
 mod attempts;
 mod password;
 mod recovery;
+mod vouched;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_gate::{
@@ -25,6 +30,7 @@ use countersign_store::{
 };
 use secrecy::SecretString;
 
+pub use self::vouched::{Leaving, ProviderWithSecret, Providers, look_at_provider};
 use self::{
     attempts::Attempts,
     password::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, Passwords},
@@ -91,6 +97,7 @@ pub struct Accounts {
     people: Arc<BTreeMap<PersonId, PersonConfig>>,
     passwords: Passwords,
     attempts: Attempts,
+    providers: Providers,
 }
 
 impl std::fmt::Debug for Accounts {
@@ -105,9 +112,10 @@ impl Accounts {
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+        providers: Providers,
     ) -> Self {
         let passwords = Passwords::new(entropy.bytes());
-        Self { store, clock, entropy, people, passwords, attempts: Attempts::default() }
+        Self { store, clock, entropy, people, passwords, attempts: Attempts::default(), providers }
     }
 
     /// Makes a one-time link for a configured person, good for `for_ms` milliseconds ([`LINK_MS`], or
@@ -202,7 +210,7 @@ impl Accounts {
 
     async fn check_and_begin(&self, person: &str, password: &str) -> Result<SignedIn, Refusal> {
         let account = self.account_of(person).await?;
-        let kept = account.as_ref().map(|account| &account.password);
+        let kept = account.as_ref().map(|account| &account.password).filter(|password| !password.is_none());
         // What is too long to be a password is not hashed: it is wrong.
         let presented = if password.len() > PASSWORD_BYTES_MAX { "" } else { password };
         let right = self.passwords.fits(SecretString::from(presented), kept).await?;
@@ -301,6 +309,10 @@ impl Accounts {
         let found = self.store.web_session(&session.id).await.map_err(|fault| not_read(&fault))?;
         let (found, account) = found.ok_or_else(|| session_refused(WebSessionRefusal::Unknown))?;
         found.check(&account, self.clock.now_ms(), SESSION_IDLE_MS).map_err(session_refused)?;
+        // A provider's word is in nobody's hands who made a link.
+        if found.vouched.is_some() {
+            return Ok(());
+        }
         let requester = &record.request.call.requester;
         let Some(maker) = account.makers.iter().find(|maker| requester.is_own(maker)) else { return Ok(()) };
         let person = &account.person;
@@ -334,9 +346,17 @@ impl Accounts {
 
     fn web_session(&self, session: &WebSessionRecord) -> Result<WebSession, Refusal> {
         let config = self.configured(&session.person)?;
+        let brought = match &session.vouched {
+            None => BTreeSet::new(),
+            Some(vouched) => self.brought(&session.person, vouched).ok_or_else(|| {
+                let provider = &vouched.provider;
+                let why = format!("`{}` does not sign in by `{provider}` any more", session.person);
+                Refusal::new(Code::Unauthenticated, why)
+            })?,
+        };
         let person = Person {
             id: session.person.clone(),
-            groups: config.groups.clone(),
+            groups: config.groups.union(&brought).cloned().collect(),
             operator: config.operator,
             credential: format!("{SESSION_CREDENTIAL}{}", session.id),
         };

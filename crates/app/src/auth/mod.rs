@@ -1,5 +1,5 @@
 //! This finds out who is calling: agents by API key or OAuth 2.1 access token, people by their key or, in a browser, by
-//! their account.
+//! their account, for which a provider may vouch.
 //!
 //! An identity comes from a credential and from nothing else. What an agent or person may do is configured;
 //! a credential of somebody who is not configured (any more) opens nothing.
@@ -7,7 +7,9 @@
 pub mod account;
 mod identity;
 mod issuer;
+mod jwks;
 mod oauth;
+mod provider;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,9 +25,10 @@ use countersign_store::{KEY_PREFIX, KeyOwner, KeyRecord, Store};
 use http::{HeaderMap, header::AUTHORIZATION};
 
 pub use self::{
-    account::{Accounts, SignedIn, WebSession},
+    account::{Accounts, ProviderWithSecret, Providers, SignedIn, WebSession, look_at_provider},
     identity::{Identity, Scopes},
     issuer::{JwksPlace, OauthConfig},
+    provider::{CameBack, ProviderConfig},
 };
 use crate::principal::{AgentConfig, PersonConfig};
 
@@ -46,7 +49,7 @@ pub enum Principal {
 pub struct Person {
     /// The person has this id.
     pub id: PersonId,
-    /// The person is in these groups, by configuration.
+    /// The person is in these groups: by configuration, and in a browser also by what a provider said at sign-in.
     pub groups: BTreeSet<GroupName>,
     /// This is true if the person may resume what is halted and settle calls in doubt.
     pub operator: bool,
@@ -91,13 +94,17 @@ impl Authenticator {
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+        providers: Providers,
     ) -> Result<Self, String> {
         let tokens = match issuer {
             Some(issuer) => Some(oauth::Tokens::new(issuer, Arc::clone(&clock))?),
             None => None,
         };
         let people = Arc::new(people);
-        let accounts = Accounts::new(Arc::clone(&people), Arc::clone(&store), Arc::clone(&clock), entropy);
+        let accounts = {
+            let (people, store, clock) = (Arc::clone(&people), Arc::clone(&store), Arc::clone(&clock));
+            Accounts::new(people, store, clock, entropy, providers)
+        };
         Ok(Self { store, clock, agents, people, tokens, accounts })
     }
 
@@ -227,7 +234,13 @@ impl Authenticator {
         }
         for signature in &mut signatures {
             let config = self.people.get(&signature.person);
-            signature.groups.retain(|group| config.is_some_and(|person| person.groups.contains(group)));
+            let configured = |group: &GroupName| config.is_some_and(|person| person.groups.contains(group));
+            let brought = if signature.groups.iter().all(configured) {
+                BTreeSet::new()
+            } else {
+                self.accounts.groups_of_last_sign_in(&signature.person).await?
+            };
+            signature.groups.retain(|group| configured(group) || brought.contains(group));
         }
         Ok(record.request.is_met(&signatures))
     }

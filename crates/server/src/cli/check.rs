@@ -15,7 +15,7 @@ use crate::{
     channels,
     clock::SystemClock,
     config::{Config, Place},
-    log_key, server, tls,
+    log_key, providers, server, tls,
 };
 use countersign_app::{auth, text::visible};
 
@@ -101,7 +101,7 @@ impl Check {
 /// What was found of a system, of a tool on it, or of what a start needs beside them.
 #[derive(Debug, Serialize)]
 struct Looked<'a> {
-    /// `system`, `tool`, `ledger`, `certificate`, `channel` or `issuer`.
+    /// `system`, `tool`, `ledger`, `certificate`, `channel`, `provider` or `issuer`.
     kind: &'static str,
     /// As it is called in the configuration; of the ledger, what kind it is.
     name: &'a str,
@@ -140,6 +140,11 @@ async fn live<'a>(config: &'a Config, bundle: &'a Bundle, out: &Output) -> Vec<L
     for (name, channel) in &config.channels {
         let why = channels::look_at(channel).err();
         all.push(Looked { kind: "channel", name: name.as_str(), what: None, why, place: None });
+    }
+    for (name, provider) in &config.providers {
+        out.note(format!("looking at provider `{name}` …"));
+        let why = providers::look_at(provider, Arc::new(SystemClock)).await.err();
+        all.push(Looked { kind: "provider", name: name.as_str(), what: None, why, place: None });
     }
     if let Some(oauth) = &config.oauth {
         out.note("reading the issuer's keys …");

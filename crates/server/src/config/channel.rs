@@ -7,13 +7,14 @@ use std::{
 };
 
 use countersign_app::principal::PersonConfig;
-use countersign_rules::{ChannelName, GroupName, PersonId};
+use countersign_rules::{ChannelName, GroupName, PersonId, ProviderName};
 use url::Url;
 
 use super::{
-    Found, Reading, SecretSource, Source,
+    Found, Reading, SecretSource, SignInConfig, Source,
     endpoint::{ca, http_url},
     form::Mark,
+    groups_of,
     secret::secret,
     section::{Complaint, Section, flag, integer, list, parsed, reference, word},
 };
@@ -242,13 +243,14 @@ pub(super) fn approvals(mut section: Section<'_, '_>) -> Option<ApprovalsConfig>
 /// hear of what is told there.
 pub(super) fn heard(
     (channels, approvals): (&BTreeMap<ChannelName, ChannelConfig>, Option<&ApprovalsConfig>),
-    people: &BTreeMap<PersonId, PersonConfig>,
+    (people, providers): (&BTreeMap<PersonId, PersonConfig>, &BTreeMap<ProviderName, SignInConfig>),
     main: &Source,
     found: &Found,
 ) {
     let place = |written: &str| main.text.find(written).map(|at| at..at.saturating_add(written.len()));
     for (name, channel) in channels {
-        let nobody = |group: &&GroupName| !people.values().any(|person| person.groups.contains(*group));
+        let nobody =
+            |group: &&GroupName| !people.values().any(|person| groups_of(person, providers).contains(*group));
         for group in channel.groups.iter().filter(nobody) {
             let title = format!("[channel.{name}]");
             let message = format!("`groups` of `{title}` names `{group}`, and nobody is in that group");

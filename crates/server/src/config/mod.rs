@@ -16,6 +16,7 @@ mod endpoint;
 mod form;
 mod mistake;
 mod principal;
+mod provider;
 mod schema;
 mod secret;
 mod section;
@@ -34,7 +35,7 @@ use countersign_app::{
     principal::{AgentConfig, PersonConfig},
 };
 use countersign_rules::{
-    AgentId, ChannelName, PersonId, SystemName, ToolName, budget::Budget, source::PolicySource,
+    AgentId, ChannelName, PersonId, ProviderName, SystemName, ToolName, budget::Budget, source::PolicySource,
 };
 use countersign_tools::definition::Target;
 use serde_json::{Value as Json, json};
@@ -45,6 +46,8 @@ use toml::{
 
 pub use channel::{ApprovalsConfig, ChannelConfig, ChannelTarget};
 pub use mistake::{Mistake, Mistakes};
+pub use provider::SignInConfig;
+pub(crate) use provider::groups_of;
 pub use schema::{SchemaOf, schema};
 pub use secret::{SecretFault, SecretSource, read_file};
 pub use settings::{
@@ -93,6 +96,8 @@ pub struct Config {
     pub agents: BTreeMap<AgentId, AgentConfig>,
     /// `[person.*]`
     pub people: BTreeMap<PersonId, PersonConfig>,
+    /// `[provider.*]`
+    pub providers: BTreeMap<ProviderName, SignInConfig>,
     /// `[[budget]]`
     pub budgets: Vec<Budget>,
     /// Where each of them stands, by name.
@@ -298,6 +303,12 @@ impl Config {
             .iter()
             .filter_map(|(name, person)| Some((name.as_str(), person.slack.as_deref()?)))
             .collect();
+        let subjects: BTreeMap<&str, Json> = self
+            .people
+            .iter()
+            .filter(|(_, person)| !person.subjects.is_empty())
+            .map(|(name, person)| (name.as_str(), json!(person.subjects)))
+            .collect();
         let budgets: Vec<Json> = self
             .budgets
             .iter()
@@ -339,9 +350,11 @@ impl Config {
             "oauth": oauth,
             "origin": self.log.origin,
             "people": people,
+            "providers": provider::public(&self.providers),
             "slack_users": slack_users,
             "policies": names(self.policies.iter().map(|p| p.name.as_str()).collect()),
             "store": store,
+            "subjects": subjects,
             "systems": systems,
             "tools": names(self.tools.keys().map(ToolName::as_str).collect()),
         })
@@ -391,6 +404,7 @@ struct Sections {
     systems: BTreeMap<SystemName, SystemConfig>,
     agents: BTreeMap<AgentId, AgentConfig>,
     people: BTreeMap<PersonId, PersonConfig>,
+    providers: BTreeMap<ProviderName, SignInConfig>,
     budgets: Vec<(Budget, Place)>,
     tools: BTreeMap<ToolName, ToolConfig>,
 }
@@ -412,6 +426,7 @@ fn sections(mut reading: Reading<'_>, folder: &Path) -> Sections {
     let systems = system::systems(&mut reading);
     let agents = principal::agents(&mut reading);
     let people = principal::people(&mut reading);
+    let providers = provider::providers(&mut reading);
     let budgets = budget::budgets(&mut reading);
     let tools = tool::tools(&mut reading);
     reading.root.finish();
@@ -427,6 +442,7 @@ fn sections(mut reading: Reading<'_>, folder: &Path) -> Sections {
         systems,
         agents,
         people,
+        providers,
         budgets,
         tools,
     }
@@ -446,6 +462,7 @@ fn read(folder: &Path, found: &Found) -> Option<Config> {
         systems,
         agents,
         people,
+        mut providers,
         budgets,
         mut tools,
     } = sections(Reading::new(folder, &main, found), folder);
@@ -459,9 +476,14 @@ fn read(folder: &Path, found: &Found) -> Option<Config> {
         distinct_files(store, &systems, &main, found);
     }
     stray(folder, found);
-    principal::distinct(&agents, &people, &main, found);
+    let public_url = server.as_ref().map(|server| server.public_url.as_ref());
+    if let Some(public_url) = public_url {
+        let oauth = oauth.as_ref().and_then(Option::as_ref);
+        provider::fit(&mut providers, (public_url, oauth), &people, &main, found);
+    }
+    principal::distinct(&agents, (&people, &providers), &main, found);
     principal::distinct_slack_users(&people, &main, found);
-    channel::heard((&channels, approvals.as_ref()), &people, &main, found);
+    channel::heard((&channels, approvals.as_ref()), (&people, &providers), &main, found);
     for source in files(folder, "tools", "toml", found) {
         let mut reading = Reading::new(folder, &source, found);
         for (name, tool) in tool::tools(&mut reading) {
@@ -491,6 +513,7 @@ fn read(folder: &Path, found: &Found) -> Option<Config> {
         systems,
         agents,
         people,
+        providers,
         budget_places: budgets.iter().map(|(budget, place)| (budget.name.clone(), place.clone())).collect(),
         budgets: budgets.into_iter().map(|(budget, _place)| budget).collect(),
         tools,

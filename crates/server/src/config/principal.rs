@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use countersign_app::principal::{AgentConfig, PersonConfig, UNDO_AGENT};
-use countersign_rules::{AgentId, GroupName, PersonId, TeamName};
+use countersign_rules::{AgentId, GroupName, PersonId, ProviderName, TeamName};
 
 use unicode_security::confusable_detection::skeleton;
 
 use super::{
-    Found, Reading, Source,
+    Found, Reading, SignInConfig, Source, groups_of,
+    provider::subjects,
     section::{Complaint, flag, list, parsed},
 };
 
@@ -47,7 +48,8 @@ pub(super) fn people(reading: &mut Reading<'_>) -> BTreeMap<PersonId, PersonConf
         )?;
         let operator = section.defaulted("operator", flag)?;
         let slack = section.optional("slack", parsed(slack_user));
-        Some(PersonConfig { groups: groups.into_iter().collect(), operator, slack })
+        let subjects = section.optional("subject", subjects()).unwrap_or_default();
+        Some(PersonConfig { groups: groups.into_iter().collect(), operator, slack, subjects })
     })
 }
 
@@ -82,7 +84,7 @@ pub(super) fn distinct_slack_users(people: &BTreeMap<PersonId, PersonConfig>, ma
 /// could somebody whose name looks like another's.
 pub(super) fn distinct(
     agents: &BTreeMap<AgentId, AgentConfig>,
-    people: &BTreeMap<PersonId, PersonConfig>,
+    (people, providers): (&BTreeMap<PersonId, PersonConfig>, &BTreeMap<ProviderName, SignInConfig>),
     main: &Source,
     found: &Found,
 ) {
@@ -98,7 +100,7 @@ pub(super) fn distinct(
             found.push(main.mistake(place(&title), message, Some(help)));
         }
     }
-    for (id, _) in people.iter().filter(|(_, person)| person.groups.is_empty()) {
+    for (id, _) in people.iter().filter(|(_, person)| groups_of(person, providers).is_empty()) {
         // Whom an agent acts for need not be somebody who is asked.
         if !agents.values().any(|agent| agent.on_behalf_of.as_ref() == Some(id)) {
             let title = format!("[person.{id}]");

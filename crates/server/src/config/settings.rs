@@ -20,7 +20,7 @@ use super::{
 };
 
 /// The longest time that any setting may say: 30 days.
-const MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
+pub(super) const MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
 
 /// `[server]`
 #[derive(Debug, Clone, PartialEq, Eq)]

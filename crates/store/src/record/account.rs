@@ -14,10 +14,22 @@ use crate::row::{Damage, SqlStatement, StoredRow, Value, json};
 pub struct PasswordHash(String);
 
 impl PasswordHash {
+    /// What is kept where there is no password: nothing that is presented fits it.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(String::new())
+    }
+
     /// Takes a hash in the form of the Password Hashing Competition: `$argon2id$v=19$…`.
     #[must_use]
     pub const fn new(text: String) -> Self {
         Self(text)
+    }
+
+    /// Returns true if nothing is kept, because there is no password.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Returns the hash as it was given.
@@ -49,7 +61,8 @@ pub struct AccountRecord {
     pub created_ms: i64,
     /// The password was set last at this time, in Unix milliseconds UTC.
     pub changed_ms: i64,
-    /// The link by which the account was set up last was made by this person, by the command line or by the server.
+    /// The link by which the account was set up last was made by this person, by the command line or by the server; or it is
+    /// the provider by which its person signed in first, after `provider `.
     pub made_by: String,
     /// These people had the account in their hands when it was set up last: whoever made the link, and whoever had
     /// had that person's account.

@@ -1,11 +1,30 @@
 //! Sessions of people in a browser, as they are stored.
 
+use std::collections::BTreeSet;
+
 use countersign_audit::Hash;
 use countersign_gate::ledger::LedgerFault;
-use countersign_rules::PersonId;
+use countersign_rules::{GroupName, PersonId, ProviderName};
+use serde::{Deserialize, Serialize};
 
 use super::{Record, account::AccountRecord};
-use crate::row::{Damage, SqlStatement, StoredRow};
+use crate::row::{Damage, SqlStatement, StoredRow, Value, json};
+
+/// An identity provider has vouched for the person of a session so, at sign-in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vouched {
+    /// This provider did.
+    pub provider: ProviderName,
+    /// The claim by which the configuration knows the person had this value.
+    pub subject: String,
+    /// The provider's own name of the person, by which it signs them out.
+    pub sub: String,
+    /// The provider's own name of its session, if it said one.
+    pub sid: Option<String>,
+    /// The person is in these groups of ours by what the provider said. There are none any more once it has ended the
+    /// session.
+    pub groups: BTreeSet<GroupName>,
+}
 
 /// The store has a session of a person so: without the token that is presented.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +43,8 @@ pub struct WebSessionRecord {
     pub expires_ms: i64,
     /// The person signed out at this time, in Unix milliseconds UTC; not yet when `None`.
     pub ended_ms: Option<i64>,
+    /// A provider has vouched for the person; `None` where the person signed in with an account of ours.
+    pub vouched: Option<Vouched>,
 }
 
 /// A session that opens nothing is refused for one of these reasons.
@@ -68,7 +89,7 @@ pub(crate) struct WebSessionRow {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, hash, person, round, created_ms, seen_ms, expires_ms, ended_ms FROM web_session ",
+            "SELECT id, hash, person, round, created_ms, seen_ms, expires_ms, ended_ms, vouched FROM web_session ",
             $rest
         )
     };
@@ -90,6 +111,7 @@ impl Record for WebSessionRow {
             seen_ms: row.int(5)?,
             expires_ms: row.int(6)?,
             ended_ms: row.optional_int(7)?,
+            vouched: row.optional_json(8)?,
         };
         let hash = Hash::from_slice(row.bytes(1)?).map_err(|why| Damage(why.to_string()))?;
         Ok(Self { record, hash })
@@ -98,8 +120,8 @@ impl Record for WebSessionRow {
     fn insert(&self, id: &String) -> Result<SqlStatement, LedgerFault> {
         let Self { record, hash } = self;
         Ok(SqlStatement::one(
-            "INSERT INTO web_session (id, hash, person, round, created_ms, seen_ms, expires_ms, ended_ms) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO web_session (id, hash, person, round, created_ms, seen_ms, expires_ms, ended_ms, vouched) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             vec![
                 id.as_str().into(),
                 hash.as_bytes().to_vec().into(),
@@ -109,14 +131,20 @@ impl Record for WebSessionRow {
                 record.seen_ms.into(),
                 record.expires_ms.into(),
                 record.ended_ms.into(),
+                vouched(record)?,
             ],
         ))
     }
 
     fn update(&self, id: &String) -> Result<SqlStatement, LedgerFault> {
         Ok(SqlStatement::one(
-            "UPDATE web_session SET seen_ms = $1, ended_ms = $2 WHERE id = $3",
-            vec![self.record.seen_ms.into(), self.record.ended_ms.into(), id.as_str().into()],
+            "UPDATE web_session SET seen_ms = $1, ended_ms = $2, vouched = $3 WHERE id = $4",
+            vec![
+                self.record.seen_ms.into(),
+                self.record.ended_ms.into(),
+                vouched(&self.record)?,
+                id.as_str().into(),
+            ],
         ))
     }
 
@@ -124,6 +152,10 @@ impl Record for WebSessionRow {
     fn is_kept(_session: Option<&Self>) -> bool {
         false
     }
+}
+
+fn vouched(record: &WebSessionRecord) -> Result<Value, LedgerFault> {
+    record.vouched.as_ref().map_or(Ok(Value::Null), json)
 }
 
 /// Returns the statement that reads every session that is not forgotten, in no order that means anything.

@@ -15,16 +15,16 @@ use countersign_gate::{
     ledger::{Bond, CallOutcome, CallState, HaltRecord, HaltScope, Ledger, Wait},
 };
 use countersign_rules::{
-    AgentId, ApprovalState, CallDigest, ChannelName, Code, GroupName, IdempotencyKey, PersonId, Refusal,
-    ToolName,
+    AgentId, ApprovalState, CallDigest, ChannelName, Code, GroupName, IdempotencyKey, PersonId, ProviderName,
+    Refusal, ToolName,
     approval::Alike,
     budget::Unit,
     rate::{Rate, RateScope},
     settlement::Settlement,
 };
 use countersign_store::{
-    ApprovalFilter, CallFilter, EntryFilter, KeyOwner, Listener, NewAccount, NewKey, NewLink, NewWebSession,
-    Options, PasswordHash, StatementHook, Store, Telling,
+    ApprovalFilter, CallFilter, EntryFilter, KeyOwner, Listener, NewAccount, NewKey, NewLink, NewLogout,
+    NewVouchedSession, NewWebSession, Options, PasswordHash, StatementHook, Store, Telling, Vouched,
 };
 use futures::future::join_all;
 
@@ -303,6 +303,9 @@ async fn multiply(place: &Place) {
              {step} s.n, hash, person, round, created_ms, seen_ms, expires_ms - s.n * 100000000, ended_ms FROM web_session, {series}"
         ),
         format!(
+            "INSERT INTO sign_in_mark (id, at_s, until_ms) SELECT id {step} '-' {step} s.n, at_s, until_ms + s.n * 100000000 FROM sign_in_mark, {series}"
+        ),
+        format!(
             "INSERT INTO halt (scope, body) SELECT scope {step} '-' {step} s.n, body FROM halt, {series}"
         ),
     ];
@@ -413,6 +416,26 @@ async fn drive_people(ledger: &Store) {
     ledger.find_web_session("second").await.unwrap().unwrap();
     ledger.use_web_session(&session.id, NOW + 1).await.unwrap();
     assert!(ledger.end_web_session(&session.id, "p1", NOW).await.unwrap());
+    let vouched = Vouched {
+        provider: ProviderName::parse("corp").unwrap(),
+        subject: "0042".into(),
+        sub: "0042".into(),
+        sid: Some("s".into()),
+        groups: BTreeSet::new(),
+    };
+    let (provider, sub) = (vouched.provider.clone(), Some(vouched.sub.clone()));
+    let new = NewVouchedSession {
+        person: person.clone(),
+        vouched,
+        vouched_s: NOW / 1_000,
+        state: "state",
+        state_until_ms: NOW + 1,
+        session: web_session("third"),
+    };
+    ledger.begin_vouched_session(new).await.unwrap().unwrap();
+    let (jti, at_s) = ("1".into(), NOW / 1_000 + 1);
+    let out = NewLogout { provider, sub, sid: None, jti, at_s, until_ms: NOW + 1, now_ms: NOW };
+    assert_eq!(ledger.end_vouched_sessions(out).await.unwrap(), Some(1));
     assert!(ledger.sign_out_everywhere(&person, "p2", NOW).await.unwrap());
     assert_eq!(ledger.enable_account(&person, false, "p2", NOW).await.unwrap(), Some(true));
     ledger.accounts().await.unwrap();

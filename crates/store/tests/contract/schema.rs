@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What undoes each step of the schema but the first, the newest last.
-const UNDONE: [&str; 14] = [
+const UNDONE: [&str; 15] = [
     "ALTER TABLE approval DROP COLUMN code",
     "DROP TABLE approval_group",
     "ALTER TABLE counter DROP COLUMN mark; ALTER TABLE counter DROP COLUMN mark_day; \
@@ -58,6 +58,7 @@ const UNDONE: [&str; 14] = [
      CREATE INDEX IF NOT EXISTS entry_approval ON entry (approval) WHERE approval IS NOT NULL; \
      CREATE INDEX IF NOT EXISTS entry_rare ON entry (kind) \
      WHERE kind <> 'call_proposed' AND kind <> 'decided' AND kind <> 'warrant_issued' AND kind <> 'outcome'",
+    "DROP TABLE sign_in_mark; ALTER TABLE web_session DROP COLUMN vouched",
 ];
 
 /// Makes a ledger what an older schema had.

@@ -47,7 +47,8 @@ struct Count {
 /// A sign-in is under way, and has failed unless it says otherwise.
 pub(super) struct Attempt {
     counts: Arc<Mutex<Counts>>,
-    person: Hash,
+    /// Whose it would be, where that is known before.
+    person: Option<Hash>,
     address: IpAddr,
 }
 
@@ -57,14 +58,29 @@ impl Attempts {
     /// # Errors
     /// Returns [`Code::RateLimited`] if too many have failed; then this one is not counted.
     pub(super) fn begin(&self, person: &str, from: IpAddr, now_ms: i64) -> Result<Attempt, Refusal> {
-        let (person, address) = (sha256(person.as_bytes()), network(from));
+        self.begin_of(Some(sha256(person.as_bytes())), from, now_ms)
+    }
+
+    /// Counts a sign-in as [`Attempts::begin`] does, whosever it is.
+    ///
+    /// # Errors
+    /// Fails as [`Attempts::begin`] does.
+    pub(super) fn begin_from(&self, from: IpAddr, now_ms: i64) -> Result<Attempt, Refusal> {
+        self.begin_of(None, from, now_ms)
+    }
+
+    fn begin_of(&self, person: Option<Hash>, from: IpAddr, now_ms: i64) -> Result<Attempt, Refusal> {
+        let address = network(from);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_person = left_ms(&counts.people, &person, FAILURES_OF_PERSON, now_ms);
+        let of_person =
+            person.and_then(|person| left_ms(&counts.people, &person, FAILURES_OF_PERSON, now_ms));
         let of_address = left_ms(&counts.addresses, &address, FAILURES_FROM_ADDRESS, now_ms);
         if let Some(left_ms) = of_person.max(of_address) {
             return Err(limited(left_ms));
         }
-        count(&mut counts.people, person, now_ms);
+        if let Some(person) = person {
+            count(&mut counts.people, person, now_ms);
+        }
         count(&mut counts.addresses, address, now_ms);
         drop(counts);
         Ok(Attempt { counts: Arc::clone(&self.counts), person, address })
@@ -83,7 +99,8 @@ impl Attempt {
     pub(super) fn uncount(self) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let Counts { people, addresses } = &mut *counts;
-        for count in people.get_mut(&self.person).into_iter().chain(addresses.get_mut(&self.address)) {
+        let person = self.person.and_then(|person| people.get_mut(&person));
+        for count in person.into_iter().chain(addresses.get_mut(&self.address)) {
             count.failures = count.failures.saturating_sub(1);
         }
     }

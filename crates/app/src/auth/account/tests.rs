@@ -56,6 +56,7 @@ fn person(groups: &[&str], operator: bool) -> PersonConfig {
         groups: groups.iter().map(|group| GroupName::parse(group).unwrap()).collect(),
         operator,
         slack: None,
+        subjects: BTreeMap::new(),
     }
 }
 
@@ -106,7 +107,8 @@ fn authenticator(store: &Arc<Store>, clock: &Arc<TestClock>, people: &[&str]) ->
     let (store, clock): (_, Arc<dyn Clock>) = (Arc::clone(store), Arc::<TestClock>::clone(clock));
     static SEED: AtomicU64 = AtomicU64::new(0);
     let entropy = Arc::new(Counted(AtomicU64::new(SEED.fetch_add(1_000_000, Ordering::SeqCst))));
-    Arc::new(Authenticator::new(agents, people, None, store, clock, entropy).unwrap())
+    let providers = Providers::new(BTreeMap::new(), &[7; 32], &clock).unwrap();
+    Arc::new(Authenticator::new(agents, people, None, store, clock, entropy, providers).unwrap())
 }
 
 /// A request of an agent for which `leads` are asked, answered by these people so far.

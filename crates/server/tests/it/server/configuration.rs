@@ -248,6 +248,53 @@ fn what_does_not_fit_its_system_or_the_tools_is_reported_where_it_stands() {
 }
 
 #[test]
+fn a_provider_by_which_nobody_could_sign_in_as_meant_is_refused() {
+    let with = |server: &str, subject: &str, provider: &str, more: &str| {
+        let main = MAIN.replace("[server]\n", &format!("[server]\n{server}\n"));
+        let main = main.replace("[person.alice]\n", &format!("[person.alice]\n{subject}\n"));
+        format!("{main}\n[provider.corp]\n{provider}\n{more}\n")
+    };
+    let public = "public_url = \"https://gate.example\"";
+    let subject = "subject = { corp = \"0042\" }";
+    let corp = "issuer = \"https://idp.example\"\nclient_id = \"gate\"";
+    let groups = "groups_claim = \"groups\"\ngroups = { \"DBAs\" = [\"approvers\"] }";
+    let good = load(&with(public, subject, corp, groups), &[]).unwrap();
+    let corp_is = &good.providers.values().next().unwrap().provider;
+    assert_eq!(corp_is.redirect_uri, "https://gate.example/console/sign-in/corp/return");
+    assert_eq!((corp_is.title.as_str(), corp_is.person_claim.as_str()), ("corp", "sub"));
+    let nobody = subject.replace("0042", "");
+    let other = "[person.dora]\ngroups = [\"auditors\"]\nsubject = { corp = \"OO42\" }";
+    let same = other.replace("OO42", "0042");
+    let confused =
+        format!("{corp}\n[oauth]\nissuer = \"https://idp.example\"\naudience = \"gate\"\njwks_file = \"j\"");
+    for (server, subject, provider, more, words) in [
+        ("", subject, corp, "", "`[server]` has no `public_url`"),
+        ("public_url = \"http://gate.example\"", subject, corp, "", "`public_url` is not encrypted"),
+        (public, "", corp, "", "nobody can sign in by"),
+        (public, &nobody, corp, "", "is no subject of a provider"),
+        (public, "subject = { corp = \"\u{660}42\" }", corp, "", "is no subject of a provider"),
+        (public, "subject = { corp = \"1\", crop = \"2\" }", corp, "", "there is no such provider"),
+        (public, "subject = \"0042\"", corp, "", "must be a table by provider"),
+        (public, subject, corp, &same, "are the same or look alike"),
+        (public, subject, corp, other, "are the same or look alike"),
+        (public, subject, "issuer = \"http://idp.example\"\nclient_id = \"gate\"", "", "is not encrypted"),
+        (public, subject, "issuer = \"https://idp.example?x\"\nclient_id = \"gate\"", "", "has a query"),
+        (public, subject, "issuer = \"https://idp.example\"", "", "has no `client_id`"),
+        (public, subject, corp, "client_secret = \"hunter2\"", "does not stand in the configuration"),
+        (public, subject, corp, "scopes = [\"profile\"]", "lacks `openid`"),
+        (public, subject, corp, "person_claim = \"email\"", "names nobody"),
+        (public, subject, corp, "person_claim = \"Preferred_Username\"", "names nobody"),
+        (public, subject, corp, "groups_claim = \"groups\"", "none of its groups counts"),
+        (public, subject, corp, "groups = { DBAs = [\"approvers\"] }", "no claim has them"),
+        (public, subject, corp, "groups_claim = \"groups\"\ngroups = { DBAs = [] }", "stands for no group"),
+        (public, subject, &confused, "", "would pass for an agent"),
+    ] {
+        let found = mistakes(&with(server, subject, provider, more), &[]);
+        assert!(found.iter().any(|mistake| mistake.contains(words)), "{words}: {found:#?}");
+    }
+}
+
+#[test]
 fn the_reference_is_a_configuration_itself() {
     let config = load(REFERENCE, &[]).unwrap();
     assert_eq!(config.systems.len(), 4);

@@ -8,7 +8,7 @@ use countersign_rules::PersonId;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header, redirect::Policy};
 use serde_json::json;
 
-use super::rig::Rig;
+use super::rig::{MAIN, Rig};
 use crate::place::{Place, on_either_store};
 
 on_either_store!(async an_approval_in_the_console_is_performed_once_and_for_what_was_looked_at);
@@ -16,47 +16,47 @@ on_either_store!(async an_approval_in_the_console_is_performed_once_and_for_what
 const PASSWORD: &str = "correct horse battery staple";
 
 /// A browser: a cookie, and where it was set.
-struct Browser<'a> {
+pub(crate) struct Browser<'a> {
     rig: &'a Rig,
-    http: reqwest::Client,
-    cookie: String,
+    pub(crate) http: reqwest::Client,
+    pub(crate) cookie: String,
 }
 
 /// What a page came to.
-struct Page {
-    status: StatusCode,
-    headers: header::HeaderMap,
-    text: String,
+pub(crate) struct Page {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: header::HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Page {
-    async fn of(response: Response) -> Self {
+    pub(crate) async fn of(response: Response) -> Self {
         let (status, headers) = (response.status(), response.headers().clone());
         Self { status, headers, text: response.text().await.unwrap() }
     }
 
     /// The value of a hidden field.
-    fn field(&self, name: &str) -> String {
+    pub(crate) fn field(&self, name: &str) -> String {
         let marked = format!("name=\"{name}\" value=\"");
         let (_, rest) =
             self.text.split_once(&marked).unwrap_or_else(|| panic!("no field {name}: {}", self.text));
         rest.split('"').next().unwrap().to_owned()
     }
 
-    fn location(&self) -> &str {
+    pub(crate) fn location(&self) -> &str {
         self.headers[header::LOCATION].to_str().unwrap()
     }
 }
 
 impl<'a> Browser<'a> {
-    fn new(rig: &'a Rig) -> Self {
+    pub(crate) fn new(rig: &'a Rig) -> Self {
         #[expect(clippy::disallowed_methods, reason = "the test is a foreign client")]
         let http = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
         Self { rig, http, cookie: String::new() }
     }
 
     /// Signed in through a link that somebody made.
-    async fn signed_in(rig: &'a Rig, person: &str, by: &str) -> Self {
+    pub(crate) async fn signed_in(rig: &'a Rig, person: &str, by: &str) -> Self {
         let mut browser = Self::new(rig);
         let accounts = rig.running().app.accounts();
         let token = accounts.invite(&PersonId::parse(person).unwrap(), by, 60_000).await.unwrap();
@@ -74,22 +74,22 @@ impl<'a> Browser<'a> {
         self.cookie = cookie.split(';').next().unwrap().to_owned();
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, self.rig.url(path)).header(header::COOKIE, &self.cookie)
     }
 
-    async fn send(&self, method: Method, path: &str, form: &[(&str, &str)]) -> Page {
+    pub(crate) async fn send(&self, method: Method, path: &str, form: &[(&str, &str)]) -> Page {
         let request =
             self.request(method, path).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         Page::of(request.body(encoded(form)).send().await.unwrap()).await
     }
 
-    async fn get(&self, path: &str) -> Page {
+    pub(crate) async fn get(&self, path: &str) -> Page {
         Page::of(self.request(Method::GET, path).send().await.unwrap()).await
     }
 
     /// Presses a button of the page of a request.
-    async fn answer(&self, approval: &str, what: &str, said: &[(&str, &str)]) -> Page {
+    pub(crate) async fn answer(&self, approval: &str, what: &str, said: &[(&str, &str)]) -> Page {
         let path = format!("/console/requests/{approval}");
         let page = self.get(&path).await;
         let (token, digest) = (page.field("form_token"), page.field("digest"));
@@ -292,6 +292,14 @@ const ROUTES: &[(&str, &str, &str, [u16; 3])] = &[
     ("POST", "/console/halts/resume", "/console/halts/resume", [401, 403, 303]),
     ("GET", "/console/sign-in", "/console/sign-in", [200, 303, 303]),
     ("POST", "/console/sign-in", "/console/sign-in", [401, 401, 401]),
+    ("GET", "/console/sign-in/{provider}", "/console/sign-in/corp", [502, 502, 502]),
+    (
+        "GET",
+        "/console/sign-in/{provider}/return",
+        "/console/sign-in/corp/return?code=x&state=y",
+        [401, 401, 401],
+    ),
+    ("POST", "/console/sign-in/{provider}/sign-out", "/console/sign-in/corp/sign-out", [503, 503, 503]),
     ("POST", "/console/sign-out", "/console/sign-out", [401, 303, 303]),
     ("GET", "/console/link", "/console/link", [200, 200, 200]),
     ("POST", "/console/link", "/console/link", [401, 401, 401]),
@@ -316,7 +324,11 @@ async fn every_route_of_the_console_answers_whom_it_should_and_tells_browsers_wh
     }
     assert_eq!(routes, known, "a route that is not in the matrix");
 
-    let rig = Rig::new().await;
+    // A provider that is away: nothing listens at port 1.
+    let main = MAIN.replace("[server]\n", "[server]\npublic_url = \"http://localhost:7780\"\n");
+    let main = main.replace("[person.bob]\n", "[person.bob]\nsubject = { corp = \"1\" }\n");
+    let provider = "\n[provider.corp]\nissuer = \"http://127.0.0.1:1\"\nclient_id = \"countersign\"\n";
+    let rig = Rig::with(&format!("{main}{provider}")).await;
     for (at, who) in ["", "bob", "alice"].into_iter().enumerate() {
         for (method, _, path, statuses) in ROUTES {
             let browser =
@@ -336,6 +348,7 @@ async fn every_route_of_the_console_answers_whom_it_should_and_tells_browsers_wh
                 ("password", "wrong"),
                 ("again", "wrong"),
                 ("token", "wrong"),
+                ("logout_token", "wrong"),
             ];
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             let request = browser.request(method.clone(), path);

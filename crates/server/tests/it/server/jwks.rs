@@ -29,13 +29,13 @@ use crate::{
 const AUDIENCE: &str = "https://countersign.test";
 
 /// A key of the issuer.
-enum Key {
+pub(crate) enum Key {
     Rsa(RsaKeyPair),
     P256(EcdsaKeyPair),
 }
 
 impl Key {
-    fn rsa() -> Self {
+    pub(crate) fn rsa() -> Self {
         Self::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).unwrap())
     }
 
@@ -50,7 +50,7 @@ impl Key {
         }
     }
 
-    fn jwk(&self, kid: &str) -> Value {
+    pub(crate) fn jwk(&self, kid: &str) -> Value {
         let mut jwk = match self {
             Self::Rsa(key) => json!({
                 "kty": "RSA",
@@ -69,7 +69,7 @@ impl Key {
         jwk
     }
 
-    fn sign(&self, text: &str) -> Vec<u8> {
+    pub(crate) fn sign(&self, text: &str) -> Vec<u8> {
         match self {
             Self::Rsa(key) => rsa(key, &RSA_PKCS1_SHA256, text),
             Self::P256(key) => key.sign(&SystemRandom::new(), text.as_bytes()).unwrap().as_ref().to_vec(),
@@ -89,11 +89,11 @@ fn rsa(key: &RsaKeyPair, padding: &'static dyn RsaEncoding, text: &str) -> Vec<u
     signature
 }
 
-fn encoded(bytes: &[u8]) -> String {
+pub(crate) fn encoded(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn signed(header: &Value, claims: &Value, sign: impl Fn(&str) -> Vec<u8>) -> String {
+pub(crate) fn signed(header: &Value, claims: &Value, sign: impl Fn(&str) -> Vec<u8>) -> String {
     let text =
         format!("{}.{}", encoded(header.to_string().as_bytes()), encoded(claims.to_string().as_bytes()));
     let signature = encoded(&sign(&text));

@@ -98,7 +98,7 @@ fn members(value: &Value, at: &str, found: &mut Vec<String>) {
 
 /// Below these the author's own words are keys.
 fn is_free(place: &str) -> bool {
-    ["/arguments/", "/query/", "/headers/", "/body/", "/env/LANG", "/env/TOKEN"]
+    ["/arguments/", "/query/", "/headers/", "/body/", "/env/LANG", "/env/TOKEN", "/subject/"]
         .iter()
         .any(|part| place.contains(part))
         || matches!(place.matches('/').count(), 2 if !place.starts_with("/server/") && !place.starts_with("/store/")
