@@ -239,6 +239,7 @@ fn intent(n: u64) -> anyhow::Result<Intent> {
         amount: None,
         if_history: None,
         approval: None,
+        grant: None,
         replaces: None,
         now_ms: NOW,
     })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{Json, extract::State, response::Response};
-use countersign_gate::{Answer, NewEntry};
+use countersign_gate::{Answer, GrantOffer, NewEntry};
 use countersign_rules::{ApprovalId, ApprovalState, Code};
 use countersign_store::{ApprovalFilter, Erasure};
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Api, Problem, ProblemBody, UrlQuery,
     call::respond,
+    grant::GrantTermsBody,
     page::{after, cut, page_size},
     request::{AsAgent, AsAnybody, AsOperator, AsPerson, Named, Strict},
 };
@@ -112,6 +113,9 @@ pub struct Approve {
     pub comment: Option<String>,
     /// The digest that was looked at; when given and another, nothing is approved.
     pub digest: Option<String>,
+    /// Calls like it may run as well; no further than `grantable` of the request says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<GrantTermsBody>,
 }
 
 /// A person's refusal. Who refuses is what the credential says.
@@ -140,7 +144,9 @@ pub(crate) async fn approve(
     Named(id): Named<ApprovalId>,
     Strict(body): Strict<Approve>,
 ) -> Result<Json<RequestBody>, Problem> {
-    let answer = PersonAnswer::Approve { comment: body.comment, digest: body.digest };
+    let grant =
+        body.grant.map(|grant| GrantOffer { calls: grant.calls, ms: grant.seconds.saturating_mul(1_000) });
+    let answer = PersonAnswer::Approve { comment: body.comment, digest: body.digest, grant };
     let record = api.app.answer(&person, &id, answer, CHANNEL).await?;
     Ok(Json(RequestBody::from(&record)))
 }

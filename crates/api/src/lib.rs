@@ -12,6 +12,7 @@ mod budget;
 mod call;
 mod channel;
 mod event;
+mod grant;
 mod halt;
 mod key;
 mod level;
@@ -43,6 +44,7 @@ pub use self::{
     budget::{AccountBody, BudgetsBody},
     call::{CallBody, CallsBody, DoubtFinding, OnChange, Proposal, Undoing},
     channel::{ChannelBody, ChannelDone, ChannelsBody, GivenUpBody, GivenUpsBody, Retry},
+    grant::{EndGrant, GrantTermsBody, GrantsBody},
     halt::{Halt, HaltBody, ResumedBody},
     key::{KeyBody, KeysBody, Revoked},
     problem::{Problem, ProblemBody},
@@ -119,6 +121,8 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(approval::result))
         .routes(routes!(approval::erase))
         .routes(routes!(level::show))
+        .routes(routes!(grant::list))
+        .routes(routes!(grant::end))
         .routes(routes!(tool::list))
         .routes(routes!(halt::list, halt::halt, halt::resume))
         .routes(routes!(key::list))

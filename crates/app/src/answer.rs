@@ -290,6 +290,7 @@ mod tests {
                     because: Some("deletes".into()),
                     policy: PolicyId::parse("default:deletes").unwrap(),
                     rehearse: false,
+                    grant: None,
                     shared: false,
                 }],
                 reach: None,

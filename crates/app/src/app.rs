@@ -21,6 +21,7 @@ use crate::{
     certificate::CertificateState,
     channel::ChannelState,
     credential::Credentials,
+    grant::AskedOf,
     metrics::Metrics,
     offer::{Offer, Offered},
     places::Places,
@@ -102,7 +103,7 @@ impl App {
         let metrics = Arc::new(Metrics::new(tools.keys()));
         let counted = Arc::clone(&metrics);
         gate.when_expired(move |record| counted.expired(record));
-        Arc::new(Self {
+        let app = Arc::new(Self {
             streams,
             gate,
             tools,
@@ -114,7 +115,9 @@ impl App {
             opened: Mutex::default(),
             waits: Places::new(WAITS_MAX),
             credentials: Credentials::default(),
-        })
+        });
+        app.gate.ask_signers(Arc::new(AskedOf(Arc::downgrade(&app))));
+        app
     }
 
     /// Authenticates an agent by `Authorization: Bearer …`: an API key or an OAuth 2.1 access token.

@@ -4,7 +4,7 @@
 //! call is still the one that was looked at, and whether an answer counts is looked at here and in the gate.
 
 use countersign_gate::{
-    Ledger as _,
+    GrantOffer, Ledger as _,
     ledger::{ApprovalRecord, NotAnswered},
 };
 use countersign_rules::{ApprovalId, ApprovalState, Code, Refusal, approval::AnswerRefusal};
@@ -26,6 +26,8 @@ pub enum PersonAnswer {
         /// The person looked at the call of this digest, where the surface knows: then nothing is approved if
         /// the request is about another.
         digest: Option<String>,
+        /// The person grants calls like it beside the approval.
+        grant: Option<GrantOffer>,
     },
     /// The call must not be performed.
     Refuse {
@@ -74,20 +76,20 @@ impl App {
         channel: &str,
     ) -> Result<ApprovalRecord, Refusal> {
         let record = self.approval(id, &Principal::Person(person.clone())).await?;
-        let (approved, comment) = match answer {
-            PersonAnswer::Approve { comment, digest } => {
+        let (approved, grant, comment) = match answer {
+            PersonAnswer::Approve { comment, digest, grant } => {
                 if digest.is_some_and(|digest| digest != record.request.call.digest.to_string()) {
                     let message = "the request is about another call than the one looked at";
                     return Err(Refusal::new(Code::AnswerRefused, message).help("look at the request again"));
                 }
-                (true, comment)
+                (true, grant, comment)
             }
             PersonAnswer::Refuse { reason } => {
                 if reason.trim().is_empty() {
                     return Err(Refusal::new(Code::Malformed, "a refusal has no reason")
                         .help("say what the agent should do differently"));
                 }
-                (false, Some(reason))
+                (false, None, Some(reason))
             }
         };
         // What is switched off is not performed, whoever approves it.
@@ -99,7 +101,7 @@ impl App {
             superseded.map_err(|fault| not_looked_up(&fault))?;
         }
         let (who, groups) = (person.id.clone(), person.groups.clone());
-        match self.gate().answer(id, who, groups, approved, comment, channel).await {
+        match self.gate().answer(id, who, groups, (approved, grant), comment, channel).await {
             Ok(record) => {
                 self.metrics().answered(approved);
                 self.metrics().decided(&record);

@@ -15,6 +15,7 @@ pub mod certificate;
 pub mod channel;
 pub mod connection;
 pub mod credential;
+pub mod grant;
 mod halt;
 pub mod level;
 pub mod metrics;

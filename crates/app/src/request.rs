@@ -7,6 +7,7 @@ use countersign_gate::{
 };
 use countersign_rules::{
     ApprovalRequest, ApprovalState, Code, Effect, Reach, Refusal, Signature, approval::EarlierAnswer,
+    decision::grantable,
 };
 use countersign_store::EntryFilter;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use crate::{
     answer::{not_looked_up, timestamp},
     app::App,
     auth::Principal,
+    grant::{GrantBody, GrantBoundBody},
     story::{Deed, deeds, of_objects, touched},
 };
 
@@ -98,6 +100,10 @@ pub struct RequestBody {
     /// People answered this to calls of the same agent that are like this one, newest first: as far as they had
     /// when the request was made, or, where one request is shown, by now.
     pub answered_before: Vec<AnsweredBody>,
+    /// So far those who approve may grant calls like it; nobody may where it is absent.
+    pub grantable: Option<GrantBoundBody>,
+    /// People granted this beside their approval.
+    pub grant: Option<GrantBody>,
     /// The request ended for this reason, if one is noted.
     pub why: Option<String>,
     /// People were asked at this time (RFC 3339).
@@ -215,6 +221,10 @@ impl From<&ApprovalRecord> for RequestBody {
                 .collect(),
             signatures: record.signatures.iter().map(SignatureBody::from).collect(),
             answered_before: request.before.iter().map(AnsweredBody::from).collect(),
+            grantable: grantable(&request.of)
+                .filter(|_| request.alike.is_some())
+                .map(|bound| GrantBoundBody { calls: bound.calls, seconds: bound.ms / 1_000 }),
+            grant: record.grant.as_ref().map(GrantBody::from),
             why: record.why.clone(),
             asked_at: timestamp(request.asked_ms),
             expires_at: timestamp(request.expires_ms),

@@ -30,7 +30,7 @@ pub use self::{
 };
 use self::{
     read::{Read, by_call},
-    words::{arguments, clock, counted, names, quoted, ranges, reach},
+    words::{arguments, clock, counted, granted, names, quoted, ranges, reach},
 };
 use crate::{answer::timestamp, text::one_line};
 
@@ -102,6 +102,10 @@ impl Story {
             Some(Told::RequestEnded(told)) => {
                 self.state = told.state.as_str().to_owned();
                 vec![format!("the request ended {}: {}", self.state, one_line(&told.why))]
+            }
+            Some(Told::GrantGiven(told)) => vec![granted(told)],
+            Some(Told::GrantEnded(told)) => {
+                vec![format!("{} ended the grant: {}", told.by, one_line(&told.why))]
             }
             Some(Told::WarrantIssued(told)) => self.issued(told),
             Some(Told::Outcome(told)) => self.ended(told),
@@ -243,8 +247,10 @@ impl Story {
             holds.map(|held| format!("{} of budget `{}`", held.amount, one_line(&held.budget))).collect();
         let reserved =
             if holds.is_empty() { String::new() } else { format!("; reserved: {}", holds.join(", ")) };
+        let by = told.grant.as_ref().map(|request| format!(" under the grant given with `{request}`"));
+        let by = by.unwrap_or_default();
         let most = told.limits.rows_max;
-        vec![format!("a warrant was recorded to touch {most} rows at most{tables}{reserved}")]
+        vec![format!("a warrant was recorded{by} to touch {most} rows at most{tables}{reserved}")]
     }
 
     fn ended(&mut self, told: &Outcome<'_>) -> Vec<String> {

@@ -224,7 +224,7 @@ impl Door {
 
     async fn approve(&self, user: &str, about: About) -> Result<(), Refusal> {
         let person = self.app.auth().slack_user(user).await?;
-        let answer = PersonAnswer::Approve { comment: None, digest: Some(about.digest) };
+        let answer = PersonAnswer::Approve { comment: None, digest: Some(about.digest), grant: None };
         self.app.answer(&person, &about.approval, answer, CHANNEL).await.map(|_record| ())
     }
 

@@ -11,6 +11,7 @@ mod failure;
 #[expect(unreachable_pub, reason = "made so by the macro of filters")]
 mod filters;
 mod frame;
+mod grant;
 mod guard;
 mod halt;
 mod health;
@@ -72,6 +73,8 @@ pub fn router(console: Console) -> Router {
         .route("/console/requests/{id}", get(request::show))
         .route("/console/requests/{id}/approve", post(request::approve))
         .route("/console/requests/{id}/refuse", post(request::refuse))
+        .route("/console/requests/{id}/end-grant", post(request::end_grant))
+        .route("/console/grants", get(grant::list))
         .route("/console/sessions", get(session::list))
         .route("/console/session", get(session::show))
         .route("/console/log", get(log::list))

@@ -10,7 +10,7 @@ use countersign_app::{
     request::{RequestDetail, reach_words},
     text::{alike, grouped, one_line},
 };
-use countersign_gate::ledger::ApprovalRecord;
+use countersign_gate::{GrantOffer, ledger::ApprovalRecord};
 use countersign_rules::{ApprovalId, ApprovalState};
 use http::StatusCode;
 use serde::Deserialize;
@@ -113,6 +113,36 @@ fn permits(console: &Console, record: &ApprovalRecord) -> String {
 pub(crate) struct Approval {
     digest: String,
     comment: Option<String>,
+    /// So many calls like it, and the minutes in which they may run; empty where none are granted.
+    grant_calls: Option<String>,
+    grant_minutes: Option<String>,
+}
+
+impl Approval {
+    /// Reads what is granted beside the approval. Nothing is, unless both fields say something.
+    fn grant(&self) -> Result<Option<GrantOffer>, Failure> {
+        let read = |field: &Option<String>| {
+            let text = field.as_deref().unwrap_or_default().trim();
+            if text.is_empty() { Ok(None) } else { text.parse::<u32>().map(Some) }
+        };
+        match (read(&self.grant_calls), read(&self.grant_minutes)) {
+            (Ok(None), Ok(_)) => Ok(None),
+            (Ok(Some(calls)), Ok(Some(minutes))) => {
+                Ok(Some(GrantOffer { calls, ms: u64::from(minutes).saturating_mul(60_000) }))
+            }
+            (Ok(Some(_)), Ok(None)) | (Err(_), _) | (_, Err(_)) => Err(Failure::new(
+                StatusCode::BAD_REQUEST,
+                "How many calls, for how long?",
+                "what is granted beside the approval is not a number of calls and of minutes; nothing was approved",
+            )
+            .help("leave the number of calls empty to grant none")),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct GrantEnding {
+    reason: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -126,8 +156,9 @@ pub(crate) async fn approve(
     Path(id): Path<String>,
     Sent { by, form }: Sent<Approval>,
 ) -> Result<Redirect, Failure> {
+    let grant = form.grant()?;
     let comment = form.comment.filter(|comment| !comment.trim().is_empty());
-    answer(&console, &by, &id, PersonAnswer::Approve { comment, digest: Some(form.digest) }).await
+    answer(&console, &by, &id, PersonAnswer::Approve { comment, digest: Some(form.digest), grant }).await
 }
 
 /// Refuses a request; the reason reaches the agent.
@@ -137,6 +168,19 @@ pub(crate) async fn refuse(
     Sent { by, form }: Sent<Denial>,
 ) -> Result<Redirect, Failure> {
     answer(&console, &by, &id, PersonAnswer::Refuse { reason: form.reason }).await
+}
+
+/// Ends what was granted with a request.
+pub(crate) async fn end_grant(
+    State(console): State<Console>,
+    Path(id): Path<String>,
+    Sent { by, form }: Sent<GrantEnding>,
+) -> Result<Redirect, Failure> {
+    let Ok(id) = ApprovalId::parse(&id) else {
+        return Err(Failure::new(StatusCode::NOT_FOUND, "Not found", UNKNOWN));
+    };
+    console.app.end_grant(by.person(), &id, &form.reason).await?;
+    Ok(Redirect::to("/console/grants"))
 }
 
 async fn answer(console: &Console, by: &Signed, id: &str, answer: PersonAnswer) -> Result<Redirect, Failure> {

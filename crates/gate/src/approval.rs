@@ -1,7 +1,7 @@
 //! Requests to people as they are kept: what was asked, what was answered, and where it stands.
 
 use countersign_rules::{
-    ApprovalRequest, ApprovalState, Code, Effect, Signature,
+    ApprovalRequest, ApprovalState, CallDigest, Code, Effect, Grant, Signature, StoredCall,
     approval::{Alike, EarlierAnswer},
 };
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,9 @@ pub struct ApprovalRecord {
     /// The code of the refusal that ended it after it was granted: what the agent is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
+    /// People granted calls like it beside their approval, and so much of that is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Grant>,
     /// This is true if the agent has fetched the final answer.
     pub delivered: bool,
 }
@@ -43,5 +46,12 @@ impl ApprovalRecord {
             why: self.why.clone().filter(|_| self.state != ApprovalState::Refused),
             answer: self.signatures.last()?.clone(),
         })
+    }
+
+    /// Returns the grant that was given with it, if that covers one more call, `call` of this `shape`, at `now_ms` (Unix
+    /// milliseconds UTC). Whether its reach is within the grant is left to the decision.
+    #[must_use]
+    pub fn covers(&self, call: &StoredCall, shape: CallDigest, now_ms: i64) -> bool {
+        self.grant.as_ref().is_some_and(|grant| grant.holds(now_ms)) && self.request.grants(call, shape)
     }
 }

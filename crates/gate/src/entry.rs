@@ -17,9 +17,9 @@ use countersign_audit::{
     CanonicalBody, CanonicalError, Entry, EntryError, EntryKind, entry::Reference, sha256,
 };
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalState, BundleDigest, Call, CallId, Code, Decision, DecisionId, Facts, Money,
-    PersonId, Reach, Refusal, Requester, SessionId, Signature, StoredCall, approval::ApprovalRequest,
-    budget::HoldRequest,
+    AgentId, ApprovalId, ApprovalState, BundleDigest, Call, CallId, Code, Decision, DecisionId, Facts,
+    GrantEnd, GrantTerms, Money, PersonId, Reach, Refusal, Requester, SessionId, Signature, StoredCall,
+    approval::ApprovalRequest, budget::HoldRequest,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -29,7 +29,7 @@ pub use self::{
     effect::{DoubtEvidence, DoubtResolved, End, Held, InDoubt, Outcome, Undone, WarrantIssued},
     kind::{Kind, Told},
     operation::{EvidenceErased, Halted, Resumed, SessionOpened},
-    request::{Answered, Asked, RequestEnded},
+    request::{Answered, Asked, GrantEnded, GrantGiven, RequestEnded},
 };
 use crate::{
     halt::{HaltRecord, HaltScope},
@@ -273,8 +273,30 @@ impl NewEntry {
             comment: signature.comment.as_deref().map(Cow::Borrowed),
             channel: Cow::Borrowed(&signature.channel),
             digest: request.call.digest,
+            grant: signature.grant,
         };
         Self::of(request, signature.at_ms, &body)
+    }
+
+    /// Tells that people granted calls like the one they approved, with the last of these answers.
+    #[must_use]
+    pub fn grant_given(request: &ApprovalRequest, signatures: &[Signature], terms: GrantTerms) -> Self {
+        let approving = signatures.iter().filter(|signature| signature.approved);
+        let body = GrantGiven {
+            people: approving.clone().map(|signature| Cow::Borrowed(&signature.person)).collect(),
+            terms,
+            shape: request.alike.map(|alike| alike.shape),
+            reach: request.reach.as_ref().map(Cow::Borrowed),
+        };
+        let at_ms = approving.map(|signature| signature.at_ms).max().unwrap_or(request.asked_ms);
+        Self::of(request, at_ms, &body)
+    }
+
+    /// Tells that a person ended a grant before its time.
+    #[must_use]
+    pub fn grant_ended(request: &ApprovalRequest, end: &GrantEnd) -> Self {
+        let body = GrantEnded { by: Cow::Borrowed(&end.by), why: Cow::Borrowed(&end.why) };
+        Self::of(request, end.at_ms, &body)
     }
 
     /// Tells that a request ended without being performed. `code` is that of the refusal that ended it, if one did.
@@ -299,7 +321,7 @@ impl NewEntry {
         at_ms: i64,
         call: &Call<A>,
         decision: &DecisionId,
-        approval: Option<&ApprovalId>,
+        (approval, grant): (Option<&ApprovalId>, Option<&ApprovalId>),
         limits: &Limits,
         holds: &[HoldRequest],
         journal: Option<&str>,
@@ -311,6 +333,7 @@ impl NewEntry {
             limits: Cow::Borrowed(limits),
             holds: holds.iter().map(Held::of).collect(),
             journal: journal.map(Cow::Borrowed),
+            grant: grant.map(Cow::Borrowed),
             sent_as: call.again.as_ref().map(Cow::Borrowed),
         };
         Self::under(at_ms, approval, &body).about(&call.requester, &call.id)

@@ -20,8 +20,9 @@ mod window;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use countersign_rules::{
-    Code, RawCall, Refusal, Requester, SystemName, ToolSpec, budget::Budget, policy::Policies,
+    Code, GrantTerms, RawCall, Refusal, Requester, SystemName, ToolSpec, budget::Budget, policy::Policies,
 };
+use futures::future::BoxFuture;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -54,6 +55,34 @@ pub struct Settings {
     pub sessions_max: u32,
 }
 
+/// This knows the people who approve: the gate has only their signatures.
+pub trait Signers: Send + Sync {
+    /// Tells whether those who approved a request would be enough to approve it now: they may sign in, and are in the groups
+    /// that are asked.
+    ///
+    /// # Errors
+    /// [`LedgerFault`], and then nothing is covered.
+    fn still_approve<'a>(&'a self, record: &'a ApprovalRecord) -> BoxFuture<'a, Result<bool, LedgerFault>>;
+}
+
+/// A person who approves a call offers to let so many calls like it run, for so long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrantOffer {
+    /// So many further calls.
+    pub calls: u32,
+    /// For this time from the answer on, in milliseconds.
+    pub ms: u64,
+}
+
+impl GrantOffer {
+    fn terms(self, at_ms: i64) -> GrantTerms {
+        GrantTerms {
+            calls: self.calls,
+            until_ms: at_ms.saturating_add(i64::try_from(self.ms).unwrap_or(i64::MAX)),
+        }
+    }
+}
+
 /// The gate is the one path from a call to an effect.
 pub struct Gate<L> {
     ledger: Arc<L>,
@@ -66,6 +95,7 @@ pub struct Gate<L> {
     sessions: Sessions,
     /// This is told each request that this process has found unanswered in time.
     expired: OnceLock<Expired>,
+    signers: OnceLock<Arc<dyn Signers>>,
 }
 
 /// This is told a request that nobody answered in time, once it has ended.
@@ -96,6 +126,7 @@ impl<L: Ledger> Gate<L> {
             refusals: Refusals::default(),
             sessions: Sessions::default(),
             expired: OnceLock::new(),
+            signers: OnceLock::new(),
         })
     }
 
@@ -103,6 +134,14 @@ impl<L: Ledger> Gate<L> {
     /// one that is given is told.
     pub fn when_expired(&self, told: impl Fn(&ApprovalRecord) + Send + Sync + 'static) {
         drop(self.expired.set(Box::new(told)));
+    }
+
+    /// Tells the gate who knows whether those who gave a grant may still approve. Until then no grant covers anything. Only
+    /// the first one counts.
+    pub fn ask_signers(&self, signers: Arc<dyn Signers>) {
+        if self.signers.set(signers).is_err() {
+            tracing::warn!("the gate knows already whom to ask about signers");
+        }
     }
 
     /// Returns the ledger behind the gate, to read from.

@@ -5,8 +5,8 @@ use std::future::Future;
 
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalRequest, ApprovalState, CallDigest, CallId, Code, Counters, DecisionId,
-    Effect, IdempotencyKey, Money, Refusal, Requester, SessionId, Signature, StoredCall, SystemName,
-    ToolName,
+    Effect, GrantEnd, IdempotencyKey, Money, Refusal, Requester, SessionId, Signature, StoredCall,
+    SystemName, ToolName,
     approval::AnswerRefusal,
     budget::{Balance, BudgetAccount, Exhausted, HoldRequest},
     rate::{Rate, TooOften},
@@ -98,13 +98,34 @@ pub trait Ledger: Send + Sync + 'static {
     /// swept into doubt meanwhile records the outcome; closing one that was never issued does nothing.
     fn close(&self, closing: Closing, wait: Wait) -> impl Future<Output = Result<(), LedgerFault>> + Send;
 
-    /// Adds one person's answer to a request, by [`ApprovalRequest::answer`]. `entry` is appended with it.
+    /// Adds one person's answer to a request, by [`ApprovalRequest::answer`]. `entry` is appended with it. What people grant
+    /// together beside their approval ([`ApprovalRequest::granted`]) is given in the same transaction, and told in an entry of
+    /// its own.
     fn answer(
         &self,
         approval: &ApprovalId,
         signature: Signature,
         entry: NewEntry,
     ) -> impl Future<Output = Result<ApprovalRecord, NotAnswered>> + Send;
+
+    /// Lists the requests of an agent's session with which people granted calls of a shape
+    /// ([`Alike::shape`](countersign_rules::approval::Alike::shape)), where something of that is left at `now_ms` (Unix
+    /// milliseconds UTC), newest first; at most [`GRANTS_MAX`].
+    fn granting(
+        &self,
+        requester: &Requester,
+        shape: CallDigest,
+        now_ms: i64,
+    ) -> impl Future<Output = Result<Vec<ApprovalRecord>, LedgerFault>> + Send;
+
+    /// Ends the grant that was given with a request. Returns whether there was one that had not ended; otherwise nothing
+    /// changes and nothing is appended.
+    fn end_grant(
+        &self,
+        approval: &ApprovalId,
+        end: GrantEnd,
+        entry: NewEntry,
+    ) -> impl Future<Output = Result<bool, LedgerFault>> + Send;
 
     /// Ends a request that is not final and not executing: expired, superseded or blocked, and then with the
     /// code of the refusal. Returns whether it did; when the request has moved on meanwhile, nothing is appended and the answer
@@ -243,6 +264,9 @@ pub struct Standing {
 /// An approver is shown so many answers to like calls of each kind.
 pub const ANSWERED_MAX: usize = 5;
 
+/// A decision looks at so many grants at most.
+pub const GRANTS_MAX: usize = 10;
+
 /// A bond says what an agent's idempotency key stands for: one call, and what came of it.
 ///
 /// One key stands for one call of one agent, whichever operation comes first: it is bound in the transaction that issues,
@@ -336,6 +360,8 @@ pub struct Intent {
     pub if_history: Option<u64>,
     /// The call spends this approval.
     pub approval: Option<ApprovalId>,
+    /// The call takes one of the calls that were granted with this request, and has this shape.
+    pub grant: Option<(ApprovalId, CallDigest)>,
     /// The call takes the place of this one under its idempotency key.
     pub replaces: Option<CallId>,
     /// It happened at this time, in Unix milliseconds UTC.
@@ -383,6 +409,9 @@ pub enum NotIssued {
     /// The approval is not in the state approved: used already, expired, superseded.
     #[error("the approval is {}", .0.as_str())]
     ApprovalSpent(ApprovalState),
+    /// Nothing is left of what people granted: used up, ended, over, or never given for such a call.
+    #[error("nothing is left of the grant")]
+    GrantSpent,
     /// The ledger failed.
     #[error(transparent)]
     Fault(#[from] LedgerFault),

@@ -35,7 +35,7 @@ pub use answer::{Answer, Done, Pending, Refused};
 pub use clock::{Clock, Entropy};
 pub use entry::NewEntry;
 pub use form::Form;
-pub use gate::{Gate, NotRecalled, Settings};
+pub use gate::{Gate, GrantOffer, NotRecalled, Settings, Signers};
 pub use ledger::Ledger;
 pub use likeness::Likeness;
 pub use memory::Remembered;

@@ -15,8 +15,8 @@ use std::{
 };
 
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalRequest, ApprovalState, CallDigest, CallId, Code, Counters, IdempotencyKey,
-    Requester, RetryKey, Signature, ToolName,
+    AgentId, ApprovalId, ApprovalRequest, ApprovalState, CallDigest, CallId, Code, Counters, Grant, GrantEnd,
+    IdempotencyKey, Requester, RetryKey, Signature, ToolName,
     budget::{Balance, BudgetAccount, HoldRequest, day},
     charge::{Charge, Charged},
     rate::Rate,
@@ -28,9 +28,9 @@ use crate::{
     clock::{Clock, Entropy},
     entry::NewEntry,
     ledger::{
-        ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Closing, HaltRecord,
-        HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, NotParked, Parking, Standing,
-        Wait, session_key,
+        ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Closing, GRANTS_MAX,
+        HaltRecord, HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, NotParked,
+        Parking, Standing, Wait, session_key,
     },
 };
 
@@ -430,6 +430,7 @@ impl Ledger for SimLedger {
                 evidence: parking.evidence,
                 why: None,
                 code: None,
+                grant: None,
                 delivered: false,
                 request: parking.request,
             };
@@ -500,6 +501,15 @@ impl Ledger for SimLedger {
                     Some((id.clone(), spent.map_err(NotIssued::ApprovalSpent)?))
                 }
             };
+            let taken = match &intent.grant {
+                None => None,
+                Some((id, shape)) => {
+                    let covering =
+                        state.approvals.get(id).filter(|r| r.covers(&intent.call, *shape, intent.now_ms));
+                    let grant = covering.and_then(|record| record.grant.as_ref()?.spend(intent.now_ms));
+                    Some((id.clone(), grant.ok_or(NotIssued::GrantSpent)?))
+                }
+            };
             let history = state.history.get(requester.agent.as_str()).copied().unwrap_or_default();
             if intent.if_history.is_some_and(|seen| seen != history) {
                 return Err(NotIssued::HistoryMoved);
@@ -517,6 +527,11 @@ impl Ledger for SimLedger {
                 && let Some(approval) = state.approvals.get_mut(&id)
             {
                 approval.state = to;
+            }
+            if let Some((id, grant)) = taken
+                && let Some(approval) = state.approvals.get_mut(&id)
+            {
+                approval.grant = Some(grant);
             }
             let count = Count {
                 tool: &intent.call.tool,
@@ -587,9 +602,50 @@ impl Ledger for SimLedger {
                 record.why.clone_from(&signature.comment);
             }
             record.signatures.push(signature);
+            let given = (record.state == ApprovalState::Approved)
+                .then(|| record.request.granted(&record.signatures))
+                .flatten();
+            record.grant = given.map(Grant::new);
             let record = record.clone();
             state.log.push(entry);
+            if let Some(terms) = given {
+                state.log.push(NewEntry::grant_given(&record.request, &record.signatures, terms));
+            }
             Ok(record)
+        })
+    }
+
+    async fn granting(
+        &self,
+        requester: &Requester,
+        shape: CallDigest,
+        now_ms: i64,
+    ) -> Result<Vec<ApprovalRecord>, LedgerFault> {
+        self.readable()?;
+        let state = self.state();
+        let covering = state.order.iter().rev().filter_map(|id| state.approvals.get(id)).filter(|record| {
+            let ApprovalRequest { call, alike, .. } = &record.request;
+            record.grant.as_ref().is_some_and(|grant| grant.holds(now_ms))
+                && call.requester.agent == requester.agent
+                && call.requester.session == requester.session
+                && alike.is_some_and(|alike| alike.shape == shape)
+        });
+        Ok(covering.take(GRANTS_MAX).cloned().collect())
+    }
+
+    async fn end_grant(
+        &self,
+        approval: &ApprovalId,
+        end: GrantEnd,
+        entry: NewEntry,
+    ) -> Result<bool, LedgerFault> {
+        self.step("end_grant", |state| {
+            let record = state.approvals.get_mut(approval);
+            let grant = record.and_then(|record| record.grant.as_mut()).filter(|grant| grant.ended.is_none());
+            let Some(grant) = grant else { return Ok(false) };
+            grant.ended = Some(end);
+            state.log.push(entry);
+            Ok(true)
         })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_rules::{
-    Allow, ApprovalId, Call, DecisionId, Effect, Facts, Money, budget::HoldRequest, rate::Rate,
+    Allow, ApprovalId, Call, CallDigest, DecisionId, Effect, Facts, Money, budget::HoldRequest, rate::Rate,
     settlement::Settlement,
 };
 
@@ -29,6 +29,8 @@ pub(crate) struct Permitted<A> {
     amount: Option<Money>,
     /// The approval that it spends.
     pub(crate) approval: Option<ApprovalId>,
+    /// It takes one of the calls that were granted with this request, and has this shape.
+    grant: Option<(ApprovalId, CallDigest)>,
     /// The history of the session that the decision looked at, where it did.
     if_history: Option<u64>,
     /// The call was decided at this time, in Unix milliseconds UTC.
@@ -43,7 +45,7 @@ impl<A> Permitted<A> {
         decision: DecisionId,
         allow: &Allow,
         facts: &Facts,
-        approval: Option<ApprovalId>,
+        (approval, grant): (Option<ApprovalId>, Option<(ApprovalId, CallDigest)>),
         if_history: Option<u64>,
         entries: Vec<NewEntry>,
     ) -> Self {
@@ -57,6 +59,7 @@ impl<A> Permitted<A> {
             rows: reach.map_or(0, |reach| reach.rows),
             amount: reach.and_then(|reach| reach.amount),
             approval,
+            grant,
             if_history,
             now_ms: facts.now_ms,
             entries,
@@ -71,7 +74,7 @@ impl<A> Permitted<A> {
             self.now_ms,
             &self.call,
             &self.decision,
-            self.approval.as_ref(),
+            (self.approval.as_ref(), self.grant.as_ref().map(|(approval, _shape)| approval)),
             &self.limits,
             &holds,
             journal.as_deref(),
@@ -90,6 +93,7 @@ impl<A> Permitted<A> {
             amount: self.amount,
             if_history: self.if_history,
             approval: self.approval.clone(),
+            grant: self.grant.clone(),
             replaces: self.call.replaces.clone(),
             now_ms: self.now_ms,
             entries,

@@ -111,6 +111,7 @@ mod tests {
                 because: None,
                 policy: PolicyId::parse("default:deletes").unwrap(),
                 rehearse: false,
+                grant: None,
                 shared: false,
             }],
             reach: None,

@@ -2,6 +2,7 @@
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    format,
     string::String,
     vec::Vec,
 };
@@ -10,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     call::{CallDigest, StoredCall},
-    decision::AskOf,
+    decision::{AskOf, grantable},
+    grant::GrantTerms,
     id::{ApprovalId, BundleDigest, DecisionId, GroupName, PersonId, SliceDigest},
     policy::Policies,
     reach::Reach,
@@ -174,6 +176,9 @@ pub struct Signature {
     pub at_ms: i64,
     /// The answer came this way: `cli`, `rest`, …
     pub channel: String,
+    /// The person granted this beside the approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<GrantTerms>,
 }
 
 /// An answer that does not count is refused for one of these reasons.
@@ -199,6 +204,9 @@ pub enum AnswerRefusal {
     /// The deadline has passed.
     #[error("the request expired")]
     Expired,
+    /// The person grants what no policy that asks lets anybody grant.
+    #[error("calls like this one cannot be granted beside it: {}", .0)]
+    NotGrantable(String),
 }
 
 /// Returns true if enough of the right people have approved what is asked of these groups.
@@ -285,6 +293,41 @@ impl ApprovalRequest {
         if own { Ok(ApprovalState::Executing) } else { Err(ApprovalState::Superseded) }
     }
 
+    fn may_grant(&self, terms: GrantTerms, answer: &Signature) -> Result<(), AnswerRefusal> {
+        let why = match grantable(&self.of) {
+            _ if !answer.approved => "this is a refusal".into(),
+            None => "not every policy that asks allows it (`@grant`)".into(),
+            Some(_) if self.alike.is_none() => "the request is of an older release".into(),
+            Some(bound) if !terms.within(bound, answer.at_ms) => {
+                let seconds = bound.ms / 1_000;
+                format!("the policies that ask allow 1 to {} calls within {seconds} seconds", bound.calls)
+            }
+            Some(_) => return Ok(()),
+        };
+        Err(AnswerRefusal::NotGrantable(why))
+    }
+
+    /// Returns what these people grant together beside their approval: nothing unless each of them who approved does, and
+    /// then no more than any of them.
+    #[must_use]
+    pub fn granted(&self, signatures: &[Signature]) -> Option<GrantTerms> {
+        let mut terms =
+            signatures.iter().filter(|signature| signature.approved).map(|signature| signature.grant);
+        let first = terms.next()??;
+        terms.try_fold(first, |so_far, terms| Some(so_far.both(terms?)))
+    }
+
+    /// Returns true if a grant that was given with this request is about calls like `call`: of the same agent and session, on
+    /// the same person's behalf, by the same version of the tool, and of the same shape. Their reach and effect are left to
+    /// the decision.
+    #[must_use]
+    pub fn grants(&self, call: &StoredCall, shape: CallDigest) -> bool {
+        self.call.requester == call.requester
+            && self.call.tool == call.tool
+            && self.call.version == call.version
+            && self.alike.is_some_and(|alike| alike.shape == shape)
+    }
+
     /// Tells what state the request is in once `answer` is added to the signatures given so far.
     ///
     /// # Errors
@@ -317,6 +360,9 @@ impl ApprovalRequest {
         if signatures.iter().any(|s| s.person == answer.person) {
             return Err(AnswerRefusal::AnsweredAlready(answer.person.clone()));
         }
+        if let Some(terms) = answer.grant {
+            self.may_grant(terms, answer)?;
+        }
         if !answer.approved {
             return Ok(ApprovalState::Refused);
         }
@@ -343,6 +389,7 @@ mod tests {
             policy: crate::PolicyId::parse("p:1").unwrap(),
             rehearse: false,
             shared: false,
+            grant: None,
         });
         ApprovalRequest {
             id: ApprovalId::parse("apr-1").unwrap(),
@@ -367,6 +414,7 @@ mod tests {
             comment: None,
             at_ms: 999,
             channel: "cli".into(),
+            grant: None,
         }
     }
 

@@ -22,7 +22,7 @@ use crate::{
     approval,
     call::{Call, Requester},
     context::Subject,
-    decision::{Allow, Ask, AskOf, Decision, Deny, DenyReason},
+    decision::{Allow, Ask, AskOf, Decision, Deny, DenyReason, grantable},
     effect::Effect,
     facts::{ApprovalFact, Facts},
     id::{AgentId, GroupName, PolicyId, ToolName},
@@ -138,7 +138,10 @@ pub(crate) struct Judge<'a> {
     subject: Subject<'a>,
     facts: &'a Facts,
     entities: Cow<'a, cedar_policy::Entities>,
+    /// People approved this very call.
     approval: Option<ApprovalFact>,
+    /// People granted calls like it.
+    grant: Option<ApprovalFact>,
     memory: Option<&'a dyn Memory>,
 }
 
@@ -165,7 +168,8 @@ impl<'a> Judge<'a> {
             },
             facts,
             entities,
-            approval: effective_approval(&call.requester, facts),
+            approval: effective_approval(&call.requester, facts, false),
+            grant: effective_approval(&call.requester, facts, true),
             memory: policies.memory.as_deref(),
         })
     }
@@ -288,7 +292,8 @@ impl<'a> Judge<'a> {
             return Decision::Allow(Allow::within(ids(&matched), self.facts.reach.as_ref()));
         }
         let of = merge(&asking);
-        match &self.approval {
+        let grant = self.grant.as_ref().filter(|_grant| grantable(&of).is_some());
+        match self.approval.as_ref().or(grant) {
             Some(approval)
                 if approval::are_met(
                     &of,
@@ -330,6 +335,8 @@ fn merge(asking: &[&Rule]) -> Vec<AskOf> {
                 }
                 merged.rehearse |= ask.rehearse;
                 merged.shared &= ask.shared;
+                // A policy that allows no grant is not overruled by one that does.
+                merged.grant = merged.grant.zip(ask.grant).map(|(one, other)| one.both(other));
                 merged.deadline_ms = merged.deadline_ms.min(ask.deadline_ms);
                 merged.because = match (merged.because.take(), &ask.because) {
                     (Some(one), Some(other)) if one != *other => Some(format!("{one}; {other}")),
@@ -342,10 +349,10 @@ fn merge(asking: &[&Rule]) -> Vec<AskOf> {
     groups.into_values().collect()
 }
 
-/// Returns the approval as far as it counts now: not expired, the reach within what was shown, without the
-/// requester's own signature.
-fn effective_approval(requester: &Requester, facts: &Facts) -> Option<ApprovalFact> {
-    let approval = facts.approval.as_ref()?;
+/// Returns the approval, or the grant, as far as it counts now: not expired, the reach within what was shown, without
+/// the requester's own signature.
+fn effective_approval(requester: &Requester, facts: &Facts, grant: bool) -> Option<ApprovalFact> {
+    let approval = facts.approval.as_ref().filter(|approval| approval.grant == grant)?;
     let fits = match (&facts.reach, &approval.reach) {
         (None, None) => true,
         (Some(now), Some(then)) => now.within(then),

@@ -6,6 +6,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    grant::GrantBound,
     id::{GroupName, PolicyId},
     money::Money,
     reach::Reach,
@@ -114,6 +115,17 @@ pub struct AskOf {
     /// If true, who approves for another group that is asked counts for this one as well (`@distinct("false")`).
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub shared: bool,
+    /// Whoever approves may grant calls like this one so far beside it (`@grant`); nobody may where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<GrantBound>,
+}
+
+/// Returns how far those who approve may grant calls like this one: no further than each of the policies that ask allows.
+#[must_use]
+pub fn grantable(of: &[AskOf]) -> Option<GrantBound> {
+    let mut bounds = of.iter().map(|ask| ask.grant);
+    let first = bounds.next()??;
+    bounds.try_fold(first, |so_far, bound| Some(so_far.both(bound?)))
 }
 
 /// It must not run.

@@ -141,4 +141,8 @@ pub struct ApprovalFact {
     pub reach: Option<Reach>,
     /// The approval stops being good at this time, in Unix milliseconds UTC.
     pub expires_ms: i64,
+    /// This is true if the people granted calls like this one, and not this very call. Such a grant answers those policies
+    /// alone that allow one (`@grant`), and policies do not see it in their context.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub grant: bool,
 }

@@ -28,6 +28,7 @@ pub mod effect;
 mod entity;
 pub mod explain;
 pub mod facts;
+pub mod grant;
 pub mod id;
 pub mod matrix;
 pub mod memory;
@@ -59,6 +60,7 @@ pub use decision::{Allow, Ask, AskOf, Decision, Deny, DenyReason};
 pub use effect::{DeclaredEffect, Effect};
 pub use explain::{Explanation, FindingOutcome, PolicyFinding, explain};
 pub use facts::{ApprovalFact, Counters, Facts, StatementFacts};
+pub use grant::{Grant, GrantBound, GrantEnd, GrantTerms};
 pub use id::{
     AgentId, ApprovalId, BundleDigest, CallId, ChannelName, DecisionId, GroupName, PersonId, PolicyId,
     ProviderName, SessionId, SliceDigest, SystemName, TeamName, ToolName, ToolVersion,

@@ -197,5 +197,6 @@ pub(crate) fn approval(signers: &[(&str, &str)], reach: Option<Reach>) -> Approv
             .collect(),
         reach,
         expires_ms: NOW_MS + 1,
+        grant: false,
     }
 }

@@ -880,6 +880,7 @@ impl ApprovalGiven {
             signers: self.signers.iter().map(|(p, g)| (p.clone(), g.clone())).collect(),
             reach: self.reach.as_ref().map(ReachGiven::reach),
             expires_ms: self.expires_ms.unwrap_or(i64::MAX),
+            grant: false,
         })
     }
 }

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use crate::{
     call::sha256_of,
     decision::AskOf,
+    grant::{GRANT_CALLS_MAX, GRANT_MS_MAX, GrantBound},
     id::{GroupName, PolicyId},
     mentions::Mentions,
 };
@@ -38,7 +39,7 @@ const DEADLINE_MIN_MS: u64 = 1_000;
 const DEADLINE_MAX_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 const QUORUM_MAX: u32 = 100;
 const BECAUSE_CHARS_MAX: usize = 500;
-const ANNOTATIONS: &[&str] = &["id", "ask", "quorum", "deadline", "rehearse", "distinct", "because"];
+const ANNOTATIONS: &[&str] = &["id", "ask", "quorum", "deadline", "rehearse", "distinct", "grant", "because"];
 
 /// A policy comes from one of these layers. Later layers add; none takes away what an earlier one forbids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -260,7 +261,7 @@ impl Reading<'_> {
         if let Some(other) = given.keys().find(|k| !ANNOTATIONS.contains(k)) {
             return Err(fail(
                 format!("`@{other}` is not an annotation that means something here"),
-                "known are `@id`, `@ask`, `@quorum`, `@deadline`, `@rehearse`, `@distinct` and `@because`",
+                "known are `@id`, `@ask`, `@quorum`, `@deadline`, `@rehearse`, `@distinct`, `@grant` and `@because`",
             ));
         }
         let because = given.get("because").map(|text| String::from(text.trim()));
@@ -325,7 +326,10 @@ fn ask(
     id: &PolicyId,
 ) -> Result<Option<AskOf>, (String, &'static str)> {
     let Some(group) = given.get("ask") else {
-        return match ["quorum", "deadline", "rehearse", "distinct"].iter().find(|k| given.contains_key(**k)) {
+        return match ["quorum", "deadline", "rehearse", "distinct", "grant"]
+            .iter()
+            .find(|k| given.contains_key(**k))
+        {
             Some(alone) => Err((
                 format!("`@{alone}` without `@ask` asks nobody"),
                 "add `@ask(\"group\")`, or the permit lets the call run at once",
@@ -367,8 +371,27 @@ fn ask(
         }
     };
     let (rehearse, shared) = (truth("rehearse", false)?, !truth("distinct", true)?);
+    let grant = match given.get("grant") {
+        None => None,
+        Some(text) => Some(grant(text).ok_or_else(|| {
+            (
+                format!("`@grant(\"{text}\")` is no number of calls and a time"),
+                "write such as `20 calls in 1h`: 1 to 1,000 calls, in 1 second to 7 days",
+            )
+        })?),
+    };
     let because = because.cloned();
-    Ok(Some(AskOf { group, quorum, deadline_ms, because, policy: id.clone(), rehearse, shared }))
+    Ok(Some(AskOf { group, quorum, deadline_ms, because, policy: id.clone(), rehearse, shared, grant }))
+}
+
+/// `20 calls in 1h`: 1 to 1,000 calls, in 1 second to 7 days.
+fn grant(text: &str) -> Option<GrantBound> {
+    let (calls, time) = text.split_once(" in ")?;
+    let (calls, word) = calls.split_once(' ')?;
+    let calls = calls.bytes().all(|b| b.is_ascii_digit()).then(|| calls.parse().ok())??;
+    let ms = deadline(time)?;
+    let good = word == if calls == 1 { "call" } else { "calls" };
+    (good && (1..=GRANT_CALLS_MAX).contains(&calls) && ms <= GRANT_MS_MAX).then_some(GrantBound { calls, ms })
 }
 
 /// `90s`, `15m`, `2h` or `3d` in milliseconds, from 1 second to 30 days.

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use countersign_gate::ledger::{ApprovalRecord, Bond, LedgerFault, NotAnswered, NotParked, Parking};
-use countersign_rules::{ApprovalId, ApprovalState, Code, Signature};
+use countersign_gate::{
+    NewEntry,
+    ledger::{ApprovalRecord, Bond, LedgerFault, NotAnswered, NotParked, Parking},
+};
+use countersign_rules::{ApprovalId, ApprovalState, Code, Grant, GrantEnd, Signature};
 
 use crate::{
     bond,
@@ -76,6 +79,7 @@ impl Operation for Park {
             evidence: evidence.clone(),
             why: None,
             code: None,
+            grant: None,
             delivered: false,
         };
         let mut changes = Changes::entries(self.entries.clone());
@@ -122,10 +126,47 @@ impl Operation for AddSignature {
             record.why.clone_from(&self.signature.comment);
         }
         record.signatures.push(self.signature.clone());
+        let mut entries = vec![Arc::clone(&self.entry)];
+        if record.state == ApprovalState::Approved
+            && let Some(terms) = record.request.granted(&record.signatures)
+        {
+            record.grant = Some(Grant::new(terms));
+            entries.push(Encoded::of(&NewEntry::grant_given(&record.request, &record.signatures, terms))?);
+        }
         let answered = record.clone();
-        let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
+        let mut changes = Changes::entries(entries);
         changes.approvals.put(self.approval.clone(), row);
         Ok((Ok(answered), changes))
+    }
+}
+
+/// Ends the grant that was given with a request. Returns true if there was one that had not ended; otherwise nothing
+/// changes.
+pub(crate) struct EndGrant {
+    pub(crate) approval: ApprovalId,
+    pub(crate) end: GrantEnd,
+    pub(crate) entry: Arc<Encoded>,
+}
+
+impl Operation for EndGrant {
+    type Output = bool;
+
+    fn needs(&self, records: &Records, needs: &mut Needs) {
+        needs.name(records, &Key::Approval(self.approval.clone()));
+    }
+
+    fn apply(&self, records: &Records) -> Result<(bool, Changes), LedgerFault> {
+        let Some(row) = records.approvals.find(&self.approval)? else {
+            return Ok((false, Changes::default()));
+        };
+        let mut row = row.clone();
+        let Some(grant) = row.record.grant.as_mut().filter(|grant| grant.ended.is_none()) else {
+            return Ok((false, Changes::default()));
+        };
+        grant.ended = Some(self.end.clone());
+        let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
+        changes.approvals.put(self.approval.clone(), row);
+        Ok((true, changes))
     }
 }
 

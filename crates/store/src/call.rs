@@ -10,7 +10,7 @@ use countersign_gate::{
     },
 };
 use countersign_rules::{
-    ApprovalId, ApprovalState, CallId,
+    ApprovalId, ApprovalState, CallDigest, CallId,
     budget::BudgetAccount,
     charge::{Charge, Charged},
     settlement::{Count, Settlement},
@@ -45,10 +45,11 @@ impl Issue {
     /// Fails when an entry cannot be recorded.
     pub(crate) fn new(mut intent: Intent) -> Result<Self, LedgerFault> {
         let entries = Encoded::all(&std::mem::take(&mut intent.entries))?;
-        let Intent { call, rates, holds, approval, now_ms, .. } = &intent;
+        let Intent { call, rates, holds, approval, grant, now_ms, .. } = &intent;
         // A budget for all may halt all, and only once.
         let mut keys: Vec<Key> = scopes(&call.requester.agent).map(Key::Halt).into();
         keys.extend(approval.clone().map(Key::Approval));
+        keys.extend(grant.clone().map(|(approval, _shape)| Key::Approval(approval)));
         keys.extend(key_of_call(call).map(Key::Bond));
         keys.extend(rates.iter().map(|(key, _rate)| Key::Rate(key.clone())));
         keys.extend(holds.iter().map(|hold| Key::Balance(hold.account.clone())));
@@ -95,6 +96,10 @@ impl Issue {
                 records.approvals.find(id)?.ok_or(NotIssued::ApprovalSpent(ApprovalState::Superseded))?;
             changes.approvals.put(id.clone(), self.spend(approval)?);
         }
+        if let Some((id, shape)) = &intent.grant {
+            let granting = records.approvals.find(id)?.ok_or(NotIssued::GrantSpent)?;
+            changes.approvals.put(id.clone(), self.take(granting, *shape)?);
+        }
         let history = session::history_at(records, requester, intent.now_ms)?;
         if intent.if_history.is_some_and(|seen| seen != history) {
             return Err(NotIssued::HistoryMoved);
@@ -131,6 +136,16 @@ impl Issue {
         let mut spent = approval.clone();
         spent.record.state = state;
         Ok(spent)
+    }
+
+    /// Returns the request as it is once this call has taken its share of the grant that was given with it.
+    fn take(&self, granting: &ApprovalRow, shape: CallDigest) -> Result<ApprovalRow, NotIssued> {
+        let Intent { call, now_ms, .. } = &self.intent;
+        let mut taken = granting.clone();
+        let record = &mut taken.record;
+        let covering = record.grant.take().filter(|_| granting.record.covers(call, shape, *now_ms));
+        record.grant = Some(covering.and_then(|grant| grant.spend(*now_ms)).ok_or(NotIssued::GrantSpent)?);
+        Ok(taken)
     }
 
     const fn count(&self) -> Count<'_> {

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use countersign_gate::{
     NewEntry,
     ledger::{
-        ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Closing, HaltRecord,
-        HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, NotParked, Parking, Standing,
-        Wait, session_key,
+        ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Closing, GRANTS_MAX,
+        HaltRecord, HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, NotParked,
+        Parking, Standing, Wait, session_key,
     },
 };
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, IdempotencyKey, Requester, RetryKey,
-    Signature, ToolName,
+    AgentId, ApprovalId, ApprovalState, CallDigest, CallId, Code, GrantEnd, IdempotencyKey, Requester,
+    RetryKey, Signature, ToolName,
     budget::{Balance, BudgetAccount, HoldRequest},
     charge::Charge,
     rate::Rate,
@@ -21,7 +21,7 @@ use countersign_rules::{
 use tokio::sync::watch;
 
 use crate::{
-    approval::{AddSignature, Deliver, End, Park},
+    approval::{AddSignature, Deliver, End, EndGrant, Park},
     bond::Bind,
     call::{Close, Issue, Resolve, Sweep},
     halt::{Halt, Resume},
@@ -34,6 +34,7 @@ use crate::{
         rate::Due,
         session::{Session, history, read_counters, select_counters},
     },
+    row::Damage,
     session::{OpenSession, Record},
     store::Store,
     tail::Encoded,
@@ -250,6 +251,27 @@ impl Ledger for Store {
         let mut rows = answers.iter().flatten().map(ApprovalRow::read).collect::<Result<Vec<_>, _>>()?;
         rows.sort_by_key(|row| std::cmp::Reverse(row.order));
         Ok(rows.into_iter().map(|row| row.record).collect())
+    }
+
+    async fn granting(
+        &self,
+        requester: &Requester,
+        shape: CallDigest,
+        now_ms: i64,
+    ) -> Result<Vec<ApprovalRecord>, LedgerFault> {
+        let most = u64::try_from(GRANTS_MAX).unwrap_or(u64::MAX);
+        let rows = self.select(approval::select_granting(requester, shape, now_ms, most)).await?;
+        Ok(rows.iter().map(|row| Ok(ApprovalRow::read(row)?.record)).collect::<Result<_, Damage>>()?)
+    }
+
+    async fn end_grant(
+        &self,
+        approval: &ApprovalId,
+        end: GrantEnd,
+        entry: NewEntry,
+    ) -> Result<bool, LedgerFault> {
+        let entry = Encoded::of(&entry)?;
+        self.submit(EndGrant { approval: approval.clone(), end, entry }).await
     }
 
     async fn doubted(

@@ -12,7 +12,7 @@ use countersign_rules::{AgentId, ApprovalId, ApprovalState, CallId, GroupName, T
 use crate::{
     record::{
         Record as _,
-        approval::ApprovalRow,
+        approval::{self, ApprovalRow},
         call::{self, CallRow, call_columns, open_calls, select_calls},
     },
     row::{SqlStatement, Value},
@@ -60,6 +60,16 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<ApprovalRecord>, LedgerFault> {
         let rows = self.scan(page_of_requests(filter, limit)).await?;
+        rows.iter().map(|row| Ok(ApprovalRow::read(row)?.record)).collect()
+    }
+
+    /// Returns the requests with which people granted calls, where something of that is left at `now_ms` (Unix milliseconds
+    /// UTC), newest first; at most `limit`.
+    ///
+    /// # Errors
+    /// Fails with a [`LedgerFault`] when the ledger cannot be read.
+    pub async fn grants(&self, now_ms: i64, limit: u32) -> Result<Vec<ApprovalRecord>, LedgerFault> {
+        let rows = self.select(approval::select_grants(now_ms, limit)).await?;
         rows.iter().map(|row| Ok(ApprovalRow::read(row)?.record)).collect()
     }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 /// These are all steps, in order; the first is number 1.
 pub(crate) const STEPS: &[&str] = &[
     FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED, ALIKE, CALLS, GROWTH, COUNTED, ACCOUNTS, OUTBOX,
-    PLACES, PROVIDERS,
+    PLACES, PROVIDERS, GRANTS,
 ];
 
 /// Returns the number of the newest schema that this program knows.
@@ -481,6 +481,13 @@ CREATE TABLE sign_in_mark (
     until_ms BIGINT NOT NULL
 ) STRICT;
 CREATE INDEX sign_in_mark_until ON sign_in_mark (until_ms);
+";
+
+/// What people granted beside an approval is found by whose calls it covers, as long as it may cover one.
+const GRANTS: &str = "
+ALTER TABLE approval ADD COLUMN grant_until_ms BIGINT;
+CREATE INDEX approval_grant ON approval (agent, session, shape, grant_until_ms) WHERE grant_until_ms IS NOT NULL;
+CREATE INDEX approval_granting ON approval (grant_until_ms) WHERE grant_until_ms IS NOT NULL;
 ";
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ fn ask(group: &str, quorum: u32) -> AskOf {
         policy: PolicyId::parse("p:1").unwrap(),
         rehearse: false,
         shared: false,
+        grant: None,
     }
 }
 
@@ -26,6 +27,7 @@ fn said(person: &str, groups: &[&str], approved: bool, at_ms: i64) -> Signature 
         comment: None,
         at_ms,
         channel: "cli".into(),
+        grant: None,
     }
 }
 

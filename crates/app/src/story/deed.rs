@@ -57,6 +57,8 @@ impl Deed {
             | Told::RefusalsCounted(_)
             | Told::Asked(_)
             | Told::Answered(_)
+            | Told::GrantGiven(_)
+            | Told::GrantEnded(_)
             | Told::WarrantIssued(_)
             | Told::DoubtResolved(_)
             | Told::Undone(_)

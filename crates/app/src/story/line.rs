@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     read::Read,
-    words::{names, reach},
+    words::{granted, names, reach},
 };
 use crate::text::one_line;
 
@@ -58,6 +58,8 @@ fn gist(entry: &Read) -> String {
         Some(Told::CallProposed(told)) => proposed(told),
         Some(Told::Decided(told)) => decided(&told.decision),
         Some(Told::Answered(told)) => answered(told),
+        Some(Told::GrantGiven(told)) => granted(told),
+        Some(Told::GrantEnded(told)) => format!("by {}: {}", told.by, told.why),
         Some(Told::ReachMeasured(told)) => reach(&told.reach),
         Some(Told::Outcome(told)) => ended(told),
         Some(Told::Refused(told)) => format!("{} {}", told.code.as_str(), told.message),

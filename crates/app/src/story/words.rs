@@ -1,9 +1,13 @@
 //! Things are said so.
 
+use countersign_gate::entry::GrantGiven;
 use countersign_rules::Reach;
 use serde_json::{Map, Value};
 
-use crate::text::{grouped, one_line};
+use crate::{
+    answer::timestamp,
+    text::{grouped, one_line},
+};
 
 pub(super) fn counted(rows: u64) -> String {
     if rows == 1 { "1 row".into() } else { format!("{rows} rows") }
@@ -30,6 +34,17 @@ pub(super) fn reach(reach: &Reach) -> String {
         text.push_str(&format!(", {amount}"));
     }
     text
+}
+
+/// Says what people granted beside an approval.
+pub(super) fn granted(told: &GrantGiven<'_>) -> String {
+    let by = names(told.people.iter().map(|person| person.as_str()));
+    let each = told
+        .reach
+        .as_deref()
+        .map_or_else(|| "their reach was not measured".into(), |r| format!("each reaching {}", reach(r)));
+    let until = timestamp(told.terms.until_ms).unwrap_or_else(|| "a time that is none".into());
+    format!("{by} granted {} calls like it until {until}, {each}", told.terms.calls)
 }
 
 /// Returns true if what is counted is what an API calls an object: rows are of tables, which are named.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use countersign_rules::{
-    CallDigest, CallId, Code, DecisionId, Money, PersonId, SystemName, budget::HoldRequest,
+    ApprovalId, CallDigest, CallId, Code, DecisionId, Money, PersonId, SystemName, budget::HoldRequest,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,6 +26,9 @@ pub struct WarrantIssued<'a> {
     /// The system's own record of calls that this one takes effect under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<Cow<'a, str>>,
+    /// The request with which people granted such calls, where that is why this one may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Cow<'a, ApprovalId>>,
     /// The equal call in doubt under whose id this one is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent_as: Option<Cow<'a, CallId>>,

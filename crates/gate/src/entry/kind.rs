@@ -7,7 +7,7 @@ use super::{
     call::{CallProposed, CallRejected, Decided, ReachMeasured, RefusalsCounted, Refused},
     effect::{DoubtResolved, InDoubt, Outcome, Undone, WarrantIssued},
     operation::{EvidenceErased, Halted, Resumed, SessionOpened},
-    request::{Answered, Asked, RequestEnded},
+    request::{Answered, Asked, GrantEnded, GrantGiven, RequestEnded},
 };
 
 /// A kind of entry: what is written of one thing that happens, and how that is read back.
@@ -66,6 +66,10 @@ kinds! {
     "asked" => Asked,
     /// A person answered.
     "answered" => Answered,
+    /// People granted calls like the one they approved.
+    "grant_given" => GrantGiven,
+    /// A person ended a grant.
+    "grant_ended" => GrantEnded,
     /// A request ended without being performed.
     "request_ended" => RequestEnded,
     /// The intent to perform a call was recorded.

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use countersign_rules::{
-    ApprovalState, BundleDigest, CallDigest, Code, DecisionId, GroupName, PersonId, Reach, SliceDigest,
-    decision::AskOf,
+    ApprovalState, BundleDigest, CallDigest, Code, DecisionId, GrantTerms, GroupName, PersonId, Reach,
+    SliceDigest, decision::AskOf,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,31 @@ pub struct Answered<'a> {
     pub channel: Cow<'a, str>,
     /// The digest that the answer is bound to.
     pub digest: CallDigest,
+    /// The person grants this beside the approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<GrantTerms>,
+}
+
+/// People granted calls like the one they approved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantGiven<'a> {
+    /// These people granted them.
+    pub people: BTreeSet<Cow<'a, PersonId>>,
+    /// So many calls may run, until this time.
+    pub terms: GrantTerms,
+    /// The calls are of this shape.
+    pub shape: Option<CallDigest>,
+    /// Each of them may reach no further than this.
+    pub reach: Option<Cow<'a, Reach>>,
+}
+
+/// A person ended a grant before its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantEnded<'a> {
+    /// This person ended it.
+    pub by: Cow<'a, PersonId>,
+    /// It was ended for this reason.
+    pub why: Cow<'a, str>,
 }
 
 /// A request ended without being performed.

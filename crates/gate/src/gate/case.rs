@@ -4,8 +4,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_rules::{
-    Allow, ApprovalFact, Ask, Call, Decision, DecisionId, Effect, Facts, Observed, Policies, Reach, Refusal,
-    decide,
+    Allow, ApprovalFact, ApprovalId, Ask, Call, Decision, DecisionId, Effect, Facts, Observed, Policies,
+    Reach, Refusal, decide, decision::grantable,
 };
 
 use super::{
@@ -58,6 +58,8 @@ pub(super) struct Case<'a, L, T: Tool> {
     id: DecisionId,
     /// The rules look at these; they are complete once the last question is answered.
     facts: Facts,
+    /// People granted calls like this one with this request, and that is why it may run.
+    grant: Option<ApprovalId>,
     /// Approvers will see this.
     evidence: Option<Evidence>,
     /// These are recorded with whatever comes of the call.
@@ -89,7 +91,20 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         if start.proposed {
             entries.push(NewEntry::call_proposed(now_ms, &call));
         }
-        Ok(Self { gate, tool, seen, start, call, policies, standing, id, facts, evidence: None, entries })
+        Ok(Self {
+            gate,
+            tool,
+            seen,
+            start,
+            call,
+            policies,
+            standing,
+            id,
+            facts,
+            grant: None,
+            evidence: None,
+            entries,
+        })
     }
 
     /// Asks what the rules say about the call, unless something stops it before.
@@ -105,6 +120,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         let decision = self.decide();
         let decision = self.measure_for_people(decision).await?;
         let decision = self.rehearse_for_people(decision).await?;
+        let decision = self.look_for_a_grant(decision).await?;
         self.tell(&decision);
         self.it_stays_within_its_tool(&decision)?;
         Ok(decision)
@@ -223,6 +239,31 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         Ok(self.decide())
     }
 
+    /// People may have granted calls like this one, so that nobody has to be asked again. What was rolled back because it
+    /// reached further than was allowed is for people to look at.
+    ///
+    /// INVARIANT: a grant stands in for people's answer alone. The call is measured and decided as any other, and those who
+    /// gave the grant must still be able to approve.
+    async fn look_for_a_grant(&mut self, decision: Decision) -> Result<Decision, Stop> {
+        let Decision::Ask(ask) = &decision else { return Ok(decision) };
+        if !self.is_proposed() || grantable(&ask.of).is_none() {
+            return Ok(decision);
+        }
+        let (stored, shape) = (self.call.stored(), alike(self.tool, &self.call).shape);
+        for record in
+            self.gate.grants(&stored, shape, self.effect(), &self.policies, self.facts.now_ms).await?
+        {
+            self.facts.approval = Some(self.gate.approval_fact(&record, true));
+            let granted = self.decide();
+            if matches!(granted, Decision::Allow(_)) {
+                self.grant = Some(record.request.id);
+                return Ok(granted);
+            }
+        }
+        self.facts.approval = None;
+        Ok(decision)
+    }
+
     /// INVARIANT: no call touches more rows than its tool's author lets one call touch, whatever policies and people say.
     /// What policies forbid is told first: no other limit would change it.
     fn it_stays_within_its_tool(&self, decision: &Decision) -> Result<(), Stop> {
@@ -268,12 +309,17 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         self.record(decision);
         let history = self.policies.uses_history(&self.call.tool.name).then_some(self.standing.history);
         let approval = self.start.granted.map(|record| record.request.id.clone());
+        let grant = self.grant.clone().map(|granted| (granted, alike(self.tool, &self.call).shape));
         let Self { call, id, facts, entries, .. } = self;
-        Permitted::new(call, id, allow, &facts, approval, history, entries)
+        Permitted::new(call, id, allow, &facts, (approval, grant), history, entries)
+    }
+
+    const fn effect(&self) -> Effect {
+        self.seen.effect
     }
 
     fn is_write(&self) -> bool {
-        self.seen.effect >= Effect::Write
+        self.effect() >= Effect::Write
     }
 
     /// Returns true if the agent has just proposed it: people have not approved it, and it was not performed before.
@@ -335,17 +381,24 @@ impl<L: Ledger> Gate<L> {
             agent_today: standing.agent_today.clone(),
             provenance: BTreeSet::new(),
             now_ms,
-            approval: granted.map(|record| ApprovalFact {
-                id: record.request.id.clone(),
-                signers: record
-                    .signatures
-                    .iter()
-                    .filter(|s| s.approved)
-                    .map(|s| (s.person.clone(), s.groups.clone()))
-                    .collect(),
-                reach: record.request.reach.clone(),
-                expires_ms: self.grant_expires_ms(record),
-            }),
+            approval: granted.map(|record| self.approval_fact(record, false)),
+        }
+    }
+
+    /// Returns people's approval of a call as the rules see it, or else the grant that they gave with it.
+    fn approval_fact(&self, record: &ApprovalRecord, grant: bool) -> ApprovalFact {
+        let granted_until_ms = record.grant.as_ref().map(|given| given.terms.until_ms);
+        ApprovalFact {
+            id: record.request.id.clone(),
+            signers: record
+                .signatures
+                .iter()
+                .filter(|s| s.approved)
+                .map(|s| (s.person.clone(), s.groups.clone()))
+                .collect(),
+            reach: record.request.reach.clone(),
+            expires_ms: granted_until_ms.filter(|_| grant).unwrap_or_else(|| self.grant_expires_ms(record)),
+            grant,
         }
     }
 }

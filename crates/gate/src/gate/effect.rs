@@ -72,7 +72,8 @@ impl<L: Ledger> Gate<L> {
             Err(unissued) => *unissued,
         };
         let Unissued { call, entries, why } = unissued;
-        if why == NotIssued::HistoryMoved {
+        // What was left of a grant has gone to another call: the policies ask people again.
+        if matches!(why, NotIssued::HistoryMoved | NotIssued::GrantSpent) {
             return Err(Box::new(Round::Again(call)));
         }
         if matches!(why, NotIssued::Fault(LedgerFault::Unknown(_))) {

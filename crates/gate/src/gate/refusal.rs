@@ -199,7 +199,7 @@ impl<L: Ledger> Gate<L> {
                 );
             }
             NotIssued::KeyTaken(taken) => return Box::pin(self.told_at_last(call, &taken)).await,
-            NotIssued::HistoryMoved => crowded(),
+            NotIssued::HistoryMoved | NotIssued::GrantSpent => crowded(),
             NotIssued::Fault(fault) if granted.is_some() => {
                 return refused(call, granted, not_looked_up(&fault));
             }

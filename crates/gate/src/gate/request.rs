@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalRequest, ApprovalState, Ask, Call, Code, DecisionId, Facts, GroupName,
-    PersonId, Policies, Refusal, Signature,
+    AgentId, ApprovalId, ApprovalRequest, ApprovalState, Ask, Call, CallDigest, Code, DecisionId, Effect,
+    Facts, GrantEnd, GroupName, PersonId, Policies, Refusal, Signature, StoredCall,
     approval::{Alike, AnswerRefusal},
 };
 use futures::{StreamExt as _, stream};
 
 use super::{
-    Gate,
+    Gate, GrantOffer,
     refusal::{
         answer_of, bad_id, blocked, expired, in_doubt, not_looked_up, pending, perhaps_asked, refused,
         refused_request, superseded, unavailable,
@@ -181,7 +181,7 @@ impl<L: Ledger> Gate<L> {
         approval: &ApprovalId,
         person: PersonId,
         groups: BTreeSet<GroupName>,
-        approved: bool,
+        (approved, grant): (bool, Option<GrantOffer>),
         comment: Option<String>,
         channel: &str,
     ) -> Result<ApprovalRecord, NotAnswered> {
@@ -200,11 +200,54 @@ impl<L: Ledger> Gate<L> {
             return Err(NotAnswered::Refused(AnswerRefusal::NotOpen(ApprovalState::Superseded)));
         }
         let comment = comment.map(|text| text.chars().take(2_000).collect());
-        let signature = Signature { person, groups, approved, comment, at_ms, channel: channel.to_owned() };
+        let grant = grant.map(|offer| offer.terms(at_ms));
+        let channel = channel.to_owned();
+        let signature = Signature { person, groups, approved, comment, at_ms, channel, grant };
         let entry = NewEntry::answered(&record.request, &signature);
         // A crash before this is durable leaves the request as it was. After it the answer counts, though the person
         // was not told, and the worker performs what is granted.
         self.ledger.answer(approval, signature, entry).await
+    }
+
+    /// Returns the requests with which people granted calls like `call`, as far as that may still stand in for their answer.
+    pub(super) async fn grants(
+        &self,
+        call: &StoredCall,
+        shape: CallDigest,
+        effect: Effect,
+        policies: &Policies,
+        now_ms: i64,
+    ) -> Result<Vec<ApprovalRecord>, Stop> {
+        let fault = |fault: &LedgerFault| Stop::Refused(not_looked_up(fault));
+        let Some(signers) = self.signers.get() else { return Ok(Vec::new()) };
+        let granting = self.ledger.granting(&call.requester, shape, now_ms).await;
+        let mut found = Vec::new();
+        for record in granting.map_err(|why| fault(&why))? {
+            let fits = record.covers(call, shape, now_ms)
+                && effect <= record.effect
+                && record.request.stands_under(policies);
+            if fits && signers.still_approve(&record).await.map_err(|why| fault(&why))? {
+                found.push(record);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Ends the grant that people gave with a request, before its time. Returns whether there was one.
+    ///
+    /// # Errors
+    /// [`LedgerFault`], and then the grant stays.
+    pub async fn end_grant(
+        &self,
+        record: &ApprovalRecord,
+        by: PersonId,
+        why: &str,
+    ) -> Result<bool, LedgerFault> {
+        let end = GrantEnd { by, at_ms: self.clock.now_ms(), why: why.to_owned() };
+        let entry = NewEntry::grant_ended(&record.request, &end);
+        // A crash before this is durable leaves the grant, and whoever ended it was not told that it is; after it no call
+        // is covered any more.
+        self.ledger.end_grant(&record.request.id, end, entry).await
     }
 
     /// Ends the requests whose time is over. To be called every second or so, by any replica.

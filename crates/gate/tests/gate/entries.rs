@@ -9,7 +9,8 @@ use countersign_gate::{
     ledger::{CallOutcome, CallRecord, HaltRecord, HaltScope},
 };
 use countersign_rules::{
-    ApprovalState, Call, CallId, Code, DeclaredEffect, PolicyId, Refusal, Requester, SystemSpec, ToolSpec,
+    ApprovalState, Call, CallId, Code, DeclaredEffect, GrantEnd, GrantTerms, PolicyId, Refusal, Requester,
+    SystemSpec, ToolSpec,
     approval::{ApprovalRequest, Signature},
     budget::{BudgetAccount, HoldRequest, Unit},
 };
@@ -193,6 +194,7 @@ fn every() -> Vec<NewEntry> {
     let mut strange = requester();
     strange.as_object_mut().unwrap().remove("on_behalf_of");
     strange["teams"] = json!([]);
+    let granted = GrantTerms { calls: 3, until_ms: NOW_MS + 60_000 };
     let mut entries = vec![
         NewEntry::session_opened(NOW_MS, &of(requester()), "mcp", Some("client 1.0")),
         NewEntry::session_opened(NOW_MS, &of(strange), "rest", None),
@@ -223,6 +225,12 @@ fn every() -> Vec<NewEntry> {
         NewEntry::asked(&request(Some(&digest('c')))),
         NewEntry::answered(&request(None), &signature(true, None)),
         NewEntry::answered(&request(None), &signature(false, Some("these are real"))),
+        NewEntry::answered(&request(None), &Signature { grant: Some(granted), ..signature(true, None) }),
+        NewEntry::grant_given(&request(Some("slice")), &[signature(true, None)], granted),
+        NewEntry::grant_ended(
+            &request(None),
+            &GrantEnd { by: of(json!("ana")), at_ms: NOW_MS, why: "enough".into() },
+        ),
         NewEntry::request_ended(NOW_MS, &request(None), ApprovalState::Expired, None, "nobody answered"),
         NewEntry::request_ended(NOW_MS, &request(None), ApprovalState::Blocked, Some(Code::Halted), "halted"),
         NewEntry::in_doubt(NOW_MS, &of(stored()), None),
@@ -267,16 +275,25 @@ fn every() -> Vec<NewEntry> {
     let decision = of(json!("dec-1"));
     let account = BudgetAccount { budget: "refunds".into(), subject: "agent:ada".into(), day: 0 };
     let holds = [HoldRequest { account, unit: Unit::Calls, amount: 1250, limit: 2000, halt_at: None }];
-    entries.push(NewEntry::warrant_issued(NOW_MS, &plain, &decision, None, wide, &[], None));
+    entries.push(NewEntry::warrant_issued(NOW_MS, &plain, &decision, (None, None), wide, &[], None));
     let approval = of(json!("apr-1"));
     entries.push(NewEntry::warrant_issued(
         NOW_MS,
         &keyed,
         &decision,
-        Some(&approval),
+        (Some(&approval), None),
         narrow,
         &holds,
         Some("countersign.journal"),
+    ));
+    entries.push(NewEntry::warrant_issued(
+        NOW_MS,
+        &plain,
+        &decision,
+        (None, Some(&approval)),
+        wide,
+        &[],
+        None,
     ));
     outcomes(&mut entries);
     entries

@@ -9,6 +9,7 @@
 )]
 
 mod entries;
+mod grants;
 mod path;
 mod recall;
 mod repeat;

@@ -371,7 +371,8 @@ async fn the_requester_and_strangers_cannot_approve() {
     let world = World::new(1, 100, vec![]);
     let pending = world.call(&world.update, 0, 10).await;
     let id = approval(&pending);
-    let answer = |person: PersonId, groups| world.gate.answer(&id, person, groups, true, None, "test");
+    let answer =
+        |person: PersonId, groups| world.gate.answer(&id, person, groups, (true, None), None, "test");
     for own in ["bot", "owner"] {
         let refused = answer(own.parse_person(), leads()).await.unwrap_err();
         assert!(matches!(refused, NotAnswered::Refused(AnswerRefusal::OwnRequest(_))), "{refused:?}");
@@ -389,8 +390,10 @@ async fn one_person_cannot_fill_a_quorum() {
     let world = World::new(1, 100, vec![]);
     let pending = world.call(&world.delete, 0, 10).await;
     world.answer(&pending, "ana", true).await;
-    let again =
-        world.gate.answer(&approval(&pending), "ana".parse_person(), leads(), true, None, "test").await;
+    let again = world
+        .gate
+        .answer(&approval(&pending), "ana".parse_person(), leads(), (true, None), None, "test")
+        .await;
     assert!(matches!(again, Err(NotAnswered::Refused(AnswerRefusal::AnsweredAlready(_)))));
     assert!(world.gate.granted().await.unwrap().is_empty());
 }
@@ -414,8 +417,10 @@ async fn nobody_answering_is_expired_and_not_refused() {
     let world = World::new(1, 100, vec![]);
     let pending = world.call(&world.update, 0, 10).await;
     world.clock.advance(15 * 60_000);
-    let late =
-        world.gate.answer(&approval(&pending), "ana".parse_person(), leads(), true, None, "test").await;
+    let late = world
+        .gate
+        .answer(&approval(&pending), "ana".parse_person(), leads(), (true, None), None, "test")
+        .await;
     assert!(matches!(late, Err(NotAnswered::Refused(AnswerRefusal::Expired))));
     assert_eq!(
         world.gate.fetch(&requester("bot", "s1").agent, &approval(&pending)).await.status(),

@@ -96,7 +96,7 @@ async fn run(seed: u64) -> BTreeMap<&'static str, u64> {
                 // A fault here is one of the things that may happen to a person's answer.
                 let given = world
                     .gate
-                    .answer(&pending.approval, person, crate::world::leads(), answer, None, "sim")
+                    .answer(&pending.approval, person, crate::world::leads(), (answer, None), None, "sim")
                     .await;
                 *reached.entry(if given.is_ok() { "answered" } else { "unanswered" }).or_default() += 1;
             }

@@ -450,7 +450,14 @@ impl World {
     pub(crate) async fn answer(&self, pending: &Answer, person: &str, approved: bool) {
         let approval = approval(pending);
         self.gate
-            .answer(&approval, person.parse_person(), leads(), approved, Some("because".into()), "test")
+            .answer(
+                &approval,
+                person.parse_person(),
+                leads(),
+                (approved, None),
+                Some("because".into()),
+                "test",
+            )
             .await
             .unwrap();
     }

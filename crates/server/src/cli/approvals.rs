@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::Subcommand;
-use countersign_api::{Approve, Erased, RequestsBody};
+use countersign_api::{Approve, EndGrant, Erased, GrantTermsBody, GrantsBody, RequestsBody};
 use countersign_app::{
     request::{RequestBody, RequestDetail},
     text::{grouped, one_line},
@@ -55,6 +55,27 @@ pub(super) enum Approvals {
         /// Approve only if the call still has this digest, as `show` prints it
         #[arg(long)]
         digest: Option<String>,
+        /// Let so many further calls like it run, where the policies that ask allow that (`@grant`)
+        #[arg(long, value_name = "CALLS", requires = "grant_for", value_parser = clap::value_parser!(u32).range(1..))]
+        grant: Option<u32>,
+        /// For so long: `90s`, `15m`, `2h` or `3d`
+        #[arg(long, value_name = "TIME", requires = "grant", value_parser = seconds)]
+        grant_for: Option<u64>,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// List the calls that were granted beside an approval, as far as any are left
+    Grants {
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// End what was granted with a request, before its time
+    EndGrant {
+        /// The request
+        id: String,
+        /// Why, for the log
+        #[arg(long)]
+        reason: String,
         #[command(flatten)]
         connect: Connect,
     },
@@ -119,9 +140,27 @@ impl Approvals {
                 out.line(detail(&body));
                 Ok(())
             }
-            Self::Approve { id, reason, digest, connect } => {
-                let body = Approve { comment: reason, digest };
+            Self::Approve { id, reason, digest, grant, grant_for, connect } => {
+                let grant = grant.zip(grant_for).map(|(calls, seconds)| GrantTermsBody { calls, seconds });
+                let body = Approve { comment: reason, digest, grant };
                 answer(&connect.client()?, &id, "approve", &body, out).await
+            }
+            Self::Grants { connect } => {
+                let body: GrantsBody = connect.client()?.get("/v1/grants").await?;
+                out.value(&body);
+                out.table(
+                    &["request", "agent", "session", "tool", "left", "of", "rows each", "until"],
+                    body.grants.iter().filter_map(|request| granted(request, out)),
+                );
+                Ok(())
+            }
+            Self::EndGrant { id, reason, connect } => {
+                let path = format!("/v1/approvals/{}/grant/end", segment(&id));
+                out.value(&connect.client()?.post::<RequestBody>(&path, &EndGrant { reason }).await?);
+                out.line(one_line(&format!(
+                    "ended what was granted with `{id}`: the next such call asks people"
+                )));
+                Ok(())
             }
             Self::Refuse { id, reason, connect } => {
                 answer(&connect.client()?, &id, "refuse", &countersign_api::Refuse { reason }, out).await
@@ -281,6 +320,31 @@ fn row(request: &RequestBody, out: &Output) -> Vec<String> {
         groups(request),
         out.moment(&cell(request.expires_at.as_deref())),
     ]
+}
+
+/// A grant, where there is one.
+fn granted(request: &RequestBody, out: &Output) -> Option<Vec<String>> {
+    let grant = request.grant.as_ref()?;
+    Some(vec![
+        request.approval.clone(),
+        request.agent.clone(),
+        request.session.clone(),
+        request.tool.clone(),
+        grant.left.to_string(),
+        grant.calls.to_string(),
+        cell(request.rows),
+        out.moment(&cell(grant.until.as_deref())),
+    ])
+}
+
+/// `90s`, `15m`, `2h` or `3d` in seconds.
+fn seconds(text: &str) -> Result<u64, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400_u64)];
+    units
+        .iter()
+        .find_map(|(unit, seconds)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(*seconds))
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(|| "it is no time: write such as `90s`, `15m`, `2h` or `3d`".into())
 }
 
 fn groups(request: &RequestBody) -> String {

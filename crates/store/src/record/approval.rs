@@ -7,7 +7,8 @@ use countersign_gate::{
     ledger::{ApprovalRecord, LedgerFault},
 };
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalState, CallDigest, Code, GroupName, Signature, ToolName, call::RetryKey,
+    AgentId, ApprovalId, ApprovalState, CallDigest, Code, Grant, GroupName, Requester, Signature, ToolName,
+    call::RetryKey,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,11 +22,13 @@ pub(crate) struct ApprovalRow {
     pub(crate) order: u64,
 }
 
-/// People said this, and the request ended for this reason.
+/// People said this, and granted this beside it, and the request ended for this reason.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Answers {
     pub(crate) signatures: Vec<Signature>,
     pub(crate) why: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) grant: Option<Grant>,
 }
 
 macro_rules! select_approvals {
@@ -48,7 +51,7 @@ impl Record for ApprovalRow {
     }
 
     fn read(row: &StoredRow) -> Result<Self, Damage> {
-        let Answers { signatures, why } = row.json(5)?;
+        let Answers { signatures, why, grant } = row.json(5)?;
         let record = ApprovalRecord {
             state: state(row.text(1)?)?,
             effect: effect(row.text(2)?)?,
@@ -56,6 +59,7 @@ impl Record for ApprovalRow {
             request: row.json(4)?,
             signatures,
             why,
+            grant,
             code: row.optional_text(6)?.map(code).transpose()?,
             evidence: row.optional_json::<Evidence>(7)?,
         };
@@ -68,7 +72,8 @@ impl Record for ApprovalRow {
         let normal = request.alike.map_or(request.call.digest, |alike| alike.normal);
         Ok(SqlStatement::one(
             "INSERT INTO approval (id, place, agent, session, digest, state, effect, delivered, request, answers, tool, \
-             until_ms, normal, shape, code) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+             until_ms, normal, shape, code, grant_until_ms) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
             vec![
                 id.as_str().into(),
                 self.order.into(),
@@ -86,18 +91,20 @@ impl Record for ApprovalRow {
                 request.alike.map(|alike| alike.shape.to_string()).as_deref().into(),
                 // One that was ended in the batch that opens it has one already.
                 self.record.code.map(Code::as_str).into(),
+                self.grant_until_ms().into(),
             ],
         ))
     }
 
     fn update(&self, id: &ApprovalId) -> Result<SqlStatement, LedgerFault> {
         Ok(SqlStatement::one(
-            "UPDATE approval SET state = $1, delivered = $2, answers = $3, code = $4 WHERE id = $5",
+            "UPDATE approval SET state = $1, delivered = $2, answers = $3, code = $4, grant_until_ms = $5 WHERE id = $6",
             vec![
                 self.record.state.as_str().into(),
                 i64::from(self.record.delivered).into(),
                 self.answers()?,
                 self.record.code.map(Code::as_str).into(),
+                self.grant_until_ms().into(),
                 id.as_str().into(),
             ],
         ))
@@ -123,8 +130,14 @@ impl Record for ApprovalRow {
 
 impl ApprovalRow {
     fn answers(&self) -> Result<Value, LedgerFault> {
-        let ApprovalRecord { signatures, why, .. } = &self.record;
-        json(&Answers { signatures: signatures.clone(), why: why.clone() })
+        let ApprovalRecord { signatures, why, grant, .. } = &self.record;
+        json(&Answers { signatures: signatures.clone(), why: why.clone(), grant: grant.clone() })
+    }
+
+    /// Until when the grant may cover a call, as long as it may cover one.
+    fn grant_until_ms(&self) -> Option<i64> {
+        let grant = self.record.grant.as_ref()?;
+        (grant.left > 0 && grant.ended.is_none()).then_some(grant.terms.until_ms)
     }
 }
 
@@ -167,6 +180,38 @@ pub(crate) fn select_like(agent: &AgentId, shape: CallDigest, limit: u64) -> Sql
             "WHERE a.agent = $1 AND a.shape = $2 AND a.answers LIKE '%\"person\":%' ORDER BY a.place DESC LIMIT $3"
         ),
         vec![agent.as_str().into(), shape.to_string().into(), limit.into()],
+    )
+}
+
+/// Returns the statement that reads the requests with which people granted calls of a shape in an agent's session, where
+/// something of that is left at `now_ms` (Unix milliseconds UTC), newest first; at most `limit`.
+pub(crate) fn select_granting(
+    requester: &Requester,
+    shape: CallDigest,
+    now_ms: i64,
+    limit: u64,
+) -> SqlStatement {
+    SqlStatement::new(
+        select_approvals!(
+            "WHERE a.agent = $1 AND a.session = $2 AND a.shape = $3 AND a.grant_until_ms > $4 \
+             ORDER BY a.place DESC LIMIT $5"
+        ),
+        vec![
+            requester.agent.as_str().into(),
+            requester.session.as_str().into(),
+            shape.to_string().into(),
+            now_ms.into(),
+            limit.into(),
+        ],
+    )
+}
+
+/// Returns the statement that reads the requests with which people granted something of which anything is left at `now_ms`
+/// (Unix milliseconds UTC), newest first; at most `limit`.
+pub(crate) fn select_grants(now_ms: i64, limit: u32) -> SqlStatement {
+    SqlStatement::new(
+        select_approvals!("WHERE a.grant_until_ms > $1 ORDER BY a.place DESC LIMIT $2"),
+        vec![now_ms.into(), u64::from(limit).into()],
     )
 }
 

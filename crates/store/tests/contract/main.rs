@@ -22,6 +22,8 @@ mod crash;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod grants;
+#[cfg(test)]
 mod held;
 #[cfg(test)]
 mod history;

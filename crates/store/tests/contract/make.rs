@@ -72,6 +72,7 @@ pub(crate) fn intent_of(call: StoredCall) -> Intent {
         amount: None,
         if_history: None,
         approval: None,
+        grant: None,
         replaces: None,
         now_ms: NOW,
         entries: vec![entry],
@@ -139,6 +140,7 @@ pub(crate) fn parking(id: &str, call: StoredCall) -> Parking {
             because: None,
             policy: PolicyId::parse("p1").unwrap(),
             rehearse: false,
+            grant: None,
             shared: false,
         }],
         asked_ms: NOW,
@@ -170,6 +172,7 @@ pub(crate) fn signature(person: &str, approved: bool) -> Signature {
         comment: Some("because".into()),
         at_ms: NOW + 1,
         channel: "test".into(),
+        grant: None,
     }
 }
 

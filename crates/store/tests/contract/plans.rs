@@ -88,7 +88,8 @@ const SCANS_OF_POSTGRES: [(&str, &str, &str); 2] = [
 ];
 
 /// Statements that may sort on SQLite, each by a part of its text, with the reason why that is little.
-const SORTS: [(&str, &str); 5] = [
+const SORTS: [(&str, &str); 6] = [
+    ("a.grant_until_ms > $", "what people granted, as far as anything is left"),
     ("FROM api_key ORDER BY issued_ms, id", "people list every key"),
     ("FROM approval WHERE state = 'refused' LIMIT $1", "once after a start"),
     ("AND a.until_ms > $4 ORDER BY a.place DESC LIMIT 1", "what people refused an agent and has not expired"),
@@ -365,6 +366,8 @@ async fn drive(ledger: &Store) {
     ledger.waiting(&who.agent).await.unwrap();
     ledger.refused(&who.agent, (shape.normal, digest), NOW).await.unwrap();
     ledger.answered(&who.agent, &ToolName::parse("refund").unwrap(), shape.shape).await.unwrap();
+    ledger.granting(&who, shape.shape, NOW).await.unwrap();
+    ledger.grants(NOW, 100).await.unwrap();
 
     let mut call = stored("b1", &who, "bound");
     call.key = Some(key);

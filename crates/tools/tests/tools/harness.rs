@@ -201,7 +201,7 @@ impl World {
     pub(crate) async fn approve(&self, approval: &ApprovalId) -> Answer {
         let people = BTreeSet::from([GroupName::parse("people").unwrap()]);
         let person = PersonId::parse("ada").unwrap();
-        let record = self.gate.answer(approval, person, people, true, None, "test").await.unwrap();
+        let record = self.gate.answer(approval, person, people, (true, None), None, "test").await.unwrap();
         let tool = &self.tools[record.request.call.tool.as_str()];
         let span = Gate::<SimLedger>::granted_span(&record);
         tool.perform_granted(&self.gate, record, span).await

@@ -140,6 +140,7 @@ fn asked(agent: &str, on_behalf_of: Option<&str>, signers: &[&str]) -> ApprovalR
         because: None,
         policy: PolicyId::parse("p1").unwrap(),
         rehearse: false,
+        grant: None,
         shared: false,
     };
     let request = ApprovalRequest {
@@ -162,6 +163,7 @@ fn asked(agent: &str, on_behalf_of: Option<&str>, signers: &[&str]) -> ApprovalR
         comment: None,
         at_ms: NOW,
         channel: "console".into(),
+        grant: None,
     };
     ApprovalRecord {
         request,
@@ -171,6 +173,7 @@ fn asked(agent: &str, on_behalf_of: Option<&str>, signers: &[&str]) -> ApprovalR
         evidence: None,
         why: None,
         code: None,
+        grant: None,
         delivered: false,
     }
 }

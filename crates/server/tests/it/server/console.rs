@@ -279,6 +279,8 @@ const ROUTES: &[(&str, &str, &str, [u16; 3])] = &[
     ("GET", "/console/requests/{id}", "/console/requests/apr-none", [303, 404, 404]),
     ("POST", "/console/requests/{id}/approve", "/console/requests/apr-none/approve", [401, 404, 404]),
     ("POST", "/console/requests/{id}/refuse", "/console/requests/apr-none/refuse", [401, 404, 404]),
+    ("POST", "/console/requests/{id}/end-grant", "/console/requests/apr-none/end-grant", [401, 404, 404]),
+    ("GET", "/console/grants", "/console/grants", [303, 200, 200]),
     ("GET", "/console/sessions", "/console/sessions", [303, 200, 200]),
     ("GET", "/console/session", "/console/session?agent=clerk&session=..", [303, 404, 404]),
     ("GET", "/console/log", "/console/log", [303, 200, 200]),

@@ -9,6 +9,7 @@ mod configuration;
 mod connections;
 mod console;
 mod effects;
+mod grants;
 mod https;
 mod identity;
 mod jwks;
