@@ -1,6 +1,6 @@
 //! Agents and people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_app::principal::{AgentConfig, PersonConfig, UNDO_AGENT};
 use countersign_rules::{AgentId, GroupName, PersonId, ProviderName, TeamName};
@@ -89,12 +89,16 @@ pub(super) fn distinct(
     found: &Found,
 ) {
     let place = |written: &str| main.text.find(written).map(|at| at..at.saturating_add(written.len()));
-    let shape = |name: &str| skeleton(&name.to_lowercase()).collect::<String>();
+    // A zero looks like a capital letter, which is its small one to a reader; a capital I like a small L.
+    let shape = |name: &str| skeleton(name).collect::<String>().to_lowercase();
+    let shapes = |name: &str| BTreeSet::from([shape(name), shape(&name.to_lowercase())]);
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
     let people_named = people.keys().map(|id| (id.as_str(), format!("[person.{id}]")));
     let agents_named = agents.keys().map(|id| (id.as_str(), format!("[agent.{id}]")));
     for (id, title) in people_named.chain(agents_named) {
-        if let Some(other) = seen.insert(shape(id), title.clone()) {
+        let others: BTreeSet<String> =
+            shapes(id).into_iter().filter_map(|shape| seen.insert(shape, title.clone())).collect();
+        for other in others {
             let message = format!("`{other}` and `{title}` have names that differ in case or look alike");
             let help = "give them names that nobody takes for one another".to_owned();
             found.push(main.mistake(place(&title), message, Some(help)));
@@ -115,7 +119,7 @@ pub(super) fn distinct(
         };
         let name = person.as_str();
         let near = people.keys().map(PersonId::as_str).find(|known| {
-            shape(known) == shape(name)
+            !shapes(known).is_disjoint(&shapes(name))
                 || strsim::osa_distance(&known.to_lowercase(), &name.to_lowercase()) <= 2
         });
         let help = match near {

@@ -137,6 +137,8 @@ fn names_that_nobody_can_tell_apart_are_mistakes() {
     for more in [
         "[person.Alice]\ngroups = [\"approvers\"]",
         "[person.a1ice]\ngroups = [\"approvers\"]",
+        "[person.aIice]\ngroups = [\"approvers\"]",
+        "[person.b0b]\ngroups = [\"approvers\"]",
         "[agent.ALICE]\naccounts = []",
     ] {
         let found = with(more);
