@@ -252,6 +252,38 @@ tries['two pages race, and the second is told what became of the request'] = asy
   await alice.leave();
 };
 
+tries['a grant lets calls like it run until somebody ends it'] = async (server) => {
+  await server.stop();
+  const policies = path.join(server.dir, 'policies');
+  for (const file of fs.readdirSync(policies).filter((name) => name.endsWith('.cedar'))) {
+    const text = fs.readFileSync(path.join(policies, file), 'utf8');
+    fs.writeFileSync(path.join(policies, file), text.replaceAll('@ask("approvers")', '@ask("approvers")\n@grant("5 calls in 30m")'));
+  }
+  await server.start();
+  const alice = await (await Visitor.come(server)).setUp();
+  const asked = await server.propose(7);
+  await alice.page.goto(`/console/requests/${asked.approval}`);
+  await alice.page.getByText('Grant more calls like it').click();
+  await alice.sees('At most 5 calls, in 30 minutes.');
+  await alice.isAccessible('a request that can be granted');
+  await alice.photograph('grant');
+  await alice.page.getByLabel(/^How many calls/).fill('3');
+  await alice.page.locator('#approve').click();
+  await alice.page.locator('.state.done').waitFor();
+  const second = await server.propose(8);
+  assert.equal(second.status, 'done', JSON.stringify(second));
+  await alice.page.getByRole('link', { name: 'Grants' }).first().click();
+  await alice.sees('Each reaches no further than');
+  assert.match(await alice.text(), /may make 2 of 3 calls like it/);
+  await alice.isAccessible('the grants');
+  await alice.page.getByLabel('Why it ends').fill('enough for today');
+  await alice.page.getByRole('button', { name: 'End it' }).click();
+  await alice.sees('Nothing is granted now.');
+  const third = await server.propose(9);
+  assert.equal(third.status, 'pending', JSON.stringify(third));
+  await alice.leave();
+};
+
 tries['it works without a script'] = async (server) => {
   const alice = await (await Visitor.come(server)).setUp();
   const state = await alice.context.storageState();

@@ -25,7 +25,7 @@ pub struct GrantTermsBody {
 /// The requests with which calls were granted.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct GrantsBody {
-    /// Newest first; what is left is in `grant`.
+    /// Those that end first come first; what is left is in `grant`.
     pub grants: Vec<RequestBody>,
 }
 

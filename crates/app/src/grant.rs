@@ -79,7 +79,7 @@ impl Signers for AskedOf {
 }
 
 impl App {
-    /// Lists the requests with which people granted calls, where something of that is left, newest first: those that a person
+    /// Lists the requests with which people granted calls, where something of that is left, those that end first before the others: those that a person
     /// may see, or all for an operator.
     ///
     /// # Errors

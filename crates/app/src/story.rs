@@ -30,7 +30,7 @@ pub use self::{
 };
 use self::{
     read::{Read, by_call},
-    words::{arguments, clock, counted, granted, names, quoted, ranges, reach},
+    words::{arguments, calls_like_it, clock, counted, granted, names, quoted, ranges, reach},
 };
 use crate::{answer::timestamp, text::one_line};
 
@@ -226,7 +226,9 @@ impl Story {
         let what = if told.approved { "APPROVED" } else { "REFUSED" };
         let why = told.comment.as_ref().map(|comment| format!(": {}", quoted(comment)));
         let (channel, why) = (one_line(&told.channel), why.unwrap_or_default());
-        let line = format!("`{person}` (group {groups}) {what} over {channel}{why}");
+        let grant =
+            told.grant.map(|terms| format!(", granting {}", calls_like_it(terms))).unwrap_or_default();
+        let line = format!("`{person}` (group {groups}) {what} over {channel}{grant}{why}");
         if told.approved {
             self.approved_by.push(person);
             self.state = "approved".into();

@@ -64,7 +64,7 @@ impl Store {
     }
 
     /// Returns the requests with which people granted calls, where something of that is left at `now_ms` (Unix milliseconds
-    /// UTC), newest first; at most `limit`.
+    /// UTC), those that end first before the others; at most `limit`.
     ///
     /// # Errors
     /// Fails with a [`LedgerFault`] when the ledger cannot be read.

@@ -487,7 +487,7 @@ CREATE INDEX sign_in_mark_until ON sign_in_mark (until_ms);
 const GRANTS: &str = "
 ALTER TABLE approval ADD COLUMN grant_until_ms BIGINT;
 CREATE INDEX approval_grant ON approval (agent, session, shape, grant_until_ms) WHERE grant_until_ms IS NOT NULL;
-CREATE INDEX approval_granting ON approval (grant_until_ms) WHERE grant_until_ms IS NOT NULL;
+CREATE INDEX approval_granting ON approval (grant_until_ms, place) WHERE grant_until_ms IS NOT NULL;
 ";
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     read::Read,
-    words::{granted, names, reach},
+    words::{calls_like_it, granted, names, reach},
 };
 use crate::text::one_line;
 
@@ -96,7 +96,8 @@ fn decided(decision: &Decision) -> String {
 
 fn answered(told: &Answered<'_>) -> String {
     let what = if told.approved { "approved" } else { "refused" };
-    format!("{what} by {} ({}): {}", told.person, told.channel, told.comment.as_deref().unwrap_or("-"))
+    let grant = told.grant.map(|terms| format!(", granting {}", calls_like_it(terms))).unwrap_or_default();
+    format!("{what} by {} ({}){grant}: {}", told.person, told.channel, told.comment.as_deref().unwrap_or("-"))
 }
 
 fn ended(told: &Outcome<'_>) -> String {

@@ -1,7 +1,7 @@
 //! Things are said so.
 
 use countersign_gate::entry::GrantGiven;
-use countersign_rules::Reach;
+use countersign_rules::{GrantTerms, Reach};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -43,8 +43,16 @@ pub(super) fn granted(told: &GrantGiven<'_>) -> String {
         .reach
         .as_deref()
         .map_or_else(|| "their reach was not measured".into(), |r| format!("each reaching {}", reach(r)));
-    let until = timestamp(told.terms.until_ms).unwrap_or_else(|| "a time that is none".into());
-    format!("{by} granted {} calls like it until {until}, {each}", told.terms.calls)
+    format!("{by} granted {}, {each}", calls_like_it(told.terms))
+}
+
+/// Says how many calls may run, and until when.
+pub(super) fn calls_like_it(terms: GrantTerms) -> String {
+    let until = timestamp(terms.until_ms).unwrap_or_else(|| "a time that is none".into());
+    match terms.calls {
+        1 => format!("1 call like it until {until}"),
+        calls => format!("{calls} calls like it until {until}"),
+    }
 }
 
 /// Returns true if what is counted is what an API calls an object: rows are of tables, which are named.

@@ -207,10 +207,10 @@ pub(crate) fn select_granting(
 }
 
 /// Returns the statement that reads the requests with which people granted something of which anything is left at `now_ms`
-/// (Unix milliseconds UTC), newest first; at most `limit`.
+/// (Unix milliseconds UTC), those that end first before the others; at most `limit`.
 pub(crate) fn select_grants(now_ms: i64, limit: u32) -> SqlStatement {
     SqlStatement::new(
-        select_approvals!("WHERE a.grant_until_ms > $1 ORDER BY a.place DESC LIMIT $2"),
+        select_approvals!("WHERE a.grant_until_ms > $1 ORDER BY a.grant_until_ms, a.place LIMIT $2"),
         vec![now_ms.into(), u64::from(limit).into()],
     )
 }

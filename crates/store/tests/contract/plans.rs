@@ -89,7 +89,7 @@ const SCANS_OF_POSTGRES: [(&str, &str, &str); 2] = [
 
 /// Statements that may sort on SQLite, each by a part of its text, with the reason why that is little.
 const SORTS: [(&str, &str); 6] = [
-    ("a.grant_until_ms > $", "what people granted, as far as anything is left"),
+    ("a.grant_until_ms > $4 ORDER", "what people granted, as far as anything is left"),
     ("FROM api_key ORDER BY issued_ms, id", "people list every key"),
     ("FROM approval WHERE state = 'refused' LIMIT $1", "once after a start"),
     ("AND a.until_ms > $4 ORDER BY a.place DESC LIMIT 1", "what people refused an agent and has not expired"),

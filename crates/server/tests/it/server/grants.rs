@@ -98,7 +98,7 @@ async fn a_grant_ends_with_its_signer_and_when_somebody_ends_it(place: Place) {
     let second = granted(&rig, "rowan").await;
     assert_eq!(rig.call("add_item", json!({ "name": "hazel" })).await.0, StatusCode::OK);
     // At once, and without anybody ending it.
-    rig.revoke("alice", "owner").await;
+    rig.revoke("owner", "alice").await;
     let (status, body) = rig.call("add_item", json!({ "name": "sorb" })).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{body}");
     let (_, shown) = rig.get("owner", &format!("/v1/approvals/{second}")).await;
