@@ -132,7 +132,7 @@ function changed() {
   if (list) refresh().catch(() => say('The server is away. This page goes on when it is back.'));
   if (page) {
     // What somebody is writing is not taken away from them.
-    const writes = $$('textarea, input:not([type=hidden])', page).some((field) => field.value);
+    const writes = $$('textarea, input:not([type=hidden])', page).some((field) => field.value !== field.defaultValue);
     if (writes) say('Something has changed. Reload to see it; your text would be lost.');
     else reload();
   }
