@@ -79,8 +79,8 @@ impl Signers for AskedOf {
 }
 
 impl App {
-    /// Lists the requests with which people granted calls, where something of that is left, those that end first before the others: those that a person
-    /// may see, or all for an operator.
+    /// Lists the requests with which people granted calls, where something of that is left: those that a person may see, or
+    /// all for an operator. Those that end first come first.
     ///
     /// # Errors
     /// Returns [`Code::NotLookedUp`] if the ledger cannot be read.
