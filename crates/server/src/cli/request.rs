@@ -2,10 +2,11 @@
 //! reaches and how that is known, whether it can be taken back, and some of the rows.
 
 use countersign_app::{
+    grant::GrantBody,
     request::{RequestBody, RequestDetail, SampleBody, SignatureBody, reach_words},
     text::{alike, grouped, one_line},
 };
-use countersign_rules::Reach;
+use countersign_rules::{ApprovalState, Reach};
 use unicode_width::UnicodeWidthChar as _;
 
 use super::counted;
@@ -77,6 +78,16 @@ pub(super) fn detail(detail: &RequestDetail) -> String {
         let by = format!("by {}: {}", one_line(&signature.person), shown(signature.comment.as_deref()));
         lines.extend(labelled(answer(signature), &by));
     }
+    if let Some(grant) = &request.grant {
+        lines.extend(labelled("granted", &granted(grant)));
+    } else if let Some(most) = request.grantable.filter(|_| request.state == ApprovalState::Waiting) {
+        let minutes = most.seconds / 60;
+        let text = format!(
+            "whoever approves may let up to {} run within {minutes} min: `--grant N --grant-for TIME`",
+            counted(usize::try_from(most.calls).unwrap_or(usize::MAX), "call like it", "calls like it"),
+        );
+        lines.extend(labelled("grant", &text));
+    }
     for before in earlier(request) {
         lines.extend(labelled("earlier", &before));
     }
@@ -89,6 +100,18 @@ pub(super) fn detail(detail: &RequestDetail) -> String {
     }
     lines.extend(labelled("expires", &shown(request.expires_at.as_deref())));
     lines.join("\n")
+}
+
+/// What is granted beside the approval, and what is left of it.
+fn granted(grant: &GrantBody) -> String {
+    let GrantBody { calls, left, until, ended_by, ended_why } = grant;
+    let ended =
+        ended_by.as_deref().map(|by| format!("; ended by {}: {}", one_line(by), shown(ended_why.as_deref())));
+    format!(
+        "{calls} calls like it until {}, {left} left{}",
+        shown(until.as_deref()),
+        ended.unwrap_or_default()
+    )
 }
 
 /// Some of the rows, or what a preview told.
@@ -315,6 +338,25 @@ mod tests {
         }
         assert!(text.lines().all(|line| width(line) <= 80), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn an_approver_sees_what_can_be_granted_and_what_is_left_of_it() {
+        let mut body = request(&json!(null), false);
+        assert!(!told(&body).contains("grant"));
+        body["grantable"] = json!({ "calls": 20, "seconds": 3_600 });
+        assert!(
+            told(&body).contains("grant      whoever approves may let up to 20 calls like it run"),
+            "{}",
+            told(&body)
+        );
+        body["grant"] = json!({ "calls": 3, "left": 2, "until": "later", "ended_by": "ana", "ended_why": "enough\nreach" });
+        let text = told(&body);
+        assert!(
+            text.contains("granted    3 calls like it until later, 2 left; ended by ana: enough"),
+            "{text}"
+        );
+        assert!(!text.contains("\nreach\n") && text.lines().all(|line| width(line) <= 80), "{text}");
     }
 
     #[test]
