@@ -1,8 +1,9 @@
 //! Requests to people as they are kept: what was asked, what was answered, and where it stands.
 
 use countersign_rules::{
-    ApprovalRequest, ApprovalState, CallDigest, Code, Effect, Grant, Signature, StoredCall,
-    approval::{Alike, EarlierAnswer},
+    ApprovalRequest, ApprovalState, CallDigest, Code, Effect, Grant, GrantEnd, GrantTerms, Signature,
+    StoredCall,
+    approval::{Alike, AnswerRefusal, EarlierAnswer},
 };
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +49,45 @@ impl ApprovalRecord {
         })
     }
 
-    /// Returns the grant that was given with it, if that covers one more call, `call` of this `shape`, at `now_ms` (Unix
+    /// Adds a person's answer, by [`ApprovalRequest::answer`]. Returns what people have granted together with this one, which is
+    /// the last that was needed.
+    ///
+    /// # Errors
+    /// Returns [`AnswerRefusal`], and then nothing changes.
+    pub fn sign(&mut self, signature: Signature) -> Result<Option<GrantTerms>, AnswerRefusal> {
+        self.state = self.request.answer(self.state, &self.signatures, &signature)?;
+        if self.state == ApprovalState::Refused {
+            self.why.clone_from(&signature.comment);
+        }
+        self.signatures.push(signature);
+        let given =
+            if self.state == ApprovalState::Approved { self.request.granted(&self.signatures) } else { None };
+        self.grant = given.map(Grant::new);
+        Ok(given)
+    }
+
+    /// Takes one more call, `call` of this `shape`, from the grant that was given with it, at `now_ms` (Unix milliseconds UTC).
+    /// Returns false if there is none that covers it, and then nothing changes.
+    pub fn take_granted(&mut self, call: &StoredCall, shape: CallDigest, now_ms: i64) -> bool {
+        if !self.covers(call, shape, now_ms) {
+            return false;
+        }
+        let spent = self.grant.as_ref().and_then(|grant| grant.spend(now_ms));
+        spent.map(|grant| self.grant = Some(grant)).is_some()
+    }
+
+    /// Ends the grant that was given with it. Returns false if there is none that has not ended, and then nothing changes.
+    pub fn end_grant(&mut self, end: GrantEnd) -> bool {
+        match self.grant.as_mut().filter(|grant| grant.ended.is_none()) {
+            Some(grant) => {
+                grant.ended = Some(end);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Returns true if the grant that was given with it covers one more call, `call` of this `shape`, at `now_ms` (Unix
     /// milliseconds UTC). Whether its reach is within the grant is left to the decision.
     #[must_use]
     pub fn covers(&self, call: &StoredCall, shape: CallDigest, now_ms: i64) -> bool {

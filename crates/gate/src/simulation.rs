@@ -15,7 +15,7 @@ use std::{
 };
 
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalRequest, ApprovalState, CallDigest, CallId, Code, Counters, Grant, GrantEnd,
+    AgentId, ApprovalId, ApprovalRequest, ApprovalState, CallDigest, CallId, Code, Counters, GrantEnd,
     IdempotencyKey, Requester, RetryKey, Signature, ToolName,
     budget::{Balance, BudgetAccount, HoldRequest, day},
     charge::{Charge, Charged},
@@ -504,10 +504,11 @@ impl Ledger for SimLedger {
             let taken = match &intent.grant {
                 None => None,
                 Some((id, shape)) => {
-                    let covering =
-                        state.approvals.get(id).filter(|r| r.covers(&intent.call, *shape, intent.now_ms));
-                    let grant = covering.and_then(|record| record.grant.as_ref()?.spend(intent.now_ms));
-                    Some((id.clone(), grant.ok_or(NotIssued::GrantSpent)?))
+                    let mut record = state.approvals.get(id).ok_or(NotIssued::GrantSpent)?.clone();
+                    if !record.take_granted(&intent.call, *shape, intent.now_ms) {
+                        return Err(NotIssued::GrantSpent);
+                    }
+                    Some((id.clone(), record))
                 }
             };
             let history = state.history.get(requester.agent.as_str()).copied().unwrap_or_default();
@@ -528,11 +529,7 @@ impl Ledger for SimLedger {
             {
                 approval.state = to;
             }
-            if let Some((id, grant)) = taken
-                && let Some(approval) = state.approvals.get_mut(&id)
-            {
-                approval.grant = Some(grant);
-            }
+            state.approvals.extend(taken);
             let count = Count {
                 tool: &intent.call.tool,
                 effect: intent.effect,
@@ -597,15 +594,7 @@ impl Ledger for SimLedger {
     ) -> Result<ApprovalRecord, NotAnswered> {
         self.step("answer", |state| {
             let record = state.approvals.get_mut(approval).ok_or(NotAnswered::NotFound)?;
-            record.state = record.request.answer(record.state, &record.signatures, &signature)?;
-            if record.state == ApprovalState::Refused {
-                record.why.clone_from(&signature.comment);
-            }
-            record.signatures.push(signature);
-            let given = (record.state == ApprovalState::Approved)
-                .then(|| record.request.granted(&record.signatures))
-                .flatten();
-            record.grant = given.map(Grant::new);
+            let given = record.sign(signature)?;
             let record = record.clone();
             state.log.push(entry);
             if let Some(terms) = given {
@@ -640,12 +629,11 @@ impl Ledger for SimLedger {
         entry: NewEntry,
     ) -> Result<bool, LedgerFault> {
         self.step("end_grant", |state| {
-            let record = state.approvals.get_mut(approval);
-            let grant = record.and_then(|record| record.grant.as_mut()).filter(|grant| grant.ended.is_none());
-            let Some(grant) = grant else { return Ok(false) };
-            grant.ended = Some(end);
-            state.log.push(entry);
-            Ok(true)
+            let ended = state.approvals.get_mut(approval).is_some_and(|record| record.end_grant(end));
+            if ended {
+                state.log.push(entry);
+            }
+            Ok(ended)
         })
     }
 

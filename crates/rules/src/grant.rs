@@ -75,10 +75,16 @@ impl Grant {
         Self { terms, left: terms.calls, ended: None }
     }
 
+    /// Returns until when a call may be covered, in Unix milliseconds UTC; `None` if none may any more.
+    #[must_use]
+    pub fn covers_until_ms(&self) -> Option<i64> {
+        (self.left > 0 && self.ended.is_none()).then_some(self.terms.until_ms)
+    }
+
     /// Returns true if a call may still be covered at `now_ms` (Unix milliseconds UTC).
     #[must_use]
-    pub const fn holds(&self, now_ms: i64) -> bool {
-        self.left > 0 && self.ended.is_none() && now_ms < self.terms.until_ms
+    pub fn holds(&self, now_ms: i64) -> bool {
+        self.covers_until_ms().is_some_and(|until_ms| now_ms < until_ms)
     }
 
     /// Returns the grant as it is once another call has taken its share; `None` if there is none to take.

@@ -2,7 +2,7 @@
 //!
 //! Cedar answers permit or forbid. What a permit asks of people stands in its annotations, which Cedar
 //! keeps and does not read: `@ask("group")`, `@quorum("2")`, `@deadline("15m")`, `@rehearse("true")`, `@distinct("false")`,
-//! `@because("…")`, `@id("…")`.
+//! `@grant("20 calls in 1h")`, `@because("…")`, `@id("…")`.
 
 use alloc::{
     borrow::ToOwned as _,
@@ -355,7 +355,7 @@ fn ask(
     };
     let deadline_ms = match given.get("deadline") {
         None => DEADLINE_DEFAULT_MS,
-        Some(text) => deadline(text).ok_or_else(|| {
+        Some(text) => duration_ms(text).ok_or_else(|| {
             (
                 format!("`@deadline(\"{text}\")` is no time"),
                 "write `90s`, `15m`, `2h` or `3d`: 1 second to 30 days",
@@ -389,13 +389,14 @@ fn grant(text: &str) -> Option<GrantBound> {
     let (calls, time) = text.split_once(" in ")?;
     let (calls, word) = calls.split_once(' ')?;
     let calls = calls.bytes().all(|b| b.is_ascii_digit()).then(|| calls.parse().ok())??;
-    let ms = deadline(time)?;
+    let ms = duration_ms(time)?;
     let good = word == if calls == 1 { "call" } else { "calls" };
     (good && (1..=GRANT_CALLS_MAX).contains(&calls) && ms <= GRANT_MS_MAX).then_some(GrantBound { calls, ms })
 }
 
-/// `90s`, `15m`, `2h` or `3d` in milliseconds, from 1 second to 30 days.
-fn deadline(text: &str) -> Option<u64> {
+/// Reads `90s`, `15m`, `2h` or `3d`: in milliseconds, from 1 second to 30 days. Returns `None` for anything else.
+#[must_use]
+pub fn duration_ms(text: &str) -> Option<u64> {
     let unit_ms = match text.chars().last()? {
         's' => 1_000,
         'm' => 60_000,
@@ -458,14 +459,47 @@ mod tests {
     }
 
     #[test]
+    fn a_grant_says_how_many_calls_in_which_time() {
+        for (text, calls, ms) in [
+            ("20 calls in 1h", 20, 3_600_000),
+            ("1 call in 1s", 1, 1_000),
+            ("1000 calls in 7d", GRANT_CALLS_MAX, GRANT_MS_MAX),
+        ] {
+            assert_eq!(grant(text), Some(GrantBound { calls, ms }), "{text}");
+        }
+        for text in [
+            "",
+            "20",
+            "20 calls",
+            "1h",
+            "0 calls in 1h",
+            "1001 calls in 1h",
+            "20 calls in 8d",
+            "20 calls in 0s",
+            "20 call in 1h",
+            "1 calls in 1h",
+            "+2 calls in 1h",
+            "-2 calls in 1h",
+            "20  calls in 1h",
+            "20 calls in 1h ",
+            "20 calls in +1h",
+            " calls in 1h",
+            "99999999999 calls in 1h",
+            "\u{0662} calls in 1h",
+        ] {
+            assert_eq!(grant(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn deadlines_have_one_unit_and_bounds() {
-        assert_eq!(deadline("90s"), Some(90_000));
-        assert_eq!(deadline("15m"), Some(DEADLINE_DEFAULT_MS));
-        assert_eq!(deadline("30d"), Some(DEADLINE_MAX_MS));
+        assert_eq!(duration_ms("90s"), Some(90_000));
+        assert_eq!(duration_ms("15m"), Some(DEADLINE_DEFAULT_MS));
+        assert_eq!(duration_ms("30d"), Some(DEADLINE_MAX_MS));
         for text in
             ["", "m", "0s", "31d", "1.5h", "-1m", "+1m", "15", "15M", "1h30m", "99999999999999999999d", "é"]
         {
-            assert_eq!(deadline(text), None, "{text}");
+            assert_eq!(duration_ms(text), None, "{text}");
         }
     }
 

@@ -6,7 +6,7 @@ use countersign_gate::{
     NewEntry,
     ledger::{ApprovalRecord, Bond, LedgerFault, NotAnswered, NotParked, Parking},
 };
-use countersign_rules::{ApprovalId, ApprovalState, Code, Grant, GrantEnd, Signature};
+use countersign_rules::{ApprovalId, ApprovalState, Code, GrantEnd, Signature};
 
 use crate::{
     bond,
@@ -118,19 +118,12 @@ impl Operation for AddSignature {
         };
         let mut row = row.clone();
         let record = &mut row.record;
-        match record.request.answer(record.state, &record.signatures, &self.signature) {
-            Ok(state) => record.state = state,
+        let given = match record.sign(self.signature.clone()) {
+            Ok(given) => given,
             Err(why) => return Ok((Err(why.into()), Changes::default())),
-        }
-        if record.state == ApprovalState::Refused {
-            record.why.clone_from(&self.signature.comment);
-        }
-        record.signatures.push(self.signature.clone());
+        };
         let mut entries = vec![Arc::clone(&self.entry)];
-        if record.state == ApprovalState::Approved
-            && let Some(terms) = record.request.granted(&record.signatures)
-        {
-            record.grant = Some(Grant::new(terms));
+        if let Some(terms) = given {
             entries.push(Encoded::of(&NewEntry::grant_given(&record.request, &record.signatures, terms))?);
         }
         let answered = record.clone();
@@ -160,10 +153,9 @@ impl Operation for EndGrant {
             return Ok((false, Changes::default()));
         };
         let mut row = row.clone();
-        let Some(grant) = row.record.grant.as_mut().filter(|grant| grant.ended.is_none()) else {
+        if !row.record.end_grant(self.end.clone()) {
             return Ok((false, Changes::default()));
-        };
-        grant.ended = Some(self.end.clone());
+        }
         let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
         changes.approvals.put(self.approval.clone(), row);
         Ok((true, changes))

@@ -142,10 +142,7 @@ impl Issue {
     fn take(&self, granting: &ApprovalRow, shape: CallDigest) -> Result<ApprovalRow, NotIssued> {
         let Intent { call, now_ms, .. } = &self.intent;
         let mut taken = granting.clone();
-        let record = &mut taken.record;
-        let covering = record.grant.take().filter(|_| granting.record.covers(call, shape, *now_ms));
-        record.grant = Some(covering.and_then(|grant| grant.spend(*now_ms)).ok_or(NotIssued::GrantSpent)?);
-        Ok(taken)
+        if taken.record.take_granted(call, shape, *now_ms) { Ok(taken) } else { Err(NotIssued::GrantSpent) }
     }
 
     const fn count(&self) -> Count<'_> {

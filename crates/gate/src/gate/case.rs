@@ -4,8 +4,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_rules::{
-    Allow, ApprovalFact, ApprovalId, Ask, Call, Decision, DecisionId, Effect, Facts, Observed, Policies,
-    Reach, Refusal, decide, decision::grantable,
+    Allow, ApprovalFact, ApprovalId, Ask, Call, CallDigest, Decision, DecisionId, Effect, Facts, Observed,
+    Policies, Reach, Refusal, decide, decision::grantable,
 };
 
 use super::{
@@ -58,8 +58,8 @@ pub(super) struct Case<'a, L, T: Tool> {
     id: DecisionId,
     /// The rules look at these; they are complete once the last question is answered.
     facts: Facts,
-    /// People granted calls like this one with this request, and that is why it may run.
-    grant: Option<ApprovalId>,
+    /// People granted calls of this shape with this request, and that is why it may run.
+    grant: Option<(ApprovalId, CallDigest)>,
     /// Approvers will see this.
     evidence: Option<Evidence>,
     /// These are recorded with whatever comes of the call.
@@ -256,7 +256,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
             self.facts.approval = Some(self.gate.approval_fact(&record, true));
             let granted = self.decide();
             if matches!(granted, Decision::Allow(_)) {
-                self.grant = Some(record.request.id);
+                self.grant = Some((record.request.id, shape));
                 return Ok(granted);
             }
         }
@@ -309,8 +309,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         self.record(decision);
         let history = self.policies.uses_history(&self.call.tool.name).then_some(self.standing.history);
         let approval = self.start.granted.map(|record| record.request.id.clone());
-        let grant = self.grant.clone().map(|granted| (granted, alike(self.tool, &self.call).shape));
-        let Self { call, id, facts, entries, .. } = self;
+        let Self { call, id, facts, grant, entries, .. } = self;
         Permitted::new(call, id, allow, &facts, (approval, grant), history, entries)
     }
 

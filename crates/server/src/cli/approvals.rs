@@ -8,7 +8,7 @@ use countersign_app::{
     request::{RequestBody, RequestDetail},
     text::{grouped, one_line},
 };
-use countersign_rules::ApprovalState;
+use countersign_rules::{ApprovalState, source::duration_ms};
 use serde::Serialize;
 
 use super::{
@@ -339,12 +339,9 @@ fn granted(request: &RequestBody, out: &Output) -> Option<Vec<String>> {
 
 /// `90s`, `15m`, `2h` or `3d` in seconds.
 fn seconds(text: &str) -> Result<u64, String> {
-    let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400_u64)];
-    units
-        .iter()
-        .find_map(|(unit, seconds)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(*seconds))
-        .filter(|seconds| *seconds > 0)
-        .ok_or_else(|| "it is no time: write such as `90s`, `15m`, `2h` or `3d`".into())
+    let ms =
+        duration_ms(text).ok_or("it is no time: write such as `90s`, `15m`, `2h` or `3d`, up to 30 days")?;
+    Ok(ms / 1_000)
 }
 
 fn groups(request: &RequestBody) -> String {

@@ -136,8 +136,7 @@ impl ApprovalRow {
 
     /// Until when the grant may cover a call, as long as it may cover one.
     fn grant_until_ms(&self) -> Option<i64> {
-        let grant = self.record.grant.as_ref()?;
-        (grant.left > 0 && grant.ended.is_none()).then_some(grant.terms.until_ms)
+        self.record.grant.as_ref()?.covers_until_ms()
     }
 }
 
