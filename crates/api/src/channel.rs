@@ -16,6 +16,9 @@ use super::{
 /// So many requests for which a channel was given up are shown.
 const GIVEN_UP_MAX: u32 = 1_000;
 
+/// Of so many that have something to do soonest it is counted how many fail.
+const FAILING_MAX: u32 = 1_000;
+
 impl Nameable for ChannelName {
     const UNKNOWN: &str = "there is no such channel";
 
@@ -29,7 +32,7 @@ impl Nameable for ChannelName {
 pub struct ChannelBody {
     /// Its name.
     pub channel: String,
-    /// How it is told: `webhook`.
+    /// How it is told: `webhook`, `slack` or `email`.
     pub kind: String,
     /// It hears of requests that ask one of these groups; of all when empty.
     pub groups: Vec<String>,
@@ -39,6 +42,11 @@ pub struct ChannelBody {
     pub gone: bool,
     /// For so many requests it was given up, up to 1000.
     pub given_up: usize,
+    /// For so many requests, up to 1000, the last try failed, and it is tried again.
+    pub failing: usize,
+    /// Why the latest of them failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// The channels.
@@ -102,6 +110,7 @@ pub(crate) async fn list(
 ) -> Result<Json<ChannelsBody>, Problem> {
     let mut channels = Vec::new();
     for channel in &api.app.settings().channels {
+        let (failing, why) = api.app.store().failing(&channel.name, FAILING_MAX).await?;
         channels.push(ChannelBody {
             channel: channel.name.to_string(),
             kind: channel.kind.to_owned(),
@@ -109,12 +118,14 @@ pub(crate) async fn list(
             details: channel.details,
             gone: channel.is_gone(),
             given_up: api.app.store().given_up(&channel.name, GIVEN_UP_MAX).await?.len(),
+            failing,
+            why,
         });
     }
     Ok(Json(ChannelsBody { channels }))
 }
 
-/// Lists the requests for which a channel was given up after a day of failures. For operators.
+/// Lists the requests for which a channel was given up, after a day or because it refused. For operators.
 #[utoipa::path(
     get, path = "/v1/channels/{id}/given-up", tag = "channels", operation_id = "list_given_up",
     params(("id" = String, Path, description = "The channel's name")),

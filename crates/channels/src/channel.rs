@@ -6,7 +6,7 @@ use countersign_app::channel::{ChannelState, ChannelTest};
 use secrecy::SecretString;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::{slack::Slack, webhook::Webhook};
+use crate::{email::Email, slack::Slack, webhook::Webhook};
 
 /// Reads a channel's secret where it is kept, each time it is needed: one that is rotated is the one used next. The error
 /// says why it cannot be had, and never carries it.
@@ -27,6 +27,8 @@ pub enum Told {
     Webhook(Webhook),
     /// By messages in Slack.
     Slack(Slack),
+    /// By e-mail.
+    Email(Email),
 }
 
 impl fmt::Debug for Channel {
@@ -60,6 +62,8 @@ pub(crate) enum Delivery {
         /// It asks not to be tried again before so long.
         after: Option<Duration>,
     },
+    /// It does not take this, and never will.
+    Refused { why: String },
     /// It says that it is gone for good.
     Gone { why: String },
 }

@@ -18,7 +18,7 @@ use axum::{
     routing::post,
 };
 use countersign_app::{App, approval::PersonAnswer};
-use countersign_rules::{ApprovalId, Code, Refusal};
+use countersign_rules::{Code, Refusal};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
@@ -28,6 +28,7 @@ use sha2::Sha256;
 use crate::{
     channel::{Channel, Told},
     slack::{APPROVE, REFUSE, Slack, escape},
+    view::About,
 };
 
 /// No interaction is longer.
@@ -95,13 +96,6 @@ struct View {
     callback_id: String,
     private_metadata: String,
     state: Value,
-}
-
-/// A message was about this.
-#[derive(Debug, Deserialize)]
-struct About {
-    approval: ApprovalId,
-    digest: String,
 }
 
 async fn interact(
@@ -238,7 +232,7 @@ impl Door {
     ) -> Result<(), Refusal> {
         self.app.auth().slack_user(user).await?;
         let plain = |text: &str| json!({ "type": "plain_text", "text": text });
-        let about = json!({ "approval": about.approval, "digest": about.digest }).to_string();
+        let about = json!(about).to_string();
         let input = json!({ "type": "plain_text_input", "action_id": REASON, "multiline": true, "max_length": 2_000 });
         let view = json!({
             "type": "modal", "callback_id": REFUSE, "private_metadata": about,

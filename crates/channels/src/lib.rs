@@ -12,13 +12,17 @@
 //! What is absent on purpose: a rule, and any way to a system.
 
 mod channel;
+mod email;
 mod interaction;
 mod message;
 mod sender;
 mod slack;
+mod smtp;
+mod view;
 mod webhook;
 
 pub use channel::{Channel, ReadSecret, Told};
+pub use email::{Email, Encryption};
 pub use interaction::router;
 pub use message::{Message, MessageData};
 pub use sender::Channels;

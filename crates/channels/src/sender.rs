@@ -79,10 +79,13 @@ impl Channels {
             let delivery = match &channel.told {
                 Told::Webhook(webhook) => webhook.tell(&id, &message, now_ms).await,
                 Told::Slack(slack) => slack.test().await,
+                Told::Email(email) => email.test(&id, now_ms).await,
             };
             let told = match delivery {
                 Delivery::Told { .. } => Ok(()),
-                Delivery::NotTold { why, .. } | Delivery::Gone { why } => Err(why),
+                Delivery::NotTold { why, .. } | Delivery::Refused { why } | Delivery::Gone { why } => {
+                    Err(why)
+                }
             };
             // Who asked may not wait any more.
             drop(asked.send(told));
@@ -153,6 +156,10 @@ impl Channels {
                 tracing::warn!(message = %turn.id(), %why, "a channel was not told; it is tried again");
                 store.fail_turn(&turn, &why, after, self.entropy.bytes(), clock.now_ms()).await?;
             }
+            Delivery::Refused { why } => {
+                tracing::warn!(message = %turn.id(), %why, "a channel does not take a message; it is given up");
+                store.give_up_turn(&turn, &why, clock.now_ms()).await?;
+            }
             Delivery::Gone { why } => {
                 channel.state.leave();
                 tracing::error!(
@@ -168,9 +175,11 @@ impl Channels {
 
     async fn deliver(&self, channel: &Channel, turn: &Turn) -> Delivery {
         let message = Message::new(&self.app, turn, channel.state.details, &self.public_url);
+        let now_ms = self.app.clock().now_ms();
         match &channel.told {
-            Told::Webhook(webhook) => webhook.tell(&turn.id(), &message, self.app.clock().now_ms()).await,
+            Told::Webhook(webhook) => webhook.tell(&turn.id(), &message, now_ms).await,
             Told::Slack(slack) => slack.tell(turn, &message).await,
+            Told::Email(email) => email.tell(turn, &message, now_ms).await,
         }
     }
 }

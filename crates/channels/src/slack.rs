@@ -6,7 +6,6 @@
 use std::{fmt, time::Duration};
 
 use countersign_app::text::one_line;
-use countersign_rules::ApprovalState;
 use countersign_store::{Event, Turn};
 use reqwest::{Client, StatusCode};
 use secrecy::ExposeSecret as _;
@@ -15,7 +14,8 @@ use url::Url;
 
 use crate::{
     channel::{Delivery, ReadSecret},
-    message::{Message, MessageData},
+    message::Message,
+    view::{View, happened},
     webhook::{retry_after, root},
 };
 
@@ -68,8 +68,8 @@ pub(crate) enum NotDone {
 impl Slack {
     /// Tells what happened to a request: in its own message, or below it where people are to notice.
     pub(crate) async fn tell(&self, turn: &Turn, message: &Message) -> Delivery {
-        let data = &message.data;
-        let (text, blocks) = (heading(data), blocks(turn, data));
+        let view = View::new(turn, &message.data);
+        let (text, blocks) = (escape(&view.heading), blocks(&view));
         let before = turn.handle.as_deref().and_then(|handle| handle.split_once(' '));
         let (method, body) = match (turn.notice.event, before) {
             (_, None) => {
@@ -176,59 +176,22 @@ fn plain(text: &str) -> Value {
     json!({ "type": "plain_text", "emoji": false, "text": text })
 }
 
-const fn happened(event: Event) -> &'static str {
-    match event {
-        Event::Asked => "Asked",
-        Event::Reminded => "Still waiting",
-        Event::Escalated => "Escalated: it still waits",
-        Event::Answered => "Answered",
-        Event::Ended => "Over",
-    }
-}
-
-fn heading(data: &MessageData) -> String {
-    let request = &data.request;
-    let place = match (&data.system, &data.environment) {
-        (Some(system), Some(environment)) => format!(" on {system} ({environment})"),
-        (_, _) => String::new(),
-    };
-    escape(&format!("{} asks for {}{place}: {}", request.agent, request.tool, request.state.as_str()))
-}
-
-fn blocks(turn: &Turn, data: &MessageData) -> Value {
-    let request = &data.request;
-    let mut fields = vec![
-        format!("Effect: {}", request.effect.as_str()),
-        request.rows.map_or_else(|| "Rows: not measured".to_owned(), |rows| format!("Rows: {rows}")),
-        format!("State: {}", request.state.as_str()),
-        format!("Until: {}", request.expires_at.as_deref().unwrap_or("-")),
-    ];
+fn blocks(view: &View<'_>) -> Value {
     // No message has more than ten fields.
-    fields.extend(request.of.iter().take(3).map(|ask| {
-        let because =
-            ask.because.as_deref().map(|because| format!(", because {because}")).unwrap_or_default();
-        format!("Asked: {} of {} by rule {}{because}", ask.quorum, ask.group, ask.policy)
-    }));
-    fields.extend(request.signatures.iter().take(3).map(|signature| {
-        let said = if signature.approved { "Approved" } else { "Refused" };
-        format!("{said} by {} ({})", signature.person, signature.channel)
-    }));
-    let fields: Vec<Value> = fields.iter().map(|field| plain(&escape(field))).collect();
+    let fields: Vec<Value> = view.facts.iter().take(10).map(|fact| plain(&escape(fact))).collect();
     let mut blocks = vec![
-        json!({ "type": "section", "text": plain(&heading(data)) }),
+        json!({ "type": "section", "text": plain(&escape(&view.heading)) }),
         json!({ "type": "section", "fields": fields }),
     ];
-    let claim = data.reason_claimed.as_deref().map(|reason| format!("The agent claims: {}", escape(reason)));
-    let arguments = data.arguments.as_deref().map(|text| format!("Arguments: {}", escape(text)));
+    let claim = view.claim.map(|claim| format!("The agent claims: {}", escape(claim)));
+    let arguments = view.arguments.map(|text| format!("Arguments: {}", escape(text)));
     let more = claim.into_iter().chain(arguments);
     blocks.extend(more.map(|text| json!({ "type": "section", "text": plain(&text) })));
-    let link = format!("<{}|Look at the request>", escape(&data.link));
+    let link = format!("<{}|Look at the request>", escape(view.link));
     blocks.push(json!({ "type": "section", "text": { "type": "mrkdwn", "verbatim": true, "text": link } }));
-    if request.state == ApprovalState::Waiting {
+    if let Some(about) = &view.about {
         // The answer is for the very call that was shown.
-        let value =
-            json!({ "approval": request.approval, "digest": turn.record.request.call.digest.to_string() })
-                .to_string();
+        let value = json!(about).to_string();
         let button = |id: &str, word: &str, style: &str| json!({ "type": "button", "action_id": id, "style": style, "value": value, "text": plain(word) });
         let buttons = [button(APPROVE, "Approve", "primary"), button(REFUSE, "Refuse", "danger")];
         blocks.push(json!({ "type": "actions", "elements": buttons }));

@@ -160,7 +160,9 @@ mod tests {
         }
         let after = |text| match with(429, Some(text)) {
             Delivery::NotTold { after, .. } => after,
-            other @ (Delivery::Told { .. } | Delivery::Gone { .. }) => panic!("{other:?}"),
+            other @ (Delivery::Told { .. } | Delivery::Refused { .. } | Delivery::Gone { .. }) => {
+                panic!("{other:?}")
+            }
         };
         assert_eq!(after("120"), Some(Duration::from_secs(120)));
         assert_eq!(after("Wed, 21 Oct 2026 07:28:00 GMT"), None);

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use countersign_app::channel::ChannelState;
-use countersign_channels::{Channel, ReadSecret, Slack, Told, Webhook, webhook_key};
+use countersign_channels::{Channel, Email, ReadSecret, Slack, Told, Webhook, webhook_key};
 use countersign_store::{Listener, Telling};
-use countersign_tools::http;
+use countersign_tools::{http, tls};
 use secrecy::ExposeSecret as _;
 
 use crate::{
@@ -83,6 +83,23 @@ fn told(target: &ChannelTarget) -> Result<Told, String> {
                 app: app.clone(),
                 api_url: api_url.clone(),
                 client: http::client(*timeout, *allow_private, false, ca.as_deref())?,
+                timeout: *timeout,
+            }))
+        }
+        ChannelTarget::Email { host, port, encryption, login, from, to, ca, timeout } => {
+            let login = login.as_ref().map(|(user, password)| (read(user), read(password)));
+            if let Some((user, password)) = &login {
+                user().map_err(|why| format!("its user {why}"))?;
+                password().map_err(|why| format!("its password {why}"))?;
+            }
+            Ok(Told::Email(Email {
+                host: host.clone(),
+                port: *port,
+                encryption: *encryption,
+                trust: Arc::new(tls::config(ca.as_deref())?),
+                login,
+                from: from.clone(),
+                to: to.clone(),
                 timeout: *timeout,
             }))
         }

@@ -168,6 +168,34 @@ impl Store {
         self.submit(EndTurn { key: turn.key(), attempt: turn.attempt, now_ms, ended }).await
     }
 
+    /// Records that a channel does not take this and never will, for this reason: it is given up with what is behind it. Returns
+    /// true if the turn was still the caller's.
+    ///
+    /// # Errors
+    /// Fails with a [`LedgerFault`]; then the turn passes.
+    pub async fn give_up_turn(&self, turn: &Turn, why: &str, now_ms: i64) -> Result<bool, LedgerFault> {
+        let ended = TurnEnded::Refused { why: why.chars().take(500).collect() };
+        self.submit(EndTurn { key: turn.key(), attempt: turn.attempt, now_ms, ended }).await
+    }
+
+    /// Returns for how many requests, of the `limit` that have something to do soonest, the last try to tell a channel
+    /// failed, and why the latest of them did. They are tried again.
+    ///
+    /// # Errors
+    /// Fails with a [`LedgerFault`] when the ledger cannot be read.
+    pub async fn failing(
+        &self,
+        channel: &ChannelName,
+        limit: u32,
+    ) -> Result<(usize, Option<String>), LedgerFault> {
+        let rows = self.scan(outbox::select_pending(channel, limit)).await?;
+        let threads: Vec<Thread> = rows.iter().map(Thread::read).collect::<Result<_, _>>()?;
+        let failing = threads.iter().filter(|thread| thread.failures > 0 && !thread.queue.is_empty());
+        let count = failing.clone().count();
+        let latest = failing.max_by_key(|thread| thread.since_ms);
+        Ok((count, latest.and_then(|thread| thread.why.clone())))
+    }
+
     /// Returns what a channel was given up for; at most `limit`.
     ///
     /// # Errors
@@ -398,6 +426,7 @@ impl Operation for Take {
 enum TurnEnded {
     Told { handle: Option<String> },
     NotTold { why: String, pause_ms: u64 },
+    Refused { why: String },
 }
 
 /// Ends a turn. Returns true if it was still the caller's; otherwise nothing changes.
@@ -440,6 +469,11 @@ impl Operation for EndTurn {
                 thread.dead = over_ms <= self.now_ms;
                 // At last once more, when its time is over.
                 thread.retry_ms = next_ms.min(over_ms);
+            }
+            TurnEnded::Refused { why } => {
+                thread.failures = thread.failures.saturating_add(1);
+                thread.why = Some(why.clone());
+                thread.dead = true;
             }
         }
         // Nobody's turn any more: what the same turn says twice counts once.

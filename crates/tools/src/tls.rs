@@ -31,7 +31,7 @@ pub fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> 
 ///
 /// # Errors
 /// Says what is wrong with the file, or with the machine's own certificates.
-pub(crate) fn config(ca: Option<&Path>) -> Result<ClientConfig, String> {
+pub fn config(ca: Option<&Path>) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

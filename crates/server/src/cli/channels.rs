@@ -24,7 +24,7 @@ pub(super) enum Channels {
         #[command(flatten)]
         connect: Connect,
     },
-    /// List the requests for which a channel was given up, after a day of failures
+    /// List the requests for which a channel was given up: after a day of failures, or refused for good
     Dead {
         /// The channel
         name: String,
@@ -51,14 +51,18 @@ impl Channels {
                 out.table(
                     &["channel", "kind", "groups", "details", "state", "given up"],
                     body.channels.into_iter().map(|one| {
-                        let state = if one.gone { "gone" } else { "in use" };
+                        let state = match (one.gone, one.why) {
+                            (true, _) => "gone".to_owned(),
+                            (false, Some(why)) => format!("failing for {}: {why}", one.failing),
+                            (false, None) => "in use".to_owned(),
+                        };
                         let details = if one.details { "yes" } else { "no" };
                         vec![
                             one.channel,
                             one.kind,
                             one.groups.join(" "),
                             details.to_owned(),
-                            state.to_owned(),
+                            state,
                             one.given_up.to_string(),
                         ]
                     }),

@@ -7,12 +7,13 @@ use std::{
 };
 
 use countersign_app::principal::PersonConfig;
+use countersign_channels::Encryption;
 use countersign_rules::{ChannelName, GroupName, PersonId, ProviderName};
 use url::Url;
 
 use super::{
     Found, Reading, SecretSource, SignInConfig, Source,
-    endpoint::{ca, http_url},
+    endpoint::{ca, host, http_url},
     form::Mark,
     groups_of,
     secret::secret,
@@ -67,12 +68,32 @@ pub enum ChannelTarget {
         /// The longest that one message may take.
         timeout: Duration,
     },
+    /// By e-mail, by a relay.
+    Email {
+        /// The relay.
+        host: String,
+        /// Where it listens.
+        port: u16,
+        /// How it is spoken to.
+        encryption: Encryption,
+        /// Where the user and the password are kept that the relay asks for, if it asks for any.
+        login: Option<(SecretSource, SecretSource)>,
+        /// The address that letters come from.
+        from: String,
+        /// The addresses that they go to.
+        to: Vec<String>,
+        /// A PEM file with the certificates that are trusted; those that the machine trusts if not said.
+        ca: Option<PathBuf>,
+        /// The longest that one letter may take.
+        timeout: Duration,
+    },
 }
 
 #[derive(Clone, Copy)]
 enum ChannelKind {
     Webhook,
     Slack,
+    Email,
 }
 
 impl ChannelTarget {
@@ -82,6 +103,7 @@ impl ChannelTarget {
         match self {
             Self::Webhook { .. } => "webhook",
             Self::Slack { .. } => "slack",
+            Self::Email { .. } => "email",
         }
     }
 }
@@ -96,6 +118,9 @@ pub struct ApprovalsConfig {
     /// The groups whose channels hear of every escalation.
     pub escalate_to: BTreeSet<GroupName>,
 }
+
+/// A letter goes to no more addresses.
+const ADDRESSES_MAX: usize = 20;
 
 /// The longest that a request may wait before it is reminded of: 30 days.
 const WAIT_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
@@ -120,11 +145,13 @@ fn channel_name(text: &str) -> Result<ChannelName, Complaint> {
 }
 
 fn target(section: &mut Section<'_, '_>, folder: &Path) -> Option<ChannelTarget> {
-    let kinds = &[("webhook", ChannelKind::Webhook), ("slack", ChannelKind::Slack)];
-    let help = "say how it is told: `kind = \"webhook\"` or `kind = \"slack\"`";
+    let kinds =
+        &[("webhook", ChannelKind::Webhook), ("slack", ChannelKind::Slack), ("email", ChannelKind::Email)];
+    let help = "say how it is told, such as `kind = \"webhook\"`, `\"slack\"` or `\"email\"`";
     match section.required("kind", help, word(kinds))? {
         ChannelKind::Webhook => webhook(section, folder),
         ChannelKind::Slack => slack(section, folder),
+        ChannelKind::Email => email(section, folder),
     }
 }
 
@@ -175,6 +202,91 @@ fn slack(section: &mut Section<'_, '_>, folder: &Path) -> Option<ChannelTarget> 
         ca,
         timeout: Duration::from_millis(timeout?),
     })
+}
+
+fn email(section: &mut Section<'_, '_>, folder: &Path) -> Option<ChannelTarget> {
+    section.set_defaults(reference("channel", Some("email")));
+    section.variant(Mark::Is("kind", "email"));
+    let ways =
+        &[("starttls", Encryption::StartTls), ("implicit", Encryption::Implicit), ("none", Encryption::None)];
+    let named =
+        section.required("host", "name the relay, such as `host = \"smtp.example.com\"`", parsed(host));
+    let written = section.place("tls");
+    let encryption = section.defaulted("tls", word(ways));
+    let port = section.optional("port", integer(1..=65_535));
+    let user = section.optional("user", secret(folder));
+    let password = section.optional("password", secret(folder));
+    let from = section.required("from", "write the address that letters come from", parsed(mailbox));
+    let to = section.required("to", "write the addresses that letters go to", list(mailbox));
+    let ca = section.optional("ca", ca(folder));
+    let timeout = section.defaulted("timeout_ms", integer(100..=60_000));
+    let (named, encryption, to) = (named?, encryption?, to?);
+    if encryption == Encryption::None && !is_loopback(&named) {
+        let complaint =
+            Complaint::new(format!("`tls = \"none\"` would send letters to `{named}` in plain text"));
+        let help = "say `starttls` or `implicit`; without TLS only a relay on this machine is spoken to, such as `127.0.0.1`";
+        section.report(written, complaint.help(help));
+        return None;
+    }
+    let login = match (user, password) {
+        (Some(user), Some(password)) => Some((user, password)),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => {
+            let complaint = Complaint::new("one of `user` and `password` stands without the other");
+            section.report(None, complaint.help("say both, or neither where the relay asks for none"));
+            return None;
+        }
+    };
+    if !(1..=ADDRESSES_MAX).contains(&to.len()) {
+        let complaint = Complaint::new(format!("`to` names {} addresses", to.len()));
+        section.report(
+            None,
+            complaint.help(format!("name 1 to {ADDRESSES_MAX}, or a list of your mail server's")),
+        );
+        return None;
+    }
+    let usual = match encryption {
+        Encryption::StartTls => 587,
+        Encryption::Implicit => 465,
+        Encryption::None => 25,
+    };
+    Some(ChannelTarget::Email {
+        host: named,
+        port: port.map_or(Some(usual), |port| u16::try_from(port).ok())?,
+        encryption,
+        login,
+        from: from?,
+        to,
+        ca,
+        timeout: Duration::from_millis(timeout?),
+    })
+}
+
+/// Whether a host is this machine by its name or address.
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// An address of e-mail: nothing in it can end a command or a header.
+fn mailbox(text: &str) -> Result<String, Complaint> {
+    let atom = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c);
+    let parts = |text: &str, fits: &dyn Fn(char) -> bool| {
+        text.split('.').all(|part| !part.is_empty() && part.chars().all(fits))
+    };
+    match text.rsplit_once('@') {
+        Some((local, domain))
+            if text.len() <= 254
+                && parts(local, &atom)
+                && parts(domain, &|c| c.is_ascii_alphanumeric() || c == '-') =>
+        {
+            Ok(text.to_owned())
+        }
+        Some(_) | None => {
+            Err(Complaint::new(format!("`{text}` is no address of e-mail that can be used here"))
+                .help("write it alone and in ASCII, such as `approvers@example.com`"))
+        }
+    }
 }
 
 fn webhook(section: &mut Section<'_, '_>, folder: &Path) -> Option<ChannelTarget> {

@@ -34,6 +34,7 @@ use countersign_app::{
     auth::OauthConfig,
     principal::{AgentConfig, PersonConfig},
 };
+use countersign_channels::Encryption;
 use countersign_rules::{
     AgentId, ChannelName, PersonId, ProviderName, SystemName, ToolName, budget::Budget, source::PolicySource,
 };
@@ -376,6 +377,15 @@ impl Config {
                     "signing_secret": signing_secret.to_json(),
                     "team": team,
                     "token": token.to_json(),
+                }),
+                ChannelTarget::Email { host, port, encryption, login, from, to, .. } => json!({
+                    "from": from,
+                    "host": host,
+                    "password": login.as_ref().map(|(_, password)| password.to_json()),
+                    "port": port,
+                    "tls": *encryption != Encryption::None,
+                    "to": to,
+                    "user": login.as_ref().map(|(user, _)| user.to_json()),
                 }),
             };
             let shown = json!({

@@ -158,3 +158,11 @@ pub(crate) fn select_dead(channel: &ChannelName, limit: u32) -> SqlStatement {
         vec![channel.as_str().into(), u64::from(limit).into()],
     )
 }
+
+/// Returns the statement that reads what a channel is still to be told, what is due soonest first; at most `limit`.
+pub(crate) fn select_pending(channel: &ChannelName, limit: u32) -> SqlStatement {
+    SqlStatement::new(
+        "SELECT body FROM outbox WHERE channel = $1 AND due_ms IS NOT NULL ORDER BY due_ms LIMIT $2",
+        vec![channel.as_str().into(), u64::from(limit).into()],
+    )
+}

@@ -252,6 +252,28 @@ contract! {
         assert_eq!(tell(&ledger, "a1", "ops", NOW + 100 * HOUR).await.len(), 2);
     }
 
+    async fn what_a_channel_never_takes_is_given_up_at_once_and_a_failure_is_seen_while_it_lasts(place) {
+        let ledger = ops(&place).await;
+        for id in ["a1", "a2", "a3"] {
+            ask(&ledger, id).await;
+        }
+        assert_eq!(ledger.failing(&name("ops"), 10).await.unwrap(), (0, None));
+        for (id, at_ms) in [("a1", NOW), ("a2", NOW + SECOND)] {
+            let turn = take(&ledger, id, "ops", at_ms).await.unwrap();
+            assert!(ledger.fail_turn(&turn, &format!("{id} away"), None, CHANCE, at_ms).await.unwrap());
+        }
+        assert_eq!(ledger.failing(&name("ops"), 10).await.unwrap(), (2, Some("a2 away".into())));
+        assert_eq!(ledger.failing(&name("other"), 10).await.unwrap(), (0, None));
+        let turn = take(&ledger, "a2", "ops", NOW + MINUTE).await.unwrap();
+        assert!(ledger.give_up_turn(&turn, "550 unknown", NOW + MINUTE).await.unwrap());
+        assert!(!ledger.give_up_turn(&turn, "550 unknown", NOW + MINUTE).await.unwrap(), "said twice, counted once");
+        let dead = ledger.given_up(&name("ops"), 10).await.unwrap();
+        assert_eq!((dead.len(), dead[0].why.as_str()), (1, "550 unknown"));
+        assert_eq!(take(&ledger, "a2", "ops", NOW + HOUR).await, None);
+        assert_eq!(tell(&ledger, "a1", "ops", NOW + MINUTE).await, [(Event::Asked, ApprovalState::Waiting)]);
+        assert_eq!(ledger.failing(&name("ops"), 10).await.unwrap(), (0, None));
+    }
+
     async fn a_channel_is_not_asked_again_before_it_said(place) {
         let ledger = ops(&place).await;
         ask(&ledger, "a1").await;

@@ -474,6 +474,7 @@ async fn drive_outbox(ledger: &Store) {
     let (approval, lease) = (approval_id("told"), std::time::Duration::from_secs(60));
     assert!(!ledger.due(&channel(), NOW, 10).await.unwrap().is_empty());
     let turn = ledger.take_turn(&approval, &channel(), NOW, lease).await.unwrap().unwrap();
+    ledger.failing(&channel(), 10).await.unwrap();
     ledger.fail_turn(&turn, "away", None, [0; 16], NOW + DAY).await.unwrap();
     assert_eq!(ledger.given_up(&channel(), 10).await.unwrap().len(), 1);
     assert!(ledger.try_again(&approval, &channel(), NOW + DAY).await.unwrap());

@@ -265,7 +265,7 @@ async fn operators_see_and_test_channels_and_nobody_else() {
     let rig = rig(Place::sqlite(), &receiver, "groups = [\"approvers\"]").await;
     let (status, body) = rig.get("alice", "/v1/channels").await;
     assert_eq!(status, StatusCode::OK);
-    let listed = json!([{ "channel": "ops", "kind": "webhook", "groups": ["approvers"], "details": false, "gone": false, "given_up": 0 }]);
+    let listed = json!([{ "channel": "ops", "kind": "webhook", "groups": ["approvers"], "details": false, "gone": false, "given_up": 0, "failing": 0 }]);
     assert_eq!(body["channels"], listed);
     let (status, _) = rig.post("alice", "/v1/channels/ops/test", json!({})).await;
     assert_eq!(status, StatusCode::OK);
@@ -305,7 +305,8 @@ async fn operators_see_and_test_channels_and_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_given_up_is_listed_and_tried_again_on_the_command_line() {
-    let mut receiver = Receiver::new(&[Does::Answer(500)]).await;
+    let does = [Does::Answer(500), Does::Answer(503)];
+    let mut receiver = Receiver::new(&does).await;
     let mut rig = rig(Place::sqlite(), &receiver, "").await;
     let approval = rig.ask("add_item", json!({ "name": "a" })).await;
     receiver.next().await;
@@ -330,6 +331,15 @@ async fn what_was_given_up_is_listed_and_tried_again_on_the_command_line() {
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
+    let failing = rig.ask("add_item", json!({ "name": "b" })).await;
+    assert_eq!(receiver.told().await.0, format!("{failing}:ops:0"));
+    let shown = loop {
+        let shown = run(&["channels", "list"]).await;
+        if shown.contains("failing") {
+            break shown;
+        }
+    };
+    assert!(shown.contains("failing for 1: it answered 503"), "{shown}");
     let listed = run(&["channels", "list", "--json"]).await;
     assert_eq!(serde_json::from_str::<Value>(&listed).unwrap()["channels"][0]["given_up"], 1, "{listed}");
     let dead = run(&["channels", "dead", "ops"]).await;

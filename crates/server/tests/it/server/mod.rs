@@ -9,6 +9,7 @@ mod configuration;
 mod connections;
 mod console;
 mod effects;
+mod email;
 mod grants;
 mod https;
 mod identity;

@@ -78,7 +78,8 @@ impl Identity {
     }
 }
 
-async fn serve(identity: &Identity, router: axum::Router) -> SocketAddr {
+/// Takes TLS connections as somebody.
+pub(crate) fn acceptor(identity: &Identity) -> TlsAcceptor {
     let certificate: CertificateDer<'static> = identity.certificate.der().clone();
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(identity.key.serialize_der()));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -88,7 +89,11 @@ async fn serve(identity: &Identity, router: axum::Router) -> SocketAddr {
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn serve(identity: &Identity, router: axum::Router) -> SocketAddr {
+    let acceptor = acceptor(identity);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
