@@ -32,7 +32,7 @@ impl Nameable for ChannelName {
 pub struct ChannelBody {
     /// Its name.
     pub channel: String,
-    /// How it is told: `webhook`, `slack` or `email`.
+    /// How it is told: `webhook`, `slack`, `teams`, `teams_workflow` or `email`.
     pub kind: String,
     /// It hears of requests that ask one of these groups; of all when empty.
     pub groups: Vec<String>,

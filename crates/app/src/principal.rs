@@ -24,6 +24,8 @@ pub struct PersonConfig {
     pub operator: bool,
     /// The person is this user of Slack, `TEAM/USER`, if one at all.
     pub slack: Option<String>,
+    /// The person is this user of Microsoft Teams, `TENANT/OBJECT` in lower case, if one at all.
+    pub teams: Option<String>,
     /// Each of these providers knows the person by this subject.
     pub subjects: BTreeMap<ProviderName, String>,
 }

@@ -6,7 +6,12 @@ use countersign_app::channel::{ChannelState, ChannelTest};
 use secrecy::SecretString;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::{email::Email, slack::Slack, webhook::Webhook};
+use crate::{
+    email::Email,
+    slack::Slack,
+    teams::{Teams, Workflow},
+    webhook::Webhook,
+};
 
 /// Reads a channel's secret where it is kept, each time it is needed: one that is rotated is the one used next. The error
 /// says why it cannot be had, and never carries it.
@@ -29,6 +34,10 @@ pub enum Told {
     Slack(Slack),
     /// By e-mail.
     Email(Email),
+    /// By cards in Microsoft Teams.
+    Teams(Box<Teams>),
+    /// By the webhook of a workflow in Microsoft Teams.
+    Workflow(Workflow),
 }
 
 impl fmt::Debug for Channel {

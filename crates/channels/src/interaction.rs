@@ -4,10 +4,7 @@
 //! team and app. Who it is says the configuration by the ids that Slack signed. The answer goes where every answer
 //! goes.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
@@ -27,6 +24,7 @@ use sha2::Sha256;
 
 use crate::{
     channel::{Channel, Told},
+    seen::Seen,
     slack::{APPROVE, REFUSE, Slack, escape},
     view::About,
 };
@@ -37,9 +35,6 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 /// A signature is good for so long, in seconds.
 const WINDOW_S: i64 = 300;
 
-/// So many signatures are remembered within that time; beyond, nothing is believed until some are older.
-const SEEN_MAX: usize = 10_000;
-
 /// An answer that came by Slack is recorded to have come so.
 const CHANNEL: &str = "slack";
 
@@ -49,13 +44,13 @@ const REASON: &str = "reason";
 struct Door {
     app: Arc<App>,
     channels: Vec<Arc<Channel>>,
-    /// The signatures that were believed, each with the second of its time.
-    seen: Mutex<BTreeMap<Vec<u8>, i64>>,
+    /// The signatures that were believed.
+    seen: Seen,
 }
 
-/// Returns the routes by which channels answer: `POST /channels/slack/NAME/interact`.
-pub fn router(app: &Arc<App>, channels: &[Arc<Channel>]) -> Router {
-    let door = Door { app: Arc::clone(app), channels: channels.to_vec(), seen: Mutex::default() };
+/// Returns the route by which people answer in Slack: `POST /channels/slack/NAME/interact`.
+pub(crate) fn router(app: &Arc<App>, channels: &[Arc<Channel>]) -> Router {
+    let door = Door { app: Arc::clone(app), channels: channels.to_vec(), seen: Seen::default() };
     Router::new().route("/channels/slack/{name}/interact", post(interact)).with_state(Arc::new(door))
 }
 
@@ -119,7 +114,9 @@ async fn interact(
     let Some(tag) = signed(slack, &headers, &body, now_s) else {
         return said(StatusCode::UNAUTHORIZED, "the request is not signed, or was signed long ago");
     };
-    if let Err((status, why)) = door.first_time(tag, now_s) {
+    // A timestamp may lie as far ahead as behind.
+    let until_s = now_s.saturating_add(WINDOW_S.saturating_mul(2));
+    if let Err((status, why)) = door.seen.first_time(tag, now_s, until_s) {
         return said(status, why);
     }
     let payload = url::form_urlencoded::parse(&body).find(|(key, _)| key == "payload");
@@ -170,20 +167,6 @@ fn is_ours(slack: &Slack, payload: &Payload) -> bool {
 }
 
 impl Door {
-    /// Takes note of a signature, which is good once.
-    fn first_time(&self, tag: Vec<u8>, now_s: i64) -> Result<(), (StatusCode, &'static str)> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        // A timestamp may lie as far ahead as behind.
-        seen.retain(|_, at_s| now_s.saturating_sub(*at_s) <= WINDOW_S.saturating_mul(2));
-        if seen.len() >= SEEN_MAX {
-            return Err((StatusCode::SERVICE_UNAVAILABLE, "too many interactions at once"));
-        }
-        match seen.insert(tag, now_s) {
-            None => Ok(()),
-            Some(_) => Err((StatusCode::CONFLICT, "the request was taken before")),
-        }
-    }
-
     async fn act(&self, channel: &Arc<Channel>, slack: &Slack, payload: Payload) -> Response {
         let user = format!("{}/{}", slack.team, payload.user.id);
         if let (Some(view), "view_submission") = (&payload.view, payload.kind.as_str()) {

@@ -6,25 +6,37 @@
 //!
 //! A message says no more than is needed to decide whether to look: who wants what of which system, how much it
 //! touches, who is asked by which rule, until when. Arguments and rows leave the server only where a channel's
-//! `details` says so. Slack's buttons answer by the one function that answers requests, for the person whom
-//! Slack's signed word and the configuration name; by every other channel people are only told.
+//! `details` says so. The buttons of Slack and Teams answer by the one function that answers requests, for the person
+//! whom their signed word and the configuration name; by every other channel people are only told.
 //!
 //! What is absent on purpose: a rule, and any way to a system.
 
+mod card;
 mod channel;
 mod email;
 mod interaction;
+mod invoke;
 mod message;
+mod seen;
 mod sender;
 mod slack;
 mod smtp;
+mod teams;
 mod view;
 mod webhook;
 
 pub use channel::{Channel, ReadSecret, Told};
 pub use email::{Email, Encryption};
-pub use interaction::router;
 pub use message::{Message, MessageData};
 pub use sender::Channels;
 pub use slack::Slack;
+pub use teams::{BotToken, Teams, Workflow};
 pub use webhook::{Webhook, webhook_key};
+
+/// Returns the routes by which people answer in channels.
+pub fn router(
+    app: &std::sync::Arc<countersign_app::App>,
+    channels: &[std::sync::Arc<Channel>],
+) -> axum::Router {
+    interaction::router(app, channels).merge(invoke::router(app, channels))
+}

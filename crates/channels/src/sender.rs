@@ -80,6 +80,8 @@ impl Channels {
                 Told::Webhook(webhook) => webhook.tell(&id, &message, now_ms).await,
                 Told::Slack(slack) => slack.test().await,
                 Told::Email(email) => email.test(&id, now_ms).await,
+                Told::Teams(teams) => teams.test().await,
+                Told::Workflow(workflow) => workflow.test().await,
             };
             let told = match delivery {
                 Delivery::Told { .. } => Ok(()),
@@ -180,6 +182,8 @@ impl Channels {
             Told::Webhook(webhook) => webhook.tell(&turn.id(), &message, now_ms).await,
             Told::Slack(slack) => slack.tell(turn, &message).await,
             Told::Email(email) => email.tell(turn, &message, now_ms).await,
+            Told::Teams(teams) => teams.tell(turn, &message).await,
+            Told::Workflow(workflow) => workflow.tell(turn, &message).await,
         }
     }
 }

@@ -2,14 +2,20 @@
 
 use std::sync::Arc;
 
-use countersign_app::channel::ChannelState;
-use countersign_channels::{Channel, Email, ReadSecret, Slack, Told, Webhook, webhook_key};
+use countersign_app::{
+    auth::{Connector, ConnectorConfig},
+    channel::ChannelState,
+};
+use countersign_channels::{
+    BotToken, Channel, Email, ReadSecret, Slack, Teams, Told, Webhook, Workflow, webhook_key,
+};
 use countersign_store::{Listener, Telling};
 use countersign_tools::{http, tls};
 use secrecy::ExposeSecret as _;
 
 use crate::{
-    config::{ChannelConfig, ChannelTarget, Config, SecretSource},
+    clock::SystemClock,
+    config::{ChannelConfig, ChannelTarget, Config, SecretSource, TeamsConfig},
     server::StartError,
 };
 
@@ -103,7 +109,44 @@ fn told(target: &ChannelTarget) -> Result<Told, String> {
                 timeout: *timeout,
             }))
         }
+        ChannelTarget::Teams(teams) => bot(teams).map(|teams| Told::Teams(Box::new(teams))),
+        ChannelTarget::Workflow { url, allow_private, ca, timeout } => {
+            let client = http::client(*timeout, *allow_private, false, ca.as_deref())?;
+            let (url, allow_private, timeout) = (read(url), *allow_private, *timeout);
+            let workflow = Workflow { url, allow_private, client, timeout };
+            workflow.address()?;
+            Ok(Told::Workflow(workflow))
+        }
     }
+}
+
+fn bot(config: &TeamsConfig) -> Result<Teams, String> {
+    let secret = read(&config.secret);
+    secret().map_err(|why| format!("its secret {why}"))?;
+    let place = format!("{}/oauth2/v2.0/token", config.tenant);
+    let connector = ConnectorConfig {
+        issuer: config.issuer.clone(),
+        metadata: config.metadata.clone(),
+        app_id: config.app_id.clone(),
+        service: config.service.as_str().trim_end_matches('/').to_owned(),
+        leeway: config.leeway,
+        ca: config.ca.clone(),
+        keys_age_max: config.keys_age_max,
+        refetch_pause: config.refetch_pause,
+    };
+    Ok(Teams {
+        app_id: config.app_id.clone(),
+        secret,
+        tenant: config.tenant.clone(),
+        conversation: config.conversation.clone(),
+        service: config.service.clone(),
+        token_url: config.login.join(&place).map_err(|why| why.to_string())?,
+        scope: config.scope.clone(),
+        connector: Connector::new(connector, Arc::new(SystemClock))?,
+        client: http::client(config.timeout, config.allow_private, false, config.ca.as_deref())?,
+        timeout: config.timeout,
+        token: BotToken::default(),
+    })
 }
 
 /// Reads a secret where it is kept, each time.

@@ -188,6 +188,8 @@ pub(crate) struct IssuerKeys {
     client: IssuerClient,
     age_max: Duration,
     refetch_pause: Duration,
+    /// Only keys that are endorsed for this are keys at all; every key where there is none.
+    endorsement: Option<&'static str>,
     keys: RwLock<Option<Keys>>,
     /// This is held while fetching, with the time of the last attempt.
     fetching: Mutex<Option<Instant>>,
@@ -209,7 +211,14 @@ impl std::fmt::Debug for IssuerKeys {
 impl IssuerKeys {
     /// Keys are read when the first token comes, again after `age_max`, and not within `refetch_pause` of the last time.
     pub(crate) fn new(client: IssuerClient, age_max: Duration, refetch_pause: Duration) -> Self {
-        Self { client, age_max, refetch_pause, keys: RwLock::new(None), fetching: Mutex::new(None) }
+        let (keys, fetching) = (RwLock::new(None), Mutex::new(None));
+        Self { client, age_max, refetch_pause, endorsement: None, keys, fetching }
+    }
+
+    /// Takes only keys whose `endorsements` name this, as the Bot Framework publishes them.
+    pub(crate) const fn endorsed_for(mut self, endorsement: &'static str) -> Self {
+        self.endorsement = Some(endorsement);
+        self
     }
 
     /// Returns what a token says whose signature holds by a key in this place, where its header says that it is of one of
@@ -291,9 +300,12 @@ impl IssuerKeys {
                 let bytes = tokio::fs::read(path)
                     .await
                     .map_err(|why| TokenError::Keys(format!("`{}`: {why}", path.display())))?;
-                key_set(&bytes)?
+                key_set(&bytes, self.endorsement)?
             }
-            JwksPlace::Url(url) => key_set(&self.client.get(url).await.map_err(TokenError::Keys)?)?,
+            JwksPlace::Url(url) => {
+                let bytes = self.client.get(url).await.map_err(TokenError::Keys)?;
+                key_set(&bytes, self.endorsement)?
+            }
         };
         let keys = Keys { set: Arc::new(set), place: place.clone(), since: now };
         *self.keys.write().await = Some(keys.clone());
@@ -301,8 +313,18 @@ impl IssuerKeys {
     }
 }
 
-fn key_set(bytes: &[u8]) -> Result<JwkSet, TokenError> {
-    serde_json::from_slice(bytes).map_err(|why| TokenError::Keys(format!("this is no key set: {why}")))
+fn key_set(bytes: &[u8], endorsement: Option<&str>) -> Result<JwkSet, TokenError> {
+    let no_set = |why: serde_json::Error| TokenError::Keys(format!("this is no key set: {why}"));
+    let Some(wanted) = endorsement else { return serde_json::from_slice(bytes).map_err(no_set) };
+    let mut set: Value = serde_json::from_slice(bytes).map_err(no_set)?;
+    let endorsed = |key: &Value| {
+        let endorsements = key.get("endorsements").and_then(Value::as_array);
+        endorsements.is_some_and(|all| all.iter().any(|one| one.as_str() == Some(wanted)))
+    };
+    if let Some(keys) = set.get_mut("keys").and_then(Value::as_array_mut) {
+        keys.retain(endorsed);
+    }
+    serde_json::from_value(set).map_err(no_set)
 }
 
 /// Returns the key a token names. A token may leave its name out only when there is one key.

@@ -5,6 +5,7 @@
 //! a credential of somebody who is not configured (any more) opens nothing.
 
 pub mod account;
+mod connector;
 mod identity;
 mod issuer;
 mod jwks;
@@ -26,6 +27,7 @@ use http::{HeaderMap, header::AUTHORIZATION};
 
 pub use self::{
     account::{Accounts, ProviderWithSecret, Providers, SignedIn, WebSession, look_at_provider},
+    connector::{Connector, ConnectorConfig},
     identity::{Identity, Scopes},
     issuer::{JwksPlace, OauthConfig},
     provider::{CameBack, ProviderConfig},
@@ -53,8 +55,8 @@ pub struct Person {
     pub groups: BTreeSet<GroupName>,
     /// This is true if the person may resume what is halted and settle calls in doubt.
     pub operator: bool,
-    /// This is the id of the person's key, or of the session in a browser after `session:`, or the Slack user after
-    /// `slack:`; it is never the secret.
+    /// This is the id of the person's key, or of the session in a browser after `session:`, or the user of Slack or Teams after
+    /// `slack:` or `teams:`; it is never the secret.
     pub credential: String,
 }
 
@@ -252,10 +254,27 @@ impl Authenticator {
     /// Returns [`Code::Unauthenticated`] if nobody is, or the person has neither a good key nor an account that is
     /// enabled, without which no signature counts; and [`Code::NotLookedUp`] if the ledger cannot be read.
     pub async fn slack_user(&self, user: &str) -> Result<Person, Refusal> {
-        let found = self.people.iter().find(|(_, config)| config.slack.as_deref() == Some(user));
+        self.user_of(("Slack", "slack"), user, |config| config.slack.as_deref()).await
+    }
+
+    /// Tells which person is a user of Microsoft Teams (`TENANT/OBJECT`, in lower case), as [`Authenticator::slack_user`] does.
+    ///
+    /// # Errors
+    /// Fails as that does.
+    pub async fn teams_user(&self, user: &str) -> Result<Person, Refusal> {
+        self.user_of(("Teams", "teams"), user, |config| config.teams.as_deref()).await
+    }
+
+    async fn user_of(
+        &self,
+        (messenger, key): (&str, &str),
+        user: &str,
+        known: impl Fn(&PersonConfig) -> Option<&str>,
+    ) -> Result<Person, Refusal> {
+        let found = self.people.iter().find(|(_, config)| known(config) == Some(user));
         let (id, config) = found.ok_or_else(|| {
-            unauthenticated(&format!("no person of this server is the Slack user `{user}`"))
-                .help(format!("ask for `slack = \"{user}\"` in your `[person.NAME]`"))
+            unauthenticated(&format!("no person of this server is the {messenger} user `{user}`"))
+                .help(format!("ask for `{key} = \"{user}\"` in your `[person.NAME]`"))
         })?;
         let now_ms = self.clock.now_ms();
         let keys = self.store.keys().await.map_err(|fault| not_checked(&fault))?;
@@ -271,7 +290,7 @@ impl Authenticator {
             id: id.clone(),
             groups: config.groups.clone(),
             operator: config.operator,
-            credential: format!("slack:{user}"),
+            credential: format!("{key}:{user}"),
         })
     }
 

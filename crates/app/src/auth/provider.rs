@@ -23,6 +23,7 @@ use subtle::ConstantTimeEq as _;
 use tokio::sync::Mutex;
 use url::Url;
 
+pub(super) use self::discovery::part;
 use self::discovery::{Discovered, Discovery};
 pub(super) use self::flight::{FLIGHT_MS, Flight, Sealing};
 use super::jwks::{Claims, Expected, IssuerClient, IssuerKeys, TokenError};

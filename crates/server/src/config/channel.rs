@@ -18,6 +18,7 @@ use super::{
     groups_of,
     secret::secret,
     section::{Complaint, Section, flag, integer, list, parsed, reference, word},
+    teams::{self, TeamsConfig},
 };
 
 /// `[channel.NAME]`
@@ -87,6 +88,19 @@ pub enum ChannelTarget {
         /// The longest that one letter may take.
         timeout: Duration,
     },
+    /// By a bot in Microsoft Teams, whose cards answer.
+    Teams(Box<TeamsConfig>),
+    /// By the webhook of a workflow in Microsoft Teams.
+    Workflow {
+        /// Where its address is kept, which is a secret.
+        url: SecretSource,
+        /// Whether private addresses may be connected to, and without TLS.
+        allow_private: bool,
+        /// A PEM file with the certificates that are trusted; those that the machine trusts if not said.
+        ca: Option<PathBuf>,
+        /// The longest that one message may take.
+        timeout: Duration,
+    },
 }
 
 #[derive(Clone, Copy)]
@@ -94,6 +108,8 @@ enum ChannelKind {
     Webhook,
     Slack,
     Email,
+    Teams,
+    Workflow,
 }
 
 impl ChannelTarget {
@@ -104,6 +120,8 @@ impl ChannelTarget {
             Self::Webhook { .. } => "webhook",
             Self::Slack { .. } => "slack",
             Self::Email { .. } => "email",
+            Self::Teams(_) => "teams",
+            Self::Workflow { .. } => "teams_workflow",
         }
     }
 }
@@ -145,13 +163,20 @@ fn channel_name(text: &str) -> Result<ChannelName, Complaint> {
 }
 
 fn target(section: &mut Section<'_, '_>, folder: &Path) -> Option<ChannelTarget> {
-    let kinds =
-        &[("webhook", ChannelKind::Webhook), ("slack", ChannelKind::Slack), ("email", ChannelKind::Email)];
-    let help = "say how it is told, such as `kind = \"webhook\"`, `\"slack\"` or `\"email\"`";
+    let kinds = &[
+        ("webhook", ChannelKind::Webhook),
+        ("slack", ChannelKind::Slack),
+        ("email", ChannelKind::Email),
+        ("teams", ChannelKind::Teams),
+        ("teams_workflow", ChannelKind::Workflow),
+    ];
+    let help = "say how it is told, such as `kind = \"webhook\"`, `\"slack\"`, `\"teams\"` or `\"email\"`";
     match section.required("kind", help, word(kinds))? {
         ChannelKind::Webhook => webhook(section, folder),
         ChannelKind::Slack => slack(section, folder),
         ChannelKind::Email => email(section, folder),
+        ChannelKind::Teams => teams::bot(section, folder),
+        ChannelKind::Workflow => teams::workflow(section, folder),
     }
 }
 

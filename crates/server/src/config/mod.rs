@@ -22,6 +22,7 @@ mod secret;
 mod section;
 mod settings;
 mod system;
+mod teams;
 mod tool;
 
 use std::{
@@ -55,6 +56,7 @@ pub use settings::{
     LimitsConfig, LogConfig, ServerConfig, StoreConfig, StorePlace, TelemetryConfig, TlsConfig,
 };
 pub use system::SystemConfig;
+pub use teams::TeamsConfig;
 pub use tool::ToolConfig;
 
 pub(crate) use mistake::{Found, Source};
@@ -304,6 +306,11 @@ impl Config {
             .iter()
             .filter_map(|(name, person)| Some((name.as_str(), person.slack.as_deref()?)))
             .collect();
+        let teams_users: BTreeMap<&str, &str> = self
+            .people
+            .iter()
+            .filter_map(|(name, person)| Some((name.as_str(), person.teams.as_deref()?)))
+            .collect();
         let subjects: BTreeMap<&str, Json> = self
             .people
             .iter()
@@ -357,6 +364,7 @@ impl Config {
             "store": store,
             "subjects": subjects,
             "systems": systems,
+            "teams_users": teams_users,
             "tools": names(self.tools.keys().map(ToolName::as_str).collect()),
         })
     }
@@ -387,6 +395,8 @@ impl Config {
                     "to": to,
                     "user": login.as_ref().map(|(user, _)| user.to_json()),
                 }),
+                ChannelTarget::Teams(teams) => teams.public(),
+                ChannelTarget::Workflow { url, .. } => json!({ "url": url.to_json() }),
             };
             let shown = json!({
                 "details": channel.details,
@@ -492,7 +502,7 @@ fn read(folder: &Path, found: &Found) -> Option<Config> {
         provider::fit(&mut providers, (public_url, oauth), &people, &main, found);
     }
     principal::distinct(&agents, (&people, &providers), &main, found);
-    principal::distinct_slack_users(&people, &main, found);
+    principal::distinct_users(&people, &main, found);
     channel::heard((&channels, approvals.as_ref()), (&people, &providers), &main, found);
     for source in files(folder, "tools", "toml", found) {
         let mut reading = Reading::new(folder, &source, found);

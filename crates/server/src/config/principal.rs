@@ -48,8 +48,9 @@ pub(super) fn people(reading: &mut Reading<'_>) -> BTreeMap<PersonId, PersonConf
         )?;
         let operator = section.defaulted("operator", flag)?;
         let slack = section.optional("slack", parsed(slack_user));
+        let teams = section.optional("teams", parsed(teams_user));
         let subjects = section.optional("subject", subjects()).unwrap_or_default();
-        Some(PersonConfig { groups: groups.into_iter().collect(), operator, slack, subjects })
+        Some(PersonConfig { groups: groups.into_iter().collect(), operator, slack, teams, subjects })
     })
 }
 
@@ -67,13 +68,39 @@ fn slack_user(text: &str) -> Result<String, Complaint> {
     }
 }
 
-/// Reports users of Slack who are two people: nobody could tell who has answered.
-pub(super) fn distinct_slack_users(people: &BTreeMap<PersonId, PersonConfig>, main: &Source, found: &Found) {
+/// A user of Microsoft Teams: the ids of tenant and object, which nobody chooses, in lower case. Their case says nothing.
+fn teams_user(text: &str) -> Result<String, Complaint> {
+    match text.split_once('/') {
+        Some((tenant, object)) if guid(tenant).is_ok() && guid(object).is_ok() => {
+            Ok(text.to_ascii_lowercase())
+        }
+        Some(_) | None => Err(Complaint::new(format!("`{text}` is no user of Teams")).help(
+            "write the ids of tenant and object, such as `72f988bf-86f1-41af-91ab-2d7cd011db47/0f0f0f0f-…`",
+        )),
+    }
+}
+
+/// An id of Microsoft's, in lower case.
+pub(super) fn guid(text: &str) -> Result<String, Complaint> {
+    let lengths = text.split('-').map(str::len);
+    let good = lengths.eq([8, 4, 4, 4, 12]) && text.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+    if good {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(Complaint::new(format!("`{text}` is no such id of Microsoft's"))
+        .help("write the id, such as `72f988bf-86f1-41af-91ab-2d7cd011db47`, and not the name"))
+}
+
+/// Reports users of Slack and of Teams who are two people: nobody could tell who has answered.
+pub(super) fn distinct_users(people: &BTreeMap<PersonId, PersonConfig>, main: &Source, found: &Found) {
+    let slack = people.iter().filter_map(|(id, person)| Some((id, "Slack", person.slack.as_deref()?)));
+    let teams = people.iter().filter_map(|(id, person)| Some((id, "Teams", person.teams.as_deref()?)));
     let mut seen: BTreeMap<&str, &PersonId> = BTreeMap::new();
-    for (id, user) in people.iter().filter_map(|(id, person)| Some((id, person.slack.as_deref()?))) {
+    for (id, messenger, user) in slack.chain(teams) {
         if let Some(other) = seen.insert(user, id) {
-            let message = format!("`[person.{other}]` and `[person.{id}]` are the same Slack user `{user}`");
-            let help = "give each person the Slack user that is theirs".to_owned();
+            let message =
+                format!("`[person.{other}]` and `[person.{id}]` are the same {messenger} user `{user}`");
+            let help = format!("give each person the {messenger} user that is theirs");
             let place = main.text.rfind(user).map(|at| at..at.saturating_add(user.len()));
             found.push(main.mistake(place, message, Some(help)));
         }

@@ -56,6 +56,7 @@ fn person(groups: &[&str], operator: bool) -> PersonConfig {
         groups: groups.iter().map(|group| GroupName::parse(group).unwrap()).collect(),
         operator,
         slack: None,
+        teams: None,
         subjects: BTreeMap::new(),
     }
 }

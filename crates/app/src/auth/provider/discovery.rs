@@ -89,7 +89,7 @@ async fn read(client: &IssuerClient, config: &ProviderConfig) -> Result<Discover
 }
 
 /// Returns the address of a part of a provider: encrypted, or on this machine where the provider is.
-fn part(text: &str, issuer: &Url) -> Option<Url> {
+pub(in crate::auth) fn part(text: &str, issuer: &Url) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     let here = |url: &Url| match url.host() {

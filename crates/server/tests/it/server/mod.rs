@@ -27,5 +27,6 @@ mod rig;
 mod schema;
 mod sign_in;
 mod slack;
+mod teams;
 mod terminal;
 mod tls;
