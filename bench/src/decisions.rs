@@ -132,6 +132,7 @@ impl World {
             replaces: None,
             again: None,
             trace: None,
+            narrowed: None,
             parsed: (),
         };
         let facts = Facts {

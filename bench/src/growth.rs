@@ -228,6 +228,7 @@ fn intent(n: u64) -> anyhow::Result<Intent> {
             key: None,
             again: None,
             trace: None,
+            narrowed: None,
         },
         system: SystemName::parse("billing")?,
         journal: None,

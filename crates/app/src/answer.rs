@@ -1,7 +1,7 @@
 //! An answer has one form: every front door writes it, and the command line reads it.
 
 use countersign_audit::time::format_ms;
-use countersign_gate::{Answer, Done, Pending, Refused, ledger::LedgerFault};
+use countersign_gate::{Answer, Changed, Done, Pending, Refused, ledger::LedgerFault};
 use countersign_rules::{
     ApprovalId, ApprovalState, AskOf, CallId, Code, GroupName, PolicyId, Reach, Refusal,
 };
@@ -40,6 +40,9 @@ pub struct DoneBody {
     /// The tool replied this.
     #[schema(value_type = Object)]
     pub result: Value,
+    /// People changed the call so before it was performed: it is not the one that was proposed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<ChangedBody>,
     /// This is `true` where the answer is that of an earlier call, which this one repeats: nothing was done for
     /// the repeat.
     #[serde(default, skip_serializing_if = "is_not")]
@@ -69,9 +72,22 @@ pub struct PendingBody {
     pub expires_at: Option<String>,
     /// The agent should do this next.
     pub next: String,
+    /// People changed the call so: it is not the one that was proposed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<ChangedBody>,
     /// This is `true` where the answer is that of an earlier call, which this one repeats.
     #[serde(default, skip_serializing_if = "is_not")]
     pub repeated: bool,
+}
+
+/// People changed a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ChangedBody {
+    /// The call has these arguments now.
+    #[schema(value_type = Object)]
+    pub arguments: Value,
+    /// It was changed for this reason.
+    pub because: Option<String>,
 }
 
 /// A group is asked, and the agent is told this of it.
@@ -138,12 +154,13 @@ const fn is_not(flag: &bool) -> bool {
 impl From<&Answer> for AnswerBody {
     fn from(answer: &Answer) -> Self {
         match answer {
-            Answer::Done(Done { call, approval, reply, rows, repeated }) => Self::Done(DoneBody {
+            Answer::Done(Done { call, approval, reply, rows, changed, repeated }) => Self::Done(DoneBody {
                 status: IsDone::Done,
                 call: call.clone(),
                 approval: approval.clone(),
                 rows: *rows,
                 result: reply.clone(),
+                changed: changed.as_ref().map(ChangedBody::from),
                 repeated: *repeated,
             }),
             Answer::Pending(pending) => Self::Pending(PendingBody {
@@ -155,6 +172,7 @@ impl From<&Answer> for AnswerBody {
                 reach: pending.reach.clone(),
                 expires_at: timestamp(pending.expires_ms),
                 next: next(pending),
+                changed: pending.changed.as_ref().map(ChangedBody::from),
                 repeated: pending.repeated,
             }),
             Answer::Refused(Refused { call, approval, refusal, repeated }) => Self::Refused(RefusedBody {
@@ -169,6 +187,12 @@ impl From<&Answer> for AnswerBody {
                 repeated: *repeated,
             }),
         }
+    }
+}
+
+impl From<&Changed> for ChangedBody {
+    fn from(changed: &Changed) -> Self {
+        Self { arguments: changed.arguments.clone(), because: changed.why.clone() }
     }
 }
 
@@ -194,8 +218,9 @@ pub fn next(pending: &Pending) -> String {
             "people have approved request `{approval}`, and the call is being performed: fetch its result"
         );
     }
+    let changed = if pending.changed.is_some() { "people have changed the call (`changed`); " } else { "" };
     format!(
-        "nothing was done yet: people are asked in request `{approval}`; fetch its result later, or repeat \
+        "{changed}nothing was done yet: people are asked in request `{approval}`; fetch its result later, or repeat \
          the very same call, which finds the same request; do not try another way to the same effect"
     )
 }
@@ -274,7 +299,8 @@ mod tests {
     fn a_result_a_wait_and_a_refusal_are_told_apart_and_read_back() {
         for (repeated, end) in [(false, "}"), (true, r#","repeated":true}"#)] {
             let reply = json!({ "n": 1 });
-            let done = Answer::Done(Done { call: call(), approval: None, reply, rows: 3, repeated });
+            let done =
+                Answer::Done(Done { call: call(), approval: None, reply, rows: 3, changed: None, repeated });
             let text = r#"{"status":"done","call":"call-1","approval":null,"rows":3,"result":{"n":1}"#;
             is(&done, &format!("{text}{end}"));
 
@@ -295,6 +321,7 @@ mod tests {
                 }],
                 reach: None,
                 expires_ms: 1_767_225_600_000,
+                changed: None,
                 repeated,
             });
             let text = r#"{"status":"pending","call":"call-1","approval":"apr-1","state":"waiting","of":[{"group":"dba","quorum":2,"because":"deletes"}],"reach":null,"expires_at":"2026-01-01T00:00:00.000Z","next":"nothing was done yet: people are asked in request `apr-1`; fetch its result later, or repeat the very same call, which finds the same request; do not try another way to the same effect""#;

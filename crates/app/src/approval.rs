@@ -107,12 +107,20 @@ impl App {
                 self.metrics().decided(&record);
                 Ok(record)
             }
-            Err(NotAnswered::NotFound) => Err(unknown()),
-            Err(NotAnswered::Refused(AnswerRefusal::NotOpen(ApprovalState::Superseded))) => {
-                Err(self.superseded(id).await)
+            Err(why) => Err(self.not_answered(why, id).await),
+        }
+    }
+
+    /// Tells a person why what they did about a request does not count.
+    pub(crate) async fn not_answered(&self, why: NotAnswered, id: &ApprovalId) -> Refusal {
+        match why {
+            NotAnswered::NotFound => unknown(),
+            NotAnswered::Refused(AnswerRefusal::NotOpen(ApprovalState::Superseded)) => {
+                self.superseded(id).await
             }
-            Err(NotAnswered::Refused(why)) => Err(Refusal::new(Code::AnswerRefused, why.to_string())),
-            Err(NotAnswered::Fault(fault)) => Err(not_looked_up(&fault)),
+            NotAnswered::Refused(why) => Refusal::new(Code::AnswerRefused, why.to_string()),
+            NotAnswered::Call(refusal) => *refusal,
+            NotAnswered::Fault(fault) => not_looked_up(&fault),
         }
     }
 

@@ -19,6 +19,7 @@ pub mod grant;
 mod halt;
 pub mod level;
 pub mod metrics;
+pub mod narrow;
 pub mod offer;
 pub mod places;
 pub mod principal;

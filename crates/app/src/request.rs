@@ -18,6 +18,7 @@ use crate::{
     app::App,
     auth::Principal,
     grant::{GrantBody, GrantBoundBody},
+    narrow::NarrowedBody,
     story::{Deed, deeds, of_objects, touched},
 };
 
@@ -106,6 +107,12 @@ pub struct RequestBody {
     pub grant: Option<GrantBody>,
     /// The request ended for this reason, if one is noted.
     pub why: Option<String>,
+    /// A person made the call out of another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub narrowed: Option<NarrowedBody>,
+    /// A person changed the call, and people are asked about that by this request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub narrowed_to: Option<String>,
     /// People were asked at this time (RFC 3339).
     pub asked_at: Option<String>,
     /// The request expires at this time (RFC 3339).
@@ -226,6 +233,13 @@ impl From<&ApprovalRecord> for RequestBody {
                 .map(|bound| GrantBoundBody { calls: bound.calls, seconds: bound.ms / 1_000 }),
             grant: record.grant.as_ref().map(GrantBody::from),
             why: record.why.clone(),
+            narrowed: request.call.narrowed.as_ref().map(|narrowed| NarrowedBody {
+                from: narrowed.from.to_string(),
+                by: narrowed.by.to_string(),
+                why: narrowed.why.clone(),
+                free: narrowed.free,
+            }),
+            narrowed_to: record.narrowed_to.as_ref().map(ToString::to_string),
             asked_at: timestamp(request.asked_ms),
             expires_at: timestamp(request.expires_ms),
         }

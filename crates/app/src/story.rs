@@ -103,6 +103,9 @@ impl Story {
                 self.state = told.state.as_str().to_owned();
                 vec![format!("the request ended {}: {}", self.state, one_line(&told.why))]
             }
+            Some(Told::LookedCloser(told)) => {
+                vec![format!("{} had it run and rolled back, to see what it touches", told.person)]
+            }
             Some(Told::GrantGiven(told)) => vec![granted(told)],
             Some(Told::GrantEnded(told)) => {
                 vec![format!("{} ended the grant: {}", told.by, one_line(&told.why))]
@@ -157,6 +160,14 @@ impl Story {
             self.agent, self.tool, self.session
         )];
         self.system = Some(system);
+        if let Some(narrowed) = &told.narrowed {
+            let why = narrowed.why.as_ref().map(|why| format!(": {}", quoted(why)));
+            let (by, from) = (one_line(narrowed.by.as_str()), one_line(narrowed.from.as_str()));
+            text.push(format!(
+                "`{by}` made it out of what request `{from}` was about{}",
+                why.unwrap_or_default()
+            ));
+        }
         text.extend(arguments(self.arguments.as_object()));
         if let (Some(bytes), Some(digest)) = (told.arguments_bytes, &told.arguments_digest) {
             text.push(format!(

@@ -1,6 +1,6 @@
 //! What the agent is told. Waiting, refusal and doubt are different answers.
 
-use countersign_rules::{ApprovalId, ApprovalState, AskOf, CallId, Reach, Refusal};
+use countersign_rules::{ApprovalId, ApprovalState, AskOf, CallId, Reach, Refusal, StoredCall};
 use serde_json::Value;
 
 /// The answer to a call.
@@ -26,6 +26,17 @@ impl Answer {
         }
     }
 
+    /// Returns the answer to the call that was made out of another one, if it was.
+    #[must_use]
+    pub(crate) fn of_changed(mut self, call: &StoredCall) -> Self {
+        match &mut self {
+            Self::Done(done) => done.changed = Changed::of(call),
+            Self::Pending(pending) => pending.changed = Changed::of(call),
+            Self::Refused(_) => {}
+        }
+        self
+    }
+
     /// Returns the same answer, to a repeat of its call.
     #[must_use]
     pub(crate) fn again(mut self) -> Self {
@@ -49,8 +60,26 @@ pub struct Done {
     pub reply: Value,
     /// The call touched or returned so many rows.
     pub rows: u64,
+    /// People changed the call so before it was performed.
+    pub changed: Option<Changed>,
     /// This is true if it was said of an earlier call, which this one repeats: nothing was done for the repeat.
     pub repeated: bool,
+}
+
+/// People changed a call: this is another one than the agent proposed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Changed {
+    /// The call has these arguments now.
+    pub arguments: Value,
+    /// It was changed for this reason.
+    pub why: Option<String>,
+}
+
+impl Changed {
+    fn of(call: &StoredCall) -> Option<Self> {
+        let narrowed = call.narrowed.as_ref()?;
+        Some(Self { arguments: call.arguments.clone(), why: narrowed.why.clone() })
+    }
 }
 
 /// The call waits for people.
@@ -68,6 +97,8 @@ pub struct Pending {
     pub reach: Option<Reach>,
     /// The request expires at this time, in Unix milliseconds UTC.
     pub expires_ms: i64,
+    /// People changed the call so.
+    pub changed: Option<Changed>,
     /// This is true if it was said of an earlier call, which this one repeats: nothing was done for the repeat.
     pub repeated: bool,
 }

@@ -1,8 +1,8 @@
 //! Requests to people as they are kept: what was asked, what was answered, and where it stands.
 
 use countersign_rules::{
-    ApprovalRequest, ApprovalState, CallDigest, Code, Effect, Grant, GrantEnd, GrantTerms, Signature,
-    StoredCall,
+    ApprovalId, ApprovalRequest, ApprovalState, CallDigest, Code, DecisionId, Effect, Grant, GrantEnd,
+    GrantTerms, Reach, Signature, StoredCall,
     approval::{Alike, AnswerRefusal, EarlierAnswer},
 };
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,9 @@ pub struct ApprovalRecord {
     /// People granted calls like it beside their approval, and so much of that is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<Grant>,
+    /// A person changed its call: people were asked about what came of that by this request instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub narrowed_to: Option<ApprovalId>,
     /// This is true if the agent has fetched the final answer.
     pub delivered: bool,
 }
@@ -47,6 +50,36 @@ impl ApprovalRecord {
             why: self.why.clone().filter(|_| self.state != ApprovalState::Refused),
             answer: self.signatures.last()?.clone(),
         })
+    }
+
+    /// Ends it in favour of a request about what a person made of its call. Returns false if it does not wait for people any
+    /// more, and then nothing changes.
+    pub fn make_way(&mut self, to: &MakesWay, by: &ApprovalId) -> bool {
+        if self.state != ApprovalState::Waiting {
+            return false;
+        }
+        self.state = ApprovalState::Superseded;
+        self.why = Some(to.why.clone());
+        self.narrowed_to = Some(by.clone());
+        true
+    }
+
+    /// Takes what was found by running its call and rolling that back, in place of what people were shown before.
+    ///
+    /// # Errors
+    /// Returns [`AnswerRefusal`] if it does not wait for people any more, or somebody has approved what was shown before, and
+    /// then nothing changes.
+    pub fn look_closer(&mut self, seen: Closer) -> Result<(), AnswerRefusal> {
+        if self.state != ApprovalState::Waiting {
+            return Err(AnswerRefusal::NotOpen(self.state));
+        }
+        if let Some(signature) = self.signatures.first() {
+            return Err(AnswerRefusal::Approved(signature.person.clone()));
+        }
+        self.request.reach = Some(seen.reach);
+        self.request.decision = seen.decision;
+        self.evidence = seen.evidence.or_else(|| self.evidence.take());
+        Ok(())
     }
 
     /// Adds a person's answer, by [`ApprovalRequest::answer`]. Returns what people have granted together with this one, which is
@@ -93,4 +126,24 @@ impl ApprovalRecord {
     pub fn covers(&self, call: &StoredCall, shape: CallDigest, now_ms: i64) -> bool {
         self.grant.as_ref().is_some_and(|grant| grant.holds(now_ms)) && self.request.grants(call, shape)
     }
+}
+
+/// A request makes way for another one: people are asked about what a person made of its call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MakesWay {
+    /// This request ends.
+    pub approval: ApprovalId,
+    /// It ends for this reason.
+    pub why: String,
+}
+
+/// The call of a request was run and rolled back because a person wanted to see more of it before answering.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Closer {
+    /// It reaches so far.
+    pub reach: Reach,
+    /// It was decided anew by this decision, which looked at that.
+    pub decision: DecisionId,
+    /// Approvers are shown this evidence. Where there is none they see what they saw before.
+    pub evidence: Option<Evidence>,
 }

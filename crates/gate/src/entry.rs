@@ -29,9 +29,10 @@ pub use self::{
     effect::{DoubtEvidence, DoubtResolved, End, Held, InDoubt, Outcome, Undone, WarrantIssued},
     kind::{Kind, Told},
     operation::{EvidenceErased, Halted, Resumed, SessionOpened},
-    request::{Answered, Asked, GrantEnded, GrantGiven, RequestEnded},
+    request::{Answered, Asked, GrantEnded, GrantGiven, LookedCloser, RequestEnded},
 };
 use crate::{
+    approval::Closer,
     halt::{HaltRecord, HaltScope},
     limits::Limits,
     outcome::{CallOutcome, CallRecord},
@@ -153,6 +154,7 @@ impl NewEntry {
             digest: call.digest,
             reason: call.reason.as_deref().map(Cow::Borrowed),
             idempotency_key: call.key.as_ref().map(Cow::Borrowed),
+            narrowed: call.narrowed.as_ref().map(Cow::Borrowed),
             arguments_bytes: None,
             arguments_digest: None,
         };
@@ -276,6 +278,17 @@ impl NewEntry {
             grant: signature.grant,
         };
         Self::of(request, signature.at_ms, &body)
+    }
+
+    /// Tells that a person had the call run and rolled back, with what was found.
+    #[must_use]
+    pub fn looked_closer(at_ms: i64, request: &ApprovalRequest, person: &PersonId, seen: &Closer) -> Self {
+        let body = LookedCloser {
+            person: Cow::Borrowed(person),
+            decision: Cow::Borrowed(&seen.decision),
+            reach: Cow::Borrowed(&seen.reach),
+        };
+        Self::of(request, at_ms, &body)
     }
 
     /// Tells that people granted calls like the one they approved, with the last of these answers.

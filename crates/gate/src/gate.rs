@@ -7,6 +7,7 @@ mod case;
 mod doubt;
 mod effect;
 mod measure;
+mod narrow;
 mod path;
 mod refusal;
 mod refusals;
@@ -26,7 +27,10 @@ use futures::future::BoxFuture;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-pub use self::doubt::NotRecalled;
+pub use self::{
+    doubt::NotRecalled,
+    narrow::{AskedPerson, Narrowing},
+};
 use self::{refusals::Refusals, session::Sessions};
 pub use crate::refusals::RefusalCount;
 use crate::{

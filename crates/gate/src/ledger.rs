@@ -15,7 +15,7 @@ use countersign_rules::{
 use tokio::sync::watch;
 
 pub use crate::{
-    approval::ApprovalRecord,
+    approval::{ApprovalRecord, Closer, MakesWay},
     halt::{HaltRecord, HaltScope},
     outcome::{CallOutcome, CallRecord, CallState},
 };
@@ -106,6 +106,14 @@ pub trait Ledger: Send + Sync + 'static {
         approval: &ApprovalId,
         signature: Signature,
         entry: NewEntry,
+    ) -> impl Future<Output = Result<ApprovalRecord, NotAnswered>> + Send;
+
+    /// Shows people more of a request, by [`ApprovalRecord::look_closer`]. The entries are appended with it.
+    fn look_closer(
+        &self,
+        approval: &ApprovalId,
+        seen: Closer,
+        entries: Vec<NewEntry>,
     ) -> impl Future<Output = Result<ApprovalRecord, NotAnswered>> + Send;
 
     /// Lists the requests of an agent's session with which people granted calls of a shape
@@ -326,6 +334,8 @@ pub struct Parking {
     pub request: ApprovalRequest,
     /// The call takes the place of this one under its idempotency key.
     pub replaces: Option<CallId>,
+    /// This request ends in the same transaction, and must be waiting until then.
+    pub makes_way: Option<MakesWay>,
     /// Approvers are shown this evidence, which is kept beside the log.
     pub evidence: Option<Evidence>,
     /// The call has this effect.
@@ -423,6 +433,9 @@ pub enum NotParked {
     /// The idempotency key stands for another call already.
     #[error("the idempotency key stands for call `{}`", .0.call)]
     KeyTaken(Box<Bond>),
+    /// The request that was to make way for this one is not waiting any more.
+    #[error("the request that was to make way is {}", .0.as_str())]
+    Moved(ApprovalState),
     /// The ledger failed.
     #[error(transparent)]
     Fault(#[from] LedgerFault),
@@ -461,6 +474,9 @@ pub enum NotAnswered {
     /// The rules say no.
     #[error(transparent)]
     Refused(#[from] AnswerRefusal),
+    /// What the person makes of the call, or a look at it, is refused.
+    #[error("{0}")]
+    Call(Box<Refusal>),
     /// The ledger failed.
     #[error(transparent)]
     Fault(#[from] LedgerFault),

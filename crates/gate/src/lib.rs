@@ -31,11 +31,11 @@ pub mod tool;
 pub mod vault;
 pub mod warrant;
 
-pub use answer::{Answer, Done, Pending, Refused};
+pub use answer::{Answer, Changed, Done, Pending, Refused};
 pub use clock::{Clock, Entropy};
 pub use entry::NewEntry;
 pub use form::Form;
-pub use gate::{Gate, GrantOffer, NotRecalled, Settings, Signers};
+pub use gate::{AskedPerson, Gate, GrantOffer, Narrowing, NotRecalled, Settings, Signers};
 pub use ledger::Ledger;
 pub use likeness::Likeness;
 pub use memory::Remembered;

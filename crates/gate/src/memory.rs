@@ -98,6 +98,7 @@ mod tests {
             replaces: None,
             again: None,
             trace: None,
+            narrowed: None,
             parsed: (),
         }
     }

@@ -28,7 +28,7 @@ use crate::{
     clock::{Clock, Entropy},
     entry::NewEntry,
     ledger::{
-        ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Closing, GRANTS_MAX,
+        ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Closer, Closing, GRANTS_MAX,
         HaltRecord, HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, NotParked,
         Parking, Standing, Wait, session_key,
     },
@@ -422,6 +422,13 @@ impl Ledger for SimLedger {
             if state.approvals.contains_key(&parking.request.id) {
                 return Err(taken("a request of this id was opened before").into());
             }
+            if let Some(way) = &parking.makes_way {
+                let before = state.approvals.get_mut(&way.approval);
+                let moved = before.as_ref().map_or(ApprovalState::Superseded, |record| record.state);
+                if !before.is_some_and(|record| record.make_way(way, &parking.request.id)) {
+                    return Err(NotParked::Moved(moved));
+                }
+            }
             bond.into_iter().for_each(|bond| state.bind(bond));
             let record = ApprovalRecord {
                 effect: parking.effect,
@@ -431,6 +438,7 @@ impl Ledger for SimLedger {
                 why: None,
                 code: None,
                 grant: None,
+                narrowed_to: None,
                 delivered: false,
                 request: parking.request,
             };
@@ -634,6 +642,21 @@ impl Ledger for SimLedger {
                 state.log.push(entry);
             }
             Ok(ended)
+        })
+    }
+
+    async fn look_closer(
+        &self,
+        approval: &ApprovalId,
+        seen: Closer,
+        entries: Vec<NewEntry>,
+    ) -> Result<ApprovalRecord, NotAnswered> {
+        self.step("look_closer", |state| {
+            let record = state.approvals.get_mut(approval).ok_or(NotAnswered::NotFound)?;
+            record.look_closer(seen)?;
+            let record = record.clone();
+            state.log.extend(entries);
+            Ok(record)
         })
     }
 

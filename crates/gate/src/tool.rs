@@ -45,7 +45,7 @@ pub trait Tool: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Measured, MeasureError>> + Send;
 
     /// Runs the call and takes it back, so that all that it touches is counted: what triggers do as well.
-    /// Only asked for by a policy, of a call that is not forbidden.
+    /// Only asked for by a policy, or by a person who is asked about the call, and of one that is not forbidden.
     ///
     /// # Errors
     /// [`MeasureError::NotMeasurable`] where such a call cannot be taken back in whole, or its system must not be

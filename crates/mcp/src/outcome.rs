@@ -1,6 +1,6 @@
 //! An answer of the gate is written here as a tool's result.
 
-use countersign_app::answer::{answer_json, timestamp};
+use countersign_app::answer::{ChangedBody, answer_json, timestamp};
 use countersign_gate::{Answer, Pending};
 use countersign_rules::{Code, Refusal};
 use rmcp::model::{CallToolResult, ContentBlock, ErrorData, JsonObject, MetaObject};
@@ -21,7 +21,15 @@ pub(super) fn result(answer: &Answer, refusals: Refusals) -> CallToolResult {
             if done.repeated {
                 meta.insert("countersign/repeated".into(), json!(true));
             }
-            performed(&done.reply).with_meta(Some(MetaObject::from(meta)))
+            let mut result = performed(&done.reply);
+            if let Some(changed) = &done.changed {
+                let changed = json!(ChangedBody::from(changed));
+                // Models read the content and not what stands beside it.
+                let said = format!("People changed this call before it was performed, to: {changed}");
+                result.content.push(ContentBlock::text(said));
+                meta.insert("countersign/changed".into(), changed);
+            }
+            result.with_meta(Some(MetaObject::from(meta)))
         }
         Answer::Pending(pending) => CallToolResult::structured(waiting(answer, pending)),
         Answer::Refused(_) => match refusals {
@@ -89,12 +97,13 @@ pub(super) fn standing(pending: &Pending) -> String {
     let groups: Vec<String> =
         pending.of.iter().map(|ask| format!("{} of `{}`", ask.quorum, ask.group)).collect();
     let until = timestamp(pending.expires_ms).map(|at| format!(" until {at}")).unwrap_or_default();
-    format!("nothing was done yet: request `{approval}` waits for {}{until}", groups.join(" and "))
+    let changed = if pending.changed.is_some() { "people have changed the call (`changed`); " } else { "" };
+    format!("{changed}nothing was done yet: request `{approval}` waits for {}{until}", groups.join(" and "))
 }
 
 #[cfg(test)]
 mod tests {
-    use countersign_gate::{Done, Refused};
+    use countersign_gate::{Changed, Done, Refused};
     use countersign_rules::{ApprovalId, ApprovalState, AskOf, CallId, GroupName, PolicyId};
 
     use super::*;
@@ -116,6 +125,7 @@ mod tests {
             }],
             reach: None,
             expires_ms: 1_767_225_600_000,
+            changed: None,
             repeated: false,
         }
     }
@@ -151,6 +161,7 @@ mod tests {
                 approval: None,
                 reply,
                 rows: 1,
+                changed: Some(Changed { arguments: json!({ "to": 4 }), why: Some("fewer".into()) }),
                 repeated: true,
             };
             result(&Answer::Done(done), Refusals::Text)
@@ -163,6 +174,10 @@ mod tests {
             (&meta["countersign/call"], &meta["countersign/repeated"]),
             (&json!("call-1"), &json!(true))
         );
+        // What people changed is said to the model as well, behind the result.
+        let changed = json!({ "arguments": { "to": 4 }, "because": "fewer" });
+        assert_eq!(meta["countersign/changed"], changed);
+        assert!(rows.content[1].as_text().unwrap().text.ends_with(&changed.to_string()));
         let image =
             done(json!({ "content": [{ "type": "image", "data": "AA==", "mimeType": "image/png" }] }));
         assert!(image.content[0].as_image().is_some());

@@ -187,6 +187,9 @@ pub enum AnswerRefusal {
     /// Nobody approves what they or their agent asked for.
     #[error("`{0}` requested this call and cannot answer for it")]
     OwnRequest(PersonId),
+    /// Nobody approves what they made of a call themselves.
+    #[error("`{0}` changed this call, and others have to approve it")]
+    OwnChange(PersonId),
     /// The person is in none of the groups asked.
     #[error("`{person}` is in none of the groups asked ({asked})")]
     NotAsked {
@@ -198,6 +201,9 @@ pub enum AnswerRefusal {
     /// The person has answered already.
     #[error("`{0}` has answered this request already")]
     AnsweredAlready(PersonId),
+    /// Somebody has approved what was shown, which stays as it is from then on.
+    #[error("`{0}` has approved what the request shows, and it stays so")]
+    Approved(PersonId),
     /// The request is no longer open.
     #[error("the request is {}", .0.as_str())]
     NotOpen(ApprovalState),
@@ -328,6 +334,44 @@ impl ApprovalRequest {
             && self.alike.is_some_and(|alike| alike.shape == shape)
     }
 
+    /// Checks that a person of these groups is asked by a request in this state, at `now_ms` (Unix milliseconds UTC): then the
+    /// person may answer it, look closer at its call, or change that.
+    ///
+    /// # Errors
+    /// Returns [`AnswerRefusal`] if not.
+    pub fn may_answer(
+        &self,
+        state: ApprovalState,
+        (person, groups): (&PersonId, &BTreeSet<GroupName>),
+        now_ms: i64,
+    ) -> Result<(), AnswerRefusal> {
+        if state != ApprovalState::Waiting {
+            return Err(AnswerRefusal::NotOpen(state));
+        }
+        if now_ms >= self.expires_ms {
+            return Err(AnswerRefusal::Expired);
+        }
+        if self.call.requester.is_own(person) {
+            return Err(AnswerRefusal::OwnRequest(person.clone()));
+        }
+        if !self.of.iter().any(|ask| groups.contains(&ask.group)) {
+            let mut asked = String::new();
+            for ask in &self.of {
+                if !asked.is_empty() {
+                    asked.push_str(", ");
+                }
+                asked.push_str(ask.group.as_str());
+            }
+            return Err(AnswerRefusal::NotAsked { person: person.clone(), asked });
+        }
+        Ok(())
+    }
+
+    /// Returns true if this person made the call out of another one, and those whom the rules ask have not looked at it.
+    fn is_changed_by(&self, person: &PersonId) -> bool {
+        self.call.narrowed.as_ref().is_some_and(|narrowed| !narrowed.free && narrowed.by == *person)
+    }
+
     /// Tells what state the request is in once `answer` is added to the signatures given so far.
     ///
     /// # Errors
@@ -338,24 +382,9 @@ impl ApprovalRequest {
         signatures: &[Signature],
         answer: &Signature,
     ) -> Result<ApprovalState, AnswerRefusal> {
-        if state != ApprovalState::Waiting {
-            return Err(AnswerRefusal::NotOpen(state));
-        }
-        if answer.at_ms >= self.expires_ms {
-            return Err(AnswerRefusal::Expired);
-        }
-        if self.call.requester.is_own(&answer.person) {
-            return Err(AnswerRefusal::OwnRequest(answer.person.clone()));
-        }
-        if !self.of.iter().any(|ask| answer.groups.contains(&ask.group)) {
-            let mut asked = String::new();
-            for ask in &self.of {
-                if !asked.is_empty() {
-                    asked.push_str(", ");
-                }
-                asked.push_str(ask.group.as_str());
-            }
-            return Err(AnswerRefusal::NotAsked { person: answer.person.clone(), asked });
+        self.may_answer(state, (&answer.person, &answer.groups), answer.at_ms)?;
+        if answer.approved && self.is_changed_by(&answer.person) {
+            return Err(AnswerRefusal::OwnChange(answer.person.clone()));
         }
         if signatures.iter().any(|s| s.person == answer.person) {
             return Err(AnswerRefusal::AnsweredAlready(answer.person.clone()));

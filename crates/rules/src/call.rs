@@ -14,7 +14,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    id::{AgentId, CallId, PersonId, SessionId, TeamName, ToolName, ToolVersion},
+    id::{AgentId, ApprovalId, CallId, PersonId, SessionId, TeamName, ToolName, ToolVersion},
     tool::ToolSpec,
 };
 
@@ -324,6 +324,8 @@ pub struct Call<A> {
     pub again: Option<CallId>,
     /// The call came from this place in its client's trace.
     pub trace: Option<TraceParent>,
+    /// A person made the call out of one that the agent proposed.
+    pub narrowed: Option<Narrowed>,
     /// The tool made this of the arguments.
     pub parsed: A,
 }
@@ -343,6 +345,7 @@ impl<A> Call<A> {
             key: self.key.clone(),
             again: self.again.clone(),
             trace: self.trace.clone(),
+            narrowed: self.narrowed.clone(),
         }
     }
 }
@@ -373,6 +376,26 @@ pub struct StoredCall {
     /// The call came from this place in its client's trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceParent>,
+    /// A person made the call out of one that the agent proposed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub narrowed: Option<Narrowed>,
+}
+
+/// A person changed the arguments of a call that waited for people. The call that came of it is the agent's as before, and is
+/// decided as any other; its author cannot approve it in place of those whom the rules ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Narrowed {
+    /// People were asked about the agent's own call by this request.
+    pub from: ApprovalId,
+    /// This person changed it.
+    pub by: PersonId,
+    /// The person did so for this reason, which reaches the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// This is true if the rules asked nobody about the changed call, which the agent could have made by itself: then its author
+    /// may be the one who lets it run.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub free: bool,
 }
 
 /// A retry key is what two calls have in common where one is a retry of the other: who asks, and for which digest. The session

@@ -54,7 +54,9 @@ mod warning;
 pub use agent::AgentSpec;
 pub use approval::{ApprovalRequest, ApprovalState, Signature};
 pub use arguments::{Arguments, BadSchema, ResultSchema, split_reason};
-pub use call::{Call, CallDigest, IdempotencyKey, RawCall, Requester, RetryKey, StoredCall, TraceParent};
+pub use call::{
+    Call, CallDigest, IdempotencyKey, Narrowed, RawCall, Requester, RetryKey, StoredCall, TraceParent,
+};
 pub use decide::{decide, recompute};
 pub use decision::{Allow, Ask, AskOf, Decision, Deny, DenyReason};
 pub use effect::{DeclaredEffect, Effect};

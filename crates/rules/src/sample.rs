@@ -157,6 +157,7 @@ pub(crate) fn call(tool: &str, arguments: Value) -> Call<()> {
         replaces: None,
         again: None,
         trace: None,
+        narrowed: None,
         parsed: (),
     }
 }

@@ -700,6 +700,7 @@ impl Question {
             replaces: None,
             again: None,
             trace: None,
+            narrowed: None,
             parsed: (),
         };
         let mut facts = self.facts.facts(tool, observed.as_ref())?;

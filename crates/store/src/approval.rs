@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use countersign_gate::{
-    NewEntry,
-    ledger::{ApprovalRecord, Bond, LedgerFault, NotAnswered, NotParked, Parking},
+    Evidence, NewEntry,
+    ledger::{ApprovalRecord, Bond, Closer, LedgerFault, NotAnswered, NotParked, Parking},
 };
 use countersign_rules::{ApprovalId, ApprovalState, Code, GrantEnd, Signature};
 
@@ -47,10 +47,13 @@ impl Operation for Park {
         if let Some(key) = key_of_call(&request.call) {
             needs.name(records, &Key::Bond(key));
         }
+        if let Some(way) = &self.parking.makes_way {
+            needs.name(records, &Key::Approval(way.approval.clone()));
+        }
     }
 
     fn apply(&self, records: &Records) -> Result<(Self::Output, Changes), LedgerFault> {
-        let Parking { request, replaces, evidence, effect, entries: _ } = &self.parking;
+        let Parking { request, replaces, makes_way, evidence, effect, entries: _ } = &self.parking;
         let bond = Bond::of(&request.call, Some(&request.id), request.asked_ms);
         if let Some(bond) = &bond
             && let Some(taken) = bond::taken(records, bond, replaces.as_ref())?
@@ -71,6 +74,18 @@ impl Operation for Park {
         if records.approvals.find(&request.id)?.is_some() {
             return Err(LedgerFault::Unavailable("a request of this id was opened before".into()));
         }
+        let mut changes = Changes::entries(self.entries.clone());
+        if let Some(way) = makes_way {
+            let moved = |state| Ok((Err(NotParked::Moved(state)), Changes::default()));
+            let Some(row) = records.approvals.find(&way.approval)? else {
+                return moved(ApprovalState::Superseded);
+            };
+            let mut row = row.clone();
+            if !row.record.make_way(way, &request.id) {
+                return moved(row.record.state);
+            }
+            changes.approvals.put(way.approval.clone(), row);
+        }
         let record = ApprovalRecord {
             request: request.clone(),
             effect: *effect,
@@ -80,18 +95,15 @@ impl Operation for Park {
             why: None,
             code: None,
             grant: None,
+            narrowed_to: None,
             delivered: false,
         };
-        let mut changes = Changes::entries(self.entries.clone());
         if let Some(bond) = bond {
             changes.bonds.put(key_of(&bond), bond);
         }
         let row = ApprovalRow { record: record.clone(), order: records.next_order() };
         if let Some(evidence) = evidence {
-            changes.statements.push(SqlStatement::one(
-                "INSERT INTO evidence (approval, body) VALUES ($1, $2)",
-                vec![request.id.as_str().into(), json(evidence)?],
-            ));
+            changes.statements.push(keep(&request.id, evidence)?);
         }
         changes.approvals.put(request.id.clone(), row);
         Ok((Ok(record), changes))
@@ -131,6 +143,52 @@ impl Operation for AddSignature {
         changes.approvals.put(self.approval.clone(), row);
         Ok((Ok(answered), changes))
     }
+}
+
+/// Shows people more of a request than they saw before, and returns it as it is then.
+pub(crate) struct LookCloser {
+    pub(crate) approval: ApprovalId,
+    pub(crate) seen: Closer,
+    pub(crate) entries: Vec<Arc<Encoded>>,
+}
+
+impl Operation for LookCloser {
+    type Output = Result<ApprovalRecord, NotAnswered>;
+
+    fn needs(&self, records: &Records, needs: &mut Needs) {
+        needs.name(records, &Key::Approval(self.approval.clone()));
+    }
+
+    fn apply(&self, records: &Records) -> Result<(Self::Output, Changes), LedgerFault> {
+        let Some(row) = records.approvals.find(&self.approval)? else {
+            return Ok((Err(NotAnswered::NotFound), Changes::default()));
+        };
+        let mut row = row.clone();
+        if let Err(why) = row.record.look_closer(self.seen.clone()) {
+            return Ok((Err(why.into()), Changes::default()));
+        }
+        let shown = row.record.clone();
+        let id = self.approval.as_str();
+        let mut changes = Changes::entries(self.entries.clone());
+        // What is asked changes in no other way, so that no other change of a request writes it again.
+        changes.statements.push(SqlStatement::one(
+            "UPDATE approval SET request = $1 WHERE id = $2",
+            vec![json(&shown.request)?, id.into()],
+        ));
+        if let Some(evidence) = &self.seen.evidence {
+            changes
+                .statements
+                .push(SqlStatement::one("DELETE FROM evidence WHERE approval = $1", vec![id.into()]));
+            changes.statements.push(keep(&self.approval, evidence)?);
+        }
+        changes.approvals.put(self.approval.clone(), row);
+        Ok((Ok(shown), changes))
+    }
+}
+
+fn keep(approval: &ApprovalId, evidence: &Evidence) -> Result<SqlStatement, LedgerFault> {
+    let values = vec![approval.as_str().into(), json(evidence)?];
+    Ok(SqlStatement::one("INSERT INTO evidence (approval, body) VALUES ($1, $2)", values))
 }
 
 /// Ends the grant that was given with a request. Returns true if there was one that had not ended; otherwise nothing

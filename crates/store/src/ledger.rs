@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use countersign_gate::{
     NewEntry,
     ledger::{
-        ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Closing, GRANTS_MAX,
+        ANSWERED_MAX, ApprovalRecord, Bond, CallOutcome, CallRecord, CallState, Closer, Closing, GRANTS_MAX,
         HaltRecord, HaltScope, Intent, Issued, Ledger, LedgerFault, NotAnswered, NotIssued, NotParked,
         Parking, Standing, Wait, session_key,
     },
@@ -21,7 +21,7 @@ use countersign_rules::{
 use tokio::sync::watch;
 
 use crate::{
-    approval::{AddSignature, Deliver, End, EndGrant, Park},
+    approval::{AddSignature, Deliver, End, EndGrant, LookCloser, Park},
     bond::Bind,
     call::{Close, Issue, Resolve, Sweep},
     halt::{Halt, Resume},
@@ -159,6 +159,16 @@ impl Ledger for Store {
     ) -> Result<ApprovalRecord, NotAnswered> {
         let entry = Encoded::of(&entry)?;
         self.submit(AddSignature { approval: approval.clone(), signature, entry }).await?
+    }
+
+    async fn look_closer(
+        &self,
+        approval: &ApprovalId,
+        seen: Closer,
+        entries: Vec<NewEntry>,
+    ) -> Result<ApprovalRecord, NotAnswered> {
+        let entries = Encoded::all(&entries)?;
+        self.submit(LookCloser { approval: approval.clone(), seen, entries }).await?
     }
 
     async fn end(

@@ -68,7 +68,7 @@ struct Asking {
 
 fn read(row: &StoredRow) -> Result<RequestTimes, Damage> {
     let Asking { of, asked_ms, expires_ms } = row.json(4)?;
-    let Answers { signatures, why: _, grant: _ } = row.json(5)?;
+    let Answers { signatures, .. } = row.json(5)?;
     Ok(RequestTimes {
         place: row.count(0)?,
         state: state(row.text(1)?)?,

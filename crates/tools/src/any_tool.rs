@@ -6,10 +6,12 @@ use std::{
 };
 
 use countersign_gate::{
-    Answer, Form, Gate, Ledger, NotRecalled, Recalled, Tool as _, Upkeep, Vault,
-    ledger::{ApprovalRecord, CallRecord},
+    Answer, AskedPerson, Form, Gate, Ledger, Narrowing, NotRecalled, Recalled, Tool as _, Upkeep, Vault,
+    ledger::{ApprovalRecord, CallRecord, NotAnswered},
 };
-use countersign_rules::{Amount, Foretold, Observed, RawCall, Refusal, Requester, SystemName, ToolSpec};
+use countersign_rules::{
+    Amount, ApprovalId, Foretold, Observed, RawCall, Refusal, Requester, SystemName, ToolSpec,
+};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -267,6 +269,16 @@ impl AnyTool {
         self.observe(arguments.clone()).is_ok_and(|observed| observed.reversible)
     }
 
+    /// Tells whether its system lets calls of it be run and rolled back, so that people see what they touch. A call may be of a
+    /// form that cannot be, which its system says.
+    #[must_use]
+    pub fn rehearses(&self) -> bool {
+        match self {
+            Self::Sql(tool) => tool.rehearses(),
+            Self::Http(_) | Self::Mcp(_) | Self::Undo(_) => false,
+        }
+    }
+
     /// Tells what a call with these arguments is seen to do, as the gate would see it.
     ///
     /// # Errors
@@ -370,6 +382,43 @@ impl AnyTool {
             Self::Http(tool) => gate.recall(&**tool, record).await,
             Self::Mcp(tool) => gate.recall(&**tool, record).await,
             Self::Undo(tool) => gate.recall(&**tool, record).await,
+        }
+    }
+
+    /// Asks people about what one of them makes of a call of this tool that waits: [`Gate::narrow`].
+    ///
+    /// # Errors
+    /// [`NotAnswered`], and then the request is as it was.
+    pub async fn narrow<L: Ledger>(
+        &self,
+        gate: &Gate<L>,
+        approval: &ApprovalId,
+        person: &AskedPerson,
+        narrowing: Narrowing,
+    ) -> Result<ApprovalRecord, NotAnswered> {
+        match self {
+            Self::Sql(tool) => gate.narrow(&**tool, approval, person, narrowing).await,
+            Self::Http(tool) => gate.narrow(&**tool, approval, person, narrowing).await,
+            Self::Mcp(tool) => gate.narrow(&**tool, approval, person, narrowing).await,
+            Self::Undo(tool) => gate.narrow(&**tool, approval, person, narrowing).await,
+        }
+    }
+
+    /// Has a call of this tool that waits run and rolled back for a person who is asked: [`Gate::look_closer`].
+    ///
+    /// # Errors
+    /// [`NotAnswered`], and then the request is as it was.
+    pub async fn look_closer<L: Ledger>(
+        &self,
+        gate: &Gate<L>,
+        approval: &ApprovalId,
+        person: &AskedPerson,
+    ) -> Result<ApprovalRecord, NotAnswered> {
+        match self {
+            Self::Sql(tool) => gate.look_closer(&**tool, approval, person).await,
+            Self::Http(tool) => gate.look_closer(&**tool, approval, person).await,
+            Self::Mcp(tool) => gate.look_closer(&**tool, approval, person).await,
+            Self::Undo(tool) => gate.look_closer(&**tool, approval, person).await,
         }
     }
 

@@ -57,6 +57,7 @@ impl Deed {
             | Told::RefusalsCounted(_)
             | Told::Asked(_)
             | Told::Answered(_)
+            | Told::LookedCloser(_)
             | Told::GrantGiven(_)
             | Told::GrantEnded(_)
             | Told::WarrantIssued(_)

@@ -58,6 +58,9 @@ fn gist(entry: &Read) -> String {
         Some(Told::CallProposed(told)) => proposed(told),
         Some(Told::Decided(told)) => decided(&told.decision),
         Some(Told::Answered(told)) => answered(told),
+        Some(Told::LookedCloser(told)) => {
+            format!("by {}: {}", told.person, reach(&told.reach))
+        }
         Some(Told::GrantGiven(told)) => granted(told),
         Some(Told::GrantEnded(told)) => format!("by {}: {}", told.by, told.why),
         Some(Told::ReachMeasured(told)) => reach(&told.reach),
@@ -86,7 +89,9 @@ fn proposed(told: &CallProposed<'_>) -> String {
         Some(digest) => format!("(arguments kept as SHA-256 {digest})"),
         None => told.arguments.to_string(),
     };
-    format!("{} {arguments} because (claimed): {}", told.tool, told.reason.as_deref().unwrap_or("-"))
+    let changed = told.narrowed.as_ref().map(|narrowed| format!(" changed by {}", narrowed.by));
+    let (changed, claim) = (changed.unwrap_or_default(), told.reason.as_deref().unwrap_or("-"));
+    format!("{} {arguments}{changed} because (claimed): {claim}", told.tool)
 }
 
 fn decided(decision: &Decision) -> String {

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use countersign_rules::{
-    BundleDigest, CallDigest, Code, Decision, DecisionId, Facts, IdempotencyKey, PolicyId, Reach, SystemName,
-    ToolName, ToolVersion,
+    BundleDigest, CallDigest, Code, Decision, DecisionId, Facts, IdempotencyKey, Narrowed, PolicyId, Reach,
+    SystemName, ToolName, ToolVersion,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,6 +27,9 @@ pub struct CallProposed<'a> {
     /// The key by which the agent can repeat the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<Cow<'a, IdempotencyKey>>,
+    /// A person made the call out of one that the agent had proposed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub narrowed: Option<Cow<'a, Narrowed>>,
     /// The length of the arguments' canonical form, in bytes, where they are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments_bytes: Option<usize>,

@@ -7,7 +7,7 @@ use super::{
     call::{CallProposed, CallRejected, Decided, ReachMeasured, RefusalsCounted, Refused},
     effect::{DoubtResolved, InDoubt, Outcome, Undone, WarrantIssued},
     operation::{EvidenceErased, Halted, Resumed, SessionOpened},
-    request::{Answered, Asked, GrantEnded, GrantGiven, RequestEnded},
+    request::{Answered, Asked, GrantEnded, GrantGiven, LookedCloser, RequestEnded},
 };
 
 /// A kind of entry: what is written of one thing that happens, and how that is read back.
@@ -66,6 +66,8 @@ kinds! {
     "asked" => Asked,
     /// A person answered.
     "answered" => Answered,
+    /// A person had the call run and rolled back before answering.
+    "looked_closer" => LookedCloser,
     /// People granted calls like the one they approved.
     "grant_given" => GrantGiven,
     /// A person ended a grant.

@@ -49,6 +49,17 @@ pub struct Answered<'a> {
     pub grant: Option<GrantTerms>,
 }
 
+/// A person had the call run and rolled back, to see all that it touches before answering.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookedCloser<'a> {
+    /// This person wanted to see it.
+    pub person: Cow<'a, PersonId>,
+    /// The decision that looked at what was found.
+    pub decision: Cow<'a, DecisionId>,
+    /// Approvers are shown from now on that the call reaches this far.
+    pub reach: Cow<'a, Reach>,
+}
+
 /// People granted calls like the one they approved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantGiven<'a> {

@@ -4,13 +4,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_rules::{
-    Allow, ApprovalFact, ApprovalId, Ask, Call, CallDigest, Decision, DecisionId, Effect, Facts, Observed,
-    Policies, Reach, Refusal, decide, decision::grantable,
+    Allow, ApprovalFact, ApprovalId, ApprovalRequest, Ask, Call, CallDigest, Decision, DecisionId, Effect,
+    Facts, Observed, Policies, Reach, Refusal, decide, decision::grantable,
 };
 
 use super::{
     Gate,
-    refusal::{bad_id, beyond_tool, halted, not_looked_up, refused},
+    refusal::{bad_id, beyond_tool, denial, halted, not_looked_up, refused},
     request::alike,
     stop::Stop,
 };
@@ -18,7 +18,7 @@ use crate::{
     answer::Answer,
     clock::decision_id,
     entry::NewEntry,
-    ledger::{ApprovalRecord, Ledger, Standing},
+    ledger::{ApprovalRecord, Closer, Ledger, Standing},
     tool::{Evidence, Tool},
     warrant::Permitted,
 };
@@ -32,17 +32,29 @@ pub(super) struct RoundStart<'a> {
     pub(super) exceeded: Option<Reach>,
     /// This is true if the proposal of the call is to be recorded.
     proposed: bool,
+    /// A person has looked at the call, which waits, or made it: no grant covers it.
+    by_person: bool,
 }
 
 impl<'a> RoundStart<'a> {
     /// Of a call that is proposed, or that people have approved.
     pub(super) const fn of(granted: Option<&'a ApprovalRecord>) -> Self {
-        Self { granted, exceeded: None, proposed: granted.is_none() }
+        Self { granted, exceeded: None, proposed: granted.is_none(), by_person: false }
+    }
+
+    /// Of what a person made of the call of a request that waits.
+    pub(super) const fn changed() -> Self {
+        Self { granted: None, exceeded: None, proposed: true, by_person: true }
+    }
+
+    /// Of a call that waits, and that a person looks at.
+    pub(super) const fn looked_at() -> Self {
+        Self { granted: None, exceeded: None, proposed: false, by_person: true }
     }
 
     /// Of a call that was performed before, reached so far, and was rolled back.
     pub(super) const fn after(exceeded: Reach) -> Self {
-        Self { granted: None, exceeded: Some(exceeded), proposed: true }
+        Self { granted: None, exceeded: Some(exceeded), proposed: true, by_person: false }
     }
 }
 
@@ -246,7 +258,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
     /// gave the grant must still be able to approve.
     async fn look_for_a_grant(&mut self, decision: Decision) -> Result<Decision, Stop> {
         let Decision::Ask(ask) = &decision else { return Ok(decision) };
-        if !self.is_proposed() || grantable(&ask.of).is_none() {
+        if !self.is_proposed() || self.start.by_person || grantable(&ask.of).is_none() {
             return Ok(decision);
         }
         let (stored, shape) = (self.call.stored(), alike(self.tool, &self.call).shape);
@@ -301,7 +313,79 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
             return self.stop(why.into()).await;
         }
         let Self { gate, tool, call, policies, id, facts, evidence, entries, .. } = self;
-        gate.park((&call, alike(tool, &call)), ask, (id, &policies, &facts), evidence, entries).await
+        gate.park((&call, alike(tool, &call)), &ask.of, (id, &policies, &facts), evidence, entries, None)
+            .await
+    }
+
+    /// Asks people about what a person made of the call of the request `before`, in place of that. Where the rules ask nobody,
+    /// those look at it who were asked about the first one: nothing runs by the word of whoever wrote it.
+    pub(super) async fn ask_instead(mut self, before: &ApprovalRecord) -> Answer {
+        let of = match self.judge_what_was_changed().await {
+            Ok(Decision::Ask(ask)) => {
+                self.record(&Decision::Ask(ask.clone()));
+                ask.of
+            }
+            Ok(allowed @ Decision::Allow(_)) => {
+                self.record(&allowed);
+                if let Some(narrowed) = self.call.narrowed.as_mut() {
+                    narrowed.free = true;
+                }
+                before.request.of.clone()
+            }
+            Ok(Decision::Deny(deny)) => return self.stop(Stop::Denied(deny)).await,
+            Err(stop) => return self.stop(stop).await,
+        };
+        if let Err(why) = self.gate.room_once_approved(&self.call, &self.facts).await {
+            return self.stop(why.into()).await;
+        }
+        let Self { gate, tool, call, policies, id, facts, evidence, entries, .. } = self;
+        let why = (id, &*policies, &facts);
+        gate.park((&call, alike(tool, &call)), &of, why, evidence, entries, Some(before)).await
+    }
+
+    /// As [`Case::judge`], and measured for people whatever the rules say.
+    async fn judge_what_was_changed(&mut self) -> Result<Decision, Stop> {
+        let decision = self.judge().await?;
+        let unseen = self.facts.reach.is_none() && self.is_write() && self.tool.measurable(&self.call.parsed);
+        if !unseen || !matches!(decision, Decision::Allow(_)) {
+            return Ok(decision);
+        }
+        self.measure().await?;
+        let decision = self.decide();
+        self.it_stays_within_its_tool(&decision)?;
+        Ok(decision)
+    }
+
+    /// Runs the call and rolls it back for a person who looks at its request, and decides it anew. Returns what to show, what to
+    /// record of it, and why the request ends, if what was found means that.
+    pub(super) async fn look_closer(
+        mut self,
+        request: &ApprovalRequest,
+    ) -> Result<(Closer, Vec<NewEntry>, Option<&'static str>), Refusal> {
+        // What may not run is not run to be looked at.
+        if let Some(halt) = &self.standing.halted {
+            return Err(halted(halt));
+        }
+        if let Some(deny) = self.policies.forbidden_early(&self.call, &self.facts) {
+            return Err(denial(&self.call, &self.facts, &deny));
+        }
+        let shown = request.reach.as_ref();
+        let ran = self.gate.rehearsed_for_a_person(self.tool, &self.call, shown, &mut self.entries).await?;
+        let (reach, evidence) = ran;
+        self.facts.reach = Some(reach.clone());
+        let decision = self.decide();
+        self.record(&decision);
+        let why = match &decision {
+            Decision::Deny(_) => Some("it was run and rolled back, and the rules forbid what that found"),
+            Decision::Ask(ask) if ask.of.iter().any(|of| !request.of.contains(of)) => {
+                Some("it was run and rolled back, and the rules ask others about what that found")
+            }
+            Decision::Allow(_) | Decision::Ask(_) if reach.rows > self.call.tool.rows_max => {
+                Some("it was run and rolled back, and reaches further than one call of its tool may")
+            }
+            Decision::Allow(_) | Decision::Ask(_) => None,
+        };
+        Ok((Closer { reach, decision: self.id, evidence }, self.entries, why))
     }
 
     /// Permits the call, within the obligations of the decision.
@@ -386,13 +470,15 @@ impl<L: Ledger> Gate<L> {
 
     /// Returns people's approval of a call as the rules see it, or else the grant that they gave with it.
     fn approval_fact(&self, record: &ApprovalRecord, grant: bool) -> ApprovalFact {
+        let author = record.request.call.narrowed.as_ref().map(|narrowed| &narrowed.by);
         let granted_until_ms = record.grant.as_ref().map(|given| given.terms.until_ms);
         ApprovalFact {
             id: record.request.id.clone(),
             signers: record
                 .signatures
                 .iter()
-                .filter(|s| s.approved)
+                // Whoever changed a call is none of those who approve it.
+                .filter(|s| s.approved && author != Some(&s.person))
                 .map(|s| (s.person.clone(), s.groups.clone()))
                 .collect(),
             reach: record.request.reach.clone(),

@@ -55,14 +55,34 @@ impl<L: Ledger> Gate<L> {
             let help = "narrow the call, or ask the system's author to allow rehearsals of it (`rehearse`)";
             Refusal::new(Code::ReachUnmeasurable, message).help(help)
         };
-        // So many rows are not locked for the sake of a number.
-        if facts.reach.as_ref().is_some_and(|reach| reach.unbounded) {
-            return Err(NoRoom::Unmeasured(refusal("it reaches further than is counted".into())));
+        if is_beyond_counting(facts.reach.as_ref()) {
+            return Err(NoRoom::Unmeasured(refusal(BEYOND_COUNTING.into())));
         }
         self.room_to_ask(call, facts).await?;
         let measured = tool.rehearse(Probe::new(call)).await;
         let measured = measured.map_err(|why| NoRoom::Unmeasured(unmeasured(why, refusal)))?;
         self.record(call, measured, facts.now_ms, entries).map_err(NoRoom::Unmeasured)
+    }
+
+    /// As [`Gate::rehearsed`], because a person who is asked wants to see it; what they are shown is `shown`.
+    pub(super) async fn rehearsed_for_a_person<T: Tool>(
+        &self,
+        tool: &T,
+        call: &Call<T::Args>,
+        shown: Option<&Reach>,
+        entries: &mut Vec<NewEntry>,
+    ) -> Result<(Reach, Option<Evidence>), Refusal> {
+        let refusal = |why: String| {
+            let message = format!("the call cannot be run and rolled back: {why}");
+            let help =
+                "answer what the request shows, or ask the system's author to allow rehearsals (`rehearse`)";
+            Refusal::new(Code::ReachUnmeasurable, message).help(help)
+        };
+        if is_beyond_counting(shown) {
+            return Err(refusal(BEYOND_COUNTING.into()));
+        }
+        let measured = tool.rehearse(Probe::new(call)).await.map_err(|why| unmeasured(why, refusal))?;
+        self.record(call, measured, self.clock.now_ms(), entries)
     }
 
     /// Keeps what was measured, with a commitment to the rows in the log and not the rows.
@@ -86,6 +106,14 @@ impl<L: Ledger> Gate<L> {
         entries.push(NewEntry::reach_measured(now_ms, call, &measured.reach, commitment));
         Ok((measured.reach, evidence))
     }
+}
+
+/// A call is not rehearsed for this reason.
+const BEYOND_COUNTING: &str = "it reaches further than is counted";
+
+/// Returns true if so many rows are reached that they are not locked for the sake of a number.
+fn is_beyond_counting(reach: Option<&Reach>) -> bool {
+    reach.is_some_and(|reach| reach.unbounded)
 }
 
 /// Makes the refusal of a call whose reach is not known. `unknown` words what neither the call nor the system can be

@@ -83,6 +83,7 @@ impl<L: Ledger> Gate<L> {
             replaces: None,
             again: None,
             trace: None,
+            narrowed: None,
             parsed: form.parsed,
         };
         Ok((call, form.observed))
@@ -94,8 +95,8 @@ impl<L: Ledger> Gate<L> {
         stored: &StoredCall,
     ) -> Result<(Call<T::Args>, Observed), Refusal> {
         let (call, seen) = self.parse(tool, &stored.requester, stored.arguments.clone())?;
-        let StoredCall { id, reason, key, again, trace, .. } = stored.clone();
-        Ok((Call { id, reason, key, again, trace, ..call }, seen))
+        let StoredCall { id, reason, key, again, trace, narrowed, .. } = stored.clone();
+        Ok((Call { id, reason, key, again, trace, narrowed, ..call }, seen))
     }
 
     /// Takes a parsed call to its answer: facts, decision, and then refusal, request or effect.

@@ -370,7 +370,14 @@ pub(super) fn answer_of(
 ) -> Answer {
     let refusal = match outcome {
         CallOutcome::Done { reply } => {
-            return Answer::Done(Done { call: call.clone(), approval, reply, rows, repeated: false });
+            return Answer::Done(Done {
+                call: call.clone(),
+                approval,
+                reply,
+                rows,
+                changed: None,
+                repeated: false,
+            });
         }
         CallOutcome::Failed { code, message, .. } => {
             Refusal::new(code, message).help("nothing was changed and nothing was charged")
@@ -407,8 +414,10 @@ pub(super) fn pending(record: &ApprovalRecord) -> Answer {
         of: request.of.clone(),
         reach: request.reach.clone(),
         expires_ms: request.expires_ms,
+        changed: None,
         repeated: false,
     })
+    .of_changed(&request.call)
 }
 
 pub(super) fn refused<A>(call: &Call<A>, granted: Option<&ApprovalRecord>, refusal: Refusal) -> Answer {

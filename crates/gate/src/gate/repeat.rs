@@ -129,6 +129,9 @@ impl<L: Ledger> Gate<L> {
             self.delivered(record).await;
             return Ok(KeyState::Nothing { before, told: told.again() });
         }
+        if record.narrowed_to.is_some() {
+            return Ok(KeyState::Answer(once_more(self.tell(record).await)));
+        }
         if let Some(told) = self.told_of_its_other(record).await? {
             return Ok(KeyState::Answer(once_more(told)));
         }
@@ -203,7 +206,10 @@ impl<L: Ledger> Gate<L> {
         }
         let (call, approval) = (&record.call.id, record.approval.clone());
         Ok(match &record.outcome {
-            Some(outcome) => Some(answer_of(call, approval, outcome.clone(), record.rows)),
+            Some(outcome) => {
+                let answer = answer_of(call, approval, outcome.clone(), record.rows);
+                Some(answer.of_changed(&record.call))
+            }
             None if record.state == CallState::InDoubt => {
                 Some(Answer::Refused(Refused::new(Some(call.clone()), approval, in_doubt(call))))
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalRequest, ApprovalState, Ask, Call, CallDigest, Code, DecisionId, Effect,
+    AgentId, ApprovalId, ApprovalRequest, ApprovalState, AskOf, Call, CallDigest, Code, DecisionId, Effect,
     Facts, GrantEnd, GroupName, PersonId, Policies, Refusal, Signature, StoredCall,
     approval::{Alike, AnswerRefusal},
 };
@@ -21,7 +21,7 @@ use crate::{
     answer::{Answer, Refused},
     clock::approval_id,
     entry::NewEntry,
-    ledger::{ApprovalRecord, CallRecord, Ledger, LedgerFault, NotAnswered, NotParked, Parking},
+    ledger::{ApprovalRecord, CallRecord, Ledger, LedgerFault, MakesWay, NotAnswered, NotParked, Parking},
     tool::{Evidence, Tool},
 };
 
@@ -44,10 +44,11 @@ impl<L: Ledger> Gate<L> {
     pub(super) async fn park<A>(
         &self,
         (call, alike): (&Call<A>, Alike),
-        ask: &Ask,
+        of: &[AskOf],
         (decision, policies, facts): (DecisionId, &Policies, &Facts),
         evidence: Option<Evidence>,
         mut entries: Vec<NewEntry>,
+        instead_of: Option<&ApprovalRecord>,
     ) -> Answer {
         let before = match self.ledger.answered(&call.requester.agent, &call.tool.name, alike.shape).await {
             Ok(records) => records.iter().filter_map(|record| record.answered(Some(&alike))).collect(),
@@ -57,7 +58,7 @@ impl<L: Ledger> Gate<L> {
             Ok(id) => id,
             Err(why) => return refused(call, None, bad_id(&why)),
         };
-        let wait_ms = ask.of.iter().map(|a| a.deadline_ms).min().unwrap_or(0);
+        let wait_ms = of.iter().map(|a| a.deadline_ms).min().unwrap_or(0);
         let expires_ms = facts.now_ms.saturating_add(i64::try_from(wait_ms).unwrap_or(i64::MAX));
         let request = ApprovalRequest {
             id,
@@ -66,21 +67,37 @@ impl<L: Ledger> Gate<L> {
             bundle: policies.bundle().clone(),
             slice: policies.slice(&call.requester, &call.tool.name, &call.tool.version),
             reach: facts.reach.clone(),
-            of: ask.of.clone(),
+            of: of.to_vec(),
             asked_ms: facts.now_ms,
             expires_ms,
             alike: Some(alike),
             before,
         };
+        let makes_way = instead_of.zip(call.narrowed.as_ref()).map(|(before, narrowed)| {
+            let why =
+                format!("`{}` changed the call, and request `{}` asks about that", narrowed.by, request.id);
+            let state = ApprovalState::Superseded;
+            entries.push(NewEntry::request_ended(request.asked_ms, &before.request, state, None, &why));
+            MakesWay { approval: before.request.id.clone(), why }
+        });
         entries.push(NewEntry::asked(&request));
         let replaces = call.replaces.clone();
+        let parking = Parking { request, replaces, makes_way, evidence, effect: facts.effect, entries };
         // A crash before this is durable leaves nobody asked. After it people are asked, though the agent was not
         // told: the same call again finds the request.
-        match self.ledger.park(Parking { request, replaces, evidence, effect: facts.effect, entries }).await {
+        match self.ledger.park(parking).await {
             // Another one was open meanwhile.
             Ok(record) if record.request.call.id != call.id && call.key.is_some() => pending(&record).again(),
             Ok(record) => pending(&record),
             Err(NotParked::KeyTaken(taken)) => self.told_at_last(call, &taken).await,
+            Err(NotParked::Moved(state)) => {
+                let message = format!("the request is {}, and nothing was changed", state.as_str());
+                refused(
+                    call,
+                    None,
+                    Refusal::new(Code::AnswerRefused, message).help("look at the request again"),
+                )
+            }
             // A request that nobody was told of may be approved all the same.
             Err(NotParked::Fault(fault @ LedgerFault::Unknown(_))) => {
                 refused(call, None, perhaps_asked(&fault))
@@ -98,6 +115,9 @@ impl<L: Ledger> Gate<L> {
         now_ms: i64,
     ) -> Option<Answer> {
         let overdue = record.request.expires_ms <= now_ms;
+        if let Some(changed) = self.changed(record).await {
+            return self.known_of_its_change(changed, now_ms).await;
+        }
         match record.state {
             ApprovalState::Waiting if overdue => {
                 self.expire_one(record).await;
@@ -153,6 +173,35 @@ impl<L: Ledger> Gate<L> {
         }
     }
 
+    /// Returns the request about what people made of the call of this one in the end, if they changed it.
+    async fn changed(&self, record: &ApprovalRecord) -> Option<Result<ApprovalRecord, LedgerFault>> {
+        let mut last = None;
+        let mut to = record.narrowed_to.clone();
+        while let Some(id) = to.take() {
+            let found = self.ledger.approval(&id).await;
+            to = found.as_ref().ok().and_then(|found| found.as_ref()?.narrowed_to.clone());
+            // The ledger forgets no request. Should it, nothing is said of the first one either.
+            let lost = LedgerFault::Damaged(format!("request `{id}` is not there"));
+            last = Some(found.and_then(|found| found.ok_or(lost)));
+        }
+        last
+    }
+
+    /// As [`Gate::known`], of a call that people have changed since: what becomes of that one answers a retry, for as long as
+    /// people could have been asked about it.
+    async fn known_of_its_change(
+        &self,
+        changed: Result<ApprovalRecord, LedgerFault>,
+        now_ms: i64,
+    ) -> Option<Answer> {
+        match changed {
+            Ok(changed) if changed.delivered && self.answers_until_ms(&changed) <= now_ms => None,
+            Ok(changed) if changed.delivered => Some(self.settled(&changed).await.again()),
+            Ok(changed) => Some(self.tell(&changed).await),
+            Err(fault) => Some(Answer::Refused(Refused::new(None, None, not_looked_up(&fault)))),
+        }
+    }
+
     /// A person's no to an equal call, however that was spelled and in whichever session: it holds for as long as the request
     /// could have been open.
     pub(super) async fn refused_before<T: Tool>(
@@ -186,19 +235,12 @@ impl<L: Ledger> Gate<L> {
         channel: &str,
     ) -> Result<ApprovalRecord, NotAnswered> {
         let record = self.ledger.approval(approval).await?.ok_or(NotAnswered::NotFound)?;
+        if approved {
+            self.still_asks(&record).await?;
+        } else {
+            self.in_time(&record).await?;
+        }
         let at_ms = self.clock.now_ms();
-        if record.state == ApprovalState::Waiting && record.request.expires_ms <= at_ms {
-            self.expire_one(&record).await;
-            return Err(NotAnswered::Refused(AnswerRefusal::Expired));
-        }
-        // Another replica, with other policies, may have asked since this one started.
-        if approved
-            && record.state == ApprovalState::Waiting
-            && !record.request.stands_under(&self.policies())
-        {
-            self.supersede(&record, CHANGED).await?;
-            return Err(NotAnswered::Refused(AnswerRefusal::NotOpen(ApprovalState::Superseded)));
-        }
         let comment = comment.map(|text| text.chars().take(2_000).collect());
         let grant = grant.map(|offer| offer.terms(at_ms));
         let channel = channel.to_owned();
@@ -207,6 +249,25 @@ impl<L: Ledger> Gate<L> {
         // A crash before this is durable leaves the request as it was. After it the answer counts, though the person
         // was not told, and the worker performs what is granted.
         self.ledger.answer(approval, signature, entry).await
+    }
+
+    async fn in_time(&self, record: &ApprovalRecord) -> Result<(), NotAnswered> {
+        if record.state == ApprovalState::Waiting && record.request.expires_ms <= self.clock.now_ms() {
+            self.expire_one(record).await;
+            return Err(AnswerRefusal::Expired.into());
+        }
+        Ok(())
+    }
+
+    /// Checks that a request, if it waits, waits for what may still be approved. Another replica, with other policies, may have
+    /// asked since this one started.
+    pub(super) async fn still_asks(&self, record: &ApprovalRecord) -> Result<(), NotAnswered> {
+        self.in_time(record).await?;
+        if record.state == ApprovalState::Waiting && !record.request.stands_under(&self.policies()) {
+            self.supersede(record, CHANGED).await?;
+            return Err(AnswerRefusal::NotOpen(ApprovalState::Superseded).into());
+        }
+        Ok(())
     }
 
     /// Returns the requests with which people granted calls like `call`, as far as that may still stand in for their answer.
@@ -417,7 +478,11 @@ impl<L: Ledger> Gate<L> {
             }
             return pending(record);
         }
-        let answer = self.settled(record).await;
+        let answer = match self.changed(record).await {
+            Some(Ok(changed)) => Box::pin(self.tell(&changed)).await,
+            Some(Err(fault)) => refused_request(record, not_looked_up(&fault)),
+            None => self.settled(record).await,
+        };
         self.delivered(record).await;
         answer
     }
@@ -441,7 +506,8 @@ impl<L: Ledger> Gate<L> {
                 match self.ledger.call(&record.request.call.id).await {
                     Ok(Some(CallRecord { outcome: Some(outcome), rows, .. })) => {
                         let approval = Some(record.request.id.clone());
-                        return answer_of(&record.request.call.id, approval, outcome, rows);
+                        return answer_of(&record.request.call.id, approval, outcome, rows)
+                            .of_changed(&record.request.call);
                     }
                     Ok(_) => in_doubt(&record.request.call.id),
                     Err(fault) => not_looked_up(&fault),

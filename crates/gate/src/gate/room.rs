@@ -110,6 +110,11 @@ impl<L: Ledger> Gate<L> {
     /// anyway. What waits reserves nothing.
     pub(super) async fn room_to_ask<A>(&self, call: &Call<A>, facts: &Facts) -> Result<(), NoRoom> {
         self.room_among_requests(call).await?;
+        self.room_once_approved(call, facts).await
+    }
+
+    /// As [`Gate::room_to_ask`], where another request makes way for this one.
+    pub(super) async fn room_once_approved<A>(&self, call: &Call<A>, facts: &Facts) -> Result<(), NoRoom> {
         // An approval will bind it to what was measured.
         let allow = Allow::within(Vec::new(), facts.reach.as_ref());
         let limits = Limits::new(&allow, &call.tool, facts.effect);

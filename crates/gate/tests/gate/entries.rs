@@ -6,7 +6,7 @@ use countersign_gate::{
     Limits, NewEntry,
     entry::Told,
     gate::RefusalCount,
-    ledger::{CallOutcome, CallRecord, HaltRecord, HaltScope},
+    ledger::{CallOutcome, CallRecord, Closer, HaltRecord, HaltScope},
 };
 use countersign_rules::{
     ApprovalState, Call, CallId, Code, DeclaredEffect, GrantEnd, GrantTerms, PolicyId, Refusal, Requester,
@@ -72,6 +72,7 @@ fn call(change: impl FnOnce(&mut Call<()>)) -> Call<()> {
         replaces: None,
         again: None,
         trace: None,
+        narrowed: None,
         parsed: (),
     };
     change(&mut call);
@@ -189,6 +190,9 @@ fn every() -> Vec<NewEntry> {
         call.key = Some(of(json!("key-1")));
         call.again = Some(of(json!("call-0")));
     });
+    let narrowed = call(|call| {
+        call.narrowed = Some(of(json!({ "from": "apr-0", "by": "ana", "why": "fewer", "free": false })));
+    });
     let wordless = call(|call| call.reason = None);
     let long = call(|call| call.arguments = json!({ "note": "n".repeat(5_000) }));
     let mut strange = requester();
@@ -201,6 +205,7 @@ fn every() -> Vec<NewEntry> {
         NewEntry::call_proposed(NOW_MS, &plain),
         NewEntry::call_proposed(NOW_MS, &keyed),
         NewEntry::call_proposed(NOW_MS, &wordless),
+        NewEntry::call_proposed(NOW_MS, &narrowed),
         NewEntry::call_proposed(NOW_MS, &long).of_a_refused_call(),
         NewEntry::call_proposed(NOW_MS, &plain).of_a_refused_call(),
         NewEntry::call_rejected(NOW_MS, &of(requester()), &plain.id, &"t".repeat(200), &refusal()),
@@ -230,6 +235,12 @@ fn every() -> Vec<NewEntry> {
         NewEntry::grant_ended(
             &request(None),
             &GrantEnd { by: of(json!("ana")), at_ms: NOW_MS, why: "enough".into() },
+        ),
+        NewEntry::looked_closer(
+            NOW_MS,
+            &request(None),
+            &of(json!("ana")),
+            &Closer { reach: of(reach()), decision: of(json!("dec-2")), evidence: None },
         ),
         NewEntry::request_ended(NOW_MS, &request(None), ApprovalState::Expired, None, "nobody answered"),
         NewEntry::request_ended(NOW_MS, &request(None), ApprovalState::Blocked, Some(Code::Halted), "halted"),

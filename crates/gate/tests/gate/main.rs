@@ -10,6 +10,7 @@
 
 mod entries;
 mod grants;
+mod narrow;
 mod path;
 mod recall;
 mod repeat;

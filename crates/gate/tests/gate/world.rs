@@ -92,6 +92,8 @@ pub(crate) struct System {
     late: Mutex<Vec<Transaction>>,
     /// What each row costs, in euro cents, when anything does.
     pub(crate) price: Mutex<Option<u64>>,
+    /// So many rows of another table change along with every effect, which only running it shows.
+    pub(crate) triggered: Mutex<Option<u64>>,
     /// What it costs after so many more looks.
     pub(crate) raised: Mutex<Option<(u32, u64)>>,
 }
@@ -271,6 +273,19 @@ impl Tool for RowTool {
         let tables = BTreeMap::from([("rows".into(), rows)]);
         let reach = Reach { rows, exact: true, tables, amount, ..Reach::default() };
         Ok(Measured { reach, sample: Some(sample) })
+    }
+
+    async fn rehearse(&self, probe: Probe<'_, Range>) -> Result<Measured, MeasureError> {
+        let Some(triggered) = *self.system.triggered.lock().unwrap() else {
+            return Err(MeasureError::NotMeasurable("such calls cannot be taken back".into()));
+        };
+        let rows = self.count(probe.args()).len() as u64;
+        let tables = BTreeMap::from([("rows".into(), rows), ("audit".into(), triggered)]);
+        let rows = rows + triggered;
+        Ok(Measured {
+            reach: Reach { rows, exact: true, rehearsed: true, tables, ..Reach::default() },
+            sample: None,
+        })
     }
 
     async fn perform(&self, warrant: Warrant<Range>) -> Result<Performed, ToolError> {

@@ -29,6 +29,8 @@ pub(crate) struct Answers {
     pub(crate) why: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) grant: Option<Grant>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) narrowed_to: Option<ApprovalId>,
 }
 
 macro_rules! select_approvals {
@@ -51,7 +53,7 @@ impl Record for ApprovalRow {
     }
 
     fn read(row: &StoredRow) -> Result<Self, Damage> {
-        let Answers { signatures, why, grant } = row.json(5)?;
+        let Answers { signatures, why, grant, narrowed_to } = row.json(5)?;
         let record = ApprovalRecord {
             state: state(row.text(1)?)?,
             effect: effect(row.text(2)?)?,
@@ -60,6 +62,7 @@ impl Record for ApprovalRow {
             signatures,
             why,
             grant,
+            narrowed_to,
             code: row.optional_text(6)?.map(code).transpose()?,
             evidence: row.optional_json::<Evidence>(7)?,
         };
@@ -130,8 +133,8 @@ impl Record for ApprovalRow {
 
 impl ApprovalRow {
     fn answers(&self) -> Result<Value, LedgerFault> {
-        let ApprovalRecord { signatures, why, grant, .. } = &self.record;
-        json(&Answers { signatures: signatures.clone(), why: why.clone(), grant: grant.clone() })
+        let ApprovalRecord { signatures, why, grant, narrowed_to, .. } = self.record.clone();
+        json(&Answers { signatures, why, grant, narrowed_to })
     }
 
     /// Until when the grant may cover a call, as long as it may cover one.

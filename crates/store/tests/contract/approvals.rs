@@ -1,8 +1,13 @@
 //! Requests from asking to performing, and the evidence beside them.
 
-use countersign_gate::ledger::{CallOutcome, CallState, Ledger, NotAnswered, NotIssued, Wait};
+use countersign_gate::{
+    Evidence, Sample,
+    ledger::{
+        CallOutcome, CallState, Closer, Ledger, MakesWay, NotAnswered, NotIssued, NotParked, Parking, Wait,
+    },
+};
 use countersign_rules::{
-    ApprovalState, CallDigest, Code, GroupName, Requester, ToolName,
+    ApprovalState, CallDigest, Code, DecisionId, GroupName, Reach, Requester, ToolName,
     approval::{Alike, AnswerRefusal},
     settlement::Settlement,
 };
@@ -313,6 +318,56 @@ contract! {
         assert_eq!(ledger.erase_evidence(&approval_id("a2"), late).await.unwrap(), Erasure::Erased);
         ledger.answer(&approval_id("a3"), signature("ana", false), note("answered", &call_id("c3"))).await.unwrap();
         assert_eq!(ledger.erase_evidence(&approval_id("a3"), entry()).await.unwrap(), Erasure::Erased);
+        assert!(ledger.verify(&Place::key().verifier(), Vec::new()).await.unwrap().verified());
+    }
+
+    async fn a_request_makes_way_for_another_in_one_transaction_or_not_at_all(place) {
+        let ledger = place.open().await;
+        let who = requester("bot", "s1");
+        let way = |id: &str| Some(MakesWay { approval: approval_id(id), why: "changed".into() });
+        let instead = |id: &str, of: &str| Parking { makes_way: way(of), ..parking(id, stored(&format!("c{id}"), &who, id)) };
+        ledger.park(parking("a1", stored("c1", &who, "x"))).await.unwrap();
+        ledger.park(instead("a2", "a1")).await.unwrap();
+        let moved = NotParked::Moved(ApprovalState::Superseded);
+        assert_eq!(ledger.park(instead("a3", "a1")).await.unwrap_err(), moved);
+        assert_eq!(ledger.park(instead("a3", "a0")).await.unwrap_err(), moved);
+        assert_eq!(ledger.approval(&approval_id("a3")).await.unwrap(), None);
+        // An equal call that waits is found, and then nothing makes way.
+        let equal = Parking { makes_way: way("a2"), ..parking("a4", stored("c4", &who, "a2")) };
+        assert_eq!(ledger.park(equal).await.unwrap().request.id, approval_id("a2"));
+        ledger.answer(&approval_id("a2"), signature("lea", true), note("answered", &call_id("ca2"))).await.unwrap();
+        assert_eq!(ledger.park(instead("a5", "a2")).await.unwrap_err(), NotParked::Moved(ApprovalState::Approved));
+        ledger.close().await;
+        let ledger = place.open().await;
+        let first = ledger.approval(&approval_id("a1")).await.unwrap().unwrap();
+        assert_eq!((first.state, first.narrowed_to), (ApprovalState::Superseded, Some(approval_id("a2"))));
+        assert_eq!(ledger.approval(&approval_id("a2")).await.unwrap().unwrap().state, ApprovalState::Approved);
+        assert!(ledger.verify(&Place::key().verifier(), Vec::new()).await.unwrap().verified());
+    }
+
+    async fn what_is_found_by_looking_closer_is_kept_in_place_of_what_was_shown(place) {
+        let ledger = place.open().await;
+        let id = approval_id("a1");
+        ledger.park(parking("a1", stored("c1", &requester("bot", "s1"), "x"))).await.unwrap();
+        let reach = Reach { rows: 9, exact: true, rehearsed: true, ..Reach::default() };
+        let evidence = parking("a1", stored("c1", &requester("bot", "s1"), "x")).evidence;
+        let seen = |evidence| Closer { reach: reach.clone(), decision: DecisionId::parse("dec-2").unwrap(), evidence };
+        let entries = || vec![note("looked_closer", &call_id("c1"))];
+        let shown = ledger.look_closer(&id, seen(None), entries()).await.unwrap();
+        assert_eq!((shown.request.reach.as_ref(), &shown.evidence), (Some(&reach), &evidence));
+        let other = Sample { table: "other".into(), columns: vec!["id".into()], rows: vec![vec![Some("2".into())]] };
+        let other = Some(Evidence::new(other, [7; 32]).unwrap());
+        ledger.look_closer(&id, seen(other.clone()), entries()).await.unwrap();
+        ledger.close().await;
+        let ledger = place.open().await;
+        let kept = ledger.approval(&id).await.unwrap().unwrap();
+        assert_eq!((kept.request.reach.as_ref(), &kept.evidence), (Some(&reach), &other));
+        assert_eq!(kept.request.decision.as_str(), "dec-2");
+        ledger.answer(&id, signature("lea", true), note("answered", &call_id("c1"))).await.unwrap();
+        let late = ledger.look_closer(&id, seen(None), entries()).await.unwrap_err();
+        assert_eq!(late, NotAnswered::Refused(AnswerRefusal::NotOpen(ApprovalState::Approved)));
+        assert_eq!(ledger.look_closer(&approval_id("a0"), seen(None), entries()).await.unwrap_err(), NotAnswered::NotFound);
+        assert_eq!(kinds(&ledger).await, ["asked", "looked_closer", "looked_closer", "answered"]);
         assert!(ledger.verify(&Place::key().verifier(), Vec::new()).await.unwrap().verified());
     }
 

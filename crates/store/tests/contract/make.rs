@@ -50,6 +50,7 @@ pub(crate) fn stored(id: &str, requester: &Requester, what: &str) -> StoredCall 
         key: None,
         again: None,
         trace: None,
+        narrowed: None,
     }
 }
 
@@ -158,6 +159,7 @@ pub(crate) fn parking(id: &str, call: StoredCall) -> Parking {
     Parking {
         request,
         replaces: None,
+        makes_way: None,
         evidence: Some(Evidence::new(sample, [9; 32]).unwrap()),
         effect: Effect::Write,
         entries,

@@ -92,6 +92,11 @@ impl SqlTool {
         self.declared.advertised()
     }
 
+    /// Tells whether its system lets calls be run and rolled back.
+    pub(crate) fn rehearses(&self) -> bool {
+        self.rehearse != Rehearse::Never
+    }
+
     /// The tables that its author lets it touch.
     pub(crate) fn tables(&self) -> BTreeSet<String> {
         let facts = self.fixed.iter().map(|statement| &statement.facts);

@@ -132,6 +132,7 @@ fn asked(agent: &str, on_behalf_of: Option<&str>, signers: &[&str]) -> ApprovalR
         key: None,
         again: None,
         trace: None,
+        narrowed: None,
     };
     let group = GroupName::parse("leads").unwrap();
     let of = AskOf {
@@ -175,6 +176,7 @@ fn asked(agent: &str, on_behalf_of: Option<&str>, signers: &[&str]) -> ApprovalR
         why: None,
         code: None,
         grant: None,
+        narrowed_to: None,
         delivered: false,
     }
 }
