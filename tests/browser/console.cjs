@@ -289,6 +289,44 @@ tries['a grant lets calls like it run until somebody ends it'] = async (server) 
   await alice.leave();
 };
 
+tries['a call is looked closer at and changed, and those that are alike are answered together'] = async (server) => {
+  const alice = await (await Visitor.come(server)).setUp();
+  const asked = await server.propose(7);
+  await alice.page.goto(`/console/requests/${asked.approval}`);
+  await alice.page.keyboard.press('l');
+  await alice.page.keyboard.press('Enter');
+  await alice.sees('exactly: it was run and rolled back');
+  assert.equal(await alice.page.locator('#closer').count(), 0);
+  await alice.page.getByText('Change the call').click();
+  await alice.isAccessible('a request whose call can be changed');
+  await alice.photograph('change');
+  const written = alice.page.getByLabel('Its arguments, as JSON');
+  assert.equal((await written.inputValue()).replaceAll(/\s/g, ''), '{"customer":7}');
+  await written.fill('{"customer": 8}');
+  await alice.page.getByLabel('Why; the agent is told').fill('that one is no test');
+  await alice.page.getByRole('button', { name: 'Ask about this instead' }).click();
+  await alice.sees('what the agent asked for', 'that one is no test');
+  // Whoever wrote it is not the one to approve it.
+  await alice.page.locator('#approve').click();
+  await alice.sees('others have to approve it');
+  const told = await server.rest('GET', `/v1/approvals/${asked.approval}/result`);
+  assert.deepEqual(told.changed, { arguments: { customer: 8 }, because: 'that one is no test' }, JSON.stringify(told));
+
+  const alike = [];
+  for (const customer of [9, 10, 11]) alike.push(await server.propose(customer));
+  await alice.page.goto(`/console/requests/${alike[0].approval}`);
+  await alice.page.getByRole('link', { name: /more like it wait/ }).click();
+  await alice.isAccessible('requests that are alike');
+  await alice.photograph('alike');
+  for (const box of await alice.page.getByRole('checkbox').all()) await box.setChecked(false);
+  for (const one of alike.slice(0, 2)) await alice.page.locator(`input[name="${one.approval}"]`).check();
+  await alice.page.getByRole('button', { name: 'Approve the ticked' }).click();
+  await alice.sees('Approved: 2 of 2');
+  for (const one of alike.slice(0, 2)) assert.equal((await server.result(one.approval)).status, 'done');
+  assert.equal((await server.rest('GET', `/v1/approvals/${alike[2].approval}/result`)).status, 'pending');
+  await alice.leave();
+};
+
 tries['it works without a script'] = async (server) => {
   const alice = await (await Visitor.come(server)).setUp();
   const state = await alice.context.storageState();

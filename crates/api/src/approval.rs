@@ -7,6 +7,7 @@ use countersign_gate::{Answer, GrantOffer, NewEntry};
 use countersign_rules::{ApprovalId, ApprovalState, Code};
 use countersign_store::{ApprovalFilter, Erasure};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -172,6 +173,59 @@ pub(crate) async fn refuse(
     let answer = PersonAnswer::Refuse { reason: body.reason };
     let record = api.app.answer(&person, &id, answer, CHANNEL).await?;
     Ok(Json(RequestBody::from(&record)))
+}
+
+/// A person changes the call of a request. Who changes it is what the credential says.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Narrow {
+    /// The call is to have these arguments, all of them.
+    #[schema(value_type = Object)]
+    pub arguments: Value,
+    /// Why; reaches the agent.
+    pub reason: String,
+}
+
+/// Changes the call of a request: what comes of it is a call of its own, measured and decided anew, and asked about by a new
+/// request in place of this one. Whoever changed it cannot approve it, unless the rules ask nobody about it.
+#[utoipa::path(
+    post, path = "/v1/approvals/{id}/narrow", tag = "approvals", operation_id = "narrow",
+    params(("id" = String, Path, description = "The request's id")),
+    request_body = Narrow,
+    responses(
+        (status = 200, description = "The new request", body = RequestBody),
+        (status = "4XX", description = "The changed call is refused, or the person may not answer; the request is as it was", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn narrow(
+    State(api): State<Api>,
+    AsPerson(person): AsPerson,
+    Named(id): Named<ApprovalId>,
+    Strict(body): Strict<Narrow>,
+) -> Result<Json<RequestBody>, Problem> {
+    let record = api.app.narrow(&person, &id, body.arguments, &body.reason).await?;
+    Ok(Json(RequestBody::from(&record)))
+}
+
+/// Runs the call of a request and rolls it back, where its system allows that, and shows people what that found. Once somebody
+/// has approved, what the request shows stays as it is.
+#[utoipa::path(
+    post, path = "/v1/approvals/{id}/look-closer", tag = "approvals", operation_id = "look_closer",
+    params(("id" = String, Path, description = "The request's id")),
+    responses(
+        (status = 200, description = "The request as it is now", body = RequestDetail),
+        (status = "4XX", description = "It cannot be rehearsed, or the person may not answer; the request is as it was", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn look_closer(
+    State(api): State<Api>,
+    AsPerson(person): AsPerson,
+    Named(id): Named<ApprovalId>,
+) -> Result<Json<RequestDetail>, Problem> {
+    let record = api.app.look_closer(&person, &id).await?;
+    Ok(Json(api.app.detail(&record, &Principal::Person(person)).await?))
 }
 
 /// Why evidence is erased.

@@ -40,7 +40,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
-    approval::{Approve, Erased, Refuse, RequestsBody},
+    approval::{Approve, Erased, Narrow, Refuse, RequestsBody},
     budget::{AccountBody, BudgetsBody},
     call::{CallBody, CallsBody, DoubtFinding, OnChange, Proposal, Undoing},
     channel::{ChannelBody, ChannelDone, ChannelsBody, GivenUpBody, GivenUpsBody, Retry},
@@ -118,6 +118,8 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(approval::show))
         .routes(routes!(approval::approve))
         .routes(routes!(approval::refuse))
+        .routes(routes!(approval::narrow))
+        .routes(routes!(approval::look_closer))
         .routes(routes!(approval::result))
         .routes(routes!(approval::erase))
         .routes(routes!(level::show))

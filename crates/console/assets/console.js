@@ -50,6 +50,7 @@ const keys = {
   k: () => go(-1),
   a: () => $('#approve')?.focus(),
   r: () => $('#reason')?.focus(),
+  l: () => $('#closer')?.focus(),
   i: () => location.assign('/console/'),
   h: () => open('halt'),
   '?': () => open('keys'),

@@ -5,6 +5,7 @@
 //! another host, and nothing stands in a page that a policy of the browser could not refuse.
 
 mod asset;
+mod batch;
 mod budget;
 mod event;
 mod failure;
@@ -18,6 +19,7 @@ mod health;
 mod inbox;
 mod level;
 mod log;
+mod narrow;
 mod people;
 mod proof;
 mod provider;
@@ -73,6 +75,9 @@ pub fn router(console: Console) -> Router {
         .route("/console/requests/{id}", get(request::show))
         .route("/console/requests/{id}/approve", post(request::approve))
         .route("/console/requests/{id}/refuse", post(request::refuse))
+        .route("/console/requests/{id}/alike", get(batch::show).post(batch::answer))
+        .route("/console/requests/{id}/narrow", post(narrow::narrow))
+        .route("/console/requests/{id}/look-closer", post(narrow::look_closer))
         .route("/console/requests/{id}/end-grant", post(request::end_grant))
         .route("/console/grants", get(grant::list))
         .route("/console/sessions", get(session::list))

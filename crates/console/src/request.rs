@@ -16,7 +16,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use crate::{
-    Console,
+    Console, batch,
     failure::Failure,
     filters,
     frame::Frame,
@@ -43,12 +43,18 @@ struct Page {
     /// What approving permits.
     permits: String,
     open: bool,
+    /// The call may be run and rolled back, to see what it touches.
+    closer: bool,
+    /// These arguments are there to be changed; empty where none may be.
+    changeable: String,
     /// Why the person's answer would not count, where it would not.
     barred: Option<String>,
+    /// So many others like it wait for the person.
+    others: usize,
     deeds_left_out: usize,
 }
 
-async fn find(console: &Console, id: &str, signed: &Signed) -> Result<ApprovalRecord, Failure> {
+pub(crate) async fn find(console: &Console, id: &str, signed: &Signed) -> Result<ApprovalRecord, Failure> {
     let Ok(id) = ApprovalId::parse(id) else {
         return Err(Failure::new(StatusCode::NOT_FOUND, "Not found", UNKNOWN));
     };
@@ -62,7 +68,7 @@ pub(crate) async fn show(
     Path(id): Path<String>,
 ) -> Result<Html<String>, Failure> {
     let record = find(&console, &id, &signed).await?;
-    let (frame, _waiting) = console.frame(&signed, "inbox").await?;
+    let (frame, waiting) = console.frame(&signed, "inbox").await?;
     let mut detail = console.app.detail(&record, &signed.principal()).await?;
     let deeds_left_out = detail.session_so_far.len().saturating_sub(DEEDS_MAX);
     detail.session_so_far.drain(..deeds_left_out);
@@ -86,12 +92,23 @@ pub(crate) async fn show(
         triggers: reach.iter().flat_map(|reach| &reach.triggers).map(|trigger| one_line(trigger)).collect(),
         permits: permits(&console, &record),
         open: record.state == ApprovalState::Waiting,
+        closer: console.app.may_look_closer(&record),
+        changeable: changeable(&console, &record),
         barred,
+        others: batch::like(&record, &waiting).filter(|other| other.request.id != record.request.id).count(),
         deeds_left_out,
         frame,
         detail,
     };
     Ok(Html(page.render()?))
+}
+
+/// Writes the arguments of a call to be changed, an argument a line.
+fn changeable(console: &Console, record: &ApprovalRecord) -> String {
+    if !console.app.may_narrow(record) {
+        return String::new();
+    }
+    serde_json::to_string_pretty(&record.request.call.arguments).unwrap_or_default()
 }
 
 /// Says what an approval permits, and until when.

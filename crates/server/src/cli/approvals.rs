@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::{
     Failure, Outcome, Output,
     client::{Client, Connect, cell},
+    narrow::Narrowed,
     request::{detail, earlier},
 };
 
@@ -76,6 +77,15 @@ pub(super) enum Approvals {
         /// Why, for the log
         #[arg(long)]
         reason: String,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Change the call of a request: others are asked about what comes of it, in place of that request
+    Narrow(Narrowed),
+    /// Run the call of a request and roll it back, where its system allows that, and show all that it touches
+    LookCloser {
+        /// The request
+        id: String,
         #[command(flatten)]
         connect: Connect,
     },
@@ -160,6 +170,14 @@ impl Approvals {
                 out.line(one_line(&format!(
                     "ended what was granted with `{id}`: the next such call asks people"
                 )));
+                Ok(())
+            }
+            Self::Narrow(narrowed) => narrowed.run(out).await,
+            Self::LookCloser { id, connect } => {
+                let path = format!("/v1/approvals/{}/look-closer", segment(&id));
+                let body: RequestDetail = connect.client()?.post(&path, &serde_json::json!({})).await?;
+                out.value(&body);
+                out.line(detail(&body));
                 Ok(())
             }
             Self::Refuse { id, reason, connect } => {

@@ -19,6 +19,7 @@ mod journal;
 mod keys;
 mod levels;
 mod moment;
+mod narrow;
 pub(crate) mod output;
 mod people;
 mod policy;

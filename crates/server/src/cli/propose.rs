@@ -3,7 +3,10 @@
 use std::io::Read as _;
 
 use countersign_api::Proposal;
-use countersign_app::{answer::AnswerBody, text::visible};
+use countersign_app::{
+    answer::AnswerBody,
+    text::{one_line, visible},
+};
 use countersign_audit::from_slice_strict;
 use countersign_rules::{IdempotencyKey, call::REASON_FIELD};
 use reqwest::Method;
@@ -63,6 +66,12 @@ impl Propose {
         };
         match reply.answer(out)? {
             AnswerBody::Done(done) => {
+                if let Some(changed) = &done.changed {
+                    let because = changed.because.as_deref().unwrap_or("-");
+                    let said =
+                        format!("people changed this call to {}, because: {because}", changed.arguments);
+                    out.note(one_line(&said));
+                }
                 out.line(visible(&written(&done.result)));
                 Ok(())
             }
@@ -72,13 +81,7 @@ impl Propose {
     }
 
     fn body(&self) -> Result<Proposal, Failure> {
-        let mut arguments = if self.arguments == "-" {
-            let mut bytes = Vec::new();
-            std::io::stdin().lock().take(ARGUMENTS_BYTES_MAX).read_to_end(&mut bytes)?;
-            from_slice_strict(&bytes)?
-        } else {
-            from_slice_strict(self.arguments.as_bytes())?
-        };
+        let mut arguments = written_arguments(&self.arguments)?;
         if let Some(reason) = &self.reason {
             let object = arguments.as_object_mut();
             let object = object.ok_or_else(|| anyhow::anyhow!("the arguments are no JSON object"))?;
@@ -91,6 +94,16 @@ impl Propose {
             wait_ms: Some(self.wait_ms),
         })
     }
+}
+
+/// Reads arguments that somebody gave as JSON, or `-` for standard input.
+pub(super) fn written_arguments(text: &str) -> Result<Value, Failure> {
+    if text != "-" {
+        return Ok(from_slice_strict(text.as_bytes())?);
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().take(ARGUMENTS_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(from_slice_strict(&bytes)?)
 }
 
 /// A result as people read it: what is a text, as it stands.

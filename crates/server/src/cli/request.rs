@@ -62,6 +62,14 @@ pub(super) fn detail(detail: &RequestDetail) -> String {
         None => {}
     }
     lines.extend(detail.sample.iter().flat_map(sampled));
+    if let Some(narrowed) = &request.narrowed {
+        let why = shown(narrowed.why.as_deref());
+        let by = format!("by {}, out of request {}: {why}", one_line(&narrowed.by), one_line(&narrowed.from));
+        lines.extend(labelled("changed", &by));
+    }
+    if let Some(to) = &request.narrowed_to {
+        lines.extend(labelled("changed", &format!("request {} asks about that", one_line(to))));
+    }
     for ask in &request.of {
         let ask = format!(
             "{} of group `{}`: {} (policy `{}`)",

@@ -279,6 +279,10 @@ const ROUTES: &[(&str, &str, &str, [u16; 3])] = &[
     ("GET", "/console/requests/{id}", "/console/requests/apr-none", [303, 404, 404]),
     ("POST", "/console/requests/{id}/approve", "/console/requests/apr-none/approve", [401, 404, 404]),
     ("POST", "/console/requests/{id}/refuse", "/console/requests/apr-none/refuse", [401, 404, 404]),
+    ("GET", "/console/requests/{id}/alike", "/console/requests/apr-none/alike", [303, 404, 404]),
+    ("POST", "/console/requests/{id}/alike", "/console/requests/apr-none/alike", [401, 404, 404]),
+    ("POST", "/console/requests/{id}/narrow", "/console/requests/apr-none/narrow", [401, 404, 404]),
+    ("POST", "/console/requests/{id}/look-closer", "/console/requests/apr-none/look-closer", [401, 404, 404]),
     ("POST", "/console/requests/{id}/end-grant", "/console/requests/apr-none/end-grant", [401, 404, 404]),
     ("GET", "/console/grants", "/console/grants", [303, 200, 200]),
     ("GET", "/console/sessions", "/console/sessions", [303, 200, 200]),
@@ -351,6 +355,9 @@ async fn every_route_of_the_console_answers_whom_it_should_and_tells_browsers_wh
                 ("again", "wrong"),
                 ("token", "wrong"),
                 ("logout_token", "wrong"),
+                ("arguments", "{}"),
+                ("answer", "refuse"),
+                ("said", "no"),
             ];
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             let request = browser.request(method.clone(), path);

@@ -17,6 +17,7 @@ mod jwks;
 mod levels;
 mod lists;
 mod log;
+mod narrow;
 mod oauth;
 mod openapi;
 mod postgres_tls;
