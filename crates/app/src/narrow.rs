@@ -81,8 +81,8 @@ impl App {
             && offer.is_some_and(|offer| offer.off().is_none() && !matches!(offer.tool, AnyTool::Undo(_)))
     }
 
-    /// Returns true if somebody who is asked may have the call of a request run and rolled back, as far as that can be said without
-    /// asking its system.
+    /// Returns true if somebody who is asked may have the call of a request run and rolled back, as far as that can be said
+    /// without asking its system.
     #[must_use]
     pub fn may_look_closer(&self, record: &ApprovalRecord) -> bool {
         let shown = record.request.reach.as_ref();

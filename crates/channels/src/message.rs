@@ -84,6 +84,7 @@ impl Message {
         let mut request = RequestBody::from(record);
         if !details {
             request.why = None;
+            request.narrowed.iter_mut().for_each(|narrowed| narrowed.why = None);
             request.answered_before.clear();
             request.signatures.iter_mut().for_each(|signature| signature.comment = None);
         }

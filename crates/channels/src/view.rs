@@ -49,6 +49,13 @@ impl<'a> View<'a> {
             format!("State: {}", request.state.as_str()),
             format!("Until: {}", request.expires_at.as_deref().unwrap_or("-")),
         ];
+        // The arguments are not the agent's own then.
+        facts.extend(
+            request
+                .narrowed
+                .as_ref()
+                .map(|narrowed| format!("Changed by {}, out of {}", narrowed.by, narrowed.from)),
+        );
         facts.extend(request.of.iter().take(LINES_MAX).map(|ask| {
             let because =
                 ask.because.as_deref().map(|because| format!(", because {because}")).unwrap_or_default();

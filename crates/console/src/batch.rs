@@ -1,4 +1,5 @@
-//! Requests of one agent that are alike, side by side: what they differ in is shown, and one answer is given to those that are ticked.
+//! Requests of one agent that are alike, side by side: what they differ in is shown, and one answer is given to those that are
+//! ticked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,8 +57,8 @@ struct Line {
     within: bool,
 }
 
-/// Returns those of the requests that wait which are like one that waits: of the same agent and session, about the same version of
-/// the tool and a call of the same shape, and asking the same people. The one itself is among them.
+/// Returns those of the requests that wait which are like one that waits: of the same agent and session, about the same version
+/// of the tool and a call of the same shape, and asking the same people. The one itself is among them.
 pub(crate) fn like<'a>(
     one: &ApprovalRecord,
     waiting: &'a [ApprovalRecord],

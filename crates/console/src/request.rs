@@ -49,6 +49,8 @@ struct Page {
     changeable: String,
     /// Why the person's answer would not count, where it would not.
     barred: Option<String>,
+    /// The person changed the call, and others approve it.
+    own_change: bool,
     /// So many others like it wait for the person.
     others: usize,
     deeds_left_out: usize,
@@ -95,6 +97,12 @@ pub(crate) async fn show(
         closer: console.app.may_look_closer(&record),
         changeable: changeable(&console, &record),
         barred,
+        own_change: record
+            .request
+            .call
+            .narrowed
+            .as_ref()
+            .is_some_and(|narrowed| !narrowed.free && narrowed.by == signed.person().id),
         others: batch::like(&record, &waiting).filter(|other| other.request.id != record.request.id).count(),
         deeds_left_out,
         frame,

@@ -1,8 +1,8 @@
 //! A person who is asked about a call does more than answer: changes it, or has it run and rolled back to see what it touches.
 //!
-//! What a person changes is a call of its own. It is the agent's, as the one before it was, and decided anew like any other; those
-//! whom the rules ask approve it, or else the groups that were asked before, and its author is none of them ([`Narrowed`]). Nothing
-//! is performed here.
+//! What a person changes is a call of its own. It is the agent's, as the one before it was, and decided anew like any other;
+//! those whom the rules ask approve it, or else the groups that were asked before, and its author is none of them
+//! ([`Narrowed`]). Nothing is performed here.
 
 use std::collections::BTreeSet;
 

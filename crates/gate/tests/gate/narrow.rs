@@ -98,6 +98,25 @@ async fn a_changed_call_takes_the_place_of_the_agent_s_and_others_approve_it() {
     assert!(matches!(world.call(&world.update, 0, 40).await, Answer::Pending(p) if p.approval != id));
 }
 
+#[tokio::test]
+async fn under_its_idempotency_key_the_agent_hears_of_the_changed_call_and_nothing_runs_twice() {
+    let world = World::new(1, 60, Vec::new());
+    let first = approval(&world.keyed("s1", "k", &world.update, 0, 40).await);
+    let new = narrow(&world, &first, "ana", (0, 4)).await.unwrap().request.id;
+    assert_eq!(approval(&world.keyed("s1", "k", &world.update, 0, 40).await), new);
+    // Changed once more, by another person, whom the first may countersign.
+    let last = narrow(&world, &new, "ben", (0, 2)).await.unwrap().request.id;
+    assert_eq!(approval(&world.keyed("s2", "k", &world.update, 0, 40).await), last);
+    assert_eq!(refusal(approve(&world, &last, "ben").await), AnswerRefusal::OwnChange("ben".parse_person()));
+    approve(&world, &last, "ana").await.unwrap();
+    assert!(matches!(world.work().await[..], [Answer::Done(_)]));
+    for session in ["s1", "s3"] {
+        let told = world.keyed(session, "k", &world.update, 0, 40).await;
+        assert!(matches!(&told, Answer::Done(done) if done.rows == 2 && done.repeated), "{told:?}");
+    }
+    assert_eq!(world.system.effects(), 1);
+}
+
 trait ParseAgent {
     fn parse_agent(&self) -> countersign_rules::AgentId;
 }

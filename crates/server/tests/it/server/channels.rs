@@ -189,6 +189,26 @@ async fn a_channel_is_told_what_waits_and_what_became_of_it(place: Place) {
         (&json!("request.ended"), &json!("refused"))
     );
     assert!(!ended.text.contains("SAID"), "{}", ended.text);
+    // Who changed a call is told with it, and not what they said.
+    let first = rig.ask("add_item", json!({ "name": "QUINCES" })).await;
+    assert_eq!(receiver.told().await.0, format!("{first}:ops:0"));
+    let change = json!({ "arguments": { "name": "QUINCE" }, "reason": "one, as SAID" });
+    let (status, new) = rig.post("alice", &format!("/v1/approvals/{first}/narrow"), change).await;
+    assert_eq!(status, StatusCode::OK, "{new}");
+    let new = new["approval"].as_str().unwrap();
+    for _ in 0..2 {
+        let told = receiver.next().await;
+        let request = &told.body["data"]["request"];
+        assert!(!told.text.contains("SAID") && !told.text.contains("QUINCE"), "{}", told.text);
+        if told.id == format!("{new}:ops:0") {
+            assert_eq!(
+                request["narrowed"],
+                json!({ "from": first, "by": "alice", "why": null, "free": false })
+            );
+        } else {
+            assert_eq!((told.id, &request["narrowed_to"]), (format!("{first}:ops:1"), &json!(new)));
+        }
+    }
 }
 
 async fn what_was_not_told_is_told_after_a_restart(place: Place) {
