@@ -144,7 +144,7 @@ class Visitor {
   async signIn(person = 'alice', password = PASSWORD) {
     await this.page.getByLabel('Name').fill(person);
     await this.page.getByLabel(/^Password/).fill(password);
-    await this.page.getByRole('button', { name: 'Sign in' }).click();
+    await this.page.getByRole('button', { name: 'Sign in', exact: true }).click();
   }
 
   text() {
@@ -185,6 +185,14 @@ class Visitor {
     assert.deepEqual(this.complaints, [], 'the browser complains of nothing');
     await this.context.close();
   }
+}
+
+// An authenticator of the browser's own, which says yes for its user.
+async function authenticator(visitor) {
+  const session = await visitor.context.newCDPSession(visitor.page);
+  await session.send('WebAuthn.enable');
+  const options = { protocol: 'ctap2', transport: 'internal', hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true };
+  await session.send('WebAuthn.addVirtualAuthenticator', { options });
 }
 
 // ---- what is tried
@@ -230,6 +238,51 @@ tries['a refusal needs a reason, and the reason reaches the agent'] = async (ser
   await alice.page.locator('.state.refused').waitFor();
   const refused = await server.result(asked.approval);
   assert.match(JSON.stringify(refused), /only the tests of March/);
+  await alice.leave();
+};
+
+tries['a passkey is made by a link, signs in alone, and confirms an approval where a policy wants that'] = async (server) => {
+  await server.stop();
+  fs.writeFileSync(path.join(server.dir, 'policies', 'careful.cedar'),
+    '@id("careful") @ask("approvers") @step_up("passkey") permit (principal, action == Action::"delete_test_invoices", resource);');
+  await server.start();
+  const alice = await Visitor.come(server, { baseURL: server.url.replace('127.0.0.1', 'localhost') });
+  const link = server.link();
+  // Browsers make no passkeys for an address, and the page says where they do.
+  await alice.page.goto(link);
+  await alice.page.getByRole('button', { name: 'Make a passkey and sign in' }).click();
+  await alice.sees('open this page there');
+  await authenticator(alice);
+  await alice.page.goto(link.replace('127.0.0.1', 'localhost'));
+  await alice.isAccessible('the page of a link');
+  await alice.page.getByRole('button', { name: 'Make a passkey and sign in' }).click();
+  await alice.page.getByRole('link', { name: 'To the inbox' }).click();
+  await alice.page.getByRole('button', { name: 'Sign out' }).click();
+  await alice.isAccessible('the sign-in page with a passkey');
+  await alice.page.getByRole('button', { name: 'Sign in with a passkey' }).click();
+  await alice.page.getByRole('heading', { name: 'Inbox' }).waitFor();
+  const asked = await server.propose(14);
+  await alice.page.goto(`/console/requests/${asked.approval}`);
+  await alice.sees('wants this approval confirmed with a passkey');
+  await alice.isAccessible('a request that wants a passkey');
+  await alice.page.keyboard.press('a');
+  await alice.page.keyboard.press('Enter');
+  await alice.sees('over console, confirmed with a passkey');
+  const done = await server.result(asked.approval);
+  assert.equal(done.status, 'done', JSON.stringify(done));
+  // A password beside it, confirmed with the passkey; and the passkey removed.
+  await alice.page.getByRole('link', { name: 'alice' }).click();
+  await alice.sees('my passkey');
+  await alice.isAccessible('an account');
+  await alice.page.getByLabel(/^The new one/).fill(PASSWORD);
+  await alice.page.getByLabel('Once more').fill(PASSWORD);
+  await alice.page.getByRole('button', { name: 'Change the password' }).click();
+  await alice.sees('The password is changed.');
+  await alice.page.getByRole('button', { name: 'Remove my passkey' }).click();
+  await alice.sees('The passkey is removed', 'You have none.');
+  await alice.page.getByRole('button', { name: 'Sign out' }).click();
+  await alice.signIn();
+  await alice.page.getByRole('heading', { name: 'Inbox' }).waitFor();
   await alice.leave();
 };
 

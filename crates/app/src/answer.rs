@@ -316,6 +316,7 @@ mod tests {
                     because: Some("deletes".into()),
                     policy: PolicyId::parse("default:deletes").unwrap(),
                     rehearse: false,
+                    step_up: None,
                     grant: None,
                     shared: false,
                 }],

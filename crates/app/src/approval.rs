@@ -7,12 +7,12 @@ use countersign_gate::{
     GrantOffer, Ledger as _,
     ledger::{ApprovalRecord, NotAnswered},
 };
-use countersign_rules::{ApprovalId, ApprovalState, Code, Refusal, approval::AnswerRefusal};
+use countersign_rules::{ApprovalId, ApprovalState, Code, PasskeyId, Refusal, approval::AnswerRefusal};
 
 use crate::{
     answer::not_looked_up,
     app::App,
-    auth::{Person, Principal},
+    auth::{Person, Principal, SteppedUp},
     offer::Offer,
 };
 
@@ -75,6 +75,35 @@ impl App {
         answer: PersonAnswer,
         channel: &str,
     ) -> Result<ApprovalRecord, Refusal> {
+        self.answer_with(person, id, answer, channel, None).await
+    }
+
+    /// Records a person's answer as [`App::answer`] does, which they have confirmed with a passkey.
+    ///
+    /// # Errors
+    /// Fails as [`App::answer`] does, and with [`Code::AnswerRefused`] if another answer was confirmed.
+    pub async fn answer_stepped_up(
+        &self,
+        person: &Person,
+        id: &ApprovalId,
+        answer: PersonAnswer,
+        channel: &str,
+        stepped_up: SteppedUp,
+    ) -> Result<ApprovalRecord, Refusal> {
+        let passkey = stepped_up.into_passkey(&person.id, id, &answer).ok_or_else(|| {
+            Refusal::new(Code::AnswerRefused, "the passkey has confirmed another answer than this one")
+        })?;
+        self.answer_with(person, id, answer, channel, Some(passkey)).await
+    }
+
+    async fn answer_with(
+        &self,
+        person: &Person,
+        id: &ApprovalId,
+        answer: PersonAnswer,
+        channel: &str,
+        passkey: Option<PasskeyId>,
+    ) -> Result<ApprovalRecord, Refusal> {
         let record = self.approval(id, &Principal::Person(person.clone())).await?;
         let (approved, grant, comment) = match answer {
             PersonAnswer::Approve { comment, digest, grant } => {
@@ -100,8 +129,8 @@ impl App {
             let superseded = self.gate().supersede(&record, &refusal.message).await;
             superseded.map_err(|fault| not_looked_up(&fault))?;
         }
-        let (who, groups) = (person.id.clone(), person.groups.clone());
-        match self.gate().answer(id, who, groups, (approved, grant), comment, channel).await {
+        let who = (person.id.clone(), person.groups.clone());
+        match self.gate().answer_with(id, who, (approved, grant), comment, channel, passkey).await {
             Ok(record) => {
                 self.metrics().answered(approved);
                 self.metrics().decided(&record);
@@ -117,6 +146,11 @@ impl App {
             NotAnswered::NotFound => unknown(),
             NotAnswered::Refused(AnswerRefusal::NotOpen(ApprovalState::Superseded)) => {
                 self.superseded(id).await
+            }
+            NotAnswered::Refused(why @ AnswerRefusal::NotSteppedUp(_)) => {
+                Refusal::new(Code::AnswerRefused, why.to_string()).help(format!(
+                    "approve it in the console, with a passkey: `/console/requests/{id}`; refusing needs none"
+                ))
             }
             NotAnswered::Refused(why) => Refusal::new(Code::AnswerRefused, why.to_string()),
             NotAnswered::Call(refusal) => *refusal,

@@ -6,8 +6,9 @@ use countersign_gate::{
     ledger::{ApprovalRecord, LedgerFault},
 };
 use countersign_rules::{
-    ApprovalRequest, ApprovalState, Code, Effect, Reach, Refusal, Signature, approval::EarlierAnswer,
-    decision::grantable,
+    ApprovalRequest, ApprovalState, Code, Effect, Reach, Refusal, Signature,
+    approval::EarlierAnswer,
+    decision::{grantable, step_up},
 };
 use countersign_store::EntryFilter;
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,9 @@ pub struct SignatureBody {
     pub at: Option<String>,
     /// The answer came this way: `cli`, `rest`, …
     pub channel: String,
+    /// The person confirmed it with this passkey, if with any: the SHA-256 of its credential id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passkey: Option<String>,
 }
 
 /// People answered this to an earlier call.
@@ -103,6 +107,9 @@ pub struct RequestBody {
     pub answered_before: Vec<AnsweredBody>,
     /// So far those who approve may grant calls like it; nobody may where it is absent.
     pub grantable: Option<GrantBoundBody>,
+    /// This policy wants each approval confirmed with a passkey, in the console; none does where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_up: Option<String>,
     /// People granted this beside their approval.
     pub grant: Option<GrantBody>,
     /// The request ended for this reason, if one is noted.
@@ -231,6 +238,7 @@ impl From<&ApprovalRecord> for RequestBody {
             grantable: grantable(&request.of)
                 .filter(|_| request.alike.is_some())
                 .map(|bound| GrantBoundBody { calls: bound.calls, seconds: bound.ms / 1_000 }),
+            step_up: step_up(&request.of).map(ToString::to_string),
             grant: record.grant.as_ref().map(GrantBody::from),
             why: record.why.clone(),
             narrowed: request.call.narrowed.as_ref().map(|narrowed| NarrowedBody {
@@ -254,6 +262,7 @@ impl From<&Signature> for SignatureBody {
             comment: signature.comment.clone(),
             at: timestamp(signature.at_ms),
             channel: signature.channel.clone(),
+            passkey: signature.passkey.as_ref().map(ToString::to_string),
         }
     }
 }

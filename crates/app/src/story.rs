@@ -239,7 +239,8 @@ impl Story {
         let (channel, why) = (one_line(&told.channel), why.unwrap_or_default());
         let grant =
             told.grant.map(|terms| format!(", granting {}", calls_like_it(terms))).unwrap_or_default();
-        let line = format!("`{person}` (group {groups}) {what} over {channel}{grant}{why}");
+        let passkey = line::confirmed(told);
+        let line = format!("`{person}` (group {groups}) {what} over {channel}{passkey}{grant}{why}");
         if told.approved {
             self.approved_by.push(person);
             self.state = "approved".into();

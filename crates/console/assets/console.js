@@ -77,6 +77,71 @@ for (const opener of $$('[data-open]')) {
   });
 }
 
+// ---- passkeys: before such a form is sent, the browser makes one, or has one sign what the server asks for
+
+const bytesOf = (text) => Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), (c) => c.charCodeAt(0));
+const textOf = (buffer) => buffer && btoa(String.fromCharCode(...new Uint8Array(buffer)))
+  .replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+
+async function asked(form) {
+  const answer = await fetch(form.dataset.options, { method: 'POST', body: new URLSearchParams(new FormData(form)) });
+  if (!answer.headers.get('content-type')?.startsWith('application/json')) throw new Error('Your session has ended, or the page is too old. Reload it.');
+  const { origin, sealed, options, message, help } = await answer.json();
+  if (!answer.ok) throw new Error([message, help].filter(Boolean).join('; '));
+  if (origin !== location.origin) throw new Error(`Passkeys work at ${origin} alone: open this page there. Whoever runs this server sets its address with public_url.`);
+  const known = (list) => list.map((one) => ({ ...one, id: bytesOf(one.id) }));
+  options.challenge = bytesOf(options.challenge);
+  if (options.user) options.user.id = bytesOf(options.user.id);
+  if (options.allowCredentials) options.allowCredentials = known(options.allowCredentials);
+  if (options.excludeCredentials) options.excludeCredentials = known(options.excludeCredentials);
+  return { sealed, options };
+}
+
+async function saidBy(kind, publicKey) {
+  const made = kind === 'create';
+  const credential = await (made ? navigator.credentials.create({ publicKey }) : navigator.credentials.get({ publicKey }));
+  const { id, response } = credential;
+  const both = { id, client_data: textOf(response.clientDataJSON) };
+  if (!made) {
+    return { ...both, authenticator_data: textOf(response.authenticatorData), signature: textOf(response.signature), user_handle: textOf(response.userHandle) };
+  }
+  return { ...both, authenticator_data: textOf(response.getAuthenticatorData()), public_key: textOf(response.getPublicKey()), algorithm: response.getPublicKeyAlgorithm() };
+}
+
+const passkeyFaults = {
+  NotAllowedError: 'Nothing was done: it was cancelled, or took too long, or this device has no passkey for it.',
+  InvalidStateError: 'Nothing was done: this device has a passkey of yours already.',
+  SecurityError: 'Nothing was done: this browser makes no passkeys for this address.',
+};
+
+async function withPasskey(form) {
+  const fault = $('[role=alert]', form);
+  fault.hidden = true;
+  form.dataset.busy = 'yes';
+  try {
+    if (!globalThis.PublicKeyCredential) throw new Error('This browser has no passkeys for this address: it must be https, or localhost.');
+    const { sealed, options } = await asked(form);
+    const said = await saidBy(form.dataset.passkey, options);
+    form.elements.sealed.value = sealed;
+    form.elements.said.value = JSON.stringify(said);
+    form.submit();
+  } catch (why) {
+    fault.textContent = passkeyFaults[why.name] ?? why.message;
+    fault.hidden = false;
+    delete form.dataset.busy;
+  }
+}
+
+document.addEventListener('submit', (event) => {
+  const form = event.target;
+  if (!form.dataset.passkey || (form.dataset.unless && form.elements[form.dataset.unless].value)) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  if (!form.dataset.busy) withPasskey(form);
+}, true);
+
+for (const form of $$('form[data-scripted]')) form.hidden = !globalThis.PublicKeyCredential;
+
 // One press is one answer.
 document.addEventListener('submit', (event) => {
   if (event.target.dataset.sent) event.preventDefault();

@@ -4,6 +4,7 @@
 //! work without scripts; the one script adds keys, what changes meanwhile, and checking a proof. Nothing comes from
 //! another host, and nothing stands in a page that a policy of the browser could not refuse.
 
+mod account;
 mod asset;
 mod batch;
 mod budget;
@@ -20,6 +21,7 @@ mod inbox;
 mod level;
 mod log;
 mod narrow;
+mod passkey;
 mod people;
 mod proof;
 mod provider;
@@ -74,6 +76,7 @@ pub fn router(console: Console) -> Router {
         .route("/console/requests", get(inbox::all))
         .route("/console/requests/{id}", get(request::show))
         .route("/console/requests/{id}/approve", post(request::approve))
+        .route("/console/requests/{id}/confirm/options", post(passkey::confirm_options))
         .route("/console/requests/{id}/refuse", post(request::refuse))
         .route("/console/requests/{id}/alike", get(batch::show).post(batch::answer))
         .route("/console/requests/{id}/narrow", post(narrow::narrow))
@@ -96,6 +99,16 @@ pub fn router(console: Console) -> Router {
         .route("/console/sign-in/{provider}/return", get(provider::came_back))
         .route("/console/sign-in/{provider}/sign-out", post(provider::ordered_out))
         .route("/console/sign-out", post(sign_in::sign_out))
+        .route("/console/passkey/sign-in", post(passkey::sign_in))
+        .route("/console/passkey/sign-in/options", post(passkey::sign_in_options))
+        .route("/console/passkey/link", post(passkey::link))
+        .route("/console/passkey/link/options", post(passkey::link_options))
+        .route("/console/account", get(account::show))
+        .route("/console/account/passkeys", post(account::add))
+        .route("/console/account/passkeys/options", post(account::add_options))
+        .route("/console/account/passkeys/remove", post(account::remove))
+        .route("/console/account/password", post(account::password))
+        .route("/console/account/password/options", post(account::password_options))
         .route("/console/link", get(sign_in::link).post(sign_in::look))
         .route("/console/link/set-up", post(sign_in::set_up))
         .route("/console/{*page}", any(|| async { Failure::nothing_here() }))

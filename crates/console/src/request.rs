@@ -24,6 +24,9 @@ use crate::{
     statement::{self, Argument},
 };
 
+/// An answer that was given here is recorded to have come so.
+const CHANNEL: &str = "console";
+
 /// So many of a session's calls are shown, the last ones.
 const DEEDS_MAX: usize = 20;
 
@@ -141,9 +144,20 @@ pub(crate) struct Approval {
     /// So many calls like it, and the minutes in which they may run; empty where none are granted.
     grant_calls: Option<String>,
     grant_minutes: Option<String>,
+    /// What the page kept while a passkey was asked to confirm it, and what the browser said; empty where none was.
+    sealed: Option<String>,
+    said: Option<String>,
 }
 
 impl Approval {
+    /// Reads the answer, with what was sealed and what the browser said where it was confirmed with a passkey.
+    pub(crate) fn answer(self) -> Result<(PersonAnswer, Option<(String, String)>), Failure> {
+        let grant = self.grant()?;
+        let comment = self.comment.filter(|comment| !comment.trim().is_empty());
+        let said = self.sealed.zip(self.said).filter(|(_sealed, said)| !said.is_empty());
+        Ok((PersonAnswer::Approve { comment, digest: Some(self.digest), grant }, said))
+    }
+
     /// Reads what is granted beside the approval. Nothing is, unless both fields say something.
     fn grant(&self) -> Result<Option<GrantOffer>, Failure> {
         let read = |field: &Option<String>| {
@@ -181,9 +195,8 @@ pub(crate) async fn approve(
     Path(id): Path<String>,
     Sent { by, form }: Sent<Approval>,
 ) -> Result<Redirect, Failure> {
-    let grant = form.grant()?;
-    let comment = form.comment.filter(|comment| !comment.trim().is_empty());
-    answer(&console, &by, &id, PersonAnswer::Approve { comment, digest: Some(form.digest), grant }).await
+    let (approval, said) = form.answer()?;
+    answer(&console, &by, &id, approval, said).await
 }
 
 /// Refuses a request; the reason reaches the agent.
@@ -192,7 +205,7 @@ pub(crate) async fn refuse(
     Path(id): Path<String>,
     Sent { by, form }: Sent<Denial>,
 ) -> Result<Redirect, Failure> {
-    answer(&console, &by, &id, PersonAnswer::Refuse { reason: form.reason }).await
+    answer(&console, &by, &id, PersonAnswer::Refuse { reason: form.reason }, None).await
 }
 
 /// Ends what was granted with a request.
@@ -208,10 +221,23 @@ pub(crate) async fn end_grant(
     Ok(Redirect::to("/console/grants"))
 }
 
-async fn answer(console: &Console, by: &Signed, id: &str, answer: PersonAnswer) -> Result<Redirect, Failure> {
+async fn answer(
+    console: &Console,
+    by: &Signed,
+    id: &str,
+    answer: PersonAnswer,
+    said: Option<(String, String)>,
+) -> Result<Redirect, Failure> {
     let record = find(console, id, by).await?;
-    console.app.accounts().may_answer(&by.session, &record).await?;
+    let (app, accounts) = (&console.app, console.app.accounts());
+    accounts.may_answer(&by.session, &record).await?;
     let id = &record.request.id;
-    console.app.answer(by.person(), id, answer, "console").await?;
+    match said {
+        None => app.answer(by.person(), id, answer, CHANNEL).await?,
+        Some((sealed, said)) => {
+            let confirmed = accounts.step_up(&by.session, &record, &answer, (&sealed, &said)).await?;
+            app.answer_stepped_up(by.person(), id, answer, CHANNEL, confirmed).await?
+        }
+    };
     Ok(Redirect::to(&format!("/console/requests/{id}")))
 }

@@ -26,6 +26,8 @@ struct Page<'a> {
     next: &'a str,
     person: &'a str,
     why: Option<&'a str>,
+    /// There are passkeys here.
+    passkeys: bool,
     /// Each provider by which one may sign in as well, with its address.
     providers: Vec<(String, &'a str)>,
 }
@@ -49,6 +51,8 @@ struct SetUp<'a> {
     person: &'a str,
     token: &'a str,
     why: Option<&'a str>,
+    /// There are passkeys here.
+    passkeys: bool,
 }
 
 #[derive(Template)]
@@ -105,9 +109,22 @@ pub(crate) async fn show(
     if signed.is_some() {
         return Ok(Redirect::to(next).into_response());
     }
-    let providers = providers(&console, next);
-    let page = Page { assets: asset::Version, next, person: "", why: None, providers };
-    Ok(Html(page.render()?).into_response())
+    Ok(Html(page(&console, next, "", None)?).into_response())
+}
+
+fn page(console: &Console, next: &str, person: &str, why: Option<&str>) -> Result<String, Failure> {
+    let (providers, passkeys) = (providers(console, next), console.app.accounts().passkey_site().is_ok());
+    Ok(Page { assets: asset::Version, next, person, why, passkeys, providers }.render()?)
+}
+
+/// Shows the form again, with why nobody is signed in.
+pub(crate) fn sign_in_again(
+    console: &Console,
+    next: &str,
+    person: &str,
+    why: &str,
+) -> Result<Response, Failure> {
+    Ok((StatusCode::UNAUTHORIZED, Html(page(console, next, person, Some(why))?)).into_response())
 }
 
 #[derive(Deserialize)]
@@ -129,9 +146,7 @@ pub(crate) async fn sign_in(State(console): State<Console>, request: Request) ->
         Ok(signed) => Ok(([(header::SET_COOKIE, signed::kept(&signed))], Redirect::to(next)).into_response()),
         Err(refusal) if refusal.code == Code::Unauthenticated => {
             console.app.metrics().unauthenticated();
-            let (why, providers) = (Some(refusal.message.as_str()), providers(&console, next));
-            let page = Page { assets: asset::Version, next, person: &person, why, providers };
-            Ok((StatusCode::UNAUTHORIZED, Html(page.render()?)).into_response())
+            sign_in_again(&console, next, &person, &refusal.message)
         }
         Err(refusal) => Err(refusal.into()),
     }
@@ -163,9 +178,12 @@ pub(crate) struct Token {
 /// Looks whom a link is for, and asks for a password.
 pub(crate) async fn look(State(console): State<Console>, request: Request) -> Result<Html<String>, Failure> {
     let Form(Token { token }) = form(request, &console).await?;
-    let person = console.app.accounts().look_at_link(token.trim()).await.map_err(of_link)?;
+    let accounts = console.app.accounts();
+    let person = accounts.look_at_link(token.trim()).await.map_err(of_link)?;
+    let passkeys = accounts.passkey_site().is_ok();
     Ok(Html(
-        SetUp { assets: asset::Version, person: person.as_str(), token: token.trim(), why: None }.render()?,
+        SetUp { assets: asset::Version, person: person.as_str(), token: token.trim(), why: None, passkeys }
+            .render()?,
     ))
 }
 
@@ -182,8 +200,9 @@ pub(crate) async fn set_up(State(console): State<Console>, request: Request) -> 
     let accounts = console.app.accounts();
     let person = accounts.look_at_link(&chosen.token).await.map_err(of_link)?;
     let again = |why: &str| -> Result<Response, Failure> {
-        let page =
-            SetUp { assets: asset::Version, person: person.as_str(), token: &chosen.token, why: Some(why) };
+        let (person, token) = (person.as_str(), chosen.token.as_str());
+        let passkeys = accounts.passkey_site().is_ok();
+        let page = SetUp { assets: asset::Version, person, token, why: Some(why), passkeys };
         Ok((StatusCode::BAD_REQUEST, Html(page.render()?)).into_response())
     };
     if chosen.password != chosen.again {
@@ -191,16 +210,21 @@ pub(crate) async fn set_up(State(console): State<Console>, request: Request) -> 
     }
     match accounts.set_up(&chosen.token, &chosen.password).await {
         Ok((signed, codes)) => {
-            let page = Recovery { assets: asset::Version, person: person.as_str(), codes: &codes };
-            Ok(([(header::SET_COOKIE, signed::kept(&signed))], Html(page.render()?)).into_response())
+            let page = recovery(person.as_str(), &codes)?;
+            Ok(([(header::SET_COOKIE, signed::kept(&signed))], Html(page)).into_response())
         }
         Err(refusal) if refusal.code == Code::Malformed => again(&refusal.message),
         Err(refusal) => Err(of_link(refusal)),
     }
 }
 
+/// Makes the page that shows recovery codes.
+pub(crate) fn recovery(person: &str, codes: &[String]) -> Result<String, Failure> {
+    Ok(Recovery { assets: asset::Version, person, codes }.render()?)
+}
+
 /// A link that is no good is nobody's credential, and signing in is no help.
-fn of_link(refusal: Refusal) -> Failure {
+pub(crate) fn of_link(refusal: Refusal) -> Failure {
     if refusal.code != Code::Unauthenticated {
         return refusal.into();
     }

@@ -276,6 +276,7 @@ impl NewEntry {
             channel: Cow::Borrowed(&signature.channel),
             digest: request.call.digest,
             grant: signature.grant,
+            passkey: signature.passkey.as_ref().map(Cow::Borrowed),
         };
         Self::of(request, signature.at_ms, &body)
     }

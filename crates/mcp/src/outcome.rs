@@ -120,6 +120,7 @@ mod tests {
                 because: None,
                 policy: PolicyId::parse("default:deletes").unwrap(),
                 rehearse: false,
+                step_up: None,
                 grant: None,
                 shared: false,
             }],

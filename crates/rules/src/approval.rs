@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     call::{CallDigest, StoredCall},
-    decision::{AskOf, grantable},
+    decision::{AskOf, grantable, step_up},
     grant::GrantTerms,
-    id::{ApprovalId, BundleDigest, DecisionId, GroupName, PersonId, SliceDigest},
+    id::{ApprovalId, BundleDigest, DecisionId, GroupName, PasskeyId, PersonId, PolicyId, SliceDigest},
     policy::Policies,
     reach::Reach,
 };
@@ -179,6 +179,9 @@ pub struct Signature {
     /// The person granted this beside the approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantTerms>,
+    /// The person confirmed this very answer with this passkey.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passkey: Option<PasskeyId>,
 }
 
 /// An answer that does not count is refused for one of these reasons.
@@ -213,6 +216,11 @@ pub enum AnswerRefusal {
     /// The person grants what no policy that asks lets anybody grant.
     #[error("calls like this one cannot be granted beside it: {}", .0)]
     NotGrantable(String),
+    /// The person approves without a passkey where a policy that asks wants one.
+    #[error(
+        "policy `{0}` wants each approval confirmed with a passkey, which can be done in the console alone"
+    )]
+    NotSteppedUp(PolicyId),
 }
 
 /// Returns true if enough of the right people have approved what is asked of these groups.
@@ -395,6 +403,9 @@ impl ApprovalRequest {
         if !answer.approved {
             return Ok(ApprovalState::Refused);
         }
+        if let Some(policy) = step_up(&self.of).filter(|_policy| answer.passkey.is_none()) {
+            return Err(AnswerRefusal::NotSteppedUp(policy.clone()));
+        }
         let mut all = signatures.to_vec();
         all.push(answer.clone());
         Ok(if self.is_met(&all) { ApprovalState::Approved } else { ApprovalState::Waiting })
@@ -415,10 +426,11 @@ mod tests {
             quorum: *quorum,
             deadline_ms: 1_000,
             because: None,
-            policy: crate::PolicyId::parse("p:1").unwrap(),
+            policy: PolicyId::parse("p:1").unwrap(),
             rehearse: false,
             shared: false,
             grant: None,
+            step_up: None,
         });
         ApprovalRequest {
             id: ApprovalId::parse("apr-1").unwrap(),
@@ -444,6 +456,7 @@ mod tests {
             at_ms: 999,
             channel: "cli".into(),
             grant: None,
+            passkey: None,
         }
     }
 
@@ -584,6 +597,22 @@ mod tests {
         assert!(matches!(reply(&answer("bob", &[], true)), Err(AnswerRefusal::NotAsked { .. })));
         let late = Signature { at_ms: 1_000, ..answer("bob", &["dba"], true) };
         assert_eq!(reply(&late), Err(AnswerRefusal::Expired));
+    }
+
+    #[test]
+    fn where_a_policy_wants_a_passkey_nobody_approves_without_one() {
+        let mut request = request(&[("dba", 1), ("leads", 1)]);
+        request.of[1].step_up = Some(PolicyId::parse("p:careful").unwrap());
+        let reply = |answer: &Signature| request.answer(ApprovalState::Waiting, &[], answer);
+        // What one policy wants holds for whoever approves, whichever group asks for them.
+        for group in ["dba", "leads"] {
+            let bare = answer("ann", &[group], true);
+            let wanted = AnswerRefusal::NotSteppedUp(PolicyId::parse("p:careful").unwrap());
+            assert_eq!(reply(&bare), Err(wanted));
+            let passkey = Some(PasskeyId::parse("k1").unwrap());
+            assert_eq!(reply(&Signature { passkey, ..bare }), Ok(ApprovalState::Waiting));
+            assert_eq!(reply(&answer("ann", &[group], false)), Ok(ApprovalState::Refused), "a no needs none");
+        }
     }
 
     #[test]

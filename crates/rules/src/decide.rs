@@ -22,7 +22,7 @@ use crate::{
     approval,
     call::{Call, Requester},
     context::Subject,
-    decision::{Allow, Ask, AskOf, Decision, Deny, DenyReason, grantable},
+    decision::{Allow, Ask, AskOf, Decision, Deny, DenyReason, grantable, step_up},
     effect::Effect,
     facts::{ApprovalFact, Facts},
     id::{AgentId, GroupName, PolicyId, ToolName},
@@ -295,10 +295,11 @@ impl<'a> Judge<'a> {
         let grant = self.grant.as_ref().filter(|_grant| grantable(&of).is_some());
         match self.approval.as_ref().or(grant) {
             Some(approval)
-                if approval::are_met(
-                    &of,
-                    approval.signers.iter().map(|(person, groups)| (person, groups)),
-                ) =>
+                if (approval.stepped_up || step_up(&of).is_none())
+                    && approval::are_met(
+                        &of,
+                        approval.signers.iter().map(|(person, groups)| (person, groups)),
+                    ) =>
             {
                 Decision::Allow(Allow::within(ids(&matched), approval.reach.as_ref()))
             }
@@ -335,6 +336,7 @@ fn merge(asking: &[&Rule]) -> Vec<AskOf> {
                 }
                 merged.rehearse |= ask.rehearse;
                 merged.shared &= ask.shared;
+                merged.step_up = merged.step_up.take().or_else(|| ask.step_up.clone());
                 // A policy that allows no grant is not overruled by one that does.
                 merged.grant = merged.grant.zip(ask.grant).map(|(one, other)| one.both(other));
                 merged.deadline_ms = merged.deadline_ms.min(ask.deadline_ms);

@@ -118,6 +118,16 @@ pub struct AskOf {
     /// Whoever approves may grant calls like this one so far beside it (`@grant`); nobody may where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantBound>,
+    /// This policy wants whoever approves to confirm that with a passkey (`@step_up`); none does where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_up: Option<PolicyId>,
+}
+
+/// Returns the policy, if any of those that ask does, that wants each approval confirmed with a passkey. What one policy wants
+/// holds for whoever approves, also for a group that another one asks: they let the same call run.
+#[must_use]
+pub fn step_up(of: &[AskOf]) -> Option<&PolicyId> {
+    of.iter().find_map(|ask| ask.step_up.as_ref())
 }
 
 /// Returns how far those who approve may grant calls like this one: no further than each of the policies that ask allows.

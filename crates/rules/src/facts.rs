@@ -145,4 +145,8 @@ pub struct ApprovalFact {
     /// alone that allow one (`@grant`), and policies do not see it in their context.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub grant: bool,
+    /// This is true if each of these people confirmed that with a passkey: otherwise it answers no policy that wants it
+    /// (`@step_up`).
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub stepped_up: bool,
 }

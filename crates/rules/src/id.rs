@@ -113,6 +113,8 @@ names! {
     ChannelName,
     /// This names an identity provider by which people sign in.
     ProviderName,
+    /// This names a passkey of a person: the SHA-256 of its credential id.
+    PasskeyId,
     /// This names a team that agents belong to.
     TeamName,
     /// This names a tool, as it is configured and as agents call it.

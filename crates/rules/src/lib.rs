@@ -64,8 +64,8 @@ pub use explain::{Explanation, FindingOutcome, PolicyFinding, explain};
 pub use facts::{ApprovalFact, Counters, Facts, StatementFacts};
 pub use grant::{Grant, GrantBound, GrantEnd, GrantTerms};
 pub use id::{
-    AgentId, ApprovalId, BundleDigest, CallId, ChannelName, DecisionId, GroupName, PersonId, PolicyId,
-    ProviderName, SessionId, SliceDigest, SystemName, TeamName, ToolName, ToolVersion,
+    AgentId, ApprovalId, BundleDigest, CallId, ChannelName, DecisionId, GroupName, PasskeyId, PersonId,
+    PolicyId, ProviderName, SessionId, SliceDigest, SystemName, TeamName, ToolName, ToolVersion,
 };
 pub use matrix::{Matrix, matrix};
 pub use memory::{DecisionKey, Memory, Verdict};

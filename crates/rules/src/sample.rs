@@ -199,5 +199,6 @@ pub(crate) fn approval(signers: &[(&str, &str)], reach: Option<Reach>) -> Approv
         reach,
         expires_ms: NOW_MS + 1,
         grant: false,
+        stepped_up: false,
     }
 }

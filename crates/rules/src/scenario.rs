@@ -255,6 +255,9 @@ pub struct ApprovalGiven {
     /// The approval expires at this time, in Unix milliseconds UTC; never, if not said.
     #[serde(default)]
     pub expires_ms: Option<i64>,
+    /// Each of them confirmed that with a passkey.
+    #[serde(default)]
+    pub stepped_up: bool,
 }
 
 /// The answer that a case must get. What is not said is not compared.
@@ -882,6 +885,7 @@ impl ApprovalGiven {
             reach: self.reach.as_ref().map(ReachGiven::reach),
             expires_ms: self.expires_ms.unwrap_or(i64::MAX),
             grant: false,
+            stepped_up: self.stepped_up,
         })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Cedar answers permit or forbid. What a permit asks of people stands in its annotations, which Cedar
 //! keeps and does not read: `@ask("group")`, `@quorum("2")`, `@deadline("15m")`, `@rehearse("true")`, `@distinct("false")`,
-//! `@grant("20 calls in 1h")`, `@because("…")`, `@id("…")`.
+//! `@grant("20 calls in 1h")`, `@step_up("passkey")`, `@because("…")`, `@id("…")`.
 
 use alloc::{
     borrow::ToOwned as _,
@@ -39,7 +39,8 @@ const DEADLINE_MIN_MS: u64 = 1_000;
 const DEADLINE_MAX_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 const QUORUM_MAX: u32 = 100;
 const BECAUSE_CHARS_MAX: usize = 500;
-const ANNOTATIONS: &[&str] = &["id", "ask", "quorum", "deadline", "rehearse", "distinct", "grant", "because"];
+const ANNOTATIONS: &[&str] =
+    &["id", "ask", "quorum", "deadline", "rehearse", "distinct", "grant", "step_up", "because"];
 
 /// A policy comes from one of these layers. Later layers add; none takes away what an earlier one forbids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -261,7 +262,7 @@ impl Reading<'_> {
         if let Some(other) = given.keys().find(|k| !ANNOTATIONS.contains(k)) {
             return Err(fail(
                 format!("`@{other}` is not an annotation that means something here"),
-                "known are `@id`, `@ask`, `@quorum`, `@deadline`, `@rehearse`, `@distinct`, `@grant` and `@because`",
+                "known are `@id`, `@ask`, `@quorum`, `@deadline`, `@rehearse`, `@distinct`, `@grant`, `@step_up` and `@because`",
             ));
         }
         let because = given.get("because").map(|text| String::from(text.trim()));
@@ -326,7 +327,7 @@ fn ask(
     id: &PolicyId,
 ) -> Result<Option<AskOf>, (String, &'static str)> {
     let Some(group) = given.get("ask") else {
-        return match ["quorum", "deadline", "rehearse", "distinct", "grant"]
+        return match ["quorum", "deadline", "rehearse", "distinct", "grant", "step_up"]
             .iter()
             .find(|k| given.contains_key(**k))
         {
@@ -380,8 +381,18 @@ fn ask(
             )
         })?),
     };
-    let because = because.cloned();
-    Ok(Some(AskOf { group, quorum, deadline_ms, because, policy: id.clone(), rehearse, shared, grant }))
+    let step_up = match given.get("step_up") {
+        None => None,
+        Some(&"passkey") => Some(id.clone()),
+        Some(text) => {
+            return Err((
+                format!("`@step_up(\"{text}\")` is no way to confirm an approval"),
+                "write `@step_up(\"passkey\")`, or leave it out",
+            ));
+        }
+    };
+    let (because, policy) = (because.cloned(), id.clone());
+    Ok(Some(AskOf { group, quorum, deadline_ms, because, policy, rehearse, shared, grant, step_up }))
 }
 
 /// `20 calls in 1h`: 1 to 1,000 calls, in 1 second to 7 days.
@@ -537,6 +548,14 @@ mod tests {
             ("@ask(\"dba\") @distinct(\"no\") permit (principal, action, resource);", "neither yes nor no"),
             ("@distinct(\"false\") permit (principal, action, resource);", "asks nobody"),
             ("@rehearse(\"true\") forbid (principal, action, resource);", "asks nobody"),
+            ("@step_up(\"passkey\") permit (principal, action, resource);", "asks nobody"),
+            ("@step_up(\"passkey\") forbid (principal, action, resource);", "asks nobody"),
+            ("@ask(\"dba\") @step_up permit (principal, action, resource);", "no way to confirm"),
+            ("@ask(\"dba\") @step_up(\"true\") permit (principal, action, resource);", "no way to confirm"),
+            (
+                "@ask(\"dba\") @step_up(\"Passkey\") permit (principal, action, resource);",
+                "no way to confirm",
+            ),
             ("@id(\"a b\") permit (principal, action, resource);", "`@id`"),
             ("@because(\" \") permit (principal, action, resource);", "`@because`"),
         ] {

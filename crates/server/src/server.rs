@@ -14,7 +14,13 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use countersign_api::{self as api, Api, Problem};
-use countersign_app::{App, auth::Authenticator, credential, offer::Offer, worker::Worker};
+use countersign_app::{
+    App,
+    auth::{Authenticator, PasskeySite},
+    credential,
+    offer::Offer,
+    worker::Worker,
+};
 use countersign_audit::{canonical::canonical_digest, sha256};
 use countersign_channels::{Channel, Channels};
 use countersign_console::{self as console, Console};
@@ -306,7 +312,15 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     }
     let (agents, people, issuer) = (config.agents.clone(), config.people.clone(), config.oauth.clone());
     let (now, chance) = (Arc::clone(&clock), Arc::clone(&entropy));
-    let auth = Authenticator::new(agents, people, issuer, store, now, chance, providers);
+    let auth = Authenticator::new(
+        agents,
+        people,
+        issuer,
+        store,
+        now,
+        chance,
+        (providers, passkey_site(&config, address)),
+    );
     let auth = auth.map_err(StartError::Client)?;
 
     let stopping = CancellationToken::new();
@@ -428,6 +442,19 @@ fn configured(config: &Config, bundle: &Bundle) -> Configured {
         reference_digest: sha256(crate::config::REFERENCE.as_bytes()).to_string(),
         tools: bundle.tools.iter().map(tool).collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// The site for which browsers make passkeys: the server's own address, as people reach it. A server that nobody has named is
+/// reached from its own machine.
+fn passkey_site(config: &Config, address: SocketAddr) -> Result<PasskeySite, String> {
+    match &config.server.public_url {
+        Some(url) => PasskeySite::of(url),
+        None => {
+            let (scheme, port) = (config.server.scheme(), address.port());
+            let url = url::Url::parse(&format!("{scheme}://localhost:{port}"));
+            PasskeySite::of(&url.map_err(|why| why.to_string())?)
+        }
     }
 }
 

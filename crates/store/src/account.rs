@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     link,
+    passkey::{self, NewPasskey},
     queue::Operation,
     record::{
         Record as _,
@@ -30,6 +31,8 @@ pub struct NewAccount {
     pub password: PasswordHash,
     /// These are the SHA-256 of the recovery codes.
     pub codes: Vec<Hash>,
+    /// The person signs in with this passkey from the beginning.
+    pub passkey: Option<NewPasskey>,
 }
 
 /// This entry says that an account was set up, or set up anew, by a link.
@@ -157,6 +160,9 @@ impl Operation for SetUp {
         let id = link::id_of(&self.link);
         needs.name(records, &Key::Link(id.clone()));
         needs.name(records, &Key::WebSession(self.session.id.clone()));
+        if let Some(passkey) = &self.account.passkey {
+            needs.name(records, &passkey.challenge.key());
+        }
         if let Ok(Some(link)) = records.links.find(&id) {
             needs.name(records, &Key::Account(link.record.person.clone()));
         }
@@ -176,7 +182,7 @@ impl Operation for SetUp {
         if let Err(why) = row.record.check(before, now_ms) {
             return refused(why);
         }
-        let account = AccountRecord {
+        let mut account = AccountRecord {
             person: person.clone(),
             password: self.account.password.clone(),
             codes: self.account.codes.clone(),
@@ -187,7 +193,11 @@ impl Operation for SetUp {
             made_by: row.record.made_by.clone(),
             makers: row.record.makers.clone(),
             disabled_ms: None,
+            // What others may have added before is good no more.
+            handle: before.and_then(|before| before.handle.clone()),
+            passkeys: Vec::new(),
         };
+        let gone = before.map(|before| before.passkeys.clone()).unwrap_or_default();
         let set_up = AccountSetUp {
             anew: before.is_some(),
             by: row.record.made_by.clone(),
@@ -197,10 +207,16 @@ impl Operation for SetUp {
         row.record.spent_ms = Some(now_ms);
         let session = self.session.begin(records, &account, None)?;
         let signed_in = SignedIn::new(person.clone(), session.record.id.clone(), With::Link);
-        let mut changes = Changes::entries(vec![
-            Encoded::of(&NewEntry::new(now_ms, &set_up))?,
-            Encoded::of(&NewEntry::new(now_ms, &signed_in))?,
-        ]);
+        let mut changes = Changes::entries(vec![Encoded::of(&NewEntry::new(now_ms, &set_up))?]);
+        for passkey in gone {
+            changes.entries.push(passkey::removed(&person, passkey.id, &row.record.made_by, now_ms)?);
+        }
+        if let Some(new) = &self.account.passkey
+            && new.add(records, &mut account, &mut changes)?.is_err()
+        {
+            return refused(LinkRefusal::Unknown);
+        }
+        changes.entries.push(Encoded::of(&NewEntry::new(now_ms, &signed_in))?);
         let begun = session.record.clone();
         changes.accounts.put(person, account);
         changes.links.put(row.record.id.clone(), row);

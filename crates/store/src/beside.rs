@@ -8,7 +8,7 @@ use std::{path::Path, thread::JoinHandle};
 
 use countersign_audit::SigningKey;
 use countersign_gate::ledger::LedgerFault;
-use countersign_rules::PersonId;
+use countersign_rules::{PasskeyId, PersonId};
 
 use crate::{
     error::StoreError,
@@ -76,6 +76,20 @@ impl StoreBeside {
         now_ms: i64,
     ) -> Result<Option<bool>, LedgerFault> {
         self.store.enable_account(person, enabled, by, now_ms).await
+    }
+
+    /// Removes a passkey, as [`Store::remove_passkey`] does.
+    ///
+    /// # Errors
+    /// Fails with a [`LedgerFault`], as that does.
+    pub async fn remove_passkey(
+        &self,
+        person: &PersonId,
+        passkey: &PasskeyId,
+        by: &str,
+        now_ms: i64,
+    ) -> Result<bool, LedgerFault> {
+        self.store.remove_passkey(person, passkey, by, now_ms).await
     }
 
     /// Writes what is queued, and leaves the file.

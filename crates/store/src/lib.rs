@@ -37,6 +37,7 @@ mod look;
 mod migration;
 mod options;
 mod outbox;
+mod passkey;
 mod place;
 mod postgres;
 mod prune;
@@ -67,12 +68,14 @@ pub use log::{ENTRIES_MAX, EntryFilter, LogHead, LogNodes, StoredEntry};
 pub use look::Found;
 pub use options::{Kept, Opening, Options};
 pub use outbox::{GivenUp, Listener, Telling, Turn};
+pub use passkey::{NewPasskey, PasskeyRefusal, PasskeyUse, PasswordProof, SpentChallenge};
 pub use postgres::Held;
 pub use record::{
     account::{AccountRecord, PasswordHash},
     key::{KeyOwner, KeyRecord, NewKey},
     link::{LinkRecord, LinkRefusal},
     outbox::{Event, Notice},
+    passkey::PasskeyRecord,
     web_session::{Vouched, WebSessionRecord, WebSessionRefusal},
 };
 pub use row::StatementHook;

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 /// These are all steps, in order; the first is number 1.
 pub(crate) const STEPS: &[&str] = &[
     FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED, ALIKE, CALLS, GROWTH, COUNTED, ACCOUNTS, OUTBOX,
-    PLACES, PROVIDERS, GRANTS,
+    PLACES, PROVIDERS, GRANTS, PASSKEYS,
 ];
 
 /// Returns the number of the newest schema that this program knows.
@@ -488,6 +488,13 @@ const GRANTS: &str = "
 ALTER TABLE approval ADD COLUMN grant_until_ms BIGINT;
 CREATE INDEX approval_grant ON approval (agent, session, shape, grant_until_ms) WHERE grant_until_ms IS NOT NULL;
 CREATE INDEX approval_granting ON approval (grant_until_ms, place) WHERE grant_until_ms IS NOT NULL;
+";
+
+/// People have passkeys, which know the account by a value that says nothing of whose it is.
+const PASSKEYS: &str = "
+ALTER TABLE account ADD COLUMN handle TEXT;
+ALTER TABLE account ADD COLUMN passkeys TEXT;
+CREATE UNIQUE INDEX account_handle ON account (handle) WHERE handle IS NOT NULL;
 ";
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub(crate) mod halt;
 pub(crate) mod key;
 pub(crate) mod link;
 pub(crate) mod outbox;
+pub(crate) mod passkey;
 pub(crate) mod rate;
 pub(crate) mod session;
 pub(crate) mod sign_in;

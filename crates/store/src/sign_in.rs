@@ -92,7 +92,7 @@ impl NewLogout {
 }
 
 /// Names a mark. What others have chosen is hashed, so that it takes no more room and cannot be another's name.
-fn mark(kind: &str, parts: &[&str]) -> String {
+pub(crate) fn mark(kind: &str, parts: &[&str]) -> String {
     let hashed: Vec<String> = parts.iter().map(|part| sha256(part.as_bytes()).to_string()).collect();
     let whole: Hash = sha256(hashed.join(" ").as_bytes());
     format!("{kind} {whole}")
@@ -216,6 +216,8 @@ impl Operation for BeginVouched {
                     made_by: by(provider),
                     makers: BTreeSet::new(),
                     disabled_ms: None,
+                    handle: None,
+                    passkeys: Vec::new(),
                 };
                 changes.accounts.put(self.person.clone(), account.clone());
                 account

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use countersign_audit::Hash;
 use countersign_gate::{NewEntry, entry::Kind, ledger::LedgerFault};
-use countersign_rules::{GroupName, PersonId, ProviderName};
+use countersign_rules::{GroupName, PasskeyId, PersonId, ProviderName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -39,6 +39,7 @@ pub(crate) enum With {
     Password,
     RecoveryCode,
     Link,
+    Passkey,
     Provider,
 }
 
@@ -48,6 +49,9 @@ pub(crate) struct SignedIn {
     /// The groups that the person is in by what a provider said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) groups: Option<BTreeSet<GroupName>>,
+    /// The person signed in with this passkey.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) passkey: Option<PasskeyId>,
     pub(crate) person: PersonId,
     /// The provider that has vouched for the person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,7 +63,7 @@ pub(crate) struct SignedIn {
 impl SignedIn {
     /// With an account of ours.
     pub(crate) const fn new(person: PersonId, session: String, with: With) -> Self {
-        Self { groups: None, person, provider: None, session, with }
+        Self { groups: None, passkey: None, person, provider: None, session, with }
     }
 }
 
@@ -81,9 +85,9 @@ impl Kind for SignedOut {
 
 /// This entry says that a recovery code was used, and how many are left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct RecoveryCodeUsed {
-    left: usize,
-    person: PersonId,
+pub(crate) struct RecoveryCodeUsed {
+    pub(crate) left: usize,
+    pub(crate) person: PersonId,
 }
 
 impl Kind for RecoveryCodeUsed {

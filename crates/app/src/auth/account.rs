@@ -8,6 +8,7 @@
 //! Nothing here can be presented again from what is stored: passwords, tokens and recovery codes are kept as hashes.
 
 mod attempts;
+mod passkey;
 mod password;
 mod recovery;
 mod vouched;
@@ -30,12 +31,13 @@ use countersign_store::{
 };
 use secrecy::SecretString;
 
+pub use self::passkey::{Ceremony, PasswordShown, SteppedUp};
 pub use self::vouched::{Leaving, ProviderWithSecret, Providers, look_at_provider};
 use self::{
     attempts::Attempts,
     password::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, Passwords},
 };
-use super::Person;
+use super::{Person, passkey::PasskeySite};
 use crate::principal::PersonConfig;
 
 /// A link is good for so long, in milliseconds: an hour, so that it can be sent to somebody who is there.
@@ -98,6 +100,8 @@ pub struct Accounts {
     passwords: Passwords,
     attempts: Attempts,
     providers: Providers,
+    /// Passkeys are made for this site, or there are none, for this reason.
+    site: Result<PasskeySite, String>,
 }
 
 impl std::fmt::Debug for Accounts {
@@ -113,9 +117,10 @@ impl Accounts {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         providers: Providers,
+        site: Result<PasskeySite, String>,
     ) -> Self {
         let passwords = Passwords::new(entropy.bytes());
-        Self { store, clock, entropy, people, passwords, attempts: Attempts::default(), providers }
+        Self { store, clock, entropy, people, passwords, attempts: Attempts::default(), providers, site }
     }
 
     /// Makes a one-time link for a configured person, good for `for_ms` milliseconds ([`LINK_MS`], or
@@ -181,7 +186,8 @@ impl Accounts {
         let salt = self.entropy.bytes();
         let password = self.passwords.hash(SecretString::from(password), salt).await?;
         let codes = recovery::new_codes(&*self.entropy);
-        let account = NewAccount { password, codes: codes.iter().map(|code| recovery::hash(code)).collect() };
+        let hashes = codes.iter().map(|code| recovery::hash(code)).collect();
+        let account = NewAccount { password, codes: hashes, passkey: None };
         let session_token = self.fresh_token();
         let set_up = self.store.set_up_account(token, account, self.new_session(&session_token)).await;
         let session = set_up.map_err(|fault| not_recorded(&fault))?.map_err(link_refused)?;

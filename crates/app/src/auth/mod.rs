@@ -10,6 +10,7 @@ mod identity;
 mod issuer;
 mod jwks;
 mod oauth;
+mod passkey;
 mod provider;
 
 use std::{
@@ -26,10 +27,14 @@ use countersign_store::{KEY_PREFIX, KeyOwner, KeyRecord, Store};
 use http::{HeaderMap, header::AUTHORIZATION};
 
 pub use self::{
-    account::{Accounts, ProviderWithSecret, Providers, SignedIn, WebSession, look_at_provider},
+    account::{
+        Accounts, Ceremony, PasswordShown, ProviderWithSecret, Providers, SignedIn, SteppedUp, WebSession,
+        look_at_provider,
+    },
     connector::{Connector, ConnectorConfig},
     identity::{Identity, Scopes},
     issuer::{JwksPlace, OauthConfig},
+    passkey::PasskeySite,
     provider::{CameBack, ProviderConfig},
 };
 use crate::principal::{AgentConfig, PersonConfig};
@@ -96,7 +101,7 @@ impl Authenticator {
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
-        providers: Providers,
+        (providers, site): (Providers, Result<PasskeySite, String>),
     ) -> Result<Self, String> {
         let tokens = match issuer {
             Some(issuer) => Some(oauth::Tokens::new(issuer, Arc::clone(&clock))?),
@@ -105,7 +110,7 @@ impl Authenticator {
         let people = Arc::new(people);
         let accounts = {
             let (people, store, clock) = (Arc::clone(&people), Arc::clone(&store), Arc::clone(&clock));
-            Accounts::new(people, store, clock, entropy, providers)
+            Accounts::new(people, store, clock, entropy, providers, site)
         };
         Ok(Self { store, clock, agents, people, tokens, accounts })
     }

@@ -14,6 +14,7 @@ fn ask(group: &str, quorum: u32) -> AskOf {
         because: None,
         policy: PolicyId::parse("p:1").unwrap(),
         rehearse: false,
+        step_up: None,
         shared: false,
         grant: None,
     }
@@ -28,6 +29,7 @@ fn said(person: &str, groups: &[&str], approved: bool, at_ms: i64) -> Signature 
         at_ms,
         channel: "cli".into(),
         grant: None,
+        passkey: None,
     }
 }
 

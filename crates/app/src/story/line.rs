@@ -102,7 +102,14 @@ fn decided(decision: &Decision) -> String {
 fn answered(told: &Answered<'_>) -> String {
     let what = if told.approved { "approved" } else { "refused" };
     let grant = told.grant.map(|terms| format!(", granting {}", calls_like_it(terms))).unwrap_or_default();
-    format!("{what} by {} ({}){grant}: {}", told.person, told.channel, told.comment.as_deref().unwrap_or("-"))
+    let passkey = confirmed(told);
+    let said = told.comment.as_deref().unwrap_or("-");
+    format!("{what} by {} ({}){passkey}{grant}: {said}", told.person, told.channel)
+}
+
+/// Says that a passkey confirmed an answer, where one did.
+pub(super) const fn confirmed(told: &Answered<'_>) -> &'static str {
+    if told.passkey.is_some() { ", confirmed with a passkey" } else { "" }
 }
 
 fn ended(told: &Outcome<'_>) -> String {

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use countersign_rules::{
-    ApprovalState, BundleDigest, CallDigest, Code, DecisionId, GrantTerms, GroupName, PersonId, Reach,
-    SliceDigest, decision::AskOf,
+    ApprovalState, BundleDigest, CallDigest, Code, DecisionId, GrantTerms, GroupName, PasskeyId, PersonId,
+    Reach, SliceDigest, decision::AskOf,
 };
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,9 @@ pub struct Answered<'a> {
     /// The person grants this beside the approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantTerms>,
+    /// The person confirmed this very answer with this passkey.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passkey: Option<Cow<'a, PasskeyId>>,
 }
 
 /// A person had the call run and rolled back, to see all that it touches before answering.

@@ -484,6 +484,7 @@ impl<L: Ledger> Gate<L> {
             reach: record.request.reach.clone(),
             expires_ms: granted_until_ms.filter(|_| grant).unwrap_or_else(|| self.grant_expires_ms(record)),
             grant,
+            stepped_up: record.signatures.iter().all(|s| !s.approved || s.passkey.is_some()),
         }
     }
 }

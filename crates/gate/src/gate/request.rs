@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use countersign_rules::{
     AgentId, ApprovalId, ApprovalRequest, ApprovalState, AskOf, Call, CallDigest, Code, DecisionId, Effect,
-    Facts, GrantEnd, GroupName, PersonId, Policies, Refusal, Signature, StoredCall,
+    Facts, GrantEnd, GroupName, PasskeyId, PersonId, Policies, Refusal, Signature, StoredCall,
     approval::{Alike, AnswerRefusal},
 };
 use futures::{StreamExt as _, stream};
@@ -234,6 +234,22 @@ impl<L: Ledger> Gate<L> {
         comment: Option<String>,
         channel: &str,
     ) -> Result<ApprovalRecord, NotAnswered> {
+        self.answer_with(approval, (person, groups), (approved, grant), comment, channel, None).await
+    }
+
+    /// Records a person's answer as [`Gate::answer`] does, which the person confirmed with this passkey, if with any.
+    ///
+    /// # Errors
+    /// [`NotAnswered`], and then nothing changes.
+    pub async fn answer_with(
+        &self,
+        approval: &ApprovalId,
+        (person, groups): (PersonId, BTreeSet<GroupName>),
+        (approved, grant): (bool, Option<GrantOffer>),
+        comment: Option<String>,
+        channel: &str,
+        passkey: Option<PasskeyId>,
+    ) -> Result<ApprovalRecord, NotAnswered> {
         let record = self.ledger.approval(approval).await?.ok_or(NotAnswered::NotFound)?;
         if approved {
             self.still_asks(&record).await?;
@@ -244,7 +260,7 @@ impl<L: Ledger> Gate<L> {
         let comment = comment.map(|text| text.chars().take(2_000).collect());
         let grant = grant.map(|offer| offer.terms(at_ms));
         let channel = channel.to_owned();
-        let signature = Signature { person, groups, approved, comment, at_ms, channel, grant };
+        let signature = Signature { person, groups, approved, comment, at_ms, channel, grant, passkey };
         let entry = NewEntry::answered(&record.request, &signature);
         // A crash before this is durable leaves the request as it was. After it the answer counts, though the person
         // was not told, and the worker performs what is granted.

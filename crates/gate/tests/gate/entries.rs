@@ -231,6 +231,10 @@ fn every() -> Vec<NewEntry> {
         NewEntry::answered(&request(None), &signature(true, None)),
         NewEntry::answered(&request(None), &signature(false, Some("these are real"))),
         NewEntry::answered(&request(None), &Signature { grant: Some(granted), ..signature(true, None) }),
+        NewEntry::answered(
+            &request(None),
+            &Signature { passkey: Some(of(json!("c".repeat(64)))), ..signature(true, None) },
+        ),
         NewEntry::grant_given(&request(Some("slice")), &[signature(true, None)], granted),
         NewEntry::grant_ended(
             &request(None),

@@ -216,6 +216,26 @@ fn an_approval_that_fits_lets_the_call_through_once_more_decided() {
 }
 
 #[test]
+fn an_approval_or_a_grant_without_passkeys_answers_no_policy_that_wants_them() {
+    let rules = policies(
+        "@id(\"plain\") @ask(\"dba\") @quorum(\"2\") @grant(\"5 calls in 1h\") permit (principal, action, resource);\
+         @id(\"careful\") @ask(\"dba\") @step_up(\"passkey\") @grant(\"5 calls in 1h\") permit (principal, action, resource);",
+    );
+    let mut facts = facts(Effect::Destructive);
+    facts.reach = Some(reach(40));
+    let ask = decide(&delete(), &facts, &rules);
+    let careful = Some(PolicyId::parse("mine:careful").unwrap());
+    assert_eq!((asked(&ask).of[0].policy.as_str(), &asked(&ask).of[0].step_up), ("mine:plain", &careful));
+    for grant in [false, true] {
+        let given = ApprovalFact { grant, ..approval(&[("ann", "dba"), ("bob", "dba")], Some(reach(40))) };
+        facts.approval = Some(given.clone());
+        assert_eq!(decide(&delete(), &facts, &rules), ask, "{grant}");
+        facts.approval = Some(ApprovalFact { stepped_up: true, ..given });
+        assert_eq!(rows_max(&decide(&delete(), &facts, &rules)), Some(40), "{grant}");
+    }
+}
+
+#[test]
 fn an_approval_that_does_not_fit_changes_nothing() {
     let rules = policies(TWO_DBA);
     let shown = || Some(reach(40));

@@ -6,7 +6,7 @@ use countersign_app::{
     auth::account::{LINK_MS, SESSION_IDLE_MS, new_token},
 };
 use countersign_gate::Clock as _;
-use countersign_rules::PersonId;
+use countersign_rules::{PasskeyId, PersonId};
 use countersign_store::{AccountRecord, KeyOwner, KeyRecord, NewLink, Store, StoreBeside, WebSessionRecord};
 use serde::Serialize;
 use serde_json::json;
@@ -25,6 +25,9 @@ use crate::{
 
 /// Entries of the log say that the command line did it.
 const BY: &str = "cli";
+
+/// Of the id of a passkey, so many characters are shown in a table.
+const ID_CHARS: usize = 12;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum People {
@@ -74,11 +77,34 @@ pub(super) enum People {
         #[command(flatten)]
         folder: FolderOption,
     },
-    /// Enable a disabled account again, with the password that it had
+    /// Enable a disabled account again, with the password and the passkeys that it had
     #[command(after_help = "Sessions and links of before do not come back. It works while a server runs.")]
     Enable {
         /// The person
         name: String,
+        #[command(flatten)]
+        folder: FolderOption,
+    },
+    /// List the passkeys of a person
+    #[command(
+        after_help = "People add passkeys in the console, on the page of their account or through a link. `for` says whether one signs\n\
+                      in and confirms approvals, or confirms alone: that is so where it was added while a provider vouched."
+    )]
+    Passkeys {
+        /// The person
+        name: String,
+        #[command(flatten)]
+        folder: FolderOption,
+    },
+    /// Remove a passkey of a person: it signs nobody in and confirms nothing any more
+    #[command(
+        after_help = "Sessions that it began go on: `countersign people sign-out` ends them. It works while a server runs."
+    )]
+    RemovePasskey {
+        /// The person
+        name: String,
+        /// The passkey, as `countersign people passkeys` shows it; its first characters do
+        passkey: String,
         #[command(flatten)]
         folder: FolderOption,
     },
@@ -92,6 +118,10 @@ impl People {
             Self::SignOut { name, folder } => sign_out(&load(&folder.dir)?, &name, out).await,
             Self::Disable { name, folder } => enable(&load(&folder.dir)?, &name, false, out).await,
             Self::Enable { name, folder } => enable(&load(&folder.dir)?, &name, true, out).await,
+            Self::Passkeys { name, folder } => passkeys(&load(&folder.dir)?, &name, out).await,
+            Self::RemovePasskey { name, passkey, folder } => {
+                remove_passkey(&load(&folder.dir)?, (&name, &passkey), out).await
+            }
         }
     }
 }
@@ -114,6 +144,7 @@ struct AccountLine {
     changed_at: Option<String>,
     made_by: String,
     recovery_codes: usize,
+    passkeys: usize,
     sessions: usize,
     seen_at: Option<String>,
 }
@@ -143,6 +174,7 @@ impl Known {
             changed_at: timestamp(account.changed_ms),
             made_by: account.made_by.clone(),
             recovery_codes: account.codes.len(),
+            passkeys: account.passkeys.len(),
             sessions: theirs().filter(|one| one.check(account, now_ms, SESSION_IDLE_MS).is_ok()).count(),
             seen_at: theirs().map(|session| session.seen_ms).max().and_then(timestamp),
         })
@@ -276,6 +308,71 @@ async fn enable(config: &Config, name: &str, enabled: bool, out: &Output) -> Out
     }
 }
 
+#[derive(Debug, Serialize)]
+struct PasskeyLine {
+    id: String,
+    label: String,
+    added_at: Option<String>,
+    used_at: Option<String>,
+    synced: bool,
+    signs_in: bool,
+}
+
+async fn passkeys(config: &Config, name: &str, out: &Output) -> Outcome {
+    let person = PersonId::parse(name)?;
+    let known = Known::read(config).await?;
+    let account = known.accounts.into_iter().find(|account| account.person == person);
+    let Some(account) = account else { return no_account(config, &person, out) };
+    let lines: Vec<PasskeyLine> = account
+        .passkeys
+        .into_iter()
+        .map(|passkey| PasskeyLine {
+            id: passkey.id.to_string(),
+            label: passkey.label,
+            added_at: timestamp(passkey.made_ms),
+            used_at: passkey.used_ms.and_then(timestamp),
+            synced: passkey.synced,
+            signs_in: passkey.signs_in,
+        })
+        .collect();
+    out.value(&json!({ "person": person, "passkeys": lines }));
+    out.table(
+        &["passkey", "label", "added", "last used", "kept", "for"],
+        lines.into_iter().map(|line| {
+            vec![
+                line.id.chars().take(ID_CHARS).collect(),
+                line.label,
+                out.moment(&cell(line.added_at)),
+                out.moment(&cell(line.used_at)),
+                if line.synced { "on several devices" } else { "on one device" }.to_owned(),
+                if line.signs_in { "signing in" } else { "confirming" }.to_owned(),
+            ]
+        }),
+    );
+    Ok(())
+}
+
+async fn remove_passkey(config: &Config, (name, begins): (&str, &str), out: &Output) -> Outcome {
+    let (person, now_ms) = (PersonId::parse(name)?, SystemClock.now_ms());
+    let known = Known::read(config).await?;
+    let account = known.accounts.into_iter().find(|account| account.person == person);
+    let Some(account) = account else { return no_account(config, &person, out) };
+    let mut fitting = account.passkeys.iter().filter(|passkey| passkey.id.as_str().starts_with(begins));
+    let (Some(passkey), None) = (fitting.next().filter(|_| !begins.is_empty()), fitting.next()) else {
+        let why = format!(
+            "`{person}` has not one passkey that begins with `{begins}`: `countersign people passkeys {person}` lists them"
+        );
+        return Err(anyhow::anyhow!(why).into());
+    };
+    let ledger = Ledger::open(config).await?;
+    let removed = ledger.remove_passkey(&person, &passkey.id, now_ms).await;
+    ledger.close().await;
+    let removed = removed?;
+    out.value(&json!({ "person": person, "passkey": passkey.id, "removed": removed }));
+    out.line(format!("the passkey `{}` of `{person}` is removed", passkey.label));
+    Ok(())
+}
+
 /// Says that there is no account, and how there is one or none.
 fn no_account(config: &Config, person: &PersonId, out: &Output) -> Outcome {
     if !out.json() {
@@ -339,6 +436,18 @@ impl Ledger {
         Ok(match self {
             Self::Alone(store) => store.enable_account(person, enabled, BY, now_ms).await?,
             Self::Beside(beside) => beside.enable_account(person, enabled, BY, now_ms).await?,
+        })
+    }
+
+    async fn remove_passkey(
+        &self,
+        person: &PersonId,
+        passkey: &PasskeyId,
+        now_ms: i64,
+    ) -> Result<bool, Failure> {
+        Ok(match self {
+            Self::Alone(store) => store.remove_passkey(person, passkey, BY, now_ms).await?,
+            Self::Beside(beside) => beside.remove_passkey(person, passkey, BY, now_ms).await?,
         })
     }
 

@@ -73,7 +73,7 @@ fn who_can_sign_in_is_seen_and_changed_whether_or_not_a_server_runs(place: Place
     };
     let later = i64::MAX;
     let account = format!(
-        "INSERT INTO account VALUES ('{name}', '$argon2id$', '[]', 1, 0, 0, 'cli', '[]', NULL); \
+        "INSERT INTO account VALUES ('{name}', '$argon2id$', '[]', 1, 0, 0, 'cli', '[]', NULL, NULL, NULL); \
          INSERT INTO web_session VALUES ('s1', {}, '{name}', 1, 0, {later}, {later}, NULL, NULL); \
          INSERT INTO web_session VALUES ('s2', {}, '{name}', 1, 0, 0, 1, NULL, NULL)",
         hash("01"),

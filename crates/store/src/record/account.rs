@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, fmt};
 
 use countersign_audit::Hash;
 use countersign_gate::ledger::LedgerFault;
-use countersign_rules::PersonId;
+use countersign_rules::{PasskeyId, PersonId};
 
-use super::Record;
+use super::{Record, passkey::PasskeyRecord};
 use crate::row::{Damage, SqlStatement, StoredRow, Value, json};
 
 /// This is what is kept of a password. It is not shown: guesses could be tried on it.
@@ -69,6 +69,10 @@ pub struct AccountRecord {
     pub makers: BTreeSet<PersonId>,
     /// The account was disabled at this time, in Unix milliseconds UTC; it is not disabled when `None`.
     pub disabled_ms: Option<i64>,
+    /// Passkeys know the account by this random value, in base64url; there is none before the first.
+    pub handle: Option<String>,
+    /// The person has these passkeys, the oldest first.
+    pub passkeys: Vec<PasskeyRecord>,
 }
 
 impl AccountRecord {
@@ -76,6 +80,12 @@ impl AccountRecord {
     #[must_use]
     pub const fn is_enabled(&self) -> bool {
         self.disabled_ms.is_none()
+    }
+
+    /// Returns the passkey of this id, if the person has it.
+    #[must_use]
+    pub fn passkey(&self, id: &PasskeyId) -> Option<&PasskeyRecord> {
+        self.passkeys.iter().find(|passkey| passkey.id == *id)
     }
 
     fn values(&self) -> Result<Vec<Value>, LedgerFault> {
@@ -89,6 +99,8 @@ impl AccountRecord {
             self.made_by.as_str().into(),
             json(&self.makers)?,
             self.disabled_ms.into(),
+            self.handle.as_deref().into(),
+            json(&self.passkeys)?,
         ])
     }
 }
@@ -96,8 +108,8 @@ impl AccountRecord {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT person, password, codes, round, created_ms, changed_ms, made_by, makers, disabled_ms \
-             FROM account ",
+            "SELECT person, password, codes, round, created_ms, changed_ms, made_by, makers, disabled_ms, handle, \
+             passkeys FROM account ",
             $rest
         )
     };
@@ -123,6 +135,8 @@ impl Record for AccountRecord {
             made_by: row.text(6)?.to_owned(),
             makers: row.json(7)?,
             disabled_ms: row.optional_int(8)?,
+            handle: row.optional_text(9)?.map(ToOwned::to_owned),
+            passkeys: row.optional_json(10)?.unwrap_or_default(),
         })
     }
 
@@ -131,7 +145,7 @@ impl Record for AccountRecord {
         params.extend(self.values()?);
         Ok(SqlStatement::one(
             "INSERT INTO account (person, password, codes, round, created_ms, changed_ms, made_by, makers, \
-             disabled_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             disabled_ms, handle, passkeys) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             params,
         ))
     }
@@ -141,7 +155,7 @@ impl Record for AccountRecord {
         params.push(person.as_str().into());
         Ok(SqlStatement::one(
             "UPDATE account SET password = $1, codes = $2, round = $3, created_ms = $4, changed_ms = $5, \
-             made_by = $6, makers = $7, disabled_ms = $8 WHERE person = $9",
+             made_by = $6, makers = $7, disabled_ms = $8, handle = $9, passkeys = $10 WHERE person = $11",
             params,
         ))
     }
@@ -150,6 +164,11 @@ impl Record for AccountRecord {
     fn is_kept(_account: Option<&Self>) -> bool {
         false
     }
+}
+
+/// Returns the statement that reads the account that passkeys know by a handle.
+pub(crate) fn select_handle(handle: &str) -> SqlStatement {
+    SqlStatement::new(select!("WHERE handle = $1"), vec![handle.into()])
 }
 
 /// Returns the statement that reads every account.

@@ -138,11 +138,12 @@ impl Record for WebSessionRow {
 
     fn update(&self, id: &String) -> Result<SqlStatement, LedgerFault> {
         Ok(SqlStatement::one(
-            "UPDATE web_session SET seen_ms = $1, ended_ms = $2, vouched = $3 WHERE id = $4",
+            "UPDATE web_session SET seen_ms = $1, ended_ms = $2, vouched = $3, round = $4 WHERE id = $5",
             vec![
                 self.record.seen_ms.into(),
                 self.record.ended_ms.into(),
                 vouched(&self.record)?,
+                self.record.round.into(),
                 id.as_str().into(),
             ],
         ))

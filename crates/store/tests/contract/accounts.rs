@@ -24,7 +24,7 @@ fn code(n: u8) -> Hash {
 }
 
 fn account(password: &str) -> NewAccount {
-    NewAccount { password: PasswordHash::new(password.into()), codes: vec![code(1), code(2)] }
+    NewAccount { password: PasswordHash::new(password.into()), codes: vec![code(1), code(2)], passkey: None }
 }
 
 fn session(token: &str) -> NewWebSession<'_> {

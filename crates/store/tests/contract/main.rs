@@ -40,6 +40,8 @@ mod model;
 #[cfg(test)]
 mod outbox;
 #[cfg(test)]
+mod passkeys;
+#[cfg(test)]
 mod place;
 #[cfg(test)]
 mod places;

@@ -141,6 +141,7 @@ pub(crate) fn parking(id: &str, call: StoredCall) -> Parking {
             because: None,
             policy: PolicyId::parse("p1").unwrap(),
             rehearse: false,
+            step_up: None,
             grant: None,
             shared: false,
         }],
@@ -175,6 +176,7 @@ pub(crate) fn signature(person: &str, approved: bool) -> Signature {
         at_ms: NOW + 1,
         channel: "test".into(),
         grant: None,
+        passkey: None,
     }
 }
 

@@ -33,6 +33,7 @@ use crate::{
         NOW, approval_id, call_id, closing, done, hold, intent_of, note, parking, requester, said, signature,
         stored,
     },
+    passkeys::{passkey, used},
     place::{Place, contract},
 };
 
@@ -207,7 +208,8 @@ async fn begin(ledger: &Store) {
             };
             assert!(ledger.make_link(new, &token(link)).await.unwrap());
         }
-        let account = NewAccount { password: PasswordHash::new("p".into()), codes: Vec::new() };
+        let account =
+            NewAccount { password: PasswordHash::new("p".into()), codes: Vec::new(), passkey: None };
         ledger
             .set_up_account(&token("spent"), account, web_session(&token("session")))
             .await
@@ -412,13 +414,17 @@ async fn drive_people(ledger: &Store) {
     let new = NewLink { person: person.clone(), by: "p2".into(), maker, expires_ms: NOW + 1, now_ms: NOW };
     assert!(ledger.make_link(new, "link").await.unwrap());
     ledger.look_at_link("link", NOW).await.unwrap().unwrap();
-    let account = NewAccount { password: PasswordHash::new("p".into()), codes: Vec::new() };
+    let account = NewAccount { password: PasswordHash::new("p".into()), codes: Vec::new(), passkey: None };
     ledger.set_up_account("link", account, web_session("first")).await.unwrap().unwrap();
     let account = ledger.account(&person).await.unwrap().unwrap();
     let session = ledger.begin_web_session(&account, None, web_session("second")).await.unwrap().unwrap();
     ledger.find_web_session("second").await.unwrap().unwrap();
     ledger.use_web_session(&session.id, NOW + 1).await.unwrap();
     assert!(ledger.end_web_session(&session.id, "p1", NOW).await.unwrap());
+    assert!(ledger.add_passkey(&person, account.round, passkey("k1", "made")).await.unwrap().is_ok());
+    let account = ledger.account_of_handle("handle").await.unwrap().unwrap();
+    let used = used(&account, "k1", "signed", 1);
+    ledger.begin_passkey_session(used, web_session("fourth")).await.unwrap().unwrap();
     let vouched = Vouched {
         provider: ProviderName::parse("corp").unwrap(),
         subject: "0042".into(),

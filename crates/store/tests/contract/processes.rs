@@ -138,7 +138,7 @@ async fn keys_links_and_accounts_change_beside_the_writer_and_nothing_is_lost() 
     let person = PersonId::parse("ann").unwrap();
     let link =
         NewLink { person: person.clone(), by: "cli".into(), maker: None, expires_ms: NOW + 1, now_ms: NOW };
-    let account = || NewAccount { password: PasswordHash::new("p".into()), codes: Vec::new() };
+    let account = || NewAccount { password: PasswordHash::new("p".into()), codes: Vec::new(), passkey: None };
     let session = |token| NewWebSession { token, now_ms: NOW, expires_ms: NOW + 1 };
     let beside = StoreBeside::open(&place.path(), Place::key(), &Options::default()).await.unwrap();
     for round in ["one", "two"] {

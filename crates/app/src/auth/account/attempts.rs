@@ -69,6 +69,21 @@ impl Attempts {
         self.begin_of(None, from, now_ms)
     }
 
+    /// Counts a sign-in by a passkey as [`Attempts::begin`] does: apart from passwords, so that whoever guesses those keeps
+    /// nobody from their passkey.
+    ///
+    /// # Errors
+    /// Fails as [`Attempts::begin`] does.
+    pub(super) fn begin_passkey(
+        &self,
+        person: Option<&str>,
+        from: IpAddr,
+        now_ms: i64,
+    ) -> Result<Attempt, Refusal> {
+        let apart = |person: &str| sha256(&[sha256(b"passkey").as_bytes(), person.as_bytes()].concat());
+        self.begin_of(person.map(apart), from, now_ms)
+    }
+
     fn begin_of(&self, person: Option<Hash>, from: IpAddr, now_ms: i64) -> Result<Attempt, Refusal> {
         let address = network(from);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -19,8 +19,8 @@ use crate::{
 
 /// A Sunday noon.
 const NOW: i64 = 1_795_348_800_000;
-const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-const PASSWORD: &str = "correct horse battery";
+pub(super) const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+pub(super) const PASSWORD: &str = "correct horse battery";
 
 struct TestClock(AtomicI64);
 
@@ -40,14 +40,14 @@ impl Entropy for Counted {
 }
 
 /// A server with some people: `ann` and `bob` lead, `carol` operates; `bot` acts for `ann`.
-struct Place {
+pub(super) struct Place {
     auth: Arc<Authenticator>,
     store: Arc<Store>,
     clock: Arc<TestClock>,
     folder: tempfile::TempDir,
 }
 
-fn id(person: &str) -> PersonId {
+pub(super) fn id(person: &str) -> PersonId {
     PersonId::parse(person).unwrap()
 }
 
@@ -62,7 +62,7 @@ fn person(groups: &[&str], operator: bool) -> PersonConfig {
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = SigningKey::from_seed("test/log", &[7; 32]).unwrap();
         let store =
@@ -72,15 +72,15 @@ impl Place {
         Self { auth, store, clock, folder }
     }
 
-    fn accounts(&self) -> &Accounts {
+    pub(super) fn accounts(&self) -> &Accounts {
         self.auth.accounts()
     }
 
-    fn pass(&self, ms: i64) {
+    pub(super) fn pass(&self, ms: i64) {
         self.clock.0.fetch_add(ms, Ordering::SeqCst);
     }
 
-    async fn set_up(&self, person: &str, by: &str) -> (SignedIn, Vec<String>) {
+    pub(super) async fn set_up(&self, person: &str, by: &str) -> (SignedIn, Vec<String>) {
         let token = self.accounts().invite(&id(person), by, LINK_MS).await.unwrap();
         self.accounts().set_up(&token, PASSWORD).await.unwrap()
     }
@@ -109,7 +109,8 @@ fn authenticator(store: &Arc<Store>, clock: &Arc<TestClock>, people: &[&str]) ->
     static SEED: AtomicU64 = AtomicU64::new(0);
     let entropy = Arc::new(Counted(AtomicU64::new(SEED.fetch_add(1_000_000, Ordering::SeqCst))));
     let providers = Providers::new(BTreeMap::new(), &[7; 32], &clock).unwrap();
-    Arc::new(Authenticator::new(agents, people, None, store, clock, entropy, providers).unwrap())
+    let site = PasskeySite::of(&"https://countersign.example:8443".parse().unwrap());
+    Arc::new(Authenticator::new(agents, people, None, store, clock, entropy, (providers, site)).unwrap())
 }
 
 /// A request of an agent for which `leads` are asked, answered by these people so far.
@@ -142,6 +143,7 @@ fn asked(agent: &str, on_behalf_of: Option<&str>, signers: &[&str]) -> ApprovalR
         because: None,
         policy: PolicyId::parse("p1").unwrap(),
         rehearse: false,
+        step_up: None,
         grant: None,
         shared: false,
     };
@@ -166,6 +168,7 @@ fn asked(agent: &str, on_behalf_of: Option<&str>, signers: &[&str]) -> ApprovalR
         at_ms: NOW,
         channel: "console".into(),
         grant: None,
+        passkey: None,
     };
     ApprovalRecord {
         request,

@@ -69,6 +69,10 @@ impl Providers {
         self.all.iter().map(|(name, provider)| (name, provider.config.title.as_str()))
     }
 
+    pub(super) const fn sealing(&self) -> &Sealing {
+        &self.sealing
+    }
+
     fn find(&self, name: &str) -> Result<(&ProviderName, &Provider), Refusal> {
         let found = self.all.iter().find(|(known, _)| known.as_str() == name);
         found.ok_or_else(|| Refusal::new(Code::NotFound, "nobody signs in by this provider here"))

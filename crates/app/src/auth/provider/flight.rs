@@ -8,7 +8,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_audit::sha256;
 use countersign_rules::ProviderName;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::Sha256;
 
 /// A sign-in may take so long, in milliseconds: enough to type a password and find the second factor.
@@ -95,6 +95,27 @@ impl Sealing {
         // Servers' clocks may differ a little.
         let fresh = (-60_000..FLIGHT_MS).contains(&age_ms);
         (kept.provider == *provider && fresh).then(|| self.flight(text, kept))
+    }
+
+    /// Seals what a page keeps for something else than a sign-in by a provider, such as `passkey`. Returns it with a random text
+    /// that follows from it, and that nobody else can compute.
+    pub(in crate::auth) fn seal(&self, what: &str, kept: &impl Serialize) -> Option<(String, String)> {
+        let text = URL_SAFE_NO_PAD.encode(serde_json::to_vec(kept).ok()?);
+        let sealed = format!("{text}.{}", self.derived(&format!("{what} seal"), &text));
+        (sealed.len() <= SEALED_BYTES_MAX).then(|| (self.derived(what, &text), sealed))
+    }
+
+    /// Opens what was sealed here for this, and returns it with the random text.
+    pub(in crate::auth) fn unseal<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        sealed: &str,
+    ) -> Option<(String, T)> {
+        let (text, seal) = sealed.split_once('.').filter(|_| sealed.len() <= SEALED_BYTES_MAX)?;
+        let seal = URL_SAFE_NO_PAD.decode(seal).ok()?;
+        self.code(&format!("{what} seal"), text).verify_slice(&seal).ok()?;
+        let kept = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        Some((self.derived(what, text), kept))
     }
 
     fn flight(&self, text: &str, kept: Kept) -> Flight {

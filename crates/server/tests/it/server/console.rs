@@ -69,7 +69,7 @@ impl<'a> Browser<'a> {
         browser
     }
 
-    fn keep(&mut self, page: &Page) {
+    pub(crate) fn keep(&mut self, page: &Page) {
         let cookie = page.headers[header::SET_COOKIE].to_str().unwrap();
         self.cookie = cookie.split(';').next().unwrap().to_owned();
     }
@@ -278,6 +278,12 @@ const ROUTES: &[(&str, &str, &str, [u16; 3])] = &[
     ("GET", "/console/requests", "/console/requests", [303, 200, 200]),
     ("GET", "/console/requests/{id}", "/console/requests/apr-none", [303, 404, 404]),
     ("POST", "/console/requests/{id}/approve", "/console/requests/apr-none/approve", [401, 404, 404]),
+    (
+        "POST",
+        "/console/requests/{id}/confirm/options",
+        "/console/requests/apr-none/confirm/options",
+        [401, 404, 404],
+    ),
     ("POST", "/console/requests/{id}/refuse", "/console/requests/apr-none/refuse", [401, 404, 404]),
     ("GET", "/console/requests/{id}/alike", "/console/requests/apr-none/alike", [303, 404, 404]),
     ("POST", "/console/requests/{id}/alike", "/console/requests/apr-none/alike", [401, 404, 404]),
@@ -307,6 +313,16 @@ const ROUTES: &[(&str, &str, &str, [u16; 3])] = &[
     ),
     ("POST", "/console/sign-in/{provider}/sign-out", "/console/sign-in/corp/sign-out", [503, 503, 503]),
     ("POST", "/console/sign-out", "/console/sign-out", [401, 303, 303]),
+    ("POST", "/console/passkey/sign-in", "/console/passkey/sign-in", [401, 401, 401]),
+    ("POST", "/console/passkey/sign-in/options", "/console/passkey/sign-in/options", [200, 200, 200]),
+    ("POST", "/console/passkey/link", "/console/passkey/link", [401, 401, 401]),
+    ("POST", "/console/passkey/link/options", "/console/passkey/link/options", [401, 401, 401]),
+    ("GET", "/console/account", "/console/account", [303, 200, 200]),
+    ("POST", "/console/account/passkeys", "/console/account/passkeys", [401, 400, 400]),
+    ("POST", "/console/account/passkeys/options", "/console/account/passkeys/options", [401, 200, 200]),
+    ("POST", "/console/account/passkeys/remove", "/console/account/passkeys/remove", [401, 404, 404]),
+    ("POST", "/console/account/password", "/console/account/password", [401, 400, 400]),
+    ("POST", "/console/account/password/options", "/console/account/password/options", [401, 404, 404]),
     ("GET", "/console/link", "/console/link", [200, 200, 200]),
     ("POST", "/console/link", "/console/link", [401, 401, 401]),
     ("POST", "/console/link/set-up", "/console/link/set-up", [401, 401, 401]),
@@ -358,6 +374,8 @@ async fn every_route_of_the_console_answers_whom_it_should_and_tells_browsers_wh
                 ("arguments", "{}"),
                 ("answer", "refuse"),
                 ("said", "no"),
+                ("sealed", "wrong"),
+                ("passkey", "wrong"),
             ];
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             let request = browser.request(method.clone(), path);

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at the database and the server from outside")]
 #![expect(clippy::arithmetic_side_effects, reason = "tests")]
 
+mod authenticator;
 mod bad_input;
 mod binary;
 mod channels;
@@ -20,6 +21,7 @@ mod log;
 mod narrow;
 mod oauth;
 mod openapi;
+mod passkey;
 mod postgres_tls;
 mod provider;
 mod refusals;
@@ -28,6 +30,7 @@ mod rig;
 mod schema;
 mod sign_in;
 mod slack;
+mod step_up;
 mod teams;
 mod terminal;
 mod tls;

@@ -10,6 +10,7 @@ use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{
+    authenticator::Passkey,
     console::{Browser, Page},
     jwks::{Key, encoded, signed},
     provider::{Forge, SECRET, StandIn, now_s},
@@ -124,6 +125,19 @@ async fn who_is_vouched_for_signs_in_and_answers_by_the_groups_of_the_token(plac
     {
         assert!(entry.contains(part), "{entry}");
     }
+    // A passkey confirms what bob answers, and outlasts the provider's word in no way: it signs nobody in.
+    let mut key = Passkey::new(-7);
+    assert_eq!(bob.add(&mut key).await.status, StatusCode::SEE_OTHER);
+    assert!(bob.get("/console/account").await.text.contains("confirming alone"));
+    let page = Browser::new(&rig).sign_in_by(&key).await;
+    assert_refused(&page, "a passkey that confirms");
+    assert!(page.text.contains("while a provider vouched"), "{}", page.text);
+    let people = bob.get("/console/people").await.text;
+    assert!(
+        people.contains("<td>Acme &#60;staff&#62;")
+            && people.contains("by its first sign-in with a provider"),
+        "{people}"
+    );
     assert!(!entry.contains("0043"), "the subject stands in no entry of a sign-in: {entry}");
     let token = bob.get("/console/people").await.field("form_token");
     let resumed =

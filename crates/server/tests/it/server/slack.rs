@@ -265,6 +265,26 @@ async fn a_refusal_has_a_reason_which_reaches_the_agent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_button_approves_nothing_that_a_policy_wants_confirmed_with_a_passkey() {
+    let mut slack = FakeSlack::new(&[]).await;
+    let rig = rig(Place::sqlite(), &slack, "").await;
+    rig.deployment.write(
+        "policies/careful.cedar",
+        "@id(\"careful\") @ask(\"approvers\") @step_up(\"passkey\") permit (principal, action == Action::\"add_item\", resource);",
+    );
+    let mut rig = rig;
+    rig.stop().await;
+    rig.start().await;
+    rig.ask("add_item", json!({ "name": "quince" })).await;
+    let value = button(&slack.next("chat.postMessage").await, "countersign_approve").unwrap();
+    does(&rig, &pressed("U1", "countersign_approve", &value)).await;
+    let told = slack.next("chat.postEphemeral").await;
+    let text = told["text"].as_str().unwrap();
+    assert!(text.contains("careful:careful") && text.contains("/console/requests/apr-"), "{told}");
+    assert_eq!(rig.count("select count(*) from item"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_left_the_group_or_has_no_key_any_more_answers_nothing() {
     let mut slack = FakeSlack::new(&[]).await;
     let rig = rig(Place::sqlite(), &slack, "").await;
