@@ -192,7 +192,7 @@ async fn a_channel_is_told_what_waits_and_what_became_of_it(place: Place) {
     // Who changed a call is told with it, and not what they said.
     let first = rig.ask("add_item", json!({ "name": "QUINCES" })).await;
     assert_eq!(receiver.told().await.0, format!("{first}:ops:0"));
-    let change = json!({ "arguments": { "name": "QUINCE" }, "reason": "one, as SAID" });
+    let change = json!({ "arguments": { "name": "QUINCE II" }, "reason": "one, as SAID" });
     let (status, new) = rig.post("alice", &format!("/v1/approvals/{first}/narrow"), change).await;
     assert_eq!(status, StatusCode::OK, "{new}");
     let new = new["approval"].as_str().unwrap();
