@@ -58,8 +58,14 @@ pub struct Connector {
     clock: Arc<dyn Clock>,
     client: IssuerClient,
     keys: IssuerKeys,
-    /// Where the keys are, as it was read last; and when that was tried.
-    place: Mutex<(Option<(JwksPlace, Instant)>, Option<Instant>)>,
+    published: Mutex<Published>,
+}
+
+/// Where the keys are, as it was read last; and when that was tried.
+#[derive(Default)]
+struct Published {
+    found: Option<(JwksPlace, Instant)>,
+    tried: Option<Instant>,
 }
 
 impl std::fmt::Debug for Connector {
@@ -83,7 +89,7 @@ impl Connector {
         let client = IssuerClient::new(config.ca.as_deref())?;
         let keys = IssuerKeys::new(client.clone(), config.keys_age_max, config.refetch_pause)
             .endorsed_for(ENDORSED_FOR);
-        Ok(Self { config, clock, client, keys, place: Mutex::default() })
+        Ok(Self { config, clock, client, keys, published: Mutex::default() })
     }
 
     /// Checks the token in these headers. Returns until when it is good, in Unix milliseconds UTC.
@@ -112,20 +118,19 @@ impl Connector {
 
     /// Returns where the keys are.
     async fn place(&self) -> Result<JwksPlace, String> {
-        let mut known = self.place.lock().await;
-        let (found, tried) = &mut *known;
-        if let Some((place, since)) = found
+        let mut known = self.published.lock().await;
+        if let Some((place, since)) = &known.found
             && since.elapsed() < self.config.keys_age_max
         {
             return Ok(place.clone());
         }
-        if tried.is_some_and(|since| since.elapsed() < self.config.refetch_pause) {
+        if known.tried.is_some_and(|since| since.elapsed() < self.config.refetch_pause) {
             return Err("trying again in a moment".into());
         }
         let now = Instant::now();
-        *tried = Some(now);
+        known.tried = Some(now);
         let place = self.read().await?;
-        *found = Some((place.clone(), now));
+        known.found = Some((place.clone(), now));
         Ok(place)
     }
 

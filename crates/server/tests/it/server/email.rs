@@ -165,14 +165,13 @@ impl Relay {
                 say(&mut stream, "250 ok\r\n").await;
             } else if let Some(address) = line.strip_prefix("RCPT TO:") {
                 let address = address.trim_matches(['<', '>']).to_owned();
-                match does {
-                    Does::ToAddress(beginning, answer) if address.starts_with(beginning) => {
-                        say(&mut stream, &format!("{answer}\r\n")).await;
-                    }
-                    _ => {
-                        to.push(address);
-                        say(&mut stream, "250 ok\r\n").await;
-                    }
+                if let Does::ToAddress(beginning, answer) = does
+                    && address.starts_with(beginning)
+                {
+                    say(&mut stream, &format!("{answer}\r\n")).await;
+                } else {
+                    to.push(address);
+                    say(&mut stream, "250 ok\r\n").await;
                 }
             } else if line == "DATA" {
                 say(&mut stream, "354 go on\r\n").await;
@@ -193,11 +192,13 @@ impl Relay {
                     continue;
                 }
                 self.taken.send(Taken { to: std::mem::take(&mut to), letter }).ok();
-                match does {
-                    Does::HangsAtEnd => return std::future::pending().await,
-                    Does::LosesAnswer => return,
-                    _ => say(&mut stream, "250 taken\r\n").await,
+                if does == Does::HangsAtEnd {
+                    return std::future::pending().await;
                 }
+                if does == Does::LosesAnswer {
+                    return;
+                }
+                say(&mut stream, "250 taken\r\n").await;
             } else {
                 say(&mut stream, "221 bye\r\n").await;
                 return;
@@ -292,7 +293,8 @@ async fn news_of_a_request_are_letters_of_one_thread_and_no_letter_answers() {
 
     // Opening the link answers nothing, whoever or whatever opens it.
     let link = letter.text.lines().find(|line| line.starts_with("http")).unwrap();
-    let path = &link[link.find("/console/").unwrap()..];
+    let (_, path) = link.split_once("/console/").unwrap();
+    let path = &format!("/console/{path}");
     assert!(path.ends_with(&approval), "{link}");
     for method in [Method::GET, Method::HEAD] {
         rig.request("", method, path).send().await.unwrap();
