@@ -177,12 +177,12 @@ fn plain(text: &str) -> Value {
 }
 
 fn blocks(view: &View<'_>) -> Value {
-    // No message has more than ten fields.
-    let fields: Vec<Value> = view.facts.iter().take(10).map(|fact| plain(&escape(fact))).collect();
-    let mut blocks = vec![
-        json!({ "type": "section", "text": plain(&escape(&view.heading)) }),
-        json!({ "type": "section", "fields": fields }),
-    ];
+    let mut blocks = vec![json!({ "type": "section", "text": plain(&escape(&view.heading)) })];
+    // No section has more than ten fields.
+    blocks.extend(view.facts.chunks(10).map(|facts| {
+        let fields: Vec<Value> = facts.iter().map(|fact| plain(&escape(fact))).collect();
+        json!({ "type": "section", "fields": fields })
+    }));
     let claim = view.claim.map(|claim| format!("The agent claims: {}", escape(claim)));
     let arguments = view.arguments.map(|text| format!("Arguments: {}", escape(text)));
     let more = claim.into_iter().chain(arguments);
