@@ -58,7 +58,7 @@ impl App {
             .help("refuse the request, and say why"));
         }
         let narrowing = Narrowing { arguments, why: Some(reason.to_owned()) };
-        let changed = Box::pin(tool.narrow(self.gate(), id, &asked, narrowing)).await;
+        let changed = tool.narrow(self.gate(), id, &asked, narrowing).await;
         self.or_refused(changed, id).await
     }
 
@@ -69,7 +69,7 @@ impl App {
     /// answer it or somebody has approved it already, and [`Code::ReachUnmeasurable`] where such a call cannot be rehearsed.
     pub async fn look_closer(&self, person: &Person, id: &ApprovalId) -> Result<ApprovalRecord, Refusal> {
         let (tool, asked) = self.asked_about(person, id).await?;
-        let seen = Box::pin(tool.look_closer(self.gate(), id, &asked)).await;
+        let seen = tool.look_closer(self.gate(), id, &asked).await;
         self.or_refused(seen, id).await
     }
 

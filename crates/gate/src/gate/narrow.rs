@@ -67,7 +67,8 @@ impl<L: Ledger> Gate<L> {
         let call = Call { reason, trace, narrowed: Some(narrowed), ..call };
         let start = RoundStart::changed();
         let case = Case::open(self, tool, call, &seen, &start).await.map_err(told)?;
-        match case.ask_instead(&record).await {
+        // Boxed: it is some kilobytes long, and waits in the tasks of front doors.
+        match Box::pin(case.ask_instead(&record)).await {
             Answer::Pending(pending) => {
                 let asked = self.ledger.approval(&pending.approval).await?.ok_or(NotAnswered::NotFound)?;
                 // Where an equal call of the agent waits already, that one was found.
@@ -102,7 +103,7 @@ impl<L: Ledger> Gate<L> {
         }
         let start = RoundStart::looked_at();
         let case = Case::open(self, tool, call, &seen, &start).await.map_err(told)?;
-        let (seen, mut entries, why) = case.look_closer(&record.request).await?;
+        let (seen, mut entries, why) = Box::pin(case.look_closer(&record.request)).await?;
         entries.push(NewEntry::looked_closer(self.clock.now_ms(), &record.request, &person.id, &seen));
         // A crash before either is durable leaves what people were shown; after it they see what was found.
         match why {
