@@ -49,6 +49,8 @@ class Server {
     const text = fs.readFileSync(main, 'utf8').replace('127.0.0.1:7780', `127.0.0.1:${server.port}`);
     fs.writeFileSync(main, change(text));
     server.url = `http://127.0.0.1:${server.port}`;
+    // Where the printed link leads.
+    server.pages = `http://localhost:${server.port}`;
     await server.start();
     return server;
   }
@@ -114,7 +116,7 @@ class Visitor {
   static async come(server, options = {}) {
     const visitor = new Visitor();
     visitor.server = server;
-    visitor.context = await browser.newContext({ baseURL: server.url, locale: 'en-GB', timezoneId: 'UTC', ...options });
+    visitor.context = await browser.newContext({ baseURL: server.pages, locale: 'en-GB', timezoneId: 'UTC', ...options });
     visitor.page = await visitor.context.newPage();
     visitor.complaints = [];
     visitor.page.on('console', (message) => {
@@ -246,14 +248,14 @@ tries['a passkey is made by a link, signs in alone, and confirms an approval whe
   fs.writeFileSync(path.join(server.dir, 'policies', 'careful.cedar'),
     '@id("careful") @ask("approvers") @step_up("passkey") permit (principal, action == Action::"delete_test_invoices", resource);');
   await server.start();
-  const alice = await Visitor.come(server, { baseURL: server.url.replace('127.0.0.1', 'localhost') });
+  const alice = await Visitor.come(server);
   const link = server.link();
   // Browsers make no passkeys for an address, and the page says where they do.
-  await alice.page.goto(link);
+  await alice.page.goto(link.replace('localhost', '127.0.0.1'));
   await alice.page.getByRole('button', { name: 'Make a passkey and sign in' }).click();
   await alice.sees('open this page there');
   await authenticator(alice);
-  await alice.page.goto(link.replace('127.0.0.1', 'localhost'));
+  await alice.page.goto(link);
   await alice.isAccessible('the page of a link');
   await alice.page.getByRole('button', { name: 'Make a passkey and sign in' }).click();
   await alice.page.getByRole('link', { name: 'To the inbox' }).click();
@@ -432,14 +434,14 @@ tries['a session that ended answers nothing, and another site can send nothing']
   // Another site's form: the browser says where it comes from, and takes the cookie along to no such thing.
   const evil = net.createServer((socket) => {
     socket.on('error', () => {});
-    const html = `<form method=post action="${server.url}/console/requests/${asked.approval}/approve"><input name=form_token value=x>`
+    const html = `<form method=post action="${server.pages}/console/requests/${asked.approval}/approve"><input name=form_token value=x>`
       + '<input name=digest value=y></form><script>document.forms[0].submit()</script>';
     socket.once('data', () => socket.end(`HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: ${html.length}\r\nconnection: close\r\n\r\n${html}`));
   });
   await new Promise((listening) => evil.listen(0, '127.0.0.1', listening));
   const attacker = await alice.context.newPage();
   const answered = attacker.waitForResponse((response) => response.request().method() === 'POST');
-  await attacker.goto(`http://localhost:${evil.address().port}/`).catch(() => {});
+  await attacker.goto(`http://127.0.0.1:${evil.address().port}/`).catch(() => {});
   assert.equal((await answered).status(), 403);
   evil.close();
   assert.equal((await server.rest('GET', `/v1/approvals/${asked.approval}`, undefined, 'alice')).state, 'waiting');

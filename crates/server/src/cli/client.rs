@@ -151,6 +151,22 @@ pub(super) fn address_of(config: &Config) -> Result<Url, Failure> {
     }
 }
 
+/// Says where people open the pages of the server that is reached at `address`: at this machine by its name, because browsers
+/// make passkeys for names alone.
+pub(super) fn for_browsers(address: &str) -> String {
+    let Ok(mut url) = Url::parse(address) else { return address.to_owned() };
+    let own = match url.host() {
+        Some(Host::Ipv4(ip)) => ip == std::net::Ipv4Addr::LOCALHOST,
+        Some(Host::Ipv6(ip)) => ip == std::net::Ipv6Addr::LOCALHOST,
+        Some(Host::Domain(_)) | None => false,
+    };
+    // A certificate may be for the address alone.
+    if own && url.scheme() == "http" && url.set_host(Some("localhost")).is_ok() {
+        return url.as_str().trim_end_matches('/').to_owned();
+    }
+    address.trim_end_matches('/').to_owned()
+}
+
 /// A key is sent only where nobody on the way can read it.
 fn guarded(server: &Url) -> Result<(), Failure> {
     let loopback = match server.host() {

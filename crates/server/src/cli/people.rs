@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{
     Failure, FolderOption, Outcome, Output, audit,
-    client::{address_of, cell},
+    client::{address_of, cell, for_browsers},
     counted, keys, load,
 };
 use crate::{
@@ -250,7 +250,7 @@ async fn link(config: &Config, name: &str, out: &Output) -> Outcome {
         return Err(anyhow::anyhow!(why).into());
     }
     // Behind `#`, so that no server, log and referrer ever has it.
-    let url = format!("{}/console/link#{token}", address_of(config)?.as_str().trim_end_matches('/'));
+    let url = format!("{}/console/link#{token}", for_browsers(address_of(config)?.as_str()));
     out.value(&json!({ "person": person, "link": url, "expires_at": timestamp(expires_ms) }));
     out.line(&url);
     if !out.json() {

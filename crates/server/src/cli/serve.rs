@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Failure, Folder, KEY_VARIABLE, Outcome, Output, counted, load};
+use super::{Failure, Folder, KEY_VARIABLE, Outcome, Output, client::for_browsers, counted, load};
 use crate::{clock::SystemClock, config::SecretSource, server, telemetry};
 use countersign_mcp as mcp;
 
@@ -108,7 +108,7 @@ async fn welcome(running: &server::Running, folder: &Folder, scheme: &str) -> St
     let mut lines = vec![
         format!("countersign serves `{}`", folder.dir().display()),
         format!("   agents   MCP at {scheme}://{at}/mcp, REST at {scheme}://{at}/v1/calls"),
-        format!("   people   {}/console/", running.public),
+        format!("   people   {}/console/", for_browsers(&running.public)),
     ];
     let store = running.app.store();
     match first_link(running).await {
@@ -169,7 +169,7 @@ async fn first_link(running: &server::Running) -> Result<Option<(PersonId, Strin
         return Ok(None);
     };
     let token = accounts.invite(person, "server", FIRST_LINK_MS).await?;
-    Ok(Some((person.clone(), format!("{}/console/link#{token}", running.public))))
+    Ok(Some((person.clone(), format!("{}/console/link#{token}", for_browsers(&running.public)))))
 }
 
 /// So many waiting requests are counted at start.
