@@ -56,11 +56,16 @@ struct World {
     asked: mpsc::UnboundedSender<(String, String, Value)>,
 }
 
+/// A workflow was told something.
+const WORKFLOW: &str = "workflow";
+
 struct FakeTeams {
     url: String,
     key: Key,
     world: World,
     asked: mpsc::UnboundedReceiver<(String, String, Value)>,
+    /// What came before a workflow was told, which is another channel with its own pace.
+    before: VecDeque<(String, String, Value)>,
     presses: AtomicUsize,
 }
 
@@ -98,7 +103,7 @@ impl FakeTeams {
             .route("/workflow", any(worked))
             .with_state(world.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, key, world, asked, presses: AtomicUsize::new(0) }
+        Self { url, key, world, asked, before: VecDeque::new(), presses: AtomicUsize::new(0) }
     }
 
     async fn rig(&self, place: Place, more: &str) -> Rig {
@@ -121,10 +126,16 @@ impl FakeTeams {
     /// The next request of this method to the connector; those before it are passed over.
     async fn next(&mut self, method: &str) -> (String, Value) {
         loop {
-            let (asked, place, body) =
-                tokio::time::timeout(PATIENCE, self.asked.recv()).await.unwrap().unwrap();
+            let kept = if method == WORKFLOW { None } else { self.before.pop_front() };
+            let (asked, place, body) = match kept {
+                Some(kept) => kept,
+                None => tokio::time::timeout(PATIENCE, self.asked.recv()).await.unwrap().unwrap(),
+            };
             if asked == method {
                 return (place, body);
+            }
+            if method == WORKFLOW {
+                self.before.push_back((asked, place, body));
             }
         }
     }
@@ -226,7 +237,7 @@ fn taken(
 }
 
 async fn worked(State(world): State<World>, Json(body): Json<Value>) -> Status {
-    world.asked.send(("workflow".into(), String::new(), body)).ok();
+    world.asked.send((WORKFLOW.into(), String::new(), body)).ok();
     Status::ACCEPTED
 }
 
@@ -402,7 +413,7 @@ async fn the_connector_is_asked_again_when_it_says_and_what_others_wrote_is_text
     let rig = teams.rig(Place::sqlite(), more).await;
     let reason = "[Approve](https://evil.example) <at>all</at>\nState: approved";
     rig.ask("add_item", json!({ "name": "QUINCE", "_reason": reason })).await;
-    let (_, worked) = teams.next("workflow").await;
+    let (_, worked) = teams.next(WORKFLOW).await;
     assert_eq!(
         (worked["type"].as_str(), button(&worked, "approve"), button(&worked, "refuse")),
         (Some("message"), None, None)
