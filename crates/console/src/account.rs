@@ -15,9 +15,9 @@ use crate::{
     Console,
     failure::Failure,
     frame::{Frame, at},
-    passkey::{Told, address},
+    passkey::Told,
     query::UrlQuery,
-    signed::{Sent, Signed},
+    signed::{Sent, Signed, address},
 };
 
 struct Line {

@@ -22,7 +22,7 @@ use crate::{
     Console,
     failure::Failure,
     frame::Frame,
-    request::find,
+    request::{CHANNEL, find},
     signed::{Sent, Signed},
 };
 
@@ -60,21 +60,15 @@ struct Line {
 /// Returns those of the requests that wait which are like one that waits: of the same agent and session, about the same version
 /// of the tool and a call of the same shape, and asking the same people. The one itself is among them.
 pub(crate) fn like<'a>(
-    one: &ApprovalRecord,
+    one: &'a ApprovalRecord,
     waiting: &'a [ApprovalRecord],
 ) -> impl Iterator<Item = &'a ApprovalRecord> {
-    let (call, of) = (one.request.call.clone(), one.request.of.clone());
-    let shape = one.request.alike.map(|alike| alike.shape);
-    let (effect, open) = (one.effect, one.state == ApprovalState::Waiting);
+    let open = one.state == ApprovalState::Waiting;
     waiting.iter().filter(move |other| {
-        let theirs = &other.request.call;
-        open && shape.is_some()
-            && other.state == ApprovalState::Waiting
-            && other.request.alike.map(|alike| alike.shape) == shape
-            && (&theirs.tool, &theirs.version, &theirs.requester)
-                == (&call.tool, &call.version, &call.requester)
-            && other.request.of == of
-            && other.effect == effect
+        open && other.state == ApprovalState::Waiting
+            && other.request.alike.is_some_and(|alike| one.request.grants(&other.request.call, alike.shape))
+            && other.request.of == one.request.of
+            && other.effect == one.effect
     })
 }
 
@@ -196,7 +190,7 @@ impl Console {
         let told = |refusal: countersign_rules::Refusal| one_line(&refusal.message);
         let record = self.app.approval(id, &by.principal()).await.map_err(told)?;
         self.app.accounts().may_answer(&by.session, &record).await.map_err(told)?;
-        self.app.answer(by.person(), id, answer, "console").await.map(drop).map_err(told)
+        self.app.answer(by.person(), id, answer, CHANNEL).await.map(drop).map_err(told)
     }
 }
 

@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Console, failure::Failure, request::find, signed::Sent};
+use crate::{Console, failure::Failure, request::find_to_answer, signed::Sent};
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Change {
@@ -37,8 +37,7 @@ pub(crate) async fn narrow(
     Path(id): Path<String>,
     Sent { by, form }: Sent<Change>,
 ) -> Result<Redirect, Failure> {
-    let record = find(&console, &id, &by).await?;
-    console.app.accounts().may_answer(&by.session, &record).await?;
+    let record = find_to_answer(&console, &id, &by).await?;
     let arguments = form.arguments()?;
     let asked = console.app.narrow(by.person(), &record.request.id, arguments, &form.reason).await?;
     Ok(Redirect::to(&format!("/console/requests/{}", asked.request.id)))
@@ -50,8 +49,7 @@ pub(crate) async fn look_closer(
     Path(id): Path<String>,
     Sent { by, form: Look {} }: Sent<Look>,
 ) -> Result<Redirect, Failure> {
-    let record = find(&console, &id, &by).await?;
-    console.app.accounts().may_answer(&by.session, &record).await?;
+    let record = find_to_answer(&console, &id, &by).await?;
     let seen = console.app.look_closer(by.person(), &record.request.id).await?;
     Ok(Redirect::to(&format!("/console/requests/{}", seen.request.id)))
 }

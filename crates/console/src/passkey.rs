@@ -1,10 +1,8 @@
 //! Passkeys: what a browser is asked for, which its script fetches, and signing in with what it says.
 
-use std::net::{IpAddr, SocketAddr};
-
 use axum::{
     Form, Json,
-    extract::{ConnectInfo, FromRequestParts as _, Path, Request, State},
+    extract::{Path, Request, State},
     response::{Html, IntoResponse, Redirect, Response},
 };
 use countersign_app::{answer::http_status, auth::Ceremony};
@@ -18,7 +16,7 @@ use crate::{
     failure::Failure,
     request::{Approval, find},
     sign_in::{inside, of_link, recovery, sign_in_again},
-    signed::{self, Sent, form},
+    signed::{self, Sent, address, form},
 };
 
 /// What goes wrong with a ceremony is said by the script of the page that began it.
@@ -37,14 +35,6 @@ impl IntoResponse for Told {
         let body = json!({ "message": refusal.message, "help": refusal.help });
         (http_status(refusal.code), Json(body)).into_response()
     }
-}
-
-/// Returns the address that a request comes from.
-pub(crate) async fn address(request: Request, console: &Console) -> (IpAddr, Request) {
-    let (mut parts, body) = request.into_parts();
-    let from = ConnectInfo::<SocketAddr>::from_request_parts(&mut parts, console).await;
-    let from = from.map_or_else(|_unknown| IpAddr::from([0, 0, 0, 0]), |ConnectInfo(address)| address.ip());
-    (from, Request::from_parts(parts, body))
 }
 
 /// Asks any passkey to sign its person in.

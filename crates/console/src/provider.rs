@@ -1,10 +1,8 @@
 //! Signing in by an identity provider: going there, coming back, and being signed out by it.
 
-use std::net::{IpAddr, SocketAddr};
-
 use axum::{
     Form,
-    extract::{ConnectInfo, FromRequestParts as _, Path, Request, State},
+    extract::{Path, Request, State},
     response::{IntoResponse as _, Redirect, Response},
 };
 use countersign_app::auth::CameBack;
@@ -18,7 +16,7 @@ use crate::{
     failure::Failure,
     query::UrlQuery,
     sign_in::{Next, inside},
-    signed::{self, form},
+    signed::{self, address, form},
 };
 
 /// Sends a person to the provider. A link leads here and no form: a page's policy lets forms go nowhere else, and what a
@@ -41,10 +39,8 @@ pub(crate) async fn came_back(
     UrlQuery(back): UrlQuery<CameBack>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let (mut parts, _body) = request.into_parts();
-    let from = ConnectInfo::<SocketAddr>::from_request_parts(&mut parts, &console).await;
-    let from = from.map_or_else(|_unknown| IpAddr::from([0, 0, 0, 0]), |ConnectInfo(address)| address.ip());
-    let kept = signed::kept_in_flight(&parts.headers);
+    let (from, request) = address(request, &console).await;
+    let kept = signed::kept_in_flight(request.headers());
     let came = console.app.accounts().came_back(&provider, kept.as_deref(), &back, from).await;
     let (signed, next) = came.map_err(|refusal| {
         if refusal.code == Code::Unauthenticated {

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// An answer that was given here is recorded to have come so.
-const CHANNEL: &str = "console";
+pub(crate) const CHANNEL: &str = "console";
 
 /// So many of a session's calls are shown, the last ones.
 const DEEDS_MAX: usize = 20;
@@ -64,6 +64,17 @@ pub(crate) async fn find(console: &Console, id: &str, signed: &Signed) -> Result
         return Err(Failure::new(StatusCode::NOT_FOUND, "Not found", UNKNOWN));
     };
     Ok(console.app.approval(&id, &signed.principal()).await?)
+}
+
+/// Finds a request that the person is about to answer, look closer at or change.
+pub(crate) async fn find_to_answer(
+    console: &Console,
+    id: &str,
+    by: &Signed,
+) -> Result<ApprovalRecord, Failure> {
+    let record = find(console, id, by).await?;
+    console.app.accounts().may_answer(&by.session, &record).await?;
+    Ok(record)
 }
 
 /// Shows a request.
@@ -228,9 +239,8 @@ async fn answer(
     answer: PersonAnswer,
     said: Option<(String, String)>,
 ) -> Result<Redirect, Failure> {
-    let record = find(console, id, by).await?;
+    let record = find_to_answer(console, id, by).await?;
     let (app, accounts) = (&console.app, console.app.accounts());
-    accounts.may_answer(&by.session, &record).await?;
     let id = &record.request.id;
     match said {
         None => app.answer(by.person(), id, answer, CHANNEL).await?,

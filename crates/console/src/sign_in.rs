@@ -1,11 +1,9 @@
 //! Signing in and out, and the one-time link by which somebody gets to choose how they sign in.
 
-use std::net::{IpAddr, SocketAddr};
-
 use askama::Template;
 use axum::{
     Form,
-    extract::{ConnectInfo, FromRequestParts as _, Request, State},
+    extract::{Request, State},
     response::{Html, IntoResponse as _, Redirect, Response},
 };
 use countersign_rules::{Code, Refusal};
@@ -16,7 +14,7 @@ use crate::{
     Console, asset,
     failure::Failure,
     query::UrlQuery,
-    signed::{self, Sent, Signed, form},
+    signed::{self, Sent, Signed, address, form},
 };
 
 #[derive(Template)]
@@ -136,11 +134,8 @@ struct Credentials {
 
 /// Signs in.
 pub(crate) async fn sign_in(State(console): State<Console>, request: Request) -> Result<Response, Failure> {
-    let (mut parts, body) = request.into_parts();
-    let from = ConnectInfo::<SocketAddr>::from_request_parts(&mut parts, &console).await;
-    let from = from.map_or_else(|_unknown| IpAddr::from([0, 0, 0, 0]), |ConnectInfo(address)| address.ip());
-    let Form(Credentials { person, password, next }) =
-        form(Request::from_parts(parts, body), &console).await?;
+    let (from, request) = address(request, &console).await;
+    let Form(Credentials { person, password, next }) = form(request, &console).await?;
     let next = inside(next.as_deref().unwrap_or_default());
     match console.app.accounts().sign_in(&person, &password, from).await {
         Ok(signed) => Ok(([(header::SET_COOKIE, signed::kept(&signed))], Redirect::to(next)).into_response()),

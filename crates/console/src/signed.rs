@@ -1,6 +1,8 @@
 //! Who is signed in, by the session's cookie, and whether a form comes from a page of theirs.
 
-use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Request};
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, OptionalFromRequestParts, Request};
 use axum::{Form, http::request::Parts};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_app::auth::{Person, Principal, SignedIn, WebSession};
@@ -113,6 +115,14 @@ impl<T: DeserializeOwned + Send> FromRequest<Console> for Sent<T> {
         let Form(WithToken { form_token, form }) = form(Request::from_parts(parts, body), console).await?;
         if by.has_sent(&form_token) { Ok(Self { by, form }) } else { Err(Failure::stale_form()) }
     }
+}
+
+/// Returns the address that a request comes from.
+pub(crate) async fn address(request: Request, console: &Console) -> (IpAddr, Request) {
+    let (mut parts, body) = request.into_parts();
+    let from = ConnectInfo::<SocketAddr>::from_request_parts(&mut parts, console).await;
+    let from = from.map_or_else(|_unknown| IpAddr::from([0, 0, 0, 0]), |ConnectInfo(address)| address.ip());
+    (from, Request::from_parts(parts, body))
 }
 
 /// Reads a form.
