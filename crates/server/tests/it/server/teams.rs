@@ -446,7 +446,8 @@ async fn the_connector_is_asked_again_when_it_says_and_what_others_wrote_is_text
     assert_eq!(kinds, ["teams", "teams_workflow"]);
 
     // The door that nobody signs in for: who brings it is looked at first, and little is read of it.
-    let long = "x".repeat(2 * 1024 * 1024);
+    // It is sent whole before the server, which reads little of it, hangs up.
+    let long = "x".repeat(80 * 1024);
     assert_eq!(
         send(&rig, &teams.token(&teams.claims()), long.clone()).await.0,
         StatusCode::PAYLOAD_TOO_LARGE
