@@ -113,7 +113,7 @@ impl World {
             "[server]\nlisten = \"127.0.0.1:0\"\n[limits]\nopen_requests_max = 10000\n\
              [log]\norigin = \"bench.example/log\"\nkey = \"log.key\"\n[telemetry]\nlevel = \"error\"\n\
              [system.shop]\nkind = \"sqlite\"\npath = \"shop.db\"\nenvironment = \"staging\"\naccount = \"acme\"\n\
-             [person.alice]\ngroups = [\"approvers\"]\noperator = true\n",
+             [person.alice]\ngroups = [\"approvers\"]\nroles = [\"approver\", \"operator\", \"admin\"]\n",
         );
         for n in 0..AGENTS {
             config.push_str(&format!("[agent.a{n}]\naccounts = [\"acme\"]\n"));

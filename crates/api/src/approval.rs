@@ -15,13 +15,14 @@ use super::{
     call::respond,
     grant::GrantTermsBody,
     page::{after, cut, page_size},
-    request::{AsAgent, AsAnybody, AsOperator, AsPerson, Named, Strict},
+    request::{AsAdmin, AsAgent, AsAnybody, AsPerson, Named, Strict},
 };
 use countersign_app::{
     answer::{ASKED_STILL_HELP, AnswerBody, asked_still},
     approval::{PersonAnswer, visible},
     auth::Principal,
     request::{RequestBody, RequestDetail},
+    role::Right,
 };
 
 /// An answer that came by REST is recorded to have come so.
@@ -76,6 +77,7 @@ pub(crate) async fn list(
     };
     match &who {
         Principal::Agent(agent) => filter.agent = Some(agent.agent.clone()),
+        Principal::Person(person) if person.roles.may(Right::SeeAll) => {}
         Principal::Person(person) => filter.groups = Some(person.groups.clone()),
     }
     let page = page_size(query.limit);
@@ -245,7 +247,7 @@ pub struct Erased {
 
 /// Erases the rows, previews and measured values that approvers of a request were shown, for good. The log keeps their
 /// commitment, says who erased them and why, and verifies. Not while people are asked: they would answer without having seen
-/// them. For operators.
+/// them. For admins.
 #[utoipa::path(
     delete, path = "/v1/approvals/{id}/evidence", tag = "approvals", operation_id = "erase_evidence",
     params(("id" = String, Path, description = "The request's id"), Erase),
@@ -258,7 +260,7 @@ pub struct Erased {
 )]
 pub(crate) async fn erase(
     State(api): State<Api>,
-    AsOperator(person): AsOperator,
+    AsAdmin(person): AsAdmin,
     Named(id): Named<ApprovalId>,
     UrlQuery(Erase { reason }): UrlQuery<Erase>,
 ) -> Result<Json<Erased>, Problem> {

@@ -97,7 +97,7 @@ pub(crate) async fn list(
     Ok(Json(HaltsBody { halts: halts.into_iter().map(HaltBody::from).collect() }))
 }
 
-/// Halts an agent, or all. Any person may.
+/// Halts an agent, or all. For approvers, operators and admins.
 #[utoipa::path(
     post, path = "/v1/halts", tag = "halts", operation_id = "halt",
     request_body = Halt,
@@ -110,9 +110,7 @@ pub(crate) async fn halt(
     Strict(halt): Strict<Halt>,
 ) -> Result<Json<HaltBody>, Problem> {
     let scope = scope(halt.agent.as_deref(), halt.all)?;
-    let why: String = halt.why.chars().take(500).collect();
-    let record = api.app.gate().halt(scope, person.id.as_str(), &why).await?;
-    Ok(Json(record.into()))
+    Ok(Json(api.app.halt(&person, scope, &halt.why).await?.into()))
 }
 
 /// Whether there was such a halt.

@@ -1,4 +1,4 @@
-//! API keys: which there are, and revoking one. For operators.
+//! API keys: which there are, for auditors and admins, and revoking one, for admins.
 //!
 //! Keys are issued on the machine that has the ledger, by `countersign keys create`: whoever could issue one here
 //! for somebody else could answer in their name.
@@ -12,7 +12,10 @@ use countersign_store::{KeyOwner, KeyRecord};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Api, Problem, ProblemBody, request::AsOperator};
+use super::{
+    Api, Problem, ProblemBody,
+    request::{AsAdmin, AsAuditor},
+};
 use countersign_app::answer::timestamp;
 
 /// A key, without what could be presented.
@@ -22,7 +25,7 @@ pub struct KeyBody {
     pub key: String,
     /// `agent NAME` or `person NAME`.
     pub owner: String,
-    /// What it reaches, as `tool:NAME`; everything its owner may when empty.
+    /// What it reaches, as `tool:NAME` of an agent's key and `role:NAME` of a person's; everything its owner may when empty.
     pub scopes: Vec<String>,
     /// When it was issued (RFC 3339).
     pub issued_at: Option<String>,
@@ -55,7 +58,7 @@ pub struct KeysBody {
     pub keys: Vec<KeyBody>,
 }
 
-/// Lists every key that was ever issued. For operators.
+/// Lists every key that was ever issued. For auditors and admins.
 #[utoipa::path(
     get, path = "/v1/keys", tag = "keys", operation_id = "list_keys",
     responses((status = 200, body = KeysBody)),
@@ -63,7 +66,7 @@ pub struct KeysBody {
 )]
 pub(crate) async fn list(
     State(api): State<Api>,
-    AsOperator(_person): AsOperator,
+    AsAuditor(_person): AsAuditor,
 ) -> Result<Json<KeysBody>, Problem> {
     let keys = api.app.store().keys().await?;
     Ok(Json(KeysBody { keys: keys.iter().map(KeyBody::from).collect() }))
@@ -78,7 +81,7 @@ pub struct Revoked {
     pub revoked: bool,
 }
 
-/// Revokes a key, from the next request on. For operators.
+/// Revokes a key, from the next request on. For admins.
 #[utoipa::path(
     delete, path = "/v1/keys/{id}", tag = "keys", operation_id = "revoke_key",
     params(("id" = String, Path, description = "The key's id")),
@@ -90,7 +93,7 @@ pub struct Revoked {
 )]
 pub(crate) async fn revoke(
     State(api): State<Api>,
-    AsOperator(person): AsOperator,
+    AsAdmin(person): AsAdmin,
     Path(id): Path<String>,
 ) -> Result<Json<Revoked>, Problem> {
     // Also what a database could not even look for.

@@ -14,6 +14,7 @@ use countersign_app::{
     auth::{Identity, Person, Principal},
     body::read,
     connection::Seat,
+    role::Right,
     trace::trace_of,
 };
 
@@ -145,8 +146,14 @@ pub(crate) struct AsAgent(pub(crate) Identity);
 /// An authenticated person.
 pub(crate) struct AsPerson(pub(crate) Person);
 
-/// An authenticated person who is an operator.
+/// An authenticated person who keeps agents running.
 pub(crate) struct AsOperator(pub(crate) Person);
+
+/// An authenticated person who may see which keys there are.
+pub(crate) struct AsAuditor(pub(crate) Person);
+
+/// An authenticated person who keeps what opens this server.
+pub(crate) struct AsAdmin(pub(crate) Person);
 
 /// Anybody authenticated.
 pub(crate) struct AsAnybody(pub(crate) Principal);
@@ -170,13 +177,21 @@ impl FromRequestParts<Api> for AsPerson {
 impl FromRequestParts<Api> for AsOperator {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
-        let person = person(state, &parts.headers).await?;
-        if person.operator {
-            return Ok(Self(person));
-        }
-        let message = format!("`{}` is no operator", person.id);
-        Err(Problem::new(Code::OutOfScope, message)
-            .help("the configuration must say `operator = true` of this person"))
+        person_who(state, &parts.headers, Right::Operate).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Api> for AsAuditor {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
+        person_who(state, &parts.headers, Right::SeeKeys).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Api> for AsAdmin {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
+        person_who(state, &parts.headers, Right::Administer).await.map(Self)
     }
 }
 
@@ -200,6 +215,12 @@ async fn person(state: &Api, headers: &HeaderMap) -> Result<Person, Problem> {
         state.app.metrics().unauthenticated();
         challenge(state, refusal)
     })
+}
+
+async fn person_who(state: &Api, headers: &HeaderMap, right: Right) -> Result<Person, Problem> {
+    let person = person(state, headers).await?;
+    person.may(right)?;
+    Ok(person)
 }
 
 /// A 401 says how to authenticate (RFC 6750, RFC 9728).

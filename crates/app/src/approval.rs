@@ -14,6 +14,7 @@ use crate::{
     app::App,
     auth::{Person, Principal, SteppedUp},
     offer::Offer,
+    role::Right,
 };
 
 /// A person answers this.
@@ -40,14 +41,20 @@ pub enum PersonAnswer {
 /// can tell the two apart.
 pub const UNKNOWN: &str = "no such request is visible to you";
 
-/// Returns true if a request may be shown to somebody: people see those that ask one of their groups, and
-/// agents see their own.
+/// Returns true if a request may be shown to somebody: people see those that ask one of their groups, some by their role
+/// all, and agents see their own.
 #[must_use]
 pub fn visible(record: &ApprovalRecord, who: &Principal) -> bool {
     match who {
         Principal::Agent(agent) => agent.sees(&record.request.call),
-        Principal::Person(person) => record.request.of.iter().any(|ask| person.groups.contains(&ask.group)),
+        Principal::Person(person) => person.roles.may(Right::SeeAll) || asks(record, person),
     }
+}
+
+/// Returns true if a request asks one of a person's groups.
+#[must_use]
+pub fn asks(record: &ApprovalRecord, person: &Person) -> bool {
+    record.request.of.iter().any(|ask| person.groups.contains(&ask.group))
 }
 
 impl App {
@@ -65,9 +72,9 @@ impl App {
     /// `console`, …. A call that is granted by it is decided again, and then performed by the worker.
     ///
     /// # Errors
-    /// Returns [`Code::NotFound`] if no such request is visible to the person, [`Code::Malformed`] for a refusal
-    /// without a reason, [`Code::AnswerRefused`] if the answer does not count, and [`Code::NotLookedUp`] if the
-    /// ledger cannot be used. Nothing is approved then.
+    /// Returns [`Code::OutOfScope`] for who is no approver, [`Code::NotFound`] if no such request is visible to the
+    /// person, [`Code::Malformed`] for a refusal without a reason, [`Code::AnswerRefused`] if the answer does not
+    /// count, and [`Code::NotLookedUp`] if the ledger cannot be used. Nothing is approved then.
     pub async fn answer(
         &self,
         person: &Person,
@@ -104,6 +111,7 @@ impl App {
         channel: &str,
         passkey: Option<PasskeyId>,
     ) -> Result<ApprovalRecord, Refusal> {
+        person.may(Right::Answer)?;
         let record = self.approval(id, &Principal::Person(person.clone())).await?;
         let (approved, grant, comment) = match answer {
             PersonAnswer::Approve { comment, digest, grant } => {

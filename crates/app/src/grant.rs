@@ -14,8 +14,9 @@ use utoipa::ToSchema;
 use crate::{
     answer::{not_looked_up, timestamp},
     app::App,
-    approval::{UNKNOWN, visible},
+    approval::{UNKNOWN, asks, visible},
     auth::{Person, Principal},
+    role::Right,
 };
 
 /// So many grants are listed at most.
@@ -79,15 +80,15 @@ impl Signers for AskedOf {
 }
 
 impl App {
-    /// Lists the requests with which people granted calls, where something of that is left: those that a person may see, or
-    /// all for an operator. Those that end first come first.
+    /// Lists the requests with which people granted calls, where something of that is left: those that a person may
+    /// see. Those that end first come first.
     ///
     /// # Errors
     /// Returns [`Code::NotLookedUp`] if the ledger cannot be read.
     pub async fn grants(&self, person: &Person) -> Result<Vec<ApprovalRecord>, Refusal> {
         let found = self.store().grants(self.clock().now_ms(), GRANTS_MAX).await;
         let mut records = found.map_err(|fault| not_looked_up(&fault))?;
-        records.retain(|record| may_end(record, person));
+        records.retain(|record| visible(record, &Principal::Person(person.clone())));
         Ok(records)
     }
 
@@ -111,10 +112,13 @@ impl App {
         }
         let read = || async {
             let record = self.store().approval(id).await.map_err(|fault| not_looked_up(&fault))?;
-            let mine = record.filter(|record| may_end(record, person));
+            let mine = record.filter(|record| visible(record, &Principal::Person(person.clone())));
             mine.ok_or_else(|| Refusal::new(Code::NotFound, UNKNOWN))
         };
         let record = read().await?;
+        if !may_end(&record, person) {
+            person.may(Right::Operate)?;
+        }
         let ended = self.gate().end_grant(&record, person.id.clone(), &why).await;
         if ended.map_err(|fault| not_looked_up(&fault))? {
             return read().await;
@@ -128,6 +132,8 @@ impl App {
     }
 }
 
-fn may_end(record: &ApprovalRecord, person: &Person) -> bool {
-    person.operator || visible(record, &Principal::Person(person.clone()))
+/// Returns true if a person may end what was granted with a request: who answers such requests, and operators.
+#[must_use]
+pub fn may_end(record: &ApprovalRecord, person: &Person) -> bool {
+    person.roles.may(Right::Operate) || person.roles.may(Right::Answer) && asks(record, person)
 }

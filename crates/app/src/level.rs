@@ -16,7 +16,7 @@ use countersign_store::RequestTimes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{answer::timestamp, app::App, auth::Person};
+use crate::{answer::timestamp, app::App, auth::Person, role::Right};
 
 /// So many days are looked at, if not said.
 pub const DAYS: u32 = 30;
@@ -345,7 +345,7 @@ impl Counted {
     /// The figures as somebody may see them.
     fn body(self, person: &Person, window: Window) -> LevelsBody {
         let own = |((of, _tool, _effect), _reviewed): &(&(PersonId, ToolName, Effect), &mut Reviewed)| {
-            person.operator || *of == person.id
+            person.roles.may(Right::SeeAll) || *of == person.id
         };
         let mut reviewers = self.reviewers;
         let reviewers = reviewers.iter_mut().filter(own).map(|((person, tool, effect), reviewed)| {

@@ -24,6 +24,7 @@ pub mod offer;
 pub mod places;
 pub mod principal;
 pub mod request;
+pub mod role;
 pub mod story;
 pub mod stream;
 pub mod text;

@@ -14,6 +14,7 @@ use crate::{
     app::App,
     auth::{Person, Principal},
     offer::Offer,
+    role::Right,
 };
 
 /// A person made this call out of another one.
@@ -44,6 +45,7 @@ impl App {
         arguments: Value,
         reason: &str,
     ) -> Result<ApprovalRecord, Refusal> {
+        person.may(Right::Answer)?;
         if reason.trim().is_empty() {
             return Err(Refusal::new(Code::Malformed, "a change has no reason")
                 .help("say why the call should be another one: the agent is told"));
@@ -68,6 +70,7 @@ impl App {
     /// Returns [`Code::NotFound`] if no such request is visible to the person, [`Code::AnswerRefused`] if the person may not
     /// answer it or somebody has approved it already, and [`Code::ReachUnmeasurable`] where such a call cannot be rehearsed.
     pub async fn look_closer(&self, person: &Person, id: &ApprovalId) -> Result<ApprovalRecord, Refusal> {
+        person.may(Right::Answer)?;
         let (tool, asked) = self.asked_about(person, id).await?;
         let seen = tool.look_closer(self.gate(), id, &asked).await;
         self.or_refused(seen, id).await

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_rules::{AgentId, Code, GroupName, PersonId, ProviderName, Refusal, TeamName};
 
+use crate::role::Roles;
+
 /// An agent is configured so, and may present a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentConfig {
@@ -20,8 +22,8 @@ pub struct AgentConfig {
 pub struct PersonConfig {
     /// The person is in these groups, which policies name in `@ask`.
     pub groups: BTreeSet<GroupName>,
-    /// This is true if the person may resume what is halted and settle calls in doubt.
-    pub operator: bool,
+    /// The person has these roles: an approver's where the configuration says none.
+    pub roles: Roles,
     /// The person is this user of Slack, `TEAM/USER`, if one at all.
     pub slack: Option<String>,
     /// The person is this user of Microsoft Teams, `TENANT/OBJECT` in lower case, if one at all.

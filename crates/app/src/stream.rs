@@ -56,7 +56,7 @@ mod tests {
     use countersign_rules::PersonId;
 
     use super::*;
-    use crate::auth::Person;
+    use crate::{auth::Person, role::Roles};
 
     #[test]
     fn a_closed_stream_makes_room_and_others_are_not_concerned() {
@@ -64,7 +64,7 @@ mod tests {
             Principal::Person(Person {
                 id: PersonId::parse(id).unwrap(),
                 groups: BTreeSet::new(),
-                operator: false,
+                roles: Roles::default(),
                 credential: "k".into(),
             })
         };

@@ -17,6 +17,7 @@ use crate::{
     app::{App, Beside},
     auth::{Identity, Principal, Scopes},
     principal::{UNDO_AGENT, undo_agent},
+    role::Right,
 };
 
 /// This call is to be undone, in this way.
@@ -43,19 +44,22 @@ impl App {
     /// Proposes to undo a call.
     ///
     /// # Errors
-    /// Returns a [`Refusal`] if there is no such call for this caller, there is nothing to undo or to undo it
-    /// with, or the ledger cannot be read or written.
+    /// Returns a [`Refusal`] if the caller's role does not undo, there is no such call for this caller, there is
+    /// nothing to undo or to undo it with, or the ledger cannot be read or written.
     pub async fn undo(&self, who: Principal, undo: UndoProposal) -> Result<Answer, Refusal> {
         let who = match who {
             Principal::Agent(identity) => identity,
-            Principal::Person(person) => Identity {
-                agent: undo_agent()?,
-                teams: Vec::new(),
-                on_behalf_of: Some(person.id),
-                scopes: Scopes::All,
-                credential: person.credential,
-                expires_ms: None,
-            },
+            Principal::Person(person) => {
+                person.may(Right::Undo)?;
+                Identity {
+                    agent: undo_agent()?,
+                    teams: Vec::new(),
+                    on_behalf_of: Some(person.id),
+                    scopes: Scopes::All,
+                    credential: person.credential,
+                    expires_ms: None,
+                }
+            }
         };
         let record = self.undoable(&who, &undo.call).await?;
         let tool = self.tools().values().find(|offer| {

@@ -11,6 +11,7 @@ use axum::{
 use countersign_app::{
     approval::PersonAnswer,
     request::reach_words,
+    role::Right,
     text::{alike as looks_alike, one_line},
 };
 use countersign_gate::ledger::ApprovalRecord;
@@ -22,7 +23,7 @@ use crate::{
     Console,
     failure::Failure,
     frame::Frame,
-    request::{CHANNEL, find},
+    request::{CHANNEL, find, may_answer},
     signed::{Sent, Signed},
 };
 
@@ -78,6 +79,7 @@ pub(crate) async fn show(
     signed: Signed,
     Path(id): Path<String>,
 ) -> Result<Html<String>, Failure> {
+    signed.person().may(Right::Answer)?;
     let record = find(&console, &id, &signed).await?;
     let (frame, waiting) = console.frame(&signed, "inbox").await?;
     let alike: Vec<&ApprovalRecord> = like(&record, &waiting).collect();
@@ -152,6 +154,7 @@ pub(crate) async fn answer(
     Path(id): Path<String>,
     Sent { by, form }: Sent<BTreeMap<String, String>>,
 ) -> Result<Html<String>, Failure> {
+    by.person().may(Right::Answer)?;
     find(&console, &id, &by).await?;
     let said = |name: &str| form.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
     let approved = match form.get("answer").map(String::as_str) {
@@ -189,7 +192,7 @@ impl Console {
     async fn answer_one(&self, by: &Signed, id: &ApprovalId, answer: PersonAnswer) -> Result<(), String> {
         let told = |refusal: countersign_rules::Refusal| one_line(&refusal.message);
         let record = self.app.approval(id, &by.principal()).await.map_err(told)?;
-        self.app.accounts().may_answer(&by.session, &record).await.map_err(told)?;
+        may_answer(self, by, &record).await.map_err(told)?;
         self.app.answer(by.person(), id, answer, CHANNEL).await.map(drop).map_err(told)
     }
 }

@@ -1,6 +1,10 @@
 //! What stands around every page of somebody who is signed in.
 
-use countersign_app::{approval::visible, text::one_line};
+use countersign_app::{
+    approval::asks,
+    role::{Right, Roles},
+    text::one_line,
+};
 use countersign_gate::{
     Ledger as _,
     ledger::{ApprovalRecord, HaltScope},
@@ -19,7 +23,8 @@ pub(crate) struct Frame {
     pub(crate) assets: asset::Version,
     pub(crate) form_token: String,
     pub(crate) person: String,
-    pub(crate) operator: bool,
+    /// What the person may do here.
+    pub(crate) roles: Roles,
     /// The part of the console that the page belongs to.
     pub(crate) part: &'static str,
     /// How many requests wait for the person, in words; empty for none.
@@ -38,6 +43,23 @@ pub(crate) struct HaltLine {
     pub(crate) since: String,
 }
 
+impl Frame {
+    /// Returns true if the person may halt.
+    pub(crate) fn may_halt(&self) -> bool {
+        self.roles.may(Right::Halt)
+    }
+
+    /// Returns true if the person may end a halt.
+    pub(crate) fn may_operate(&self) -> bool {
+        self.roles.may(Right::Operate)
+    }
+
+    /// Returns true if the person sees what everybody is asked and answers.
+    pub(crate) fn sees_all(&self) -> bool {
+        self.roles.may(Right::SeeAll)
+    }
+}
+
 impl Console {
     /// Makes what stands around a page, with the requests that wait for the person, oldest first.
     pub(crate) async fn frame(
@@ -53,7 +75,7 @@ impl Console {
         };
         let limit = u32::try_from(WAITING_MAX).unwrap_or(u32::MAX).saturating_add(1);
         let mut records = self.app.store().list_approvals(&filter, limit).await?;
-        records.retain(|record| visible(record, &signed.principal()));
+        records.retain(|record| asks(record, person));
         let more = records.len() > WAITING_MAX;
         records.truncate(WAITING_MAX);
         let waiting = match records.len() {
@@ -66,7 +88,7 @@ impl Console {
             assets: asset::Version,
             form_token: signed.form_token(),
             person: person.id.to_string(),
-            operator: person.operator,
+            roles: person.roles.clone(),
             part,
             waiting,
             agents: self.app.auth().agents().map(ToString::to_string).collect(),

@@ -3,6 +3,8 @@
 use askama::Template;
 use axum::{extract::State, response::Html};
 use countersign_app::{
+    auth::Person,
+    grant::may_end,
     request::{RequestBody, reach_words},
     text::one_line,
 };
@@ -23,10 +25,12 @@ struct Line {
     /// Each call may reach no further.
     reach: String,
     by: String,
+    /// The person may end it.
+    mine_to_end: bool,
 }
 
 impl Line {
-    fn of(record: &ApprovalRecord) -> Self {
+    fn of(record: &ApprovalRecord, person: &Person) -> Self {
         let by: Vec<String> = record
             .signatures
             .iter()
@@ -38,6 +42,7 @@ impl Line {
             request: RequestBody::from(record),
             reach: reach.map_or_else(|| "not measured".into(), reach_words),
             by: by.join(", "),
+            mine_to_end: may_end(record, person),
         }
     }
 }
@@ -46,5 +51,6 @@ impl Line {
 pub(crate) async fn list(State(console): State<Console>, signed: Signed) -> Result<Html<String>, Failure> {
     let (frame, _waiting) = console.frame(&signed, "grants").await?;
     let grants = console.app.grants(signed.person()).await?;
-    Ok(Html(Page { frame, grants: grants.iter().map(Line::of).collect() }.render()?))
+    let grants = grants.iter().map(|record| Line::of(record, signed.person())).collect();
+    Ok(Html(Page { frame, grants }.render()?))
 }

@@ -8,9 +8,6 @@ use serde::Deserialize;
 
 use crate::{Console, failure::Failure, signed::Sent};
 
-/// What a reason may have at most, in characters.
-const WHY_MAX: usize = 500;
-
 #[derive(Debug, Deserialize)]
 pub(crate) struct Halt {
     /// The agent; empty for all of them.
@@ -18,22 +15,12 @@ pub(crate) struct Halt {
     why: String,
 }
 
-/// Halts an agent, or all. Any person may.
+/// Halts an agent, or all. Approvers may, operators and admins.
 pub(crate) async fn halt(
     State(console): State<Console>,
     Sent { by, form }: Sent<Halt>,
 ) -> Result<Redirect, Failure> {
-    let scope = scope(&form.agent)?;
-    let why: String = form.why.chars().take(WHY_MAX).collect();
-    if why.trim().is_empty() {
-        return Err(Failure::new(
-            StatusCode::BAD_REQUEST,
-            "Say why",
-            "a halt has no reason, and nothing was halted",
-        )
-        .help("agents and people are told it"));
-    }
-    console.app.gate().halt(scope, by.person().id.as_str(), &why).await?;
+    console.app.halt(by.person(), scope(&form.agent)?, &form.why).await?;
     Ok(Redirect::to("/console/health"))
 }
 

@@ -95,7 +95,7 @@ struct Requests {
     next: Option<String>,
 }
 
-/// Requests of any state that ask a group of the person, oldest first.
+/// Requests of any state that the person may see, oldest first.
 pub(crate) async fn all(
     State(console): State<Console>,
     signed: Signed,
@@ -105,7 +105,7 @@ pub(crate) async fn all(
     let state = which.state.unwrap_or_default();
     let filter = ApprovalFilter {
         state: ApprovalState::ALL.into_iter().find(|known| known.as_str() == state),
-        groups: Some(signed.person().groups.clone()),
+        groups: (!frame.sees_all()).then(|| signed.person().groups.clone()),
         after: which.after.as_deref().and_then(|after| ApprovalId::parse(after).ok()),
         ..ApprovalFilter::default()
     };

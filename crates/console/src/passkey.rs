@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::{
     Console,
     failure::Failure,
-    request::{Approval, find},
+    request::{Approval, find, may_answer},
     sign_in::{inside, of_link, recovery, sign_in_again},
     signed::{self, Sent, address, form},
 };
@@ -114,6 +114,6 @@ pub(crate) async fn confirm_options(
     let (answer, _said) = form.answer().map_err(IntoResponse::into_response)?;
     let told = |refusal| Told(refusal).into_response();
     let accounts = console.app.accounts();
-    accounts.may_answer(&by.session, &record).await.map_err(told)?;
+    may_answer(&console, &by, &record).await.map_err(told)?;
     accounts.begin_step_up(&by.session, &record, &answer).await.map(Json).map_err(told)
 }

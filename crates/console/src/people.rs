@@ -18,7 +18,7 @@ use crate::{
 struct Row {
     person: String,
     groups: String,
-    operator: bool,
+    roles: String,
     you: bool,
     /// Since when there is an account, and how it came to be.
     account: Option<(String, String)>,
@@ -45,7 +45,7 @@ pub(crate) async fn list(State(console): State<Console>, signed: Signed) -> Resu
         Row {
             person: person.to_string(),
             groups: config.groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-            operator: config.operator,
+            roles: config.roles.to_string(),
             you: *person == signed.person().id,
             account: account.map(|account| (at(account.changed_ms), made(account))),
             signs_in_by: signs_in_by(account, config, &titles),

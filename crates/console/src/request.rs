@@ -6,12 +6,13 @@ use axum::{
     response::{Html, Redirect},
 };
 use countersign_app::{
-    approval::{PersonAnswer, UNKNOWN},
+    approval::{PersonAnswer, UNKNOWN, asks},
     request::{RequestDetail, reach_words},
+    role::Right,
     text::{alike, grouped, one_line},
 };
 use countersign_gate::{GrantOffer, ledger::ApprovalRecord};
-use countersign_rules::{ApprovalId, ApprovalState};
+use countersign_rules::{ApprovalId, ApprovalState, Code, Refusal};
 use http::StatusCode;
 use serde::Deserialize;
 
@@ -73,8 +74,22 @@ pub(crate) async fn find_to_answer(
     by: &Signed,
 ) -> Result<ApprovalRecord, Failure> {
     let record = find(console, id, by).await?;
-    console.app.accounts().may_answer(&by.session, &record).await?;
+    may_answer(console, by, &record).await?;
     Ok(record)
+}
+
+/// Checks that an answer of the person's would count, as far as that can be said before they give it.
+pub(crate) async fn may_answer(
+    console: &Console,
+    by: &Signed,
+    record: &ApprovalRecord,
+) -> Result<(), Refusal> {
+    by.person().may(Right::Answer)?;
+    if !asks(record, by.person()) {
+        let message = "others are asked: you see this by your role";
+        return Err(Refusal::new(Code::AnswerRefused, message));
+    }
+    console.app.accounts().may_answer(&by.session, record).await
 }
 
 /// Shows a request.
@@ -89,8 +104,7 @@ pub(crate) async fn show(
     let deeds_left_out = detail.session_so_far.len().saturating_sub(DEEDS_MAX);
     detail.session_so_far.drain(..deeds_left_out);
     let reach = detail.reach.as_ref();
-    let barred =
-        console.app.accounts().may_answer(&signed.session, &record).await.err().map(|why| why.message);
+    let barred = may_answer(&console, &signed, &record).await.err().map(|why| why.message);
     let page = Page {
         arguments: statement::arguments(&record.request.call.arguments),
         careful: alike(&detail.written()),

@@ -23,7 +23,7 @@ use countersign_tools::{
 };
 
 use crate::config::{Config, Found, Mistake, Mistakes, Source, SystemConfig, groups_of};
-use countersign_app::{offer::Offer, principal::undo_agent};
+use countersign_app::{offer::Offer, principal::undo_agent, role::Right};
 
 /// The largest catalog snapshot that is read, in bytes.
 const CATALOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -342,10 +342,11 @@ fn moneyless(config: &Config, specs: &[Arc<ToolSpec>]) -> Vec<String> {
         .collect()
 }
 
-/// How many people are in each group, or may be by what a provider says.
+/// How many people who answer are in each group, or may be by what a provider says.
 fn members(config: &Config) -> BTreeMap<GroupName, u32> {
     let mut members = BTreeMap::new();
-    for group in config.people.values().flat_map(|person| groups_of(person, &config.providers)) {
+    let answering = config.people.values().filter(|person| person.roles.may(Right::Answer));
+    for group in answering.flat_map(|person| groups_of(person, &config.providers)) {
         let people = members.entry(group).or_insert(0_u32);
         *people = people.saturating_add(1);
     }

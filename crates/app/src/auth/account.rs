@@ -363,7 +363,7 @@ impl Accounts {
         let person = Person {
             id: session.person.clone(),
             groups: config.groups.union(&brought).cloned().collect(),
-            operator: config.operator,
+            roles: config.roles.clone(),
             credential: format!("{SESSION_CREDENTIAL}{}", session.id),
         };
         Ok(WebSession { person, expires_ms: session.expires_ms, id: session.id.clone() })

@@ -37,10 +37,17 @@ pub use self::{
     passkey::PasskeySite,
     provider::{CameBack, ProviderConfig},
 };
-use crate::principal::{AgentConfig, PersonConfig};
+use crate::{
+    principal::{AgentConfig, PersonConfig},
+    role::{Right, Role, Roles},
+};
 
 /// A scope of a key begins with this, and the tool's name follows.
 pub const TOOL_SCOPE: &str = "tool:";
+
+/// A scope of a person's key begins with this, and a role's name follows: the key opens what that role may, and nothing else of
+/// what its person may.
+pub const ROLE_SCOPE: &str = "role:";
 
 /// A principal is somebody whose credential is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,8 +65,8 @@ pub struct Person {
     pub id: PersonId,
     /// The person is in these groups: by configuration, and in a browser also by what a provider said at sign-in.
     pub groups: BTreeSet<GroupName>,
-    /// This is true if the person may resume what is halted and settle calls in doubt.
-    pub operator: bool,
+    /// The person has these roles: by configuration, and no others than those that their key is narrowed to.
+    pub roles: Roles,
     /// This is the id of the person's key, or of the session in a browser after `session:`, or the user of Slack or Teams after
     /// `slack:` or `teams:`; it is never the secret.
     pub credential: String,
@@ -224,7 +231,7 @@ impl Authenticator {
     }
 
     /// Returns true if those who approved a request and still may are enough for it. Who has no good key any
-    /// more and no account that is enabled, or left the group, no longer counts.
+    /// more and no account that is enabled, left the group, or is no approver any more, no longer counts.
     ///
     /// # Errors
     /// Returns a [`LedgerFault`] if keys and accounts cannot be read.
@@ -239,6 +246,9 @@ impl Authenticator {
                 signatures.push(signature.clone());
             }
         }
+        signatures.retain(|signature| {
+            self.people.get(&signature.person).is_some_and(|person| person.roles.may(Right::Answer))
+        });
         for signature in &mut signatures {
             let config = self.people.get(&signature.person);
             let configured = |group: &GroupName| config.is_some_and(|person| person.groups.contains(group));
@@ -294,7 +304,7 @@ impl Authenticator {
         Ok(Person {
             id: id.clone(),
             groups: config.groups.clone(),
-            operator: config.operator,
+            roles: config.roles.clone(),
             credential: format!("{key}:{user}"),
         })
     }
@@ -318,10 +328,17 @@ impl Authenticator {
                     .people
                     .get(&person)
                     .ok_or_else(|| unauthenticated("the key belongs to no configured person"))?;
+                let roles = key_roles(&scopes)
+                    .map_err(unauthenticated)?
+                    .map_or_else(|| config.roles.clone(), |narrow| config.roles.narrowed_to(&narrow));
+                if roles.is_empty() {
+                    let why = format!("the key is narrowed to roles that `{person}` does not have");
+                    return Err(unauthenticated(&why));
+                }
                 Ok(Principal::Person(Person {
                     id: person,
                     groups: config.groups.clone(),
-                    operator: config.operator,
+                    roles,
                     credential: id,
                 }))
             }
@@ -329,10 +346,27 @@ impl Authenticator {
     }
 }
 
-/// Returns true if a person has a key that is good.
+/// Returns true if a person has a key that is good, and good for answering.
 fn has_key(keys: &[KeyRecord], person: &PersonId, now_ms: i64) -> bool {
-    keys.iter()
-        .any(|key| matches!(&key.owner, KeyOwner::Person(owner) if owner == person) && key.is_good(now_ms))
+    let answers = |key: &KeyRecord| match key_roles(&key.scopes) {
+        Ok(narrow) => narrow.is_none_or(|roles| roles.may(Right::Answer)),
+        Err(_unknown) => false,
+    };
+    keys.iter().any(|key| {
+        matches!(&key.owner, KeyOwner::Person(owner) if owner == person)
+            && key.is_good(now_ms)
+            && answers(key)
+    })
+}
+
+/// Returns the roles that a person's key is narrowed to, if it is. A word that is not known narrows nothing, so it refuses.
+fn key_roles(scopes: &[String]) -> Result<Option<Roles>, &'static str> {
+    if scopes.is_empty() {
+        return Ok(None);
+    }
+    let role = |scope: &String| scope.strip_prefix(ROLE_SCOPE).and_then(Role::parse);
+    let roles: Option<Roles> = scopes.iter().map(role).collect();
+    roles.map(Some).ok_or("the key has a scope that is not known")
 }
 
 fn identity(agent: &AgentId, config: &AgentConfig, scopes: Scopes, credential: String) -> Identity {

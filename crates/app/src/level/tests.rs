@@ -3,6 +3,7 @@ use std::{collections::BTreeSet, slice::from_ref};
 use countersign_rules::PolicyId;
 
 use super::*;
+use crate::role::{Role, Roles};
 
 const MIN: i64 = 60_000;
 
@@ -47,8 +48,13 @@ fn times(state: ApprovalState, of: &[AskOf], signatures: &[Signature]) -> Reques
     }
 }
 
-fn person(id: &str, operator: bool) -> Person {
-    Person { id: PersonId::parse(id).unwrap(), groups: BTreeSet::new(), operator, credential: String::new() }
+fn person(id: &str, role: Role) -> Person {
+    Person {
+        id: PersonId::parse(id).unwrap(),
+        groups: BTreeSet::new(),
+        roles: Roles::from_iter([role]),
+        credential: String::new(),
+    }
 }
 
 fn body(requests: &[RequestTimes], who: &Person, now_ms: i64) -> LevelsBody {
@@ -118,7 +124,7 @@ fn what_expired_is_outside_the_deadline_and_what_was_superseded_is_not_counted()
         times(ApprovalState::Waiting, &[ask("a", 1)], &[]),
         superseded,
     ];
-    let body = body(&requests, &person("ann", false), 5 * MIN);
+    let body = body(&requests, &person("ann", Role::Approver), 5 * MIN);
     let level = &body.all;
     assert_eq!((level.asked, level.answered, level.expired, level.waiting), (4, 2, 1, 1));
     assert_eq!((level.within_deadline, level.timed), (Some(0.666), 2));
@@ -126,7 +132,7 @@ fn what_expired_is_outside_the_deadline_and_what_was_superseded_is_not_counted()
     assert_eq!((&body.groups[0].level, &body.tools[0].level, body.superseded), (level, level, 1));
     // What somebody answered they have answered, whatever changed afterwards.
     assert_eq!((body.reviewers[0].answered, body.reviewers[0].median_ms), (3, Some(120_000)));
-    let level = &self::body(&[], &person("ann", true), 0).all;
+    let level = &self::body(&[], &person("ann", Role::Operator), 0).all;
     assert_eq!((level.within_deadline, level.median_ms, level.timed), (None, None, 0));
 }
 
@@ -134,13 +140,13 @@ fn what_expired_is_outside_the_deadline_and_what_was_superseded_is_not_counted()
 fn an_answer_before_its_question_has_no_time_and_overflows_nothing() {
     for at_ms in [-MIN, i64::MIN] {
         let odd = times(ApprovalState::Done, &[ask("a", 1)], &[said("ann", &["a"], true, at_ms)]);
-        let body = body(&[odd], &person("ann", false), 0);
+        let body = body(&[odd], &person("ann", Role::Approver), 0);
         assert_eq!((body.all.answered, body.all.timed, body.all.median_ms), (1, 0, None));
         assert_eq!((body.reviewers[0].timed, body.reviewers[0].median_ms), (0, None));
     }
     let mut far = times(ApprovalState::Done, &[ask("a", u32::MAX)], &[said("ann", &["a"], true, i64::MAX)]);
     far.asked_ms = i64::MIN;
-    assert_eq!(body(&[far], &person("ann", false), 0).all.answered, 1);
+    assert_eq!(body(&[far], &person("ann", Role::Approver), 0).all.answered, 1);
 }
 
 #[test]
@@ -161,10 +167,11 @@ fn a_reviewer_sees_their_own_answers_and_an_operator_those_of_all() {
     };
     let ann = ("ann".to_owned(), Effect::Write, 1, 1);
     let ben = [("ben".to_owned(), Effect::Write, 1, 0), ("ben".to_owned(), Effect::Destructive, 1, 0)];
-    assert_eq!(names(&person("ann", false)), from_ref(&ann));
-    assert_eq!(names(&person("ben", false)), ben);
-    assert_eq!(names(&person("eve", false)), []);
-    assert_eq!(names(&person("eve", true)), [&[ann], &ben[..]].concat());
+    assert_eq!(names(&person("ann", Role::Approver)), from_ref(&ann));
+    assert_eq!(names(&person("ben", Role::Approver)), ben);
+    assert_eq!(names(&person("eve", Role::Approver)), []);
+    assert_eq!(names(&person("eve", Role::Operator)), [from_ref(&ann), &ben].concat());
+    assert_eq!(names(&person("eve", Role::Auditor)), [&[ann], &ben[..]].concat());
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use clap::Subcommand;
 use countersign_api::{KeyBody, KeysBody};
-use countersign_app::auth::TOOL_SCOPE;
+use countersign_app::{
+    auth::{ROLE_SCOPE, TOOL_SCOPE},
+    role::Role,
+};
 use countersign_gate::Clock as _;
 use countersign_rules::{AgentId, PersonId, ToolName};
 use countersign_store::{KeyOwner, KeyRecord, NewKey, Store, StoreBeside, StoreError};
@@ -61,6 +64,9 @@ pub(super) enum Keys {
         /// Reaches only this tool; may be repeated
         #[arg(long = "tool", value_name = "TOOL", requires = "agent")]
         tools: Vec<String>,
+        /// Opens only what this role of the person may; may be repeated
+        #[arg(long = "role", value_name = "ROLE", requires = "person", value_parser = role)]
+        roles: Vec<Role>,
         /// Expires after so many days, or `never` [default: 90 for a person, never for an agent]
         #[arg(long, value_name = "DAYS", alias = "expires-days", value_parser = expiry)]
         expires: Option<Expiry>,
@@ -82,7 +88,7 @@ pub(super) enum Keys {
     },
     /// Revoke a key, from the next request on
     #[command(
-        after_help = "With a ledger on SQLite that a server has open, that server is asked, with your key (operators)."
+        after_help = "With a ledger on SQLite that a server has open, that server is asked, with your key (admins)."
     )]
     Revoke {
         /// The key's id, as `list` prints it
@@ -95,7 +101,7 @@ pub(super) enum Keys {
 impl Keys {
     pub(super) async fn run(self, out: &Output) -> Outcome {
         match self {
-            Self::Create { agent, person, tools, expires, folder } => {
+            Self::Create { agent, person, tools, roles, expires, folder } => {
                 let config = load(&folder.dir)?;
                 let owner = owner(&config, agent.as_deref(), person.as_deref())?;
                 let mut scopes = Vec::new();
@@ -105,6 +111,9 @@ impl Keys {
                         return Err(anyhow::anyhow!("there is no tool `{name}` in the configuration").into());
                     }
                     scopes.push(format!("{TOOL_SCOPE}{name}"));
+                }
+                if let KeyOwner::Person(person) = &owner {
+                    scopes.extend(narrowed(&config, person, &roles)?);
                 }
                 let expires = expires.unwrap_or(match &owner {
                     KeyOwner::Agent(_) => Expiry::Never,
@@ -185,6 +194,23 @@ impl Keys {
         }
         Ok(())
     }
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    let known = || Role::ALL.map(Role::as_str).join("`, `");
+    Role::parse(text).ok_or_else(|| format!("there are `{}`", known()))
+}
+
+/// The scopes of a key that opens some roles of its person.
+fn narrowed(config: &Config, person: &PersonId, roles: &[Role]) -> Result<Vec<String>, Failure> {
+    let has: Vec<Role> =
+        config.people.get(person).into_iter().flat_map(|person| person.roles.iter()).collect();
+    if let Some(role) = roles.iter().find(|role| !has.contains(*role)) {
+        return Err(
+            anyhow::anyhow!("`{person}` is no {role}: a key opens nothing that its person may not").into()
+        );
+    }
+    Ok(roles.iter().map(|role| format!("{ROLE_SCOPE}{role}")).collect())
 }
 
 fn owner(config: &Config, agent: Option<&str>, person: Option<&str>) -> Result<KeyOwner, Failure> {

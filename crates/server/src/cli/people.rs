@@ -4,6 +4,7 @@ use clap::Subcommand;
 use countersign_app::{
     answer::timestamp,
     auth::account::{LINK_MS, SESSION_IDLE_MS, new_token},
+    role::{Role, Roles},
 };
 use countersign_gate::Clock as _;
 use countersign_rules::{PasskeyId, PersonId};
@@ -132,7 +133,7 @@ struct PersonLine {
     person: String,
     /// This is `None` for whoever has an account and is not configured any more: it opens nothing.
     groups: Option<Vec<String>>,
-    operator: bool,
+    roles: Vec<Role>,
     account: Option<AccountLine>,
     keys: usize,
 }
@@ -200,7 +201,7 @@ async fn list(config: &Config, out: &Output) -> Outcome {
             PersonLine {
                 person: person.to_string(),
                 groups: configured.map(|one| one.groups.iter().map(ToString::to_string).collect()),
-                operator: configured.is_some_and(|one| one.operator),
+                roles: configured.into_iter().flat_map(|one| one.roles.iter()).collect(),
                 account: known.account(person, now_ms),
                 keys: known.keys(person, now_ms),
             }
@@ -208,16 +209,11 @@ async fn list(config: &Config, out: &Output) -> Outcome {
         .collect();
     out.value(&json!({ "people": lines }));
     out.table(
-        &["person", "groups", "account", "since", "made by", "signed in", "last seen", "keys"],
+        &["person", "groups", "roles", "account", "since", "made by", "signed in", "last seen", "keys"],
         lines.into_iter().map(|line| {
-            let mut groups = match line.groups {
-                Some(groups) => groups.join(" "),
-                None => "(not configured)".to_owned(),
-            };
-            if line.operator {
-                groups.push_str(" (operator)");
-            }
-            let (mut row, keys) = (vec![line.person, groups.trim().to_owned()], line.keys.to_string());
+            let groups = line.groups.map_or_else(|| "(not configured)".to_owned(), |groups| groups.join(" "));
+            let roles: Roles = line.roles.into_iter().collect();
+            let (mut row, keys) = (vec![line.person, groups, roles.to_string()], line.keys.to_string());
             row.extend(match line.account {
                 None => ["no", "-", "-", "-", "-"].map(str::to_owned),
                 Some(account) => [

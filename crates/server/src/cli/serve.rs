@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, io::IsTerminal as _};
 
-use countersign_app::auth::account::FIRST_LINK_MS;
+use countersign_app::{auth::account::FIRST_LINK_MS, role::Right};
 use countersign_gate::Clock as _;
 use countersign_rules::{ApprovalState, Code, PersonId, Refusal};
 use countersign_store::{ApprovalFilter, KeyOwner, StoreError};
@@ -165,7 +165,9 @@ async fn first_link(running: &server::Running) -> Result<Option<(PersonId, Strin
         return Ok(None);
     }
     let people = || running.app.auth().people();
-    let Some((person, _)) = people().find(|(_, config)| config.operator).or_else(|| people().next()) else {
+    let Some((person, _)) =
+        people().find(|(_, config)| config.roles.may(Right::Administer)).or_else(|| people().next())
+    else {
         return Ok(None);
     };
     let token = accounts.invite(person, "server", FIRST_LINK_MS).await?;

@@ -311,6 +311,8 @@ impl Config {
             .iter()
             .filter_map(|(name, person)| Some((name.as_str(), person.teams.as_deref()?)))
             .collect();
+        let roles: BTreeMap<&str, Json> =
+            self.people.iter().map(|(name, person)| (name.as_str(), json!(person.roles))).collect();
         let subjects: BTreeMap<&str, Json> = self
             .people
             .iter()
@@ -359,6 +361,7 @@ impl Config {
             "origin": self.log.origin,
             "people": people,
             "providers": provider::public(&self.providers),
+            "roles": roles,
             "slack_users": slack_users,
             "policies": names(self.policies.iter().map(|p| p.name.as_str()).collect()),
             "store": store,

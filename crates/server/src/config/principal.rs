@@ -2,15 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_app::principal::{AgentConfig, PersonConfig, UNDO_AGENT};
+use countersign_app::{
+    principal::{AgentConfig, PersonConfig, UNDO_AGENT},
+    role::{Right, Role, Roles},
+};
 use countersign_rules::{AgentId, GroupName, PersonId, ProviderName, TeamName};
 
+use serde_json::json;
+use toml::de::DeValue;
 use unicode_security::confusable_detection::skeleton;
 
 use super::{
     Found, Reading, SignInConfig, Source, groups_of,
     provider::subjects,
-    section::{Complaint, flag, list, parsed},
+    section::{Complaint, Form, list, parsed, written},
 };
 
 pub(super) fn agents(reading: &mut Reading<'_>) -> BTreeMap<AgentId, AgentConfig> {
@@ -46,11 +51,29 @@ pub(super) fn people(reading: &mut Reading<'_>) -> BTreeMap<PersonId, PersonConf
             "say which groups that policies ask the person is in, such as `groups = [\"approvers\"]`",
             list(|g| Ok(GroupName::parse(g)?)),
         )?;
-        let operator = section.defaulted("operator", flag)?;
+        let roles = section.defaulted("roles", roles())?;
         let slack = section.optional("slack", parsed(slack_user));
         let teams = section.optional("teams", parsed(teams_user));
         let subjects = section.optional("subject", subjects()).unwrap_or_default();
-        Some(PersonConfig { groups: groups.into_iter().collect(), operator, slack, teams, subjects })
+        Some(PersonConfig { groups: groups.into_iter().collect(), roles, slack, teams, subjects })
+    })
+}
+
+/// The roles of a person, of which there is at least one.
+fn roles() -> impl Form<Roles> {
+    let words: Vec<&str> = Role::ALL.into_iter().map(Role::as_str).collect();
+    let shape = json!({ "type": "array", "items": { "type": "string", "enum": words }, "minItems": 1 });
+    written(shape, move |value: &DeValue<'_>| {
+        let known = || format!("write some of `{}`", words.join("`, `"));
+        let role = |text: &str| {
+            let unknown = || Complaint::new(format!("`{text}` is no role")).help(known());
+            Role::parse(text).ok_or_else(unknown)
+        };
+        let roles: Roles = list(role).read(value)?.into_iter().collect();
+        if roles.is_empty() {
+            return Err(Complaint::new("who has no role could not even look").help(known()));
+        }
+        Ok(roles)
     })
 }
 
@@ -131,7 +154,9 @@ pub(super) fn distinct(
             found.push(main.mistake(place(&title), message, Some(help)));
         }
     }
-    for (id, _) in people.iter().filter(|(_, person)| groups_of(person, providers).is_empty()) {
+    let asked =
+        |person: &PersonConfig| !person.roles.may(Right::Answer) || !groups_of(person, providers).is_empty();
+    for (id, _) in people.iter().filter(|(_, person)| !asked(person)) {
         // Whom an agent acts for need not be somebody who is asked.
         if !agents.values().any(|agent| agent.on_behalf_of.as_ref() == Some(id)) {
             let title = format!("[person.{id}]");

@@ -38,7 +38,7 @@ key = "log.key"
 accounts = ["acme"]
 [person.carol]
 groups = ["approvers"]
-operator = true
+roles = ["approver", "operator", "admin"]
 [person.dora]
 groups = ["approvers"]
 [system.effects]

@@ -32,7 +32,7 @@ on_behalf_of = "dora"
 accounts = ["acme"]
 [person.carol]
 groups = ["approvers"]
-operator = true
+roles = ["approver", "operator", "admin"]
 [person.dora]
 groups = ["approvers"]
 [person.erin]

@@ -15,6 +15,7 @@ use super::{super::Authenticator, *};
 use crate::{
     credential::{self, Credentials, Use},
     principal::AgentConfig,
+    role::Role,
 };
 
 /// A Sunday noon.
@@ -51,10 +52,10 @@ pub(super) fn id(person: &str) -> PersonId {
     PersonId::parse(person).unwrap()
 }
 
-fn person(groups: &[&str], operator: bool) -> PersonConfig {
+fn person(groups: &[&str], roles: &[Role]) -> PersonConfig {
     PersonConfig {
         groups: groups.iter().map(|group| GroupName::parse(group).unwrap()).collect(),
-        operator,
+        roles: roles.iter().copied().collect(),
         slack: None,
         teams: None,
         subjects: BTreeMap::new(),
@@ -101,7 +102,12 @@ impl Place {
 }
 
 fn authenticator(store: &Arc<Store>, clock: &Arc<TestClock>, people: &[&str]) -> Arc<Authenticator> {
-    let people = people.iter().map(|name| (id(name), person(&["leads"], *name == "carol"))).collect();
+    let roles = |name| match name {
+        "carol" => vec![Role::Approver, Role::Operator],
+        "vera" => vec![Role::Viewer],
+        _ => vec![Role::Approver],
+    };
+    let people = people.iter().map(|name| (id(name), person(&["leads"], &roles(name)))).collect();
     let bot =
         AgentConfig { teams: BTreeSet::new(), accounts: BTreeSet::new(), on_behalf_of: Some(id("ann")) };
     let agents = [(AgentId::parse("bot").unwrap(), bot)].into();
@@ -204,7 +210,7 @@ async fn a_link_sets_up_an_account_once_and_looking_at_it_spends_nothing() {
     assert!(!accounts.none_yet().await.unwrap());
     let session = accounts.session(&signed_in.token).await.unwrap();
     assert_eq!(session, signed_in.session);
-    assert_eq!((session.person.id.as_str(), session.person.operator), ("ann", false));
+    assert_eq!((session.person.id.as_str(), session.person.roles.to_string()), ("ann", "approver".into()));
     assert_eq!(session.person.credential, format!("session:{}", session.id));
     assert_eq!(session.expires_ms, NOW + SESSION_MS);
 
@@ -506,10 +512,19 @@ async fn a_signature_counts_while_its_signer_has_a_key_or_an_account() {
         by: "cli".into(),
         now_ms: NOW,
     };
-    let (key, _presented) = place.store.issue_key(new, [3; 32]).await.unwrap();
+    let (key, _presented) = place.store.issue_key(new.clone(), [3; 32]).await.unwrap();
     assert!(counts().await, "a key");
     assert!(place.store.revoke_key(&key.id, "cli", NOW).await.unwrap());
     assert!(!counts().await);
+    let looks = NewKey { scopes: vec!["role:viewer".into()], ..new };
+    place.store.issue_key(looks, [4; 32]).await.unwrap();
+    assert!(!counts().await, "a key that answers nothing");
+
+    let looking = authenticator(&place.store, &place.clock, &["vera"]);
+    let token = looking.accounts().invite(&id("vera"), "cli", LINK_MS).await.unwrap();
+    looking.accounts().set_up(&token, PASSWORD).await.unwrap();
+    let record = asked("bot", None, &["vera"]);
+    assert!(!looking.still_approved(&record).await.unwrap(), "who looks only");
     place.store.enable_account(&id("bob"), true, "cli", NOW).await.unwrap();
     assert!(counts().await);
     let without = authenticator(&place.store, &place.clock, &["ann"]);

@@ -75,7 +75,7 @@ accounts = ["acme"]
 
 [person.carol]
 groups = ["approvers"]
-operator = true
+roles = ["approver", "operator", "admin"]
 
 [system.effects]
 kind = "sqlite"

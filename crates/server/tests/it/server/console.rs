@@ -269,7 +269,7 @@ async fn service_levels_show_a_reviewer_their_own_answers_and_an_operator_those_
 }
 
 /// Every route of the console, with a path and what it answers: to nobody, to a person, to an operator.
-const ROUTES: &[(&str, &str, &str, [u16; 3])] = &[
+pub(crate) const ROUTES: &[(&str, &str, &str, [u16; 3])] = &[
     ("GET", "/", "/", [307, 307, 307]),
     ("GET", "/console", "/console", [308, 308, 308]),
     ("GET", "/console/", "/console/", [303, 200, 200]),
@@ -330,6 +330,27 @@ const ROUTES: &[(&str, &str, &str, [u16; 3])] = &[
     ("GET", "/console/assets/{name}", "/console/assets/0-console.css", [200, 200, 200]),
 ];
 
+/// Every field that some form has, with what does nothing there.
+pub(crate) fn every_field(token: &str) -> Vec<(&str, &str)> {
+    vec![
+        ("form_token", token),
+        ("digest", "00"),
+        ("reason", "no"),
+        ("agent", ""),
+        ("why", "a test"),
+        ("person", "alice"),
+        ("password", "wrong"),
+        ("again", "wrong"),
+        ("token", "wrong"),
+        ("logout_token", "wrong"),
+        ("arguments", "{}"),
+        ("answer", "refuse"),
+        ("said", "no"),
+        ("sealed", "wrong"),
+        ("passkey", "wrong"),
+    ]
+}
+
 #[tokio::test]
 async fn every_route_of_the_console_answers_whom_it_should_and_tells_browsers_what_to_refuse() {
     let source = include_str!("../../../../console/src/lib.rs");
@@ -360,23 +381,7 @@ async fn every_route_of_the_console_answers_whom_it_should_and_tells_browsers_wh
             } else {
                 browser.get("/console/people").await.field("form_token")
             };
-            let form = [
-                ("form_token", token.as_str()),
-                ("digest", "00"),
-                ("reason", "no"),
-                ("agent", ""),
-                ("why", "a test"),
-                ("person", "alice"),
-                ("password", "wrong"),
-                ("again", "wrong"),
-                ("token", "wrong"),
-                ("logout_token", "wrong"),
-                ("arguments", "{}"),
-                ("answer", "refuse"),
-                ("said", "no"),
-                ("sealed", "wrong"),
-                ("passkey", "wrong"),
-            ];
+            let form = every_field(&token);
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             let request = browser.request(method.clone(), path);
             let request = if method == Method::POST {

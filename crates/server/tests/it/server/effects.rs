@@ -268,9 +268,10 @@ async fn a_signature_counts_while_its_signer_does(place: Place) {
         .replace("@ask(\"approvers\")", "@ask(\"approvers\") @quorum(\"2\")");
     std::fs::write(&path, two).unwrap();
     let main = rig.deployment.at("countersign.toml");
-    let more = std::fs::read_to_string(&main)
-        .unwrap()
-        .replace("groups = [\"auditors\"]", "groups = [\"auditors\", \"approvers\"]\noperator = true");
+    let more = std::fs::read_to_string(&main).unwrap().replace(
+        "groups = [\"auditors\"]",
+        "groups = [\"auditors\", \"approvers\"]\nroles = [\"approver\", \"operator\", \"admin\"]",
+    );
     std::fs::write(&main, more).unwrap();
     rig.stop().await;
     rig.start().await;

@@ -27,6 +27,7 @@ mod provider;
 mod refusals;
 mod repeat;
 mod rig;
+mod roles;
 mod schema;
 mod sign_in;
 mod slack;

@@ -37,12 +37,12 @@ on_behalf_of = "owner"
 accounts = ["acme"]
 [person.alice]
 groups = ["approvers"]
-operator = true
+roles = ["approver", "operator", "admin"]
 [person.bob]
 groups = ["auditors"]
 [person.owner]
 groups = ["approvers"]
-operator = true
+roles = ["approver", "operator", "admin"]
 "#;
 
 const TOOLS: &str = r#"
@@ -243,7 +243,7 @@ async fn keys(config: &Config) -> BTreeMap<String, String> {
     let now_ms = SystemClock.now_ms();
     let agent = |name| KeyOwner::Agent(AgentId::parse(name).unwrap());
     let person = |name| KeyOwner::Person(PersonId::parse(name).unwrap());
-    let wanted = [
+    let named = [
         ("clerk", agent("clerk"), vec![], None),
         ("other", agent("other"), vec![], None),
         ("scoped", agent("clerk"), vec!["tool:items".to_owned()], None),
@@ -255,8 +255,10 @@ async fn keys(config: &Config) -> BTreeMap<String, String> {
         ("bob", person("bob"), vec![], None),
         ("owner", person("owner"), vec![], None),
     ];
+    let others = config.people.keys().filter(|one| named.iter().all(|(name, ..)| *name != one.as_str()));
+    let others: Vec<_> = others.map(|one| (one.as_str(), person(one.as_str()), vec![], None)).collect();
     let mut keys = BTreeMap::new();
-    for (name, owner, scopes, expires_ms) in wanted {
+    for (name, owner, scopes, expires_ms) in named.into_iter().chain(others) {
         let mut random = [0; 32];
         random[..16].copy_from_slice(&OsEntropy.bytes());
         random[16..].copy_from_slice(&OsEntropy.bytes());
