@@ -38,6 +38,8 @@ pub(crate) struct ListQuery {
     limit: Option<u32>,
     /// After this request: the `next` of the page before.
     after: Option<String>,
+    /// For people: `true` for those that ask one of one's groups alone, whatever else one's role sees.
+    mine: Option<bool>,
 }
 
 /// A list of requests.
@@ -77,7 +79,7 @@ pub(crate) async fn list(
     };
     match &who {
         Principal::Agent(agent) => filter.agent = Some(agent.agent.clone()),
-        Principal::Person(person) if person.roles.may(Right::SeeAll) => {}
+        Principal::Person(person) if person.roles.may(Right::SeeAll) && query.mine != Some(true) => {}
         Principal::Person(person) => filter.groups = Some(person.groups.clone()),
     }
     let page = page_size(query.limit);

@@ -1,12 +1,10 @@
 //! `countersign approvals`: people's side.
 
-use std::collections::BTreeSet;
-
 use clap::Subcommand;
 use countersign_api::{Approve, EndGrant, Erased, GrantTermsBody, GrantsBody, RequestsBody};
 use countersign_app::{
     request::{RequestBody, RequestDetail},
-    text::{grouped, one_line},
+    text::one_line,
 };
 use countersign_rules::{ApprovalState, source::duration_ms};
 use serde::Serialize;
@@ -15,18 +13,22 @@ use super::{
     Failure, Outcome, Output,
     client::{Client, Connect, cell},
     narrow::Narrowed,
-    request::{detail, earlier},
+    request::detail,
+    watch::Watch,
 };
 
-/// How often a watch looks.
+/// How often it is looked what came of an answer.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(700);
 /// How often an approver looks what came of the answer, before being told that it is under way.
 const LOOKS_MAX: u32 = 14;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Approvals {
-    /// List requests that ask your groups
+    /// List the requests that you may see: those that ask your groups, by some roles all
     List {
+        /// Only those that ask one of your groups
+        #[arg(long)]
+        mine: bool,
         /// A state, or `all`
         #[arg(long, default_value = "waiting")]
         state: String,
@@ -101,7 +103,7 @@ pub(super) enum Approvals {
     },
     /// Erase the rows that approvers were shown with a request, for good; the log keeps their commitment and verifies
     #[command(
-        after_help = "For operators. Erased is the evidence of the request: the sample of rows, the previews and the values that were measured.\n\
+        after_help = "For admins. Erased is the evidence of the request: the sample of rows, the previews and the values that were measured.\n\
                             Not erased is what is in the log itself: arguments, the agent's reason, comments and names."
     )]
     Erase {
@@ -113,7 +115,7 @@ pub(super) enum Approvals {
         #[command(flatten)]
         connect: Connect,
     },
-    /// See how soon people answer, by group and tool, and what you answered; operators see what everybody answered
+    /// See how soon people answer, by group and tool, and what you answered, or by some roles everybody
     Levels {
         /// Look at the requests of so many days before now, 1 to 90
         #[arg(long, default_value_t = countersign_app::level::DAYS)]
@@ -121,19 +123,16 @@ pub(super) enum Approvals {
         #[command(flatten)]
         connect: Connect,
     },
-    /// Print requests as they come, in two lines each, until interrupted; a server that restarts is waited for
-    Watch {
-        #[command(flatten)]
-        connect: Connect,
-    },
+    /// See requests as they come, and at a terminal answer them; a server that restarts is waited for
+    Watch(Watch),
 }
 
 impl Approvals {
     pub(super) async fn run(self, out: &Output) -> Outcome {
         match self {
-            Self::List { state, limit, after, connect } => {
+            Self::List { mine, state, limit, after, connect } => {
                 let after = after.map(|id| format!("&after={}", segment(&id))).unwrap_or_default();
-                let query = format!("state={}&limit={limit}{after}", segment(&state));
+                let query = format!("state={}&mine={mine}&limit={limit}{after}", segment(&state));
                 let body: RequestsBody = connect.client()?.get(&format!("/v1/approvals?{query}")).await?;
                 out.value(&body);
                 out.table(
@@ -153,7 +152,7 @@ impl Approvals {
             Self::Approve { id, reason, digest, grant, grant_for, connect } => {
                 let grant = grant.zip(grant_for).map(|(calls, seconds)| GrantTermsBody { calls, seconds });
                 let body = Approve { comment: reason, digest, grant };
-                answer(&connect.client()?, &id, "approve", &body, out).await
+                answer(&connect.client()?, &id, "approve", &body, out).await.map(drop)
             }
             Self::Grants { connect } => {
                 let body: GrantsBody = connect.client()?.get("/v1/grants").await?;
@@ -181,7 +180,8 @@ impl Approvals {
                 Ok(())
             }
             Self::Refuse { id, reason, connect } => {
-                answer(&connect.client()?, &id, "refuse", &countersign_api::Refuse { reason }, out).await
+                let body = countersign_api::Refuse { reason };
+                answer(&connect.client()?, &id, "refuse", &body, out).await.map(drop)
             }
             Self::Erase { id, reason, connect } => {
                 let path = format!("/v1/approvals/{}/evidence?reason={}", segment(&id), segment(&reason));
@@ -190,7 +190,7 @@ impl Approvals {
                 Ok(())
             }
             Self::Levels { days, connect } => super::levels::show(days, &connect, out).await,
-            Self::Watch { connect } => watch(&connect, out).await,
+            Self::Watch(watch) => watch.run(out).await,
         }
     }
 }
@@ -204,13 +204,14 @@ pub(super) fn more(next: Option<&str>, out: &Output) {
     }
 }
 
-async fn answer(
+/// Answers a request, and tells what came of it. Returns how the request stands then.
+pub(super) async fn answer(
     client: &Client,
     id: &str,
     what: &str,
     body: &(impl Serialize + Sync),
     out: &Output,
-) -> Outcome {
+) -> Result<ApprovalState, Failure> {
     let path = format!("/v1/approvals/{}", segment(id));
     let mut body = Seen::Answered(Box::new(client.post(&format!("{path}/{what}"), body).await?));
     // What was approved is decided again and performed at once, mostly; the approver should hear what came of it.
@@ -241,7 +242,7 @@ async fn answer(
     if let (ApprovalState::Superseded | ApprovalState::Blocked, Some(why)) = (state, why) {
         out.text(&format!("   why: {}", one_line(why)));
     }
-    Ok(())
+    Ok(*state)
 }
 
 /// A request after it was answered: as the answer showed it, or as it was seen afterwards.
@@ -259,72 +260,6 @@ impl Seen {
             Self::Looked(detail) => &detail.request,
         }
     }
-}
-
-async fn watch(connect: &Connect, out: &Output) -> Outcome {
-    let client = connect.client()?;
-    let mut seen = BTreeSet::new();
-    let mut away = false;
-    loop {
-        match waiting(&client).await {
-            Ok(requests) => {
-                if std::mem::take(&mut away) && !out.json() {
-                    out.note("the server is back");
-                }
-                for request in &requests {
-                    if seen.insert(request.approval.clone()) {
-                        out.value(request);
-                        out.line(announced(request, connect, out));
-                    }
-                }
-            }
-            // A server that restarts comes back; whoever was told no stays told.
-            Err(Failure::Failed(why)) => {
-                if !std::mem::replace(&mut away, true) {
-                    out.note(format!("{}; still watching", one_line(&format!("{why:#}"))));
-                }
-            }
-            Err(why) => return Err(why),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            interrupted = tokio::signal::ctrl_c() => return Ok(interrupted?),
-        }
-    }
-}
-
-/// Everything that waits, however many pages it takes.
-async fn waiting(client: &Client) -> Result<Vec<RequestBody>, Failure> {
-    let mut all = Vec::new();
-    let mut after = String::new();
-    loop {
-        let body: RequestsBody = client.get(&format!("/v1/approvals?limit=1000{after}")).await?;
-        all.extend(body.approvals);
-        match body.next {
-            Some(next) => after = format!("&after={}", segment(&next)),
-            None => return Ok(all),
-        }
-    }
-}
-
-/// A request in two lines: what is asked, and the command that shows the rest.
-fn announced(request: &RequestBody, connect: &Connect, out: &Output) -> String {
-    let rows = match request.rows {
-        Some(1) => ", 1 row".to_owned(),
-        Some(rows) => format!(", {} rows", grouped(rows)),
-        None => String::new(),
-    };
-    let before: String = earlier(request).take(1).map(|one| format!("\n   before: {one}")).collect();
-    format!(
-        "{} asks for {}: {}{rows}; {} may answer, until {}{before}\n   countersign approvals show {}{}",
-        one_line(&request.agent),
-        one_line(&request.tool),
-        request.effect,
-        one_line(&groups(request)),
-        out.moment(&cell(request.expires_at.as_deref())),
-        one_line(&request.approval),
-        connect.flags(),
-    )
 }
 
 fn row(request: &RequestBody, out: &Output) -> Vec<String> {
@@ -362,7 +297,8 @@ fn seconds(text: &str) -> Result<u64, String> {
     Ok(ms / 1_000)
 }
 
-fn groups(request: &RequestBody) -> String {
+/// The groups that are asked.
+pub(super) fn groups(request: &RequestBody) -> String {
     request.of.iter().map(|ask| ask.group.as_str()).collect::<Vec<_>>().join(", ")
 }
 

@@ -30,6 +30,7 @@ mod sql;
 mod system;
 mod tools;
 mod undo;
+mod watch;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 

@@ -190,3 +190,38 @@ async fn a_key_opens_no_more_than_the_roles_that_it_is_narrowed_to() {
     assert_eq!(get(&answering, "/v1/keys").await.0, StatusCode::FORBIDDEN);
     assert_eq!(refuse(&answering).await.0, StatusCode::OK);
 }
+
+/// A role shows what others are asked, and answers nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sees_a_request_by_their_role_alone_answers_nothing() {
+    let main = MAIN.replace(
+        "[person.bob]\n",
+        "[person.max]\ngroups = [\"auditors\"]\n[person.bob]\nroles = [\"approver\", \"operator\"]\n",
+    );
+    let rig = Rig::with(&main).await;
+    let approval = rig.ask("add_item", json!({ "name": "quince" })).await;
+    let listed = async |who, query| {
+        let (_, body) = rig.get(who, &format!("/v1/approvals{query}")).await;
+        body["approvals"].as_array().unwrap().len()
+    };
+    assert_eq!(
+        (listed("bob", "").await, listed("bob", "?mine=true").await, listed("max", "").await),
+        (1, 0, 0)
+    );
+    assert_eq!(rig.get("max", &format!("/v1/approvals/{approval}")).await.0, StatusCode::NOT_FOUND);
+    let (status, body) = rig.post("bob", &format!("/v1/approvals/{approval}/approve"), json!({})).await;
+    assert_eq!((status, &body["code"]), (StatusCode::FORBIDDEN, &json!("R019")), "{body}");
+
+    let bob = Browser::signed_in(&rig, "bob", "cli").await;
+    assert!(!bob.get("/console/").await.text.contains(&approval), "it does not wait for him");
+    assert!(bob.get("/console/requests").await.text.contains(&approval));
+    let page = bob.get(&format!("/console/requests/{approval}")).await;
+    assert!(page.text.contains("others are asked") && !page.text.contains("id=\"approve\""), "{}", page.text);
+    let form = bob.get("/console/people").await.field("form_token");
+    for what in ["approve", "refuse", "look-closer", "narrow"] {
+        let path = format!("/console/requests/{approval}/{what}");
+        let page = bob.send(Method::POST, &path, &every_field(&form)).await;
+        assert_eq!(page.status, StatusCode::FORBIDDEN, "{what}: {}", page.text);
+    }
+    assert_eq!(listed("alice", "").await, 1, "it waits still");
+}

@@ -1,11 +1,16 @@
 //! What a person sees at a terminal, which `script` plays.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     process::{Child, Command, Stdio},
 };
 
-/// `countersign serve` at a terminal.
+use reqwest::StatusCode;
+use serde_json::json;
+
+use super::rig::{MAIN, Rig};
+
+/// A command at a terminal.
 struct Terminal {
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
@@ -13,6 +18,10 @@ struct Terminal {
 
 impl Terminal {
     fn serve(folder: &str) -> Self {
+        Self::run(&format!("serve {folder}"), Stdio::null())
+    }
+
+    fn run(arguments: &str, typed: Stdio) -> Self {
         let program = env!("CARGO_BIN_EXE_countersign");
         let mut command = Command::new("script");
         command.args([
@@ -20,10 +29,10 @@ impl Terminal {
             "--return",
             "--flush",
             "--command",
-            &format!("exec {program} serve {folder}"),
+            &format!("exec {program} {arguments}"),
             "/dev/null",
         ]);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(typed).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
     }
@@ -40,6 +49,11 @@ impl Terminal {
             }
         }
         panic!("ended without {part:?}:\n{read}");
+    }
+
+    fn type_in(&mut self, line: &str) {
+        let typed = self.child.stdin.as_mut().unwrap();
+        typed.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     fn signal(&self, name: &str) {
@@ -77,4 +91,45 @@ fn a_server_at_a_terminal_says_where_to_connect_and_takes_no_notice_of_sighup() 
     terminal.until("SIGHUP changes nothing");
     terminal.signal("INT");
     assert_eq!(terminal.child.wait().unwrap().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_at_a_terminal_answers_there_what_was_shown() {
+    let rig = Rig::with(&format!("{MAIN}[person.bea]\ngroups = [\"approvers\"]\n")).await;
+    rig.deployment.write_secret("alice.key", rig.key("alice"));
+    let file = rig.deployment.at("alice.key");
+    let watch = format!("approvals watch --server {} --key-file {}", rig.url("/"), file.display());
+    let mut terminal = Terminal::run(&watch, Stdio::piped());
+    let until = |terminal: &mut Terminal, part: &str| tokio::task::block_in_place(|| terminal.until(part));
+    until(&mut terminal, "`?` for help");
+
+    let first = rig.ask("add_item", json!({ "name": "quince" })).await;
+    until(&mut terminal, "1  clerk asks for add_item: write");
+    terminal.type_in("a 1");
+    let shown = until(&mut terminal, "nothing is approved yet");
+    assert!(shown.contains("quince") && shown.contains("reach"), "{shown}");
+    assert_eq!(rig.get("alice", &format!("/v1/approvals/{first}")).await.1["state"], "waiting");
+    terminal.type_in("a 1 fine by me");
+    until(&mut terminal, "is done: it was performed");
+    assert_eq!(rig.result(&first).await.0, StatusCode::OK);
+
+    let second = rig.ask("delete_item", json!({ "id": 1 })).await;
+    until(&mut terminal, "2  clerk asks for delete_item: destructive");
+    terminal.type_in("r 2");
+    until(&mut terminal, "say why");
+    terminal.type_in("r 2 apples stay");
+    until(&mut terminal, "is refused");
+    assert!(rig.result(&second).await.1["message"].as_str().unwrap().contains("apples stay"));
+
+    // Answered elsewhere, and by another person.
+    let third = rig.ask("delete_item", json!({ "id": 2 })).await;
+    until(&mut terminal, "3  clerk asks for delete_item: destructive");
+    let body = json!({ "reason": "pears stay" });
+    let (status, told) = rig.post("bea", &format!("/v1/approvals/{third}/refuse"), body).await;
+    assert_eq!(status, StatusCode::OK, "{told}");
+    until(&mut terminal, "3  clerk asks for delete_item: refused, bea has answered");
+    terminal.type_in("w");
+    until(&mut terminal, "nothing waits for you");
+    terminal.type_in("q");
+    assert_eq!(tokio::task::block_in_place(|| terminal.child.wait()).unwrap().code(), Some(0));
 }
