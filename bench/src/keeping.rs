@@ -5,7 +5,7 @@
 //! writer that is not ours, on a table without triggers and on one whose rows are kept.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     path::{Path, PathBuf},
     sync::{
@@ -221,6 +221,7 @@ impl World {
                             "type": "object", "additionalProperties": false, "required": ["rows"],
                             "properties": { "rows": { "type": "integer" } }
                         }),
+                        narrows: BTreeMap::new(),
                         result: None,
                         rates: Vec::new(),
                         rows_max: ROWS_MAX,

@@ -278,6 +278,7 @@ impl World {
                     reversible: false,
                     idempotent: false,
                     arguments: serde_json::Value::Null,
+                    narrows: BTreeMap::new(),
                     result: None,
                     rates: Vec::new(),
                     // No cap of the tool: what is shown is the limit of counting.

@@ -28,6 +28,10 @@ pub struct NarrowedBody {
     pub why: Option<String>,
     /// This is `true` if the rules ask nobody about the changed call: then its author may approve it, too.
     pub free: bool,
+    /// This is `true` if the change only took away, by the word of the tool and by what was measured: then its author may approve
+    /// it as anybody else who is asked.
+    #[serde(default)]
+    pub less: bool,
 }
 
 impl App {
@@ -82,6 +86,13 @@ impl App {
         let offer = self.tool(&record.request.call.tool);
         record.state == ApprovalState::Waiting
             && offer.is_some_and(|offer| offer.off().is_none() && !matches!(offer.tool, AnyTool::Undo(_)))
+    }
+
+    /// Returns which changes of the call of a request only take away, in words such as `limit lower`: who makes no other may
+    /// approve what comes of them.
+    #[must_use]
+    pub fn takes_away(&self, record: &ApprovalRecord) -> Vec<String> {
+        self.tool(&record.request.call.tool).map(|offer| offer.tool.narrows()).unwrap_or_default()
     }
 
     /// Returns true if somebody who is asked may have the call of a request run and rolled back, as far as that can be said

@@ -246,6 +246,7 @@ impl From<&ApprovalRecord> for RequestBody {
                 by: narrowed.by.to_string(),
                 why: narrowed.why.clone(),
                 free: narrowed.free,
+                less: narrowed.less,
             }),
             narrowed_to: record.narrowed_to.as_ref().map(ToString::to_string),
             asked_at: timestamp(request.asked_ms),

@@ -51,6 +51,8 @@ struct Page {
     closer: bool,
     /// These arguments are there to be changed; empty where none may be.
     changeable: String,
+    /// What may be taken away so that the person may approve the rest, in words; empty where nothing may.
+    takes_away: String,
     /// Why the person's answer would not count, where it would not.
     barred: Option<String>,
     /// The person changed the call, and others approve it.
@@ -124,13 +126,14 @@ pub(crate) async fn show(
         open: record.state == ApprovalState::Waiting,
         closer: console.app.may_look_closer(&record),
         changeable: changeable(&console, &record),
+        takes_away: takes_away(&console, &record),
         barred,
         own_change: record
             .request
             .call
             .narrowed
             .as_ref()
-            .is_some_and(|narrowed| !narrowed.free && narrowed.by == signed.person().id),
+            .is_some_and(|narrowed| narrowed.bars(&signed.person().id)),
         others: batch::like(&record, &waiting).filter(|other| other.request.id != record.request.id).count(),
         deeds_left_out,
         frame,
@@ -145,6 +148,12 @@ fn changeable(console: &Console, record: &ApprovalRecord) -> String {
         return String::new();
     }
     serde_json::to_string_pretty(&record.request.call.arguments).unwrap_or_default()
+}
+
+/// Says which changes its author may approve: `you make no change but limit lower, or `.
+fn takes_away(console: &Console, record: &ApprovalRecord) -> String {
+    let ways: Vec<String> = console.app.takes_away(record).iter().map(|way| one_line(way)).collect();
+    if ways.is_empty() { String::new() } else { format!("you change nothing but {}, or ", ways.join(", ")) }
 }
 
 /// Says what an approval permits, and until when.

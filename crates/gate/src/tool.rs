@@ -35,6 +35,12 @@ pub trait Tool: Send + Sync + 'static {
         Likeness::of(arguments)
     }
 
+    /// Tells whether arguments that were changed from the first to the second make a call that does less and nothing else, as far
+    /// as its author declares that.
+    fn takes_away(&self, _from: &Value, _to: &Value) -> bool {
+        false
+    }
+
     /// Tells whether the reach of such a call can be measured at all.
     fn measurable(&self, args: &Self::Args) -> bool;
 

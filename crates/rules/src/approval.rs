@@ -377,7 +377,7 @@ impl ApprovalRequest {
 
     /// Returns true if this person made the call out of another one, and those whom the rules ask have not looked at it.
     fn is_changed_by(&self, person: &PersonId) -> bool {
-        self.call.narrowed.as_ref().is_some_and(|narrowed| !narrowed.free && narrowed.by == *person)
+        self.call.narrowed.as_ref().is_some_and(|narrowed| narrowed.bars(person))
     }
 
     /// Tells what state the request is in once `answer` is added to the signatures given so far.

@@ -396,6 +396,18 @@ pub struct Narrowed {
     /// may be the one who lets it run.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub free: bool,
+    /// This is true if the change only took away, by what the tool's author declares and by what was measured: then its author is
+    /// as good as any other of those whom the rules ask.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub less: bool,
+}
+
+impl Narrowed {
+    /// Returns true if this person changed the call in a way that others have to look at.
+    #[must_use]
+    pub fn bars(&self, person: &PersonId) -> bool {
+        !self.free && !self.less && self.by == *person
+    }
 }
 
 /// A retry key is what two calls have in common where one is a retry of the other: who asks, and for which digest. The session

@@ -35,6 +35,7 @@ pub mod memory;
 mod mentions;
 pub mod money;
 mod named;
+pub mod narrowing;
 mod observed;
 pub mod policy;
 pub mod rate;

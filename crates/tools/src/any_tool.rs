@@ -269,6 +269,18 @@ impl AnyTool {
         self.observe(arguments.clone()).is_ok_and(|observed| observed.reversible)
     }
 
+    /// Tells which changes of arguments only take away, in words such as `limit lower`, as the tool's author declares them.
+    #[must_use]
+    pub fn narrows(&self) -> Vec<String> {
+        let declared = match self {
+            Self::Sql(tool) => tool.declared(),
+            Self::Http(tool) => tool.declared(),
+            Self::Mcp(tool) => tool.declared(),
+            Self::Undo(_) => return Vec::new(),
+        };
+        declared.narrows().collect()
+    }
+
     /// Tells whether its system lets calls of it be run and rolled back, so that people see what they touch. A call may be of a
     /// form that cannot be, which its system says.
     #[must_use]

@@ -1,11 +1,12 @@
 //! What all tools have in common: the checked declaration and its version.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use countersign_audit::{canonical::canonical_digest, to_canonical_vec};
 use countersign_gate::ToolError;
 use countersign_rules::{
     Arguments, BadSchema, Money, Refusal, ResultSchema, SystemSpec, ToolSpec, ToolVersion,
+    narrowing::{self, Narrows},
 };
 use serde_json::{Value, json};
 
@@ -19,6 +20,7 @@ const DESCRIPTION_CHARS_MAX: usize = 4_096;
 pub(crate) struct Declared {
     pub(crate) spec: Arc<ToolSpec>,
     arguments: Arguments,
+    narrows: BTreeMap<String, Narrows>,
     result: Option<ResultSchema>,
 }
 
@@ -53,9 +55,12 @@ impl Declared {
             return Err(DefinitionError::tool(&tool.name, "rows_max", "must be at least 1"));
         }
         let arguments = Arguments::parse(&tool.arguments).map_err(|e| bad("arguments", &e))?;
+        narrowing::check(&tool.narrows, arguments.schema()).map_err(|(argument, why)| {
+            DefinitionError::tool(&tool.name, format!("narrows.{argument}"), why)
+        })?;
         let result =
             tool.result.as_ref().map(ResultSchema::parse).transpose().map_err(|e| bad("result", &e))?;
-        let whole = json!({
+        let mut whole = json!({
             "v": 1,
             "name": tool.name,
             "system": {
@@ -75,6 +80,11 @@ impl Declared {
             "rows_max": tool.rows_max.to_string(),
             "template": template,
         });
+        // Definitions that say nothing of it are the versions that they were.
+        if let Some(members) = whole.as_object_mut().filter(|_| !tool.narrows.is_empty()) {
+            let narrows = tool.narrows.iter().map(|(name, way)| (name.clone(), way.as_str().into()));
+            members.insert("narrows".into(), Value::Object(narrows.collect()));
+        }
         let version = canonical_digest(&whole)
             .map_err(|e| e.to_string())
             .and_then(|digest| ToolVersion::parse(&format!("sha256:{digest}")).map_err(|e| e.to_string()))
@@ -94,12 +104,23 @@ impl Declared {
             rates: tool.rates.clone(),
             rows_max: tool.rows_max,
         });
-        Ok(Self { spec, arguments, result })
+        Ok(Self { spec, arguments, narrows: tool.narrows.clone(), result })
     }
 
     /// The schema of the arguments as agents see it.
     pub(crate) fn advertised(&self) -> Value {
         self.arguments.advertised()
+    }
+
+    /// Tells which changes only take away, in words.
+    pub(crate) fn narrows(&self) -> impl Iterator<Item = String> {
+        self.narrows.iter().map(|(name, way)| format!("{name} {}", way.as_str()))
+    }
+
+    /// Tells whether a change of arguments only takes away, as it is declared.
+    pub(crate) fn takes_away(&self, from: &Value, to: &Value) -> bool {
+        let objects = from.as_object().zip(to.as_object());
+        objects.is_some_and(|(from, to)| narrowing::takes_away(&self.narrows, from, to))
     }
 
     /// Checks the arguments of a call.

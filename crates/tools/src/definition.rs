@@ -13,8 +13,8 @@ use std::{
 
 use countersign_audit::canonical::INTEGER_MAX;
 use countersign_rules::{
-    Amount, Code, DeclaredEffect, Money, Refusal, SystemName, ToolName, money::Currency, rate::Rate,
-    tool::SystemSpec,
+    Amount, Code, DeclaredEffect, Money, Refusal, SystemName, ToolName, money::Currency, narrowing::Narrows,
+    rate::Rate, tool::SystemSpec,
 };
 use countersign_sql::Snapshot;
 use serde_json::{Map, Value};
@@ -326,6 +326,8 @@ pub struct ToolDefinition {
     /// The schema of the arguments, short or in full, as [`countersign_rules::arguments::Arguments::parse`]
     /// takes it. Must be `null` where the agent writes the statement.
     pub arguments: Value,
+    /// A change of these arguments in these ways makes a call that does less.
+    pub narrows: BTreeMap<String, Narrows>,
     /// The schema of the result, when declared.
     pub result: Option<Value>,
     /// It may be called so often.

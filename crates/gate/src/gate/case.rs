@@ -323,6 +323,10 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         let of = match self.judge_what_was_changed().await {
             Ok(Decision::Ask(ask)) => {
                 self.record(&Decision::Ask(ask.clone()));
+                let less = self.takes_away(before);
+                if let Some(narrowed) = self.call.narrowed.as_mut() {
+                    narrowed.less = less;
+                }
                 ask.of
             }
             Ok(allowed @ Decision::Allow(_)) => {
@@ -341,6 +345,16 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         let Self { gate, tool, call, policies, id, facts, evidence, entries, .. } = self;
         let why = (id, &*policies, &facts);
         gate.park((&call, alike(tool, &call)), &of, why, evidence, entries, Some(before)).await
+    }
+
+    /// Returns true if the changed call does less than the agent's, by the word of its tool and by what was measured of both.
+    /// Less than what a person made of it is not that: whoever changed it at will would take away a little and approve the rest.
+    fn takes_away(&self, before: &ApprovalRecord) -> bool {
+        let (now, then) = (self.facts.reach.as_ref(), before.request.reach.as_ref());
+        before.request.call.narrowed.as_ref().is_none_or(|changed| changed.less)
+            && self.facts.effect <= before.effect
+            && now.zip(then).is_some_and(|(now, then)| now.within(then))
+            && self.tool.takes_away(&before.request.call.arguments, &self.call.arguments)
     }
 
     /// As [`Case::judge`], and measured for people whatever the rules say.
@@ -470,15 +484,17 @@ impl<L: Ledger> Gate<L> {
 
     /// Returns people's approval of a call as the rules see it, or else the grant that they gave with it.
     fn approval_fact(&self, record: &ApprovalRecord, grant: bool) -> ApprovalFact {
-        let author = record.request.call.narrowed.as_ref().map(|narrowed| &narrowed.by);
+        let narrowed = record.request.call.narrowed.as_ref();
         let granted_until_ms = record.grant.as_ref().map(|given| given.terms.until_ms);
         ApprovalFact {
             id: record.request.id.clone(),
             signers: record
                 .signatures
                 .iter()
-                // Whoever changed a call is none of those who approve it.
-                .filter(|s| s.approved && author != Some(&s.person))
+                // Whoever changed a call is none of those who approve it, unless it does nothing but less.
+                .filter(|s| {
+                    s.approved && narrowed.is_none_or(|changed| changed.less || changed.by != s.person)
+                })
                 .map(|s| (s.person.clone(), s.groups.clone()))
                 .collect(),
             reach: record.request.reach.clone(),

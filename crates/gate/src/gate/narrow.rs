@@ -1,8 +1,8 @@
 //! A person who is asked about a call does more than answer: changes it, or has it run and rolled back to see what it touches.
 //!
 //! What a person changes is a call of its own. It is the agent's, as the one before it was, and decided anew like any other;
-//! those whom the rules ask approve it, or else the groups that were asked before, and its author is none of them
-//! ([`Narrowed`]). Nothing is performed here.
+//! those whom the rules ask approve it, or else the groups that were asked before. Its author is one of them only where the
+//! change took away and nothing else ([`Narrowed`]). Nothing is performed here.
 
 use std::collections::BTreeSet;
 
@@ -62,7 +62,8 @@ impl<L: Ledger> Gate<L> {
             return Err(same.help("change one of them, or approve the request as it is").into());
         }
         let why = narrowing.why.map(|why| why.chars().take(2_000).collect());
-        let narrowed = Narrowed { from: record.request.id.clone(), by: person.id.clone(), why, free: false };
+        let (from, by) = (record.request.id.clone(), person.id.clone());
+        let narrowed = Narrowed { from, by, why, free: false, less: false };
         let (reason, trace) = (stored.reason.clone(), stored.trace.clone());
         let call = Call { reason, trace, narrowed: Some(narrowed), ..call };
         let start = RoundStart::changed();

@@ -190,6 +190,48 @@ async fn what_the_rules_would_not_ask_about_is_looked_at_all_the_same_and_its_au
 }
 
 #[tokio::test]
+async fn who_only_takes_away_by_the_word_of_the_tool_and_of_what_is_measured_counts_as_anybody_who_is_asked()
+{
+    let world = World::new(1, 900, Vec::new());
+    let tool = world.delete.narrowing();
+    let narrow = async |id: &ApprovalId, (from, to): (u64, u64)| {
+        let narrowing = Narrowing { arguments: json!({ "from": from, "to": to }), why: Some("fewer".into()) };
+        world.gate.narrow(&*tool, id, &asked("ana"), narrowing).await.unwrap()
+    };
+    // Two are asked, and she is one of them.
+    let first = approval(&world.call(&tool, 0, 40).await);
+    let new = narrow(&first, (0, 4)).await;
+    assert!(new.request.call.narrowed.as_ref().unwrap().less);
+    let id = new.request.id;
+    approve(&world, &id, "ana").await.unwrap();
+    assert_eq!(state(&world, &id).await, ApprovalState::Waiting, "the rules ask two");
+    approve(&world, &id, "ben").await.unwrap();
+    assert!(matches!(world.work().await[..], [Answer::Done(_)]));
+    assert_eq!(world.system.effects(), 1);
+    // A smaller reach by an argument that says nothing of it, and other rows in the place of those that were asked about.
+    for (asked, changed) in [((50, 60), (51, 60)), ((70, 80), (69, 79)), ((90, 95), (90, 99))] {
+        let other = approval(&world.call(&tool, asked.0, asked.1).await);
+        let new = narrow(&other, changed).await.request;
+        assert!(!new.call.narrowed.as_ref().unwrap().less, "{changed:?}");
+        assert_eq!(
+            refusal(approve(&world, &new.id, "ana").await),
+            AnswerRefusal::OwnChange("ana".parse_person())
+        );
+        // Less than what she made of it herself is not less than what the agent asked for.
+        let again = narrow(&new.id, (changed.0, changed.1 - 1)).await.request;
+        assert!(!again.call.narrowed.as_ref().unwrap().less, "{changed:?}");
+        refusal(approve(&world, &again.id, "ana").await);
+    }
+    // Less and less again is.
+    let twice = narrow(&approval(&world.call(&tool, 100, 140).await), (100, 130)).await.request.id;
+    assert!(narrow(&twice, (100, 120)).await.request.call.narrowed.unwrap().less);
+    // Less by its word, and more than was seen of the first one by now: rows came in between.
+    let third = approval(&world.call(&tool, 880, 920).await);
+    world.system.rows.lock().unwrap().extend((900..919).map(|id| (id, 0)));
+    assert!(!narrow(&third, (880, 919)).await.request.call.narrowed.unwrap().less);
+}
+
+#[tokio::test]
 async fn no_fault_of_the_ledger_lets_both_calls_run() {
     for seed in 0..40_u64 {
         for fault in [Fault::Lost, Fault::KeptButReportedLost] {

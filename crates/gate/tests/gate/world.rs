@@ -16,6 +16,7 @@ use countersign_rules::{
     PersonId, Policies, PolicySource, RawCall, Reach, Refusal, Requester, SessionId, SystemName, SystemSpec,
     TeamName, ToolName, ToolSpec, ToolVersion,
     budget::{Budget, BudgetScope, BudgetWindow, Unit},
+    narrowing::{Narrows, takes_away},
     rate::Rate,
 };
 use serde_json::{Value, json};
@@ -176,6 +177,7 @@ pub(crate) struct RowTool {
     spec: Arc<ToolSpec>,
     arguments: Arguments,
     pub(crate) system: Arc<System>,
+    narrows: BTreeMap<String, Narrows>,
 }
 
 impl RowTool {
@@ -215,14 +217,27 @@ impl RowTool {
             rates,
             rows_max: 1_000,
         };
-        Arc::new(Self { spec: Arc::new(spec), arguments, system: Arc::clone(system) })
+        Arc::new(Self {
+            spec: Arc::new(spec),
+            arguments,
+            system: Arc::clone(system),
+            narrows: BTreeMap::new(),
+        })
+    }
+
+    /// The same tool, whose author declares that a lower `to` takes away.
+    pub(crate) fn narrowing(&self) -> Arc<Self> {
+        let arguments = Arguments::parse(&self.spec.arguments).unwrap();
+        let (spec, system) = (Arc::clone(&self.spec), Arc::clone(&self.system));
+        Arc::new(Self { spec, arguments, system, narrows: [("to".into(), Narrows::Lower)].into() })
     }
 
     /// The same tool on a system that recognises a repeated call by its key and answers it as it did.
     pub(crate) fn recognising(&self) -> Arc<Self> {
         let spec = ToolSpec { idempotent: true, ..(*self.spec).clone() };
         let arguments = Arguments::parse(&self.spec.arguments).unwrap();
-        Arc::new(Self { spec: Arc::new(spec), arguments, system: Arc::clone(&self.system) })
+        let system = Arc::clone(&self.system);
+        Arc::new(Self { spec: Arc::new(spec), arguments, system, narrows: BTreeMap::new() })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -251,6 +266,10 @@ impl Tool for RowTool {
             statement: None,
             reversible: false,
         })
+    }
+
+    fn takes_away(&self, from: &Value, to: &Value) -> bool {
+        takes_away(&self.narrows, from.as_object().unwrap(), to.as_object().unwrap())
     }
 
     fn measurable(&self, _: &Range) -> bool {

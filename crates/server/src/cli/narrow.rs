@@ -13,8 +13,9 @@ use super::{Outcome, Output, client::Connect, propose::written_arguments};
 /// `countersign approvals narrow`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The changed call is the agent's, and measured and decided as any other. You cannot approve it yourself, unless the \
-                  rules ask nobody about it; then the groups that were asked before are asked. The agent hears what becomes of it.\n\n\
+    after_help = "The changed call is the agent's, and measured and decided as any other. You cannot approve it yourself, unless it \
+                  only takes away, by what the tool declares (`narrows`) and by what is measured, or the rules ask nobody about it; then the \
+                  groups that were asked before are asked. The agent hears what becomes of it.\n\n\
                   countersign approvals narrow apr-1 --set before=2026-01-01 --reason 'last year only'"
 )]
 pub(super) struct Narrowed {
@@ -51,9 +52,13 @@ impl Narrowed {
         let asked: RequestBody = client.post(&format!("{path}/narrow"), &body).await?;
         out.value(&asked);
         let new = one_line(&asked.approval);
-        let who = match asked.narrowed.as_ref().is_some_and(|narrowed| narrowed.free) {
-            true => "the rules ask nobody about it: whoever was asked before may approve it, and so may you",
-            false => "others have to approve it",
+        let narrowed = asked.narrowed.as_ref();
+        let who = if narrowed.is_some_and(|narrowed| narrowed.free) {
+            "the rules ask nobody about it: whoever was asked before may approve it, and so may you"
+        } else if narrowed.is_some_and(|narrowed| narrowed.less) {
+            "it does less than the agent's, and nothing else: whoever is asked may approve it, and so may you"
+        } else {
+            "others have to approve it"
         };
         out.line(format!("request `{new}` asks about the changed call now; {who}"));
         Ok(())

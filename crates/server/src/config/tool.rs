@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use countersign_rules::{
     DeclaredEffect, SystemName, ToolName,
     money::Currency,
+    narrowing::Narrows,
     rate::{Rate, RateScope},
 };
 use countersign_tools::definition::{
@@ -18,7 +19,9 @@ use super::{
     Place, Reading,
     budget::AMOUNT_MAX,
     form::Mark,
-    section::{Complaint, Section, Shaped, flag, integer, json, kind, list, parsed, text, word, written},
+    section::{
+        Complaint, Form, Section, Shaped, flag, integer, json, kind, list, parsed, text, word, written,
+    },
     system::{REHEARSE, texts},
 };
 
@@ -99,6 +102,7 @@ fn declared(section: &mut Section<'_, '_>) -> Option<ToolDefinition> {
     let reversible = section.defaulted("reversible", flag);
     let idempotent = section.defaulted("idempotent", flag);
     let arguments = section.optional("arguments", json);
+    let narrows = section.optional("narrows", narrows());
     let result = section.optional("result", json);
     let rated = section.says("rate");
     let rates = section.optional("rate", rates);
@@ -114,9 +118,24 @@ fn declared(section: &mut Section<'_, '_>) -> Option<ToolDefinition> {
         reversible: reversible?,
         idempotent: idempotent?,
         arguments: arguments.unwrap_or(Json::Null),
+        narrows: narrows.unwrap_or_default(),
         result,
         rates: rates?,
         rows_max: rows_max?,
+    })
+}
+
+/// By argument, in which way a change of it makes a call that does less.
+fn narrows() -> impl Form<BTreeMap<String, Narrows>> {
+    let words = Narrows::WORDS.map(|(word, _)| word);
+    let shape = json!({ "type": "object", "additionalProperties": { "type": "string", "enum": words } });
+    written(shape, |value: &DeValue<'_>| {
+        let table = value.as_table().ok_or_else(|| {
+            Complaint::new(format!("must be a table such as `{{ limit = \"lower\" }}`, not {}", kind(value)))
+        })?;
+        let ways = table.iter();
+        ways.map(|(name, way)| Ok((name.get_ref().to_string(), word(&Narrows::WORDS).read(way.get_ref())?)))
+            .collect()
     })
 }
 

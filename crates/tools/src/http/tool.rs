@@ -206,11 +206,22 @@ impl HttpTool {
     }
 }
 
+impl HttpTool {
+    /// What the tool's author declares.
+    pub(crate) const fn declared(&self) -> &Declared {
+        &self.declared
+    }
+}
+
 impl Tool for HttpTool {
     type Args = HttpCall;
 
     fn spec(&self) -> &Arc<ToolSpec> {
         &self.declared.spec
+    }
+
+    fn takes_away(&self, from: &Value, to: &Value) -> bool {
+        self.declared.takes_away(from, to)
     }
 
     fn parse(&self, arguments: &Value) -> Result<Parsed<Self::Args>, Refusal> {

@@ -285,11 +285,22 @@ fn text(result: &CallToolResult, scrubber: &Scrubber) -> String {
     scrubber.redact(&said).chars().take(EXCERPT_CHARS).collect()
 }
 
+impl McpTool {
+    /// What the tool's author declares.
+    pub(crate) const fn declared(&self) -> &Declared {
+        &self.declared
+    }
+}
+
 impl Tool for McpTool {
     type Args = Map<String, Value>;
 
     fn spec(&self) -> &Arc<ToolSpec> {
         &self.declared.spec
+    }
+
+    fn takes_away(&self, from: &Value, to: &Value) -> bool {
+        self.declared.takes_away(from, to)
     }
 
     fn parse(&self, arguments: &Value) -> Result<Parsed<Self::Args>, Refusal> {

@@ -271,11 +271,22 @@ fn check_names(
     Ok(())
 }
 
+impl SqlTool {
+    /// What the tool's author declares.
+    pub(crate) fn declared(&self) -> &Declared {
+        &self.declared
+    }
+}
+
 impl Tool for SqlTool {
     type Args = Arc<Work>;
 
     fn spec(&self) -> &Arc<ToolSpec> {
         &self.declared.spec
+    }
+
+    fn takes_away(&self, from: &Value, to: &Value) -> bool {
+        self.declared.takes_away(from, to)
     }
 
     fn parse(&self, arguments: &Value) -> Result<Parsed<Self::Args>, Refusal> {

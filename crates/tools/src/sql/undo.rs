@@ -4,7 +4,10 @@
 //! in the journal, so that it can be undone as well. Who may do it is for the policies to say; the tool is
 //! of category `undo`.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use countersign_gate::{
     Doubt, MeasureError, Measured, Parsed, Performed, Probe, Recalled, Tool, ToolError, Upkeep, Warrant,
@@ -60,6 +63,7 @@ impl UndoTool {
             categories: BTreeSet::from(["undo".to_owned()]),
             reversible: true,
             idempotent: false,
+            narrows: BTreeMap::new(),
             arguments: json!({
                 "type": "object",
                 "properties": {

@@ -252,6 +252,7 @@ pub(crate) fn tool(name: &str, system: &str, effect: DeclaredEffect, arguments: 
         categories: BTreeSet::new(),
         reversible: false,
         idempotent: false,
+        narrows: BTreeMap::new(),
         arguments,
         result: None,
         rates: Vec::new(),

@@ -9,6 +9,7 @@ use crate::place::{Place, on_either_store};
 on_either_store!(async
     a_changed_call_runs_in_place_of_the_agent_s_once_others_approve_it,
     a_call_is_run_and_rolled_back_for_whoever_is_asked_and_only_then_approved,
+    who_only_takes_away_may_approve_what_is_left,
 );
 
 /// Asks as the agent for whom every approver may answer.
@@ -192,4 +193,52 @@ async fn requests_that_are_alike_are_answered_together_each_for_what_was_shown()
     assert!(told["message"].as_str().unwrap().contains("enough"), "{told}");
     let names = "select count(*) from item where name in ('fig', '<b>sloe')";
     assert_eq!(rig.count(names), 1);
+}
+
+const NOTES: &str = r#"
+[tool.delete_notes]
+system = "shop"
+description = "Deletes the oldest notes."
+effect = "destructive"
+arguments = { most = { type = "integer" } }
+narrows = { most = "lower" }
+sql = "delete from note where id in (select id from note order by id limit :most)"
+"#;
+
+/// One approver is enough for less than the agent asks, and for nothing else that they write.
+async fn who_only_takes_away_may_approve_what_is_left(place: Place) {
+    let mut rig = Rig::on(place).await;
+    rig.stop().await;
+    rig.deployment.write("tools/notes.toml", NOTES);
+    let asks = "@ask(\"approvers\") permit (principal, action == Action::\"delete_notes\", resource);";
+    rig.deployment.write("policies/more.cedar", asks);
+    rig.start().await;
+    for n in 0..6 {
+        let (status, _) = rig.call("add_note", json!({ "text": format!("n{n}") })).await;
+        assert_eq!(status, StatusCode::OK);
+    }
+    let first = ask(&rig, "delete_notes", json!({ "most": 5 })).await;
+    let (status, asked) = narrow(&rig, "alice", &first, json!({ "most": 2 })).await;
+    assert_eq!((status, &asked["narrowed"]["less"]), (StatusCode::OK, &json!(true)), "{asked}");
+    let second = asked["approval"].as_str().unwrap();
+    let page =
+        Browser::signed_in(&rig, "alice", "cli").await.get(&format!("/console/requests/{second}")).await;
+    assert!(page.text.contains("it does less, and nothing else"), "{}", page.text);
+    assert!(page.text.contains("you change nothing but most lower, or"), "{}", page.text);
+    let (status, _) = rig.post("alice", &format!("/v1/approvals/{second}/approve"), json!({})).await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, done) = result(&rig, &first).await;
+    assert_eq!((status, &done["rows"]), (StatusCode::OK, &json!(2)), "{done}");
+    assert_eq!(rig.count("select count(*) from note"), 4);
+
+    // More, and what SQLite takes for no limit at all: a smaller number, and every row.
+    for (most, other) in [(1, 3), (4, -1)] {
+        let first = ask(&rig, "delete_notes", json!({ "most": most })).await;
+        let (status, asked) = narrow(&rig, "alice", &first, json!({ "most": other })).await;
+        assert_eq!((status, &asked["narrowed"]["less"]), (StatusCode::OK, &json!(false)), "{asked}");
+        let path = format!("/v1/approvals/{}/approve", asked["approval"].as_str().unwrap());
+        let (status, body) = rig.post("alice", &path, json!({})).await;
+        assert_eq!((status, &body["code"]), (StatusCode::FORBIDDEN, &json!("R019")), "{body}");
+    }
+    assert_eq!(rig.count("select count(*) from note"), 4);
 }

@@ -109,6 +109,7 @@ impl World {
                 categories: [].into(),
                 reversible: true,
                 idempotent: false,
+                narrows: BTreeMap::new(),
                 arguments: serde_json::json!({}),
                 result: None,
                 rates: Vec::new(),
