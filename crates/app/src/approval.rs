@@ -5,9 +5,11 @@
 
 use countersign_gate::{
     GrantOffer, Ledger as _,
-    ledger::{ApprovalRecord, NotAnswered},
+    ledger::{ApprovalRecord, LedgerFault, NotAnswered},
 };
-use countersign_rules::{ApprovalId, ApprovalState, Code, PasskeyId, Refusal, approval::AnswerRefusal};
+use countersign_rules::{
+    AnswerVerb, ApprovalId, ApprovalState, Code, PasskeyId, Refusal, approval::AnswerRefusal,
+};
 
 use crate::{
     answer::not_looked_up,
@@ -148,6 +150,35 @@ impl App {
         }
     }
 
+    /// Checks that no policy in force forbids a person to do this about a request: what a surface asks before it offers that.
+    /// Whether the person is asked is not looked at here.
+    ///
+    /// # Errors
+    /// Returns [`Code::AnswerRefused`] if one does, or cannot be evaluated.
+    pub fn policies_let(
+        &self,
+        record: &ApprovalRecord,
+        person: &Person,
+        verb: AnswerVerb,
+    ) -> Result<(), Refusal> {
+        let (asked, who) = ((&record.request, record.effect), (&person.id, &person.groups));
+        let said = self.gate().policies().may_answer(asked, who, verb, self.clock().now_ms());
+        said.map_err(|why| Refusal::new(Code::AnswerRefused, why.to_string()))
+    }
+
+    /// Returns true if those who approved a request, still may and are forbidden it by no policy in force are enough for it;
+    /// if `granted`, for calls like it that they granted beside it.
+    ///
+    /// # Errors
+    /// Returns a [`LedgerFault`] if keys and accounts cannot be read.
+    pub async fn still_approved(&self, record: &ApprovalRecord, granted: bool) -> Result<bool, LedgerFault> {
+        let mut signatures = self.auth().still_signed(record).await?;
+        let policies = self.gate().policies();
+        signatures
+            .retain(|one| !one.approved || policies.counts((&record.request, record.effect), one, granted));
+        Ok(record.request.is_met(&signatures))
+    }
+
     /// Tells a person why what they did about a request does not count.
     pub(crate) async fn not_answered(&self, why: NotAnswered, id: &ApprovalId) -> Refusal {
         match why {
@@ -159,6 +190,10 @@ impl App {
                 Refusal::new(Code::AnswerRefused, why.to_string()).help(format!(
                     "approve it in the console, with a passkey: `/console/requests/{id}`; refusing needs none"
                 ))
+            }
+            NotAnswered::Refused(why @ (AnswerRefusal::Forbidden { .. } | AnswerRefusal::NotJudged(_))) => {
+                Refusal::new(Code::AnswerRefused, why.to_string())
+                    .help("somebody else who is asked may answer, unless a policy forbids them, too")
             }
             NotAnswered::Refused(why) => Refusal::new(Code::AnswerRefused, why.to_string()),
             NotAnswered::Call(refusal) => *refusal,

@@ -70,7 +70,7 @@ impl Signers for AskedOf {
         let app = self.0.upgrade();
         async move {
             match app {
-                Some(app) => app.auth().still_approved(record).await,
+                Some(app) => app.still_approved(record, true).await,
                 // The server stops.
                 None => Ok(false),
             }

@@ -15,7 +15,7 @@ use countersign_app::{
     text::{alike as looks_alike, one_line},
 };
 use countersign_gate::ledger::ApprovalRecord;
-use countersign_rules::{ApprovalId, ApprovalState, Reach};
+use countersign_rules::{AnswerVerb, ApprovalId, ApprovalState, Reach};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -56,6 +56,8 @@ struct Line {
     claim: String,
     /// It reaches no further than the one that the page was opened from: only then it is ticked beforehand.
     within: bool,
+    /// Why the person may not approve it, where a policy forbids that; it is not ticked beforehand either.
+    no_approve: Option<String>,
 }
 
 /// Returns those of the requests that wait which are like one that waits: of the same agent and session, about the same version
@@ -91,6 +93,10 @@ pub(crate) async fn show(
             .iter()
             .all(|one| one.request.call.arguments.get(name) == record.request.call.arguments.get(name))
     });
+    let no_approve = |one: &ApprovalRecord| {
+        let said = console.app.policies_let(one, signed.person(), AnswerVerb::Approve);
+        said.err().map(|why| one_line(&why.message))
+    };
     let written: Vec<String> = alike.iter().map(|one| one.request.call.arguments.to_string()).collect();
     let page = Page {
         first: record.request.id.to_string(),
@@ -106,6 +112,7 @@ pub(crate) async fn show(
                 reach: one.request.reach.as_ref().map_or_else(|| "not measured".into(), reach_words),
                 claim: one.request.call.reason.as_deref().map(one_line).unwrap_or_default(),
                 within: is_within(one.request.reach.as_ref(), record.request.reach.as_ref()),
+                no_approve: no_approve(one),
             })
             .collect(),
         differing: differing.iter().map(|name| one_line(name)).collect(),

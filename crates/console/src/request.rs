@@ -12,7 +12,7 @@ use countersign_app::{
     text::{alike, grouped, one_line},
 };
 use countersign_gate::{GrantOffer, ledger::ApprovalRecord};
-use countersign_rules::{ApprovalId, ApprovalState, Code, Refusal};
+use countersign_rules::{AnswerVerb, ApprovalId, ApprovalState, Code, Refusal};
 use http::StatusCode;
 use serde::Deserialize;
 
@@ -49,6 +49,10 @@ struct Page {
     open: bool,
     /// The call may be run and rolled back, to see what it touches.
     closer: bool,
+    /// Why the person may not approve, where a policy forbids it.
+    no_approve: Option<String>,
+    /// Why the person may not refuse, where a policy forbids it.
+    no_refuse: Option<String>,
     /// These arguments are there to be changed; empty where none may be.
     changeable: String,
     /// What may be taken away so that the person may approve the rest, in words; empty where nothing may.
@@ -107,6 +111,13 @@ pub(crate) async fn show(
     detail.session_so_far.drain(..deeds_left_out);
     let reach = detail.reach.as_ref();
     let barred = may_answer(&console, &signed, &record).await.err().map(|why| why.message);
+    let forbidden = |verb| {
+        let said = console.app.policies_let(&record, signed.person(), verb);
+        said.err().map(|why| why.message)
+    };
+    if forbidden(AnswerVerb::Grant).is_some() {
+        detail.request.grantable = None;
+    }
     let page = Page {
         arguments: statement::arguments(&record.request.call.arguments),
         careful: alike(&detail.written()),
@@ -124,9 +135,15 @@ pub(crate) async fn show(
         triggers: reach.iter().flat_map(|reach| &reach.triggers).map(|trigger| one_line(trigger)).collect(),
         permits: permits(&console, &record),
         open: record.state == ApprovalState::Waiting,
-        closer: console.app.may_look_closer(&record),
-        changeable: changeable(&console, &record),
+        closer: console.app.may_look_closer(&record) && forbidden(AnswerVerb::LookCloser).is_none(),
+        changeable: if forbidden(AnswerVerb::Narrow).is_none() {
+            changeable(&console, &record)
+        } else {
+            String::new()
+        },
         takes_away: takes_away(&console, &record),
+        no_approve: forbidden(AnswerVerb::Approve),
+        no_refuse: forbidden(AnswerVerb::Refuse),
         barred,
         own_change: record
             .request

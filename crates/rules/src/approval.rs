@@ -10,6 +10,7 @@ use alloc::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    answering::AnswerVerb,
     call::{CallDigest, StoredCall},
     decision::{AskOf, grantable, step_up},
     grant::GrantTerms,
@@ -216,11 +217,40 @@ pub enum AnswerRefusal {
     /// The person grants what no policy that asks lets anybody grant.
     #[error("calls like this one cannot be granted beside it: {}", .0)]
     NotGrantable(String),
+    /// A policy forbids it.
+    #[error("policy `{policy}` forbids `{person}` {}{}", doing(*.verb), reason(.because.as_deref()))]
+    Forbidden {
+        /// This person tried to answer.
+        person: PersonId,
+        /// The person wanted to do this.
+        verb: AnswerVerb,
+        /// This policy is the first of those that forbid it.
+        policy: PolicyId,
+        /// They forbid it for this reason, where one of them says so.
+        because: Option<String>,
+    },
+    /// Nobody knows what the policies about answers say.
+    #[error("whether it may be answered cannot be told: {0}")]
+    NotJudged(String),
     /// The person approves without a passkey where a policy that asks wants one.
     #[error(
         "policy `{0}` wants each approval confirmed with a passkey, which can be done in the console alone"
     )]
     NotSteppedUp(PolicyId),
+}
+
+const fn doing(verb: AnswerVerb) -> &'static str {
+    match verb {
+        AnswerVerb::Approve => "to approve this request",
+        AnswerVerb::Refuse => "to refuse this request",
+        AnswerVerb::Narrow => "to change the call of this request",
+        AnswerVerb::LookCloser => "to look closer at the call of this request",
+        AnswerVerb::Grant => "to grant calls like this one",
+    }
+}
+
+fn reason(because: Option<&str>) -> String {
+    because.map(|because| format!(": {because}")).unwrap_or_default()
 }
 
 /// Returns true if enough of the right people have approved what is asked of these groups.

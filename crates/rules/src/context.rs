@@ -171,6 +171,22 @@ fn truth(value: bool) -> RestrictedExpression {
     RestrictedExpression::new_bool(value)
 }
 
+/// Returns all of a reach.
+///
+/// # Errors
+/// Never: no field is named twice.
+pub(crate) fn whole_reach(of: &Reach) -> Result<RestrictedExpression, Unfit> {
+    reach(of, Within { mentions: &Mentions::everything(), attribute: "reach", fields: Vec::new() })
+}
+
+/// Returns all that can be said of a time.
+///
+/// # Errors
+/// Never: no field is named twice.
+pub(crate) fn whole_time(unix_ms: i64) -> Result<RestrictedExpression, Unfit> {
+    time(unix_ms, Within { mentions: &Mentions::everything(), attribute: "time", fields: Vec::new() })
+}
+
 fn reach(reach: &Reach, within: Within<'_>) -> Result<RestrictedExpression, Unfit> {
     let mut within = within
         // A number that is known to be too low would pass a rule about large ones.

@@ -368,7 +368,7 @@ fn effective_approval(requester: &Requester, facts: &Facts, grant: bool) -> Opti
 }
 
 /// Returns which policy failed, and words how, without the values it failed on.
-fn failure(error: &AuthorizationError) -> (String, String) {
+pub(crate) fn failure(error: &AuthorizationError) -> (String, String) {
     let AuthorizationError::PolicyEvaluationError(error) = error;
     let how = match error.inner() {
         EvaluationError::IntegerOverflow(_) => "a sum or product is too large",

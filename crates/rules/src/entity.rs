@@ -39,7 +39,7 @@ pub(crate) fn entities(
         .map_err(|error| NoEntity::Schema(error.to_string()))
 }
 
-fn system_entity(tool: &ToolSpec) -> Option<Entity> {
+pub(crate) fn system_entity(tool: &ToolSpec) -> Option<Entity> {
     let system = &tool.system;
     let text = |value: &str| RestrictedExpression::new_string(value.into());
     let attributes = [

@@ -127,6 +127,7 @@ pub fn explain<A>(call: &Call<A>, facts: &Facts, policies: &Policies) -> Explana
     let mut findings: Vec<(usize, PolicyFinding)> = policies
         .rules
         .values()
+        .filter(|rule| !rule.answers)
         .map(|rule| {
             let outcome = judge.as_ref().map_or(FindingOutcome::Failed, |judge| outcome(judge, rule));
             let finding = PolicyFinding {

@@ -15,6 +15,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod agent;
+pub mod answering;
 pub mod approval;
 pub mod arguments;
 pub mod budget;
@@ -53,6 +54,7 @@ mod unfit;
 mod warning;
 
 pub use agent::AgentSpec;
+pub use answering::AnswerVerb;
 pub use approval::{ApprovalRequest, ApprovalState, Signature};
 pub use arguments::{Arguments, BadSchema, ResultSchema, split_reason};
 pub use call::{

@@ -38,6 +38,11 @@ impl Mentions {
         mentions
     }
 
+    /// Returns what a policy mentions that looks at everything.
+    pub(crate) fn everything() -> Self {
+        Self { everything: true, ..Self::default() }
+    }
+
     pub(crate) fn add(&mut self, other: &Self) {
         self.everything |= other.everything;
         for (attribute, fields) in &other.attributes {

@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     agent::AgentSpec,
+    answering::{ANSWER, AnswerVerb},
     arguments::{is_closed, properties},
     category,
     effect::Effect,
@@ -103,6 +104,9 @@ impl Namespace<'_> {
                 .collect();
             let beside = Some((vocabulary, &mut found));
             let mut reading = Reading { whole: self, rule, tools: &tools, errors: &mut elsewhere, beside };
+            if rule.answers {
+                reading.people(vocabulary);
+            }
             for conjunct in &rule.conjuncts {
                 reading.walk(&conjunct.body);
             }
@@ -224,9 +228,20 @@ impl Reading<'_, '_> {
         let Some((root, names)) = path.split_first() else { return };
         match root.as_str() {
             "context" if names.is_empty() => {}
+            "context" if self.rule.answers => {
+                let shape = self.whole.schema.pointer(&format!("//actions/{ANSWER}/appliesTo/context"));
+                if let Some((at, known)) = shape.and_then(|shape| self.missing(shape, names)) {
+                    self.unknown(path, at.saturating_add(1), &known);
+                }
+            }
             "context" => self.context(path, names, asked),
             "principal" | "resource" => {
-                let kind = if root == "principal" { "Agent" } else { "System" };
+                let kind = match (root.as_str(), self.rule.answers) {
+                    ("principal", false) => "Agent",
+                    ("principal", true) => "Person",
+                    (_, false) => "System",
+                    (_, true) => "Request",
+                };
                 let shape = self.whole.schema.pointer(&format!("//entityTypes/{kind}/shape"));
                 if let Some((at, known)) = shape.and_then(|shape| self.missing(shape, names)) {
                     self.unknown(path, at.saturating_add(1), &known);
@@ -347,6 +362,9 @@ impl Reading<'_, '_> {
 
     fn resolved<'v>(&'v self, kind: &'v Value) -> &'v Value {
         let named = kind.get("type").and_then(Value::as_str).unwrap_or_default();
+        if let Some(entity) = kind.get("name").and_then(Value::as_str).filter(|_| named == "Entity") {
+            return self.whole.schema.pointer(&format!("//entityTypes/{entity}/shape")).unwrap_or(kind);
+        }
         self.whole.schema.pointer(&format!("//commonTypes/{named}")).unwrap_or(kind)
     }
 
@@ -389,14 +407,20 @@ impl Reading<'_, '_> {
     /// The words that something can be, and whether it can be no other.
     fn words(&self, path: &[&str]) -> Option<(BTreeSet<String>, bool)> {
         let words = match path {
-            ["context", "reach", "amount", "currency"] => {
+            ["context" | "resource", "reach", "amount", "currency"] => {
                 (Currency::listed().map(|currency| currency.to_string()).collect(), true)
             }
-            ["context", "effect"] => {
+            ["context", "answer"] => {
+                (AnswerVerb::ALL.iter().map(|verb| verb.as_str().to_string()).collect(), true)
+            }
+            ["resource", "tool"] => {
+                (self.whole.tools.iter().map(|tool| tool.name.to_string()).collect(), true)
+            }
+            ["context" | "resource", "effect"] => {
                 let all = [Effect::Read, Effect::Write, Effect::Destructive];
                 (all.map(|effect| effect.as_str().to_string()).into(), true)
             }
-            ["resource", "kind"] => {
+            ["resource", "kind"] | ["resource", "system", "kind"] => {
                 (["sqlite", "postgres", "http", "mcp", "exec"].map(String::from).into(), true)
             }
             ["context", "categories"] => {
@@ -417,10 +441,13 @@ impl Reading<'_, '_> {
                 (self.whole.tools.iter().map(|tool| tool.name.to_string()).collect(), true)
             }
             // A deployment may have none of these yet; a word that is nearly one of them is a typing error.
-            ["resource", "environment"] => {
+            ["resource", "environment"] | ["resource", "system", "environment"] => {
                 (self.whole.tools.iter().map(|tool| tool.system.environment.clone()).collect(), false)
             }
-            ["resource", "account"] | ["principal", "accounts"] => {
+            ["resource", "account"]
+            | ["resource", "system", "account"]
+            | ["principal", "accounts"]
+            | ["resource", "agent", "accounts"] => {
                 let accounts = self.whole.agents.iter().flat_map(|agent| agent.accounts.iter().cloned());
                 (
                     self.whole.tools.iter().map(|tool| tool.system.account.clone()).chain(accounts).collect(),
@@ -459,6 +486,9 @@ impl Reading<'_, '_> {
             let path: Vec<&str> = path.iter().map(String::as_str).collect();
             let range = match path.as_slice() {
                 ["context", "args", argument] => self.range(argument),
+                ["resource", "reach", rest @ ..] if self.rule.answers => {
+                    never::range(&[&["context", "reach"], rest].concat())
+                }
                 path => never::range(path),
             };
             let Some(range) = range else { continue };
@@ -499,10 +529,11 @@ impl Reading<'_, '_> {
     /// A text that is to be what somebody or something of the deployment is called.
     fn called(&mut self, vocabulary: &Vocabulary, path: &[&str], word: &str) {
         let (known, certain): (BTreeSet<String>, bool) = match path {
-            ["context", "approval", "people"] | ["context", "on_behalf_of"] => {
-                (vocabulary.people.clone(), true)
-            }
-            ["context", "approval", "groups"] => (vocabulary.groups.clone(), true),
+            ["context", "approval", "people"]
+            | ["context" | "resource", "on_behalf_of"]
+            | ["resource", "narrowed_by"]
+            | ["principal", "id"] => (vocabulary.people.clone(), true),
+            ["context", "approval", "groups"] | ["resource", "asked"] => (vocabulary.groups.clone(), true),
             ["context", "reach", "tables"] | ["context", "statement", "reads" | "writes"] => {
                 let systems: BTreeSet<&SystemName> =
                     self.tools.iter().map(|tool| &tool.system.name).collect();
@@ -586,12 +617,43 @@ impl Reading<'_, '_> {
         }
         for literal in self.rule.policy.entity_literals() {
             let (kind, id) = (literal.type_name().to_string(), literal.id().unescaped().to_string());
+            // People and groups are not known where policies are loaded: see `people`.
+            if self.rule.answers && matches!(kind.as_str(), "Person" | "Group") {
+                continue;
+            }
+            if kind == "Action" && self.rule.answers && id == ANSWER {
+                continue;
+            }
             if kind == "Action" {
                 self.action(&id);
             } else if !known.contains(&(kind.as_str(), id.as_str())) {
                 let alike = known.iter().filter(|(of, _)| *of == kind).map(|(_, name)| *name);
                 let help = suggestion(&id, alike);
                 self.report(&id, &format!("names `{kind}::\"{id}\"`, which nothing has"), Some(help));
+            }
+        }
+    }
+
+    /// People and groups that nothing is called.
+    fn people(&mut self, vocabulary: &Vocabulary) {
+        for literal in self.rule.policy.entity_literals() {
+            let (kind, id) = (literal.type_name().to_string(), literal.id().unescaped().to_string());
+            let known = match kind.as_str() {
+                "Person" => &vocabulary.people,
+                "Group" => &vocabulary.groups,
+                _ => continue,
+            };
+            if known.contains(&id) {
+                continue;
+            }
+            let error = PolicyError {
+                file: self.rule.file.clone(),
+                span: self.whole.place(self.rule, &id),
+                message: format!("policy `{}` names `{kind}::\"{id}\"`, which nothing has", self.rule.id),
+                help: Some(suggestion(&id, known.iter().map(String::as_str))),
+            };
+            if let Some((_, found)) = &mut self.beside {
+                found.push(Misnamed { error, certain: true });
             }
         }
     }

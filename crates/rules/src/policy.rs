@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::AgentSpec,
+    answering::{self, ANSWER, Answering},
     call::{Requester, sha256_of},
     entity,
     id::{AgentId, BadName, BundleDigest, GroupName, ToolName},
@@ -51,6 +52,7 @@ pub struct Policies {
     pub(crate) slices: BTreeMap<ToolName, Slice>,
     pub(crate) agents: BTreeMap<AgentId, AgentSpec>,
     entities: Entities,
+    pub(crate) answering: Answering,
     pub(crate) schema: Value,
     digest: BundleDigest,
     warnings: Vec<PolicyError>,
@@ -82,15 +84,20 @@ impl Policies {
             untyped.extend(left_out);
         }
         let mut mentions = Mentions::default();
-        rules.iter().for_each(|rule| mentions.add(&rule.mentions));
+        rules.iter().filter(|rule| !rule.answers).for_each(|rule| mentions.add(&rule.mentions));
         let cedar = schema::cedar_schema(tools, &types, mentions.currencies());
-        let schema = Schema::from_json_value(cedar.clone())
-            .map_err(|e| one(format!("the tools make no schema: {}", chain(&e))))?;
+        let no_schema = |e| one(format!("the tools make no schema: {}", chain(&e)));
+        let schema = Schema::from_json_value(cedar.clone()).map_err(&no_schema)?;
+        let answers = schema::answer_schema();
+        let answer_schema = Schema::from_json_value(answers.clone()).map_err(no_schema)?;
+        let cedar = schema::together(cedar, &answers);
         let named = named::Namespace { sources, tools, agents, untyped: &untyped, schema: &cedar };
         errors.extend(named.check(&rules));
         stop(&mut errors)?;
-        let mut warnings = validate(&rules, &schema, tools.is_empty(), &mut errors);
+        let schemas = (&schema, &answer_schema);
+        let mut warnings = validate(&rules, schemas, tools.is_empty(), &mut errors);
         stop(&mut errors)?;
+        warnings.extend(answering::about_calls_alone(&rules));
         warnings.extend(warning::categories(tools, &rules));
 
         let entities = entity::entities(tools, agents, &schema).map_err(|why| one(why.to_string()))?;
@@ -103,6 +110,8 @@ impl Policies {
             })?;
             slices.insert(tool.name.clone(), slice);
         }
+        let answering = Answering::of(&rules, &entities)
+            .ok_or_else(|| one("the policies about answers cannot be put together".into()))?;
         let rules: BTreeMap<String, Rule> = rules.into_iter().map(|r| (r.id.to_string(), r)).collect();
         warnings.extend(warning::blind(&rules, &slices, agents, &entities));
         Ok(Self {
@@ -110,6 +119,7 @@ impl Policies {
             slices,
             agents: agents.iter().map(|a| (a.id.clone(), a.clone())).collect(),
             entities,
+            answering,
             schema: cedar,
             digest,
             warnings,
@@ -295,8 +305,8 @@ fn check_tools(tools: &[Arc<ToolSpec>], errors: &mut Vec<PolicyError>) {
     let mut systems = BTreeMap::new();
     for tool in tools {
         let name = tool.name.as_str();
-        if name == CALL || name.starts_with(CATEGORY) {
-            let message = format!("`{name}` cannot be the name of a tool: it is a group of actions");
+        if name == CALL || name == ANSWER || name.starts_with(CATEGORY) {
+            let message = format!("`{name}` cannot be the name of a tool: policies know other actions by it");
             errors.extend(one(message).0);
         }
         if !names.insert(name) {
@@ -311,17 +321,19 @@ fn check_tools(tools: &[Arc<ToolSpec>], errors: &mut Vec<PolicyError>) {
 /// Type-checks each policy; returns warnings.
 fn validate(
     rules: &[Rule],
-    schema: &Schema,
+    (calls, answers): (&Schema, &Schema),
     no_tools: bool,
     errors: &mut Vec<PolicyError>,
 ) -> Vec<PolicyError> {
-    let validator = Validator::new(schema.clone());
+    let calls = Validator::new(calls.clone());
+    let answers = Validator::new(answers.clone());
     let mut warnings = Vec::new();
     for rule in rules {
         let Ok(set) = PolicySet::from_policies([rule.policy.clone()]) else {
             errors.extend(one(format!("policy `{}` cannot be checked", rule.id)).0);
             continue;
         };
+        let validator = if rule.answers { &answers } else { &calls };
         let result = validator.validate(&set, ValidationMode::Strict);
         let mut found: Vec<PolicyError> = Vec::new();
         for error in result.validation_errors() {
@@ -339,10 +351,11 @@ fn validate(
                 found.span = found.span.or_else(|| rule.span.clone());
                 found.message = format!("policy `{}`: {}", rule.id, found.message);
                 // A rule that applies to nothing reads as if it did something. Where there are no tools, none can.
-                if !no_tools && matches!(warning, ValidationWarning::ImpossiblePolicy(_)) {
+                if (!no_tools || rule.answers) && matches!(warning, ValidationWarning::ImpossiblePolicy(_)) {
                     found.message = format!(
-                        "policy `{}` can never apply: no call fits its scope and conditions",
-                        rule.id
+                        "policy `{}` can never apply: no {} fits its scope and conditions",
+                        rule.id,
+                        if rule.answers { "answer" } else { "call" }
                     );
                     found.help = Some("correct its scope or conditions, or take it out".into());
                     errors.push(found);

@@ -17,6 +17,7 @@ use cedar_policy::RestrictedExpression;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    answering::ANSWER,
     arguments::{is_closed, properties, requires},
     category,
     tool::ToolSpec,
@@ -333,6 +334,50 @@ pub(crate) fn cedar_schema(
 pub(crate) fn groups(tool: &ToolSpec) -> Vec<String> {
     let categories = tool.categories.iter().map(|word| format!("{CATEGORY}{word}"));
     core::iter::once(String::from(CALL)).chain(categories).collect()
+}
+
+/// Returns the schema of answers in Cedar's JSON form.
+pub(crate) fn answer_schema() -> Value {
+    let entity = |name: &str| json!({ "type": "Entity", "name": name });
+    let mut types = entity_types();
+    let own = json!({
+        "Group": {},
+        "Person": { "memberOfTypes": ["Group"], "shape": record([("id", text(), true)]) },
+        "Request": {
+            "memberOfTypes": ["System"],
+            "shape": record([
+                ("tool", text(), true),
+                ("system", entity("System"), true),
+                ("agent", entity("Agent"), true),
+                ("session", text(), true),
+                ("on_behalf_of", text(), false),
+                ("effect", text(), true),
+                ("reach", json!({ "type": "Reach" }), false),
+                ("narrowed_by", text(), false),
+                ("asked", texts(), true),
+            ]),
+        },
+    });
+    if let (Some(types), Value::Object(own)) = (types.as_object_mut(), own) {
+        types.extend(own);
+    }
+    let context = record([("answer", text(), true), ("time", json!({ "type": "Time" }), true)]);
+    let applies = json!({ "principalTypes": ["Person"], "resourceTypes": ["Request"], "context": context });
+    let actions = json!({ ANSWER: { "appliesTo": applies } });
+    json!({ "": { "commonTypes": common_types(&BTreeSet::new()), "entityTypes": types, "actions": actions } })
+}
+
+/// Returns the schema of calls with that of answers beside it, for people and for looking up names. Policies are checked
+/// against the one or the other.
+pub(crate) fn together(mut calls: Value, answers: &Value) -> Value {
+    for part in ["entityTypes", "actions"] {
+        let pointer = format!("//{part}");
+        let own = answers.pointer(&pointer).and_then(Value::as_object).cloned().unwrap_or_default();
+        if let Some(whole) = calls.pointer_mut(&pointer).and_then(Value::as_object_mut) {
+            whole.extend(own);
+        }
+    }
+    calls
 }
 
 fn entity_types() -> Value {

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
+    answering::is_about_answers,
     call::sha256_of,
     decision::AskOf,
     grant::{GRANT_CALLS_MAX, GRANT_MS_MAX, GrantBound},
@@ -145,6 +146,8 @@ pub(crate) struct Rule {
     pub(crate) span: Option<Range<usize>>,
     pub(crate) policy: Policy,
     pub(crate) forbids: bool,
+    /// The policy is about people's answers, and not about calls.
+    pub(crate) answers: bool,
     pub(crate) ask: Option<AskOf>,
     pub(crate) because: Option<String>,
     pub(crate) mentions: Mentions,
@@ -265,11 +268,24 @@ impl Reading<'_> {
                 "known are `@id`, `@ask`, `@quorum`, `@deadline`, `@rehearse`, `@distinct`, `@grant`, `@step_up` and `@because`",
             ));
         }
+        let answers = is_about_answers(policy).map_err(|(m, h)| fail(m, h))?;
+        if answers && let Some(other) = given.keys().find(|k| !matches!(**k, "id" | "because")) {
+            return Err(fail(
+                format!("`@{other}` means nothing on a policy about answers"),
+                "only `@id` and `@because` do: whom a call asks, and what of them, says the `permit` with `@ask`",
+            ));
+        }
         let because = given.get("because").map(|text| String::from(text.trim()));
         if because.as_ref().is_some_and(|b| b.is_empty() || b.chars().count() > BECAUSE_CHARS_MAX) {
             return Err(fail("`@because` must have 1 to 500 characters".into(), "one sentence is best"));
         }
         let forbids = policy.effect() == Effect::Forbid;
+        if answers && !forbids {
+            return Err(fail(
+                "a `permit` about answers lets nobody answer: who is in a group that `@ask` names may".into(),
+                "write a `forbid` of those who may not, or ask another group",
+            ));
+        }
         let ask = ask(&given, forbids, because.as_ref(), &id).map_err(|(m, h)| fail(m, h))?;
         let json = policy.to_json().map_err(|e| fail(e.to_string(), "write it in a simpler way"))?;
         let subject = json!({ "file": self.name, "policy": json });
@@ -296,6 +312,7 @@ impl Reading<'_> {
             span,
             policy,
             forbids,
+            answers,
             ask,
             because,
             mentions,

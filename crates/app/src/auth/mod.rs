@@ -22,7 +22,7 @@ use countersign_gate::{
     Clock, Entropy,
     ledger::{ApprovalRecord, LedgerFault},
 };
-use countersign_rules::{AgentId, Code, GroupName, PersonId, Refusal, ToolName};
+use countersign_rules::{AgentId, Code, GroupName, PersonId, Refusal, Signature, ToolName};
 use countersign_store::{KEY_PREFIX, KeyOwner, KeyRecord, Store};
 use http::{HeaderMap, header::AUTHORIZATION};
 
@@ -230,12 +230,12 @@ impl Authenticator {
         }
     }
 
-    /// Returns true if those who approved a request and still may are enough for it. Who has no good key any
-    /// more and no account that is enabled, left the group, or is no approver any more, no longer counts.
+    /// Returns the answers to a request of those who may still answer, each with the groups that the person is still in. Who
+    /// has no good key any more and no account that is enabled, left the group, or is no approver any more, no longer counts.
     ///
     /// # Errors
     /// Returns a [`LedgerFault`] if keys and accounts cannot be read.
-    pub async fn still_approved(&self, record: &ApprovalRecord) -> Result<bool, LedgerFault> {
+    pub async fn still_signed(&self, record: &ApprovalRecord) -> Result<Vec<Signature>, LedgerFault> {
         let now_ms = self.clock.now_ms();
         let keys = self.store.keys().await?;
         let mut signatures = Vec::new();
@@ -259,7 +259,7 @@ impl Authenticator {
             };
             signature.groups.retain(|group| configured(group) || brought.contains(group));
         }
-        Ok(record.request.is_met(&signatures))
+        Ok(signatures)
     }
 
     /// Tells which person is a user of Slack (`TEAM/USER`), whom Slack itself has authenticated: by configuration, and never by

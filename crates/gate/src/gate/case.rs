@@ -98,7 +98,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
             Ok(id) => id,
             Err(why) => return Err(refused(&call, start.granted, bad_id(&why))),
         };
-        let facts = gate.facts(seen, &standing, start.granted, now_ms);
+        let facts = gate.facts((seen, &policies), &standing, start.granted, now_ms);
         let mut entries = Vec::with_capacity(4);
         if start.proposed {
             entries.push(NewEntry::call_proposed(now_ms, &call));
@@ -265,7 +265,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
         for record in
             self.gate.grants(&stored, shape, self.effect(), &self.policies, self.facts.now_ms).await?
         {
-            self.facts.approval = Some(self.gate.approval_fact(&record, true));
+            self.facts.approval = Some(self.gate.approval_fact(&self.policies, &record, true));
             let granted = self.decide();
             if matches!(granted, Decision::Allow(_)) {
                 self.grant = Some((record.request.id, shape));
@@ -463,7 +463,7 @@ impl<'a, L: Ledger, T: Tool> Case<'a, L, T> {
 impl<L: Ledger> Gate<L> {
     fn facts(
         &self,
-        seen: &Observed,
+        (seen, policies): (&Observed, &Policies),
         standing: &Standing,
         granted: Option<&ApprovalRecord>,
         now_ms: i64,
@@ -478,12 +478,13 @@ impl<L: Ledger> Gate<L> {
             agent_today: standing.agent_today.clone(),
             provenance: BTreeSet::new(),
             now_ms,
-            approval: granted.map(|record| self.approval_fact(record, false)),
+            approval: granted.map(|record| self.approval_fact(policies, record, false)),
         }
     }
 
-    /// Returns people's approval of a call as the rules see it, or else the grant that they gave with it.
-    fn approval_fact(&self, record: &ApprovalRecord, grant: bool) -> ApprovalFact {
+    /// Returns people's approval of a call as the rules see it, or else the grant that they gave with it. Whom the policies
+    /// in force forbid that is none of those who gave it.
+    fn approval_fact(&self, policies: &Policies, record: &ApprovalRecord, grant: bool) -> ApprovalFact {
         let narrowed = record.request.call.narrowed.as_ref();
         let granted_until_ms = record.grant.as_ref().map(|given| given.terms.until_ms);
         ApprovalFact {
@@ -495,6 +496,7 @@ impl<L: Ledger> Gate<L> {
                 .filter(|s| {
                     s.approved && narrowed.is_none_or(|changed| changed.less || changed.by != s.person)
                 })
+                .filter(|s| policies.counts((&record.request, record.effect), s, grant))
                 .map(|s| (s.person.clone(), s.groups.clone()))
                 .collect(),
             reach: record.request.reach.clone(),

@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 
 use countersign_rules::{
-    ApprovalId, ApprovalState, Call, Code, GroupName, Narrowed, PersonId, Refusal, approval::AnswerRefusal,
+    AnswerVerb, ApprovalId, ApprovalState, Call, Code, GroupName, Narrowed, PersonId, Refusal,
+    approval::AnswerRefusal,
 };
 use serde_json::Value;
 
@@ -53,7 +54,7 @@ impl<L: Ledger> Gate<L> {
         person: &AskedPerson,
         narrowing: Narrowing,
     ) -> Result<ApprovalRecord, NotAnswered> {
-        let record = self.asking(approval, person).await?;
+        let record = self.asking(approval, person, AnswerVerb::Narrow).await?;
         let stored = &record.request.call;
         self.is_of(tool, &record).await?;
         let (call, seen) = self.parse(tool, &stored.requester, narrowing.arguments)?;
@@ -92,7 +93,7 @@ impl<L: Ledger> Gate<L> {
         approval: &ApprovalId,
         person: &AskedPerson,
     ) -> Result<ApprovalRecord, NotAnswered> {
-        let record = self.asking(approval, person).await?;
+        let record = self.asking(approval, person, AnswerVerb::LookCloser).await?;
         if let Some(signature) = record.signatures.first() {
             return Err(AnswerRefusal::Approved(signature.person.clone()).into());
         }
@@ -116,15 +117,18 @@ impl<L: Ledger> Gate<L> {
         }
     }
 
-    /// Finds a request that asks this person now.
+    /// Finds a request that asks this person now, whom no policy forbids to do this about it.
     async fn asking(
         &self,
         approval: &ApprovalId,
         person: &AskedPerson,
+        verb: AnswerVerb,
     ) -> Result<ApprovalRecord, NotAnswered> {
         let record = self.ledger.approval(approval).await?.ok_or(NotAnswered::NotFound)?;
         self.still_asks(&record).await?;
-        record.request.may_answer(record.state, (&person.id, &person.groups), self.clock.now_ms())?;
+        let (who, now_ms) = ((&person.id, &person.groups), self.clock.now_ms());
+        record.request.may_answer(record.state, who, now_ms)?;
+        self.policies().may_answer((&record.request, record.effect), who, verb, now_ms)?;
         Ok(record)
     }
 

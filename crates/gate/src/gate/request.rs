@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use countersign_rules::{
-    AgentId, ApprovalId, ApprovalRequest, ApprovalState, AskOf, Call, CallDigest, Code, DecisionId, Effect,
-    Facts, GrantEnd, GroupName, PasskeyId, PersonId, Policies, Refusal, Signature, StoredCall,
+    AgentId, AnswerVerb, ApprovalId, ApprovalRequest, ApprovalState, AskOf, Call, CallDigest, Code,
+    DecisionId, Effect, Facts, GrantEnd, GroupName, PasskeyId, PersonId, Policies, Refusal, Signature,
+    StoredCall,
     approval::{Alike, AnswerRefusal},
 };
 use futures::{StreamExt as _, stream};
@@ -257,6 +258,17 @@ impl<L: Ledger> Gate<L> {
             self.in_time(&record).await?;
         }
         let at_ms = self.clock.now_ms();
+        let asked = record.request.may_answer(record.state, (&person, &groups), at_ms).is_ok();
+        let verbs = match (approved, &grant) {
+            (false, _) => &[AnswerVerb::Refuse][..],
+            (true, None) => &[AnswerVerb::Approve],
+            (true, Some(_)) => &[AnswerVerb::Approve, AnswerVerb::Grant],
+        };
+        // Who is not asked at all is told that, by the ledger.
+        for verb in verbs.iter().filter(|_verb| asked) {
+            let who = (&person, &groups);
+            self.policies().may_answer((&record.request, record.effect), who, *verb, at_ms)?;
+        }
         let comment = comment.map(|text| text.chars().take(2_000).collect());
         let grant = grant.map(|offer| offer.terms(at_ms));
         let channel = channel.to_owned();

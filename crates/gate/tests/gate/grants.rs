@@ -47,7 +47,7 @@ impl Signers for Asked {
 }
 
 /// A world under these policies, and whether its signers count.
-fn world(text: &str) -> (World, Arc<AtomicBool>) {
+pub(crate) fn world(text: &str) -> (World, Arc<AtomicBool>) {
     let world = World::new(1, 60, Vec::new());
     world.gate.replace_policies(policies(text, &[&world.read, &world.note, &world.update, &world.delete]));
     let count = Arc::new(AtomicBool::new(true));

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails, and says where"
 )]
 
+mod answering;
 mod entries;
 mod grants;
 mod narrow;

@@ -499,7 +499,7 @@ async fn a_person_who_is_called_as_the_machine_is_a_person() {
 async fn a_signature_counts_while_its_signer_has_a_key_or_an_account() {
     let place = Place::new();
     let record = asked("bot", None, &["bob"]);
-    let counts = async || place.auth.still_approved(&record).await.unwrap();
+    let counts = async || record.request.is_met(&place.auth.still_signed(&record).await.unwrap());
     assert!(!counts().await, "neither");
     place.set_up("bob", "cli").await;
     assert!(counts().await, "an account");
@@ -524,11 +524,14 @@ async fn a_signature_counts_while_its_signer_has_a_key_or_an_account() {
     let token = looking.accounts().invite(&id("vera"), "cli", LINK_MS).await.unwrap();
     looking.accounts().set_up(&token, PASSWORD).await.unwrap();
     let record = asked("bot", None, &["vera"]);
-    assert!(!looking.still_approved(&record).await.unwrap(), "who looks only");
+    assert!(looking.still_signed(&record).await.unwrap().is_empty(), "who looks only");
     place.store.enable_account(&id("bob"), true, "cli", NOW).await.unwrap();
     assert!(counts().await);
     let without = authenticator(&place.store, &place.clock, &["ann"]);
-    assert!(!without.still_approved(&record).await.unwrap(), "who is in no group any more");
+    assert!(
+        !record.request.is_met(&without.still_signed(&record).await.unwrap()),
+        "who is in no group any more"
+    );
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at the database and the server from outside")]
 #![expect(clippy::arithmetic_side_effects, reason = "tests")]
 
+mod answering;
 mod authenticator;
 mod bad_input;
 mod binary;

@@ -285,6 +285,25 @@ async fn a_button_approves_nothing_that_a_policy_wants_confirmed_with_a_passkey(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whom_a_policy_forbids_to_answer_is_told_below_the_message() {
+    let mut slack = FakeSlack::new(&[]).await;
+    let mut rig = rig(Place::sqlite(), &slack, "").await;
+    rig.deployment.write(
+        "policies/answers.cedar",
+        "@id(\"never\") @because(\"she is new\") forbid (principal == Person::\"alice\", action == Action::\"answer\", resource);",
+    );
+    rig.stop().await;
+    rig.start().await;
+    rig.ask("add_item", json!({ "name": "quince" })).await;
+    let value = button(&slack.next("chat.postMessage").await, "countersign_approve").unwrap();
+    does(&rig, &pressed("U1", "countersign_approve", &value)).await;
+    let told = slack.next("chat.postEphemeral").await;
+    let text = told["text"].as_str().unwrap();
+    assert!(text.contains("answers:never") && text.contains("she is new"), "{told}");
+    assert_eq!(rig.count("select count(*) from item"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_left_the_group_or_has_no_key_any_more_answers_nothing() {
     let mut slack = FakeSlack::new(&[]).await;
     let rig = rig(Place::sqlite(), &slack, "").await;
