@@ -203,7 +203,7 @@ async fn a_channel_is_told_what_waits_and_what_became_of_it(place: Place) {
         if told.id == format!("{new}:ops:0") {
             assert_eq!(
                 request["narrowed"],
-                json!({ "from": first, "by": "alice", "why": null, "free": false })
+                json!({ "from": first, "by": "alice", "why": null, "free": false, "less": false })
             );
         } else {
             assert_eq!((told.id, &request["narrowed_to"]), (format!("{first}:ops:1"), &json!(new)));
