@@ -40,6 +40,10 @@ pub struct ChannelBody {
     pub details: bool,
     /// Whether it has said that it is gone: it is told nothing until the server starts again.
     pub gone: bool,
+    /// Why nothing arrives now of what people do there, where it comes over a connection that the server opens (Slack's Socket
+    /// Mode).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deaf: Option<String>,
     /// For so many requests it was given up, up to 1000.
     pub given_up: usize,
     /// For so many requests, up to 1000, the last try failed, and it is tried again.
@@ -117,6 +121,7 @@ pub(crate) async fn list(
             groups: channel.groups.iter().map(ToString::to_string).collect(),
             details: channel.details,
             gone: channel.is_gone(),
+            deaf: channel.deaf(),
             given_up: api.app.store().given_up(&channel.name, GIVEN_UP_MAX).await?.len(),
             failing,
             why,

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use countersign_rules::{ChannelName, GroupName};
@@ -24,6 +27,8 @@ pub struct ChannelState {
     pub details: bool,
     /// The other end has said that it is gone.
     gone: AtomicBool,
+    /// Why nothing that people do there arrives now.
+    deaf: Mutex<Option<String>>,
     tests: mpsc::Sender<ChannelTest>,
 }
 
@@ -37,7 +42,10 @@ impl ChannelState {
         details: bool,
     ) -> (Self, mpsc::Receiver<ChannelTest>) {
         let (tests, asked) = mpsc::channel(1);
-        (Self { name, kind, groups, details, gone: AtomicBool::new(false), tests }, asked)
+        (
+            Self { name, kind, groups, details, gone: AtomicBool::new(false), deaf: Mutex::new(None), tests },
+            asked,
+        )
     }
 
     /// Returns true if the other end has said that it is gone: it is told nothing until the server starts again.
@@ -49,6 +57,17 @@ impl ChannelState {
     /// Takes note that the other end has said that it is gone.
     pub fn leave(&self) {
         self.gone.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns why nothing arrives now of what people do there, where it comes over a connection that this server keeps open.
+    #[must_use]
+    pub fn deaf(&self) -> Option<String> {
+        self.deaf.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes note of how such a connection stands: it is open, or is not for this reason.
+    pub fn hear(&self, how: Result<(), String>) {
+        *self.deaf.lock().unwrap_or_else(PoisonError::into_inner) = how.err();
     }
 
     /// Sends a test message, once.

@@ -1,4 +1,5 @@
-//! What people do in Slack comes here: buttons, and the reason of a refusal.
+//! What people do in Slack comes here: buttons, and the reason of a refusal. It comes by requests, or over a connection that we
+//! open ([`crate::socket`]).
 //!
 //! A request is believed only when Slack has signed it, not long ago, for the first time, and for the configured
 //! team and app. Who it is says the configuration by the ids that Slack signed. The answer goes where every answer
@@ -23,14 +24,14 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::{
-    channel::{Channel, Told},
+    channel::{Channel, ReadSecret, Told},
     seen::Seen,
-    slack::{APPROVE, REFUSE, Slack, escape},
+    slack::{APPROVE, Hears, REFUSE, Slack, escape},
     view::About,
 };
 
 /// No interaction is longer.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// A signature is good for so long, in seconds.
 const WINDOW_S: i64 = 300;
@@ -56,7 +57,7 @@ pub(crate) fn router(app: &Arc<App>, channels: &[Arc<Channel>]) -> Router {
 
 /// A person did this.
 #[derive(Debug, Deserialize)]
-struct Payload {
+pub(crate) struct Payload {
     #[serde(rename = "type")]
     kind: String,
     team: Option<Id>,
@@ -101,17 +102,22 @@ async fn interact(
 ) -> Response {
     let said = |status: StatusCode, why: &'static str| (status, why).into_response();
     let channel = door.channels.iter().find(|channel| channel.state.name.as_str() == name).cloned();
-    let Some(channel) = channel.filter(|channel| matches!(channel.told, Told::Slack(_))) else {
-        return said(StatusCode::NOT_FOUND, "there is no such channel");
-    };
-    let Told::Slack(slack) = &channel.told else {
+    let found = channel.as_ref().and_then(|channel| match &channel.told {
+        Told::Slack(slack) => Some((channel, slack)),
+        Told::Webhook(_) | Told::Email(_) | Told::Teams(_) | Told::Workflow(_) => None,
+    });
+    // What is heard over a connection is not heard here as well.
+    let Some((channel, slack, secret)) = found.and_then(|(channel, slack)| match &slack.hears {
+        Hears::Signed(secret) => Some((channel, slack, secret)),
+        Hears::Socket(_) => None,
+    }) else {
         return said(StatusCode::NOT_FOUND, "there is no such channel");
     };
     let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
         return said(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long");
     };
     let now_s = door.app.clock().now_ms().div_euclid(1_000);
-    let Some(tag) = signed(slack, &headers, &body, now_s) else {
+    let Some(tag) = signed(secret, &headers, &body, now_s) else {
         return said(StatusCode::UNAUTHORIZED, "the request is not signed, or was signed long ago");
     };
     // A timestamp may lie as far ahead as behind.
@@ -127,11 +133,12 @@ async fn interact(
     if !is_ours(slack, &payload) {
         return said(StatusCode::FORBIDDEN, "the interaction is of another team or app");
     }
-    door.act(&channel, slack, payload).await
+    let answered = act(&door.app, channel, payload).await;
+    answered.map_or_else(|| StatusCode::OK.into_response(), |body| Json(body).into_response())
 }
 
 /// Returns the signature of a body where Slack has made it within the last minutes.
-fn signed(slack: &Slack, headers: &HeaderMap, body: &[u8], now_s: i64) -> Option<Vec<u8>> {
+fn signed(secret: &ReadSecret, headers: &HeaderMap, body: &[u8], now_s: i64) -> Option<Vec<u8>> {
     let header = |name: &str| headers.get(name)?.to_str().ok();
     let timestamp = header("x-slack-request-timestamp")?;
     let at_s: i64 = timestamp.parse().ok()?;
@@ -139,7 +146,7 @@ fn signed(slack: &Slack, headers: &HeaderMap, body: &[u8], now_s: i64) -> Option
         return None;
     }
     let tag = bytes(header("x-slack-signature")?.strip_prefix("v0=")?)?;
-    let secret = (slack.signing_secret)().ok()?;
+    let secret = secret().ok()?;
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()).ok()?;
     mac.update(format!("v0:{timestamp}:").as_bytes());
     mac.update(body);
@@ -158,7 +165,7 @@ fn bytes(digits: &str) -> Option<Vec<u8>> {
     digits.chunks(2).map(pair).collect()
 }
 
-fn is_ours(slack: &Slack, payload: &Payload) -> bool {
+pub(crate) fn is_ours(slack: &Slack, payload: &Payload) -> bool {
     let team = payload.team.as_ref().is_some_and(|team| team.id == slack.team);
     // Somebody of another team may be a guest in a shared channel.
     let home = payload.user.team_id.as_ref().is_none_or(|team| *team == slack.team);
@@ -166,91 +173,87 @@ fn is_ours(slack: &Slack, payload: &Payload) -> bool {
     team && home && app
 }
 
-impl Door {
-    async fn act(&self, channel: &Arc<Channel>, slack: &Slack, payload: Payload) -> Response {
-        let user = format!("{}/{}", slack.team, payload.user.id);
-        if let (Some(view), "view_submission") = (&payload.view, payload.kind.as_str()) {
-            return self.refuse(&user, view).await;
-        }
-        let action = payload.actions.first();
-        let about = action.and_then(|action| serde_json::from_str::<About>(action.value.as_deref()?).ok());
-        let (Some(action), Some(about)) = (action, about) else {
-            // A link was followed, or a button is of somebody else: nothing is asked of us.
-            return StatusCode::OK.into_response();
-        };
-        let told = match action.action_id.as_str() {
-            APPROVE => self.approve(&user, about).await,
-            REFUSE => self.ask_why(slack, &user, about, payload.trigger_id.as_deref()).await,
-            _ => return StatusCode::OK.into_response(),
-        };
-        if let Err(refusal) = told {
-            let place = payload.channel.map_or_else(|| slack.channel.clone(), |channel| channel.id);
-            let body = json!({ "channel": place, "user": payload.user.id, "text": words(&refusal) });
-            let channel = Arc::clone(channel);
-            // Slack waits for us no longer than three seconds, and we do not make it wait for itself.
-            tokio::spawn(async move {
-                if let Told::Slack(slack) = &channel.told
-                    && slack.call("chat.postEphemeral", &body).await.is_err()
-                {
-                    tracing::warn!(channel = %channel.state.name, "a person could not be told why an answer does not count");
-                }
-            });
-        }
-        StatusCode::OK.into_response()
+/// Does what a person asks who is one of this channel's team, and returns what Slack is to show of it, if anything.
+pub(crate) async fn act(app: &App, channel: &Arc<Channel>, payload: Payload) -> Option<Value> {
+    let Told::Slack(slack) = &channel.told else { return None };
+    let user = format!("{}/{}", slack.team, payload.user.id);
+    if let (Some(view), "view_submission") = (&payload.view, payload.kind.as_str()) {
+        return refuse(app, &user, view).await;
     }
-
-    async fn approve(&self, user: &str, about: About) -> Result<(), Refusal> {
-        let person = self.app.auth().slack_user(user).await?;
-        let answer = PersonAnswer::Approve { comment: None, digest: Some(about.digest), grant: None };
-        self.app.answer(&person, &about.approval, answer, CHANNEL).await.map(|_record| ())
-    }
-
-    /// Asks a person for the reason of a refusal.
-    async fn ask_why(
-        &self,
-        slack: &Slack,
-        user: &str,
-        about: About,
-        trigger: Option<&str>,
-    ) -> Result<(), Refusal> {
-        self.app.auth().slack_user(user).await?;
-        let plain = |text: &str| json!({ "type": "plain_text", "text": text });
-        let about = json!(about).to_string();
-        let input = json!({ "type": "plain_text_input", "action_id": REASON, "multiline": true, "max_length": 2_000 });
-        let view = json!({
-            "type": "modal", "callback_id": REFUSE, "private_metadata": about,
-            "title": plain("Refuse"), "submit": plain("Refuse"), "close": plain("Cancel"),
-            "blocks": [{ "type": "input", "block_id": REASON, "element": input,
-                         "label": plain("Why? The agent is told.") }],
+    let action = payload.actions.first();
+    let about = action.and_then(|action| serde_json::from_str::<About>(action.value.as_deref()?).ok());
+    // Without both a link was followed, or a button is of somebody else: nothing is asked of us.
+    let (action, about) = (action?, about?);
+    let told = match action.action_id.as_str() {
+        APPROVE => approve(app, &user, about).await,
+        REFUSE => ask_why(app, slack, &user, about, payload.trigger_id.as_deref()).await,
+        _ => return None,
+    };
+    if let Err(refusal) = told {
+        let place = payload.channel.map_or_else(|| slack.channel.clone(), |channel| channel.id);
+        let body = json!({ "channel": place, "user": payload.user.id, "text": words(&refusal) });
+        let channel = Arc::clone(channel);
+        // Slack waits for us no longer than three seconds, and we do not make it wait for itself.
+        tokio::spawn(async move {
+            if let Told::Slack(slack) = &channel.told
+                && slack.call("chat.postEphemeral", &body).await.is_err()
+            {
+                tracing::warn!(channel = %channel.state.name, "a person could not be told why an answer does not count");
+            }
         });
-        let opened = slack.call("views.open", &json!({ "trigger_id": trigger, "view": view })).await;
-        opened.map(|_answer| ()).map_err(|_why| {
-            Refusal::new(
-                Code::SystemUnavailable,
-                "Slack did not open the form for the reason: nothing was answered",
-            )
-            .help("press the button again")
-        })
     }
+    None
+}
 
-    /// Refuses with the reason that a person gave.
-    async fn refuse(&self, user: &str, view: &View) -> Response {
-        let about = serde_json::from_str::<About>(&view.private_metadata).ok();
-        let (Some(about), REFUSE) = (about, view.callback_id.as_str()) else {
-            return StatusCode::OK.into_response();
-        };
-        let reason = view.state.pointer("/values/reason/reason/value").and_then(Value::as_str);
-        let answer = PersonAnswer::Refuse { reason: reason.unwrap_or_default().to_owned() };
-        let answered = match self.app.auth().slack_user(user).await {
-            Ok(person) => self.app.answer(&person, &about.approval, answer, CHANNEL).await.map(|_record| ()),
-            Err(refusal) => Err(refusal),
-        };
-        let body = match answered {
-            Ok(()) => json!({ "response_action": "clear" }),
-            Err(refusal) => json!({ "response_action": "errors", "errors": { REASON: words(&refusal) } }),
-        };
-        Json(body).into_response()
-    }
+async fn approve(app: &App, user: &str, about: About) -> Result<(), Refusal> {
+    let person = app.auth().slack_user(user).await?;
+    let answer = PersonAnswer::Approve { comment: None, digest: Some(about.digest), grant: None };
+    app.answer(&person, &about.approval, answer, CHANNEL).await.map(|_record| ())
+}
+
+/// Asks a person for the reason of a refusal.
+async fn ask_why(
+    app: &App,
+    slack: &Slack,
+    user: &str,
+    about: About,
+    trigger: Option<&str>,
+) -> Result<(), Refusal> {
+    app.auth().slack_user(user).await?;
+    let plain = |text: &str| json!({ "type": "plain_text", "text": text });
+    let about = json!(about).to_string();
+    let input =
+        json!({ "type": "plain_text_input", "action_id": REASON, "multiline": true, "max_length": 2_000 });
+    let view = json!({
+        "type": "modal", "callback_id": REFUSE, "private_metadata": about,
+        "title": plain("Refuse"), "submit": plain("Refuse"), "close": plain("Cancel"),
+        "blocks": [{ "type": "input", "block_id": REASON, "element": input,
+                     "label": plain("Why? The agent is told.") }],
+    });
+    let opened = slack.call("views.open", &json!({ "trigger_id": trigger, "view": view })).await;
+    opened.map(|_answer| ()).map_err(|_why| {
+        Refusal::new(
+            Code::SystemUnavailable,
+            "Slack did not open the form for the reason: nothing was answered",
+        )
+        .help("press the button again")
+    })
+}
+
+/// Refuses with the reason that a person gave.
+async fn refuse(app: &App, user: &str, view: &View) -> Option<Value> {
+    let about = serde_json::from_str::<About>(&view.private_metadata).ok();
+    let (Some(about), REFUSE) = (about, view.callback_id.as_str()) else { return None };
+    let reason = view.state.pointer("/values/reason/reason/value").and_then(Value::as_str);
+    let answer = PersonAnswer::Refuse { reason: reason.unwrap_or_default().to_owned() };
+    let answered = match app.auth().slack_user(user).await {
+        Ok(person) => app.answer(&person, &about.approval, answer, CHANNEL).await.map(|_record| ()),
+        Err(refusal) => Err(refusal),
+    };
+    Some(match answered {
+        Ok(()) => json!({ "response_action": "clear" }),
+        Err(refusal) => json!({ "response_action": "errors", "errors": { REASON: words(&refusal) } }),
+    })
 }
 
 /// Returns what a person is told of an answer that does not count.

@@ -21,6 +21,7 @@ mod seen;
 mod sender;
 mod slack;
 mod smtp;
+mod socket;
 mod teams;
 mod view;
 mod webhook;
@@ -29,7 +30,7 @@ pub use channel::{Channel, ReadSecret, Told};
 pub use email::{Email, Encryption};
 pub use message::{Message, MessageData};
 pub use sender::Channels;
-pub use slack::Slack;
+pub use slack::{Hears, Slack};
 pub use teams::{BotToken, Teams, Workflow};
 pub use webhook::{Webhook, webhook_key};
 

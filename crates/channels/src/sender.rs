@@ -6,12 +6,19 @@ use countersign_app::App;
 use countersign_gate::{Entropy, Ledger as _, ledger::LedgerFault};
 use countersign_rules::ApprovalId;
 use countersign_store::Turn;
-use futures::{StreamExt as _, future::join_all, stream};
+use futures::{
+    StreamExt as _,
+    future::{join_all, pending},
+    stream,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     channel::{Channel, Delivery, Told},
     message::{Message, TestMessage},
+    seen::Seen,
+    slack::Hears,
+    socket::Socket,
 };
 
 /// A channel looks after each such time even when nothing seems to have changed: pauses and reminders pass silently.
@@ -60,13 +67,22 @@ impl Channels {
         join_all(self.channels.iter().map(|channel| self.serve(channel, &stopping))).await;
     }
 
-    async fn serve(&self, channel: &Channel, stopping: &CancellationToken) {
-        // Both end together: no test is taken that nobody answers.
+    async fn serve(&self, channel: &Arc<Channel>, stopping: &CancellationToken) {
+        // All end together: no test is taken that nobody answers.
         tokio::select! {
             () = self.send(channel, stopping) => {}
             () = self.test(channel) => {}
+            () = self.hear(channel, stopping) => {}
         }
         channel.tests.lock().await.close();
+    }
+
+    /// Hears what people do, where that comes over a connection that we open.
+    async fn hear(&self, channel: &Arc<Channel>, stopping: &CancellationToken) {
+        let Told::Slack(slack) = &channel.told else { return pending().await };
+        let Hears::Socket(token) = &slack.hears else { return pending().await };
+        let socket = Socket { app: &self.app, channel, slack, token, seen: Seen::default() };
+        Box::pin(socket.listen(stopping)).await;
     }
 
     /// Sends test messages when operators ask for them, each once.

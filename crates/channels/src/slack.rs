@@ -35,8 +35,8 @@ pub(crate) const REFUSE: &str = "countersign_refuse";
 pub struct Slack {
     /// The token posts.
     pub token: ReadSecret,
-    /// Slack signs with this what people do.
-    pub signing_secret: ReadSecret,
+    /// What people do comes so.
+    pub hears: Hears,
     /// The channel has this id.
     pub channel: String,
     /// People of this team may answer.
@@ -49,6 +49,23 @@ pub struct Slack {
     pub client: Client,
     /// One request may take so long.
     pub timeout: Duration,
+}
+
+/// What people do in Slack comes so.
+pub enum Hears {
+    /// By requests to the server, which Slack signs with this secret.
+    Signed(ReadSecret),
+    /// Over a connection that the server opens with this token of the app.
+    Socket(ReadSecret),
+}
+
+impl fmt::Debug for Hears {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Signed(_) => "Signed",
+            Self::Socket(_) => "Socket",
+        })
+    }
 }
 
 impl fmt::Debug for Slack {
@@ -117,8 +134,18 @@ impl Slack {
 
     /// Asks Slack to do something, and returns what it answers where it did.
     pub(crate) async fn call(&self, method: &str, body: &Value) -> Result<Value, NotDone> {
+        self.call_as(&self.token, method, body).await
+    }
+
+    /// As [`Slack::call`], with another token.
+    pub(crate) async fn call_as(
+        &self,
+        token: &ReadSecret,
+        method: &str,
+        body: &Value,
+    ) -> Result<Value, NotDone> {
         let failed = |why: String| NotDone::Failed(Delivery::NotTold { why, after: None });
-        let token = (self.token)().map_err(|why| failed(format!("its token {why}")))?;
+        let token = token().map_err(|why| failed(format!("its token {why}")))?;
         let url = self.api_url.join(method).map_err(|why| failed(why.to_string()))?;
         let request =
             self.client.post(url).timeout(self.timeout).bearer_auth(token.expose_secret()).json(body);

@@ -7,7 +7,7 @@ use countersign_app::{
     channel::ChannelState,
 };
 use countersign_channels::{
-    BotToken, Channel, Email, ReadSecret, Slack, Teams, Told, Webhook, Workflow, webhook_key,
+    BotToken, Channel, Email, Hears, ReadSecret, Slack, Teams, Told, Webhook, Workflow, webhook_key,
 };
 use countersign_store::{Listener, Telling};
 use countersign_tools::{http, tls};
@@ -15,7 +15,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::{
     clock::SystemClock,
-    config::{ChannelConfig, ChannelTarget, Config, SecretSource, TeamsConfig},
+    config::{ChannelConfig, ChannelTarget, Config, SecretSource, SlackHears, TeamsConfig},
     server::StartError,
 };
 
@@ -43,7 +43,11 @@ pub(crate) fn made(config: &Config) -> Result<Vec<Arc<Channel>>, StartError> {
         .iter()
         .map(|(name, ChannelConfig { groups, details, target })| {
             let told = told(target).map_err(|why| StartError::Channel(name.clone(), why))?;
+            let socket = matches!(&told, Told::Slack(Slack { hears: Hears::Socket(_), .. }));
             let (state, tests) = ChannelState::new(name.clone(), target.kind(), groups.clone(), *details);
+            if socket {
+                state.hear(Err("it is not connected yet".into()));
+            }
             Ok(Arc::new(Channel::new(Arc::new(state), tests, told)))
         })
         .collect()
@@ -67,23 +71,24 @@ fn told(target: &ChannelTarget) -> Result<Told, String> {
             let client = http::client(*timeout, *allow_private, false, ca.as_deref())?;
             Ok(Told::Webhook(Webhook { url: url.clone(), secret, client, timeout: *timeout }))
         }
-        ChannelTarget::Slack {
-            token,
-            signing_secret,
-            channel,
-            team,
-            app,
-            api_url,
-            allow_private,
-            ca,
-            timeout,
-        } => {
-            let (token, signing_secret) = (read(token), read(signing_secret));
+        ChannelTarget::Slack { token, hears, channel, team, app, api_url, allow_private, ca, timeout } => {
+            let token = read(token);
             token().map_err(|why| format!("its token {why}"))?;
-            signing_secret().map_err(|why| format!("its signing secret {why}"))?;
+            let hears = match hears {
+                SlackHears::Signed(secret) => {
+                    let secret = read(secret);
+                    secret().map_err(|why| format!("its signing secret {why}"))?;
+                    Hears::Signed(secret)
+                }
+                SlackHears::Socket(token) => {
+                    let token = read(token);
+                    token().map_err(|why| format!("its app token {why}"))?;
+                    Hears::Socket(token)
+                }
+            };
             Ok(Told::Slack(Slack {
                 token,
-                signing_secret,
+                hears,
                 channel: channel.clone(),
                 team: team.clone(),
                 app: app.clone(),

@@ -51,10 +51,11 @@ impl Channels {
                 out.table(
                     &["channel", "kind", "groups", "details", "state", "given up"],
                     body.channels.into_iter().map(|one| {
-                        let state = match (one.gone, one.why) {
-                            (true, _) => "gone".to_owned(),
-                            (false, Some(why)) => format!("failing for {}: {why}", one.failing),
-                            (false, None) => "in use".to_owned(),
+                        let state = match (one.gone, one.why, one.deaf) {
+                            (true, ..) => "gone".to_owned(),
+                            (false, Some(why), _) => format!("failing for {}: {why}", one.failing),
+                            (false, None, Some(why)) => format!("nobody's answers arrive: {why}"),
+                            (false, None, None) => "in use".to_owned(),
                         };
                         let details = if one.details { "yes" } else { "no" };
                         vec![

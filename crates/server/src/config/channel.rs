@@ -32,6 +32,15 @@ pub struct ChannelConfig {
     pub target: ChannelTarget,
 }
 
+/// What people do in Slack comes here so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SlackHears {
+    /// By requests to the server. The secret is kept here by which Slack signs them.
+    Signed(SecretSource),
+    /// Over a connection that the server opens. The app's token is kept here that opens it.
+    Socket(SecretSource),
+}
+
 /// How a channel is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChannelTarget {
@@ -52,8 +61,8 @@ pub enum ChannelTarget {
     Slack {
         /// Where the token is kept that posts.
         token: SecretSource,
-        /// Where the secret is kept by which Slack signs what people do.
-        signing_secret: SecretSource,
+        /// How what people do comes here.
+        hears: SlackHears,
         /// The id of the channel in Slack.
         channel: String,
         /// The id of the team; what others do is refused.
@@ -197,7 +206,9 @@ fn slack(section: &mut Section<'_, '_>, folder: &Path) -> Option<ChannelTarget> 
     };
     let kept = "say where it is kept: `{ env = \"NAME\" }` or `{ file = \"path\" }`";
     let token = section.required("token", kept, secret(folder));
-    let signing_secret = section.required("signing_secret", kept, secret(folder));
+    let written_ways = (section.says("signing_secret"), section.says("app_token"));
+    let signing_secret = section.optional("signing_secret", secret(folder));
+    let app_token = section.optional("app_token", secret(folder));
     let channel = section.required("channel", "write the channel's id, such as `C0123ABCD`", id(&['C', 'G']));
     let team = section.required("team", "write the team's id, such as `T0123ABCD`", id(&['T', 'E']));
     let app = section.optional("app", id(&['A']));
@@ -216,9 +227,24 @@ fn slack(section: &mut Section<'_, '_>, folder: &Path) -> Option<ChannelTarget> 
         section.report(written, complaint.help("leave `api_url` out, for Slack's own"));
         return None;
     }
+    let hears = match written_ways {
+        (true, false) => SlackHears::Signed(signing_secret?),
+        (false, true) => SlackHears::Socket(app_token?),
+        (both, _) => {
+            let complaint = Complaint::new(if both {
+                "`signing_secret` and `app_token` stand together"
+            } else {
+                "neither `signing_secret` nor `app_token` is there"
+            });
+            let help = "write `signing_secret` where Slack reaches the server, and signs what people do; or `app_token` where it does not, \
+                        and the server opens a connection to Slack (Socket Mode)";
+            section.report(None, complaint.help(help));
+            return None;
+        }
+    };
     Some(ChannelTarget::Slack {
         token: token?,
-        signing_secret: signing_secret?,
+        hears,
         channel: channel?,
         team: team?,
         app,

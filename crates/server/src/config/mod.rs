@@ -46,7 +46,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-pub use channel::{ApprovalsConfig, ChannelConfig, ChannelTarget};
+pub use channel::{ApprovalsConfig, ChannelConfig, ChannelTarget, SlackHears};
 pub use mistake::{Mistake, Mistakes};
 pub use provider::SignInConfig;
 pub(crate) use provider::groups_of;
@@ -381,14 +381,20 @@ impl Config {
                 ChannelTarget::Webhook { url, secret, .. } => {
                     json!({ "origin": url.origin().ascii_serialization(), "secret": secret.to_json() })
                 }
-                ChannelTarget::Slack { token, signing_secret, channel, team, app, api_url, .. } => json!({
-                    "app": app,
-                    "channel": channel,
-                    "origin": api_url.origin().ascii_serialization(),
-                    "signing_secret": signing_secret.to_json(),
-                    "team": team,
-                    "token": token.to_json(),
-                }),
+                ChannelTarget::Slack { token, hears, channel, team, app, api_url, .. } => {
+                    let (key, secret) = match hears {
+                        SlackHears::Signed(secret) => ("signing_secret", secret),
+                        SlackHears::Socket(token) => ("app_token", token),
+                    };
+                    json!({
+                        "app": app,
+                        "channel": channel,
+                        "origin": api_url.origin().ascii_serialization(),
+                        key: secret.to_json(),
+                        "team": team,
+                        "token": token.to_json(),
+                    })
+                }
                 ChannelTarget::Email { host, port, encryption, login, from, to, .. } => json!({
                     "from": from,
                     "host": host,

@@ -32,6 +32,7 @@ mod roles;
 mod schema;
 mod sign_in;
 mod slack;
+mod socket;
 mod step_up;
 mod teams;
 mod terminal;
