@@ -23,7 +23,7 @@ use crate::{
 
 const AGENTS: u32 = 10;
 /// What the crowd holds.
-const REQUESTS: u32 = 10_000;
+pub(crate) const REQUESTS: u32 = 10_000;
 const WAITING: u32 = 1_024;
 const IDLE: u32 = 1_100;
 /// What the server may open.
@@ -47,9 +47,9 @@ const POLICIES: &str = r#"
 "#;
 
 /// The server, and everybody's key.
-struct World {
-    _process: process::Process,
-    url: String,
+pub(crate) struct World {
+    pub(crate) process: process::Process,
+    pub(crate) url: String,
     agents: Vec<String>,
     person: String,
 }
@@ -57,7 +57,7 @@ struct World {
 /// Measures, and prints what was found beside the target.
 pub(crate) async fn measure(binary: &Path) -> anyhow::Result<String> {
     let folder = tempfile::tempdir()?;
-    let world = World::start(binary, folder.path())?;
+    let world = World::start(binary, folder.path(), 0)?;
     progress("halts before the crowd …");
     let before = world.halts().await?;
     progress("open requests …");
@@ -104,7 +104,8 @@ pub(crate) async fn measure(binary: &Path) -> anyhow::Result<String> {
 }
 
 impl World {
-    fn start(binary: &Path, folder: &Path) -> anyhow::Result<Self> {
+    /// Starts a server with this many people beside the one whose key asks for halts: `p0`, `p1`, …
+    pub(crate) fn start(binary: &Path, folder: &Path, people: u32) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder.join("tools"))?;
         std::fs::create_dir_all(folder.join("policies"))?;
         std::fs::write(folder.join("tools/shop.toml"), TOOLS)?;
@@ -117,6 +118,9 @@ impl World {
         );
         for n in 0..AGENTS {
             config.push_str(&format!("[agent.a{n}]\naccounts = [\"acme\"]\n"));
+        }
+        for n in 0..people {
+            config.push_str(&format!("[person.p{n}]\ngroups = [\"approvers\"]\n"));
         }
         std::fs::write(folder.join("countersign.toml"), config)?;
         let database = crate::sizing::sqlite(&folder.join("shop.db"))?;
@@ -134,11 +138,11 @@ impl World {
         let shell = format!("ulimit -n {FILES}; exec \"$0\" serve --print-url \"$1\"");
         let (binary, folder) = (binary.to_string_lossy(), folder.to_string_lossy());
         let (process, line) = process::start(Path::new("sh"), &["-c", &shell, &binary, &folder])?;
-        Ok(Self { _process: process, url: line.trim_end_matches('/').to_owned(), agents, person })
+        Ok(Self { process, url: line.trim_end_matches('/').to_owned(), agents, person })
     }
 
     /// A call that no other is equal to, and that people are asked about.
-    fn call(&self, client: &reqwest::Client, n: u32, wait_ms: u32) -> reqwest::RequestBuilder {
+    pub(crate) fn call(&self, client: &reqwest::Client, n: u32, wait_ms: u32) -> reqwest::RequestBuilder {
         let agent = usize::try_from(n % AGENTS).unwrap_or(0);
         let body = json!({ "tool": "add", "arguments": { "n": n }, "wait_ms": wait_ms });
         let request = client.post(format!("{}/v1/calls", self.url)).json(&body);
@@ -149,7 +153,7 @@ impl World {
     }
 
     /// Opens requests.
-    async fn ask(&self) -> anyhow::Result<()> {
+    pub(crate) async fn ask(&self) -> anyhow::Result<()> {
         let client = load::client()?;
         stream::iter((0..REQUESTS).map(|n| self.call(&client, n, 0).send()))
             .buffer_unordered(32)

@@ -5,6 +5,7 @@
 
 mod calls;
 mod classification;
+mod consoles;
 mod crowd;
 mod decisions;
 mod gateway;
@@ -33,6 +34,7 @@ usage: countersign-bench --binary PATH [--postgres URL] [--turns N] [--seconds S
        countersign-bench growth [--calls N] [--postgres URL]
        countersign-bench classification
        countersign-bench crowd --binary PATH
+       countersign-bench consoles --binary PATH
        countersign-bench instructions --binary PATH --committed FILE
        countersign-bench upstream | hop URL      (what it starts for itself)
 
@@ -56,6 +58,10 @@ async fn main() -> anyhow::Result<()> {
         }
         ["crowd", "--binary", binary] => {
             println(&crowd::measure(&PathBuf::from(*binary).canonicalize()?).await?);
+            Ok(())
+        }
+        ["consoles", "--binary", binary] => {
+            println(&consoles::measure(&PathBuf::from(*binary).canonicalize()?).await?);
             Ok(())
         }
         ["instructions", "--binary", binary, "--committed", file] => {
