@@ -59,34 +59,32 @@ impl Store {
     /// # Errors
     /// Fails with a [`LedgerFault`]; then there is no such key, unless it is [`LedgerFault::Unknown`].
     pub async fn issue_key(&self, new: NewKey, random: [u8; 32]) -> Result<(KeyRecord, String), LedgerFault> {
-        let id: String = sha256(&[b"countersign key id".as_slice(), &random].concat())
-            .to_string()
-            .chars()
-            .take(12)
-            .collect();
-        let presented = format!("{KEY_PREFIX}{id}_{}", Hash::from_bytes(random));
-        let record = KeyRecord {
-            id,
-            owner: new.owner,
-            scopes: new.scopes,
-            issued_ms: new.now_ms,
-            expires_ms: new.expires_ms,
-            revoked_ms: None,
-        };
-        let hash = sha256(presented.as_bytes());
-        let issued = KeyIssued {
-            by: new.by,
-            expires_ms: record.expires_ms,
-            key: record.id.clone(),
-            owner: record.owner.clone(),
-            scopes: record.scopes.clone(),
-        };
-        let entry = NewEntry::new(new.now_ms, &issued);
+        let id = id_of(b"countersign key id", &random);
+        let (issue, record, presented) = issue(new, id, random)?;
         // A crash before this is durable leaves no key; after it, a key that nobody knows and nobody can
         // present: an operator sees it in the list, and revokes it.
-        self.submit(IssueKey { row: KeyRow { record: record.clone(), hash }, entry: Encoded::of(&entry)? })
-            .await?;
-        Ok((record, presented))
+        if self.submit(issue).await? {
+            return Ok((record, presented));
+        }
+        Err(LedgerFault::Unavailable("a key of this id was issued before".into()))
+    }
+
+    /// Issues a key as [`Store::issue_key`] does, once for what `of` names, whoever asks how often and at which server of the
+    /// ledger. Returns `None` if it was issued before.
+    ///
+    /// # Errors
+    /// Fails with a [`LedgerFault`]; then there is no such key, unless it is [`LedgerFault::Unknown`].
+    pub async fn issue_key_once(
+        &self,
+        new: NewKey,
+        of: &str,
+        random: [u8; 32],
+    ) -> Result<Option<(KeyRecord, String)>, LedgerFault> {
+        // Keys are never forgotten, and so is nothing of what one was issued for.
+        let id = id_of(b"countersign key id of ", of.as_bytes());
+        let (issue, record, presented) = issue(new, id, random)?;
+        // A crash before this is durable leaves no key; after it, one that nobody knows, until it expires.
+        Ok(self.submit(issue).await?.then_some((record, presented)))
     }
 
     /// Returns the record of the key that is presented, when it is one, and is good at `now_ms` (Unix
@@ -102,6 +100,14 @@ impl Store {
         // In constant time: how much of a guess is right must not be measurable.
         let same = bool::from(sha256(presented.as_bytes()).as_bytes().ct_eq(hash.as_bytes()));
         Ok((same && record.is_good(now_ms)).then_some(record))
+    }
+
+    /// Returns the key of a public id, good or not.
+    ///
+    /// # Errors
+    /// Fails with a [`LedgerFault`] when the ledger cannot be read.
+    pub async fn key_of_id(&self, id: &str) -> Result<Option<KeyRecord>, LedgerFault> {
+        Ok(self.key(id).await?.map(|row| row.record))
     }
 
     /// Tells whether the key of this id is good at `now_ms` (Unix milliseconds UTC); `None` when there is no
@@ -134,26 +140,53 @@ impl Store {
     }
 }
 
+fn id_of(kind: &[u8], of: &[u8]) -> String {
+    sha256(&[kind, of].concat()).to_string().chars().take(12).collect()
+}
+
+fn issue(new: NewKey, id: String, random: [u8; 32]) -> Result<(IssueKey, KeyRecord, String), LedgerFault> {
+    let presented = format!("{KEY_PREFIX}{id}_{}", Hash::from_bytes(random));
+    let record = KeyRecord {
+        id,
+        owner: new.owner,
+        scopes: new.scopes,
+        issued_ms: new.now_ms,
+        expires_ms: new.expires_ms,
+        revoked_ms: None,
+    };
+    let issued = KeyIssued {
+        by: new.by,
+        expires_ms: record.expires_ms,
+        key: record.id.clone(),
+        owner: record.owner.clone(),
+        scopes: record.scopes.clone(),
+    };
+    let entry = Encoded::of(&NewEntry::new(new.now_ms, &issued))?;
+    let row = KeyRow { record: record.clone(), hash: sha256(presented.as_bytes()) };
+    Ok((IssueKey { row, entry }, record, presented))
+}
+
 struct IssueKey {
     row: KeyRow,
     entry: Arc<Encoded>,
 }
 
 impl Operation for IssueKey {
-    type Output = ();
+    /// Whether it was issued: there was none of this id.
+    type Output = bool;
 
     fn needs(&self, records: &Records, needs: &mut Needs) {
         needs.name(records, &Key::Credential(self.row.record.id.clone()));
     }
 
-    fn apply(&self, records: &Records) -> Result<((), Changes), LedgerFault> {
+    fn apply(&self, records: &Records) -> Result<(bool, Changes), LedgerFault> {
         let id = &self.row.record.id;
         if records.credentials.find(id)?.is_some() {
-            return Err(LedgerFault::Unavailable("a key of this id was issued before".into()));
+            return Ok((false, Changes::default()));
         }
         let mut changes = Changes::entries(vec![Arc::clone(&self.entry)]);
         changes.credentials.put(id.clone(), self.row.clone());
-        Ok(((), changes))
+        Ok((true, changes))
     }
 }
 

@@ -66,6 +66,22 @@ contract! {
         assert!(ledger.issue_key(key(agent(), None), [3; 32]).await.is_err());
     }
 
+    async fn a_key_is_issued_once_for_what_it_is_for(place) {
+        let ledger = place.open().await;
+        let racing = (0..8_u8).map(|number| {
+            let ledger = Arc::clone(&ledger);
+            tokio::spawn(async move { ledger.issue_key_once(key(agent(), None), "a code", [number; 32]).await.unwrap() })
+        });
+        let issued: Vec<_> = futures::future::join_all(racing).await.into_iter().filter_map(Result::unwrap).collect();
+        let [(record, secret)] = issued.as_slice() else { panic!("{} keys", issued.len()) };
+        assert_eq!(ledger.find_key(secret, NOW).await.unwrap().as_ref(), Some(record));
+        // Also after it was revoked, and whatever it would be made of.
+        assert!(ledger.revoke_key(&record.id, "lea", NOW).await.unwrap());
+        assert_eq!(ledger.issue_key_once(key(agent(), None), "a code", [99; 32]).await.unwrap(), None);
+        assert!(ledger.issue_key_once(key(agent(), None), "another", [99; 32]).await.unwrap().is_some());
+        assert_eq!(kinds(&ledger).await, ["key_issued", "key_revoked", "key_issued"]);
+    }
+
     async fn a_key_in_use_opens_nothing_from_the_moment_its_revocation_is_answered(place) {
         let ledger = place.open().await;
         for round in 0..10_u8 {
@@ -124,4 +140,26 @@ async fn a_key_is_stored_as_its_hash() {
     assert!(contains(record.id.as_bytes()));
     assert!(!contains(random.as_bytes()));
     assert!(!contains(&[3; 32]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_processes_that_race_to_issue_a_key_for_one_thing_one_does() {
+    let place = Place::postgres().await;
+    let (one, other) = (place.open().await, place.open().await);
+    for round in 0..10 {
+        let of = format!("code {round}");
+        let issue = |ledger: &Arc<_>, number| {
+            let (ledger, of): (Arc<countersign_store::Store>, _) = (Arc::clone(ledger), of.clone());
+            tokio::spawn(async move {
+                ledger.issue_key_once(key(agent(), None), &of, [number; 32]).await.unwrap()
+            })
+        };
+        let (first, second) = (issue(&one, 1), issue(&other, 2));
+        let issued = [first.await.unwrap(), second.await.unwrap()];
+        assert_eq!(issued.iter().flatten().count(), 1, "{of}");
+        let (_record, secret) = issued.into_iter().flatten().next().unwrap();
+        for ledger in [&one, &other] {
+            assert!(ledger.find_key(&secret, NOW).await.unwrap().is_some());
+        }
+    }
 }
