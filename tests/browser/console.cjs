@@ -542,6 +542,36 @@ tries['the page itself proves that an entry is in the log, and says so when it i
   await alice.leave();
 };
 
+tries['a command line acts as who lets it, by keys alone, and gives that back'] = async (server) => {
+  const alice = await (await Visitor.come(server)).setUp();
+  const home = path.join(server.dir, 'home');
+  fs.mkdirSync(home);
+  const env = { ...process.env, HOME: home, XDG_CONFIG_HOME: '', COUNTERSIGN_URL: server.url };
+  delete env.COUNTERSIGN_KEY;
+  const line = spawn(binary, ['login', '--machine', 'laptop'], { env });
+  const ended = new Promise((found) => line.on('exit', found));
+  let told = '';
+  const address = await new Promise((found) => line.stderr.on('data', (text) => {
+    told += text;
+    const [, url] = told.match(/(http:\S+)\s/) ?? [];
+    if (url) found(url);
+  }));
+  await alice.page.goto(address);
+  await alice.sees('Let the command line act as you?', 'laptop', 'nobody has checked it', told.match(/letters (\S+):/)[1]);
+  await alice.isAccessible('the page of a command line');
+  await alice.page.getByRole('button', { name: 'Let it act as me' }).focus();
+  await alice.page.keyboard.press('Enter');
+  // A page leads on to the command line, past what forms may not do.
+  await alice.page.waitForURL(/^http:\/\/127\.0\.0\.1:\d+\/signed-in\?code=/);
+  await alice.sees('Go back to the command line.');
+  assert.equal(await ended, 0, told);
+  const whoami = () => spawnSync(binary, ['whoami', '--json'], { env, encoding: 'utf8' });
+  assert.equal(JSON.parse(whoami().stdout).person, 'alice');
+  assert.equal(spawnSync(binary, ['logout'], { env }).status, 0);
+  assert.equal(whoami().status, 2);
+  await alice.leave();
+};
+
 tries['a first page is small and quick'] = async (server) => {
   const alice = await (await Visitor.come(server)).setUp();
   let bytes = 0;

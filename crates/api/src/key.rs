@@ -1,7 +1,7 @@
 //! API keys: which there are, for auditors and admins, and revoking one, for admins.
 //!
 //! Keys are issued on the machine that has the ledger, by `countersign keys create`: whoever could issue one here
-//! for somebody else could answer in their name.
+//! for somebody else could answer in their name. For themselves people get one by `countersign login` ([`super::sign_in`]).
 
 use axum::{
     Json,
@@ -25,7 +25,9 @@ pub struct KeyBody {
     pub key: String,
     /// `agent NAME` or `person NAME`.
     pub owner: String,
-    /// What it reaches, as `tool:NAME` of an agent's key and `role:NAME` of a person's; everything its owner may when empty.
+    /// What it reaches, as `tool:NAME` of an agent's key and `role:NAME` of a person's; everything its owner may where there is
+    /// neither. `machine:NAME`, `account:ROUND` and `session:ID` say of a key that `countersign login` got for whom, and that it
+    /// is good no longer than the account or the session is as it was.
     pub scopes: Vec<String>,
     /// When it was issued (RFC 3339).
     pub issued_at: Option<String>,

@@ -20,6 +20,7 @@ mod log;
 mod page;
 mod problem;
 mod request;
+mod sign_in;
 mod status;
 mod tool;
 
@@ -48,6 +49,7 @@ pub use self::{
     halt::{Halt, HaltBody, ResumedBody},
     key::{KeyBody, KeysBody, Revoked},
     problem::{Problem, ProblemBody},
+    sign_in::{Exchange, Exchanged, SignInBody, SignedOffBody},
 };
 use countersign_app::App;
 
@@ -129,6 +131,8 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(halt::list, halt::halt, halt::resume))
         .routes(routes!(key::list))
         .routes(routes!(key::revoke))
+        .routes(routes!(sign_in::exchange))
+        .routes(routes!(sign_in::show, sign_in::end))
         .routes(routes!(budget::list))
         .routes(routes!(channel::list))
         .routes(routes!(channel::given_up))

@@ -115,6 +115,7 @@ impl App {
     ) -> Result<ApprovalRecord, Refusal> {
         person.may(Right::Answer)?;
         let record = self.approval(id, &Principal::Person(person.clone())).await?;
+        self.auth().accounts().key_may_answer(&person.credential, &record).await?;
         let (approved, grant, comment) = match answer {
             PersonAnswer::Approve { comment, digest, grant } => {
                 if digest.is_some_and(|digest| digest != record.request.call.digest.to_string()) {

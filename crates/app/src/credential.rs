@@ -9,11 +9,11 @@ use std::{
 };
 
 use countersign_gate::{Clock, ledger::LedgerFault};
-use countersign_store::Store;
+use countersign_store::{KeyOwner, Store};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::account::{SESSION_CREDENTIAL, SESSION_IDLE_MS};
+use crate::auth::account::{Hung, SESSION_CREDENTIAL, SESSION_IDLE_MS};
 
 /// All keys are looked at after each such time while something is open.
 const LOOK: Duration = Duration::from_secs(2);
@@ -64,6 +64,10 @@ impl Credentials {
 
     fn is_empty(&self) -> bool {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    fn is_open(&self, credential: &str) -> bool {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).contains_key(credential)
     }
 
     /// Returns the sessions of people in a browser on which something is open, by their public ids.
@@ -130,6 +134,12 @@ pub async fn watch(
 pub(crate) async fn look(credentials: &Credentials, store: &Store, now_ms: i64) -> Result<(), LedgerFault> {
     let keys = store.keys().await?;
     keys.iter().filter(|key| !key.is_good(now_ms)).for_each(|key| credentials.end(&key.id));
+    for key in keys.iter().filter(|key| credentials.is_open(&key.id)) {
+        let (KeyOwner::Person(person), Some(hung)) = (&key.owner, Hung::read(&key.scopes)) else { continue };
+        if hung.stands(store, person).await?.is_err() {
+            credentials.end(&key.id);
+        }
+    }
     for id in credentials.sessions() {
         let found = store.web_session(&id).await?;
         let good =

@@ -114,6 +114,7 @@ impl App {
         id: &ApprovalId,
     ) -> Result<(&AnyTool, AskedPerson), Refusal> {
         let record = self.approval(id, &Principal::Person(person.clone())).await?;
+        self.auth().accounts().key_may_answer(&person.credential, &record).await?;
         let name = &record.request.call.tool;
         let offer = self.tool(name).ok_or_else(|| {
             Refusal::new(Code::UnknownTool, format!("there is no tool `{name}` any more"))

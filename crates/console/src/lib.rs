@@ -8,6 +8,7 @@ mod account;
 mod asset;
 mod batch;
 mod budget;
+mod command_line;
 mod event;
 mod failure;
 #[expect(unreachable_pub, reason = "made so by the macro of filters")]
@@ -109,6 +110,8 @@ pub fn router(console: Console) -> Router {
         .route("/console/account/passkeys/remove", post(account::remove))
         .route("/console/account/password", post(account::password))
         .route("/console/account/password/options", post(account::password_options))
+        .route("/console/command-line", get(command_line::show).post(command_line::answer))
+        .route("/console/command-line/options", post(command_line::options))
         .route("/console/link", get(sign_in::link).post(sign_in::look))
         .route("/console/link/set-up", post(sign_in::set_up))
         .route("/console/{*page}", any(|| async { Failure::nothing_here() }))

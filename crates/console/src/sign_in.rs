@@ -31,7 +31,7 @@ struct Page<'a> {
 }
 
 /// Returns the providers by which one may sign in, with the addresses that lead there and back to a page.
-fn providers<'a>(console: &'a Console, next: &str) -> Vec<(String, &'a str)> {
+pub(crate) fn providers<'a>(console: &'a Console, next: &str) -> Vec<(String, &'a str)> {
     let titles = console.app.accounts().providers().titles();
     titles.map(|(name, title)| (format!("/console/sign-in/{name}?next={}", percent(next)), title)).collect()
 }

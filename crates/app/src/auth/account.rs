@@ -8,6 +8,7 @@
 //! Nothing here can be presented again from what is stored: passwords, tokens and recovery codes are kept as hashes.
 
 mod attempts;
+mod command_line;
 mod passkey;
 mod password;
 mod recovery;
@@ -31,6 +32,8 @@ use countersign_store::{
 };
 use secrecy::SecretString;
 
+pub(crate) use self::command_line::Hung;
+pub use self::command_line::{COMMAND_LINE_SECONDS_MAX, CommandLine, CommandLineAsks, CommandLineLook};
 pub use self::passkey::{Ceremony, PasswordShown, SteppedUp};
 pub use self::vouched::{Leaving, ProviderWithSecret, Providers, look_at_provider};
 use self::{
@@ -319,15 +322,7 @@ impl Accounts {
         if found.vouched.is_some() {
             return Ok(());
         }
-        let requester = &record.request.call.requester;
-        let Some(maker) = account.makers.iter().find(|maker| requester.is_own(maker)) else { return Ok(()) };
-        let person = &account.person;
-        let message = format!(
-            "`{person}` cannot answer for this call: it was requested for `{maker}`, who made the account of `{person}`"
-        );
-        Err(Refusal::new(Code::AnswerRefused, message).help(format!(
-            "somebody else answers; or the account is set up anew by a link of the server's machine (`countersign people link {person}`)"
-        )))
+        by_its_maker(&account, record)
     }
 
     /// Checks that a person who has no key may still approve: has an account that is not disabled.
@@ -368,6 +363,19 @@ impl Accounts {
         };
         Ok(WebSession { person, expires_ms: session.expires_ms, id: session.id.clone() })
     }
+}
+
+/// Whoever made the link by which an account was set up may be the one who uses it.
+fn by_its_maker(account: &AccountRecord, record: &ApprovalRecord) -> Result<(), Refusal> {
+    let requester = &record.request.call.requester;
+    let Some(maker) = account.makers.iter().find(|maker| requester.is_own(maker)) else { return Ok(()) };
+    let person = &account.person;
+    let message = format!(
+        "`{person}` cannot answer for this call: it was requested for `{maker}`, who made the account of `{person}`"
+    );
+    Err(Refusal::new(Code::AnswerRefused, message).help(format!(
+        "somebody else answers; or the account is set up anew by a link of the server's machine (`countersign people link {person}`)"
+    )))
 }
 
 /// Returns how many sessions of a person are good.

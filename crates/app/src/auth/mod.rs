@@ -26,10 +26,11 @@ use countersign_rules::{AgentId, Code, GroupName, PersonId, Refusal, Signature, 
 use countersign_store::{KEY_PREFIX, KeyOwner, KeyRecord, Store};
 use http::{HeaderMap, header::AUTHORIZATION};
 
+use self::account::Hung;
 pub use self::{
     account::{
-        Accounts, Ceremony, PasswordShown, ProviderWithSecret, Providers, SignedIn, SteppedUp, WebSession,
-        look_at_provider,
+        Accounts, COMMAND_LINE_SECONDS_MAX, Ceremony, CommandLine, CommandLineAsks, CommandLineLook,
+        PasswordShown, ProviderWithSecret, Providers, SignedIn, SteppedUp, WebSession, look_at_provider,
     },
     connector::{Connector, ConnectorConfig},
     identity::{Identity, Scopes},
@@ -328,6 +329,13 @@ impl Authenticator {
                     .people
                     .get(&person)
                     .ok_or_else(|| unauthenticated("the key belongs to no configured person"))?;
+                let scopes = match Hung::read(&scopes) {
+                    Some(hung) => {
+                        self.accounts.stands(&hung, &person).await?;
+                        Hung::others(&scopes)
+                    }
+                    None => scopes,
+                };
                 let roles = key_roles(&scopes)
                     .map_err(unauthenticated)?
                     .map_or_else(|| config.roles.clone(), |narrow| config.roles.narrowed_to(&narrow));
@@ -346,7 +354,8 @@ impl Authenticator {
     }
 }
 
-/// Returns true if a person has a key that is good, and good for answering.
+/// Returns true if a person has a key that is good, and good for answering. One that a command line got is not looked at: it is
+/// good while the account is, which counts by itself.
 fn has_key(keys: &[KeyRecord], person: &PersonId, now_ms: i64) -> bool {
     let answers = |key: &KeyRecord| match key_roles(&key.scopes) {
         Ok(narrow) => narrow.is_none_or(|roles| roles.may(Right::Answer)),

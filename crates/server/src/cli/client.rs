@@ -8,14 +8,18 @@ use countersign_app::{
     answer::{AnswerBody, RefusedBody},
     connection::KEPT,
 };
+use countersign_gate::Clock as _;
 use countersign_rules::{Code, IdempotencyKey, Refusal};
 use reqwest::{Method, RequestBuilder, StatusCode, header::CONTENT_TYPE};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
 use url::{Host, Url};
 
-use super::{Failure, KEY_VARIABLE, Output, load};
-use crate::config::{Config, MAIN, SecretSource, read_file};
+use super::{Failure, KEY_VARIABLE, Output, kept, load};
+use crate::{
+    clock::SystemClock,
+    config::{Config, MAIN, SecretFault, SecretSource, read_file},
+};
 
 /// How long an answer may take; longer than a server waits for people.
 const TIMEOUT: Duration = Duration::from_secs(660);
@@ -26,7 +30,8 @@ pub(super) struct Connect {
     /// The server's URL [default: what the folder's configuration says]
     #[arg(long, env = "COUNTERSIGN_URL", value_name = "URL")]
     server: Option<Url>,
-    /// A file with your key, readable by you alone [default: the variable COUNTERSIGN_KEY]
+    /// A file with your key, readable by you alone [default: the variable COUNTERSIGN_KEY, then what `countersign login`
+    /// keeps for the server]
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     /// A PEM file with the certificates to trust instead of the machine's, where the server's is a private one
@@ -61,14 +66,27 @@ impl Connect {
 
     /// What a conversation with the server that is meant needs: each request of it lasts so long at the most, or as long as it
     /// lasts.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the command line's one client, for the one server it is told"
-    )]
     pub(super) fn parts(
         &self,
         timeout: Option<Duration>,
     ) -> Result<(reqwest::Client, Url, SecretString), Failure> {
+        let (http, server) = self.unknown(timeout)?;
+        let key = self.key(&server)?.0;
+        Ok((http, server, key))
+    }
+
+    /// A client for the server that is meant, which presents this key.
+    pub(super) fn presenting(&self, key: SecretString) -> Result<Client, Failure> {
+        let (http, server) = self.unknown(Some(TIMEOUT))?;
+        Ok(Client { http, server, key })
+    }
+
+    /// What a conversation with the server needs of somebody whom it does not know.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the command line's one client, for the one server it is told"
+    )]
+    pub(super) fn unknown(&self, timeout: Option<Duration>) -> Result<(reqwest::Client, Url), Failure> {
         let server = self.server()?;
         guarded(&server)?;
         // Beside a crowd a connection that was kept longer may be sent away under the next request, of which then nobody
@@ -81,7 +99,7 @@ impl Connect {
         }
         let plain = plain.redirect(reqwest::redirect::Policy::none()).no_proxy().pool_idle_timeout(KEPT);
         let http = timeout.into_iter().fold(plain, reqwest::ClientBuilder::timeout).build()?;
-        Ok((http, server, self.key()?))
+        Ok((http, server))
     }
 
     /// The configuration folder.
@@ -125,16 +143,29 @@ impl Connect {
         address_of(&load(&self.dir)?)
     }
 
-    fn key(&self) -> Result<SecretString, Failure> {
-        match &self.key_file {
-            Some(path) => Ok(read_file(path, 0o077)?.trim().into()),
-            None => SecretSource::Env(KEY_VARIABLE.into()).read().map_err(|_not_set| {
-                anyhow::anyhow!(
-                    "as whom? set `{KEY_VARIABLE}` to your key or give `--key-file FILE`; `countersign keys create` issues keys"
-                )
-                .into()
-            }),
+    /// The key to present to a server, with where it was found: what is said here, then the environment, then a sign-in.
+    pub(super) fn key(&self, server: &Url) -> Result<(SecretString, String), Failure> {
+        if let Some(path) = &self.key_file {
+            return Ok((read_file(path, 0o077)?.trim().into(), format!("the file `{}`", path.display())));
         }
+        let variable = SecretSource::Env(KEY_VARIABLE.into());
+        match variable.read() {
+            Ok(key) => return Ok((key, variable.to_string())),
+            Err(SecretFault::NoVariable(_)) => {}
+            Err(why) => return Err(why.into()),
+        }
+        let Some((path, kept)) = kept::read(server)? else {
+            return Err(anyhow::anyhow!(
+                "as whom? `countersign login` lets you act as yourself; or set `{KEY_VARIABLE}` to a key or give `--key-file FILE`: \
+                 `countersign keys create` issues them"
+            )
+            .into());
+        };
+        if kept.is_over(SystemClock.now_ms()) {
+            let message = format!("you were signed in at {server} as `{}`, and that is over", kept.person);
+            return Err(anyhow::anyhow!("{message}: `countersign login`").into());
+        }
+        Ok((kept.secret.into(), format!("`countersign login`, in `{}`", path.display())))
     }
 }
 
@@ -182,6 +213,18 @@ fn guarded(server: &Url) -> Result<(), Failure> {
 }
 
 impl Client {
+    /// Posts as nobody, where nobody is known yet.
+    pub(super) async fn posted_by_nobody(
+        http: &reqwest::Client,
+        server: &Url,
+        path: &str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<Reply, Failure> {
+        let url: Url = format!("{}{path}", server.as_str().trim_end_matches('/')).parse()?;
+        let request = http.post(url).header(CONTENT_TYPE, "application/json");
+        sent(request.body(serde_json::to_string(body)?), server).await
+    }
+
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.reply(Method::GET, path).await?.told()
     }
@@ -226,16 +269,20 @@ impl Client {
     }
 
     async fn sent(&self, request: RequestBuilder) -> Result<Reply, Failure> {
-        let answer = request.send().await.map_err(|why| {
-            anyhow::Error::new(why.without_url()).context(format!("no server answers at `{}`", self.server))
-        })?;
-        Ok(Reply { status: answer.status(), bytes: answer.bytes().await?.into() })
+        sent(request, &self.server).await
     }
+}
+
+async fn sent(request: RequestBuilder, server: &Url) -> Result<Reply, Failure> {
+    let answer = request.send().await.map_err(|why| {
+        anyhow::Error::new(why.without_url()).context(format!("no server answers at `{server}`"))
+    })?;
+    Ok(Reply { status: answer.status(), bytes: answer.bytes().await?.into() })
 }
 
 impl Reply {
     /// What is told, where it is no refusal.
-    fn told<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+    pub(super) fn told<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         if self.status.is_success() { self.read() } else { Err(Failure::Refused(Box::new(self.refusal()))) }
     }
 

@@ -16,8 +16,10 @@ mod demo;
 mod halts;
 mod init;
 mod journal;
+mod kept;
 mod keys;
 mod levels;
+mod login;
 mod moment;
 mod narrow;
 pub(crate) mod output;
@@ -95,6 +97,12 @@ enum Command {
     /// Say what SQL statements do, without any database
     #[command(subcommand)]
     Sql(sql::Sql),
+    /// Act as yourself: get a key of yours from the console, where you are signed in
+    Login(login::Login),
+    /// Give back the key that `login` got
+    Logout(login::Logout),
+    /// Say as whom you act, at which server, and by which key
+    Whoami(login::Whoami),
     /// Issue, list and revoke API keys of agents and people
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -228,6 +236,9 @@ fn dispatch(command: Command, out: &mut Output) -> Outcome {
         Command::Call(call) => wait(call.run(out)),
         Command::Approvals(approvals) => wait(approvals.run(out)),
         Command::Audit(audit) => wait(audit.run(out)),
+        Command::Login(login) => wait(login.run(out)),
+        Command::Logout(logout) => wait(logout.run(out)),
+        Command::Whoami(whoami) => wait(whoami.run(out)),
         Command::Keys(keys) => wait(keys.run(out)),
         Command::People(people) => wait(people.run(out)),
         Command::Halt(halt) => wait(halt.run(out)),

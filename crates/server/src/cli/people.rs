@@ -58,7 +58,8 @@ pub(super) enum People {
     #[command(
         after_help = "Links that were made for the person are good no more, too. The password is as it was: if somebody else knows it,\n\
                       `countersign people disable` keeps them out, and `enable` with `link` lets the person set another one.\n\
-                      API keys are another thing: `countersign keys list` and `revoke`. It works while a server runs."
+                      What `countersign login` got for the person is good no more, either. API keys that were made for them are another\n\
+                      thing: `countersign keys list` and `revoke`. It works while a server runs."
     )]
     SignOut {
         /// The person
@@ -69,8 +70,9 @@ pub(super) enum People {
     /// Disable a person's account: it signs nobody in, and no link sets it up
     #[command(
         after_help = "The person is signed out at once, and what they approved with the account alone does not count any more.\n\
-                      Their API keys stay good: `countersign keys revoke` ends those. Who is to go for good is taken out of the\n\
-                      configuration. It works while a server runs."
+                      What `countersign login` got for them is good no more, and stays so. API keys that were made for them stay good:\n\
+                      `countersign keys revoke` ends those. Who is to go for good is taken out of the configuration. It works while a\n\
+                      server runs."
     )]
     Disable {
         /// The person

@@ -51,7 +51,7 @@ pub use mistake::{Mistake, Mistakes};
 pub use provider::SignInConfig;
 pub(crate) use provider::groups_of;
 pub use schema::{SchemaOf, schema};
-pub use secret::{SecretFault, SecretSource, read_file};
+pub use secret::{SecretFault, SecretSource, read_file, user_folder};
 pub use settings::{
     LimitsConfig, LogConfig, ServerConfig, StoreConfig, StorePlace, TelemetryConfig, TlsConfig,
 };

@@ -139,6 +139,14 @@ pub fn read_file(path: &Path, forbidden: u32) -> Result<String, SecretFault> {
     Ok(text)
 }
 
+/// Returns the folder where programs keep what is the user's own (XDG Base Directory Specification), if there is one.
+#[expect(clippy::disallowed_methods, reason = "the command line keeps its user's keys there")]
+pub fn user_folder() -> Option<PathBuf> {
+    let absolute =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
+    absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))
+}
+
 /// Reads `{ env = "NAME" }` or `{ file = "path" }`.
 pub(super) fn secret(folder: &Path) -> impl Fn(&DeValue<'_>) -> Result<SecretSource, Complaint> + '_ {
     const HELP: &str = "write `{ env = \"NAME\" }` or `{ file = \"path\" }`, and keep the secret there";

@@ -31,8 +31,9 @@ use crate::{
 /// What is begun with a passkey is to be ended within so long, in milliseconds.
 const CEREMONY_MS: i64 = 5 * 60_000;
 
-/// Whoever signed in so long ago, in milliseconds, or less, adds a passkey without showing once more who they are.
-const FRESH_MS: i64 = 10 * 60_000;
+/// Whoever signed in so long ago, in milliseconds, or less, adds a passkey, or lets a command line act as them, without showing
+/// once more who they are.
+pub(super) const FRESH_MS: i64 = 10 * 60_000;
 
 /// A label of a passkey has at most so many characters.
 const LABEL_CHARS_MAX: usize = 60;
@@ -43,12 +44,13 @@ const SEALED_FOR: &str = "passkey";
 /// What a passkey is made or asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "for", rename_all = "snake_case")]
-enum Purpose {
+pub(super) enum Purpose {
     Add { person: PersonId, session: String, handle: String },
     Link { person: PersonId, link: String, handle: String },
     SignIn,
     Password { person: PersonId, session: String },
     Approve { person: PersonId, session: String, answer: String },
+    CommandLine { person: PersonId, session: String, line: String },
 }
 
 /// What the page keeps, sealed, while its person is asked.
@@ -331,14 +333,9 @@ impl Accounts {
         let proof = match proof {
             PasswordShown::Typed(typed) => self.check_password(&account, typed, from).await?,
             PasswordShown::Passkey { sealed, said } => {
-                let opened = self.opened(sealed, |purpose| {
+                let used = self.used_to_show(&account, (sealed, said), |purpose| {
                     matches!(purpose, Purpose::Password { person, session: of } if *person == account.person && *of == session.id)
                 })?;
-                let signed = Signed::read(said).map_err(|fault| refused(&fault))?;
-                let (used, passkey) = self.used(&account, &signed, opened)?;
-                if !passkey.signs_in {
-                    return Err(refused(&PasskeyFault::Credential));
-                }
                 PasswordProof::Passkey(used)
             }
         };
@@ -354,6 +351,19 @@ impl Accounts {
             "what you have shown is good no more, or your session is not",
         )
         .help("nothing was changed: sign in, and try again"))
+    }
+
+    /// Checks that a passkey that signs in has shown for this purpose who is signed in.
+    pub(super) fn used_to_show(
+        &self,
+        account: &AccountRecord,
+        (sealed, said): (&str, &str),
+        is: impl FnOnce(&Purpose) -> bool,
+    ) -> Result<PasskeyUse, Refusal> {
+        let opened = self.opened(sealed, is)?;
+        let signed = Signed::read(said).map_err(|fault| refused(&fault))?;
+        let (used, passkey) = self.used(account, &signed, opened)?;
+        if passkey.signs_in { Ok(used) } else { Err(refused(&PasskeyFault::Credential)) }
     }
 
     /// Asks a passkey of who is signed in to sign one answer to one request.
@@ -404,7 +414,7 @@ impl Accounts {
     }
 
     /// Checks the password of an account, or a recovery code in its place, and counts what is wrong.
-    async fn check_password(
+    pub(super) async fn check_password(
         &self,
         account: &AccountRecord,
         typed: &str,
@@ -429,7 +439,7 @@ impl Accounts {
     }
 
     /// Reads the session and its account again: they must be those that act.
-    async fn session_and_account(
+    pub(super) async fn session_and_account(
         &self,
         session: &WebSession,
     ) -> Result<(WebSessionRecord, AccountRecord), Refusal> {
@@ -454,7 +464,7 @@ impl Accounts {
     }
 
     /// Asks for a signature: of one of these passkeys, or of any where there are none.
-    fn ask(&self, purpose: Purpose, of: &[PasskeyRecord]) -> Result<Ceremony, Refusal> {
+    pub(super) fn ask(&self, purpose: Purpose, of: &[PasskeyRecord]) -> Result<Ceremony, Refusal> {
         if purpose != Purpose::SignIn && of.is_empty() {
             self.passkey_site()?;
             return Err(Refusal::new(Code::NotFound, "you have no passkey yet")
@@ -472,7 +482,10 @@ impl Accounts {
     fn make(&self, purpose: Purpose, person: &PersonId, but: &[PasskeyRecord]) -> Result<Ceremony, Refusal> {
         let handle = match &purpose {
             Purpose::Add { handle, .. } | Purpose::Link { handle, .. } => handle.clone(),
-            Purpose::SignIn | Purpose::Password { .. } | Purpose::Approve { .. } => String::new(),
+            Purpose::SignIn
+            | Purpose::Password { .. }
+            | Purpose::Approve { .. }
+            | Purpose::CommandLine { .. } => String::new(),
         };
         let algorithms = ALGORITHMS.map(|alg| json!({ "type": "public-key", "alg": alg }));
         self.begin(purpose, |site, challenge| {
@@ -613,7 +626,7 @@ fn not_begun() -> Refusal {
     )
 }
 
-fn not_used(why: PasskeyRefusal) -> Refusal {
+pub(super) fn not_used(why: PasskeyRefusal) -> Refusal {
     let message = match why {
         PasskeyRefusal::Spent => "what the passkey has signed was used before",
         PasskeyRefusal::Over => "the account was disabled, set up anew or signed out meanwhile",

@@ -42,8 +42,8 @@ impl Entropy for Counted {
 
 /// A server with some people: `ann` and `bob` lead, `carol` operates; `bot` acts for `ann`.
 pub(super) struct Place {
-    auth: Arc<Authenticator>,
-    store: Arc<Store>,
+    pub(super) auth: Arc<Authenticator>,
+    pub(super) store: Arc<Store>,
     clock: Arc<TestClock>,
     folder: tempfile::TempDir,
 }
@@ -90,7 +90,7 @@ impl Place {
         self.accounts().sign_in(person, password, HOME).await
     }
 
-    async fn log(&self) -> Vec<(String, serde_json::Value)> {
+    pub(super) async fn log(&self) -> Vec<(String, serde_json::Value)> {
         let entries = self.store.entries(0, 1_000).await.unwrap();
         let values = entries.iter().map(|entry| serde_json::from_slice(&entry.bytes).unwrap());
         values
@@ -119,8 +119,13 @@ fn authenticator(store: &Arc<Store>, clock: &Arc<TestClock>, people: &[&str]) ->
     Arc::new(Authenticator::new(agents, people, None, store, clock, entropy, (providers, site)).unwrap())
 }
 
+/// Another server on the same ledger.
+pub(super) fn other_server(place: &Place) -> Arc<Authenticator> {
+    authenticator(&place.store, &place.clock, &["ann", "bob", "carol"])
+}
+
 /// A request of an agent for which `leads` are asked, answered by these people so far.
-fn asked(agent: &str, on_behalf_of: Option<&str>, signers: &[&str]) -> ApprovalRecord {
+pub(super) fn asked(agent: &str, on_behalf_of: Option<&str>, signers: &[&str]) -> ApprovalRecord {
     let (tool, version) = (ToolName::parse("refund").unwrap(), ToolVersion::parse("v1").unwrap());
     let requester = Requester {
         agent: AgentId::parse(agent).unwrap(),

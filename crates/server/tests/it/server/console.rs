@@ -268,6 +268,11 @@ async fn service_levels_show_a_reviewer_their_own_answers_and_an_operator_those_
     assert_eq!(bob.get("/console/levels?days=-1").await.status, StatusCode::BAD_REQUEST);
 }
 
+/// The page by which a command line asks to act as somebody.
+const COMMAND_LINE: &str = "/console/command-line?code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM\
+     &code_challenge_method=S256&redirect_uri=http%3A%2F%2F127.0.0.1%3A4711%2Fsigned-in\
+     &state=0123456789abcdef&machine=laptop&seconds=3600";
+
 /// Every route of the console, with a path and what it answers: to nobody, to a person, to an operator.
 pub(crate) const ROUTES: &[(&str, &str, &str, [u16; 3])] = &[
     ("GET", "/", "/", [307, 307, 307]),
@@ -323,6 +328,9 @@ pub(crate) const ROUTES: &[(&str, &str, &str, [u16; 3])] = &[
     ("POST", "/console/account/passkeys/remove", "/console/account/passkeys/remove", [401, 404, 404]),
     ("POST", "/console/account/password", "/console/account/password", [401, 400, 400]),
     ("POST", "/console/account/password/options", "/console/account/password/options", [401, 404, 404]),
+    ("GET", "/console/command-line", COMMAND_LINE, [303, 200, 200]),
+    ("POST", "/console/command-line", "/console/command-line", [401, 400, 400]),
+    ("POST", "/console/command-line/options", "/console/command-line/options", [401, 400, 400]),
     ("GET", "/console/link", "/console/link", [200, 200, 200]),
     ("POST", "/console/link", "/console/link", [401, 401, 401]),
     ("POST", "/console/link/set-up", "/console/link/set-up", [401, 401, 401]),

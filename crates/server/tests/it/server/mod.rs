@@ -7,6 +7,7 @@ mod authenticator;
 mod bad_input;
 mod binary;
 mod channels;
+mod command_line;
 mod configuration;
 mod connections;
 mod console;

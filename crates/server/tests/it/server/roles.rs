@@ -33,6 +33,7 @@ fn body_of(operation: &str) -> Option<Value> {
         "refuse" | "end_grant" => json!({ "reason": "a test" }),
         "narrow" => json!({ "arguments": {}, "reason": "a test" }),
         "halt" => json!({ "all": true, "why": "a test" }),
+        "exchange_code" => json!({ "code": "x", "code_verifier": "x", "redirect_uri": "x" }),
         "retry_channel" => json!({ "approval": "apr-none" }),
         _ => return None,
     })

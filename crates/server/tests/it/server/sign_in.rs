@@ -29,7 +29,7 @@ const MAPPED: &str = "client_secret = { file = \"secret\" }\nscopes = [\"openid\
                       groups_claim = \"groups\"\ngroups = { \"DB admins\" = [\"approvers\"] }\nrefetch_pause_ms = 1\n";
 
 /// A server at which alice and bob may sign in by the provider.
-fn main(idp: &StandIn) -> String {
+pub(crate) fn main(idp: &StandIn) -> String {
     let main = MAIN.replace("[server]\n", "[server]\npublic_url = \"http://localhost:7780\"\n");
     let main =
         main.replace("[person.alice]\n", "[person.alice]\nsubject = { corp = \"Ab-0042\", other = \"x\" }\n");
@@ -70,7 +70,7 @@ async fn back(browser: &mut Browser<'_>, path: &str) -> Page {
     page
 }
 
-async fn signed_in<'a>(rig: &'a Rig, idp: &StandIn, claims: &Value) -> Browser<'a> {
+pub(crate) async fn signed_in<'a>(rig: &'a Rig, idp: &StandIn, claims: &Value) -> Browser<'a> {
     let mut browser = Browser::new(rig);
     let location = leave(&mut browser, "/console/sign-in/corp").await;
     let page = back(&mut browser, &idp.consents(&location, claims)).await;
@@ -427,7 +427,7 @@ async fn no_provider_leads_elsewhere_and_one_that_is_another_or_away_signs_nobod
     assert!(!page.text.contains(&liar.url), "{}", page.text);
 }
 
-async fn order(rig: &Rig, provider: &str, token: &str) -> StatusCode {
+pub(crate) async fn order(rig: &Rig, provider: &str, token: &str) -> StatusCode {
     let server = Browser::new(rig);
     let path = format!("/console/sign-in/{provider}/sign-out");
     server.send(Method::POST, &path, &[("logout_token", token)]).await.status
