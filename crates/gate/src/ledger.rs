@@ -194,6 +194,14 @@ pub trait Ledger: Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<Vec<ApprovalRecord>, LedgerFault>> + Send;
 
+    /// Lists requests that wait and whose time was over at `now_ms` (Unix milliseconds UTC), those that ended first before the
+    /// others.
+    fn overdue(
+        &self,
+        now_ms: i64,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<ApprovalRecord>, LedgerFault>> + Send;
+
     /// Finds one issued call.
     fn call(&self, call: &CallId) -> impl Future<Output = Result<Option<CallRecord>, LedgerFault>> + Send;
 

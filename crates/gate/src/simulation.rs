@@ -775,6 +775,14 @@ impl Ledger for SimLedger {
             .collect())
     }
 
+    async fn overdue(&self, now_ms: i64, limit: u32) -> Result<Vec<ApprovalRecord>, LedgerFault> {
+        let mut found = self.approvals(&[ApprovalState::Waiting], u32::MAX).await?;
+        found.retain(|record| record.request.expires_ms <= now_ms);
+        found.sort_by_key(|record| record.request.expires_ms);
+        found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(found)
+    }
+
     async fn call(&self, call: &CallId) -> Result<Option<CallRecord>, LedgerFault> {
         self.readable()?;
         Ok(self.state().calls.get(call).map(|open| open.record.clone()))

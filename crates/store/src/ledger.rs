@@ -225,6 +225,11 @@ impl Ledger for Store {
         Ok(approval::read_all(&answers, limit)?)
     }
 
+    async fn overdue(&self, now_ms: i64, limit: u32) -> Result<Vec<ApprovalRecord>, LedgerFault> {
+        let rows = self.select(approval::select_overdue(now_ms, limit)).await?;
+        Ok(rows.iter().map(|row| Ok(ApprovalRow::read(row)?.record)).collect::<Result<_, Damage>>()?)
+    }
+
     async fn call(&self, call: &CallId) -> Result<Option<CallRecord>, LedgerFault> {
         let rows = self.select(CallRow::select(call)).await?;
         Ok(rows.first().map(CallRow::read).transpose()?.map(|row| row.record))

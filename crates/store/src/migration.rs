@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 /// These are all steps, in order; the first is number 1.
 pub(crate) const STEPS: &[&str] = &[
     FIRST, CODES, ASKED, MARKS, JOURNAL, RARE, AGE, DOUBTED, ALIKE, CALLS, GROWTH, COUNTED, ACCOUNTS, OUTBOX,
-    PLACES, PROVIDERS, GRANTS, PASSKEYS,
+    PLACES, PROVIDERS, GRANTS, PASSKEYS, OVERDUE,
 ];
 
 /// Returns the number of the newest schema that this program knows.
@@ -495,6 +495,12 @@ const PASSKEYS: &str = "
 ALTER TABLE account ADD COLUMN handle TEXT;
 ALTER TABLE account ADD COLUMN passkeys TEXT;
 CREATE UNIQUE INDEX account_handle ON account (handle) WHERE handle IS NOT NULL;
+";
+
+/// Requests whose time is over are looked for each second, however many wait. The state stands in the index as well, or SQLite
+/// without statistics would take the other one that begins with it.
+const OVERDUE: &str = "
+CREATE INDEX approval_waiting ON approval (state, until_ms, place) WHERE state = 'waiting';
 ";
 
 #[cfg(test)]

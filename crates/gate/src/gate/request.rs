@@ -345,12 +345,11 @@ impl<L: Ledger> Gate<L> {
     /// [`LedgerFault`].
     pub async fn expire(&self) -> Result<(), LedgerFault> {
         let now_ms = self.clock.now_ms();
-        for record in
-            self.ledger.approvals(&[ApprovalState::Waiting, ApprovalState::Approved], APPROVALS_MAX).await?
-        {
-            let waits = record.state == ApprovalState::Waiting;
-            let over_ms = if waits { record.request.expires_ms } else { self.grant_expires_ms(&record) };
-            if over_ms <= now_ms {
+        for record in self.ledger.overdue(now_ms, APPROVALS_MAX).await? {
+            self.expire_one(&record).await;
+        }
+        for record in self.granted().await? {
+            if self.grant_expires_ms(&record) <= now_ms {
                 self.expire_one(&record).await;
             }
         }

@@ -242,6 +242,17 @@ pub(crate) fn select_refused_agents(limit: u32) -> SqlStatement {
     )
 }
 
+/// Returns the statement that reads the requests that wait and whose time was over at `now_ms` (Unix milliseconds UTC), those
+/// that ended first before the others; at most `limit`.
+pub(crate) fn select_overdue(now_ms: i64, limit: u32) -> SqlStatement {
+    SqlStatement::new(
+        select_approvals!(
+            "WHERE a.state = 'waiting' AND a.until_ms <= $1 ORDER BY a.until_ms, a.place LIMIT $2"
+        ),
+        vec![now_ms.into(), u64::from(limit).into()],
+    )
+}
+
 /// Returns the statement that counts the requests of an agent that wait.
 pub(crate) fn count_waiting(agent: &AgentId) -> SqlStatement {
     SqlStatement::new(

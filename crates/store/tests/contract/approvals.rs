@@ -11,7 +11,7 @@ use countersign_rules::{
     approval::{Alike, AnswerRefusal},
     settlement::Settlement,
 };
-use countersign_store::Erasure;
+use countersign_store::{Erasure, Store};
 use serde_json::json;
 
 use crate::{
@@ -61,6 +61,31 @@ contract! {
         // The next equal call opens a new one, which is then the newest.
         ledger.park(parking("a4", stored("c4", &who, "x"))).await.unwrap();
         assert_eq!(ledger.standing(&who, call.digest, NOW).await.unwrap().request.unwrap().request.id, approval_id("a4"));
+    }
+
+    async fn what_waits_past_its_time_is_found_by_when_that_was(place) {
+        let ledger = place.open().await;
+        for (id, ends) in [("a1", 30), ("a2", 10), ("a3", 20), ("a4", 10), ("a5", 10)] {
+            let mut request = parking(id, stored(&format!("c{id}"), &requester("bot", "s1"), id));
+            request.request.expires_ms = NOW + ends;
+            ledger.park(request).await.unwrap();
+        }
+        // What was answered or ended waits no more.
+        ledger.answer(&approval_id("a4"), signature("lea", true), note("answered", &call_id("ca4"))).await.unwrap();
+        assert!(ledger.end(&approval_id("a5"), ApprovalState::Blocked, None, "late", Vec::new()).await.unwrap());
+        let overdue = async |ledger: &Store, at: i64, limit: u32| {
+            let found = ledger.overdue(NOW + at, limit).await.unwrap();
+            found.into_iter().map(|record| record.request.id.to_string()).collect::<Vec<_>>()
+        };
+        for (at, found) in [(9, &[][..]), (10, &["a2"]), (29, &["a2", "a3"]), (30, &["a2", "a3", "a1"])] {
+            assert_eq!(overdue(&ledger, at, 10).await, found, "{at}");
+        }
+        assert_eq!(overdue(&ledger, 30, 2).await, ["a2", "a3"]);
+        // As the schema before had them.
+        drop(ledger);
+        go_back(&place, 18).await;
+        let ledger = place.open().await;
+        assert_eq!(overdue(&ledger, 30, 10).await, ["a2", "a3", "a1"]);
     }
 
     async fn a_refusal_is_found_by_what_the_call_does_until_it_would_have_expired(place) {

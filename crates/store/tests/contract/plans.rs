@@ -366,6 +366,7 @@ async fn drive(ledger: &Store) {
     drive_requests(ledger).await;
     drive_outbox(ledger).await;
     ledger.waiting(&who.agent).await.unwrap();
+    ledger.overdue(NOW, 100).await.unwrap();
     ledger.refused(&who.agent, (shape.normal, digest), NOW).await.unwrap();
     ledger.answered(&who.agent, &ToolName::parse("refund").unwrap(), shape.shape).await.unwrap();
     ledger.granting(&who, shape.shape, NOW).await.unwrap();

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What undoes each step of the schema but the first, the newest last.
-const UNDONE: [&str; 17] = [
+const UNDONE: [&str; 18] = [
     "ALTER TABLE approval DROP COLUMN code",
     "DROP TABLE approval_group",
     "ALTER TABLE counter DROP COLUMN mark; ALTER TABLE counter DROP COLUMN mark_day; \
@@ -61,6 +61,7 @@ const UNDONE: [&str; 17] = [
     "DROP TABLE sign_in_mark; ALTER TABLE web_session DROP COLUMN vouched",
     "DROP INDEX approval_grant; DROP INDEX approval_granting; ALTER TABLE approval DROP COLUMN grant_until_ms",
     "DROP INDEX account_handle; ALTER TABLE account DROP COLUMN handle; ALTER TABLE account DROP COLUMN passkeys",
+    "DROP INDEX approval_waiting",
 ];
 
 /// Makes a ledger what an older schema had.
