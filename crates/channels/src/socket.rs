@@ -95,6 +95,7 @@ pub(crate) struct Socket<'a> {
 impl Socket<'_> {
     /// Hears until it is stopped. A connection that ends has a successor, at once where Slack announced the end.
     pub(crate) async fn listen(&self, stopping: &CancellationToken) {
+        self.channel.state.hear(Err("it is not connected yet".into()));
         let (renew, mut renewed) = mpsc::channel(1);
         let mut connections = FuturesUnordered::new();
         connections.push(self.connection(Duration::ZERO, renew.clone()));

@@ -167,7 +167,7 @@ fn changeable(console: &Console, record: &ApprovalRecord) -> String {
     serde_json::to_string_pretty(&record.request.call.arguments).unwrap_or_default()
 }
 
-/// Says which changes its author may approve: `you make no change but limit lower, or `.
+/// Says which changes their author may approve, in words such as `you change nothing but limit lower, or `.
 fn takes_away(console: &Console, record: &ApprovalRecord) -> String {
     let ways: Vec<String> = console.app.takes_away(record).iter().map(|way| one_line(way)).collect();
     if ways.is_empty() { String::new() } else { format!("you change nothing but {}, or ", ways.join(", ")) }

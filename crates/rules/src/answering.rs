@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::{
     agent::AgentSpec,
-    approval::{AnswerRefusal, ApprovalRequest, Signature},
+    approval::{AnswerRefusal, AnswerVerb, ApprovalRequest, Signature},
     context::{whole_reach, whole_time},
     decide::failure,
     effect::Effect,
@@ -31,38 +31,6 @@ use crate::{
 
 /// The action of people who answer a request.
 pub const ANSWER: &str = "answer";
-
-/// A person does this about a request. Policies see it as `context.answer`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum AnswerVerb {
-    /// The person approves the call.
-    Approve,
-    /// The person refuses the call.
-    Refuse,
-    /// The person makes another call of it.
-    Narrow,
-    /// The person has the call run and rolled back.
-    LookCloser,
-    /// The person approves, and grants calls like it beside that: whoever does must be free to approve, too.
-    Grant,
-}
-
-impl AnswerVerb {
-    /// Everything that a person can do about a request.
-    pub const ALL: [Self; 5] = [Self::Approve, Self::Refuse, Self::Narrow, Self::LookCloser, Self::Grant];
-
-    /// Returns the word used in policies.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Approve => "approve",
-            Self::Refuse => "refuse",
-            Self::Narrow => "narrow",
-            Self::LookCloser => "look_closer",
-            Self::Grant => "grant",
-        }
-    }
-}
 
 /// The policies about answers, as they are evaluated.
 #[derive(Debug, Default)]

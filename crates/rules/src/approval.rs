@@ -10,7 +10,6 @@ use alloc::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    answering::AnswerVerb,
     call::{CallDigest, StoredCall},
     decision::{AskOf, grantable, step_up},
     grant::GrantTerms,
@@ -183,6 +182,38 @@ pub struct Signature {
     /// The person confirmed this very answer with this passkey.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passkey: Option<PasskeyId>,
+}
+
+/// A person does this about a request. Policies see it as `context.answer`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AnswerVerb {
+    /// The person approves the call.
+    Approve,
+    /// The person refuses the call.
+    Refuse,
+    /// The person makes another call of it.
+    Narrow,
+    /// The person has the call run and rolled back.
+    LookCloser,
+    /// The person approves, and grants calls like it beside that: whoever does must be free to approve, too.
+    Grant,
+}
+
+impl AnswerVerb {
+    /// Everything that a person can do about a request.
+    pub const ALL: [Self; 5] = [Self::Approve, Self::Refuse, Self::Narrow, Self::LookCloser, Self::Grant];
+
+    /// Returns the word used in policies.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Refuse => "refuse",
+            Self::Narrow => "narrow",
+            Self::LookCloser => "look_closer",
+            Self::Grant => "grant",
+        }
+    }
 }
 
 /// An answer that does not count is refused for one of these reasons.

@@ -54,8 +54,7 @@ mod unfit;
 mod warning;
 
 pub use agent::AgentSpec;
-pub use answering::AnswerVerb;
-pub use approval::{ApprovalRequest, ApprovalState, Signature};
+pub use approval::{AnswerVerb, ApprovalRequest, ApprovalState, Signature};
 pub use arguments::{Arguments, BadSchema, ResultSchema, split_reason};
 pub use call::{
     Call, CallDigest, IdempotencyKey, Narrowed, RawCall, Requester, RetryKey, StoredCall, TraceParent,

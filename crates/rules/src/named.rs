@@ -21,7 +21,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     agent::AgentSpec,
-    answering::{ANSWER, AnswerVerb},
+    answering::ANSWER,
+    approval::AnswerVerb,
     arguments::{is_closed, properties},
     category,
     effect::Effect,

@@ -43,11 +43,7 @@ pub(crate) fn made(config: &Config) -> Result<Vec<Arc<Channel>>, StartError> {
         .iter()
         .map(|(name, ChannelConfig { groups, details, target })| {
             let told = told(target).map_err(|why| StartError::Channel(name.clone(), why))?;
-            let socket = matches!(&told, Told::Slack(Slack { hears: Hears::Socket(_), .. }));
             let (state, tests) = ChannelState::new(name.clone(), target.kind(), groups.clone(), *details);
-            if socket {
-                state.hear(Err("it is not connected yet".into()));
-            }
             Ok(Arc::new(Channel::new(Arc::new(state), tests, told)))
         })
         .collect()
@@ -72,19 +68,10 @@ fn told(target: &ChannelTarget) -> Result<Told, String> {
             Ok(Told::Webhook(Webhook { url: url.clone(), secret, client, timeout: *timeout }))
         }
         ChannelTarget::Slack { token, hears, channel, team, app, api_url, allow_private, ca, timeout } => {
-            let token = read(token);
-            token().map_err(|why| format!("its token {why}"))?;
+            let token = there(token, "token")?;
             let hears = match hears {
-                SlackHears::Signed(secret) => {
-                    let secret = read(secret);
-                    secret().map_err(|why| format!("its signing secret {why}"))?;
-                    Hears::Signed(secret)
-                }
-                SlackHears::Socket(token) => {
-                    let token = read(token);
-                    token().map_err(|why| format!("its app token {why}"))?;
-                    Hears::Socket(token)
-                }
+                SlackHears::Signed(secret) => Hears::Signed(there(secret, "signing secret")?),
+                SlackHears::Socket(token) => Hears::Socket(there(token, "app token")?),
             };
             Ok(Told::Slack(Slack {
                 token,
@@ -98,11 +85,10 @@ fn told(target: &ChannelTarget) -> Result<Told, String> {
             }))
         }
         ChannelTarget::Email { host, port, encryption, login, from, to, ca, timeout } => {
-            let login = login.as_ref().map(|(user, password)| (read(user), read(password)));
-            if let Some((user, password)) = &login {
-                user().map_err(|why| format!("its user {why}"))?;
-                password().map_err(|why| format!("its password {why}"))?;
-            }
+            let login = match login {
+                Some((user, password)) => Some((there(user, "user")?, there(password, "password")?)),
+                None => None,
+            };
             Ok(Told::Email(Email {
                 host: host.clone(),
                 port: *port,
@@ -126,8 +112,7 @@ fn told(target: &ChannelTarget) -> Result<Told, String> {
 }
 
 fn bot(config: &TeamsConfig) -> Result<Teams, String> {
-    let secret = read(&config.secret);
-    secret().map_err(|why| format!("its secret {why}"))?;
+    let secret = there(&config.secret, "secret")?;
     let place = format!("{}/oauth2/v2.0/token", config.tenant);
     let connector = ConnectorConfig {
         issuer: config.issuer.clone(),
@@ -152,6 +137,13 @@ fn bot(config: &TeamsConfig) -> Result<Teams, String> {
         timeout: config.timeout,
         token: BotToken::default(),
     })
+}
+
+/// As [`read`], for a secret that is there now.
+fn there(source: &SecretSource, called: &str) -> Result<ReadSecret, String> {
+    let secret = read(source);
+    secret().map_err(|why| format!("its {called} {why}"))?;
+    Ok(secret)
 }
 
 /// Reads a secret where it is kept, each time.

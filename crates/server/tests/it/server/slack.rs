@@ -101,7 +101,7 @@ async fn rig(place: Place, slack: &FakeSlack, more: &str) -> Rig {
 }
 
 /// What Slack sends when somebody presses a button.
-fn pressed(user: &str, action: &str, value: &str) -> Value {
+pub(super) fn pressed(user: &str, action: &str, value: &str) -> Value {
     json!({
         "type": "block_actions", "team": { "id": "T1" }, "api_app_id": "A1", "user": { "id": user, "team_id": "T1" },
         "trigger_id": "trigger-1", "channel": { "id": "C1" },
@@ -142,7 +142,7 @@ async fn does(rig: &Rig, payload: &Value) -> (StatusCode, Value) {
 }
 
 /// The values of a message's buttons, by their names.
-fn button(message: &Value, action: &str) -> Option<String> {
+pub(super) fn button(message: &Value, action: &str) -> Option<String> {
     let blocks = message["blocks"].as_array().unwrap().iter();
     let elements = blocks.filter_map(|block| block["elements"].as_array()).flatten();
     let found = elements.into_iter().find(|element| element["action_id"] == action);
@@ -264,43 +264,39 @@ async fn a_refusal_has_a_reason_which_reaches_the_agent() {
     assert_eq!(rig.count("select count(*) from item"), 3);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_button_approves_nothing_that_a_policy_wants_confirmed_with_a_passkey() {
+/// What somebody is told below the message who presses the button under one more policy.
+async fn pressed_under(file: &str, policy: &str) -> String {
     let mut slack = FakeSlack::new(&[]).await;
-    let rig = rig(Place::sqlite(), &slack, "").await;
-    rig.deployment.write(
-        "policies/careful.cedar",
-        "@id(\"careful\") @ask(\"approvers\") @step_up(\"passkey\") permit (principal, action == Action::\"add_item\", resource);",
-    );
-    let mut rig = rig;
+    let mut rig = rig(Place::sqlite(), &slack, "").await;
+    rig.deployment.write(file, policy);
     rig.stop().await;
     rig.start().await;
     rig.ask("add_item", json!({ "name": "quince" })).await;
     let value = button(&slack.next("chat.postMessage").await, "countersign_approve").unwrap();
     does(&rig, &pressed("U1", "countersign_approve", &value)).await;
     let told = slack.next("chat.postEphemeral").await;
-    let text = told["text"].as_str().unwrap();
-    assert!(text.contains("careful:careful") && text.contains("/console/requests/apr-"), "{told}");
     assert_eq!(rig.count("select count(*) from item"), 3);
+    told["text"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_button_approves_nothing_that_a_policy_wants_confirmed_with_a_passkey() {
+    let told = pressed_under(
+        "policies/careful.cedar",
+        "@id(\"careful\") @ask(\"approvers\") @step_up(\"passkey\") permit (principal, action == Action::\"add_item\", resource);",
+    )
+    .await;
+    assert!(told.contains("careful:careful") && told.contains("/console/requests/apr-"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whom_a_policy_forbids_to_answer_is_told_below_the_message() {
-    let mut slack = FakeSlack::new(&[]).await;
-    let mut rig = rig(Place::sqlite(), &slack, "").await;
-    rig.deployment.write(
+    let told = pressed_under(
         "policies/answers.cedar",
         "@id(\"never\") @because(\"she is new\") forbid (principal == Person::\"alice\", action == Action::\"answer\", resource);",
-    );
-    rig.stop().await;
-    rig.start().await;
-    rig.ask("add_item", json!({ "name": "quince" })).await;
-    let value = button(&slack.next("chat.postMessage").await, "countersign_approve").unwrap();
-    does(&rig, &pressed("U1", "countersign_approve", &value)).await;
-    let told = slack.next("chat.postEphemeral").await;
-    let text = told["text"].as_str().unwrap();
-    assert!(text.contains("answers:never") && text.contains("she is new"), "{told}");
-    assert_eq!(rig.count("select count(*) from item"), 3);
+    )
+    .await;
+    assert!(told.contains("answers:never") && told.contains("she is new"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

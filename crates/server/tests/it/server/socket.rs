@@ -27,7 +27,10 @@ use tokio_tungstenite::{
 use crate::{
     deployment::PATIENCE,
     place::{Place, on_either_store},
-    server::rig::{MAIN, Rig},
+    server::{
+        rig::{MAIN, Rig},
+        slack::{self, pressed},
+    },
 };
 
 const APP_TOKEN: &str = "xapp-1-token";
@@ -163,19 +166,9 @@ async fn rig(place: Place, slack: &FakeSlack, app_token: &str) -> Rig {
     Rig::secret_main(place, &main, &[("token", "xoxb-token"), ("app", app_token)]).await
 }
 
-fn pressed(user: &str, action: &str, value: &str) -> Value {
-    json!({
-        "type": "block_actions", "team": { "id": "T1" }, "api_app_id": "A1", "user": { "id": user, "team_id": "T1" },
-        "trigger_id": "trigger-1", "channel": { "id": "C1" },
-        "actions": [{ "action_id": action, "value": value }],
-    })
-}
-
+/// The value of a button that the message has.
 fn button(message: &Value, action: &str) -> String {
-    let blocks = message["blocks"].as_array().unwrap().iter();
-    let elements = blocks.filter_map(|block| block["elements"].as_array()).flatten();
-    let found = elements.into_iter().find(|element| element["action_id"] == action);
-    found.unwrap()["value"].as_str().unwrap().to_owned()
+    slack::button(message, action).unwrap()
 }
 
 async fn state(rig: &Rig, approval: &str) -> Value {
